@@ -1,0 +1,67 @@
+"""What can go wrong, as one tree.
+
+    EpochalError
+    ├── RecipeError      a setting is unknown, of the wrong type, out of range, or cannot work
+    ├── DataError        data cannot be found, read or used
+    │   └── DownloadError    data cannot be fetched, or arrived damaged
+    ├── ModelError       a model is unknown, or does not fit the data
+    ├── TrainingError    training cannot go on
+    ├── BundleError      a kept model is missing, damaged, or of another version
+    └── OutputError      a result cannot be written
+
+Every message says what is wrong, where, and what to do. The command prints it without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EpochalError(Exception):
+    """Base of every error that Epochal raises on purpose.
+
+    `problem` says what is wrong and where; `fix` says what to do about it.
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(f"{problem}\n{fix}" if fix else problem)
+        self.problem = problem
+        self.fix = fix
+
+
+class RecipeError(EpochalError):
+    """A setting is unknown, of the wrong type, out of range, or cannot work."""
+
+
+class DataError(EpochalError):
+    """Data cannot be found, read or used."""
+
+
+class DownloadError(DataError):
+    """Data cannot be fetched, or arrived damaged."""
+
+
+class ModelError(EpochalError):
+    """A model is unknown, or does not fit the data."""
+
+
+class TrainingError(EpochalError):
+    """Training cannot go on."""
+
+
+class BundleError(EpochalError):
+    """A kept model is missing, damaged, or of another version."""
+
+
+class OutputError(EpochalError):
+    """A result cannot be written."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the help for a mistyped `word`: the nearest of `known`, or all of them."""
+    names = sorted(known)
+    if not names:
+        return "There is none to choose from."
+    near = difflib.get_close_matches(word.lower(), names, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names)}."

@@ -1,0 +1,92 @@
+"""Files that exist whole or not at all.
+
+A file is written beside its final name, flushed to the disk and renamed; a reader never sees half of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from epochal.errors import OutputError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all. Raises `OutputError` when the disk refuses."""
+    beside = _beside(path)
+    with told(path):
+        try:
+            with beside.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+            sync_directory(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write `content` as UTF-8 to `path`, whole or not at all."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all. NaN and infinity are refused: JSON has neither."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise."""
+    if path.exists():
+        raise OutputError(f"{path} exists already.", "Choose another name, or remove it first.")
+    beside = _beside(path)
+    with told(path):
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            sync_directory(beside)
+            beside.rename(path)
+            sync_directory(path.parent)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable (a no-op where the system cannot open folders)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn an operating-system error while writing `path` into an `OutputError` that names it and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "Free some space, or write elsewhere with --out."
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fix = "Make the folder writable, or write elsewhere with --out."
+        else:
+            fix = "Check the path, or write elsewhere with --out."
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}.", fix) from error
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name beside `path` that no other process uses, on the same disk, so that it can be renamed."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -1,0 +1,38 @@
+"""A progress bar with an ETA for anything that may take longer than a second.
+
+It goes to standard error, appears only on a terminal, and vanishes when done: it never mixes with results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Advance(Protocol):
+    """The function that a block calls as its work gets done."""
+
+    def __call__(self, amount: float = 1) -> None:
+        """Report that `amount` more is done."""
+
+
+@contextmanager
+def progress(label: str, total: float | None, *, unit: str = "", done: int = 0) -> Iterator[Advance]:
+    """Show a bar named `label` until the block ends; the block calls the yielded function as work gets done.
+
+    `total` is in `unit`s ("bytes" prints sizes and a rate), `None` where it is unknown; `done` is what was done before.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=total, completed=done)
+
+        def advance(amount: float = 1) -> None:
+            bar.advance(task, amount)
+
+        yield advance

@@ -1,0 +1,314 @@
+"""Every setting of an experiment: its type, unit, default and one-line description, in one frozen value.
+
+A `Recipe` is built in layers, later ones winning: defaults, a named preset or TOML file, what the data bring, the user's
+own words. Each value remembers which layer it came from. A value that the user gave is never changed; one that cannot work
+stops the run before its first step.
+
+    Recipe()                                            all defaults
+    load_recipe("tutorial-mlp")                         a preset, or the path of a TOML file
+    recipe.updated({"lr": 0.01, "epochs": 5})           short names work where only one setting ends so
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+from epochal.errors import RecipeError, suggest
+
+DEFAULT = "default"
+
+
+def _named(value: Any) -> Any:
+    """Let a group be given by its name alone: optimizer = "adam"."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: frozen, strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class DataSettings(Settings):
+    """How examples are read and split."""
+
+    task: Literal["auto", "single-label", "multi-label", "regression"] = Field(
+        "auto", description="what the targets mean; auto: told from their type and shape"
+    )
+    valid: Fraction = Field(0.1, description="fraction of the training data cut off for validation, where the data bring none")
+    test: Fraction = Field(0.2, description="fraction of the data cut off for the final test, where the data bring none")
+    size: Count | tuple[Count, Count] | None = Field(
+        None, description="picture size in pixels, one number or [height, width]; none: told from the files"
+    )
+    fit: Literal["auto", "pad", "crop", "squash"] = Field(
+        "auto", description="how pictures of other shapes fit that size; auto: told from their aspect ratios"
+    )
+    mean: float | tuple[float, ...] | None = Field(
+        None, description="subtracted from inputs, per channel or feature (pixels count 0 to 1); none: measured on training data"
+    )
+    std: float | tuple[float, ...] | None = Field(
+        None, description="inputs are divided by it, per channel or feature (pixels count 0 to 1); none: measured on training data"
+    )
+
+
+class AugmentSettings(Settings):
+    """Random changes of training pictures; validation and test pictures stay as they are."""
+
+    shift: Annotated[int, Field(ge=0)] = Field(
+        0, description="shift pictures by up to so many pixels, filling in black (a padded random crop)"
+    )
+    flip: bool = Field(False, description="mirror every other picture left to right")
+
+
+class ModelSettings(Settings):
+    """The network and its own options."""
+
+    # A model's options are the parameters of its builder; they are checked where the models are known.
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field("auto", description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures, mlp for numbers")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was given besides the name."""
+        return dict(self.model_extra or {})
+
+
+class LossSettings(Settings):
+    """What training minimizes."""
+
+    name: Literal["auto", "cross-entropy", "nll", "bce", "mse", "l1", "huber"] = Field(
+        "auto", description="auto: cross-entropy for one label, bce for several, mse for numbers"
+    )
+    smoothing: Fraction = Field(0.0, description="label smoothing of cross-entropy")
+    class_weights: Literal["equal", "balanced"] | tuple[Positive, ...] = Field(
+        "equal", description="weight of each class in cross-entropy, nll and bce; balanced: by inverse frequency"
+    )
+    delta: Positive = Field(1.0, description="where huber turns from square to straight")
+
+
+class OptimizerSettings(Settings):
+    """How gradients change the weights."""
+
+    name: str = Field("adamw", description="sgd, adam, adamw, adagrad, rmsprop, or any other class of torch.optim")
+    lr: Positive = Field(0.002, description="learning rate; the highest one where the schedule changes it")
+    momentum: Fraction = Field(0.0, description="momentum of sgd and rmsprop")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum, for sgd")
+    weight_decay: NotNegative | None = Field(None, description="weight decay; none: the optimizer's own default")
+    options: dict[str, bool | int | float | tuple[float, ...]] = Field(
+        default_factory=dict, description="further arguments of the torch.optim class, by name"
+    )
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate changes over training."""
+
+    name: Literal["constant", "step", "multi-step", "plateau", "cosine", "one-cycle"] = Field(
+        "one-cycle", description="constant, step, multi-step, plateau, cosine or one-cycle"
+    )
+    warmup: NotNegative = Field(0.0, description="epochs of linear rise at the start (one-cycle has its own)")
+    every: Count = Field(10, description="step: epochs between two cuts")
+    at: tuple[Count, ...] = Field((), description="multi-step: the epochs after which the rate is cut")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="step, multi-step, plateau: the rate is multiplied by it")
+    patience: Count = Field(10, description="plateau: epochs without improvement before a cut")
+    rise: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="one-cycle: share of training in which the rate rises")
+
+
+class Recipe(Settings):
+    """All settings of one experiment."""
+
+    epochs: Count = Field(10, description="passes over the training data")
+    batch_size: Count = Field(64, description="examples per step")
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="decides every random choice: split, initial weights, order, augmentation, dropout"
+    )
+    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: cuda if there, else mps, else cpu")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the forward pass; weights stay fp32")
+    max_steps: Count | None = Field(None, description="stop after so many steps")
+    max_seconds: Positive | None = Field(None, description="stop after so many seconds of training")
+    patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
+    monitor: Literal["loss", "accuracy"] = Field("loss", description="the validation score that picks the best epoch")
+    keep: Literal["best", "last"] = Field(
+        "best", description="which epoch's weights to keep; best needs validation data, without which it is the last"
+    )
+    accumulate: Count = Field(
+        1, description="split each batch into so many parts to save memory; the gradient stays that of the whole batch"
+    )
+    clip_norm: Positive | None = Field(None, description="scale gradients down to this norm")
+    ema: Fraction = Field(0.0, description="keep a moving average of the weights with this decay; 0: off")
+    eval_batch_size: Count = Field(1000, description="examples per batch in evaluation and prediction")
+    workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that read data which do not fit memory")
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: Annotated[ModelSettings, BeforeValidator(_named)] = ModelSettings()
+    loss: Annotated[LossSettings, BeforeValidator(_named)] = LossSettings()
+    optimizer: Annotated[OptimizerSettings, BeforeValidator(_named)] = OptimizerSettings()
+    schedule: Annotated[ScheduleSettings, BeforeValidator(_named)] = ScheduleSettings()
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def origin(self, setting: str) -> str:
+        """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", ..."""
+        return self._origins.get(setting, DEFAULT)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its dotted name, in the order of definition."""
+        return dict(_flatten(self.model_dump()))
+
+    def updated(self, changes: Mapping[str, Any], origin: str = "given") -> Recipe:
+        """Return a recipe with `changes` on top, each remembering its `origin`.
+
+        `changes` may be nested or dotted, and short where only one setting has the name: `{"lr": 0.1}` is
+        `{"optimizer.lr": 0.1}`. Choosing another `name` in a group drops that group's model options.
+        Raises `RecipeError` for an unknown name, a wrong type, or a value out of range.
+        """
+        values, origins = self.flat(), dict(self._origins)
+        flat = {_full_name(name): value for name, value in _flatten(changes)}
+        if "model.name" in flat and flat["model.name"] != self.model.name:
+            for option in self.model.options:
+                values.pop(f"model.{option}")
+                origins.pop(f"model.{option}", None)
+        for name, value in flat.items():
+            values[name] = value
+            origins[name] = origin
+        recipe = _validated(_nest(values), origin)
+        recipe._origins.update(origins)
+        return recipe
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML, each value followed by its origin. Settings that are none are left out."""
+        import tomlkit
+
+        document = tomlkit.document()
+        for name, value in self.flat().items():
+            if value is None or value == {}:
+                continue
+            *groups, last = name.split(".")
+            table: Any = document
+            for group in groups:
+                if group not in table:
+                    table.add(group, tomlkit.table())
+                table = table[group]
+            item = tomlkit.item(list(value) if isinstance(value, tuple) else value)
+            item.comment(self.origin(name))
+            table.add(last, item)
+        return tomlkit.dumps(document)
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Return a preset by its name (see `presets`) or a recipe from the path of a TOML file.
+
+    Raises `RecipeError` when there is neither, or when the file is not TOML or holds an unknown or wrong setting.
+    """
+    known = presets()
+    if str(name) in known:
+        text, where = (resources.files("epochal") / "recipes" / f"{name}.toml").read_text("utf-8"), f"recipe {name}"
+    elif Path(name).suffix == ".toml":
+        try:
+            text, where = Path(name).read_text("utf-8"), str(name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"Cannot read the recipe {name}: {error}.", "Check the path.") from error
+    else:
+        raise RecipeError(f"Unknown recipe '{name}'.", f"{suggest(str(name), known)} `epochal recipes` lists them; a TOML file works too.")
+    try:
+        changes = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
+    return Recipe().updated(changes, where)
+
+
+def presets() -> dict[str, str]:
+    """Return the names of the presets, each with its one-line description (the first line of its file)."""
+    files = (resources.files("epochal") / "recipes").iterdir()
+    found = {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}
+    return {name: found[name].read_text("utf-8").split("\n", 1)[0].lstrip("# ") for name in sorted(found)}
+
+
+def fields() -> Iterator[tuple[str, Any]]:
+    """Yield every setting's dotted name and pydantic field, in the order of definition."""
+    for name, field in Recipe.model_fields.items():
+        group = _group(field)
+        if group is None:
+            yield name, field
+        else:
+            yield from ((f"{name}.{inner}", value) for inner, value in group.model_fields.items())
+
+
+def _group(field: Any) -> type[Settings] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        # optimizer.options is itself a mapping: it is one value.
+        if isinstance(value, Mapping) and name.rpartition(".")[2] != "options":
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        group, dot, inner = name.partition(".")
+        if dot:
+            nested.setdefault(group, {})[inner] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _full_name(name: str) -> str:
+    """Return the dotted name that `name` stands for."""
+    known = [known for known, _ in fields()]
+    if name in known or name.startswith("model."):
+        return name
+    if f"{name}.name" in known:
+        return f"{name}.name"
+    matches = [full for full in known if full.endswith(f".{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RecipeError(f"The setting '{name}' could be any of {', '.join(matches)}.", "Write it out.")
+    short = {full.rpartition(".")[2]: full for full in known}
+    raise RecipeError(f"Unknown setting '{name}'.", suggest(name, {*known, *short}))
+
+
+def _validated(values: dict[str, Any], origin: str) -> Recipe:
+    # TOML and JSON have lists where the settings are tuples.
+    try:
+        return Recipe.model_validate(_tuples(values))
+    except pydantic.ValidationError as error:
+        # Where a setting may be of several kinds, the error that lies deepest is that of the kind which was meant.
+        first = max(error.errors(), key=lambda found: len(found["loc"]))
+        name = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part in _words())
+        described = dict(fields()).get(name)
+        fix = f"{name}: {described.description}." if described is not None and described.description else ""
+        message = first["msg"].removeprefix("Input should be ")
+        raise RecipeError(f"The setting {name} = {first['input']!r} ({origin}) cannot be used: it should be {message}.", fix) from error
+
+
+def _words() -> set[str]:
+    return {word for name, _ in fields() for word in name.split(".")}
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return value
