@@ -1,0 +1,95 @@
+"""Examples in memory, or readable one by one; and what a source hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from epochal.data.spec import PictureRule
+
+
+class Lazy(Protocol):
+    """Inputs that are read one by one, because they do not fit memory or change each time they are read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of one split.
+
+    `inputs` is [n, *shape]: uint8, int64 or float32, or `Lazy`. `targets` is int64 [n] for one label, float32 [n, labels] of
+    0 and 1 for several, float32 [n, outputs] for regression. `part` and `positions` (int64 [n]) say where the examples stood
+    in what the source brought; `files`, where there are any, is indexed by position too.
+    """
+
+    inputs: Tensor | Lazy
+    targets: Tensor
+    part: str
+    positions: Tensor
+    files: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, index: Tensor) -> Examples:
+        """Return the examples at `index` (int64), in that order."""
+        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else _Subset(self.inputs, index)
+        return replace(self, inputs=inputs, targets=self.targets[index], positions=self.positions[index])
+
+    def input(self, index: int) -> Tensor:
+        """Return one input, without a batch axis."""
+        return self.inputs[index]
+
+    def where(self, index: int) -> str:
+        """Name one example for an error message or a figure: its file, or its place in the source."""
+        position = int(self.positions[index])
+        return self.files[position] if self.files is not None else f"{self.part}[{position}]"
+
+
+class _Subset:
+    def __init__(self, inputs: Lazy, index: Tensor) -> None:
+        self.inputs = inputs
+        self.index = index.tolist()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.inputs[self.index[index]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded."""
+
+    inputs: Tensor | Lazy
+    targets: Tensor | Sequence[str]
+    files: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source found: the splits that it brings ("train" always, "valid" and "test" where there are any).
+
+    `classes` are the class names where the source knows them; targets are then numbers from 0. `picture` is the rule by which
+    files were read. `notes` are choices that the user should hear about.
+    """
+
+    name: str
+    parts: Mapping[str, Part]
+    classes: tuple[str, ...] | None = None
+    picture: PictureRule | None = None
+    notes: tuple[str, ...] = ()
+    batch_size: int | None = field(default=None, kw_only=True)
+
+
+def all_positions(count: int) -> Tensor:
+    """Return 0 to `count` - 1 (int64)."""
+    return torch.arange(count)

@@ -1,0 +1,142 @@
+"""Batches on the device, in an order that is a function of the seed and the epoch.
+
+Examples that fit memory are kept on the device and gathered by index, a whole batch at a time, without a DataLoader. Those
+that do not, or that change each time they are read, come through PyTorch's DataLoader behind the same interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from epochal.data.augment import Augment
+from epochal.data.examples import Examples, Lazy, all_positions
+from epochal.random import drawn_from, key, permutation
+
+
+class Batch(NamedTuple):
+    """A few examples on the device: inputs [batch, *shape], targets [batch, ...], and their places (int64 [batch]) in the split."""
+
+    inputs: Tensor
+    targets: Tensor
+    places: Tensor
+
+
+class Feed(Protocol):
+    """What training and inference read from."""
+
+    examples: Examples
+
+    def __len__(self) -> int:
+        """How many batches an epoch has; the last one may be smaller."""
+        ...
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from batch `start` on."""
+        ...
+
+
+def feed(
+    examples: Examples,
+    batch_size: int,
+    device: torch.device,
+    *,
+    shuffle_seed: int | None = None,
+    augment: Augment | None = None,
+    workers: int = 0,
+) -> Feed:
+    """Return a feed of `examples`, shuffled in each epoch where there is a `shuffle_seed`, else in their own order."""
+    order = _Order(len(examples), batch_size, shuffle_seed)
+    if isinstance(examples.inputs, Tensor):
+        return _ResidentFeed(examples, order, device, augment)
+    return _StreamedFeed(examples, order, device, augment, workers)
+
+
+class _Order:
+    """Which examples stand in which batch of which epoch."""
+
+    def __init__(self, count: int, batch_size: int, seed: int | None) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+        order = all_positions(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
+        batches: tuple[Tensor, ...] = order.split(self.batch_size)
+        return batches
+
+
+class _ResidentFeed:
+    def __init__(self, examples: Examples, order: _Order, device: torch.device, augment: Augment | None) -> None:
+        assert isinstance(examples.inputs, Tensor)
+        self.examples = examples
+        self.inputs = examples.inputs.to(device)
+        self.targets = examples.targets.to(device)
+        self.order = order
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        for places in self.order.batches(number)[start:]:
+            on_device = places.to(self.inputs.device)
+            inputs = self.inputs.index_select(0, on_device)
+            if self.augment is not None:
+                inputs = self.augment(inputs, on_device, number)
+            yield Batch(inputs, self.targets.index_select(0, on_device), on_device)
+
+
+class _StreamedFeed:
+    def __init__(self, examples: Examples, order: _Order, device: torch.device, augment: Augment | None, workers: int) -> None:
+        assert not isinstance(examples.inputs, Tensor)
+        self.examples = examples
+        self.inputs: Lazy = examples.inputs
+        self.targets = examples.targets
+        self.order = order
+        self.device = device
+        self.augment = augment
+        self.workers = workers
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        batches = [places.tolist() for places in self.order.batches(number)[start:]]
+        seeded = _Seeded(self.inputs, key(self.order.seed or 0, number, "read"))
+        # DataLoader draws a seed for its workers from the global generator; a generator of its own leaves that one alone.
+        loader = DataLoader(
+            seeded,
+            batch_sampler=batches,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),
+        )
+        for batch, inputs in zip(batches, loader, strict=True):
+            places = torch.tensor(batch)
+            on_device, inputs = places.to(self.device), inputs.to(self.device, non_blocking=True)
+            if self.augment is not None:
+                inputs = self.augment(inputs, on_device, number)
+            yield Batch(inputs, self.targets[places].to(self.device), on_device)
+
+
+class _Seeded(Dataset[Tensor]):
+    """Inputs whose own random changes become a function of (seed, epoch, place): no worker repeats another's."""
+
+    def __init__(self, inputs: Lazy, stream: int) -> None:
+        self.inputs = inputs
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, place: int) -> Tensor:
+        with drawn_from(key(self.stream, place)):
+            return self.inputs[place]

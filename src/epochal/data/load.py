@@ -1,0 +1,261 @@
+"""From what the user named to checked examples with a description: `load`, and the `Data` that it returns."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epochal.data.examples import Examples, Found, Lazy, Part, all_positions
+from epochal.data.sources import find
+from epochal.data.sources.objects import find_objects
+from epochal.data.spec import SPLITS, DataSpec, Fit, PictureRule, Task
+from epochal.data.split import cut
+from epochal.data.targets import encode
+from epochal.errors import DataError
+from epochal.random import drawn_from, key
+
+# Statistics of inputs that are read one by one come from so many of them.
+_MEASURED = 10_000
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Data:
+    """Labelled examples in up to three splits, checked and described.
+
+    `valid` and `test` are `None` until the data bring them or `split` cuts them off. `outputs` names the classes, labels or
+    quantities. `notes` are choices made in reading that the user should hear about.
+    """
+
+    name: str
+    task: Task
+    outputs: tuple[str, ...]
+    fingerprint: str
+    train: Examples
+    valid: Examples | None = None
+    test: Examples | None = None
+    picture: PictureRule | None = None
+    notes: tuple[str, ...] = ()
+    batch_size: int | None = None
+
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """The splits that there are, by name."""
+        found = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: examples for name, examples in found.items() if examples is not None}
+
+    def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
+        """Return the data with the missing splits cut off from `train` by `seed`; splits that are there stay as they are.
+
+        `valid` and `test` are fractions of `train` as the source brought it; 0 goes without. Classes keep their proportions.
+        """
+        train, brought = self.train, len(self.train)
+        found = {"test": self.test, "valid": self.valid}
+        cuts = {name: fraction for name, fraction in (("test", test), ("valid", valid)) if found[name] is None and fraction > 0}
+        if sum(cuts.values()) >= 1:
+            told = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
+            raise DataError(f"{told} leave nothing to train on.", "Use smaller fractions.")
+        for name, fraction in cuts.items():
+            train, found[name] = cut(train, fraction * brought / len(train), seed, name)
+        return replace(self, train=train, valid=found["valid"], test=found["test"])
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        """The description of these data that models are built from, measured on `train` as it now is."""
+        with drawn_from(key("measure")):
+            first = self.train.input(0)
+            mean, std = _statistics(self.train.inputs)
+        spec = DataSpec(
+            name=self.name,
+            task=self.task,
+            shape=tuple(first.shape),
+            dtype=str(first.dtype).removeprefix("torch."),
+            outputs=self.outputs,
+            mean=mean,
+            std=std,
+            counts={name: len(examples) for name, examples in self.splits.items()},
+            picture=self.picture,
+            fingerprint=self.fingerprint,
+        )
+        if self.task == "regression":
+            targets = self.train.targets.double()
+            spread = targets.std(0, correction=0)
+            learned = {"target_mean": tuple(targets.mean(0).tolist()), "target_std": tuple(spread.where(spread > 0, 1.0).tolist())}
+            return spec.model_copy(update=learned)
+        counts = {name: _class_counts(examples.targets, len(self.outputs)) for name, examples in self.splits.items()}
+        return spec.model_copy(update={"class_counts": counts})
+
+
+def load(
+    what: Any,
+    *,
+    data_dir: str | Path | None = None,
+    task: Task | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    like: DataSpec | None = None,
+) -> Data:
+    """Read and check data.
+
+    `what` is a name (`epochal datasets` lists them); a path of a picture folder, an .npz, .npy or .safetensors file; or in
+    Python (x, y) as tensors or arrays, a map-style `Dataset`, a `DataLoader`, or a mapping {"train": ..., "valid": ..., "test": ...}
+    of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are looked
+    for, and downloaded to. `task` is told from the targets unless given.
+    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `like` is the description of the data that
+    a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
+
+    Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first.
+    Raises `DataError` saying what is wrong, where, and what to do.
+    """
+    if isinstance(what, Data):
+        return what
+    if isinstance(what, str | Path):
+        place = data_dir or os.environ.get("EPOCHAL_DATA")
+        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, like=like)
+    else:
+        found = find_objects(what)
+    with drawn_from(key("load")):
+        return _assemble(found, task, like)
+
+
+def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
+    """Check what a source found, and encode its targets."""
+    notes = list(found.notes)
+    for name, part in found.parts.items():
+        if len(part.inputs) != len(part.targets):
+            raise DataError(f"{found.name}: {name} has {len(part.inputs)} inputs but {len(part.targets)} targets.", "They must be as many.")
+        if not len(part.inputs):
+            raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
+    inputs = {name: _inputs(part, name, notes) for name, part in found.parts.items()}
+    shapes = {name: tuple(values[0].shape) for name, values in inputs.items()}
+    for name, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise DataError(f"{found.name}: inputs of {name} have shape {shape}, those of train {shapes['train']}.", "Make them alike.")
+    if like is not None and shapes["train"] != like.shape:
+        raise DataError(f"{found.name}: inputs have shape {shapes['train']}; the model takes {like.shape}.", "Bring inputs of that shape.")
+    encoded = encode({name: part.targets for name, part in found.parts.items()}, found.classes, task, like)
+    splits = {
+        name: Examples(inputs[name], encoded.targets[name], name, all_positions(len(part.inputs)), part.files)
+        for name, part in found.parts.items()
+    }
+    return Data(
+        name=found.name,
+        task=encoded.task,
+        outputs=encoded.outputs,
+        fingerprint=_fingerprint(splits, encoded.outputs),
+        picture=found.picture or _rule_of(splits["train"].input(0)),
+        notes=(*dict.fromkeys((*notes, *encoded.notes)),),
+        batch_size=found.batch_size,
+        **splits,
+    )
+
+
+def _inputs(part: Part, name: str, notes: list[str]) -> Tensor | Lazy:
+    """Bring inputs to one of three dtypes, channels first, and refuse NaN."""
+    if not isinstance(part.inputs, Tensor):
+        standard = _Standard(part.inputs, part, name)
+        _standard(part.inputs[0][None], lambda _: _where(part, name, 0), notes)
+        return standard
+    return _standard(part.inputs, lambda index: _where(part, name, index), notes)
+
+
+def _where(part: Part, name: str, index: int) -> str:
+    return part.files[index] if part.files is not None else f"{name}[{index}]"
+
+
+class _Standard:
+    """Inputs read one by one, each brought into the form of inputs in memory."""
+
+    def __init__(self, inputs: Lazy, part: Part, name: str) -> None:
+        self.inputs = inputs
+        self.part = part
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return _standard(self.inputs[index][None], lambda _: _where(self.part, self.name, index), [])[0]
+
+
+def _standard(inputs: Tensor, where: Callable[[int], str], notes: list[str]) -> Tensor:
+    """Bring inputs [n, ...] to one of three dtypes, channels first; `where` names an example in an error."""
+    if inputs.is_complex():
+        raise DataError(f"The input {where(0)} has complex numbers.", "Pass real numbers.")
+    if not inputs.numel():
+        raise DataError(f"The input {where(0)} has no numbers: its shape is {tuple(inputs.shape[1:])}.", "Bring inputs with at least one.")
+    if inputs.is_floating_point() or inputs.dtype == torch.bool:
+        inputs = inputs.float()
+    elif inputs.dtype != torch.uint8:
+        inputs = inputs.long()
+    if inputs.is_floating_point() and not inputs.isfinite().all():
+        bad = (~inputs.isfinite()).nonzero()[0].tolist()
+        raise DataError(f"The input {where(bad[0])} has a NaN or infinite value at {bad[1:]}.", "Mend or remove that example.")
+    if inputs.ndim == 1:
+        return inputs[:, None]
+    if inputs.ndim == 3 and inputs.dtype == torch.uint8:
+        return inputs[:, None]
+    if inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4) and inputs.shape[1] not in (1, 3, 4):
+        notes.append("pictures came with channels last; they are used with channels first")
+        return inputs.movedim(-1, 1).contiguous()
+    return inputs
+
+
+def _rule_of(first: Tensor) -> PictureRule | None:
+    """The rule by which picture files become inputs like `first`, where they can."""
+    if first.ndim != 3 or first.dtype != torch.uint8 or first.shape[0] not in (1, 3):
+        return None
+    return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad")
+
+
+def _statistics(inputs: Tensor | Lazy) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel or feature, in float64, a chunk at a time; uint8 counts 0 to 1."""
+    count = len(inputs)
+    if not isinstance(inputs, Tensor):
+        some = torch.arange(0, count, -(-count // _MEASURED)).tolist()
+        inputs = torch.stack([inputs[index] for index in some])
+    unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
+    by_channel = [0, *range(2, inputs.ndim)] if inputs.ndim == 4 else [0] if inputs.ndim == 2 else list(range(inputs.ndim))
+    total = square = torch.zeros((), dtype=torch.float64)
+    # Differences from one example keep the squares small: the variance of values far from zero is not lost in rounding.
+    origin = inputs[:1].double().mean(dim=by_channel, keepdim=True)
+    for chunk in inputs.split(_CHUNK):
+        off = chunk.double() - origin
+        total = total + off.sum(by_channel)
+        square = square + off.square().sum(by_channel)
+    size = inputs.numel() / total.numel()
+    variance = (square / size - (total / size).square()).clamp(min=0)
+    std = variance.sqrt() / unit
+    mean = (total / size + origin.reshape(total.shape)) / unit
+    # A channel or feature that never changes is only shifted.
+    return tuple(mean.reshape(-1).tolist()), tuple(std.where(std > 0, 1.0).reshape(-1).tolist())
+
+
+def _class_counts(targets: Tensor, outputs: int) -> tuple[int, ...]:
+    counts = torch.bincount(targets, minlength=outputs) if targets.ndim == 1 else targets.sum(0).long()
+    return tuple(counts.tolist())
+
+
+def _fingerprint(splits: Mapping[str, Examples], outputs: tuple[str, ...]) -> str:
+    """SHA-256 over the names, inputs and targets of all splits; of inputs that are read one by one, over the files' names."""
+    digest = hashlib.sha256(repr(outputs).encode())
+    for name in SPLITS:
+        if name not in splits:
+            continue
+        examples = splits[name]
+        digest.update(f"{name} {len(examples)}".encode())
+        digest.update(examples.targets.numpy().tobytes())
+        if isinstance(examples.inputs, Tensor):
+            digest.update(f"{tuple(examples.inputs.shape)} {examples.inputs.dtype}".encode())
+            digest.update(examples.inputs.contiguous().numpy().data)
+        elif examples.files is not None:
+            digest.update("\n".join(examples.files).encode())
+    return digest.hexdigest()

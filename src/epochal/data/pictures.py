@@ -1,0 +1,351 @@
+"""Picture files: opened in one way, measured, fitted to one size, and decoded on all cores.
+
+    open_picture(anything) → a Pillow picture, upright, "L" or "RGB"
+        to_tensor(picture, rule) → uint8 [channels, height, width]
+
+Training files and pictures to predict take this same path, so that the same picture always becomes the same input.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, median_low
+from threading import Event
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from epochal.data.spec import Fit, PictureRule
+from epochal.errors import DataError
+from epochal.progress import progress
+
+# Pillow has some forty more formats; each is code that strange files could attack.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+# Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
+MAX_PIXELS = 178_000_000
+
+# Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
+_SHORT_SIDE = 64
+
+_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_GREY = ("1", "L", "LA", *_DEEP_GREY)
+
+_CHUNK = 16
+_NAMED = 5
+
+
+class Measured(NamedTuple):
+    """What the header of a picture file says: upright height and width in pixels, and whether it can only hold grey."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+class LazyPictures:
+    """Picture files that are read one by one, whenever they are asked for, because they do not fit memory."""
+
+    def __init__(self, paths: Sequence[Path], rule: PictureRule) -> None:
+        self.paths = paths
+        self.rule = rule
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return to_tensor(open_picture(self.paths[index]), self.rule)
+
+
+def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Image.Image:
+    """Return a picture fully decoded, upright as its EXIF says, in mode "L" if it can only hold grey and "RGB" otherwise.
+
+    `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), a Pillow picture, or
+    an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts become white,
+    16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do.
+    """
+    if isinstance(source, np.ndarray):
+        with _blaming(f"The array of shape {source.shape}"):
+            return _from_array(source)
+    if isinstance(source, Image.Image):
+        with _blaming("The picture"):
+            return _plain(_upright(source))
+    with _blaming(os.fspath(source)), Image.open(source, formats=FORMATS) as picture:
+        return _plain(_upright(picture))
+
+
+def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
+    """Return an opened picture as `rule` says: uint8 [channels, height, width]. One of that size already keeps every bit."""
+    return torch.from_numpy(_pixels(picture, rule))
+
+
+def measure(paths: Sequence[Path]) -> list[Measured]:
+    """Return size and colour of picture files, in that order, from their headers alone.
+
+    Raises `DataError` naming the files that are no pictures.
+    """
+    found = [Measured(0, 0, True)] * len(paths)
+
+    def header(place: int) -> None:
+        with _blaming(str(paths[place])), Image.open(paths[place], formats=FORMATS) as picture:
+            _check_size(picture)
+            width, height = picture.size
+            # Pillow's TIFF headers count the rotation in already.
+            if picture.format != "TIFF" and _orientation(picture) >= 5:
+                width, height = height, width
+            found[place] = Measured(height, width, picture.mode in _GREY)
+
+    # A few threads hide the waiting for a slow disk; more would only queue for Python's lock.
+    _each(header, len(paths), "Measuring pictures", threads=4)
+    return found
+
+
+def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None, fit: Fit | None) -> tuple[PictureRule, tuple[str, ...]]:
+    """Return the rule that suits pictures as measured, with notes on what was chosen and matters.
+
+    `size` (pixels, or (height, width)) and `fit` are followed where given. Otherwise small pictures of one size keep it, and
+    others come to a short side of 64 pixels or less, in their common aspect ratio or square.
+    """
+    aspects = [picture.width / picture.height for picture in measured]
+    chosen = _choose_size(measured, aspects) if size is None else (size, size) if isinstance(size, int) else size
+    wanted = chosen[1] / chosen[0]
+    least_kept = min(min(aspect / wanted, wanted / aspect) for aspect in aspects)
+    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to black bars.
+    why: dict[Fit, str] = {
+        "squash": "aspect ratios agree",
+        "crop": f"at least {least_kept:.0%} of every picture stays",
+        "pad": f"aspect ratios vary from {min(aspects):.2g} to {max(aspects):.2g}",
+    }
+    best: Fit = "squash" if _agree(aspects) else "crop" if least_kept >= 0.9 else "pad"
+    mode = "L" if all(picture.grey for picture in measured) else "RGB"
+    rule = PictureRule(mode=mode, size=chosen, fit=fit or best)
+
+    # A choice is worth a note if another one would have given other pixels.
+    is_resized = any((picture.height, picture.width) != chosen for picture in measured)
+    is_size_chosen = size is None and is_resized
+    is_fit_chosen = fit is None and is_resized and least_kept < 0.98
+    if not (is_size_chosen or is_fit_chosen):
+        return rule, ()
+    reason = f" ({best}: {why[best]})" if is_fit_chosen else ""
+    settings = ["data.size"] * is_size_chosen + ["data.fit"] * is_fit_chosen
+    change = "changes" if len(settings) == 1 else "change"
+    return rule, (
+        f"pictures of {_span(measured)} pixels are read at {chosen[0]}×{chosen[1]}{reason}; {' and '.join(settings)} {change} it",
+    )
+
+
+def decode(paths: Sequence[Path], rule: PictureRule) -> Tensor:
+    """Return all pictures as `rule` says: uint8 [n, channels, height, width].
+
+    Raises `DataError` naming the files that cannot be read.
+    """
+    shape = (len(paths), 1 if rule.mode == "L" else 3, *rule.size)
+    pictures = torch.empty(shape, dtype=torch.uint8)
+    pixels = pictures.numpy()
+
+    def read(place: int) -> None:
+        pixels[place] = _pixels(open_picture(paths[place]), rule)
+
+    _each(read, len(paths), "Reading pictures", threads=_useful_threads(paths))
+    return pictures
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
+        raise _UnfitError("is not a picture", "Pass [height, width], or [height, width, channels] with 1, 3 or 4 channels.")
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2 and array.ndim == 2:
+        array = _high_byte(array)
+    if array.dtype != np.uint8:
+        raise _UnfitError(f"holds {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
+    picture = Image.fromarray(array if channels > 1 else array.reshape(array.shape[:2]))
+    _check_size(picture)
+    return _plain(picture)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Decode to the last row, which shows whether the file is whole, and rotate."""
+    _check_size(picture)
+    picture.load()
+    return ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
+        # Notes about a picture may be damaged while the picture is fine: like every viewer, take it as it is stored.
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Bring any mode to "L" or "RGB" without transparency."""
+    if picture.mode in _DEEP_GREY:
+        return Image.fromarray(_high_byte(np.asarray(picture)))
+    if picture.mode == "F":
+        raise _UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
+    mode = "L" if picture.mode in _GREY else "RGB"
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        ground.alpha_composite(layer)
+        picture = ground.convert("RGB")
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    if grey.min() < 0 or grey.max() > 0xFFFF:
+        raise _UnfitError("holds numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
+    return (grey >> 8).astype(np.uint8)
+
+
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        raise _UnfitError(f"has {picture.width * picture.height:,} pixels, more than {MAX_PIXELS:,}", "Save it smaller.")
+
+
+def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
+    """An opened picture as `rule` says, [channels, height, width]."""
+    if picture.mode != rule.mode:
+        picture = picture.convert(rule.mode)
+    array = np.array(_fitted(picture, rule))
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
+    height, width = rule.size
+    scales = width / picture.width, height / picture.height
+    if rule.fit == "pad":
+        inner = tuple(max(1, round(side * min(scales))) for side in picture.size)
+        ground = Image.new(picture.mode, (width, height))
+        ground.paste(_resized(picture, (inner[0], inner[1])), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return ground
+    if rule.fit == "crop":
+        # Cutting first and at whole pixels: no pixel is computed in vain, and none changes where cutting is enough.
+        cut = min(picture.width, max(1, round(width / max(scales)))), min(picture.height, max(1, round(height / max(scales))))
+        left, top = (picture.width - cut[0]) // 2, (picture.height - cut[1]) // 2
+        picture = picture.crop((left, top, left + cut[0], top + cut[1]))
+    return _resized(picture, (width, height))
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resample so that every pixel counts when shrinking.
+
+    Bilinear weights are never negative, so edges get no halos as with Lanczos. Large pictures are first averaged over whole
+    blocks down to three times the size, which is four times faster and hardly differs.
+    """
+    return picture if picture.size == size else picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def _choose_size(measured: Sequence[Measured], aspects: Sequence[float]) -> tuple[int, int]:
+    height, width, _ = measured[0]
+    if _is_one_size(measured) and max(height, width) <= _SHORT_SIDE:
+        return height, width
+    short = min(_SHORT_SIDE, median_low(min(picture.height, picture.width) for picture in measured))
+    if not _agree(aspects) or min(aspects) <= 1 <= max(aspects):
+        return short, short
+    aspect = median(aspects)
+    return (short, round(short * aspect)) if aspect > 1 else (round(short / aspect), short)
+
+
+def _is_one_size(measured: Sequence[Measured]) -> bool:
+    return all(picture[:2] == measured[0][:2] for picture in measured)
+
+
+def _agree(aspects: Sequence[float]) -> bool:
+    return max(aspects) <= 1.1 * min(aspects)
+
+
+def _span(measured: Sequence[Measured]) -> str:
+    if _is_one_size(measured):
+        return f"{measured[0].height}×{measured[0].width}"
+    sides = [side for picture in measured for side in (picture.height, picture.width)]
+    return f"{min(sides):,} to {max(sides):,}"
+
+
+def _useful_threads(paths: Sequence[Path]) -> int:
+    """How many threads make decoding faster.
+
+    Pillow decodes side by side, but Python around it does not: on tiny files threads only get into each other's way. The
+    size of some files tells how much there is to decode.
+    """
+    some = [path.stat().st_size for path in paths[:: len(paths) // 16 + 1] if path.exists()]
+    return min(os.cpu_count() or 1, 1 + sum(some) // (len(some) or 1) // 2048)
+
+
+def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> None:
+    """Call `work` for 0 to `count` - 1 on threads, to the end; then raise what went wrong with any of them as one error."""
+    wrong: dict[int, DataError] = {}
+    stop = Event()
+
+    def chunk(first: int) -> int:
+        last = min(first + _CHUNK, count)
+        for place in range(first, last):
+            if stop.is_set():
+                break
+            try:
+                work(place)
+            except DataError as error:
+                wrong[place] = error
+        return last - first
+
+    with progress(label, count) as advance, ThreadPoolExecutor(threads) as pool:
+        try:
+            for done in pool.map(chunk, range(0, count, _CHUNK)):
+                advance(done)
+        finally:
+            # After Ctrl-C the pool still waits for its threads, which need not finish their chunks.
+            stop.set()
+    errors = [wrong[place] for place in sorted(wrong)]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
+        more = "\n  ..." * (len(errors) > _NAMED)
+        raise DataError(f"{len(errors):,} pictures cannot be read:{named}{more}", "Mend, replace or remove them.") from errors[0]
+
+
+class _UnfitError(ValueError):
+    """A picture that is whole cannot become an input; the words follow its name."""
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a picture into a `DataError` that begins with its name."""
+    try:
+        yield
+    except Exception as error:  # Pillow meets damaged files with nearly any exception.
+        reason, fix = _reason(error)
+        raise DataError(f"{name} {reason}.", fix) from error
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    match error:
+        case _UnfitError():
+            return error.args
+        case FileNotFoundError():
+            return "does not exist", "Check the path."
+        case IsADirectoryError():
+            return "is a folder, not a picture", "Give the path of one picture."
+        case PermissionError():
+            return "may not be read", "Change its permissions."
+        case UnidentifiedImageError():
+            return "is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF", "Save it as one of these, or remove it."
+        case Image.DecompressionBombError():
+            return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
+        case MemoryError():
+            return "does not fit memory", "Save it smaller."
+        case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
+            return "is truncated", "Copy it anew, or remove it."
+    return f"is damaged ({error})", "Copy it anew, or remove it."

@@ -1,0 +1,68 @@
+"""The part of a model that turns raw inputs into well-scaled numbers, and scaled numbers into raw outputs.
+
+These are layers, trained, evaluated, exported and served with the network: there is no second path that could differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from epochal.data.spec import DataSpec
+from epochal.errors import RecipeError
+
+
+class Preprocess(nn.Module):
+    """(x - mean) / std in float32, with uint8 counting 0 to 1.
+
+    Input: [batch, *shape], of any dtype; output: float32 of the same shape. `mean` and `std` are per channel of pictures, per
+    feature of numbers, or one for all.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, spec: DataSpec, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+        super().__init__()
+        center = _broadcastable("data.mean", spec.mean if mean is None else mean, spec)
+        spread = _broadcastable("data.std", spec.std if std is None else std, spec)
+        if (spread <= 0).any():
+            raise RecipeError("The setting data.std must be above 0.", "Leave it out to have it measured.")
+        unit = 255.0 if spec.dtype == "uint8" else 1.0
+        # One multiplication and one addition, computed in float64 first.
+        self.register_buffer("scale", (1.0 / (unit * spread)).float())
+        self.register_buffer("bias", (-center / spread).float())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scale raw inputs."""
+        return torch.addcmul(self.bias, inputs.to(self.scale.dtype), self.scale)
+
+
+class Rescale(nn.Module):
+    """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0."""
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(spec.target_std, dtype=torch.float32))
+        self.register_buffer("bias", torch.tensor(spec.target_mean, dtype=torch.float32))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Scale outputs back."""
+        return torch.addcmul(self.bias, outputs, self.scale)
+
+
+def _broadcastable(name: str, values: Sequence[float], spec: DataSpec) -> Tensor:
+    tensor = torch.tensor(list(values), dtype=torch.float64)
+    if len(tensor) == 1:
+        tensor = tensor.expand(len(spec.mean))
+    if len(tensor) != len(spec.mean):
+        what = "channels" if spec.is_image else "features"
+        raise RecipeError(
+            f"The setting {name} has {len(tensor)} numbers, but the data have {len(spec.mean)} {what}.", "Give one number, or one for each."
+        )
+    return tensor.reshape(-1, 1, 1) if spec.is_image else tensor.clone()

@@ -1,0 +1,84 @@
+"""Where data come from: data sets known by name, and what lies at a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from epochal.data.examples import Found
+from epochal.data.sources import arrays, cifar10, digits, folder, idx
+from epochal.data.spec import DataSpec, Fit
+from epochal.errors import DataError, RecipeError, suggest
+
+__all__ = ["SOURCES", "Source", "find"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set known by its name; `read` takes the folder where it may lie already, or `None`."""
+
+    read: Callable[[Path | None], Found]
+    about: str
+
+
+SOURCES = {
+    "digits": Source(lambda _: digits.read(), "1,797 handwritten digits of 8×8 pixels; needs no download"),
+    "mnist": Source(idx.MNIST.read, "70,000 handwritten digits of 28×28 pixels; 12 MB"),
+    "fashion-mnist": Source(idx.FASHION_MNIST.read, "70,000 pieces of clothing in 10 kinds, 28×28 pixels; 31 MB"),
+    "kmnist": Source(idx.KMNIST.read, "70,000 handwritten Japanese characters in 10 kinds, 28×28 pixels; 21 MB"),
+    "cifar10": Source(cifar10.read, "60,000 colour photographs in 10 kinds, 32×32 pixels; 170 MB"),
+}
+
+
+def find(
+    what: str | Path,
+    *,
+    data_dir: Path | None = None,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    like: DataSpec | None = None,
+) -> Found:
+    """Read the data that a user named: one of `SOURCES`, or a path.
+
+    A path is a folder of pictures, of .npy files or of IDX files, a .npz, .npy or .safetensors file, or CIFAR-10's archive or
+    folder. A bare word is a name first; with a separator or a dot before it (./mnist) it is always a path. `data_dir` is
+    where named data lie or go; `size` and `fit` are for folders of pictures, which
+    are read as those that `like` describes where it is given. Raises `DataError`.
+    """
+    if data_dir is not None:
+        data_dir = data_dir.expanduser()
+        if not data_dir.is_dir():
+            raise DataError(f"There is no folder {data_dir} to look for data (--data-dir or EPOCHAL_DATA).", "Check it, or create it.")
+    read = _reader(what, data_dir)
+    if read is None:
+        return folder.read(Path(what).expanduser(), size=size, fit=fit, like=like)
+    for name, setting in (("size", size), ("fit", fit)):
+        if setting is not None:
+            raise RecipeError(
+                f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
+            )
+    return read()
+
+
+def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
+    """Return what reads this, or `None` for a folder of pictures."""
+    if isinstance(what, str) and what in SOURCES:
+        return lambda: SOURCES[what].read(data_dir)
+    path = Path(what).expanduser()
+    if not str(what) or not path.exists():
+        is_word = str(what) == path.name
+        known = " and no data set of that name" if is_word else ""
+        raise DataError(f"There is no file or folder '{what}'{known}.", suggest(path.name, SOURCES) if is_word else "Check the path.")
+    if path.suffix.lower() in arrays.SUFFIXES and path.is_file():
+        return lambda: arrays.read(path)
+    if path.name == cifar10.ARCHIVE or path.name == cifar10.FOLDER:
+        return lambda: cifar10.read_cifar10(path)
+    if path.is_dir():
+        if idx.holds_idx(path):
+            return lambda: idx.read_idx_folder(path)
+        return (lambda: arrays.read(path)) if arrays.holds_arrays(path) else None
+    raise DataError(
+        f"{path} is a file of no kind that can be read.",
+        f"Give a folder of pictures, a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
+    )

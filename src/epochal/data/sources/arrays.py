@@ -1,0 +1,234 @@
+"""Arrays in files: .npz, .safetensors, or several .npy side by side.
+
+Arrays are known by their names: inputs and targets for training as `x` and `y` (or `images` and `labels`, ...), and for every
+split with its name before or behind: `x_train`, `train_images`, `y_val`, `test_labels`. Names of classes are in `classes`,
+which in a .safetensors file is a JSON list in the metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from epochal.data.examples import Found, Part
+from epochal.data.spec import SPLITS
+from epochal.errors import DataError
+
+SUFFIXES = (".npz", ".npy", ".safetensors")
+
+_WORDS = {
+    "inputs": ("x", "input", "inputs", "image", "images", "data", "features"),
+    "targets": ("y", "target", "targets", "label", "labels"),
+}
+_SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+_CLASSES = "classes"
+_WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels do as well."
+_ANEW = "Save or copy it anew."
+
+# Arrays are read only when they are called for: files may hold others too, which need not be readable.
+_Arrays = dict[str, Callable[[], NDArray[Any]]]
+
+
+class _Meaning(NamedTuple):
+    """What the name of an array says."""
+
+    split: str
+    role: str
+    word: str
+
+
+def read(path: Path) -> Found:
+    """Read the arrays in a .npz, .npy or .safetensors file, or in the .npy files of a folder.
+
+    Inputs stay uint8 or bool, or become int64 or float32; targets become int64 or float32, stay bool, or are text. Shapes and
+    lengths are as found. With a .npy file come those beside it that belong to it. Raises `DataError` naming the arrays that
+    were found and those that are wanted.
+    """
+    arrays = _open(path)
+    classes = _class_names(arrays.pop(_CLASSES)(), path) if _CLASSES in arrays else None
+    chosen = _choose(arrays, path)
+    parts = {
+        split: Part(_inputs(arrays[inputs](), f"'{inputs}' in {path}"), _targets(arrays[targets](), f"'{targets}' in {path}"))
+        for split, (inputs, targets) in chosen.items()
+    }
+    unused = sorted(arrays.keys() - {name for pair in chosen.values() for name in pair})
+    notes = (f"arrays that are not used: {', '.join(unused)}",) if unused else ()
+    place = path.resolve()
+    name = place.name if place.is_dir() else place.parent.name if place.suffix == ".npy" else place.stem
+    return Found(name, parts, classes=classes, notes=notes)
+
+
+def holds_arrays(folder: Path) -> bool:
+    """Whether a folder has .npy files named like inputs or targets."""
+    return any(_parse(file.stem) for file in folder.glob("*.npy"))
+
+
+def _open(path: Path) -> _Arrays:
+    if path.is_dir():
+        return _npy_files(path)
+    if not path.exists():
+        raise DataError(f"There is no file {path}.", "Check the path.")
+    match path.suffix.lower():
+        case ".npy":
+            return _npy_beside(path)
+        case ".npz":
+            return _npz(path)
+        case _:
+            return _safetensors(path)
+
+
+def _npy_files(folder: Path) -> _Arrays:
+    return {file.stem: partial(_npy_array, file) for file in sorted(folder.glob("*.npy"))}
+
+
+def _npy_beside(file: Path) -> _Arrays:
+    """Take a .npy file with those beside it that may belong to it; of inputs under two names, only its own."""
+    own = _parse(file.stem)
+    if own is None:
+        raise DataError(f"The name of {file} does not say what it holds.", _WANTED)
+    found = {name: (_parse(name), read) for name, read in _npy_files(file.parent).items()}
+    kept = {name: read for name, (one, read) in found.items() if one and (one.role != own.role or one.word == own.word)}
+    return kept | {name: read for name, (_, read) in found.items() if name == _CLASSES}
+
+
+def _npy_array(file: Path) -> NDArray[Any]:
+    with _blaming(str(file)), file.open("rb") as content:
+        return np.lib.format.read_array(content, allow_pickle=False)
+
+
+def _npz(file: Path) -> _Arrays:
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file} is not a .npz file, or only the beginning of one.", _ANEW)
+    with _blaming(str(file)), file.open("rb") as raw, np.load(raw, allow_pickle=False) as content:
+        return {name: partial(_npz_array, file, name) for name in content.files}
+
+
+def _npz_array(file: Path, name: str) -> NDArray[Any]:
+    with _blaming(f"'{name}' in {file}"), file.open("rb") as raw, np.load(raw, allow_pickle=False) as content:
+        array: NDArray[Any] = content[name]
+        return array
+
+
+def _safetensors(file: Path) -> _Arrays:
+    with _blaming(str(file)), safe_open(file, "pt") as content:
+        arrays: _Arrays = {name: partial(_safetensors_array, file, name) for name in content.keys()}  # noqa: SIM118  it has no other way
+        metadata = content.metadata() or {}
+    if _CLASSES in metadata:
+        arrays[_CLASSES] = partial(_json_array, metadata[_CLASSES], f"'{_CLASSES}' in the metadata of {file}")
+    return arrays
+
+
+def _safetensors_array(file: Path, name: str) -> NDArray[Any]:
+    with _blaming(f"'{name}' in {file}"), safe_open(file, "pt") as content:
+        tensor: Tensor = content.get_tensor(name)
+        # NumPy knows no bfloat16 and no float8.
+        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        return array
+
+
+def _json_array(text: str, where: str) -> NDArray[Any]:
+    with _blaming(where):
+        return np.array(json.loads(text))
+
+
+def _parse(name: str) -> _Meaning | None:
+    """Understand names such as x, x_train and train_images."""
+    word, split = name.lower(), "train"
+    first, _, rest = word.partition("_")
+    start, _, last = word.rpartition("_")
+    if first in _SPLIT_NAMES:
+        word, split = rest, _SPLIT_NAMES[first]
+    elif last in _SPLIT_NAMES:
+        word, split = start, _SPLIT_NAMES[last]
+    role = next((role for role, words in _WORDS.items() if word in words), None)
+    return None if role is None else _Meaning(split, role, word)
+
+
+def _choose(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
+    """Return the names of inputs and targets of each split."""
+    names = sorted(names)
+    found = f"It has {', '.join(names) or 'no arrays'}."
+    roles: dict[tuple[str, str], str] = {}
+    for name in names:
+        meaning = _parse(name)
+        if meaning is not None:
+            other = roles.setdefault(meaning[:2], name)
+            if other != name:
+                raise DataError(
+                    f"{path}: '{other}' and '{name}' both could be the {meaning.role} of {meaning.split}.", "Rename one of them."
+                )
+    chosen = {}
+    for split in SPLITS:
+        lacking = [role for role in _WORDS if (split, role) not in roles]
+        if not lacking:
+            chosen[split] = roles[split, "inputs"], roles[split, "targets"]
+        elif split == "train" or len(lacking) == 1:
+            raise DataError(f"{path} lacks the {' and '.join(lacking)} of {split}. {found}", _WANTED)
+    return chosen
+
+
+def _inputs(array: NDArray[Any], where: str) -> Tensor:
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        raise DataError(f"{where} holds {_content(array)}, which cannot be learned from.", "Save an array of numbers, an example per row.")
+    return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype in (np.uint8, np.bool_) else _numbers(array, where)
+
+
+def _targets(array: NDArray[Any], where: str) -> Tensor | list[str]:
+    if array.dtype.kind in "US" and (array.ndim == 1 or array.shape == (len(array), 1)):
+        words = np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
+        return [str(word) for word in words.ravel()]
+    if array.dtype.kind not in "buif" or array.ndim == 0:
+        raise DataError(
+            f"{where} holds {_content(array)}, which cannot be targets.", "Save an array of numbers or words, a row per example."
+        )
+    return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype == np.bool_ else _numbers(array, where)
+
+
+def _numbers(array: NDArray[Any], where: str) -> Tensor:
+    """Turn numbers of any width and byte order into int64 or float32."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # What is too large becomes infinite, which is refused where all data are checked.
+            return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{where} holds {array.max()}, which is beyond 64 bits with a sign.", "Save smaller numbers.")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+
+
+def _content(array: NDArray[Any]) -> str:
+    if array.ndim == 0:
+        return "a single value"
+    kinds = {"U": "text", "S": "text", "c": "complex numbers", "M": "dates", "m": "durations"}
+    return kinds.get(array.dtype.kind, f"values of type {array.dtype}")
+
+
+def _class_names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
+    names = tuple(str(name) for name in array.ravel())
+    if array.dtype.kind != "U" or array.ndim != 1 or len(set(names)) < len(names):
+        raise DataError(
+            f"'{_CLASSES}' in {path} is not a list of different words.", "Give the name of each class, in the order of the labels."
+        )
+    return names
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong in reading into a `DataError` that begins with a name."""
+    try:
+        yield
+    except Exception as error:  # NumPy, zipfile and safetensors meet damaged files with nearly any exception.
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"{name} holds Python objects, which are not read: they could run any code.", "Save numbers or words."
+            ) from error
+        raise DataError(f"{name} is damaged: {str(error) or type(error).__name__}.", _ANEW) from error

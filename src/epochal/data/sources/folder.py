@@ -1,0 +1,176 @@
+"""A folder of pictures, one folder for each class, with or without splits above.
+
+Either photos/cat/1.jpg, photos/dog/deep/2.png; or photos/train/cat/1.jpg, photos/valid/cat/2.jpg, photos/test/cat/3.jpg.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from epochal.data.examples import Found, Part
+from epochal.data.pictures import SUFFIXES, LazyPictures, choose_rule, decode, measure
+from epochal.data.spec import SPLITS, DataSpec, Fit
+from epochal.data.targets import natural
+from epochal.device import free_memory
+from epochal.errors import DataError
+
+_SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+
+# Left behind by systems and archives; they are never meant.
+_LITTER = ("__macosx", "thumbs.db", "desktop.ini")
+
+_LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat/1.jpg, or FOLDER/train/cat/1.jpg with FOLDER/test/..."
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The pictures below the folder of a split, by class, and the files that are not used."""
+
+    classes: Mapping[str, Sequence[Path]]
+    unused: Sequence[Path]
+
+    def pictures(self, classes: Sequence[str]) -> list[Path]:
+        return [file for name in classes for file in self.classes.get(name, ())]
+
+    def targets(self, classes: Sequence[str]) -> torch.Tensor:
+        counts = torch.tensor([len(self.classes.get(name, ())) for name in classes])
+        return torch.arange(len(classes)).repeat_interleave(counts)
+
+
+def read(path: Path, *, size: int | tuple[int, int] | None = None, fit: Fit | None = None, like: DataSpec | None = None) -> Found:
+    """Read a folder of pictures: uint8 inputs [n, 1 or 3, height, width], int64 targets, files relative to the folder.
+
+    Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `size` and `fit` are those of
+    `choose_rule`. Pictures for a model that was trained already are read as those that `like` describes; only some of its
+    classes, or only a test split, will do. Raises `DataError` where the layout is not clear or a picture cannot be read.
+    """
+    splits = _splits(path, needs_train=like is None)
+    listings = {split: _list(folder, path) for split, folder in splits.items()}
+    classes = tuple(sorted({name for listing in listings.values() for name in listing.classes}, key=natural))
+    if like is None:
+        _check_classes(listings, path)
+    files = {split: listing.pictures(classes) for split, listing in listings.items()}
+    unused = [] if path in splits.values() else _entries(path)[1]
+    unused += [file for listing in listings.values() for file in listing.unused]
+    # Only training pictures decide how pictures are read: the others stand for those to come.
+    rule, chosen = (like.picture, ()) if like is not None and like.picture else choose_rule(measure(files["train"]), size, fit)
+    notes = [*_told(unused, path), *chosen]
+
+    count = sum(map(len, files.values()))
+    needed = count * (1 if rule.mode == "L" else 3) * rule.size[0] * rule.size[1]
+    memory = free_memory()
+    is_resident = memory is None or needed <= memory / 2
+    if not is_resident:
+        notes.append(f"{count:,} pictures would take {needed / 1e9:,.1f} GB of memory: they are read anew in each epoch (see data.size)")
+    parts = {
+        split: Part(
+            decode(paths, rule) if is_resident else LazyPictures(paths, rule),
+            listings[split].targets(classes),
+            [file.relative_to(path).as_posix() for file in paths],
+        )
+        for split, paths in files.items()
+    }
+    return Found(path.resolve().name, parts, classes=classes, picture=rule, notes=tuple(notes))
+
+
+def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
+    """Find the folder of each split; all of `root` is "train" where there are none."""
+    if not root.exists():
+        raise DataError(f"There is no folder {root}.", "Check the path.")
+    if not root.is_dir():
+        raise DataError(f"{root} is a file, not a folder of pictures.", _LAYOUT)
+    folders, _ = _entries(root)
+    named = [folder for folder in folders if folder.name.lower() in _SPLIT_NAMES]
+    # A class may be called "train" too; but then others stand beside it, and pictures lie in it.
+    if not named or (len(named) < len(folders) and not any(_entries(folder)[0] for folder in named)):
+        return {"train": root}
+    splits: dict[str, Path] = {}
+    for folder in named:
+        split = _SPLIT_NAMES[folder.name.lower()]
+        if split in splits:
+            raise DataError(f"{splits[split]} and {folder} are both the split '{split}'.", "Remove or rename one of them.")
+        splits[split] = folder
+    if "train" not in splits and not needs_train:
+        return {"train": splits.get("test") or splits["valid"]}
+    if "train" not in splits:
+        raise DataError(f"{root} has {' and '.join(sorted(splits))}, but no train.", f"Put training pictures into {root / 'train'}.")
+    for folder in folders:
+        if folder not in named and any(map(_is_picture, _walk(folder, {_identity(root)}))):
+            raise DataError(f"{folder} has pictures, but is no split.", "Name it train, valid or test, or move it away.")
+    return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _list(folder: Path, root: Path) -> _Listing:
+    """List the files below the folder of a split."""
+    folders, unused = _entries(folder)
+    if not folders:
+        what = "has pictures, but no class folders" if any(map(_is_picture, unused)) else "has no pictures" if unused else "is empty"
+        raise DataError(f"{folder} {what}.", _LAYOUT)
+    classes: dict[str, list[Path]] = {}
+    for inner in folders:
+        files = sorted(_walk(inner, {_identity(root), _identity(folder)}), key=Path.as_posix)
+        classes[inner.name] = [file for file in files if _is_picture(file)]
+        unused += [file for file in files if not _is_picture(file)]
+    return _Listing(classes, unused)
+
+
+def _check_classes(listings: Mapping[str, _Listing], root: Path) -> None:
+    trained = listings["train"].classes
+    for split, listing in listings.items():
+        for name, files in listing.classes.items():
+            if name not in trained:
+                raise DataError(f"{root}: the class '{name}' is in {split}, but not in train.", "Add pictures of it, or remove it.")
+            if not files:
+                raise DataError(f"{root}: the folder of the class '{name}' has no pictures ({split}).", "Fill it or remove it.")
+    if len(trained) < 2:
+        (name,) = trained
+        raise DataError(f"{root} has only one class folder, '{name}'.", "Add another class; or if that folder has the classes, name it.")
+
+
+def _told(unused: Sequence[Path], root: Path) -> Iterator[str]:
+    if unused:
+        what = "1 file is" if len(unused) == 1 else f"{len(unused):,} files are"
+        first = unused[0].relative_to(root).as_posix() + ", ..." * (len(unused) > 1)
+        yield f"{what} not used, being no picture in a class folder: {first}"
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield all files below a folder. A link to a folder that was `seen` already leads nowhere, so that loops end."""
+    if _identity(folder) in seen:
+        return
+    seen.add(_identity(folder))
+    folders, files = _entries(folder)
+    yield from files
+    for inner in folders:
+        yield from _walk(inner, seen)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the folders and the files in a folder, in alphabetical order, without hidden ones and litter."""
+    folders: list[Path] = []
+    files: list[Path] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name.lower() in _LITTER:
+                    continue
+                # A link in a circle is neither, and only Path says so without an error.
+                is_folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+                (folders if is_folder else files).append(Path(entry.path))
+    except PermissionError as error:
+        raise DataError(f"{folder} may not be read.", "Change its permissions.") from error
+    return sorted(folders), sorted(files)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES

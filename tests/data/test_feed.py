@@ -1,0 +1,151 @@
+"""Batches are the same whether data are resident or streamed, and by however many workers."""
+
+from __future__ import annotations
+
+import random as python_random
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epochal.data.augment import Augment
+from epochal.data.examples import Examples, Lazy, all_positions
+from epochal.data.feed import Batch, Feed, feed
+from epochal.random import key, permutation
+from epochal.recipe import AugmentSettings
+
+CPU = torch.device("cpu")
+PIXELS = (torch.arange(13 * 25).reshape(13, 1, 5, 5) % 251).to(torch.uint8)
+LABELS = torch.arange(13) * 10
+
+
+class Slow:
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.values[index]
+
+
+class Jittered(Slow):
+    """Each reading draws from all three generators."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        return super().__getitem__(index) + torch.tensor([python_random.random(), float(numpy.random.rand()), float(torch.rand(()))])
+
+
+def _examples(inputs: Tensor | Lazy) -> Examples:
+    return Examples(inputs, LABELS[: len(inputs)], "train", all_positions(len(inputs)))
+
+
+def _same(one: list[Batch], two: list[Batch]) -> bool:
+    return len(one) == len(two) and all(
+        torch.equal(a, b) for first, second in zip(one, two, strict=True) for a, b in zip(first, second, strict=True)
+    )
+
+
+@given(st.integers(1, 15), st.integers(0, 5), st.integers(0, 5))
+def test_an_epoch_has_every_example_once_in_the_order_of_seed_and_epoch(batch_size: int, seed: int, epoch: int) -> None:
+    batches = feed(_examples(PIXELS), batch_size, CPU, shuffle_seed=seed)
+    got = list(batches.epoch(epoch))
+    assert len(got) == len(batches) == -(-13 // batch_size)
+    places = torch.cat([batch.places for batch in got])
+    assert torch.equal(places, permutation(key(seed, epoch, "order"), 13))
+    assert torch.equal(torch.cat([batch.inputs for batch in got]), PIXELS[places])
+    assert torch.equal(torch.cat([batch.targets for batch in got]), LABELS[places])
+    assert [len(batch.targets) for batch in got[:-1]] == [batch_size] * (len(got) - 1)
+
+
+@pytest.mark.parametrize("inputs", [PIXELS, Slow(PIXELS)])
+def test_without_a_seed_examples_keep_their_order(inputs: Tensor | Lazy) -> None:
+    for epoch in (0, 1):
+        batches = list(feed(_examples(inputs), 4, CPU).epoch(epoch))
+        assert torch.cat([batch.places for batch in batches]).tolist() == list(range(13))
+
+
+AUGMENTS: list[Callable[[], Augment | None]] = [lambda: None, lambda: Augment(AugmentSettings(shift=2, flip=True), 3)]
+
+
+@pytest.mark.parametrize("make_augment", AUGMENTS, ids=["plain", "augmented"])
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_resident_and_streamed_batches_are_the_same(make_augment: Callable[[], Augment | None], start: int) -> None:
+    def batches(inputs: Tensor | Lazy, number: int) -> list[Batch]:
+        whole = feed(_examples(inputs), 4, CPU, shuffle_seed=1, augment=make_augment())
+        return list(whole.epoch(number, start))
+
+    for epoch in (1, 2):
+        resident = batches(PIXELS, epoch)
+        assert len(resident) == 4 - start
+        assert _same(resident, batches(Slow(PIXELS), epoch))
+    # A start in the middle gives the rest of the same epoch.
+    whole = list(feed(_examples(PIXELS), 4, CPU, shuffle_seed=1, augment=make_augment()).epoch(2))
+    assert _same(whole[start:], resident)
+
+
+def _by_place(batches: list[Batch]) -> dict[int, Any]:
+    return {int(place): value.tolist() for batch in batches for place, value in zip(batch.places, batch.inputs, strict=True)}
+
+
+def _jittered_feed(batch_size: int = 4, seed: int = 1, workers: int = 0) -> Feed:
+    return feed(_examples(Jittered(torch.zeros(13, 3))), batch_size, CPU, shuffle_seed=seed, workers=workers)
+
+
+def test_workers_change_nothing() -> None:
+    alone = list(_jittered_feed().epoch(1))
+    assert _same(alone, list(_jittered_feed(workers=2).epoch(1)))
+    assert _same(alone[1:], list(_jittered_feed(workers=1).epoch(1, 1)))
+
+
+def test_random_transforms_are_a_function_of_seed_epoch_and_place() -> None:
+    first = _by_place(list(_jittered_feed().epoch(1)))
+    assert _by_place(list(_jittered_feed(batch_size=7).epoch(1))) == first
+    # No two examples, epochs or seeds draw the same, in any of the three generators.
+    others = [first, _by_place(list(_jittered_feed().epoch(2))), _by_place(list(_jittered_feed(seed=2).epoch(1)))]
+    for column in range(3):
+        assert len({values[place][column] for values in others for place in range(13)}) == 39
+
+
+def test_shuffling_does_not_change_what_an_example_becomes() -> None:
+    plain = feed(_examples(Jittered(torch.zeros(13, 3))), 5, CPU)
+    shuffled = feed(_examples(Jittered(torch.zeros(13, 3))), 5, CPU, shuffle_seed=0)
+    assert _by_place(list(plain.epoch(3))) == _by_place(list(shuffled.epoch(3)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_global_generators_are_left_alone(workers: int) -> None:
+    def states() -> tuple[Any, ...]:
+        return python_random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
+    list(_jittered_feed(workers=workers).epoch(1))
+    list(feed(_examples(PIXELS), 4, CPU, shuffle_seed=1, augment=Augment(AugmentSettings(shift=1, flip=True), 0)).epoch(1))
+    assert states() == before
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_reading_comes_through(workers: int) -> None:
+    class Broken(Slow):
+        def __getitem__(self, index: int) -> Tensor:
+            if index == 7:
+                raise ValueError("the file of 7 is damaged")
+            return super().__getitem__(index)
+
+    with pytest.raises(ValueError, match="the file of 7 is damaged"):
+        list(feed(_examples(Broken(PIXELS)), 4, CPU, workers=workers).epoch(0))
+
+
+def test_batches_are_copies() -> None:
+    examples = _examples(PIXELS.clone())
+    for batch in feed(examples, 4, CPU).epoch(0):
+        batch.inputs.zero_()
+        batch.targets.zero_()
+    assert torch.equal(examples.input(3), PIXELS[3])
+    assert torch.equal(examples.targets, LABELS)

@@ -1,0 +1,318 @@
+"""From what a program holds to checked, described examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epochal.data.examples import Examples, Found, Part, all_positions
+from epochal.data.load import Data, _assemble, load
+from epochal.data.spec import DataSpec, PictureRule
+from epochal.errors import DataError
+
+SpecMaker = Callable[..., DataSpec]
+
+
+def _labels(count: int) -> Tensor:
+    return torch.arange(count) % 2
+
+
+def _refused(what: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as raised:
+        load(what, **options)
+    return str(raised.value)
+
+
+def _inputs(data: Data, split: str = "train") -> Tensor:
+    inputs = data.splits[split].inputs
+    assert isinstance(inputs, Tensor)
+    return inputs
+
+
+def test_arrays(blobs: tuple[Tensor, Tensor]) -> None:
+    data = load(blobs)
+    assert (data.name, data.task, data.outputs, data.notes) == ("arrays", "single-label", ("0", "1", "2"), ())
+    assert (data.valid, data.test, data.picture, data.batch_size) == (None, None, None, None)
+    assert torch.equal(_inputs(data), blobs[0])
+    assert torch.equal(data.train.targets, blobs[1])
+    spec = data.spec
+    assert (spec.shape, spec.dtype, spec.counts, spec.class_counts) == ((2,), "float32", {"train": 60}, {"train": (20, 20, 20)})
+    assert (spec.target_mean, spec.target_std, spec.fingerprint) == ((), (), data.fingerprint)
+
+
+def test_data_are_data(blobs: tuple[Tensor, Tensor]) -> None:
+    data = load(blobs)
+    assert load(data) is data
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        (torch.uint8, "uint8"),
+        (torch.int32, "int64"),
+        (torch.int64, "int64"),
+        (torch.bool, "float32"),
+        (torch.float16, "float32"),
+        (torch.bfloat16, "float32"),
+        (torch.float64, "float32"),
+    ],
+)
+def test_three_dtypes_remain(dtype: torch.dtype, kept: str) -> None:
+    values = torch.tensor([[0, 1], [1, 0], [1, 1], [0, 0]])
+    data = load((values.to(dtype), _labels(4)))
+    assert data.spec.dtype == kept
+    assert torch.equal(_inputs(data).long(), values)
+
+
+def test_uint16_arrays_keep_their_values() -> None:
+    data = load((numpy.array([[1], [65535]], dtype=numpy.uint16), [0, 1]))
+    assert _inputs(data).tolist() == [[1], [65535]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "became"),
+    [
+        ((6,), torch.float32, (1,)),
+        ((6, 3), torch.float32, (3,)),
+        ((6, 4, 5), torch.uint8, (1, 4, 5)),
+        ((6, 4, 5), torch.float32, (4, 5)),
+        ((6, 3, 4, 5), torch.uint8, (3, 4, 5)),
+        ((6, 1, 4, 4), torch.float32, (1, 4, 4)),
+        ((6, 4, 4, 3), torch.uint8, (4, 4, 3)),
+        ((6, 3, 4, 3), torch.uint8, (3, 4, 3)),
+        ((6, 8, 9, 3), torch.uint8, (3, 8, 9)),
+        ((6, 8, 9, 1), torch.float32, (1, 8, 9)),
+    ],
+)
+def test_shapes(shape: tuple[int, ...], dtype: torch.dtype, became: tuple[int, ...]) -> None:
+    data = load(((torch.rand(shape) * 255).to(dtype), _labels(6)))
+    assert data.spec.shape == became
+
+
+def test_channels_come_first_and_the_user_hears_of_it() -> None:
+    pixels = torch.randint(0, 256, (6, 8, 9, 3), dtype=torch.uint8)
+    data = load((pixels, _labels(6)))
+    assert data.notes == ("pictures came with channels last; they are used with channels first",)
+    assert torch.equal(_inputs(data), pixels.permute(0, 3, 1, 2))
+    assert data.picture == PictureRule(mode="RGB", size=(8, 9), fit="pad")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "mode"), [((6, 4, 5), torch.uint8, "L"), ((6, 2, 4, 5), torch.uint8, None), ((6, 3, 4, 5), torch.float32, None)]
+)
+def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode: str | None) -> None:
+    picture = load(((torch.rand(shape) * 255).to(dtype), _labels(6))).picture
+    assert (picture and picture.mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ((torch.rand(4, 2), [0, 1, 0]), "arrays: train has 4 inputs but 3 targets.\nThey must be as many."),
+        ((torch.rand(0, 2), torch.zeros(0).long()), "arrays: train is empty.\nBring examples, or leave the split out."),
+        (
+            {"train": (torch.rand(4, 2), [0, 1, 0, 1]), "test": (torch.rand(4, 3), [0, 1, 0, 1])},
+            "arrays: inputs of test have shape (3,), those of train (2,).\nMake them alike.",
+        ),
+        ((torch.rand(4, 0), [0, 1, 0, 1]), "The input train[0] has no numbers: its shape is (0,).\nBring inputs with at least one."),
+        (
+            (torch.zeros(4, 2, dtype=torch.complex64), [0, 1, 0, 1]),
+            "The input train[0] has complex numbers.\nPass real numbers.",
+        ),
+    ],
+)
+def test_refused(what: Any, told: str) -> None:
+    assert _refused(what) == told
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_no_number_in_inputs(value: float, split: str) -> None:
+    x = {"train": torch.rand(4, 2), "test": torch.rand(4, 2)}
+    x[split][2, 1] = value
+    told = _refused({name: (values, _labels(4)) for name, values in x.items()})
+    assert told == f"The input {split}[2] has a NaN or infinite value at [1].\nMend or remove that example."
+
+
+def test_float64_that_does_not_fit_is_told() -> None:
+    x = torch.tensor([[1.0], [1e300]], dtype=torch.float64)
+    assert _refused((x, _labels(2))) == "The input train[1] has a NaN or infinite value at [0].\nMend or remove that example."
+
+
+def test_a_bad_example_is_named_by_its_file() -> None:
+    part = Part(torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), files=("a/1.png", "b/2.png"))
+    with pytest.raises(DataError, match=r"The input b/2\.png has a NaN"):
+        _assemble(Found("f", {"train": part}), None, None)
+
+
+def test_task_and_words_pass_through() -> None:
+    assert load((torch.rand(4, 2), [1, 2, 3, 4]), task="regression").task == "regression"
+    assert load((torch.rand(4, 2), ["b", "a", "b", "a"])).outputs == ("a", "b")
+
+
+def test_target_statistics_of_quantities() -> None:
+    y = torch.tensor([[1e6 + 1, 5.0], [1e6 + 3, 5.0]])
+    spec = load((torch.rand(2, 1), y)).spec
+    assert spec.target_mean == (1e6 + 2, 5.0)
+    # A quantity that never changes is only shifted.
+    assert spec.target_std == (1.0, 1.0)
+    assert spec.class_counts == {}
+
+
+def test_several_labels_are_counted() -> None:
+    data = load((torch.rand(3, 1), torch.tensor([[1, 1, 0], [0, 1, 0], [0, 1, 0]])))
+    assert data.spec.class_counts == {"train": (1, 3, 0)}
+
+
+@given(
+    st.integers(1, 40),
+    st.sampled_from([(1,), (3,), (3, 2, 5), (1, 5, 5)]),
+    st.floats(-1e4, 1e4),
+    st.floats(1e-2, 1e3),
+    st.integers(0, 2**31),
+)
+def test_statistics_are_numpys(count: int, shape: tuple[int, ...], center: float, spread: float, seed: int) -> None:
+    x = numpy.random.default_rng(seed).normal(center, spread, (count + 1, *shape)).astype("float32")
+    spec = load((x, numpy.arange(count + 1) % 2)).spec
+    axes = (0, 2, 3) if len(shape) == 3 else (0,)
+    wide = x.astype("float64")
+    numpy.testing.assert_allclose(spec.mean, wide.mean(axes), rtol=1e-6, atol=1e-6)
+    std = wide.std(axes)
+    numpy.testing.assert_allclose(spec.std, numpy.where(std > 0, std, 1.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("center", [0.0, 1e6, -1e7])
+def test_statistics_far_from_zero_and_over_chunks(center: float) -> None:
+    x = (torch.randn(9000, 2, generator=torch.Generator().manual_seed(0)) * 3 + center).float()
+    spec = load((x, _labels(9000))).spec
+    numpy.testing.assert_allclose(spec.mean, x.double().mean(0), rtol=1e-12, atol=1e-12)
+    numpy.testing.assert_allclose(spec.std, x.double().std(0, correction=0), rtol=1e-9)
+
+
+def test_pixels_count_0_to_1() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 5, 5)
+    spec = load((pixels, _labels(2))).spec
+    assert (spec.mean, spec.std) == ((0.5, 0.5), (0.5, 0.5))
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-30, 3e7])
+@pytest.mark.parametrize("shape", [(7, 2), (7, 2, 5, 5)])
+def test_what_never_changes_is_only_shifted(value: float, shape: tuple[int, ...]) -> None:
+    x = torch.full(shape, value)
+    spec = load((x, _labels(7))).spec
+    assert spec.std == (1.0, 1.0)
+    assert spec.mean == (float(x.flatten()[0]),) * 2
+
+
+def _fingerprint(x: Tensor, y: Any, **splits: Any) -> str:
+    return load({"train": (x, y), **splits}).fingerprint
+
+
+def test_fingerprint_knows_every_bit() -> None:
+    x, y = torch.rand(5, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 1])
+    first = _fingerprint(x, y)
+    assert len(first) == 64
+    assert _fingerprint(x.clone(), y.clone()) == first
+    bit = x.clone()
+    bit.view(torch.int32)[3, 1] ^= 1
+    zero = torch.zeros(5, 2)
+    others = [
+        _fingerprint(bit, y),
+        _fingerprint(x, torch.tensor([0, 1, 0, 1, 0])),
+        _fingerprint(x, y + 1),
+        _fingerprint(x.flip(0), y),
+        _fingerprint(x, y, test=(x, y)),
+        _fingerprint(x, y, valid=(x, y)),
+        _fingerprint(x.reshape(5, 1, 2), y),
+        _fingerprint(x, ["a", "b", "a", "b", "b"]),
+        _fingerprint(zero, y),
+        _fingerprint(-zero, y),
+        _fingerprint(zero.long(), y),
+    ]
+    assert len({first, *others}) == len(others) + 1
+
+
+@given(st.integers(0, 9), st.integers(0, 7))
+def test_fingerprint_changes_with_a_bit_of_a_picture(place: int, bit: int) -> None:
+    pixels = torch.arange(10, dtype=torch.uint8).reshape(2, 1, 5, 1)
+    before = _fingerprint(pixels, _labels(2))
+    pixels.view(-1)[place] ^= 1 << bit
+    assert _fingerprint(pixels, _labels(2)) != before
+
+
+class _Slow:
+    """Inputs that are read one by one."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.values[index]
+
+
+def _lazily(values: Tensor, files: tuple[str, ...] | None = None) -> Data:
+    return _assemble(Found("slow", {"train": Part(_Slow(values), _labels(len(values)), files)}), None, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((6, 2), torch.float64), ((6,), torch.float32), ((6, 4, 5), torch.uint8), ((6, 8, 9, 3), torch.uint8), ((6, 2), torch.int16)],
+)
+def test_inputs_read_one_by_one_take_the_same_form(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    values = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 255).to(dtype)
+    slow, quick = _lazily(values), load((values, _labels(6)))
+    assert not isinstance(slow.train.inputs, Tensor)
+    assert slow.notes == quick.notes
+    for place in range(6):
+        assert torch.equal(slow.train.input(place), quick.train.input(place))
+    names = ("shape", "dtype", "mean", "std", "picture")
+    assert [getattr(slow.spec, name) for name in names] == [getattr(quick.spec, name) for name in names]
+
+
+def test_no_number_in_inputs_read_one_by_one() -> None:
+    data = _lazily(torch.tensor([[0.0], [float("nan")], [1.0]]))
+    with pytest.raises(DataError, match=r"The input train\[1\] has a NaN or infinite value at \[0\]\."):
+        data.train.input(1)
+    with pytest.raises(DataError, match=r"The input train\[1\] has a NaN"):
+        _ = data.spec
+
+
+def test_fingerprint_of_inputs_read_one_by_one_is_of_their_files() -> None:
+    values = torch.rand(3, 2)
+    assert _lazily(values, ("a", "b", "c")).fingerprint != _lazily(values, ("a", "b", "d")).fingerprint
+
+
+def test_take_and_where() -> None:
+    values = torch.arange(5).float()[:, None]
+    for inputs in (values, _Slow(values)):
+        examples = Examples(inputs, torch.arange(5), "train", all_positions(5))
+        some = examples.take(torch.tensor([4, 0, 2]))
+        assert [float(some.input(place)) for place in range(3)] == [4.0, 0.0, 2.0]
+        assert (len(some), some.targets.tolist(), some.where(0)) == (3, [4, 0, 2], "train[4]")
+        again = some.take(torch.tensor([2]))
+        assert (len(again.inputs), float(again.input(0)), again.where(0)) == (1, 2.0, "train[2]")
+    named = Examples(values, torch.arange(5), "train", all_positions(5), files=tuple("abcde"))
+    assert named.take(torch.tensor([3])).where(0) == "d"
+
+
+def test_like_a_trained_model(make_spec: SpecMaker) -> None:
+    spec = make_spec(outputs=("a", "b"))
+    assert load((torch.rand(2, 2), ["b", "b"]), like=spec).train.targets.tolist() == [1, 1]
+    told = _refused((torch.rand(2, 3), ["b", "b"]), like=spec)
+    assert told == "arrays: inputs have shape (3,); the model takes (2,).\nBring inputs of that shape."
+
+
+def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(blobs).task = "regression"  # type: ignore[misc]

@@ -1,0 +1,252 @@
+"""Arrays, Datasets and DataLoaders: read once where possible, read anew where they change, refused where they cannot be used."""
+
+from __future__ import annotations
+
+import random as python_random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+
+from epochal.data.examples import Found, Part
+from epochal.data.load import load
+from epochal.data.sources import objects
+from epochal.data.sources.objects import find_objects
+from epochal.errors import DataError
+
+
+class Listed(Dataset[Any]):
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        return self.items[index]
+
+
+class Jittered(Listed):
+    """Adds noise from all three generators, as random transforms do."""
+
+    def __getitem__(self, index: int) -> Any:
+        noise = python_random.random() + float(numpy.random.rand()) + float(torch.rand(()))
+        x, y = super().__getitem__(index)
+        return x + noise, y
+
+
+def _train(what: Any) -> Part:
+    return find_objects(what).parts["train"]
+
+
+def _inputs(what: Any) -> Tensor:
+    inputs = _train(what).inputs
+    assert isinstance(inputs, Tensor)
+    return inputs
+
+
+def _refused(what: Any) -> str:
+    with pytest.raises(DataError) as raised:
+        find_objects(what)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])),
+        (numpy.array([[1.0], [2.0]]), numpy.array([0, 1])),
+        ([[1.0], [2.0]], [0, 1]),
+        [((1.0,), (2.0,)), (0, 1)],
+        TensorDataset(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1])),
+    ],
+)
+def test_pairs(pair: Any) -> None:
+    found = find_objects(pair)
+    assert found.name == ("TensorDataset" if isinstance(pair, TensorDataset) else "arrays")
+    part = found.parts["train"]
+    assert isinstance(part.inputs, Tensor)
+    assert isinstance(part.targets, Tensor)
+    assert (part.inputs.tolist(), part.targets.tolist()) == ([[1.0], [2.0]], [0, 1])
+
+
+def test_arrays_that_torch_does_not_take_as_they_are() -> None:
+    array = numpy.arange(4.0)[::-1]
+    array.flags.writeable = False
+    assert _inputs((array, [0, 1, 0, 1])).tolist() == [3, 2, 1, 0]
+    big = numpy.arange(4, dtype=">f4")
+    assert _inputs((big, [0, 1, 0, 1])).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("words", [["b", "a"], ("b", "a"), numpy.array(["b", "a"]), numpy.array(["b", "a"], dtype=object)])
+def test_words(words: Any) -> None:
+    assert _train((torch.rand(2, 1), words)).targets == ["b", "a"]
+
+
+def test_gradients_stay_outside() -> None:
+    x = torch.rand(2, 1, requires_grad=True)
+    assert not _inputs((x, [0, 1])).requires_grad
+
+
+def test_splits_by_name() -> None:
+    pair = (torch.rand(2, 1), [0, 1])
+    found = find_objects({"test": pair, "train": pair})
+    assert list(found.parts) == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ({"test": ([1.0], [0])}, "The splits test cannot be used.\nName them train, and if there are any valid and test."),
+        (
+            {"train": ([1.0], [0]), "val": ([1.0], [0])},
+            "The splits train, val cannot be used.\nName them train, and if there are any valid and test.",
+        ),
+        (
+            3,
+            "Data of type int cannot be used: it has no length and index.\n"
+            "Pass (x, y), a map-style Dataset, a DataLoader, or {'train': ..., 'test': ...}.",
+        ),
+        (([[1, 2], [3]], [0, 1]), "The inputs of train cannot be turned into numbers: "),
+        ((["a", "b"], [0, 1]), "The inputs of train cannot be turned into numbers: "),
+        (([1.0, 2.0], [0, None]), "The targets of train cannot be turned into numbers: "),
+        (Listed([]), "The dataset for train is empty.\nBring examples."),
+        (Listed([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (Listed([(1.0, 0, 3)]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (numpy.zeros((3, 2)), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (
+            Listed([(torch.zeros(2), 0), (torch.zeros(3), 1)]),
+            "train[1] is float32 of shape (3,), but train[0] is float32 of shape (2,).\nMake all inputs alike.",
+        ),
+        (
+            Listed([([1, 2], 0), ([1.5, 2.5], 1)]),
+            "train[1] is float64 of shape (2,), but train[0] is int64 of shape (2,).\nMake all inputs alike.",
+        ),
+        (
+            Listed([(torch.zeros(2), torch.zeros(1)), (torch.zeros(2), torch.zeros(2))]),
+            "The targets of train cannot be turned into numbers: ",
+        ),
+        (Listed([(torch.zeros(2), {"box": 1})]), "The targets of train cannot be turned into numbers: "),
+    ],
+)
+def test_refused(what: Any, told: str) -> None:
+    assert _refused(what).startswith(told)
+
+
+def test_iterable_dataset() -> None:
+    class Stream(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(())
+
+    assert _refused(Stream()).startswith("Data of type Stream cannot be used: it has no length and index.")
+
+
+def test_dataset_is_read_once_and_kept() -> None:
+    dataset = Listed([(torch.full((2,), float(place)), place % 2) for place in range(20)])
+    found = find_objects(dataset)
+    inputs = found.parts["train"].inputs
+    assert isinstance(inputs, Tensor)
+    assert inputs[:, 0].tolist() == list(range(20))
+    targets = found.parts["train"].targets
+    assert isinstance(targets, Tensor)
+    assert targets.tolist() == [place % 2 for place in range(20)]
+    assert (found.name, found.notes) == ("Listed", ())
+    # Once, but for the few that were read to see whether they change.
+    assert dataset.reads < 20 + 25
+
+
+@pytest.mark.parametrize(
+    ("targets", "task"), [([0, 1, 1], "single-label"), ([0.5, 1.5, 1.0], "regression"), (["a", "b", "b"], "single-label")]
+)
+def test_targets_of_a_dataset(targets: list[Any], task: str) -> None:
+    assert load(Listed([(torch.rand(2), target) for target in targets])).task == task
+
+
+def test_targets_as_small_tensors() -> None:
+    single = _train(Listed([(torch.rand(2), torch.tensor(place % 2)) for place in range(4)])).targets
+    assert isinstance(single, Tensor)
+    assert single.tolist() == [0, 1, 0, 1]
+    assert single.dtype == torch.int64
+    rows = _train(Listed([(torch.rand(2), torch.tensor([0.5, 1.0])) for _ in range(4)])).targets
+    assert isinstance(rows, Tensor)
+    assert rows.shape == (4, 2)
+
+
+@pytest.mark.parametrize(("mode", "shape"), [("L", (1, 4, 5)), ("RGB", (3, 4, 5)), ("P", (3, 4, 5)), ("RGBA", (3, 4, 5)), ("1", (3, 4, 5))])
+def test_pictures_of_a_dataset(mode: str, shape: tuple[int, ...]) -> None:
+    picture = Image.new("RGB", (5, 4), (10, 20, 30)).convert(mode)
+    inputs = _inputs(Listed([(picture, 0), (picture, 1)]))
+    assert (inputs.dtype, inputs.shape[1:]) == (torch.uint8, shape)
+    if mode == "RGB":
+        assert inputs[0, :, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_subset_and_loader_of_torch() -> None:
+    dataset = TensorDataset(torch.arange(10).float()[:, None], torch.arange(10) % 2)
+    assert _inputs(Subset(dataset, [7, 3])).tolist() == [[7.0], [3.0]]
+    for shuffle in (False, True):
+        found = find_objects(DataLoader(dataset, batch_size=4, shuffle=shuffle))
+        inputs = found.parts["train"].inputs
+        assert isinstance(inputs, Tensor)
+        assert inputs[:, 0].tolist() == list(range(10))
+        assert (found.batch_size, found.name) == (4, "TensorDataset")
+    assert load(DataLoader(dataset, batch_size=4)).batch_size == 4
+
+
+def test_loaders_that_do_more() -> None:
+    dataset = Listed([(torch.zeros(1), 0), (torch.zeros(1), 1)])
+    fix = "Pass its dataset, with the examples you want."
+    told = f"A DataLoader with a sampler of its own cannot be used.\n{fix}"
+    assert _refused(DataLoader(dataset, sampler=WeightedRandomSampler([1.0, 1.0], 2))) == told
+    assert _refused(DataLoader(dataset, batch_sampler=[[0], [1]])) == told
+    assert _refused(DataLoader(dataset, collate_fn=list)) == (
+        "A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples."
+    )
+
+
+def _jittered() -> Jittered:
+    return Jittered([(torch.zeros(2), place % 2) for place in range(10)])
+
+
+def test_random_transforms_are_read_anew_and_told() -> None:
+    found = find_objects(_jittered())
+    assert not isinstance(found.parts["train"].inputs, Tensor)
+    assert found.notes == ("the dataset for train is read anew in each epoch: it gives other values at every reading",)
+
+
+def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "free_memory", lambda: 100)
+    found = find_objects(Listed([(torch.full((2,), float(place)), place % 2) for place in range(10)]))
+    inputs = found.parts["train"].inputs
+    assert not isinstance(inputs, Tensor)
+    assert (len(inputs), inputs[3].tolist()) == (10, [3.0, 3.0])
+    assert found.notes == ("the dataset for train is read anew in each epoch: it does not fit memory",)
+
+
+def _states() -> tuple[Any, ...]:
+    return python_random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+
+def test_reading_leaves_the_global_generators_and_measures_the_same_every_time() -> None:
+    before = _states()
+    specs = [load(_jittered()).spec for _ in range(2)]
+    assert specs[0] == specs[1]
+    assert _states() == before
+
+
+def test_no_number_in_a_dataset_is_found() -> None:
+    # NaN differs from itself, which must not pass for a random transform.
+    data = Listed([(torch.zeros(2), 0), (torch.full((2,), float("nan")), 1)])
+    with pytest.raises(DataError, match=r"The input train\[1\] has a NaN or infinite value at \[0\]\.\nMend or remove that example\."):
+        load(data)
+
+
+def test_found_is_what_sources_return() -> None:
+    assert isinstance(find_objects(([1.0, 2.0], [0, 1])), Found)

@@ -1,0 +1,113 @@
+"""Splits are cut off by the seed, in proportion to the classes; nothing is lost or used twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epochal.data.examples import Examples, all_positions
+from epochal.data.load import Data, load
+from epochal.data.split import cut
+from epochal.errors import DataError
+
+
+def _examples(targets: Tensor) -> Examples:
+    return Examples(torch.arange(len(targets)).float()[:, None], targets, "train", all_positions(len(targets)))
+
+
+@given(
+    st.lists(st.integers(2, 60), min_size=2, max_size=5),
+    st.floats(0.01, 0.9),
+    st.integers(0, 2**32),
+)
+def test_cut_is_complete_disjoint_and_in_proportion(counts: list[int], fraction: float, seed: int) -> None:
+    targets = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])[torch.randperm(sum(counts))]
+    rest, part = cut(_examples(targets), fraction, seed, "test")
+    assert sorted(rest.positions.tolist() + part.positions.tolist()) == list(range(sum(counts)))
+    for label, count in enumerate(counts):
+        given = int((part.targets == label).sum())
+        assert 1 <= given < count
+        assert abs(given - count * fraction) <= 0.5 or given in (1, count - 1)
+    # Examples stay whole, and in the order of the source.
+    for examples in (rest, part):
+        assert isinstance(examples.inputs, Tensor)
+        assert torch.equal(examples.inputs[:, 0].long(), examples.positions)
+        assert torch.equal(examples.targets, targets[examples.positions])
+        assert examples.positions.tolist() == sorted(examples.positions.tolist())
+
+
+def test_cut_is_decided_by_seed_and_name() -> None:
+    examples = _examples(torch.arange(200) % 2)
+    chosen = {(seed, name): tuple(cut(examples, 0.3, seed, name)[1].positions.tolist()) for seed in (0, 1) for name in ("test", "valid")}
+    assert len(set(chosen.values())) == 4
+    assert tuple(cut(examples, 0.3, 0, "test")[1].positions.tolist()) == chosen[0, "test"]
+
+
+def test_classes_choose_independently() -> None:
+    # Were the same places chosen in each class, examples that came in pairs would stay together.
+    _, part = cut(_examples(torch.arange(200) % 2), 0.5, 0, "test")
+    first, second = (part.positions[part.targets == label] // 2 for label in (0, 1))
+    assert set(first.tolist()) != set(second.tolist())
+
+
+def test_quantities_are_cut_by_number() -> None:
+    rest, part = cut(_examples(torch.rand(50, 1)), 0.2, 0, "test")
+    assert (len(rest), len(part)) == (40, 10)
+
+
+def test_a_class_of_one_stays_in_train() -> None:
+    rest, part = cut(_examples(torch.tensor([0, 0, 0, 0, 1])), 0.5, 0, "test")
+    assert 1 in rest.targets.tolist()
+    assert 1 not in part.targets.tolist()
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([0, 1]), torch.rand(1, 1)])
+def test_too_few(targets: Tensor) -> None:
+    with pytest.raises(DataError) as raised:
+        cut(_examples(targets), 0.2, 0, "valid")
+    told = f"{len(targets)} examples are too few to cut off 20% for valid.\nBring more data, or set data.valid = 0 to go without."
+    assert str(raised.value) == told
+
+
+def _data(count: int = 100, **splits: int) -> Data:
+    return load({name: (torch.rand(size, 2), torch.arange(size) % 2) for name, size in {"train": count, **splits}.items()})
+
+
+def test_fractions_are_of_what_train_brought() -> None:
+    data = _data().split(valid=0.1, test=0.2)
+    assert {name: len(examples) for name, examples in data.splits.items()} == {"train": 70, "valid": 10, "test": 20}
+    assert data.spec.counts == {"train": 70, "valid": 10, "test": 20}
+    positions = torch.cat([examples.positions for examples in data.splits.values()])
+    assert positions.sort().values.tolist() == list(range(100))
+    assert {examples.part for examples in data.splits.values()} == {"train"}
+
+
+def test_brought_splits_stay_as_they_are() -> None:
+    data = _data(test=30)
+    split = data.split(valid=0.1, test=0.5)
+    assert split.test is data.test
+    assert {name: len(examples) for name, examples in split.splits.items()} == {"train": 90, "valid": 10, "test": 30}
+    whole = _data(valid=10, test=30)
+    assert whole.split().train is whole.train
+
+
+def test_none_goes_without() -> None:
+    data = _data().split(valid=0, test=0)
+    assert (data.valid, data.test, len(data.train)) == (None, None, 100)
+
+
+def test_seed_decides() -> None:
+    data = _data()
+    chosen = [data.split(seed=seed).splits["test"].positions.tolist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_fractions_that_leave_nothing() -> None:
+    with pytest.raises(DataError) as raised:
+        _data().split(valid=0.5, test=0.6)
+    assert str(raised.value) == "data.test = 0.6 and data.valid = 0.5 leave nothing to train on.\nUse smaller fractions."
+    # A fraction that is not used does not count.
+    assert len(_data(test=30).split(valid=0.5, test=0.6).train) == 50

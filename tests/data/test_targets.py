@@ -1,0 +1,240 @@
+"""What targets mean is told from their type and shape; what cannot be told or used is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from epochal.data.spec import DataSpec, Task
+from epochal.data.targets import Encoded, encode, natural
+from epochal.errors import DataError
+
+SpecMaker = Callable[..., DataSpec]
+
+
+def _encode(
+    train: Tensor | Sequence[str], task: Task | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
+) -> Encoded:
+    return encode({"train": train, **more}, classes, task)
+
+
+def _refused(
+    train: Tensor | Sequence[str], task: Task | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
+) -> str:
+    with pytest.raises(DataError) as raised:
+        _encode(train, task, classes, **more)
+    return str(raised.value)
+
+
+def _t(*values: float) -> Tensor:
+    return torch.tensor(values)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_whole_numbers_are_labels(dtype: torch.dtype) -> None:
+    encoded = _encode(torch.tensor([3, 1, 3, 10], dtype=dtype), test=torch.tensor([10, 1], dtype=dtype))
+    assert (encoded.task, encoded.outputs) == ("single-label", ("1", "3", "10"))
+    assert encoded.targets["train"].tolist() == [1, 0, 1, 2]
+    assert encoded.targets["test"].tolist() == [2, 0]
+    assert encoded.targets["train"].dtype == torch.int64
+
+
+def test_a_column_is_a_list() -> None:
+    assert _encode(torch.tensor([[3], [1]])).targets["train"].tolist() == [1, 0]
+
+
+def test_truth_values_are_labels() -> None:
+    encoded = _encode(torch.tensor([True, False, True]))
+    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("False", "True"), [1, 0, 1])
+
+
+def test_words_are_labels_in_natural_order() -> None:
+    encoded = _encode(["cat10", "cat2", "Ape", "cat2"], valid=["Ape", "cat10"])
+    assert (encoded.task, encoded.outputs) == ("single-label", ("Ape", "cat2", "cat10"))
+    assert encoded.targets["train"].tolist() == [2, 1, 0, 1]
+    assert encoded.targets["valid"].tolist() == [0, 2]
+
+
+@given(st.lists(st.text("ab12ü ", max_size=5), min_size=1))
+def test_natural_order_is_an_order(words: list[str]) -> None:
+    ordered = sorted(words, key=natural)
+    assert sorted(reversed(ordered), key=natural) == ordered
+
+
+def test_natural() -> None:
+    assert sorted(["img12", "img2", "2", "10", "a", ""], key=natural) == ["", "2", "10", "a", "img2", "img12"]
+    assert sorted(["x10y2", "x10y1", "x9y3"], key=natural) == ["x9y3", "x10y1", "x10y2"]
+    # Some characters look like digits and are none.
+    assert sorted(["m²", "m", "²", "1"], key=natural) == ["1", "m", "m²", "²"]
+
+
+def test_given_classes_name_the_labels() -> None:
+    encoded = _encode(torch.tensor([0, 1, 0]), classes=("no", "yes", "never"))
+    assert encoded.outputs == ("no", "yes", "never")
+    assert encoded.targets["train"].tolist() == [0, 1, 0]
+    # Also where labels came as 0.0 and 1.0.
+    assert _encode(_t(0.0, 1.0, 0.0), classes=("no", "yes")).task == "single-label"
+
+
+def test_words_with_given_classes_keep_their_order() -> None:
+    assert _encode(["b", "a"], classes=("b", "a")).targets["train"].tolist() == [0, 1]
+    told = _refused(["b", "x"], classes=("b", "a"))
+    assert told == "The target of train[1] is 'x', which is not among the classes b, a.\nMend it."
+
+
+def test_numbers_with_a_fraction_are_quantities() -> None:
+    encoded = _encode(_t(0.5, 2.0, 3.0))
+    assert (encoded.task, encoded.outputs) == ("regression", ("y",))
+    assert encoded.targets["train"].tolist() == [[0.5], [2.0], [3.0]]
+    assert encoded.targets["train"].dtype == torch.float32
+    # Floating point numbers are quantities even where they happen to be whole.
+    assert _encode(_t(1.0, 2.0)).task == "regression"
+
+
+def test_several_quantities() -> None:
+    encoded = _encode(torch.tensor([[0.5, 1], [2, 3]], dtype=torch.float64), valid=torch.zeros(1, 2))
+    assert (encoded.task, encoded.outputs) == ("regression", ("y0", "y1"))
+    assert encoded.targets["valid"].shape == (1, 2)
+    assert encoded.targets["train"].dtype == torch.float32
+    assert _encode(torch.tensor([[5, 1], [2, 3]])).task == "regression"
+    assert _encode(torch.rand(3, 2), classes=("width", "height")).outputs == ("width", "height")
+
+
+def test_whole_numbers_as_quantities_when_asked() -> None:
+    encoded = _encode(torch.tensor([3, 1, 2]), "regression")
+    assert (encoded.task, encoded.targets["train"].tolist()) == ("regression", [[3.0], [1.0], [2.0]])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+def test_one_hot_rows_are_one_label(dtype: torch.dtype) -> None:
+    encoded = _encode(torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=dtype))
+    assert (encoded.task, encoded.outputs) == ("single-label", ("0", "1", "2"))
+    assert encoded.targets["train"].tolist() == [1, 0, 2]
+    assert encoded.notes == ("targets are one-hot rows: one label per example",)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_table_of_0_and_1_is_several_labels(dtype: torch.dtype) -> None:
+    encoded = _encode(torch.tensor([[0, 1, 1], [0, 0, 0]], dtype=dtype), classes=("a", "b", "c"))
+    assert (encoded.task, encoded.outputs) == ("multi-label", ("a", "b", "c"))
+    assert encoded.targets["train"].tolist() == [[0, 1, 1], [0, 0, 0]]
+    assert encoded.targets["train"].dtype == torch.float32
+    assert encoded.notes == ("targets are a table of 0 and 1: 3 labels that can be true together",)
+
+
+def test_one_hot_rows_as_several_labels_when_asked() -> None:
+    encoded = _encode(torch.tensor([[0, 1], [1, 0]]), "multi-label")
+    assert (encoded.task, encoded.outputs, encoded.notes) == ("multi-label", ("0", "1"), ())
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (_t(0.5, float("nan"), 1.0), "The target of train[1] is NaN or infinite.\nMend or remove that example."),
+        (torch.tensor([[1.0, 2.0], [0.5, float("inf")]]), "The target of train[1] is NaN or infinite.\nMend or remove that example."),
+        (torch.tensor([0, 1, -1]), "The label of train[2] is -1, but labels count from 0.\nMend or remove that example."),
+        (torch.tensor([4, 4]), "All training examples are of one class, '4'.\nBring examples of at least two classes."),
+        (torch.tensor([False, False]), "All training examples are of one class, 'False'.\nBring examples of at least two classes."),
+        (torch.tensor([True, True]), "All training examples are of one class, 'True'.\nBring examples of at least two classes."),
+        (["a", "a"], "All training examples are of one class, 'a'.\nBring examples of at least two classes."),
+        (
+            torch.zeros(3, 2, 2),
+            "The targets of train have shape (3, 2, 2); those of train (3, 2, 2).\n"
+            "Give one target per example, or one row per example, alike in every split.",
+        ),
+        (
+            torch.arange(500) * 7,
+            "The targets are 500 different whole numbers for 500 examples: quantities rather than labels?\n"
+            "Say so: data.task = regression, or single-label if each really is a class.",
+        ),
+    ],
+)
+def test_refused(targets: Tensor | list[str], told: str) -> None:
+    assert _refused(targets) == told
+
+
+def test_nan_in_another_split() -> None:
+    assert _refused(_t(0.5, 1.0), test=_t(1.0, float("nan"))).startswith("The target of test[1] is NaN or infinite.")
+
+
+def test_label_beyond_the_classes() -> None:
+    told = _refused(torch.tensor([0, 1]), classes=("a", "b"), test=torch.tensor([0, 2]))
+    assert told == "The label of test[1] is 2, but there are 2 classes.\nMend or remove that example."
+    assert _refused(torch.tensor([0, -1]), classes=("a", "b")).startswith("The label of train[1] is -1, but there are 2 classes.")
+
+
+@pytest.mark.parametrize("kind", ["words", "numbers"])
+def test_class_that_was_never_trained(kind: str) -> None:
+    fix = "Add training examples of it, or remove it from the others."
+    if kind == "words":
+        assert _refused(["a", "b"], test=["a", "c"]) == f"The class 'c' is in test but not in train.\n{fix}"
+    else:
+        told = _refused(torch.tensor([0, 1]), valid=torch.tensor([1, 5]))
+        assert told == f"The class '5' is in valid but not in train.\n{fix}"
+
+
+def test_splits_of_different_kinds() -> None:
+    told = _refused(["a", "b"], test=torch.tensor([0, 1]))
+    assert told == "The targets of train are words, the others are numbers.\nUse the same kind in every split."
+    assert _refused(torch.rand(3, 2), test=torch.rand(3, 3)).startswith("The targets of test have shape (3, 3); those of train (3, 2).")
+
+
+@pytest.mark.parametrize(
+    ("targets", "task", "classes", "told"),
+    [
+        (_t(0.5, 1.5), "single-label", None, "Some labels have a fraction.\nUse whole numbers or words as labels, or task regression."),
+        (torch.rand(3, 2), "single-label", None, "The targets are a table in which some rows do not have exactly one 1."),
+        (torch.tensor([0, 1]), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
+        (torch.rand(3, 2), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
+        (torch.ones(3, 2), "multi-label", ("a",), "There are 1 label names for 2 columns of targets.\nGive one name for each column."),
+        (["a", "b"], "regression", None, "There are 2 names for 1 columns of quantities.\nGive one for each, or choose another task."),
+    ],
+)
+def test_task_that_does_not_fit(targets: Tensor | list[str], task: Task, classes: tuple[str, ...] | None, told: str) -> None:
+    assert _refused(targets, task, classes).startswith(told)
+
+
+def test_many_classes_when_asked_or_when_they_repeat() -> None:
+    assert len(_encode(torch.arange(500), "single-label").outputs) == 500
+    assert len(_encode(torch.arange(500).repeat(3)).outputs) == 500
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=30).filter(lambda labels: len(set(labels)) > 1))
+def test_names_undo_the_codes(labels: list[int]) -> None:
+    encoded = _encode(torch.tensor(labels))
+    assert [int(encoded.outputs[code]) for code in encoded.targets["train"].tolist()] == labels
+
+
+def test_like_an_earlier_model(make_spec: SpecMaker) -> None:
+    spec = make_spec(outputs=("a", "b", "c"))
+    encoded = encode({"train": ["c", "c", "a"]}, None, None, spec)
+    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("a", "b", "c"), [2, 2, 0])
+    named = encode({"train": torch.tensor([0, 1])}, ("b", "a"), None, spec)
+    assert named.targets["train"].tolist() == [1, 0]
+    with pytest.raises(DataError) as raised:
+        encode({"train": ["a", "x"]}, None, None, spec)
+    assert (
+        str(raised.value)
+        == "The model does not know the class 'x'; it knows a, b, c.\nRemove those examples, or name the class as in training."
+    )
+
+
+def test_like_an_earlier_model_by_number(make_spec: SpecMaker) -> None:
+    spec = make_spec(outputs=("0", "1", "2"))
+    assert encode({"train": torch.tensor([2, 2])}, None, None, spec).targets["train"].tolist() == [2, 2]
+    one_hot = torch.tensor([[False, False, True], [False, False, True]])
+    assert encode({"train": one_hot}, None, None, spec).targets["train"].tolist() == [2, 2]
+
+
+def test_like_an_earlier_regression(make_spec: SpecMaker) -> None:
+    spec = make_spec(task="regression", outputs=("width", "height"))
+    encoded = encode({"train": torch.tensor([[1, 0]])}, None, None, spec)
+    assert (encoded.task, encoded.outputs) == ("regression", ("width", "height"))
+    with pytest.raises(DataError) as raised:
+        encode({"train": torch.rand(2, 3)}, None, None, spec)
+    assert str(raised.value) == "The targets have 3 columns; the model gives 2.\nBring the same columns."
