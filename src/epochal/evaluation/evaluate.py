@@ -1,0 +1,139 @@
+"""Evaluation = inference + metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from epochal.data.examples import Examples
+from epochal.data.feed import feed
+from epochal.data.spec import DataSpec, Task
+from epochal.evaluation.intervals import wilson
+from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
+from epochal.inference import infer
+from epochal.recipe import LossSettings
+from epochal.tasks import Loss, answers, plain_loss
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on one split.
+
+    `loss` is the mean per example. `accuracy` (0 to 1, with its 95 % `interval`) is the share of examples that are right; with
+    several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
+    precision, recall and F1; `confusion` has a row for each true class. Regression has `mse`, `mae` and `r2`, means over the
+    outputs. What does not apply is `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
+    """
+
+    task: Task
+    count: int
+    loss: float
+    answers: Tensor
+    targets: Tensor
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    top_k: dict[int, float] | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    macro: ClassScore | None = None
+    weighted: ClassScore | None = None
+    confusion: Tensor | None = None
+    mse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+
+    def __str__(self) -> str:
+        if self.accuracy is None or self.interval is None:
+            return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, n = {self.count:,}"
+        low, high = self.interval
+        right = "All labels right" if self.task == "multi-label" else "Accuracy"
+        return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), n = {self.count:,}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number as JSON has it, without the answers themselves; what does not apply is left out."""
+        values: dict[str, Any] = {"count": self.count, "loss": self.loss}
+        for name in ("accuracy", "interval", "mse", "mae", "r2"):
+            if getattr(self, name) is not None:
+                values[name] = getattr(self, name)
+        if self.top_k:
+            values["top_k"] = {str(k): share for k, share in self.top_k.items()}
+        if self.macro is not None and self.weighted is not None:
+            values["macro"] = asdict(self.macro)
+            values["weighted"] = asdict(self.weighted)
+            values["per_class"] = [asdict(score) for score in self.per_class]
+        if self.confusion is not None:
+            values["confusion"] = self.confusion.tolist()
+        return values
+
+
+def evaluate(
+    model: nn.Module,
+    examples: Examples,
+    spec: DataSpec,
+    loss: Loss | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 1000,
+    precision: str = "fp32",
+) -> Evaluation:
+    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given) and the task's metrics."""
+    device = torch.device(device)
+    outputs = infer(model, feed(examples, batch_size, device), device, precision)
+    return score(outputs, examples.targets, spec, loss or plain_loss(LossSettings(), spec))
+
+
+def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evaluation:
+    """Return how good `outputs` [n, outputs] are for `targets`."""
+    mean_loss = float(loss(outputs, targets))
+    found = answers(outputs, spec.task)
+    if spec.task == "regression":
+        return _score_quantities(found, targets, mean_loss)
+    names = spec.outputs
+    if spec.task == "multi-label":
+        predicted, actual = found >= 0.5, targets > 0.5
+        right = int((predicted == actual).all(1).sum())
+        scores = class_scores(names, (predicted & actual).sum(0), predicted.sum(0), actual.sum(0))
+        extra: dict[str, Any] = {}
+    else:
+        matrix = confusion_matrix(found.argmax(1), targets, len(names))
+        right = int(matrix.diagonal().sum())
+        scores = class_scores(names, matrix.diagonal(), matrix.sum(0), matrix.sum(1))
+        extra = {"confusion": matrix, "top_k": {k: top_k_accuracy(outputs, targets, k) for k in _useful_k(names)}}
+    return Evaluation(
+        task=spec.task,
+        count=len(targets),
+        loss=mean_loss,
+        answers=found,
+        targets=targets,
+        accuracy=right / len(targets),
+        interval=wilson(right, len(targets)),
+        per_class=scores,
+        macro=macro(scores),
+        weighted=weighted(scores) if sum(score.support for score in scores) else None,
+        **extra,
+    )
+
+
+def _score_quantities(found: Tensor, targets: Tensor, mean_loss: float) -> Evaluation:
+    error = (found - targets).double()
+    spread = (targets.double() - targets.double().mean(0)).square().sum(0)
+    # The share of the variance that is explained, averaged over the outputs; without any variance there is none to explain.
+    unexplained = torch.where(spread > 0, error.square().sum(0) / spread.where(spread > 0, 1.0), (error.square().sum(0) > 0).double())
+    return Evaluation(
+        task="regression",
+        count=len(targets),
+        loss=mean_loss,
+        answers=found,
+        targets=targets,
+        mse=error.square().mean().item(),
+        mae=error.abs().mean().item(),
+        r2=(1 - unexplained).mean().item(),
+    )
+
+
+def _useful_k(names: Sequence[str]) -> list[int]:
+    """Top-k is of interest where k leaves most classes out."""
+    return [k for k in (2, 3, 5) if 2 * k <= len(names)]

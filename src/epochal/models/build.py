@@ -1,0 +1,176 @@
+"""From a name and a description of the data to a network; one table, no registration."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from epochal.data.preprocess import Preprocess, Rescale
+from epochal.data.spec import DataSpec
+from epochal.errors import ModelError, suggest
+from epochal.models.conv import conv, resnet
+from epochal.models.mlp import linear, mlp
+from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
+from epochal.recipe import DataSettings
+
+
+class Entry(NamedTuple):
+    """A builder, what it is in one line, and whether it is for pictures only."""
+
+    build: Callable[..., nn.Module]
+    description: str
+    for_pictures: bool = True
+
+
+MODELS: dict[str, Entry] = {
+    "conv": Entry(conv, "convolutions in stages of widths=[32,64,128]; the default for small pictures"),
+    "linear": Entry(linear, "one linear layer: softmax regression or linear regression", for_pictures=False),
+    "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", for_pictures=False),
+    "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
+    "tutorial-cifar": Entry(tutorial_cifar, "16-32 convolutions for 32×32 colour pictures, from a PyTorch tutorial"),
+    "tutorial-cnn": Entry(tutorial_cnn, "32-64 convolutions and 9216-128-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-mlp": Entry(tutorial_mlp, "784-128-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-simple": Entry(tutorial_simple, "784-128-64-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-small-cnn": Entry(tutorial_small_cnn, "10-20 convolutions and 320-50-10 for MNIST, from a PyTorch tutorial"),
+}
+
+
+def default_model(spec: DataSpec) -> str:
+    """Return the name of the default model for such data."""
+    return "conv" if spec.is_image else "mlp"
+
+
+def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Module:
+    """Return a new network that takes inputs of `spec.shape` and gives one output for each of `spec.outputs`.
+
+    Raises `ModelError` for an unknown name or option, a wrong option value, or data that the network is not for.
+    """
+    if name not in MODELS:
+        raise ModelError(f"Unknown model '{name}'.", f"{suggest(name, MODELS)} A file works too: --model my_file.py:Net")
+    entry = MODELS[name]
+    known = list(inspect.signature(entry.build).parameters)[1:]
+    for option in options:
+        if option not in known:
+            hint = suggest(option, known) if known else "It has no options."
+            raise ModelError(f"The model {name} has no option '{option}'.", hint)
+    if entry.for_pictures and not spec.is_image:
+        raise ModelError(f"The model {name} is for pictures; these data have shape {spec.shape}.", "Use mlp or linear.")
+    try:
+        return entry.build(spec, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = ", ".join(f"model.{option} = {value!r}" for option, value in options.items())
+        raise ModelError(f"The model {name} cannot be built with {given or 'these data'}: {error}.", "Change that option.") from error
+
+
+def own_net(own: nn.Module | str | None, spec: DataSpec) -> nn.Module:
+    """Return the user's own network: a module as it is, or what FILE.py:NAME builds."""
+    if isinstance(own, nn.Module):
+        return own
+    return load_net(own or "", spec)
+
+
+def load_net(where: str, spec: DataSpec) -> nn.Module:
+    """Return the module that the user's own code builds: `where` is FILE.py:NAME, a class or function of no argument or the spec.
+
+    This runs the file. It is only ever called with what the user typed, never with what a file says.
+    """
+    path, _, name = where.rpartition(":")
+    if not path.endswith(".py"):
+        raise ModelError(f"'{where}' is not FILE.py:NAME.", "Write for example my_file.py:Net")
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"There is no file {path}.", "Check the path in --model.")
+    described = importlib.util.spec_from_file_location(f"epochal_user_{file.stem}", file)
+    assert described is not None
+    assert described.loader is not None
+    module = importlib.util.module_from_spec(described)
+    try:
+        described.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a user's file may raise anything; it is told, with its place
+        raise ModelError(f"{path} cannot be run: {_place(error, path)}{type(error).__name__}: {error}.", "Mend that file.") from error
+    if not hasattr(module, name):
+        names = [known for known, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
+        raise ModelError(f"{path} has no '{name}'.", suggest(name, names))
+    make = getattr(module, name)
+    try:
+        net = make if isinstance(make, nn.Module) else make(spec) if _takes_spec(make) else make()
+    except Exception as error:
+        raise ModelError(f"{where} cannot be built: {_place(error, path)}{type(error).__name__}: {error}.", "Mend that file.") from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(
+            f"{where} gives a {type(net).__name__}, not an nn.Module.", "Name a class of nn.Module, or a function returning one."
+        )
+    return net
+
+
+def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale: bool) -> nn.Sequential:
+    """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` and for regression, if `rescale`, `rescale`."""
+    layers: dict[str, nn.Module] = {"preprocess": Preprocess(spec, _list(settings.mean), _list(settings.std)), "net": net}
+    if rescale and spec.task == "regression":
+        layers["rescale"] = Rescale(spec)
+    return nn.Sequential(OrderedDict(layers))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode for the block, and leave each of its modules in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
+    """Return the outputs for a few inputs [n, *spec.shape] on the model's device, or raise `ModelError` if model and data do not fit."""
+    shape = "×".join(map(str, spec.shape))
+    try:
+        # Not in inference mode: lazy layers make their weights here, which have to be trained later.
+        with evaluating(model), torch.no_grad():
+            outputs: Tensor = model(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        fix = (
+            f"A model given to fit gets inputs as they are ({spec.dtype}); train puts preprocessing before it."
+            if spec.dtype == "uint8"
+            else ""
+        )
+        reason = str(error).split("\n")[0]
+        raise ModelError(f"The model cannot take inputs of shape {shape}: {reason}", fix or "Change its layers, or the data.") from error
+    wanted = (len(inputs), len(spec.outputs))
+    given = tuple(outputs.shape) if isinstance(outputs, Tensor) else None
+    if given != wanted and not (wanted[1] == 1 and given == wanted[:1]):
+        told = f"shape {given}" if given is not None else f"type {type(outputs).__name__}"
+        raise ModelError(
+            f"For {wanted[0]} inputs the model gives outputs of {told}; the data ask for {wanted}.",
+            f"Let its last layer have {wanted[1]} outputs: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}.",
+        )
+    return outputs
+
+
+def _list(values: float | tuple[float, ...] | None) -> tuple[float, ...] | None:
+    return (values,) if isinstance(values, int | float) else values
+
+
+def _takes_spec(make: Any) -> bool:
+    parameters = inspect.signature(make).parameters.values()
+    return any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+
+
+def _place(error: BaseException, path: str) -> str:
+    """Name the last line of the user's file that the error came through."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename).name == Path(path).name:
+            place = f"line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    return place

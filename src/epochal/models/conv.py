@@ -1,0 +1,65 @@
+"""Convolutional networks for small pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from epochal.data.spec import DataSpec
+
+
+def conv(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> nn.Module:
+    """Return our default for small pictures: a stage per width, each of two 3x3 convolutions, halving the picture in between.
+
+    Convolutions have batch normalization (Ioffe and Szegedy, ICML 2015) in place of a bias. The last stage is averaged over
+    the picture, so that any size works.
+    """
+    channels = spec.shape[0]
+    layers: list[nn.Module] = []
+    for stage, width in enumerate(widths):
+        if stage:
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))
+        layers += [_convolution(channels, width), _convolution(width, width)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, len(spec.outputs)))
+
+
+def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
+    """Return the residual network for small pictures of He et al. (CVPR 2016, section 4.2), of depth 6 n + 2.
+
+    Three stages of n blocks with `width`, 2 `width` and 4 `width` channels. Where a stage changes the shape, the shortcut is a
+    1x1 convolution (their option B).
+    """
+    if depth < 8 or (depth - 2) % 6:
+        raise ValueError(f"depth = {depth} should be 8, 14, 20, 26, ... (6 n + 2)")
+    stem = _convolution(spec.shape[0], width)
+    blocks: list[nn.Module] = []
+    channels = width
+    for stage in range(3):
+        for number in range((depth - 2) // 6):
+            wide = width * 2**stage
+            blocks.append(_Residual(channels, wide, stride=2 if stage and not number else 1))
+            channels = wide
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(spec.outputs)))
+
+
+def _convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+class _Residual(nn.Module):
+    """ReLU(F(x) + x), where F is two convolutions."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(channels, width, stride)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.shortcut = (
+            nn.Identity()
+            if channels == width and stride == 1
+            else nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(self.second(self.first(x)) + self.shortcut(x))

@@ -1,0 +1,26 @@
+"""Networks of fully connected layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from epochal.data.spec import DataSpec
+
+
+def linear(spec: DataSpec) -> nn.Module:
+    """Return one linear layer on the flattened input: softmax regression, or linear regression."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(spec.size, len(spec.outputs)))
+
+
+def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
+    """Return linear layers of these widths with ReLU between them, and dropout after each where asked for."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = spec.size
+    for wider in widths:
+        layers += [nn.Linear(width, wider), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = wider
+    return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))

@@ -1,0 +1,164 @@
+"""The layers of a network: output shapes, parameters, and the arithmetic of one example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from epochal.data.spec import DataSpec
+from epochal.models.build import check_model
+from epochal.random import isolated
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a layer. `shape` is that of its output without the batch; `flops` are those of one example."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The layers of a network in the order of their calls, and totals for the whole network.
+
+    A layer that is called twice is listed twice; its parameters count where they are first used. `parameters` and `flops` also
+    have what belongs to no layer: parameters that a module uses by itself, and functions called between layers.
+    `weight_bytes` is the memory that the parameters and buffers take.
+    """
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    trainable: int
+    flops: int
+    weight_bytes: int
+
+    def __str__(self) -> str:
+        header = ("layer", "type", "output", "parameters", "FLOPs")
+        rows = [_cells(layer) for layer in self.layers]
+        parameters = self.parameters - sum(layer.parameters for layer in self.layers)
+        flops = self.flops - sum(layer.flops for layer in self.layers)
+        if parameters or flops:
+            rows.append(("(between layers)", "", "", f"{parameters:,}", f"{flops:,}"))
+        rows.append(("total", "", "", f"{self.parameters:,}", f"{self.flops:,}"))
+        widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+        lines = [_line(row, widths) for row in (header, *rows)]
+        rule = "─" * max(len(line) for line in lines)
+        totals = f"{self.trainable:,} parameters are trained; the weights take {_size(self.weight_bytes)}; FLOPs are for one example."
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], totals])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON has it."""
+        values = asdict(self)
+        values["layers"] = [{**layer, "shape": list(layer["shape"])} for layer in values["layers"]]
+        return values
+
+
+def summarize(model: nn.Module, spec: DataSpec) -> Summary:
+    """Return the layers of `model`, measured on one forward pass of an all-zero example as `spec` describes it.
+
+    FLOPs are as `torch.utils.flop_counter` has them: those of matrix products, convolutions and attention, in which a
+    multiplication and an addition are two; element-wise functions, pooling and normalization count nothing, and fused kernels
+    that it does not know (LSTM on the CPU) neither. The model is left as it was. Raises `ModelError` where it does not fit the data.
+    """
+    weights = list(model.parameters())
+    stored = [*weights, *model.buffers()]
+    device = stored[0].device if stored else torch.device("cpu")
+    inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
+    layers: list[Layer] = []
+    counter = FlopCounterMode(display=False)
+    with _modes_kept(model), _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
+        check_model(model, inputs, spec)
+    return Summary(
+        layers=tuple(layers),
+        parameters=sum(weight.numel() for weight in weights),
+        trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
+        flops=counter.get_total_flops(),
+        weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored),
+    )
+
+
+@contextmanager
+def _listing(model: nn.Module, counter: FlopCounterMode, layers: list[Layer]) -> Iterator[None]:
+    """Append to `layers` each call of a module without children while the block runs."""
+    before: list[int] = []
+    counted: set[nn.Parameter] = set()
+
+    def enter(*_: Any) -> None:
+        before.append(counter.get_total_flops())
+
+    def leave(name: str, module: nn.Module, outputs: Any) -> None:
+        own = set(module.parameters()) - counted
+        counted.update(own)
+        flops = counter.get_total_flops() - before.pop()
+        layers.append(Layer(name, type(module).__name__, _shape(outputs), sum(weight.numel() for weight in own), flops))
+
+    hooks = []
+    for name, module in model.named_modules():
+        if next(module.children(), None) is None:
+            shown = name or type(module).__name__
+            hooks.append(module.register_forward_pre_hook(enter))
+            hooks.append(module.register_forward_hook(lambda module, _, outputs, name=shown: leave(name, module, outputs)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _modes_kept(model: nn.Module) -> Iterator[None]:
+    """Leave each module in the mode it was in: a part may be frozen in evaluation mode while the rest trains."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let attention layers compute step by step: their fused kernel for inference is one of those that are not counted."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
+
+
+def _shape(outputs: Any) -> tuple[int, ...]:
+    """The shape of the first tensor in what a layer gave (recurrent layers give several), without the batch."""
+    while isinstance(outputs, tuple | list) and outputs:
+        outputs = outputs[0]
+    return tuple(outputs.shape[1:]) if isinstance(outputs, Tensor) else ()
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    return layer.name, layer.type, "×".join(map(str, layer.shape)), f"{layer.parameters:,}", f"{layer.flops:,}"
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    words, numbers = cells[:3], cells[3:]
+    left = [f"{cell:<{width}}" for cell, width in zip(words, widths[:3], strict=True)]
+    right = [f"{cell:>{width}}" for cell, width in zip(numbers, widths[3:], strict=True)]
+    return "  ".join([*left, *right])
+
+
+def _size(count: float) -> str:
+    """Write a number of bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

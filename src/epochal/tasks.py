@@ -1,0 +1,148 @@
+"""What each task means: which loss trains it, and how a network's outputs read as an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from epochal.data.spec import DataSpec, Task
+from epochal.errors import RecipeError
+from epochal.recipe import LossSettings
+
+# A mean over a batch: (outputs [batch, outputs], targets) to a scalar.
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+_LOSSES: dict[Task, tuple[str, ...]] = {
+    "single-label": ("cross-entropy", "nll"),
+    "multi-label": ("bce",),
+    "regression": ("mse", "l1", "huber"),
+}
+
+
+class Loss(Protocol):
+    """A loss that knows how much each batch weighs, so that parts of a batch add up to the whole."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch (a scalar)."""
+        ...
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        """Return what the mean was divided by: the number of examples, or the sum of their class weights."""
+        ...
+
+
+class _Mean:
+    """A loss in which each example counts the same."""
+
+    def __init__(self, function: LossFunction) -> None:
+        self.function = function
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.function(outputs, targets)
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        return len(targets)
+
+
+class _Weighted(_Mean):
+    """A loss of one label in which each class has its own weight."""
+
+    def __init__(self, function: LossFunction, weights: Tensor) -> None:
+        super().__init__(function)
+        self.weights = weights
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        return self.weights[targets].sum()
+
+
+def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device) -> Loss:
+    """Return the loss that training minimizes. Raises `RecipeError` where it does not fit the task."""
+    name = resolve_loss(settings, spec)
+    weights = _class_weights(settings, spec)
+    if weights is not None:
+        weights = weights.to(device)
+    if settings.smoothing and name != "cross-entropy":
+        raise RecipeError(f"The setting loss.smoothing does not work with {name}.", "Use cross-entropy, or leave it out.")
+    if name == "bce":
+        return _Mean(lambda outputs, targets: functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=weights))
+    if name in ("cross-entropy", "nll"):
+
+        def label_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            if name == "nll":
+                return functional.nll_loss(outputs, targets, weights)
+            return functional.cross_entropy(outputs, targets, weights, label_smoothing=settings.smoothing)
+
+        return _Mean(label_loss) if weights is None else _Weighted(label_loss, weights)
+    if name == "huber":
+        return _Mean(lambda outputs, targets: functional.huber_loss(_alike(outputs, targets), targets, delta=settings.delta))
+    distance = functional.mse_loss if name == "mse" else functional.l1_loss
+    return _Mean(lambda outputs, targets: distance(_alike(outputs, targets), targets))
+
+
+def check_loss(settings: LossSettings, spec: DataSpec, outputs: Tensor) -> None:
+    """Raise `RecipeError` where `outputs` of a few examples show that the loss and the model's last layer do not go together."""
+    if resolve_loss(settings, spec) == "nll" and (outputs.logsumexp(1).abs() > 1e-3).any():
+        raise RecipeError(
+            "The loss nll needs log-probabilities, but the model gives plain scores.",
+            "Use cross-entropy, or end the model with LogSoftmax.",
+        )
+
+
+def own_loss(function: LossFunction) -> Loss:
+    """Return the user's own mean loss, in which each example counts the same."""
+    return _Mean(lambda outputs, targets: function(_alike(outputs, targets) if outputs.numel() == targets.numel() else outputs, targets))
+
+
+def plain_loss(settings: LossSettings, spec: DataSpec) -> Loss:
+    """Return the loss that evaluation reports: that of training without smoothing and class weights."""
+    plain = LossSettings(name=settings.name, delta=settings.delta)
+    return build_loss(plain, spec, torch.device("cpu"))
+
+
+def resolve_loss(settings: LossSettings, spec: DataSpec) -> str:
+    """Return the name of the loss, with "auto" replaced by the task's own."""
+    fitting = _LOSSES[spec.task]
+    if settings.name == "auto":
+        return fitting[0]
+    if settings.name not in fitting:
+        raise RecipeError(f"The loss {settings.name} is not for {spec.task} targets.", f"Use {' or '.join(fitting)}.")
+    return settings.name
+
+
+def answers(outputs: Tensor, task: Task) -> Tensor:
+    """Turn outputs [n, outputs] into what people read: probabilities of classes or labels, or the quantities themselves.
+
+    Scores and log-probabilities give the same probabilities, as softmax ignores a constant.
+    """
+    if task == "single-label":
+        return outputs.softmax(1)
+    if task == "multi-label":
+        return outputs.sigmoid()
+    return outputs.reshape(len(outputs), -1)
+
+
+def _alike(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Give outputs [n] of a single quantity the shape of their targets [n, 1]: broadcasting would pair each with all."""
+    return outputs.reshape(targets.shape)
+
+
+def _class_weights(settings: LossSettings, spec: DataSpec) -> Tensor | None:
+    if settings.class_weights == "equal":
+        return None
+    if spec.task == "regression":
+        raise RecipeError("The setting loss.class_weights does not work for regression.", "Leave it out.")
+    if settings.class_weights == "balanced":
+        counts = torch.tensor(spec.class_counts["train"], dtype=torch.float32).clamp(min=1)
+        total = spec.counts["train"]
+        # One label: n / (classes * count), as in scikit-learn. Several: how many more are without the label than with it.
+        return total / (len(counts) * counts) if spec.task == "single-label" else ((total - counts) / counts).clamp(min=1e-6)
+    if len(settings.class_weights) != len(spec.outputs):
+        raise RecipeError(
+            f"The setting loss.class_weights has {len(settings.class_weights)} numbers for {len(spec.outputs)} classes.",
+            "Give one for each.",
+        )
+    return torch.tensor(settings.class_weights)

@@ -1,0 +1,58 @@
+"""Convolutional networks take pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from epochal.data.spec import DataSpec
+from epochal.models.conv import conv, resnet
+
+SpecMaker = Callable[..., DataSpec]
+
+
+def _spec(make_spec: SpecMaker, channels: int, height: int, width: int) -> DataSpec:
+    return make_spec(shape=(channels, height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
+
+
+@pytest.mark.parametrize("build", [conv, resnet])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 7, 12), (4, 32, 32)])
+def test_any_size_and_number_of_channels(make_spec: SpecMaker, build: Callable[..., nn.Module], shape: tuple[int, int, int]) -> None:
+    net = build(_spec(make_spec, *shape), **({"widths": (4, 8)} if build is conv else {"depth": 8, "width": 4}))
+    assert net.eval()(torch.rand(2, *shape)).shape == (2, 3)
+
+
+def test_conv_has_two_convolutions_a_stage(make_spec: SpecMaker) -> None:
+    net = conv(_spec(make_spec, 3, 8, 8), widths=[4, 6], dropout=0.3)
+    sizes = [(layer.in_channels, layer.out_channels, layer.bias is None) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    assert sizes == [(3, 4, True), (4, 4, True), (4, 6, True), (6, 6, True)]
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in net.modules()) == 1
+    assert [layer.p for layer in net.modules() if isinstance(layer, nn.Dropout)] == [0.3]
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 0.27), (56, 0.85)])
+def test_resnet_has_the_size_of_the_paper(make_spec: SpecMaker, depth: int, parameters: float) -> None:
+    # Table 6 of He et al. (2016) counts 0.27 M and 0.85 M; their shortcuts have no weights, ours a few thousand.
+    net = resnet(_spec(make_spec, 3, 32, 32).model_copy(update={"outputs": tuple("abcdefghij")}), depth)
+    shortcuts = sum(weight.numel() for name, weight in net.named_parameters() if "shortcut" in name)
+    assert round((sum(weight.numel() for weight in net.parameters()) - shortcuts) / 1e6, 2) in (parameters, parameters + 0.01)
+    weighted = [name for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear) and "shortcut" not in name]
+    assert len(weighted) == depth
+
+
+def test_resnet_halves_the_picture_twice(make_spec: SpecMaker) -> None:
+    net = resnet(_spec(make_spec, 3, 32, 32), 8, 4)
+    seen: list[torch.Size] = []
+    pooling = next(layer for layer in net.modules() if isinstance(layer, nn.AdaptiveAvgPool2d))
+    pooling.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))
+    net.eval()(torch.rand(1, 3, 32, 32))
+    assert seen == [torch.Size([1, 16, 8, 8])]
+
+
+@pytest.mark.parametrize("depth", [-4, 2, 9, 19])
+def test_resnet_of_another_depth(make_spec: SpecMaker, depth: int) -> None:
+    with pytest.raises(ValueError, match=rf"depth = {depth} should be 8, 14, 20, 26, \.\.\. \(6 n \+ 2\)"):
+        resnet(_spec(make_spec, 3, 8, 8), depth)
