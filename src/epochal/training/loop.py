@@ -1,0 +1,202 @@
+"""Training, on one page: `fit` goes over the epochs, `train_epoch` over the batches, `train_step` makes one step.
+
+Everything random is a function of the seed and the position, so nothing here has to be remembered but the weights, the
+optimizer's state and the counters in `Training`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from epochal.data.augment import build_augment
+from epochal.data.feed import Batch, Feed, feed
+from epochal.data.load import load
+from epochal.device import choose, deterministic, precision
+from epochal.errors import TrainingError
+from epochal.evaluation.evaluate import evaluate
+from epochal.random import isolated, key, seed_generators
+from epochal.recipe import Recipe
+from epochal.tasks import LossFunction, own_loss, plain_loss
+from epochal.training.optim import MakeOptimizer
+from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
+from epochal.training.state import Best, Training, prepare
+
+# Watchers hear of progress so many seconds apart: reading the loss waits for the device.
+REPORT_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given."""
+
+    epochs: tuple[EpochDone, ...]
+    finished: Finished
+
+
+def fit(
+    model: nn.Module,
+    data: Any,
+    recipe: Recipe | None = None,
+    *,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Fit:
+    """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
+
+    `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
+    The model gets inputs as they are in the data (pictures as uint8); `epochal.train` is the layer above, which splits data
+    and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
+    `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
+    PyTorch's global random state is left as it was.
+    """
+    recipe = recipe or Recipe()
+    data = load(data)
+    device = choose(recipe.device)
+    with isolated(device), deterministic():
+        batches = feed(
+            data.train,
+            recipe.batch_size,
+            device,
+            shuffle_seed=recipe.seed,
+            augment=build_augment(recipe.augment, data.spec, recipe.seed),
+            workers=recipe.workers,
+        )
+        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
+        valid_loss = plain_loss(recipe.loss, data.spec) if loss is None else own_loss(loss)
+        best = Best(recipe, has_valid=data.valid is not None)
+        history: list[EpochDone] = []
+        started = time.perf_counter()
+        tell = _teller(watchers)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        tell(Started(recipe, data.spec, device, parameters, recipe.epochs, training.total_steps))
+
+        for epoch in range(1, recipe.epochs + 1):
+            epoch_started, first_step = time.perf_counter(), training.step
+            waited = train_epoch(training, batches, epoch, tell)
+            seconds = time.perf_counter() - epoch_started
+            trained = min((training.step - first_step) * recipe.batch_size, len(data.train))
+            train_loss = _finite(training, trained, epoch)
+            weights: nn.Module = training.average.module if training.average is not None else model
+            valid = None
+            if data.valid is not None:
+                valid = evaluate(
+                    weights, data.valid, data.spec, valid_loss,
+                    device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
+                )  # fmt: skip
+            is_best = best.see(epoch, weights, valid)
+            rate = training.schedule.factor(training.step - 1) * training.rates[0]
+            training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
+            done = EpochDone(
+                epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, trained / seconds, waited / seconds, is_best
+            )
+            history.append(done)
+            tell(done)
+            reason = _reason_to_stop(training, best, epoch)
+            if reason:
+                break
+
+        model.load_state_dict(best.weights)
+        finished = Finished(epoch, training.step, best.epoch, reason or "epochs", time.perf_counter() - started)
+        tell(finished)
+    return Fit(tuple(history), finished)
+
+
+def train_epoch(training: Training, batches: Feed, epoch: int, tell: Watcher) -> float:
+    """Make the steps of one epoch and return the seconds spent waiting for data."""
+    training.model.train()
+    training.loss_sum.zero_()
+    first_step, trained, waited = training.step, 0, 0.0
+    started = told = before = time.perf_counter()
+    for batch in batches.epoch(epoch):
+        waited += time.perf_counter() - before
+        train_step(training, batch)
+        trained += len(batch.targets)
+        before = time.perf_counter()
+        if before - told > REPORT_SECONDS:
+            told, rate = before, trained / (before - started)
+            left = (training.total_steps - training.step) * (before - started) / (training.step - first_step)
+            tell(
+                Progress(
+                    epoch, training.recipe.epochs, training.step, training.total_steps, trained, len(batches.examples),
+                    _finite(training, trained, epoch), rate, waited / (before - started), min(left, training.deadline - before),
+                )
+            )  # fmt: skip
+        if training.step >= training.total_steps or before >= training.deadline:
+            break
+    return waited
+
+
+def train_step(training: Training, batch: Batch) -> None:
+    """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
+    seed_generators(training.device, key(training.recipe.seed, "step", training.step))
+    for inputs, targets, share in _parts(batch, training):
+        with precision(training.device, training.recipe.precision):
+            loss = training.loss(training.model(inputs), targets)
+            if share is not None:
+                loss = loss * share
+        training.scaler.scale(loss).backward()
+        training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
+    if training.recipe.clip_norm is not None:
+        training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
+        nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
+    _set_rate(training)
+    training.scaler.step(training.optimizer)  # type: ignore[arg-type]
+    training.scaler.update()
+    training.optimizer.zero_grad()
+    training.step += 1
+    if training.average is not None:
+        training.average.update_parameters(training.model)
+
+
+def _parts(batch: Batch, training: Training) -> Iterator[tuple[Tensor, Tensor, Tensor | float | None]]:
+    """Split a batch for gradient accumulation; each part's share of the mean makes the sum that of the whole batch."""
+    count = training.recipe.accumulate
+    if count == 1:
+        yield batch.inputs, batch.targets, None
+        return
+    whole = training.loss.weight(batch.targets)
+    for inputs, targets in zip(batch.inputs.chunk(count), batch.targets.chunk(count), strict=True):
+        yield inputs, targets, training.loss.weight(targets) / whole
+
+
+def _set_rate(training: Training) -> None:
+    if training.recipe.schedule.name == "constant" and not training.schedule.warmup_steps:
+        return
+    factor = training.schedule.factor(training.step)
+    for group, rate in zip(training.optimizer.param_groups, training.rates, strict=True):  # type: ignore[attr-defined]
+        group["lr"] = rate * factor
+
+
+def _finite(training: Training, trained: int, epoch: int) -> float:
+    """Read the mean loss of the epoch so far, which waits for the device, and stop if it is no number."""
+    mean = training.loss_sum.item() / trained
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"The loss became {mean} in epoch {epoch}, by step {training.step}.",
+            "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
+        )
+    return mean
+
+
+def _reason_to_stop(training: Training, best: Best, epoch: int) -> str:
+    recipe = training.recipe
+    if recipe.patience is not None and epoch - best.improved >= recipe.patience:
+        return "patience"
+    if time.perf_counter() >= training.deadline:
+        return "seconds"
+    return "steps" if recipe.max_steps is not None and training.step >= recipe.max_steps else ""
+
+
+def _teller(watchers: Sequence[Watcher]) -> Watcher:
+    def tell(record: Any) -> None:
+        for watcher in watchers:
+            watcher(record)
+
+    return tell

@@ -1,0 +1,150 @@
+"""Optimizers by name, learning rates as functions of the position, and the moving average of weights."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from epochal.errors import RecipeError, suggest
+from epochal.recipe import OptimizerSettings, ScheduleSettings
+
+
+class Optimizer(Protocol):
+    """All that training asks of an optimizer; those of `torch.optim` have it, and so may one of the user's own."""
+
+    def step(self) -> Any:
+        """Change the parameters by their gradients."""
+
+    def zero_grad(self) -> Any:
+        """Forget the gradients."""
+
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+# Classes of torch.optim that cannot make the steps of `train_step`.
+_REFUSED = {
+    "lbfgs": "computes the loss several times in a step, which needs a loop of its own",
+    "sparseadam": "takes sparse gradients only",
+}
+
+
+def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
+    """Return the classes of `torch.optim` by their lower-case names."""
+    return {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+
+
+def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """Return the `torch.optim` class that `settings` name, in its fused form where the device has one.
+
+    Raises `RecipeError` for an unknown class, or settings that it does not take.
+    """
+    known = optimizer_names()
+    name = settings.name.lower()
+    if name not in known:
+        raise RecipeError(f"Unknown optimizer '{settings.name}'.", suggest(name, known))
+    if name in _REFUSED:
+        raise RecipeError(f"The optimizer {name} cannot be used: it {_REFUSED[name]}.", "Use another, such as adamw.")
+    kind: Any = known[name]
+    takes = inspect.signature(kind).parameters
+    # What stands at its default is not passed on: not every optimizer takes it.
+    default = OptimizerSettings()
+    changed = {argument: getattr(settings, argument) for argument in ("momentum", "nesterov", "weight_decay")}
+    arguments: dict[str, Any] = {argument: value for argument, value in changed.items() if value != getattr(default, argument)}
+    arguments |= settings.options
+    for argument in arguments:
+        if argument not in takes:
+            raise RecipeError(f"The optimizer {name} does not take {argument}.", f"It takes {', '.join(list(takes)[1:])}.")
+    if "fused" in takes and "fused" not in arguments and device.type in ("cpu", "cuda", "mps"):
+        arguments["fused"] = not {"foreach", "capturable", "differentiable"} & arguments.keys()
+    try:
+        made: torch.optim.Optimizer = kind(parameters, lr=settings.lr, **arguments)
+        return made
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(f"The optimizer {name} cannot be built: {error}.", "Change optimizer.options.") from error
+
+
+class Schedule:
+    """The learning rate, as a share of the highest one.
+
+    All but "plateau" are functions of the position alone. The formulas are those of `torch.optim.lr_scheduler`; "cosine" and
+    "one-cycle" change with every step, the others at the ends of epochs.
+    """
+
+    def __init__(self, settings: ScheduleSettings, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+        self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = total_steps
+        self.cuts = 0
+        self.best = math.inf
+        self.bad_epochs = 0
+        self.warmup_steps = round(settings.warmup * steps_per_epoch)
+        if self.warmup_steps and settings.name == "one-cycle":
+            raise RecipeError("The setting schedule.warmup does not work with one-cycle, which rises by itself.", "Use schedule.rise.")
+        if self.warmup_steps >= total_steps:
+            raise RecipeError(
+                f"The setting schedule.warmup = {settings.warmup} is not shorter than the {epochs} epochs of training.", "Shorten it."
+            )
+
+    def factor(self, step: int) -> float:
+        """Return the share for the step that comes after `step` others."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        epoch = step // self.steps_per_epoch
+        settings = self.settings
+        if settings.name == "step":
+            return settings.factor ** (epoch // settings.every)
+        if settings.name == "multi-step":
+            return settings.factor ** sum(epoch >= end for end in settings.at)
+        if settings.name == "plateau":
+            return settings.factor**self.cuts
+        if settings.name == "cosine":
+            return _cosine(1.0, 0.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        if settings.name == "one-cycle":
+            return self._one_cycle(step)
+        return 1.0
+
+    def epoch_done(self, loss: float) -> None:
+        """Let "plateau" see the validation loss (the training loss where there is none)."""
+        # As in ReduceLROnPlateau: better means better by a ten-thousandth.
+        if loss < self.best * (1 - 1e-4):
+            self.best, self.bad_epochs = loss, 0
+            return
+        self.bad_epochs += 1
+        if self.bad_epochs > self.settings.patience:
+            self.cuts, self.bad_epochs = self.cuts + 1, 0
+
+    def _one_cycle(self, step: int) -> float:
+        """Rise from 1/25 to 1, then fall to 1/250,000, along half cosines (Smith and Topin, 2017, as OneCycleLR has it)."""
+        peak = self.settings.rise * self.total_steps - 1
+        if 0 < peak >= step:
+            return _cosine(1 / 25, 1.0, step / peak)
+        # Where there is but one step, it lies in the middle of the fall.
+        last = max(self.total_steps - 1, 1)
+        return _cosine(1.0, 1 / 250_000, (step - peak) / (last - peak))
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def moving_average(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """Return a copy of `model` whose `update_parameters(model)` moves it towards the model's weights.
+
+    The weights are the exponential moving average with `decay`, which starts low, (1 + n) / (10 + n) after n steps, so that the
+    random first weights are soon forgotten; buffers (running statistics) are the model's latest.
+    """
+
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        steps = int(count)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=update)

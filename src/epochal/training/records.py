@@ -1,0 +1,72 @@
+"""What training tells while it goes on: a few frozen records. Watchers receive them and cannot steer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from epochal.data.spec import DataSpec
+from epochal.evaluation.evaluate import Evaluation
+from epochal.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins: what on, where, and how many steps at most."""
+
+    recipe: Recipe
+    spec: DataSpec
+    device: torch.device
+    parameters: int
+    epochs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A few times a second: where training is. Times are in seconds; `waiting` is the share of time spent waiting for data."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    examples: int
+    epoch_examples: int
+    loss: float
+    examples_per_second: float
+    waiting: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data."""
+
+    epoch: int
+    epochs: int
+    step: int
+    train_loss: float
+    valid: Evaluation | None
+    lr: float
+    seconds: float
+    examples_per_second: float
+    waiting: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Training is over: which epoch's weights were kept, and why it ended ("epochs", "steps", "seconds" or "patience")."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    reason: str
+    seconds: float
+
+
+Record: TypeAlias = Started | Progress | EpochDone | Finished
+Watcher: TypeAlias = Callable[[Record], None]

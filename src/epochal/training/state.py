@@ -1,0 +1,140 @@
+"""The state of training, built and checked before the first step."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from epochal.data.feed import Feed
+from epochal.data.spec import DataSpec
+from epochal.device import precision
+from epochal.errors import RecipeError
+from epochal.evaluation.evaluate import Evaluation
+from epochal.models.build import check_model
+from epochal.random import drawn_from, key
+from epochal.recipe import Recipe
+from epochal.tasks import Loss, LossFunction, build_loss, check_loss, own_loss
+from epochal.training.optim import MakeOptimizer, Optimizer, Schedule, build_optimizer, moving_average
+
+
+@dataclass
+class Training:
+    """The state of training: what `train_step` changes, and what it needs."""
+
+    recipe: Recipe
+    device: torch.device
+    model: nn.Module
+    loss: Loss
+    optimizer: Optimizer
+    rates: list[float]
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    total_steps: int
+    deadline: float
+    step: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+
+class Best:
+    """The weights to keep: those of the epoch with the best validation score, or of the last one."""
+
+    def __init__(self, recipe: Recipe, *, has_valid: bool) -> None:
+        if recipe.patience is not None and not has_valid:
+            raise RecipeError("The setting patience needs validation data.", "Set data.valid above 0, or leave patience out.")
+        self.monitor = recipe.monitor
+        self.keeps_best = recipe.keep == "best" and has_valid
+        self.score = -math.inf
+        self.epoch = 0
+        self.improved = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, epoch: int, model: nn.Module, valid: Evaluation | None) -> bool:
+        """Take note of an epoch; return whether its weights are now the ones to keep."""
+        score = 0.0 if valid is None else -valid.loss if self.monitor == "loss" else (valid.accuracy or 0.0)
+        # NaN is worse than any number, but would not compare as such.
+        score = -math.inf if math.isnan(score) else score
+        improved = not self.epoch or score > self.score
+        if improved:
+            self.score, self.improved = score, epoch
+        if improved or not self.keeps_best:
+            self.epoch = epoch
+            self.weights = copy.deepcopy(model.state_dict())
+            return True
+        return False
+
+
+def prepare(
+    model: nn.Module,
+    batches: Feed,
+    spec: DataSpec,
+    recipe: Recipe,
+    device: torch.device,
+    loss: LossFunction | None,
+    optimizer: MakeOptimizer | None,
+) -> Training:
+    """Check that settings, model and data go together, and build the state of training."""
+    if recipe.monitor == "accuracy" and spec.task == "regression":
+        raise RecipeError("The setting monitor = accuracy does not work for regression.", "Use monitor = loss.")
+    precision(device, recipe.precision)
+    model.to(device)
+    some = batches.examples.take(torch.arange(min(2, len(batches.examples))))
+    with drawn_from(key(recipe.seed, "check")):
+        first = torch.stack([some.input(number) for number in range(len(some))]).to(device)
+    outputs = check_model(model, first, spec)
+    if loss is None:
+        check_loss(recipe.loss, spec, outputs)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
+    made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else optimizer(parameters)
+    groups = getattr(made, "param_groups", None)
+    total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
+    _check_smallest_part(model, first[:1], len(batches.examples), total, recipe)
+    schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total)
+    if groups is None and (recipe.schedule.name != "constant" or schedule.warmup_steps):
+        raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
+    return Training(
+        recipe=recipe,
+        device=device,
+        model=model,
+        loss=build_loss(recipe.loss, spec, device) if loss is None else own_loss(loss),
+        optimizer=made,
+        rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
+        schedule=schedule,
+        scaler=torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16"),
+        average=moving_average(model, recipe.ema) if recipe.ema else None,
+        total_steps=total,
+        deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
+        loss_sum=torch.zeros((), device=device),
+    )
+
+
+def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps: int, recipe: Recipe) -> None:
+    """Where some step, or some part of one, has a single example, see whether the model can train on it: batch norm cannot."""
+    steps = -(-count // recipe.batch_size)
+    sizes = {min(recipe.batch_size, count)} | ({count - (steps - 1) * recipe.batch_size} if total_steps >= steps else set())
+    parts = {len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}
+    if 1 not in parts:
+        return
+    modes = {module: module.training for module in model.modules()}
+    # Training mode changes running statistics: those of copies.
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(model.train(), buffers, (one,))
+    except ValueError as error:
+        raise RecipeError(
+            f"With {count} training examples, batch_size = {recipe.batch_size} and accumulate = {recipe.accumulate} the model "
+            f"would meet a single example, and cannot train on it: {error}.",
+            "Choose another batch_size (or accumulate), so that at least two are together.",
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

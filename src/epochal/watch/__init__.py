@@ -1,0 +1,1 @@
+"""Watchers: they receive the records of training, and show or keep them."""

@@ -1,0 +1,161 @@
+"""Training on the screen: a table that grows by a row per epoch, with a live line below it."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from epochal.device import describe
+from epochal.training.records import EpochDone, Finished, Progress, Record, Started
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+# A log that is not a terminal hears of a long epoch so many seconds apart.
+_LOG_SECONDS = 10.0
+_WIDTHS = {"train loss": 10, "valid loss": 10, "accuracy": 8, "lr": 8, "time": 7, "examples/s": 10}
+
+
+class Console:
+    """Prints a row per epoch to standard output (or to `file`), and while an epoch goes on a live line with bar and ETA.
+
+    Use it as a context manager, so that the live line also vanishes when training fails or is interrupted. Where the output
+    is no terminal there is no live line; a long epoch then says every ten seconds where it is.
+    """
+
+    def __init__(self, file: IO[str] | None = None) -> None:
+        from rich.console import Console as Screen
+
+        self._screen = Screen(file=file, highlight=False)
+        self._live: Live | None = None
+        self._started: Started | None = None
+        self._epoch_width = 0
+        self._logged = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop_live()
+
+    def __call__(self, record: Record) -> None:
+        """Print what `record` tells."""
+        if isinstance(record, Started):
+            self._begin(record)
+        elif isinstance(record, Progress):
+            self._progress(record)
+        elif isinstance(record, EpochDone):
+            self._row(record)
+        else:
+            self._end(record)
+
+    def _begin(self, started: Started) -> None:
+        self._stop_live()
+        self._started = started
+        self._epoch_width = max(len("epoch"), len(f"{started.epochs}/{started.epochs}"))
+        self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
+        score = "R²" if started.spec.task == "regression" else "accuracy"
+        self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s"]), style="bold")
+        self._logged = time.monotonic()
+        # FORCE_COLOR makes rich take any output for a terminal: colours may go into a log, a live line must not.
+        if self._screen.is_interactive and self._screen.file.isatty():
+            from rich.live import Live
+
+            # Training tells of progress a few times a second; a thread that refreshes in between would only take its time.
+            self._live = Live(console=self._screen, transient=True, auto_refresh=False)
+            self._live.start()
+
+    def _progress(self, progress: Progress) -> None:
+        if self._live is not None:
+            self._live.update(_live_line(progress), refresh=True)
+        elif time.monotonic() - self._logged >= _LOG_SECONDS:
+            self._logged = time.monotonic()
+            share = progress.examples / progress.epoch_examples
+            self._print(f"  epoch {progress.epoch}/{progress.epochs}: {share:.0%}, {', '.join(_words(progress))}")
+
+    def _row(self, done: EpochDone) -> None:
+        valid = done.valid
+        if valid is None:
+            loss, score = "", ""
+        else:
+            loss = _number(valid.loss)
+            score = f"{100 * valid.accuracy:.2f} %" if valid.accuracy is not None else f"{valid.r2:.4f}"
+        values = [_number(done.train_loss), loss, score, f"{done.lr:.3g}", _duration(done.seconds), f"{done.examples_per_second:,.0f}"]
+        # Where the last weights are kept anyway every epoch is marked as the one to keep, which says nothing about how good it is.
+        is_best = done.is_best and valid is not None and self._started is not None and self._started.recipe.keep == "best"
+        if self._live is not None:
+            self._live.update("")
+        self._print(self._cells(f"{done.epoch}/{done.epochs}", values) + ("  best" if is_best else ""), style="green" if is_best else "")
+        self._logged = time.monotonic()
+
+    def _end(self, finished: Finished) -> None:
+        self._stop_live()
+        epochs = _count(finished.epochs, "epoch")
+        why = {
+            "epochs": f"Trained {epochs}",
+            "steps": f"Stopped by max_steps after {_count(finished.steps, 'step')}",
+            "seconds": f"Stopped by max_seconds in epoch {finished.epochs}",
+            "patience": f"Stopped by patience after {epochs}",
+        }[finished.reason]
+        self._print(f"{why} in {_duration(finished.seconds)}; kept the weights of epoch {finished.best_epoch}.")
+
+    def _cells(self, epoch: str, values: list[str]) -> str:
+        cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS.values(), strict=True)]
+        return "  ".join([f"{epoch:>{self._epoch_width}}", *cells])
+
+    def _print(self, line: str, style: str = "") -> None:
+        # A line too long for the screen is the terminal's to wrap; names of devices are not markup.
+        self._screen.print(line, style=style or None, markup=False, emoji=False, soft_wrap=True)
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _live_line(progress: Progress) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    line = Table.grid(padding=(0, 2), expand=True)
+    line.add_column(no_wrap=True)
+    # The bar takes what room the words leave.
+    line.add_column(ratio=1)
+    words = _words(progress)
+    for _ in words:
+        line.add_column(no_wrap=True, justify="right")
+    bar = ProgressBar(total=progress.epoch_examples, completed=progress.examples)
+    line.add_row(f"epoch {progress.epoch}/{progress.epochs}", bar, *words)
+    return line
+
+
+def _words(progress: Progress) -> list[str]:
+    return [
+        f"loss {_number(progress.loss)}",
+        f"{progress.examples_per_second:,.0f}/s",
+        f"data wait {progress.waiting:.0%}",
+        f"{_duration(progress.remaining)} left",
+    ]
+
+
+def _number(value: float) -> str:
+    """Write a loss in at most ten characters."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+
+
+def _duration(seconds: float) -> str:
+    """Write a time in at most seven characters."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{int(seconds) // 60}m {int(seconds) % 60:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,68 @@
+"""A line of JSON for each epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from epochal.files import told
+from epochal.training.records import EpochDone, Finished, Record, Started
+from epochal.watch.scalars import valid_scalars
+
+
+class MetricsFile:
+    """Appends one JSON object per epoch to `path`; a reader finds each finished epoch there, as a whole line.
+
+    The file is opened when training starts and closed when it finishes; as a context manager, also when training fails.
+    A number that is not finite becomes null, as JSON has neither NaN nor infinity. Raises `OutputError` when the disk refuses.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def __call__(self, record: Record) -> None:
+        """Open the file, write a line, or close it."""
+        if isinstance(record, Started):
+            self._close()
+            with told(self.path):
+                # Without a buffer a line is one write to the system: it is there at once, and never in two halves.
+                self._file = self.path.open("ab", buffering=0)
+        elif isinstance(record, EpochDone) and self._file is not None:
+            with told(self.path):
+                self._file.write(_line(record))
+        elif isinstance(record, Finished):
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _line(done: EpochDone) -> bytes:
+    values = {
+        "epoch": done.epoch,
+        "step": done.step,
+        "train_loss": _finite(done.train_loss),
+        "valid": None if done.valid is None else {name: _finite(value) for name, value in valid_scalars(done.valid).items()},
+        "lr": done.lr,
+        "seconds": done.seconds,
+        "examples_per_second": _finite(done.examples_per_second),
+        "waiting": _finite(done.waiting),
+        "is_best": done.is_best,
+    }
+    return (json.dumps(values, allow_nan=False) + "\n").encode()
+
+
+def _finite(value: float) -> Any:
+    return value if math.isfinite(value) else None

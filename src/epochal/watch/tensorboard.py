@@ -1,0 +1,85 @@
+"""Training in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from epochal.errors import OutputError
+from epochal.files import told
+from epochal.training.records import EpochDone, Finished, Record, Started
+from epochal.watch.scalars import epoch_scalars
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class TensorBoard:
+    """Writes event files for TensorBoard into `folder`: the numbers of each epoch, the recipe, and its settings beside the scores.
+
+    The scores that stand beside the settings are those of the epoch whose weights were kept. Events are on the disk after every
+    epoch. As a context manager it also closes its file when training fails.
+    Raises `OutputError` where the package is missing or the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise OutputError("The package tensorboard is not installed.", "pip install 'epochal[track]'") from error
+        self.folder = Path(folder)
+        self._make = SummaryWriter
+        self._writer: SummaryWriter | None = None
+        self._settings: dict[str, Any] = {}
+        self._kept: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def __call__(self, record: Record) -> None:
+        """Write what `record` tells."""
+        if isinstance(record, Started):
+            self._begin(record)
+        elif isinstance(record, EpochDone):
+            self._epoch(record)
+        elif isinstance(record, Finished):
+            self._end()
+
+    def _begin(self, started: Started) -> None:
+        self._close()
+        with told(self.folder):
+            self._writer = self._make(str(self.folder))
+        self._settings = {name: _setting(value) for name, value in started.recipe.flat().items() if value is not None}
+        # TensorBoard shows text as Markdown, in which an indented block stays as it is.
+        text = "".join(f"    {line}\n" for line in started.recipe.to_toml().splitlines())
+        self._writer.add_text("recipe", text)
+        self._writer.add_text("data", started.spec.describe())
+
+    def _epoch(self, done: EpochDone) -> None:
+        assert self._writer is not None
+        scalars = epoch_scalars(done)
+        if done.is_best:
+            self._kept = scalars
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, done.epoch)
+        self._writer.flush()
+
+    def _end(self) -> None:
+        assert self._writer is not None
+        scores = {f"kept/{name}": value for name, value in self._kept.items() if name.startswith(("train/", "valid/"))}
+        # A run of its own, in a folder named by the clock, is what TensorBoard would make of these without a name.
+        self._writer.add_hparams(self._settings, scores, run_name=".")
+        self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _setting(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)

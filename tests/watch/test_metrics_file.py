@@ -1,0 +1,68 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epochal.errors import OutputError
+from epochal.watch.metrics_file import MetricsFile
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text("utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_line_per_epoch(records: Any, tell: Any, tmp_path: Path) -> None:
+    with MetricsFile(tmp_path / "metrics.jsonl") as watcher:
+        tell(watcher, records.training())
+    written = lines(tmp_path / "metrics.jsonl")
+    assert [line["epoch"] for line in written] == [1, 2, 3]
+    assert written[0] == {
+        "epoch": 1,
+        "step": 100,
+        "train_loss": 0.625,
+        "valid": {"loss": 0.6, "accuracy": 0.9, "macro_f1": 0.75},
+        "lr": 0.25,
+        "seconds": 1.5,
+        "examples_per_second": 45678.0,
+        "waiting": 0.02,
+        "is_best": True,
+    }
+    assert written[2]["is_best"] is False
+
+
+def test_an_epoch_is_on_the_disk_at_once_and_survives_failure(records: Any, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with pytest.raises(RuntimeError), MetricsFile(path) as watcher:
+        watcher(records.started())
+        watcher(records.progress())
+        watcher(records.epoch(1, None))
+        assert lines(path)[0]["valid"] is None
+        raise RuntimeError
+    assert len(lines(path)) == 1
+
+
+def test_a_second_training_appends(records: Any, tell: Any, tmp_path: Path) -> None:
+    watcher = MetricsFile(str(tmp_path / "metrics.jsonl"))
+    tell(watcher, records.training())
+    tell(watcher, [records.started(task="regression"), records.regressed(1), records.finished()])
+    written = lines(tmp_path / "metrics.jsonl")
+    assert len(written) == 4
+    assert written[3]["valid"] == {"loss": 0.5, "mse": 0.5, "mae": 0.25, "r2": 0.875}
+
+
+def test_a_number_that_is_not_finite_becomes_null(records: Any, tell: Any, tmp_path: Path) -> None:
+    with MetricsFile(tmp_path / "metrics.jsonl") as watcher:
+        tell(watcher, [records.started(), records.epoch(1, math.nan, train_loss=math.inf)])
+    (line,) = lines(tmp_path / "metrics.jsonl")
+    assert line["train_loss"] is None
+    assert line["valid"]["loss"] is None
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_first_step(records: Any, tmp_path: Path) -> None:
+    watcher = MetricsFile(tmp_path / "nowhere" / "metrics.jsonl")
+    with pytest.raises(OutputError, match=r"Cannot write .*metrics\.jsonl"):
+        watcher(records.started())
