@@ -1,0 +1,15 @@
+"""Devices and number types need no care: doubles, small integers and the GPU are handled where the data come in."""
+
+import torch
+
+import epochal
+
+inputs = torch.randn(200, 10, dtype=torch.float64)
+labels = (inputs.sum(1) > 0).to(torch.int32)
+
+data = epochal.load((inputs, labels))
+print("inputs:", data.train.inputs.dtype, "labels:", data.train.targets.dtype)
+
+run = epochal.train(data, model="mlp", epochs=20, device="auto", watchers=())  # CUDA if there, else MPS, else the CPU
+print("device:", next(run.bundle.model.parameters()).device)
+print(run.test)

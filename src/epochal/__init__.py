@@ -1,0 +1,75 @@
+"""Epochal: from labelled data to a model you can trust and ship.
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from epochal.bundle import Bundle, Prediction
+    from epochal.data.load import Data, load
+    from epochal.data.spec import DataSpec
+    from epochal.errors import EpochalError
+    from epochal.evaluation.evaluate import Evaluation, evaluate
+    from epochal.models.summary import summarize
+    from epochal.recipe import Recipe, load_recipe
+    from epochal.run import Run, train
+    from epochal.training.loop import Fit, fit
+    from epochal.training.records import EpochDone, Finished, Progress, Started
+
+_HOMES = {
+    "Bundle": "bundle",
+    "Data": "data.load",
+    "DataSpec": "data.spec",
+    "EpochDone": "training.records",
+    "EpochalError": "errors",
+    "Evaluation": "evaluation.evaluate",
+    "Finished": "training.records",
+    "Fit": "training.loop",
+    "Prediction": "bundle",
+    "Progress": "training.records",
+    "Recipe": "recipe",
+    "Run": "run",
+    "Started": "training.records",
+    "evaluate": "evaluation.evaluate",
+    "fit": "training.loop",
+    "load": "data.load",
+    "load_recipe": "recipe",
+    "summarize": "models.summary",
+    "train": "run",
+}
+
+__all__ = [
+    "Bundle",
+    "Data",
+    "DataSpec",
+    "EpochDone",
+    "EpochalError",
+    "Evaluation",
+    "Finished",
+    "Fit",
+    "Prediction",
+    "Progress",
+    "Recipe",
+    "Run",
+    "Started",
+    "evaluate",
+    "fit",
+    "load",
+    "load_recipe",
+    "summarize",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'epochal' has no attribute {name!r}")
+    return getattr(import_module(f"epochal.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,259 @@
+"""One model, complete: weights, description and preprocessing in a folder that predicts without any training data.
+
+    model.safetensors   weights and preprocessing constants
+    bundle.json         how to build the network, what the data were like, and the SHA-256 of the weights
+
+There is no pickle and no import path in it: loading one from a stranger cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy
+import pydantic
+import safetensors
+import torch
+from safetensors.torch import load as load_weights
+from safetensors.torch import save as save_weights
+from torch import Tensor, nn
+
+from epochal.data.examples import Examples, all_positions
+from epochal.data.feed import feed
+from epochal.data.load import Data
+from epochal.data.pictures import open_picture, to_tensor
+from epochal.data.spec import DataSpec
+from epochal.errors import BundleError, DataError, ModelError
+from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.files import new_directory, write_bytes, write_json
+from epochal.inference import infer
+from epochal.models.build import assemble, build_net, check_model, own_net
+from epochal.models.summary import Summary, summarize
+from epochal.random import isolated
+from epochal.recipe import DataSettings
+from epochal.tasks import Loss, answers
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FORMAT = "epochal-bundle"
+VERSION = 1
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "bundle.json"
+
+Input: TypeAlias = "str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor"
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a model says of one input.
+
+    `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
+    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
+    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
+    """
+
+    label: str
+    probability: float | None
+    runner_up: tuple[str, float] | None
+    values: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.label!r}" + (")" if self.probability is None else f", {self.probability:.3f})")
+
+    def __str__(self) -> str:
+        return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with all it needs to predict.
+
+    `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how its network is built again: a name from
+    `epochal models` and its options, or `None` for a network of the user's own code.
+    """
+
+    model: nn.Module
+    spec: DataSpec
+    origin: tuple[str, Mapping[str, Any]] | None
+    batch_size: int = 1000
+
+    def predict(self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]]) -> list[Prediction]:
+        """Predict one input or many; the answer is always a list, in the same order.
+
+        `what` is the path of a picture (or of an .npy file of inputs), a Pillow picture, a picture as an array (uint8 [height,
+        width] or [height, width, channels], of any size), an array or tensor of raw inputs ([*spec.shape] or [n, *spec.shape]),
+        or a list of such, or of numbers. The same picture gives the same numbers in each form. Raises `DataError` for what cannot be read.
+        """
+        items = [what] if isinstance(what, str | Path | numpy.ndarray | Tensor) or not isinstance(what, Iterable) else list(what)
+        if items and isinstance(items[0], int | float | list | tuple):
+            items = [numpy.asarray(items)]
+        inputs = [self.inputs(item) for item in items]
+        return self.predict_inputs(torch.cat(inputs)) if inputs else []
+
+    def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
+        """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
+        examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", all_positions(len(inputs)))
+        outputs = infer(self.model, feed(examples, self.batch_size, self._device), self._device)
+        return [self._prediction(values) for values in answers(outputs, self.spec.task).tolist()]
+
+    def inputs(self, item: Input) -> Tensor:
+        """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
+        if isinstance(item, str | Path) and Path(item).suffix.lower() == ".npy":
+            try:
+                item = numpy.load(item, allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(f"{item} cannot be read: {error}.", "Give an .npy file of plain numbers.") from error
+        if isinstance(item, numpy.ndarray | Tensor) and self._is_raw(tuple(item.shape)):
+            return self._raw(torch.as_tensor(item))
+        if self.spec.picture is None:
+            given = f"an input of shape {tuple(item.shape)}" if isinstance(item, numpy.ndarray | Tensor) else f"{item}"
+            raise DataError(
+                f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array or an .npy file of that shape."
+            )
+        picture = item.numpy() if isinstance(item, Tensor) else item
+        return to_tensor(open_picture(picture), self.spec.picture)[None]
+
+    def evaluate(self, data: Data, loss: Loss | None = None) -> Evaluation:
+        """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
+
+        `data` should be loaded with `like=bundle.spec`, so that pictures and classes mean the same.
+        """
+        examples = data.test if data.test is not None else data.train
+        return evaluate(self.model, examples, self.spec, loss, device=self._device, batch_size=self.batch_size)
+
+    def summary(self) -> Summary:
+        """Return the layers with output shapes, parameters and FLOPs."""
+        return summarize(self.model, self.spec)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the bundle as a new folder, whole or not at all. Raises `OutputError` where that cannot be done."""
+        weights = save_weights({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()})
+        net = self.model.get_submodule("net") if self.origin is None else None
+        model = {"own": type(net).__name__} if self.origin is None else {"name": self.origin[0], "options": dict(self.origin[1])}
+        description = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": model,
+            "data": self.spec.model_dump(mode="json"),
+            "weights": {"file": WEIGHTS, "bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
+        }
+        with new_directory(Path(path)) as folder:
+            write_bytes(folder / WEIGHTS, weights)
+            write_json(folder / DESCRIPTION, description)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path, model: nn.Module | str | None = None) -> Bundle:
+        """Read a bundle from its folder, or from that of a run.
+
+        A bundle of the user's own network needs that network again, as `model` (or "my_file.py:Net"): its code is not in the bundle.
+        Raises `BundleError` when a file is missing, damaged or of another version.
+        """
+        folder = _folder(Path(path))
+        described = _description(folder)
+        try:
+            spec = DataSpec.model_validate_json(json.dumps(described["data"]))
+            kept, built = described["weights"], described["model"]
+            content = (folder / WEIGHTS).read_bytes()
+            if len(content) != kept["bytes"] or hashlib.sha256(content).hexdigest() != kept["sha256"]:
+                raise BundleError(f"{folder / WEIGHTS} is damaged: its content is not what was saved.", "Copy the bundle anew.")
+            weights = load_weights(content)
+            origin = None if "own" in built else (str(built["name"]), dict(built["options"]))
+        except (KeyError, TypeError, ValueError, pydantic.ValidationError, safetensors.SafetensorError, OSError) as error:
+            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
+        if (origin is None) != (model is not None):
+            raise _wrong_code(folder, built)
+        try:
+            with isolated(torch.device("cpu")):
+                net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
+            whole = assemble(net, spec, DataSettings(), rescale=origin is not None)
+            whole.load_state_dict(weights)
+            check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype)), spec)
+        except (ModelError, RuntimeError) as error:
+            raise BundleError(
+                f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."
+            ) from error
+        return cls(whole.eval(), spec, origin)
+
+    @property
+    def _device(self) -> torch.device:
+        return next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
+
+    def _is_raw(self, shape: tuple[int, ...]) -> bool:
+        return shape == self.spec.shape or (len(shape) == len(self.spec.shape) + 1 and shape[1:] == self.spec.shape)
+
+    def _raw(self, inputs: Tensor) -> Tensor:
+        wanted = getattr(torch, self.spec.dtype)
+        if wanted == torch.uint8 and inputs.dtype != torch.uint8:
+            raise DataError(f"This model takes uint8 values from 0 to 255, not {inputs.dtype}.", "Pass pixels as they are in the file.")
+        if wanted == torch.int64 and inputs.is_floating_point():
+            raise DataError(f"This model takes whole numbers, not {inputs.dtype}.", "Pass an integer array.")
+        if inputs.is_floating_point() and not inputs.isfinite().all():
+            raise DataError("The input has a NaN or infinite value.", "Mend it.")
+        inputs = inputs.detach().cpu().to(wanted)
+        return inputs if inputs.ndim > len(self.spec.shape) else inputs[None]
+
+    def _prediction(self, values: Sequence[float]) -> Prediction:
+        named = dict(zip(self.spec.outputs, values, strict=True))
+        if self.spec.task == "regression":
+            words = ", ".join(f"{value:.6g}" if len(named) == 1 else f"{name} {value:.6g}" for name, value in named.items())
+            return Prediction(words, None, None, named)
+        if self.spec.task == "multi-label":
+            there = [name for name, value in named.items() if value >= 0.5]
+            return Prediction(", ".join(there) or "none", None, None, named)
+        first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
+        return Prediction(first, named[first], (second, named[second]), named)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is the folder of a bundle, or of a run that has one."""
+    return (path / "model" / DESCRIPTION).is_file() or (path / DESCRIPTION).is_file()
+
+
+def _folder(path: Path) -> Path:
+    if (path / "model" / DESCRIPTION).is_file():
+        return path / "model"
+    if not path.exists():
+        raise BundleError(f"There is no {path}.", "Give the folder of a run, or of a bundle.")
+    if not (path / DESCRIPTION).is_file():
+        unfinished = (path / "recipe.toml").is_file()
+        raise BundleError(
+            f"{path} has no model in it" + (": its training did not finish." if unfinished else "."), "Give the folder of a run."
+        )
+    return path
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle anew.") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
+    if described.get("version") != VERSION:
+        raise BundleError(
+            f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
+            "Use the Epochal that wrote it, or train anew.",
+        )
+    return described
+
+
+def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:
+    if "own" not in built:
+        return BundleError(f"{folder} holds the model {built['name']}, which needs no code of yours.", "Leave the model out.")
+    own = built["own"]
+    return BundleError(
+        f"{folder} holds the weights of your own network {own}, but not its code.",
+        f"Pass it again: --model my_file.py:{own}, or Bundle.load(path, model={own}()).",
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,40 @@
+"""epochal evaluate"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from epochal.cli.options import as_json, data_dir, own_model
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", required=False)
+@data_dir
+@own_model
+@as_json
+def command(run: Path, data: str | None, data_dir: str | None, model: str | None, as_json: bool) -> None:
+    """Measure the model that RUN kept, on its own test data, or on other DATA with the same classes.
+
+    Of DATA the test split is used where it has one, else all of it.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from epochal.run import evaluate_run
+
+    found = evaluate_run(run, data, data_dir=data_dir, model=model)
+    click.echo(str(found))
+    if found.per_class:
+        table = Table(box=None, pad_edge=False)
+        for column in ("class", "precision", "recall", "F1", "examples"):
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for score in (*found.per_class, found.macro, found.weighted):
+            if score is not None:
+                table.add_row(score.name, f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}", f"{score.support:,}")
+        Console().print(table)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))

@@ -1,0 +1,72 @@
+"""The command `epochal`: one file per verb, imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from epochal.errors import EpochalError
+
+# What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
+VERBS = {
+    "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
+    "evaluate": "Measure a kept model on its own test data, or on other data.",
+    "predict": "Say what is on pictures, with probabilities.",
+    "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
+    "datasets": "List the data sets that have names, and what else can be read.",
+    "models": "List the models.",
+    "recipes": "List the recipes (named settings), or show one.",
+}
+
+INTERRUPTED = 130
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"epochal.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from epochal.errors import suggest
+
+            raise click.UsageError(f"There is no command '{args[0]}'. {suggest(args[0], VERBS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="epochal")
+def cli() -> None:
+    """From labelled data to a model you can trust and ship.
+
+    Begin with `epochal train`: it needs no data and takes seconds.
+    """
+
+
+def main() -> None:
+    """Run the command; every foreseen error becomes one message and an exit code."""
+    try:
+        code = cli.main(prog_name="epochal", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nInterrupted.", err=True)
+        code = INTERRUPTED
+    except EpochalError as error:
+        click.echo(f"{click.style('error:', fg='red')} {error.problem}", err=True)
+        if error.fix:
+            click.echo(error.fix, err=True)
+        code = 1
+    sys.exit(code)

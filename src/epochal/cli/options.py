@@ -1,0 +1,117 @@
+"""Command-line options made from the recipe's fields, so that the two cannot disagree."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+
+from epochal.errors import RecipeError
+from epochal.recipe import Recipe, fields
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_dir = click.option(
+    "--data-dir", type=click.Path(), envvar="EPOCHAL_DATA", help="Where named data sets are, or are downloaded to. [env: EPOCHAL_DATA]"
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
+own_model = click.option("--model", help="Your own network again, as FILE.py:NAME, for a run that was trained with one.")
+
+
+class Setting(click.Option):
+    """An option for one setting; it remembers the section of the recipe that it stands in."""
+
+    def __init__(self, *names: str, section: str, **attributes: Any) -> None:
+        super().__init__(list(names), **attributes)
+        self.section = section
+
+
+class RecipeCommand(click.Command):
+    """A command whose help lists the settings by section."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the settings of each group."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections.setdefault(parameter.section if isinstance(parameter, Setting) else "Options", []).append(record)
+        for section, records in sorted(sections.items(), key=lambda item: item[0] != "Options"):
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def settings() -> Iterator[Setting]:
+    """Yield an option for each setting of the recipe."""
+    for name, field in fields():
+        if get_origin(field.annotation) is dict:
+            continue  # a table is written --set NAME={...}
+        group = name.rpartition(".")[0]
+        default = "" if field.is_required() else _words(field.get_default(call_default_factory=True))
+        told = f"{field.description}{f' [{default}]' if default else ''}"
+        section = f"{group.capitalize()} settings" if group else "Training settings"
+        # Click wants Python names, so the dot is written otherwise until recipe_from.
+        variable = name.replace(".", "__")
+        if field.annotation is bool:
+            yield Setting(f"--{option_name(name)}/--no-{option_name(name)}", variable, section=section, default=None, help=told)
+        else:
+            yield Setting(f"--{option_name(name)}", variable, section=section, metavar=_kind(field.annotation), help=told)
+
+
+def option_name(name: str) -> str:
+    """Return how a setting is called on the command line: its last word, with its group in front where others end so too."""
+    group, _, last = name.rpartition(".")
+    if last == "name":
+        return group
+    alike = [known for known, _ in fields() if known.rpartition(".")[2] == last]
+    return (last if not group or len(alike) == 1 else f"{group}-{last}").replace("_", "-")
+
+
+def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str, ...]) -> Recipe:
+    """Put what the user typed on top of `recipe`: options from `settings`, and NAME=VALUE assignments."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    changes = {name: value if isinstance(value, bool) else parse(value) for name, value in given.items()}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {assignment} has no value.", "Write --set NAME=VALUE, for example --set optimizer.lr=0.05")
+        changes[name.strip()] = parse(value.strip())
+    return recipe.updated(changes, "command line")
+
+
+def parse(text: str) -> Any:
+    """Read a value as TOML does (numbers, true, "text", [1, 2]), "none" as nothing, and anything else as text."""
+    if text.lower() == "none":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _kind(annotation: Any) -> str:
+    """Return what a value looks like, for --help."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if annotation in (int, float, str, bool):
+        return {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}[annotation]
+    inner = [argument for argument in get_args(annotation) if argument is not type(None)]
+    return _kind(inner[0]) if inner else "VALUE"
+
+
+def _words(default: Any) -> str:
+    return "" if default is None or default in ((), {}) else str(default)
+
+
+def print_list(rows: dict[str, str]) -> None:
+    """Print names with their one-line descriptions."""
+    width = max(map(len, rows))
+    for name, description in rows.items():
+        click.echo(f"{name:<{width}}  {description}")

@@ -1,0 +1,110 @@
+"""epochal predict"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from epochal.cli.options import as_json, own_model
+
+if TYPE_CHECKING:
+    from epochal.bundle import Bundle, Prediction
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path), help="Write the predictions, with the value of every output, to this CSV file."
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Write each picture, titled with its prediction, as PNG and SVG into this folder."
+)
+@own_model
+@as_json
+def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: Path | None, model: str | None, as_json: bool) -> None:
+    """Say what the model that RUN kept sees in FILES: pictures, folders of pictures, or .npy files of inputs."""
+    from epochal.bundle import Bundle
+    from epochal.errors import OutputError
+    from epochal.files import write_text
+
+    if picture is not None and picture.exists() and not picture.is_dir():
+        raise OutputError(f"{picture} is a file.", "Name a folder for the titled pictures.")
+    bundle = Bundle.load(run, model)
+    names = [name for file in files for name in _expand(file)]
+    found = [(name, prediction) for name in names for prediction in bundle.predict(name)]
+    for name, prediction in found:
+        click.echo(_line(name, prediction, width=max(len(name) for name in names)))
+    if csv_file is not None:
+        write_text(csv_file, _csv(found, bundle.spec.outputs))
+    if picture is not None:
+        _draw(bundle, found, picture)
+    if as_json:
+        rows = [{"file": name, **_row(prediction)} for name, prediction in found]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+
+
+def _draw(bundle: Bundle, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
+    """Write each picture as the model saw it, titled with its prediction."""
+    from epochal.figures import save, single
+    from epochal.files import told
+
+    with told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, prediction) in enumerate(found, start=1):
+        figure = single(bundle.inputs(name)[0], f"pred result: {prediction!s}")
+        for written in save(figure, folder / f"{number:04d}-{Path(name).stem}"):
+            click.echo(f"wrote {written}")
+
+
+def _expand(file: str) -> Iterator[str]:
+    """Yield the files that an argument names: a folder's pictures, a pattern's matches (where no shell expands it), itself."""
+    from epochal.data.pictures import SUFFIXES
+    from epochal.errors import DataError
+
+    if Path(file).is_dir():
+        inside = sorted(str(path) for path in Path(file).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise DataError(f"The folder {file} has no pictures in it.", "Give files, or another folder.")
+        yield from inside
+    elif glob.has_magic(file) and not Path(file).exists():
+        matches = sorted(glob.glob(file, recursive=True))  # noqa: PTH207  the pattern may be absolute
+        if not matches:
+            raise DataError(f"No file matches {file}.", "Check the pattern.")
+        yield from matches
+    else:
+        yield file
+
+
+def _line(name: str, prediction: Prediction, width: int) -> str:
+    words = f"{name:<{width}}  {prediction}"
+    if prediction.runner_up is not None:
+        words += f", then {prediction.runner_up[0]} ({100 * prediction.runner_up[1]:.1f} %)"
+    return words
+
+
+def _row(prediction: Prediction) -> dict[str, object]:
+    runner_up = prediction.runner_up
+    return {
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "runner_up": None if runner_up is None else {"label": runner_up[0], "probability": runner_up[1]},
+        "values": dict(prediction.values),
+    }
+
+
+def _csv(found: Sequence[tuple[str, Prediction]], outputs: Sequence[str]) -> str:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file", "label", "probability", "runner_up", "runner_up_probability", *outputs])
+    for name, prediction in found:
+        runner_up = prediction.runner_up or ("", "")
+        writer.writerow([name, prediction.label, prediction.probability, *runner_up, *(prediction.values[output] for output in outputs)])
+    return table.getvalue()

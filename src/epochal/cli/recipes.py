@@ -1,0 +1,18 @@
+"""epochal recipes"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the recipes, or show every setting of the one called NAME, with its origin, as a TOML file to start from."""
+    from epochal.cli.options import print_list
+    from epochal.recipe import load_recipe, presets
+
+    if name is None:
+        print_list(presets())
+    else:
+        click.echo(load_recipe(name).to_toml(), nl=False)

@@ -1,0 +1,37 @@
+"""epochal summary"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from epochal.cli.options import as_json, data_dir
+
+
+@click.command()
+@click.argument("what", default="digits")
+@click.option("--recipe", help="Build the model that this recipe names, for DATA.")
+@data_dir
+@click.option("--model", help="Build this model for DATA: a name, or FILE.py:NAME; for a run with a network of your own, its code again.")
+@as_json
+def command(what: str, recipe: str | None, data_dir: str | None, model: str | None, as_json: bool) -> None:
+    """Show the layers of the model of a run, or of the one that would be trained on data: shapes, parameters, FLOPs.
+
+    WHAT is a run folder or DATA.
+    """
+    from epochal.bundle import Bundle, is_bundle
+    from epochal.recipe import Recipe, load_recipe
+    from epochal.run import build, load_for
+
+    if is_bundle(Path(what)):
+        bundle = Bundle.load(what, model)
+    else:
+        wanted = load_recipe(recipe) if recipe else Recipe()
+        wanted = wanted.updated({"model": model}, "command line") if model else wanted
+        bundle = build(wanted, load_for(what, wanted, data_dir))[1]
+    found = bundle.summary()
+    click.echo(str(found))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), ensure_ascii=False))

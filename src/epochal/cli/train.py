@@ -1,0 +1,79 @@
+"""epochal train"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from epochal.cli.options import RecipeCommand, as_json, data_dir, recipe_from, settings
+from epochal.recipe import Recipe, load_recipe
+
+
+@click.command(cls=RecipeCommand, params=list(settings()))
+@click.argument("data", default="digits")
+@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder; it must not exist yet. [runs/DATA-NUMBER]")
+@data_dir
+@click.option(
+    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write TensorBoard's event files into this folder."
+)
+@click.option("--mlflow", metavar="URI", help="Also track with MLflow, at this tracking URI.")
+@as_json
+def command(
+    data: str,
+    recipe_name: str | None,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    data_dir: str | None,
+    tensorboard: Path | None,
+    mlflow: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a model on DATA, test it once, and keep all of it in a run folder.
+
+    DATA is a name (`epochal datasets` lists them), a folder of pictures, or an .npz, .npy or .safetensors file.
+    Without it: handwritten digits that need no download.
+    """
+    recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
+    # PyTorch is imported from here on, after the settings are known to be right.
+    from epochal.run import run
+    from epochal.watch.console import Console
+
+    with ExitStack() as stack:
+        watchers: list[Any] = [stack.enter_context(Console())]
+        if tensorboard is not None:
+            from epochal.watch.tensorboard import TensorBoard
+
+            watchers.append(stack.enter_context(TensorBoard(tensorboard)))
+        if mlflow is not None:
+            from epochal.watch.mlflow import MLflow
+
+            watchers.append(stack.enter_context(MLflow(mlflow)))
+        done = run(data, recipe, out=out or _free_name(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
+
+    assert done.folder is not None
+    click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
+    click.echo(f"  run       {done.folder}")
+    pictures = sorted((done.folder / "figures").glob("*.png"))
+    for number, picture in enumerate(pictures):
+        click.echo(f"  {'' if number else 'pictures':8}  {picture}")
+    sample = "picture.png" if done.data.picture is not None else "inputs.npy"
+    click.echo(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
+    if as_json:
+        click.echo(json.dumps(done.result, ensure_ascii=False))
+
+
+def _free_name(data: str) -> Path:
+    """Return runs/DATA-NUMBER with the first number that is free."""
+    name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
+    number = 1
+    while Path("runs", f"{name}-{number}").exists():
+        number += 1
+    return Path("runs", f"{name}-{number}")

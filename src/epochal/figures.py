@@ -1,0 +1,382 @@
+"""Pictures of how training went and of what the model gets right and wrong.
+
+All are drawn by matplotlib's objects, without pyplot: no window, no figure left behind. What is drawn can be read without
+colours, and with the colours by colour-blind people (palette: M. Okabe and K. Ito, "Color universal design", 2008).
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy
+import torch
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from rich.cells import cell_len, set_cell_size
+from torch import Tensor
+
+from epochal.data.examples import Examples
+from epochal.data.spec import DataSpec
+from epochal.errors import DataError
+from epochal.evaluation.evaluate import Evaluation
+from epochal.files import write_bytes
+from epochal.training.records import EpochDone
+
+_BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#5F5F5F"
+_DOTS_PER_INCH = 150
+# Matplotlib brings DejaVu Sans, which has no Chinese, Japanese or Korean; these are the usual fonts that do.
+_CJK_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans", "Hiragino Sans", "PingFang SC", "Yu Gothic",
+    "Meiryo", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAexGothic", "IPAGothic", "TakaoGothic",
+    "Malgun Gothic", "Arial Unicode MS", "Droid Sans Fallback",
+)  # fmt: skip
+_CELLS_WITH_TEXT = 20
+_MOST_PANELS = 4
+_COLUMNS, _ROWS = 6, 2
+_WIDTH = 9.6
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Draw in our style whatever the user's matplotlibrc says, and leave that as it is."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    # Newer type stubs of matplotlib list the allowed names, older ones take any.
+    settings: Any = {
+        "font.family": _fonts(),
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": _GREY,
+        "axes.labelcolor": _GREY,
+        "xtick.color": _GREY,
+        "ytick.color": _GREY,
+        "legend.frameon": False,
+        "figure.constrained_layout.w_pad": 0.08,
+        "figure.constrained_layout.h_pad": 0.08,
+        # A class may be called "$5": dollars are no mathematics here.
+        "text.parse_math": False,
+        # Text stays text: small files that can be searched, and a browser has the fonts that this machine may lack.
+        "svg.fonttype": "none",
+        # Matplotlib makes up ids in SVG files, and this is what makes them the same each time.
+        "svg.hashsalt": "epochal",
+    }
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(settings)
+        yield
+
+
+@functools.cache
+def _fonts() -> list[str]:
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]
+
+
+def draw_all(folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation, examples: Examples, spec: DataSpec) -> list[Path]:
+    """Write every figure that fits the task into `folder`, which must exist, and return the files.
+
+    `evaluation` is that of `examples`, in their order.
+    """
+    figures = {
+        "learning-curves": learning_curves(epochs),
+        "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
+        "predictions": predictions(examples, evaluation, spec),
+        "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
+    }
+    return [file for name, figure in figures.items() if figure is not None for file in save(figure, folder / name)]
+
+
+@_styled
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write `figure` as PNG and as SVG to `path` plus .png and .svg; the same figure gives the same bytes.
+
+    Raises `OutputError` when the disk refuses.
+    """
+    written = []
+    for kind, options in (("png", {"dpi": _DOTS_PER_INCH}), ("svg", {"metadata": {"Date": None}})):
+        content = io.BytesIO()
+        with warnings.catch_warnings():
+            # Class names may be in a script that no font of this machine has: the PNG then shows boxes, beside the number of
+            # the class; a browser shows the SVG right. Nobody can do anything about the warning for each such letter.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+            figure.savefig(content, format=kind, **options)
+        file = path.with_name(f"{path.name}.{kind}")
+        write_bytes(file, content.getvalue())
+        written.append(file)
+    return written
+
+
+@_styled
+def learning_curves(epochs: Sequence[EpochDone]) -> Figure:
+    """Return training and validation loss over the epochs and, with validation data, accuracy or R² beside it."""
+    validated = [done.valid for done in epochs if done.valid is not None]
+    figure = Figure(figsize=(9, 3.4) if validated else (5, 3.4), layout="constrained")
+    panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    numbers = [done.epoch for done in epochs]
+    _curve(panels[0], numbers, [done.train_loss for done in epochs], "training", _BLUE, "o", "-")
+    panels[0].set(title="Loss", xlabel="epoch")
+    if validated:
+        kept = next(index for index in reversed(range(len(epochs))) if epochs[index].is_best)
+        losses = [valid.loss for valid in validated]
+        _curve(panels[0], numbers, losses, "validation", _VERMILLION, "s", "--")
+        _mark(panels[0], numbers[kept], losses[kept], f"{losses[kept]:.4g}")
+        _draw_scores(panels[1], numbers, validated, kept)
+    for axes in panels:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def _draw_scores(axes: Axes, epochs: Sequence[int], validated: Sequence[Evaluation], kept: int) -> None:
+    if validated[0].task == "regression":
+        scores = [valid.r2 or 0.0 for valid in validated]
+        words = f"{scores[kept]:.4f}"
+        title = "Validation R²"
+    else:
+        scores = [valid.accuracy or 0.0 for valid in validated]
+        words = f"{100 * scores[kept]:.2f} %"
+        title = "Validation accuracy"
+    _curve(axes, epochs, scores, "validation", _VERMILLION, "s", "--")
+    _mark(axes, epochs[kept], scores[kept], words)
+    axes.set(title=title, xlabel="epoch")
+    if validated[0].task != "regression":
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+
+
+def _curve(axes: Axes, epochs: Sequence[int], values: Sequence[float], label: str, colour: str, marker: str, line: str) -> None:
+    # Markers show the only point of a single epoch; over many epochs they would hide the line.
+    marker = marker if len(epochs) <= 30 else ""
+    axes.plot(epochs, values, line, color=colour, label=label, marker=marker, markersize=4, clip_on=False)
+
+
+def _mark(axes: Axes, epoch: int, value: float, words: str) -> None:
+    """Circle the epoch whose weights were kept; its number stands in the legend, where no line can cross it."""
+    circle = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": "black"}
+    axes.plot([epoch], [value], "o", label=f"kept: epoch {epoch}, {words}", clip_on=False, **circle)  # type: ignore[arg-type]
+
+
+@_styled
+def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
+    """Return the confusion matrix: a row for each true class, a column for each predicted one.
+
+    The colour is the share of the row, spread at the low end so that rare mistakes show; the numbers are counts, left out
+    beyond twenty classes.
+    """
+    assert evaluation.confusion is not None
+    counts = evaluation.confusion
+    shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
+    shown = [_short(name, 20) for name in _readable(names)]
+    number = len(shown)
+    side = max(2.4, 0.46 * number) if number <= _CELLS_WITH_TEXT else min(13.0, 5 + 0.09 * number)
+    size = min(9.0, 0.75 * 72 * side / number)
+    # Inches that the names take at the side and, where they do not fit side by side, below.
+    room = size / 72 * 0.65 * max(map(cell_len, shown))
+    turned = room > 0.9 * side / number
+    figure = Figure(figsize=(side + room + 1.5, side + (room if turned else 0.15) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    percent = PercentFormatter(xmax=1, decimals=0, symbol=" %")
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], format=percent)
+    bar.set_label("share of the true class")
+    axes.set_xticks(range(number), shown, rotation=90 if turned else 0, fontsize=size)
+    axes.set_yticks(range(number), shown, fontsize=size)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    right = int(counts.diagonal().sum())
+    axes.set(xlabel="predicted", ylabel="true", title=f"{right:,} of {evaluation.count:,} right ({100 * right / evaluation.count:.1f} %)")
+    if number <= _CELLS_WITH_TEXT:
+        _write_counts(axes, counts, shares)
+    return figure
+
+
+def _write_counts(axes: Axes, counts: Tensor, shares: Any) -> None:
+    """Write each count into its cell; a cell of none stays empty, so that the mistakes stand out."""
+    widest = len(f"{int(counts.max()):,}")
+    for row, column in counts.nonzero().tolist():
+        colour = "white" if shares[row, column] > 0.35 else "black"
+        axes.text(column, row, f"{int(counts[row, column]):,}", ha="center", va="center", color=colour, fontsize=9 if widest <= 4 else 7)
+
+
+class _Answers(NamedTuple):
+    """What was predicted for each example, how sure the model was, what is true, and whether that is the same."""
+
+    predicted: list[str]
+    sure: Tensor
+    true: list[str]
+    right: Tensor
+
+
+@_styled
+def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> Figure | None:
+    """Return a few pictures with what the model says: its most confident mistakes, and some that it gets right.
+
+    `None` where the inputs are no pictures, or where right and wrong do not apply (regression).
+    """
+    if not _is_picture(spec.shape) or evaluation.task == "regression":
+        return None
+    read = _read(evaluation, _readable(spec.outputs))
+    wrong = (~read.right).nonzero()[:, 0]
+    wrong = wrong[read.sure[wrong].argsort(descending=True, stable=True)]
+    right = read.right.nonzero()[:, 0]
+    most = _COLUMNS * _ROWS
+    evenly = torch.linspace(0, len(right) - 1, min(most, len(right))).round().long()
+    blocks = [
+        (f"✗ Wrong: {len(wrong):,} of {evaluation.count:,}, the most confident first", wrong[:most], _VERMILLION, "✗"),
+        (f"✓ Right: {len(right):,} of {evaluation.count:,}, evenly chosen", right[evenly], _BLUE, "✓"),
+    ]
+    blocks = [block for block in blocks if len(block[1])]
+    rows = [-(-len(places) // _COLUMNS) for _, places, _, _ in blocks]
+    high = _WIDTH / _COLUMNS * _aspect(spec.shape) + 0.6
+    heights = [high * count + 0.3 for count in rows]
+    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, (title, places, colour, mark) in zip(parts, blocks, strict=True):
+        part.suptitle(title, color=colour, fontweight="bold")
+        _draw_block(part, places.tolist(), colour, mark, examples, read)
+    return figure
+
+
+def _draw_block(part: SubFigure, places: Sequence[int], colour: str, mark: str, examples: Examples, read: _Answers) -> None:
+    grid = part.subplots(-(-len(places) // _COLUMNS), _COLUMNS, squeeze=False).reshape(-1)
+    for axes in grid[len(places) :]:
+        axes.set_visible(False)
+    for axes, place in zip(grid, places, strict=False):
+        _show(axes, examples.input(place))
+        axes.spines[:].set(visible=True, color=colour, linewidth=2)
+        axes.set_title(f"{mark} {_short(read.predicted[place], 18)}\ntrue: {_short(read.true[place], 16)}", fontsize=8, pad=4)
+        axes.set_xlabel(_percent(float(read.sure[place])), fontsize=8, labelpad=2)
+
+
+def _read(evaluation: Evaluation, names: Sequence[str]) -> _Answers:
+    if evaluation.task == "single-label":
+        sure, best = evaluation.answers.max(1)
+        targets = evaluation.targets
+        return _Answers([names[index] for index in best.tolist()], sure, [names[index] for index in targets.tolist()], best == targets)
+    found, there = evaluation.answers >= 0.5, evaluation.targets > 0.5
+    # The probability of all the labels together, as if they were independent.
+    sure = torch.maximum(evaluation.answers, 1 - evaluation.answers).prod(1)
+    return _Answers(_joined(found, names), sure, _joined(there, names), (found == there).all(1))
+
+
+def _joined(labels: Tensor, names: Sequence[str]) -> list[str]:
+    return [", ".join(name for name, has in zip(names, row, strict=True) if has) or "none" for row in labels.tolist()]
+
+
+@_styled
+def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
+    """Return predicted against true values, a panel for each of the first four outputs; on the diagonal they are the same."""
+    panels = min(len(names), _MOST_PANELS)
+    columns = min(panels, 2)
+    figure = Figure(figsize=(4.4 * columns, 4.2 * -(-panels // columns) + 0.3), layout="constrained")
+    grid = figure.subplots(-(-panels // columns), columns, squeeze=False).reshape(-1)
+    targets = evaluation.targets.reshape(len(evaluation.answers), -1)
+    for axes in grid[panels:]:
+        axes.set_visible(False)
+    for index, (axes, name) in enumerate(zip(grid, _readable(names)[:panels], strict=False)):
+        _scatter(axes, targets[:, index], evaluation.answers[:, index])
+        axes.set_title(_short(name, 40))
+    of = f" (the first {panels} of {len(names)} outputs)" if panels < len(names) else ""
+    figure.suptitle(f"R² {evaluation.r2:.4f}, mean absolute error {evaluation.mae:.4g}{of}")
+    return figure
+
+
+def _scatter(axes: Axes, true: Tensor, predicted: Tensor) -> None:
+    low = min(float(true.min()), float(predicted.min()))
+    high = max(float(true.max()), float(predicted.max()))
+    margin = (high - low) * 0.05 or 0.5
+    limits = (low - margin, high + margin)
+    axes.plot(limits, limits, "--", color=_GREY, linewidth=1, label="predicted = true")
+    # Many points overlap: transparency shows how many, and pixels instead of circles keep the SVG small.
+    many = len(true) > 500
+    axes.scatter(true, predicted, s=8 if many else 16, alpha=0.3 if many else 0.6, color=_BLUE, linewidths=0, rasterized=many)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true", ylabel="predicted")
+    axes.legend(loc="upper left")
+
+
+@_styled
+def single(picture: Tensor, title: str) -> Figure:
+    """Return one picture, [channels, height, width] of 1 or 3 channels, under `title`. Raises `DataError` for anything else."""
+    if not _is_picture(tuple(picture.shape)):
+        raise DataError(f"Inputs of shape {tuple(picture.shape)} are no pictures.", "Only pictures can be drawn.")
+    words = textwrap.fill(" ".join(title.split()), 38)
+    figure = Figure(figsize=(4, 4 * _aspect(tuple(picture.shape)) + 0.4 + 0.2 * words.count("\n")), layout="constrained")
+    axes = figure.subplots()
+    _show(axes, picture)
+    axes.set_title(words, fontsize=12)
+    return figure
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+def _aspect(shape: tuple[int, ...]) -> float:
+    """Height by width, within reason: a strip of a picture would leave no room for words."""
+    return min(2.0, max(0.3, shape[1] / shape[2]))
+
+
+def _show(axes: Axes, picture: Tensor) -> None:
+    pixels = picture.detach().cpu()
+    if pixels.dtype != torch.uint8:
+        # Other numbers have no black and white of their own: what is not 0 to 1 is stretched to it.
+        pixels = pixels.float()
+        low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
+        pixels = ((pixels - low) / (high - low) * 255).round().to(torch.uint8)
+    shown = numpy.asarray(pixels.movedim(0, -1))
+    axes.imshow(shown[..., 0] if len(picture) == 1 else shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _percent(share: float) -> str:
+    """Write a probability; one that is not 1 never reads as 100 %."""
+    return f"{100 * share:.1f} %" if share < 0.9995 else "> 99.9 %"
+
+
+def _readable(names: Sequence[str]) -> list[str]:
+    """Return the names, with their numbers before them where no font here has their letters: boxes all look the same."""
+    cleaned = [" ".join(name.split()) for name in names]
+    known = _letters()
+    if all(ord(letter) in known for name in cleaned for letter in name):
+        return cleaned
+    return [f"{number}: {name}" for number, name in enumerate(cleaned)]
+
+
+@functools.cache
+def _letters() -> frozenset[int]:
+    """The characters that the fonts in use have."""
+    files = [font_manager.findfont(name) for name in _fonts()]
+    return frozenset(code for file in files for code in font_manager.get_font(file).get_charmap())
+
+
+def _short(name: str, width: int) -> str:
+    """Cut a name to `width` columns, in which a Chinese character takes two."""
+    return name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"

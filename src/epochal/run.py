@@ -1,0 +1,337 @@
+"""One experiment, from data to a folder that holds all that came of it.
+
+recipe.toml         every setting with its origin
+data.json           the data's description, where they came from, and how they were split
+environment.json    versions and machine
+metrics.jsonl       a line for each epoch
+model/              the bundle: the model alone
+figures/            pictures
+result.json         the numbers; written last, so a folder that has it is whole
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from epochal.bundle import Bundle, Input, Prediction
+from epochal.data.examples import Examples
+from epochal.data.load import Data, load
+from epochal.device import choose, describe
+from epochal.errors import BundleError, DataError, OutputError, RecipeError
+from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.files import told, write_json, write_text
+from epochal.models.build import assemble, build_net, default_model, own_net
+from epochal.models.summary import Summary
+from epochal.random import isolated
+from epochal.recipe import DEFAULT, Recipe, load_recipe
+from epochal.tasks import LossFunction, own_loss, plain_loss, resolve_loss
+from epochal.training.loop import Fit, fit
+from epochal.training.optim import MakeOptimizer
+from epochal.training.records import Watcher
+from epochal.watch.console import Console
+from epochal.watch.metrics_file import MetricsFile
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
+
+    `test` is `None` where there are no test data. `seconds` is the time of each phase. `folder` is `None` where nothing was
+    written.
+    """
+
+    bundle: Bundle
+    recipe: Recipe
+    data: Data
+    fit: Fit
+    test: Evaluation | None
+    seconds: Mapping[str, float]
+    folder: Path | None
+    result: Mapping[str, Any] = field(repr=False)
+
+    def predict(self, what: Input | Sequence[Input]) -> list[Prediction]:
+        """Predict one input or many; see `Bundle.predict`."""
+        return self.bundle.predict(what)
+
+    def summary(self) -> Summary:
+        """Return the layers with output shapes, parameters and FLOPs."""
+        return self.bundle.summary()
+
+
+def train(
+    data: Any,
+    recipe: Recipe | str | Path | None = None,
+    *,
+    model: str | nn.Module | None = None,
+    loss: str | LossFunction | Mapping[str, Any] | None = None,
+    optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] | None = None,
+    **settings: Any,
+) -> Run:
+    """Load, split, build, train, test once, and keep: the whole road.
+
+    `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
+    names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
+    takes preprocessed inputs (float32); `loss` and `optimizer` may be functions, as in `fit`. `out` names the run folder, which
+    must not exist yet; without it nothing is written. `watchers` replaces the progress that is printed; `()` is silent.
+
+    Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
+    """
+    own = {name: value for name, value in (("model", model), ("loss", loss), ("optimizer", optimizer)) if value is not None}
+    by_name = {name: value for name, value in own.items() if isinstance(value, str | Mapping)}
+    resolved = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else load_recipe(recipe)
+    resolved = resolved.updated({**settings, **by_name}, "given")
+    with ExitStack() as stack:
+        if watchers is None:
+            watchers = (stack.enter_context(Console()),)
+        return run(
+            data,
+            resolved,
+            model=model if isinstance(model, nn.Module) else None,
+            loss=loss if callable(loss) else None,
+            optimizer=optimizer if callable(optimizer) else None,
+            out=None if out is None else Path(out),
+            data_dir=data_dir,
+            watchers=watchers,
+        )
+
+
+def run(
+    source: Any,
+    recipe: Recipe,
+    *,
+    model: nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    out: Path | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    tell: Callable[[str], object] = lambda _: None,
+) -> Run:
+    """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way."""
+    clock = _Clock()
+    if out is not None and out.exists():
+        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    device = choose(recipe.device)
+
+    data = load_for(source, recipe, data_dir)
+    if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
+        recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
+    data = data.split(recipe.data.valid, recipe.data.test, recipe.seed)
+    tell(data.spec.describe())
+    for note in data.notes:
+        tell(f"note: {note}")
+    clock.lap("load")
+
+    recipe, bundle = build(recipe, data, model)
+    tell(f"model {recipe.model.name}")
+    clock.lap("build")
+
+    with _folder(out) as folder, ExitStack() as stack:
+        if folder is not None:
+            write_text(folder / "recipe.toml", recipe.to_toml())
+            write_json(folder / "data.json", _describe_data(source, data, recipe))
+            write_json(folder / "environment.json", _environment(device))
+            watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
+        fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers)
+        bundle.model.eval()
+        clock.lap("train")
+
+        reported = plain_loss(recipe.loss, data.spec) if loss is None else own_loss(loss)
+        test = None
+        if data.test is not None:
+            test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size)
+        clock.lap("evaluate")
+
+        if folder is not None:
+            bundle.save(folder / "model")
+            if data.test is not None and test is not None:
+                _draw(folder / "figures", fitted, test, data)
+        clock.lap("keep")
+        result = _result(out, recipe, data, bundle, fitted, test, clock.seconds)
+        if folder is not None:
+            write_json(folder / RESULT, result)
+    return Run(bundle, recipe, data, fitted, test, clock.seconds, out, result)
+
+
+def evaluate_run(folder: Path, data: Any = None, *, data_dir: str | Path | None = None, model: str | nn.Module | None = None) -> Evaluation:
+    """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
+
+    Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
+    """
+    bundle = Bundle.load(folder, model)
+    recipe = load_recipe(folder / "recipe.toml")
+    kept = _read_json(folder / "data.json")
+    if data is not None:
+        found = load(data, data_dir=data_dir, like=bundle.spec)
+    elif kept["source"] is None:
+        raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
+    else:
+        found = load(kept["source"], data_dir=data_dir, like=bundle.spec)
+        if found.fingerprint != bundle.spec.fingerprint:
+            raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
+        found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
+    return bundle.evaluate(found, plain_loss(recipe.loss, bundle.spec))
+
+
+def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
+    """Load what the recipe says, or check that data which are loaded already agree with it."""
+    wanted = recipe.data
+    task = None if wanted.task == "auto" else wanted.task
+    fit_ = None if wanted.fit == "auto" else wanted.fit
+    if isinstance(source, Data):
+        # The data are read already: a setting that asks for something else would be ignored.
+        rule = source.picture
+        size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+        for name, asked, has in (("task", task, source.task), ("size", size, rule and rule.size), ("fit", fit_, rule and rule.fit)):
+            if asked is not None and asked != has:
+                raise RecipeError(
+                    f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
+                )
+    return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_)
+
+
+def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
+    """Build the whole model, its first weights decided by the seed, and fill in the settings that the data decide."""
+    spec = data.spec
+    is_own = own is not None or ".py" in recipe.model.name
+    if is_own and recipe.model.options:
+        raise RecipeError(
+            f"A model of your own takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code."
+        )
+    told_by_data: dict[str, Any] = {"model.name": default_model(spec)} if recipe.model.name == "auto" and own is None else {}
+    if recipe.loss.name == "auto":
+        told_by_data["loss.name"] = resolve_loss(recipe.loss, spec)
+    if own is not None:
+        if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
+            raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
+        told_by_data["model.name"] = type(own).__name__
+    recipe = recipe.updated(told_by_data, "data")
+    name, options = recipe.model.name, recipe.model.options
+    with isolated(torch.device("cpu")):
+        torch.manual_seed(recipe.seed)
+        net = own if own is not None else own_net(name, spec) if is_own else build_net(name, spec, options)
+    whole = assemble(net, spec, recipe.data, rescale=not is_own)
+    return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size)
+
+
+@contextmanager
+def _folder(path: Path | None) -> Iterator[Path | None]:
+    """Make the run folder; remove it again if the run does not come to its end."""
+    if path is None:
+        yield None
+        return
+    missing = [parent for parent in path.parents if not parent.exists()]
+    with told(path):
+        path.mkdir(parents=True)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        for parent in missing:
+            # Another run may have begun beside this one: only what is empty goes.
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _draw(folder: Path, fitted: Fit, test: Evaluation, data: Data) -> None:
+    from epochal.figures import draw_all
+
+    with told(folder):
+        folder.mkdir()
+    assert data.test is not None
+    draw_all(folder, fitted.epochs, test, data.test, data.spec)
+
+
+def _describe_data(source: Any, data: Data, recipe: Recipe) -> dict[str, Any]:
+    """Return what data.json holds: enough to read the same data again and to see which example was in which split."""
+    is_path = isinstance(source, Path) or (isinstance(source, str) and Path(source).exists())
+    named = str(Path(source).resolve()) if is_path else source if isinstance(source, str) else None
+    return {
+        "source": named,
+        "spec": data.spec.model_dump(mode="json"),
+        "notes": list(data.notes),
+        "split": {name: _describe_split(name, examples, recipe) for name, examples in data.splits.items()},
+    }
+
+
+def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, Any]:
+    if examples.part == name == "train" and len(examples) and int(examples.positions[-1]) == len(examples) - 1:
+        return {"from": name, "count": len(examples)}
+    if examples.part == name != "train":
+        return {"from": name, "count": len(examples)}
+    cut: dict[str, Any] = {"from": examples.part, "count": len(examples), "seed": recipe.seed}
+    # The rest of train is what no other split took; listing the smaller parts tells all.
+    return cut if name == "train" else {**cut, "positions": examples.positions.tolist()}
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    packages = ("epochal", "torch", "numpy", "pillow", "safetensors")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": describe(device),
+        "threads": torch.get_num_threads(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "command": sys.argv,
+    }
+
+
+def _result(
+    out: Path | None, recipe: Recipe, data: Data, bundle: Bundle, fitted: Fit, test: Evaluation | None, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what result.json holds."""
+    best = next(epoch for epoch in fitted.epochs if epoch.epoch == fitted.finished.best_epoch)
+    summary = bundle.summary()
+    return {
+        "run": None if out is None else str(out),
+        "recipe": recipe.model_dump(mode="json"),
+        "data": data.spec.model_dump(mode="json"),
+        "model": {"name": recipe.model.name, "parameters": summary.parameters, "flops": summary.flops},
+        "epochs": len(fitted.epochs),
+        "best_epoch": fitted.finished.best_epoch,
+        "ended_by": fitted.finished.reason,
+        "valid": best.valid.to_json() if best.valid is not None else None,
+        "test": test.to_json() if test is not None else None,
+        "seconds": dict(seconds),
+    }
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.last
+        self.last = now
+        self.seconds["total"] = now - self.started
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
+    return value

@@ -1,0 +1,278 @@
+"""The command as people use it: in a process of its own, and, where speed matters, through click's runner."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from epochal.cli.main import VERBS, cli, main
+from epochal.cli.options import option_name, parse
+from epochal.recipe import fields
+
+
+def epochal(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "EPOCHAL_DATA"}
+    command = [sys.executable, "-m", "epochal", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Call the command in this process; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EPOCHAL_DATA", raising=False)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["epochal", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(exit_.value.code, int | None)
+        return exit_.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cli") / "photos"
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("bright", 180)):
+        (root / name).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(random.integers(level, level + 40, (12, 12, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path) -> Path:
+    run = photos.parent / "run"
+    done = epochal("train", photos, "--epochs", "12", "--out", run, cwd=photos.parent)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_help_is_quick_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", "epochal", "--help"], capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "numpy", "pydantic", "rich", "matplotlib", "sklearn", "PIL"}
+    for verb in VERBS:
+        assert f"  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_without_torch(verb: str) -> None:
+    show = f"import sys; from epochal.cli.main import cli; cli.main(['{verb}', '--help'], standalone_mode=False)"
+    code = f"{show}; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"epochal {verb}" in done.stdout or f"{verb} [OPTIONS]" in done.stdout
+
+
+def test_train_help_has_every_setting_once() -> None:
+    text = CliRunner().invoke(cli, ["train", "--help"]).output
+    for name, _ in fields():
+        if name != "optimizer.options":
+            assert len(re.findall(rf"(?<![\w-])--{option_name(name)}(?![\w-])", text)) == 1, name
+    assert "cpu, cuda" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("1e-3", 0.001),
+        ("true", True),
+        ("none", None),
+        ("[1, 2]", [1, 2]),
+        ("cuda:1", "cuda:1"),
+        ('"3"', "3"),
+        ("a.py:Net", "a.py:Net"),
+        ("{amsgrad = true}", {"amsgrad": True}),
+    ],
+)
+def test_values_are_read_as_people_mean_them(text: str, value: object) -> None:
+    assert parse(text) == value
+
+
+def test_the_main_job(tmp_path: Path) -> None:
+    done = epochal("train", "--epochs", "3", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    *lines, last = done.stdout.splitlines()
+    result = json.loads(last)
+    assert result == json.loads((tmp_path / "runs" / "digits-1" / "result.json").read_text())
+    assert set(result) >= {"run", "recipe", "data", "model", "test", "seconds"}
+    assert result["test"]["accuracy"] > 0.9
+    text = "\n".join(lines)
+    assert "digits: 1×8×8 uint8, 10 classes; 1,259 train, 179 valid, 359 test" in text
+    assert "95 % interval" in text
+    assert "next      epochal predict runs/digits-1 picture.png" in text
+    for picture in re.findall(r"\S+\.png", text):
+        assert picture == "picture.png" or (tmp_path / picture).is_file()
+
+
+def test_the_next_run_gets_the_next_number(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for number in (1, 2):
+        code, out, _ = call("train", "--epochs", "1", "--max-steps", "1")
+        assert code == 0
+        assert f"runs/digits-{number}" in out
+
+
+def test_predict_prints_class_probability_and_runner_up(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    dark, bright = photos / "dark" / "0.png", photos / "bright" / "3.png"
+    code, out, _ = call("predict", trained, dark, bright, "--json", "--csv", "answers.csv", "--picture", "titled")
+    assert code == 0
+    lines = out.splitlines()
+    assert re.fullmatch(rf"{dark} +dark \(\d+\.\d %\), then bright \(\d+\.\d %\)", lines[0])
+    assert re.fullmatch(rf"{bright} +bright \(\d+\.\d %\), then dark \(\d+\.\d %\)", lines[1])
+    rows = json.loads(lines[-1])
+    assert [row["label"] for row in rows] == ["dark", "bright"]
+    assert rows[0]["runner_up"]["label"] == "bright"
+    assert rows[0]["values"]["dark"] == rows[0]["probability"]
+    header, first, _ = (tmp_path / "answers.csv").read_text().splitlines()
+    assert header == "file,label,probability,runner_up,runner_up_probability,bright,dark"
+    assert first.startswith(f"{dark},dark,0.")
+    assert sorted(path.name for path in (tmp_path / "titled").iterdir()) == ["0001-0.png", "0001-0.svg", "0002-3.png", "0002-3.svg"]
+
+
+def test_predict_takes_folders_and_patterns(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]
+    assert len(call("predict", trained, photos)[1].splitlines()) == 20
+    assert len(call("predict", trained, f"{photos}/dark/*.png")[1].splitlines()) == 10
+
+
+def test_evaluate_prints_a_row_for_each_class(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = call("evaluate", trained, photos, "--json")
+    assert code == 0
+    assert "n = 20" in out
+    assert re.search(r"bright +\d\.\d{3} +\d\.\d{3} +\d\.\d{3} +10", out)
+    assert json.loads(out.splitlines()[-1])["count"] == 20
+    kept = json.loads((trained / "result.json").read_text())["test"]
+    assert json.loads(call("evaluate", trained, "--json")[1].splitlines()[-1]) == kept
+
+
+def test_summary_of_a_run_and_of_what_would_be_trained(call, trained: Path) -> None:  # type: ignore[no-untyped-def]
+    assert "Conv2d" in call("summary", trained)[1]
+    code, out, _ = call("summary", "digits", "--model", "linear", "--json")
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["parameters"] == 650
+
+
+def test_lists(call) -> None:  # type: ignore[no-untyped-def]
+    assert "fashion-mnist" in call("datasets")[1]
+    assert "resnet" in call("models")[1]
+    assert "tutorial-mlp" in call("recipes")[1]
+    shown = call("recipes", "tutorial-mlp")[1]
+    assert 'name = "tutorial-mlp" # recipe tutorial-mlp' in shown
+
+
+def test_a_shown_recipe_can_be_used(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "mine.toml").write_text(call("recipes", "tutorial-line")[1])
+    x = np.random.default_rng(0).random((100, 1))
+    np.savez(tmp_path / "line.npz", x=x, y=2 * x + 3)
+    code, out, err = call("train", "line.npz", "--recipe", "mine.toml", "--epochs", "3", "--out", "line")
+    assert code == 0, err
+    assert "There was no test data." in out
+    assert "inputs.npy" in out
+
+
+def test_watchers_of_others(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = call("train", "--epochs", "1", "--out", "run", "--tensorboard", "board")
+    assert code == 0, err
+    assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "mnits"], "There is no file or folder 'mnits' and no data set of that name.\nDid you mean 'mnist'?"),
+        (["train", "--recipe", "tutorial-mpl"], "Did you mean 'tutorial-mlp'?"),
+        (["train", "--model", "conf"], "Did you mean 'conv'?"),
+        (["train", "--set", "optimizer.rl=1"], "Unknown setting 'optimizer.rl'.\nDid you mean 'optimizer.lr'?"),
+        (["train", "--set", "lr"], "--set lr has no value."),
+        (["train", "--epochs", "many"], "The setting epochs = 'many' (command line) cannot be used"),
+        (["train", "--lr", "-1"], "should be greater than 0"),
+        (["train", "--fit", "crap"], "should be 'auto', 'pad', 'crop' or 'squash'"),
+        (["train", "--size", "32"], "The setting data.size = 32 does not work with digits"),
+        (["train", "--device", "tpu"], "device 'tpu'"),
+        (["train", "--precision", "fp16", "--device", "cpu"], "does not work on cpu"),
+        (["train", "empty"], "empty is empty."),
+        (["train", "--data-dir", "nowhere", "mnist"], "There is no folder nowhere"),
+        (["train", "--out", "empty"], "empty exists already."),
+        (["train", "--model", "mine.py:Net"], "There is no file mine.py."),
+        (["train", "--recipe", "mine.toml"], "Cannot read the recipe mine.toml"),
+        (["train", "one"], "has only one class folder"),
+        (["train", "broken"], "bad.png is"),
+        (["train", "nan.npz"], "The input train[1] has a NaN or infinite value at [0]."),
+        (["train", "small.npz", "--model", "wrong.py:Net"], "The model cannot take inputs of shape 2"),
+        (["train", "small.npz", "--model", "fails.py:Net"], "fails.py cannot be run: line 2: ZeroDivisionError"),
+        (["predict", "nowhere", "a.png"], "There is no nowhere."),
+        (["predict", "empty", "a.png"], "empty has no model in it."),
+        (["evaluate", "nowhere"], "There is no nowhere."),
+        (["summary", "nowhere"], "There is no file or folder 'nowhere'"),
+        (["recipes", "tutorial"], "Unknown recipe 'tutorial'."),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(call, tmp_path: Path, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    picture = Image.new("L", (8, 8))
+    for folder in ("one/cat", "broken/cat", "broken/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        picture.save(tmp_path / folder / "good.png")
+    (tmp_path / "broken" / "dog" / "bad.png").write_bytes(b"not a picture")
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "small.npz", x=np.zeros((20, 2)), y=labels)
+    np.savez(tmp_path / "nan.npz", x=np.where(np.arange(40).reshape(20, 2) == 2, np.nan, 0.0), y=labels)
+    (tmp_path / "wrong.py").write_text("from torch import nn\ndef Net(): return nn.Linear(3, 2)\n")
+    (tmp_path / "fails.py").write_text("x = 1\ny = x / 0\n")
+    before = sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in str(path))
+    code, out, err = call(*arguments)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in out + err
+    assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)) == before
+
+
+@pytest.mark.parametrize("arguments", [["tarin"], ["train", "--epoch", "3"], ["predict"], ["predict", "run"]])
+def test_wrong_usage_is_told_with_exit_code_2(call, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "Usage: epochal" in err
+
+
+def test_a_mistyped_command_is_guessed(call) -> None:  # type: ignore[no-untyped-def]
+    assert "There is no command 'tarin'. Did you mean 'train'?" in call("tarin")[2]
+
+
+def test_control_c_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "epochal", "train", "--epochs", "100000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.lstrip().startswith("2/100000"):
+            break
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 20
+    assert process.returncode == 130
+    assert err.strip() == "Interrupted."
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,61 @@
+"""Small, deterministic data that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import torch
+from torch import Tensor
+
+from epochal.data.spec import DataSpec
+
+hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
+hypothesis.settings.load_profile("epochal")
+
+SpecMaker = Callable[..., DataSpec]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads, and the tests leave the other core to someone else."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def blobs() -> tuple[Tensor, Tensor]:
+    """Three well separated clouds of 20 points: float32 [60, 2], int64 [60], classes in turn."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(60) % 3
+    centers = torch.tensor([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0]])
+    return centers[labels] + torch.randn(60, 2, generator=generator), labels
+
+
+@pytest.fixture
+def pictures() -> tuple[Tensor, Tensor]:
+    """Noise of 8x8 grey pixels whose left or right half is bright: uint8 [24, 1, 8, 8], int64 [24] of two classes."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.arange(24) % 2
+    pixels = torch.randint(0, 100, (24, 1, 8, 8), generator=generator)
+    pixels[labels == 0, :, :, :4] += 150
+    pixels[labels == 1, :, :, 4:] += 150
+    return pixels.to(torch.uint8), labels
+
+
+@pytest.fixture
+def make_spec() -> SpecMaker:
+    """Return a function that makes a `DataSpec` for two numbers and three classes, with any field replaced."""
+
+    def make(**changes: Any) -> DataSpec:
+        values: dict[str, Any] = {
+            "name": "made", "task": "single-label", "shape": (2,), "dtype": "float32", "outputs": ("a", "b", "c"),
+            "mean": (0.0, 0.0), "std": (1.0, 1.0), "counts": {"train": 6}, "class_counts": {"train": (1, 2, 3)}, "fingerprint": "0",
+        }  # fmt: skip
+        return DataSpec(**{**values, **changes})
+
+    return make

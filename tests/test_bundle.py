@@ -1,0 +1,222 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
+from epochal.data.load import load
+from epochal.errors import BundleError, DataError, OutputError
+from epochal.recipe import Recipe
+from epochal.run import build, train
+
+
+def pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 14)) -> Path:
+    """Two classes of colour pictures: noise around dark, and noise around bright."""
+    random = np.random.default_rng(0)
+    for name, level in (("dark", 40), ("bright", 180)):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(level, level + 40, (*size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pictures(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path) -> Bundle:
+    return train(folder, epochs=2, valid=0, size=16, fit="pad", watchers=()).bundle
+
+
+@pytest.fixture
+def saved(bundle: Bundle, tmp_path: Path) -> Path:
+    return bundle.save(tmp_path / "bundle")
+
+
+def table() -> Bundle:
+    x = torch.randn(40, 3)
+    return build(Recipe(), load((x, (x[:, 0] > 0).long())))[1]
+
+
+def test_file_array_and_picture_predict_the_same_to_the_bit(bundle: Bundle, folder: Path) -> None:
+    for file in sorted(folder.rglob("*.png")):
+        from_file = bundle.predict(file)[0]
+        with Image.open(file) as picture:
+            from_picture = bundle.predict(picture)[0]
+            from_array = bundle.predict(np.asarray(picture))[0]
+        assert from_file.values == from_picture.values == from_array.values
+        assert bundle.predict(str(file))[0].values == from_file.values
+        assert bundle.predict(bundle.inputs(file))[0].values == from_file.values
+
+
+def test_prediction_agrees_with_training_inputs(bundle: Bundle, folder: Path) -> None:
+    data = load(folder, size=16, fit="pad")
+    assert isinstance(data.train.inputs, Tensor)
+    for index in range(len(data.train)):
+        assert torch.equal(bundle.inputs(folder / data.train.where(index))[0], data.train.input(index))
+
+
+def test_many_inputs_keep_their_order(bundle: Bundle, folder: Path) -> None:
+    files = sorted(folder.rglob("*.png"))
+    together = bundle.predict(files)
+    assert [prediction.label for prediction in together] == [bundle.predict(file)[0].label for file in files]
+    assert bundle.predict([]) == []
+
+
+def test_a_prediction_says_label_probability_and_runner_up(bundle: Bundle, folder: Path) -> None:
+    prediction = bundle.predict(folder / "dark" / "0.png")[0]
+    first, second = sorted(prediction.values.values(), reverse=True)
+    assert prediction.probability == first
+    assert prediction.runner_up is not None
+    assert prediction.runner_up[1] == second
+    assert set(prediction.values) == {"bright", "dark"}
+    assert repr(prediction) == f"Prediction({prediction.label!r}, {first:.3f})"
+    assert str(prediction) == f"{prediction.label} ({100 * first:.1f} %)"
+
+
+def test_a_loaded_bundle_predicts_the_same_bits(bundle: Bundle, saved: Path, folder: Path) -> None:
+    again = Bundle.load(saved)
+    assert again.spec == bundle.spec
+    for file in folder.rglob("*.png"):
+        assert again.predict(file)[0].values == bundle.predict(file)[0].values
+
+
+def test_loading_leaves_the_global_random_state(saved: Path) -> None:
+    before = torch.random.get_rng_state()
+    Bundle.load(saved)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_saving_over_something_is_refused(bundle: Bundle, saved: Path) -> None:
+    with pytest.raises(OutputError, match="exists already"):
+        bundle.save(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5000])
+def test_truncated_weights_are_named(saved: Path, keep: int) -> None:
+    weights = saved / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
+        Bundle.load(saved)
+
+
+def test_a_flipped_bit_is_noticed(saved: Path) -> None:
+    content = bytearray((saved / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (saved / WEIGHTS).write_bytes(content)
+    with pytest.raises(BundleError, match="is damaged"):
+        Bundle.load(saved)
+
+
+def change(saved: Path, **changes: Any) -> None:
+    described = json.loads((saved / DESCRIPTION).read_text())
+    (saved / DESCRIPTION).write_text(json.dumps({**described, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2}, "is a bundle of version 2; this Epochal reads version 1"),
+        ({"format": "other"}, "does not describe an Epochal bundle"),
+        ({"model": {"name": "convv", "options": {}}}, "cannot be built again: Unknown model 'convv'"),
+        ({"model": {"name": "mlp", "options": {}}}, "cannot be built again: Error"),
+        ({"model": {}}, "is not a whole bundle"),
+        ({"weights": None}, "is not a whole bundle"),
+        ({"data": {"name": "x"}}, "is not a whole bundle"),
+    ],
+)
+def test_a_strange_description_is_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
+    change(saved, **changes)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\x00", "[" * 100_000])
+def test_a_broken_description_is_refused(saved: Path, text: str) -> None:
+    (saved / DESCRIPTION).write_text(text)
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        Bundle.load(saved)
+
+
+def test_missing_things_are_named(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="There is no .*nowhere"):
+        Bundle.load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="has no model in it"):
+        Bundle.load(tmp_path)
+    (saved / WEIGHTS).unlink()
+    with pytest.raises(BundleError, match="is not a whole bundle"):
+        Bundle.load(saved)
+
+
+def test_a_network_of_ones_own_must_be_passed_again(tmp_path: Path) -> None:
+    data = load((torch.randn(40, 3), torch.arange(40) % 2))
+    own = nn.Linear(3, 2)
+    bundle = build(Recipe(), data, own)[1]
+    saved = bundle.save(tmp_path / "own")
+    with pytest.raises(
+        BundleError, match=r"weights of your own network Linear, but not its code\.\nPass it again: --model my_file.py:Linear"
+    ):
+        Bundle.load(saved)
+    assert Bundle.load(saved, nn.Linear(3, 2)).predict([0.5, 1.0, 2.0]) == bundle.predict([0.5, 1.0, 2.0])
+    with pytest.raises(BundleError, match="cannot be built again"):
+        Bundle.load(saved, nn.Linear(4, 2))
+
+
+def test_code_is_not_asked_for_where_none_is_needed(saved: Path) -> None:
+    with pytest.raises(BundleError, match="holds the model conv, which needs no code of yours"):
+        Bundle.load(saved, nn.Linear(1, 1))
+
+
+def test_numbers_are_predicted_from_arrays_tensors_lists_and_files(tmp_path: Path) -> None:
+    bundle = table()
+    rows = np.random.default_rng(0).normal(size=(5, 3))
+    np.save(tmp_path / "rows.npy", rows)
+    expected = [prediction.values for prediction in bundle.predict(rows)]
+    assert len(expected) == 5
+    assert [prediction.values for prediction in bundle.predict(tmp_path / "rows.npy")] == expected
+    assert [prediction.values for prediction in bundle.predict(torch.tensor(rows))] == expected
+    assert bundle.predict(rows.tolist())[0].label == bundle.predict(rows[0])[0].label
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (np.zeros(4), r"takes inputs of shape \(3,\), not an input of shape \(4,\)"),
+        ("a.png", r"takes inputs of shape \(3,\), not a.png"),
+        (np.array([1.0, np.nan, 0.0]), "NaN"),
+    ],
+)
+def test_wrong_numbers_are_refused(what: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        table().predict(what)
+
+
+def test_wrong_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="uint8"):
+        bundle.predict(np.zeros((3, 16, 16), dtype=np.float32))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        bundle.predict(tmp_path / "bad.png")
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(DataError, match=r"objects\.npy cannot be read"):
+        bundle.predict(tmp_path / "objects.npy")
+
+
+def test_several_labels_and_quantities() -> None:
+    x = torch.randn(60, 3)
+    several = build(Recipe(), load((x, (x > 0).long())))[1].predict(torch.zeros(3))[0]
+    assert several.probability is None
+    assert several.label == (", ".join(name for name, value in several.values.items() if value >= 0.5) or "none")
+    one = build(Recipe(), load((x, x[:, 0] * 1000)))[1].predict(torch.zeros(3))[0]
+    assert one.label == f"{one.values['y']:.6g}"
+    two = build(Recipe(), load((x, x[:, :2] * 1000)))[1].predict(torch.zeros(3))[0]
+    assert two.label == f"y0 {two.values['y0']:.6g}, y1 {two.values['y1']:.6g}"
+    assert repr(two) == f"Prediction({two.label!r})"

@@ -1,0 +1,93 @@
+"""Devices are chosen by name, and what a device cannot do is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from epochal import device
+from epochal.errors import RecipeError
+
+
+def _pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(("cuda", "mps", "chosen"), [(1, True, "cuda"), (0, True, "mps"), (0, False, "cpu")])
+def test_auto_takes_the_fastest_there_is(monkeypatch: pytest.MonkeyPatch, cuda: int, mps: bool, chosen: str) -> None:
+    _pretend(monkeypatch, cuda=cuda, mps=mps)
+    assert device.choose() == torch.device(chosen)
+
+
+def test_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend(monkeypatch, cuda=2)
+    assert device.choose("cpu") == torch.device("cpu")
+    assert device.choose("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x"])
+def test_unknown_name(name: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        device.choose(name)
+    assert str(raised.value) == f"Unknown device '{name}'.\nUse cpu, cuda, cuda:1 or mps."
+
+
+@pytest.mark.parametrize(
+    ("name", "cuda", "told"),
+    [("cuda", 0, "cpu"), ("mps", 0, "cpu"), ("meta", 0, "cpu"), ("cuda:1", 1, "cpu, cuda"), ("xpu", 1, "cpu, cuda")],
+)
+def test_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, told: str) -> None:
+    _pretend(monkeypatch, cuda=cuda)
+    with pytest.raises(RecipeError) as raised:
+        device.choose(name)
+    assert str(raised.value) == f"There is no device '{name}' here.\nUse one of: {told}."
+
+
+def test_describe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
+    assert device.describe(torch.device("cpu")).startswith(f"cpu ({torch.get_num_threads()} threads, ")
+    assert device.describe(torch.device("cuda:1")) == "cuda:1 (H200)"
+    assert device.describe(torch.device("mps")) == "mps"
+
+
+def test_precision_of_the_forward_pass() -> None:
+    layer, x = torch.nn.Linear(2, 2), torch.ones(1, 2)
+    with device.precision(torch.device("cpu"), "fp32"):
+        assert layer(x).dtype == torch.float32
+    with device.precision(torch.device("cpu"), "bf16"):
+        assert layer(x).dtype == torch.bfloat16
+
+
+def test_precision_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError) as raised:
+        device.precision(torch.device("cpu"), "fp16")
+    assert str(raised.value) == "The setting precision = fp16 does not work on cpu.\nUse precision = bf16 or fp32."
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    with pytest.raises(RecipeError, match="precision = bf16 does not work on cuda.\nUse precision = fp16 or fp32."):
+        device.precision(torch.device("cuda"), "bf16")
+
+
+def test_deterministic_is_undone() -> None:
+    cudnn = torch.backends.cudnn
+    before = (cudnn.benchmark, cudnn.deterministic)
+    with device.deterministic():
+        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
+    assert (cudnn.benchmark, cudnn.deterministic) == before
+
+
+def test_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    free = device.free_memory()
+    assert free is None or 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
+    monkeypatch.setattr(device, "Path", lambda _: told)
+    assert device.free_memory() == 3072
+    told.write_text("MemTotal: 9 kB\n")
+    assert device.free_memory() is None
+    told.unlink()
+    assert device.free_memory() is None

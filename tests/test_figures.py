@@ -1,0 +1,330 @@
+import io
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from epochal import figures
+from epochal.data.examples import Examples
+from epochal.data.spec import DataSpec
+from epochal.errors import DataError, OutputError
+from epochal.evaluation.evaluate import Evaluation, score
+from epochal.figures import confusion, draw_all, learning_curves, predictions, regression, save, single
+from epochal.recipe import LossSettings
+from epochal.tasks import plain_loss
+from epochal.training.records import EpochDone
+
+DIGITS = tuple("0123456789")
+KMNIST = tuple("おきすつなはまやれを")
+
+
+def spec(outputs: Sequence[str] = DIGITS, task: str = "single-label", shape: tuple[int, ...] = (1, 8, 8), dtype: str = "uint8") -> DataSpec:
+    return DataSpec.model_validate(
+        {
+            "name": "small",
+            "task": task,
+            "shape": shape,
+            "dtype": dtype,
+            "outputs": tuple(outputs),
+            "mean": (0.0,),
+            "std": (1.0,),
+            "counts": {"train": 10},
+            "fingerprint": "f",
+        }
+    )
+
+
+def evaluated(data: DataSpec, count: int = 200, skill: float = 4.0) -> tuple[Examples, Evaluation]:
+    """Noise, and a model that is often right about it."""
+    generator = torch.Generator().manual_seed(0)
+    classes = len(data.outputs)
+    outputs = torch.randn(count, classes, generator=generator)
+    if data.task == "single-label":
+        targets = torch.randint(classes, (count,), generator=generator)
+        outputs[torch.arange(count), targets] += skill
+    elif data.task == "multi-label":
+        targets = (torch.rand(count, classes, generator=generator) < 0.5).float()
+        outputs += (2 * targets - 1) * skill / 2
+    else:
+        targets = outputs + torch.randn(count, classes, generator=generator) / skill
+    inputs = torch.randint(256, (count, *data.shape), generator=generator).to(getattr(torch, data.dtype))
+    return Examples(inputs, targets, "test", torch.arange(count)), score(outputs, targets, data, plain_loss(LossSettings(), data))
+
+
+def epochs(losses: Sequence[float | None], task: str = "single-label") -> list[EpochDone]:
+    data = spec(("a", "b"), task=task)
+    validated = [None if loss is None else evaluated(data, 50, 5 - loss)[1] for loss in losses]
+    best = min((loss for loss in losses if loss is not None), default=None)
+    return [
+        EpochDone(number, len(losses), number, 1 / number, valid, 0.1, 1.0, 100.0, 0.0, loss is None or loss == best)
+        for number, (loss, valid) in enumerate(zip(losses, validated, strict=True), start=1)
+    ]
+
+
+def texts(figure: Any) -> list[str]:
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+
+
+def count_starting(figure: Any, start: str) -> int:
+    return sum(text.startswith(start) for text in texts(figure))
+
+
+def overlaps(figure: Figure, start: str) -> bool:
+    """Whether two titles that start so stand in each other."""
+    figure.draw_without_rendering()
+    found = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text().startswith(start)]
+    boxes = [text.get_window_extent() for text in found]
+    return any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.fixture(autouse=True)
+def global_state_is_left_alone() -> Iterator[None]:
+    before = dict(mpl.rcParams)
+    yield
+    assert dict(mpl.rcParams) == before
+
+
+class TestLearningCurves:
+    def test_two_panels_with_the_kept_epoch(self) -> None:
+        figure = learning_curves(epochs([3.0, 1.0, 2.0]))
+        loss, accuracy = figure.axes
+        assert (loss.get_title(), accuracy.get_title()) == ("Loss", "Validation accuracy")
+        assert np.allclose(loss.get_lines()[0].get_ydata(), [1, 1 / 2, 1 / 3])
+        legend = loss.get_legend()
+        assert legend is not None
+        words = [text.get_text() for text in legend.get_texts()]
+        assert words[:2] == ["training", "validation"]
+        assert words[2].startswith("kept: epoch 2, ")
+        assert loss.get_lines()[2].get_xdata() == [2]
+        assert accuracy.get_ylim()[1] <= 1
+
+    @pytest.mark.parametrize("count", [1, 2, 5, 80])
+    def test_ticks_are_whole_epochs(self, count: int) -> None:
+        figure = learning_curves(epochs([1.0] * count))
+        figure.draw_without_rendering()
+        ticks = [tick for tick in figure.axes[0].get_xticks() if 1 <= tick <= count]
+        assert ticks
+        assert all(tick == int(tick) for tick in ticks)
+
+    def test_without_validation_there_is_one_panel_and_nothing_kept(self) -> None:
+        figure = learning_curves(epochs([None, None]))
+        assert len(figure.axes) == 1
+        assert count_starting(figure, "kept") == 0
+
+    def test_regression_has_r2(self) -> None:
+        assert "Validation R²" in texts(learning_curves(epochs([2.0, 1.0], task="regression")))
+
+
+class TestConfusion:
+    def test_counts_stand_in_the_cells(self) -> None:
+        data = spec(("cat", "dog", "bird"))
+        evaluation = score(
+            torch.tensor([[3.0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]]), torch.tensor([0, 1, 1, 2]), data, plain_loss(LossSettings(), data)
+        )
+        axes = confusion(evaluation, data.outputs).axes[0]
+        cells = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+        assert cells == {(0, 0): "1", (1, 0): "1", (1, 1): "1", (2, 2): "1"}
+        assert axes.get_title() == "3 of 4 right (75.0 %)"
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "bird"]
+        assert np.allclose(axes.images[0].get_array()[1], [0.5, 0.5, 0])  # type: ignore[index]
+
+    @pytest.mark.parametrize(("classes", "has_text"), [(2, True), (20, True), (21, False), (100, False)])
+    def test_many_classes(self, classes: int, has_text: bool) -> None:
+        names = [f"class number {number}" for number in range(classes)]
+        figure = confusion(evaluated(spec(names))[1], names)
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        assert bool(axes.texts) == has_text
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(boxes))
+        assert max(figure.get_size_inches()) < 16
+
+    def test_short_names_stay_upright_and_long_ones_are_cut(self) -> None:
+        labels = confusion(evaluated(spec())[1], DIGITS).axes[0].get_xticklabels()
+        assert labels[0].get_rotation() == 0
+        names = ("x" * 500, "two\nlines")
+        labels = confusion(evaluated(spec(names))[1], names).axes[0].get_yticklabels()
+        assert [label.get_text() for label in labels] == ["x" * 19 + "…", "two lines"]
+
+    def test_a_class_without_examples(self) -> None:
+        data = spec(("a", "b"))
+        evaluation = score(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), data, plain_loss(LossSettings(), data))
+        assert [text.get_text() for text in confusion(evaluation, data.outputs).axes[0].texts] == ["1"]
+
+
+class TestPredictions:
+    def test_wrong_ones_come_first_and_most_confident(self) -> None:
+        data = spec(("cat", "dog"))
+        outputs = torch.tensor([[1.0, 0], [0, 2], [0, 3], [5, 0]])
+        examples, _ = evaluated(data, 4)
+        evaluation = score(outputs, torch.tensor([1, 0, 1, 0]), data, plain_loss(LossSettings(), data))
+        figure = predictions(examples, evaluation, data)
+        assert figure is not None
+        found = texts(figure)
+        assert "✗ Wrong: 2 of 4, the most confident first" in found
+        assert "✓ Right: 2 of 4, evenly chosen" in found
+        titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+        assert titles == ["✗ dog\ntrue: cat", "✗ cat\ntrue: dog", "✓ dog\ntrue: dog", "✓ cat\ntrue: cat"]
+        assert [axes.get_xlabel() for axes in figure.axes if axes.get_visible()] == ["88.1 %", "73.1 %", "95.3 %", "99.3 %"]
+
+    def test_the_pixels_are_those_of_the_example(self) -> None:
+        data = spec(("cat", "dog"))
+        examples, _ = evaluated(data, 2)
+        evaluation = score(torch.tensor([[9.0, 0], [9, 0]]), torch.tensor([0, 0]), data, plain_loss(LossSettings(), data))
+        figure = predictions(examples, evaluation, data)
+        assert figure is not None
+        assert count_starting(figure, "✗") == 0, "nothing is wrong, so there is no such block"
+        shown = figure.axes[0].images[0].get_array()
+        assert np.array_equal(shown, examples.input(0)[0].numpy())  # type: ignore[arg-type]
+
+    def test_at_most_twelve_of_each_are_shown(self) -> None:
+        data = spec()
+        figure = predictions(*evaluated(data, 300, 1.0), data)
+        assert count_starting(figure, "✗") == count_starting(figure, "✓") == 13, "a heading and twelve titles"
+
+    @pytest.mark.parametrize("names", [("x" * 60, "y" * 60), tuple(word * 30 for word in "おき")])
+    def test_long_names_do_not_run_into_each_other(self, names: tuple[str, ...]) -> None:
+        data = spec(names)
+        figure = predictions(*evaluated(data, 300, 1.0), data)
+        assert figure is not None
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            assert not overlaps(figure, "✗ ")
+
+    @pytest.mark.parametrize(("shape", "dtype"), [((3, 8, 16), "uint8"), ((3, 40, 4), "float32"), ((1, 8, 8), "int64")])
+    def test_other_pictures(self, shape: tuple[int, ...], dtype: str, tmp_path: Path) -> None:
+        data = spec(shape=shape, dtype=dtype)
+        figure = predictions(*evaluated(data), data)
+        assert figure is not None
+        assert len(save(figure, tmp_path / "some")) == 2
+
+    def test_several_labels(self) -> None:
+        data = spec(("sky", "sea", "tree"), task="multi-label")
+        outputs = torch.tensor([[4.0, 4, -4], [-4, -4, -4]])
+        examples, _ = evaluated(data, 2)
+        evaluation = score(outputs, torch.tensor([[1.0, 1, 0], [0, 0, 1]]), data, plain_loss(LossSettings(), data))
+        figure = predictions(examples, evaluation, data)
+        assert figure is not None
+        titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+        assert titles == ["✗ none\ntrue: tree", "✓ sky, sea\ntrue: sky, sea"]
+        assert figure.axes[0].get_xlabel() == "94.7 %"
+
+    def test_a_probability_below_one_never_reads_as_certain(self) -> None:
+        assert figures._percent(0.9994) == "99.9 %"
+        assert figures._percent(0.99999) == "> 99.9 %"
+
+    def test_nothing_for_numbers_and_for_regression(self) -> None:
+        for data in (spec(shape=(4,), dtype="float32"), spec(("size",), task="regression")):
+            assert predictions(*evaluated(data), data) is None
+
+
+class TestRegression:
+    def test_a_panel_for_each_of_four_outputs_at_most(self) -> None:
+        data = spec(tuple("vwxyz"), task="regression")
+        figure = regression(evaluated(data)[1], data.outputs)
+        assert [axes.get_title() for axes in figure.axes] == ["v", "w", "x", "y"]
+        assert any(text.startswith("R² 0.9") and text.endswith("(the first 4 of 5 outputs)") for text in texts(figure))
+
+    def test_points_and_diagonal_in_the_same_scale(self) -> None:
+        data = spec(("price",), task="regression")
+        evaluation = evaluated(data)[1]
+        (axes,) = regression(evaluation, data.outputs).axes
+        assert axes.get_xlim() == axes.get_ylim()
+        points = np.asarray(axes.collections[0].get_offsets())
+        assert np.allclose(points, torch.cat([evaluation.targets, evaluation.answers], 1))
+        assert np.array_equal(axes.get_lines()[0].get_xdata(), axes.get_lines()[0].get_ydata())
+
+    def test_a_constant_can_be_drawn(self, tmp_path: Path) -> None:
+        data = spec(("one",), task="regression")
+        evaluation = score(torch.ones(3, 1), torch.ones(3, 1), data, plain_loss(LossSettings(), data))
+        save(regression(evaluation, data.outputs), tmp_path / "constant")
+
+
+class TestSingle:
+    def test_a_picture_under_its_title(self) -> None:
+        (axes,) = single(torch.zeros(3, 4, 4), "pred result: 7").axes
+        assert axes.get_title() == "pred result: 7"
+
+    def test_a_long_title_is_broken(self) -> None:
+        title = single(torch.zeros(1, 4, 4, dtype=torch.uint8), "pred result: " + "many words " * 9).axes[0].get_title()
+        assert max(map(len, title.splitlines())) <= 38
+
+    def test_what_is_no_picture_is_told(self) -> None:
+        with pytest.raises(DataError, match=r"(?s)shape \(4,\) are no pictures.*Only pictures can be drawn"):
+            single(torch.zeros(4), "7")
+
+
+class TestSave:
+    def test_png_and_svg_the_same_each_time(self, tmp_path: Path) -> None:
+        written = [save(learning_curves(epochs([2.0, 1.0])), tmp_path / f"{name}.v1") for name in "ab"]
+        (png, svg), again = written
+        assert (png.name, svg.name) == ("a.v1.png", "a.v1.svg")
+        with Image.open(png) as picture:
+            assert picture.size == (1350, 510)
+        root = ElementTree.parse(svg).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "Validation accuracy" in svg.read_text("utf-8"), "text stays text"
+        assert [png.read_bytes(), svg.read_bytes()] == [path.read_bytes() for path in again]
+
+    def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match="Cannot write"):
+            save(single(torch.zeros(1, 2, 2), "7"), tmp_path / "nowhere" / "seven")
+
+    def test_scripts_that_no_font_has_bring_numbers_and_no_warning(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(figures, "_CJK_FONTS", ())
+        for cached in (figures._fonts, figures._letters):
+            cached.cache_clear()
+        try:
+            _, svg = save(confusion(evaluated(spec(KMNIST))[1], KMNIST), tmp_path / "kmnist")
+        finally:
+            for cached in (figures._fonts, figures._letters):
+                cached.cache_clear()
+        assert "0: お" in svg.read_text("utf-8"), "a browser has the fonts"
+        assert "3: つ" in svg.read_text("utf-8")
+
+    def test_dollars_are_no_mathematics(self, tmp_path: Path) -> None:
+        names = ("$5_{", "a$b$c")
+        _, svg = save(confusion(evaluated(spec(names))[1], names), tmp_path / "dollars")
+        assert "$5_{" in svg.read_text("utf-8")
+
+    def test_the_users_own_style_is_not_taken(self) -> None:
+        def content() -> bytes:
+            file = io.BytesIO()
+            learning_curves(epochs([2.0, 1.0])).savefig(file, format="png")
+            return file.getvalue()
+
+        expected = content()
+        with mpl.rc_context({"axes.grid": True, "lines.linewidth": 9, "font.size": 30}):
+            assert learning_curves(epochs([2.0, 1.0])).axes[0].get_lines()[0].get_linewidth() == 1.5
+        assert content() == expected
+
+
+class TestDrawAll:
+    @pytest.mark.parametrize(
+        ("data", "names"),
+        [
+            (spec(), ["learning-curves", "confusion", "predictions"]),
+            (spec(KMNIST), ["learning-curves", "confusion", "predictions"]),
+            (spec(shape=(4,), dtype="float32"), ["learning-curves", "confusion"]),
+            (spec(("sky", "sea"), task="multi-label"), ["learning-curves", "predictions"]),
+            (spec(("size",), task="regression"), ["learning-curves", "regression"]),
+        ],
+    )
+    def test_what_fits_the_task(self, data: DataSpec, names: list[str], tmp_path: Path) -> None:
+        examples, evaluation = evaluated(data)
+        written = draw_all(tmp_path, epochs([1.0]), evaluation, examples, data)
+        assert written == [tmp_path / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+        assert sorted(tmp_path.iterdir()) == sorted(written)
+        for path in written[1::2]:
+            ElementTree.parse(path)

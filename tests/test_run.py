@@ -1,0 +1,269 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import epochal
+from epochal.bundle import Bundle
+from epochal.data.load import load
+from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
+from epochal.recipe import Recipe, load_recipe
+from epochal.run import evaluate_run, train
+from epochal.training.records import EpochDone, Record
+
+KEPT = ["data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json"]
+
+
+def blobs(count: int = 120, classes: int = 3) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(count) % classes
+    noise = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    return noise * 0.3 + 2 * nn.functional.one_hot(labels, 4), labels
+
+
+def test_the_whole_road(tmp_path: Path) -> None:
+    run = train(blobs(), epochs=30, out=tmp_path / "run", watchers=())
+    assert run.test is not None
+    assert run.test.accuracy == 1.0
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == KEPT
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 30
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result == json.loads(json.dumps(run.result))
+    assert set(result) >= {"run", "recipe", "data", "model", "test", "seconds"}
+    assert result["test"]["count"] == 24
+    assert result["test"]["accuracy"] == 1.0
+    assert result["data"]["counts"] == {"train": 84, "valid": 12, "test": 24}
+    assert set(result["seconds"]) == {"load", "build", "train", "evaluate", "keep", "total"}
+
+
+def test_the_kept_recipe_is_the_resolved_one(tmp_path: Path) -> None:
+    run = train(blobs(), epochs=2, out=tmp_path / "run", watchers=(), lr=0.01)
+    text = (tmp_path / "run" / "recipe.toml").read_text()
+    assert "lr = 0.01 # given" in text
+    assert 'name = "mlp" # data' in text
+    assert 'name = "cross-entropy" # data' in text
+    assert load_recipe(tmp_path / "run" / "recipe.toml").flat() == run.recipe.flat()
+
+
+def test_the_split_is_written_down(tmp_path: Path) -> None:
+    run = train(blobs(), epochs=1, out=tmp_path / "run", watchers=(), seed=3)
+    kept = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert run.data.test is not None
+    assert kept["split"]["test"] == {"from": "train", "count": 24, "seed": 3, "positions": run.data.test.positions.tolist()}
+    assert kept["split"]["train"] == {"from": "train", "count": 84, "seed": 3}
+
+
+def test_splits_that_the_data_bring_are_used_as_they_are(tmp_path: Path) -> None:
+    run = train({"train": blobs(), "test": blobs(30)}, epochs=1, valid=0, out=tmp_path / "run", watchers=())
+    assert run.data.spec.counts == {"train": 120, "test": 30}
+    split = json.loads((tmp_path / "run" / "data.json").read_text())["split"]
+    assert split == {"train": {"from": "train", "count": 120}, "test": {"from": "test", "count": 30}}
+
+
+def test_same_seed_same_bits_and_another_seed_others() -> None:
+    def weights(seed: int) -> dict[str, Tensor]:
+        return train(blobs(), epochs=2, seed=seed, watchers=()).bundle.model.state_dict()
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_training_leaves_the_global_random_state() -> None:
+    before = torch.random.get_rng_state()
+    train(blobs(), epochs=1, watchers=())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_test_data_are_touched_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched: list[str] = []
+    evaluate = epochal.run.evaluate  # type: ignore[attr-defined]
+
+    def watch(record: Record) -> None:
+        touched.append(type(record).__name__)
+
+    def spy(model: nn.Module, examples: Any, *rest: Any, **more: Any) -> Any:
+        touched.append("test")
+        return evaluate(model, examples, *rest, **more)
+
+    monkeypatch.setattr("epochal.run.evaluate", spy)
+    train(blobs(), epochs=2, watchers=[watch])
+    assert touched.count("test") == 1
+    assert touched[-2:] == ["Finished", "test"]
+
+
+def test_a_data_loader_brings_its_batch_size_and_an_explicit_one_wins() -> None:
+    loader = DataLoader(TensorDataset(*blobs()), batch_size=32, shuffle=True)
+    assert train(loader, epochs=1, watchers=()).recipe.batch_size == 32
+    run = train(loader, epochs=1, batch_size=16, watchers=())
+    assert run.recipe.batch_size == 16
+    assert run.recipe.origin("batch_size") == "given"
+
+
+def test_a_module_and_functions_of_ones_own() -> None:
+    net = nn.Linear(4, 3)
+    run = train(
+        blobs(),
+        model=net,
+        loss=nn.functional.cross_entropy,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        epochs=20,
+        watchers=(),
+    )
+    assert run.bundle.model.get_submodule("net") is net
+    assert run.recipe.model.name == "Linear"
+    assert run.test is not None
+    assert run.test.accuracy == 1.0
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from torch import nn\nclass Net(nn.Linear):\n    def __init__(self): super().__init__(4, 3)\n")
+    run = train(blobs(), model=f"{tmp_path}/mine.py:Net", epochs=1, out=tmp_path / "run", watchers=())
+    with pytest.raises(BundleError, match="not its code"):
+        Bundle.load(tmp_path / "run")
+    again = Bundle.load(tmp_path / "run", f"{tmp_path}/mine.py:Net")
+    assert again.predict(torch.zeros(4)) == run.predict(torch.zeros(4))
+
+
+def test_regression_in_any_unit() -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[1000.0], [-2000.0], [500.0]]) + 1e5
+    run = train((x, y), epochs=40, watchers=())
+    assert run.test is not None
+    assert run.test.r2 is not None
+    assert run.test.r2 > 0.98
+
+
+def test_several_labels_and_balanced_classes(tmp_path: Path) -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    several = train((x, (x > 0.5).long()), epochs=30, class_weights="balanced", out=tmp_path / "several", watchers=())
+    assert several.test is not None
+    assert several.test.macro is not None
+    assert several.test.macro.f1 > 0.85
+    rare = train((x, (x[:, 0] > 1).long()), epochs=30, class_weights="balanced", watchers=())
+    assert rare.test is not None
+    assert rare.test.per_class[1].recall > 0.8
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"model": "convv"}, ModelError, "Unknown model 'convv'.\nDid you mean 'conv'"),
+        ({"model": "conv"}, ModelError, "is for pictures"),
+        ({"model": {"name": "mlp", "width": [3]}}, ModelError, "has no option 'width'.\nDid you mean 'widths'"),
+        ({"model": {"name": "mlp", "widths": ["a"]}}, ModelError, "cannot be built with model.widths"),
+        ({"epoch": 3}, RecipeError, "Unknown setting 'epoch'.\nDid you mean 'epochs'"),
+        ({"recipe": "tutorial-mpl"}, RecipeError, "Unknown recipe 'tutorial-mpl'.\nDid you mean 'tutorial-mlp'"),
+        ({"loss": "mse"}, RecipeError, "The loss mse is not for single-label targets"),
+        ({"optimizer": "sdg"}, RecipeError, "Unknown optimizer 'sdg'.\nDid you mean 'sgd'"),
+        ({"device": "tpu"}, RecipeError, "device 'tpu'"),
+        ({"mean": [0.0, 1.0]}, RecipeError, "has 2 numbers, but the data have 4 features"),
+        ({"std": 0.0}, RecipeError, "data.std must be above 0"),
+        ({"flip": True}, RecipeError, "are for pictures"),
+        ({"loss": "nll"}, RecipeError, "needs log-probabilities"),
+        ({"monitor": "accuracy", "patience": 2, "valid": 0}, RecipeError, "patience needs validation data"),
+        ({"task": "regression", "monitor": "accuracy"}, RecipeError, "does not work for regression"),
+        ({"model": "nowhere.py:Net"}, ModelError, "There is no file nowhere.py"),
+        ({"lr": 1e30, "optimizer": "sgd", "schedule": "constant"}, TrainingError, "The loss became"),
+    ],
+)
+def test_what_cannot_work_is_told_and_leaves_nothing(
+    tmp_path: Path, settings: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        train(blobs(), out=tmp_path / "run", watchers=(), **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_refused_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(OutputError, match="run exists already"):
+        train("no such data", out=tmp_path / "run", watchers=())
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(record: Record) -> None:
+        if isinstance(record, EpochDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(blobs(), out=tmp_path / "run", watchers=[interrupt])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match=r"Cannot write .*: No space left on device\.\nFree some space"):
+        train(blobs(), out=tmp_path / "run", watchers=())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_come_too_late_for_loaded_data_are_refused() -> None:
+    data = load((torch.zeros(20, 8, 8, dtype=torch.uint8), torch.arange(20) % 2))
+    for setting in ({"size": 16}, {"fit": "crop"}, {"task": "regression"}):
+        with pytest.raises(RecipeError, match="comes too late"):
+            train(data, watchers=(), **setting)
+
+
+def test_a_model_given_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="asks for the model mlp, but another was passed"):
+        train(blobs(), Recipe().updated({"model": "mlp"}), model=nn.Linear(4, 3), watchers=())
+
+
+def test_own_model_takes_no_options() -> None:
+    with pytest.raises(RecipeError, match="takes no options from the recipe: widths"):
+        train(blobs(), Recipe().updated({"model.widths": [3]}), model=nn.Linear(4, 3), watchers=())
+
+
+def test_evaluating_a_run_gives_its_own_test_result_again(tmp_path: Path) -> None:
+    x, y = blobs()
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    run = train(tmp_path / "data.npz", epochs=3, out=tmp_path / "run", watchers=())
+    again = evaluate_run(tmp_path / "run")
+    assert run.test is not None
+    assert again.to_json() == run.test.to_json()
+
+
+def test_evaluating_on_data_that_changed_is_refused(tmp_path: Path) -> None:
+    x, y = blobs()
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    train(tmp_path / "data.npz", epochs=1, out=tmp_path / "run", watchers=())
+    x[0, 0] += 1
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    with pytest.raises(DataError, match="is no longer what .* was trained on"):
+        evaluate_run(tmp_path / "run")
+    assert evaluate_run(tmp_path / "run", tmp_path / "data.npz").count == 120
+
+
+def test_evaluating_on_other_data_matches_classes_by_name(tmp_path: Path) -> None:
+    x, y = blobs()
+    run = train((x, [["ant", "bee", "cat"][label] for label in y]), epochs=30, out=tmp_path / "run", watchers=())
+    assert run.test is not None
+    only = [index for index in range(120) if y[index] != 0]
+    np.savez(tmp_path / "some.npz", x=x[only].numpy(), y=np.array([["ant", "bee", "cat"][label] for label in y[only]]))
+    found = evaluate_run(tmp_path / "run", tmp_path / "some.npz")
+    assert found.accuracy == 1.0
+    assert [score.support for score in found.per_class] == [0, 40, 40]
+    np.savez(tmp_path / "strange.npz", x=x.numpy(), y=np.array(["dog"] * 120))
+    with pytest.raises(DataError, match="does not know the class 'dog'; it knows ant, bee, cat"):
+        evaluate_run(tmp_path / "run", tmp_path / "strange.npz")
+    with pytest.raises(DataError, match="was trained on data from a Python program"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_five_seeds_of_digits_reach_98_percent() -> None:
+    accuracies = []
+    for seed in range(5):
+        test = train("digits", seed=seed, watchers=()).test
+        assert test is not None
+        assert test.accuracy is not None
+        accuracies.append(test.accuracy)
+    assert math.fsum(accuracies) / 5 >= 0.98, accuracies
