@@ -125,7 +125,7 @@ class Bundle:
         `data` should be loaded with `like=bundle.spec`, so that pictures and classes mean the same.
         """
         examples = data.test if data.test is not None else data.train
-        return evaluate(self.model, examples, self.spec, loss, device=self._device, batch_size=self.batch_size)
+        return evaluate(self.model, examples, self.spec, loss, device=self._device, batch_size=self.batch_size, label="Evaluating")
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""

@@ -63,5 +63,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return "There is none to choose from."
-    near = difflib.get_close_matches(word.lower(), names, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(names)}."
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"Did you mean '{by_lower[near[0]]}'?" if near else f"Known: {', '.join(names)}."

@@ -96,17 +96,20 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]
 
 
-def draw_all(folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation, examples: Examples, spec: DataSpec) -> list[Path]:
+def draw_all(
+    folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation | None, examples: Examples | None, spec: DataSpec
+) -> list[Path]:
     """Write every figure that fits the task into `folder`, which must exist, and return the files.
 
-    `evaluation` is that of `examples`, in their order.
+    `evaluation` is that of `examples`, in their order; both are `None` where there were no test data.
     """
-    figures = {
-        "learning-curves": learning_curves(epochs),
-        "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
-        "predictions": predictions(examples, evaluation, spec),
-        "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
-    }
+    figures: dict[str, Figure | None] = {"learning-curves": learning_curves(epochs)}
+    if evaluation is not None and examples is not None:
+        figures |= {
+            "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
+            "predictions": predictions(examples, evaluation, spec),
+            "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
+        }
     return [file for name, figure in figures.items() if figure is not None for file in save(figure, folder / name)]
 
 
@@ -272,7 +275,7 @@ def _draw_block(part: SubFigure, places: Sequence[int], colour: str, mark: str, 
         _show(axes, examples.input(place))
         axes.spines[:].set(visible=True, color=colour, linewidth=2)
         axes.set_title(f"{mark} {_short(read.predicted[place], 18)}\ntrue: {_short(read.true[place], 16)}", fontsize=8, pad=4)
-        axes.set_xlabel(_percent(float(read.sure[place])), fontsize=8, labelpad=2)
+        axes.set_xlabel(_percent(float(read.sure[place])), fontsize=8, labelpad=3)
 
 
 def _read(evaluation: Evaluation, names: Sequence[str]) -> _Answers:

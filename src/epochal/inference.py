@@ -8,14 +8,19 @@ from torch import Tensor, nn
 from epochal.data.feed import Feed
 from epochal.device import precision
 from epochal.models.build import evaluating
+from epochal.progress import progress
 
 
-def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str = "fp32") -> Tensor:
+def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str = "fp32", label: str = "") -> Tensor:
     """Return the model's outputs for all examples of `feed`, in their order: float32 [n, outputs] on the CPU.
 
     The model computes in evaluation mode (no dropout, batch norm by its running statistics) and is left in the mode it was in.
+    Where there is a `label`, a progress bar of that name is shown.
     """
-    with evaluating(model), torch.inference_mode(), precision(device, number_format):
-        outputs = [model(batch.inputs) for batch in feed.epoch(0)]
+    outputs = []
+    with evaluating(model), torch.inference_mode(), precision(device, number_format), progress(label, len(feed)) as advance:
+        for batch in feed.epoch(0):
+            outputs.append(model(batch.inputs))
+            advance()
     # One transfer at the end, not one per batch; outside of inference mode it gives a tensor like any other.
     return torch.cat(outputs).float().cpu()

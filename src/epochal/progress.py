@@ -21,8 +21,12 @@ class Advance(Protocol):
 def progress(label: str, total: float | None, *, unit: str = "", done: int = 0) -> Iterator[Advance]:
     """Show a bar named `label` until the block ends; the block calls the yielded function as work gets done.
 
-    `total` is in `unit`s ("bytes" prints sizes and a rate), `None` where it is unknown; `done` is what was done before.
+    Without a `label` nothing is shown. `total` is in `unit`s ("bytes" prints sizes and a rate), `None` where it is unknown;
+    `done` is what was done before.
     """
+    if not label:
+        yield lambda amount=1: None  # noqa: ARG005  it has the signature of Advance
+        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -157,13 +157,12 @@ def run(
         reported = plain_loss(recipe.loss, data.spec) if loss is None else own_loss(loss)
         test = None
         if data.test is not None:
-            test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size)
+            test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size, label="Testing")
         clock.lap("evaluate")
 
         if folder is not None:
             bundle.save(folder / "model")
-            if data.test is not None and test is not None:
-                _draw(folder / "figures", fitted, test, data)
+            _draw(folder / "figures", fitted, test, data)
         clock.lap("keep")
         result = _result(out, recipe, data, bundle, fitted, test, clock.seconds)
         if folder is not None:
@@ -252,12 +251,11 @@ def _folder(path: Path | None) -> Iterator[Path | None]:
         raise
 
 
-def _draw(folder: Path, fitted: Fit, test: Evaluation, data: Data) -> None:
+def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data) -> None:
     from epochal.figures import draw_all
 
     with told(folder):
         folder.mkdir()
-    assert data.test is not None
     draw_all(folder, fitted.epochs, test, data.test, data.spec)
 
 

@@ -68,10 +68,11 @@ def test_refused(make_spec: SpecMaker, picture_spec: DataSpec) -> None:
         ("mlp", {"widths": [2.5]}),
         ("mlp", {"dropout": 2.0}),
         ("conv", {"widths": [0]}),
-        ("conv", {"widths": []}),
+        ("conv", {"widths": 3}),
         ("conv", {"dropout": "a"}),
         ("resnet", {"depth": "a"}),
         ("resnet", {"depth": 8, "width": 0}),
+        ("resnet", {"depth": 8, "width": -1}),
     ],
 )
 def test_wrong_options(picture_spec: DataSpec, name: str, options: dict[str, Any]) -> None:

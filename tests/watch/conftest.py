@@ -40,8 +40,8 @@ class Records:
         valid = None if loss is None else self.classified(loss)
         return EpochDone(number, 3, number * 100, train_loss, valid, 0.25 / number, 1.5, 45678.0, 0.02, is_best)
 
-    def regressed(self, number: int) -> EpochDone:
-        valid = Evaluation("regression", 10, 0.5, torch.zeros(10, 1), torch.zeros(10, 1), mse=0.5, mae=0.25, r2=0.875)
+    def regressed(self, number: int, r2: float = 0.875) -> EpochDone:
+        valid = Evaluation("regression", 10, 0.5, torch.zeros(10, 1), torch.zeros(10, 1), mse=0.5, mae=0.25, r2=r2)
         return EpochDone(number, 3, number * 100, 0.625, valid, 0.25, 1.5, 45678.0, 0.02, True)
 
     def classified(self, loss: float) -> Evaluation:

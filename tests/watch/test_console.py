@@ -79,8 +79,11 @@ def test_regression_shows_r2(records: Any) -> None:
     watcher = Console(file)
     watcher(records.started(task="regression"))
     watcher(records.regressed(1))
-    assert "R²" in file.getvalue()
-    assert "0.8750" in file.getvalue()
+    watcher(records.regressed(2, r2=-12345.0))
+    _, header, first, second = file.getvalue().splitlines()
+    end = header.index("R²") + len("R²")
+    assert first[:end].endswith("  0.8750")
+    assert second[:end].endswith("-1.2e+04")
 
 
 def test_only_a_choice_by_validation_is_called_best(records: Any) -> None:

@@ -4,8 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+from epochal.data.load import load
 from epochal.errors import OutputError
+from epochal.recipe import Recipe
+from epochal.training.loop import fit
+from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
 
@@ -32,6 +38,16 @@ def test_a_line_per_epoch(records: Any, tell: Any, tmp_path: Path) -> None:
         "is_best": True,
     }
     assert written[2]["is_best"] is False
+
+
+def test_watchers_of_a_real_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs, targets = torch.randn(40, 3), torch.arange(40) % 2
+    data = load((inputs, targets)).split(valid=0.25, test=0.0)
+    with MetricsFile(tmp_path / "metrics.jsonl") as metrics, Console() as console:
+        fitted = fit(nn.Linear(3, 2), data, Recipe().updated({"epochs": 2}), watchers=[metrics, console])
+    written = lines(tmp_path / "metrics.jsonl")
+    assert [line["train_loss"] for line in written] == [done.train_loss for done in fitted.epochs]
+    assert f"kept the weights of epoch {fitted.finished.best_epoch}" in capsys.readouterr().out
 
 
 def test_an_epoch_is_on_the_disk_at_once_and_survives_failure(records: Any, tmp_path: Path) -> None:

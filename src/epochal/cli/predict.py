@@ -56,10 +56,10 @@ def _draw(bundle: Bundle, found: Sequence[tuple[str, Prediction]], folder: Path)
     from epochal.figures import save, single
     from epochal.files import told
 
+    figures = [single(bundle.inputs(name)[0], f"pred result: {prediction}") for name, prediction in found]
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, prediction) in enumerate(found, start=1):
-        figure = single(bundle.inputs(name)[0], f"pred result: {prediction!s}")
+    for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):
         for written in save(figure, folder / f"{number:04d}-{Path(name).stem}"):
             click.echo(f"wrote {written}")
 

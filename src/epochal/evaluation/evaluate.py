@@ -1,4 +1,7 @@
-"""Evaluation = inference + metrics."""
+"""Evaluation = inference + metrics.
+
+Where there is a `label`, a progress bar of that name is shown.
+"""
 
 from __future__ import annotations
 
@@ -78,10 +81,14 @@ def evaluate(
     device: torch.device | str = "cpu",
     batch_size: int = 1000,
     precision: str = "fp32",
+    label: str = "",
 ) -> Evaluation:
-    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given) and the task's metrics."""
+    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given) and the task's metrics.
+
+    Where there is a `label`, a progress bar of that name is shown.
+    """
     device = torch.device(device)
-    outputs = infer(model, feed(examples, batch_size, device), device, precision)
+    outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
     return score(outputs, examples.targets, spec, loss or plain_loss(LossSettings(), spec))
 
 

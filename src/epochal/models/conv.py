@@ -15,6 +15,8 @@ def conv(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float =
     Convolutions have batch normalization (Ioffe and Szegedy, ICML 2015) in place of a bias. The last stage is averaged over
     the picture, so that any size works.
     """
+    if any(width < 1 for width in widths):
+        raise ValueError("widths should be 1 or more")
     channels = spec.shape[0]
     layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
@@ -33,6 +35,8 @@ def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
     """
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"depth = {depth} should be 8, 14, 20, 26, ... (6 n + 2)")
+    if width < 1:
+        raise ValueError(f"width = {width} should be 1 or more")
     stem = _convolution(spec.shape[0], width)
     blocks: list[nn.Module] = []
     channels = width

@@ -16,6 +16,8 @@ def linear(spec: DataSpec) -> nn.Module:
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
     """Return linear layers of these widths with ReLU between them, and dropout after each where asked for."""
+    if any(width < 1 for width in widths):
+        raise ValueError("widths should be 1 or more")
     layers: list[nn.Module] = [nn.Flatten()]
     width = spec.size
     for wider in widths:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
+from epochal.evaluation.evaluate import Evaluation
 from epochal.training.records import EpochDone, Finished, Progress, Record, Started
 
 if TYPE_CHECKING:
@@ -77,11 +78,7 @@ class Console:
 
     def _row(self, done: EpochDone) -> None:
         valid = done.valid
-        if valid is None:
-            loss, score = "", ""
-        else:
-            loss = _number(valid.loss)
-            score = f"{100 * valid.accuracy:.2f} %" if valid.accuracy is not None else f"{valid.r2:.4f}"
+        loss, score = ("", "") if valid is None else (_number(valid.loss), _score(valid))
         values = [_number(done.train_loss), loss, score, f"{done.lr:.3g}", _duration(done.seconds), f"{done.examples_per_second:,.0f}"]
         # Where the last weights are kept anyway every epoch is marked as the one to keep, which says nothing about how good it is.
         is_best = done.is_best and valid is not None and self._started is not None and self._started.recipe.keep == "best"
@@ -143,6 +140,14 @@ def _words(progress: Progress) -> list[str]:
 def _number(value: float) -> str:
     """Write a loss in at most ten characters."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
+
+
+def _score(valid: Evaluation) -> str:
+    """Write accuracy or R² in at most eight characters; R² has no lower bound."""
+    if valid.accuracy is not None:
+        return f"{100 * valid.accuracy:.2f} %"
+    assert valid.r2 is not None
+    return f"{valid.r2:.4f}" if valid.r2 > -100 else f"{valid.r2:.1e}"
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,220 @@
+"""Optimizers by name, learning rates step by step as in PyTorch, and the moving average of weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import lr_scheduler
+
+from epochal.errors import RecipeError
+from epochal.recipe import OptimizerSettings, ScheduleSettings
+from epochal.training.optim import Schedule, build_optimizer, moving_average, optimizer_names
+
+CPU = torch.device("cpu")
+CANNOT = {"lbfgs", "sparseadam"}
+
+
+def _build(**settings: Any) -> torch.optim.Optimizer:
+    return build_optimizer(OptimizerSettings(**settings), nn.Linear(3, 2, bias=False).parameters(), CPU)
+
+
+def _refused(**settings: Any) -> str:
+    with pytest.raises(RecipeError) as raised:
+        _build(**settings)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(optimizer_names()) - CANNOT))
+def test_every_class_of_torch_makes_a_step(name: str) -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    before = layer.weight.detach().clone()
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1), layer.parameters(), CPU)
+    assert type(optimizer).__name__.lower() == name
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(layer.weight, before)
+    assert bool(layer.weight.isfinite().all())
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("LBFGS", "computes the loss several times in a step, which needs a loop of its own"), ("sparseadam", "takes sparse gradients only")],
+)
+def test_classes_that_cannot_train_here(name: str, why: str) -> None:
+    assert _refused(name=name) == f"The optimizer {name.lower()} cannot be used: it {why}.\nUse another, such as adamw."
+
+
+def test_muon_is_for_matrices() -> None:
+    with pytest.raises(RecipeError, match="The optimizer muon cannot be built: Muon only supports 2D parameters"):
+        build_optimizer(OptimizerSettings(name="muon"), nn.Linear(3, 2).parameters(), CPU)
+
+
+def test_settings_arrive_and_defaults_stay_the_optimizers_own() -> None:
+    sgd = _build(name="SGD", lr=0.5, momentum=0.9, nesterov=True, weight_decay=0.01, options={"dampening": 0.0}).param_groups[0]
+    assert [sgd[name] for name in ("lr", "momentum", "nesterov", "weight_decay")] == [0.5, 0.9, True, 0.01]
+    for name in ("adam", "adamw", "rmsprop"):
+        theirs = inspect.signature(optimizer_names()[name]).parameters
+        ours = _build(name=name).param_groups[0]
+        assert ours["weight_decay"] == theirs["weight_decay"].default
+        assert _build(name=name, weight_decay=0.0).param_groups[0]["weight_decay"] == 0.0
+    assert _build(name="adam", options={"betas": (0.5, 0.6), "amsgrad": True}).param_groups[0]["betas"] == (0.5, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("options", "fused"), [({}, True), ({"fused": False}, False), ({"foreach": True}, False), ({"foreach": False}, False)]
+)
+def test_fused_unless_told_otherwise(options: dict[str, Any], fused: bool) -> None:
+    assert bool(_build(options=options).param_groups[0]["fused"]) == fused
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"name": "adma"}, "Unknown optimizer 'adma'.\nDid you mean 'adam'?"),
+        ({"name": "adam", "momentum": 0.9}, "The optimizer adam does not take momentum.\nIt takes lr, betas, eps, weight_decay, "),
+        ({"name": "adam", "options": {"beta": 0.9}}, "The optimizer adam does not take beta.\nIt takes lr, betas, "),
+        ({"name": "sgd", "nesterov": True}, "The optimizer sgd cannot be built: Nesterov momentum requires a momentum and zero dampening.\n"),
+        ({"name": "adam", "options": {"betas": (1.5, 0.9)}}, "The optimizer adam cannot be built: Invalid beta parameter at index 0: 1.5.\n"),
+        ({"name": "adam", "options": {"lr": 0.5}}, "The optimizer adam cannot be built: "),
+    ],
+)
+def test_refused(settings: dict[str, Any], told: str) -> None:
+    assert _refused(**settings).startswith(told)
+
+
+def _theirs(make: Callable[[torch.optim.Optimizer], Any], steps: int, *, every: int = 1, lr: float = 0.3) -> list[float]:
+    """The learning rate of each step, where their scheduler moves after every so many steps."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    scheduler = make(optimizer)
+    rates = []
+    for step in range(1, steps + 1):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        if step % every == 0 and step < steps:
+            scheduler.step()
+    return rates
+
+
+def _ours(epochs: int, steps_per_epoch: int, *, lr: float = 0.3, total: int | None = None, **settings: Any) -> list[float]:
+    total = total or epochs * steps_per_epoch
+    schedule = Schedule(ScheduleSettings(**settings), epochs, steps_per_epoch, total)
+    return [lr * schedule.factor(step) for step in range(total)]
+
+
+EPOCHS, STEPS = st.integers(1, 12), st.integers(1, 7)
+
+
+@given(EPOCHS, STEPS)
+def test_constant(epochs: int, steps: int) -> None:
+    assert _ours(epochs, steps, name="constant") == [0.3] * epochs * steps
+
+
+@given(EPOCHS, STEPS, st.integers(1, 5), st.floats(0.05, 0.95))
+def test_step(epochs: int, steps: int, every: int, factor: float) -> None:
+    theirs = _theirs(lambda optimizer: lr_scheduler.StepLR(optimizer, every, factor), epochs * steps, every=steps)
+    assert _ours(epochs, steps, name="step", every=every, factor=factor) == pytest.approx(theirs, rel=1e-9)
+
+
+@given(EPOCHS, STEPS, st.lists(st.integers(1, 12), max_size=4), st.floats(0.05, 0.95))
+def test_multi_step(epochs: int, steps: int, at: list[int], factor: float) -> None:
+    theirs = _theirs(lambda optimizer: lr_scheduler.MultiStepLR(optimizer, sorted(at), factor), epochs * steps, every=steps)
+    assert _ours(epochs, steps, name="multi-step", at=tuple(at), factor=factor) == pytest.approx(theirs, rel=1e-9)
+
+
+@given(EPOCHS, STEPS)
+def test_cosine(epochs: int, steps: int) -> None:
+    theirs = _theirs(lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps), epochs * steps)
+    assert _ours(epochs, steps, name="cosine") == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+@given(st.integers(2, 60), st.floats(0.01, 0.99))
+def test_one_cycle(total: int, rise: float) -> None:
+    if rise * total == 1:
+        return  # OneCycleLR divides by zero.
+    theirs = _theirs(
+        lambda optimizer: lr_scheduler.OneCycleLR(optimizer, max_lr=0.3, total_steps=total, pct_start=rise, cycle_momentum=False), total
+    )
+    assert _ours(1, total, name="one-cycle", rise=rise) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["constant", "step", "multi-step", "plateau", "cosine", "one-cycle"])
+@pytest.mark.parametrize("total", [1, 2, 3])
+@pytest.mark.parametrize("rise", [0.01, 0.3, 1 / 3, 0.5, 0.99])
+def test_few_steps(name: str, total: int, rise: float) -> None:
+    for epochs, steps in ((1, total), (total, 1)):
+        rates = _ours(epochs, steps, name=name, rise=rise)
+        assert all(0 < rate <= 0.3 for rate in rates)
+        # Some step really learns.
+        assert max(rates) > 0.03
+
+
+@pytest.mark.parametrize("name", ["cosine", "one-cycle"])
+def test_a_run_cut_short_has_its_whole_schedule(name: str) -> None:
+    assert _ours(10, 100, total=7, name=name) == _ours(1, 7, name=name)
+
+
+LOSSES = st.lists(st.sampled_from([1.0, 1.0 - 5e-5, 1.0 - 1.5e-4, 0.9, 0.5, 2.0, float("nan"), float("inf")]), min_size=1, max_size=25)
+
+
+@given(LOSSES, st.integers(1, 4), st.floats(0.1, 0.9))
+def test_plateau(losses: list[float], patience: int, factor: float) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
+    theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, eps=0)
+    ours = Schedule(ScheduleSettings(name="plateau", factor=factor, patience=patience), len(losses), 3, 3 * len(losses))
+    for epoch, loss in enumerate(losses):
+        assert 0.3 * ours.factor(3 * epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        theirs.step(loss)
+        ours.epoch_done(loss)
+    assert 0.3 * ours.factor(0) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(1, 4), (2, 5), (0.5, 8), (1, 1)])
+def test_warm_up_is_linear(warmup: float, steps: int) -> None:
+    count = round(warmup * steps)
+    theirs = _theirs(lambda optimizer: lr_scheduler.LinearLR(optimizer, 1 / (count + 1), total_iters=count), 10 * steps)
+    assert _ours(10, steps, name="constant", warmup=warmup) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_cosine_begins_after_the_warm_up() -> None:
+    rates = _ours(5, 4, name="cosine", warmup=1)
+    assert rates[:4] == pytest.approx([0.06, 0.12, 0.18, 0.24])
+    assert rates[4:] == pytest.approx(_ours(4, 4, name="cosine"))
+
+
+def test_warm_up_that_does_not_fit() -> None:
+    with pytest.raises(RecipeError) as raised:
+        _ours(2, 3, name="cosine", warmup=2)
+    assert str(raised.value) == "The setting schedule.warmup = 2.0 is not shorter than the 2 epochs of training.\nShorten it."
+    with pytest.raises(RecipeError) as raised:
+        _ours(2, 3, name="one-cycle", warmup=1)
+    assert str(raised.value) == "The setting schedule.warmup does not work with one-cycle, which rises by itself.\nUse schedule.rise."
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.9])
+def test_moving_average_by_hand(decay: float) -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    average = moving_average(model, decay)
+    wanted: torch.Tensor | None = None
+    for step in range(30):
+        with torch.no_grad():
+            model[0].weight += torch.tensor([[1.0, -step]])
+            model[1].running_mean += 1  # type: ignore[operator]
+        average.update_parameters(model)
+        weight = model[0].weight.detach()
+        if wanted is None:
+            wanted = weight.clone()
+        else:
+            share = min(decay, (1 + step) / (10 + step))
+            wanted = share * wanted + (1 - share) * weight
+        torch.testing.assert_close(average.module[0].weight.detach(), wanted)
+        # Running statistics are the model's latest, not an average.
+        assert torch.equal(average.module[1].running_mean, model[1].running_mean)  # type: ignore[arg-type]
+    assert not torch.equal(average.module[0].weight, model[0].weight)
