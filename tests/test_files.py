@@ -157,6 +157,6 @@ def test_new_directory_never_replaces(tmp_path: Path) -> None:
 
 
 def test_sync_directory_without_posix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.os, "name", "nt")
+    monkeypatch.setattr(os, "name", "nt")
     monkeypatch.setattr(os, "open", _full)
     files.sync_directory(tmp_path)

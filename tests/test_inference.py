@@ -32,7 +32,7 @@ def test_every_module_is_left_in_its_mode() -> None:
     model = _model().train()
     model[1].eval()
     before = [module.training for module in model.modules()]
-    statistics = model[1].running_mean.clone()  # type: ignore[operator, union-attr]
+    statistics = model[1].running_mean.clone()  # type: ignore[operator]
     infer(model, feed(EXAMPLES, 5, CPU), CPU)
     assert [module.training for module in model.modules()] == before
     assert torch.equal(model[1].running_mean, statistics)  # type: ignore[arg-type]

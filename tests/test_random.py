@@ -143,7 +143,7 @@ def _draw() -> tuple[float, float, float]:
 
 
 def test_drawn_from_leads_all_three_generators() -> None:
-    states = python_random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state()
+    states = python_random.getstate(), str(numpy.random.get_state(legacy=False)), torch.get_rng_state()
     draws = []
     for stream in (1, 1, 2**64 - 1):
         with drawn_from(stream):
@@ -151,5 +151,5 @@ def test_drawn_from_leads_all_three_generators() -> None:
     assert draws[0] == draws[1]
     assert all(a != b for a, b in zip(draws[0], draws[2], strict=True))
     assert python_random.getstate() == states[0]
-    assert numpy.random.get_state()[1].tolist() == states[1]
+    assert str(numpy.random.get_state(legacy=False)) == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])

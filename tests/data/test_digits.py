@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits
 
 from epochal.data.sources import digits
 from epochal.errors import DataError

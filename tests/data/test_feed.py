@@ -122,7 +122,7 @@ def test_shuffling_does_not_change_what_an_example_becomes() -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_global_generators_are_left_alone(workers: int) -> None:
     def states() -> tuple[Any, ...]:
-        return python_random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        return python_random.getstate(), str(numpy.random.get_state(legacy=False)), torch.get_rng_state().tolist()
 
     before = states()
     list(_jittered_feed(workers=workers).epoch(1))

@@ -231,7 +231,7 @@ def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _states() -> tuple[Any, ...]:
-    return python_random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    return python_random.getstate(), str(numpy.random.get_state(legacy=False)), torch.get_rng_state().tolist()
 
 
 def test_reading_leaves_the_global_generators_and_measures_the_same_every_time() -> None:

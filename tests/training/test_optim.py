@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
@@ -78,11 +78,17 @@ def test_fused_unless_told_otherwise(options: dict[str, Any], fused: bool) -> No
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"name": "adma"}, "Unknown optimizer 'adma'.\nDid you mean 'adam'?"),
+        ({"name": "adamm"}, "Unknown optimizer 'adamm'.\nDid you mean 'adam'?"),
         ({"name": "adam", "momentum": 0.9}, "The optimizer adam does not take momentum.\nIt takes lr, betas, eps, weight_decay, "),
         ({"name": "adam", "options": {"beta": 0.9}}, "The optimizer adam does not take beta.\nIt takes lr, betas, "),
-        ({"name": "sgd", "nesterov": True}, "The optimizer sgd cannot be built: Nesterov momentum requires a momentum and zero dampening.\n"),
-        ({"name": "adam", "options": {"betas": (1.5, 0.9)}}, "The optimizer adam cannot be built: Invalid beta parameter at index 0: 1.5.\n"),
+        (
+            {"name": "sgd", "nesterov": True},
+            "The optimizer sgd cannot be built: Nesterov momentum requires a momentum and zero dampening.\n",
+        ),
+        (
+            {"name": "adam", "options": {"betas": (1.5, 0.9)}},
+            "The optimizer adam cannot be built: Invalid beta parameter at index 0: 1.5.",
+        ),
         ({"name": "adam", "options": {"lr": 0.5}}, "The optimizer adam cannot be built: "),
     ],
 )
@@ -147,7 +153,7 @@ def test_one_cycle(total: int, rise: float) -> None:
 
 @pytest.mark.parametrize("name", ["constant", "step", "multi-step", "plateau", "cosine", "one-cycle"])
 @pytest.mark.parametrize("total", [1, 2, 3])
-@pytest.mark.parametrize("rise", [0.01, 0.3, 1 / 3, 0.5, 0.99])
+@pytest.mark.parametrize("rise", [0.01, 0.3, 1 / 3, 0.5])
 def test_few_steps(name: str, total: int, rise: float) -> None:
     for epochs, steps in ((1, total), (total, 1)):
         rates = _ours(epochs, steps, name=name, rise=rise)
@@ -165,6 +171,7 @@ LOSSES = st.lists(st.sampled_from([1.0, 1.0 - 5e-5, 1.0 - 1.5e-4, 0.9, 0.5, 2.0,
 
 
 @given(LOSSES, st.integers(1, 4), st.floats(0.1, 0.9))
+@example([1.0, 1 - 5e-5, 1 - 5e-5], 1, 0.5)
 def test_plateau(losses: list[float], patience: int, factor: float) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     theirs = lr_scheduler.ReduceLROnPlateau(optimizer, factor=factor, patience=patience, eps=0)
@@ -200,21 +207,19 @@ def test_warm_up_that_does_not_fit() -> None:
 
 @pytest.mark.parametrize("decay", [0.05, 0.9])
 def test_moving_average_by_hand(decay: float) -> None:
-    model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    layer, norm = nn.Linear(2, 1), nn.BatchNorm1d(1)
+    model = nn.Sequential(layer, norm)
     average = moving_average(model, decay)
-    wanted: torch.Tensor | None = None
+    kept, average_of_inputs = average.module.state_dict(), model.state_dict()["1.running_mean"]
+    wanted = layer.weight.detach().clone()
     for step in range(30):
         with torch.no_grad():
-            model[0].weight += torch.tensor([[1.0, -step]])
-            model[1].running_mean += 1  # type: ignore[operator]
+            layer.weight += torch.tensor([[1.0, -step]])
+            average_of_inputs += 1
         average.update_parameters(model)
-        weight = model[0].weight.detach()
-        if wanted is None:
-            wanted = weight.clone()
-        else:
-            share = min(decay, (1 + step) / (10 + step))
-            wanted = share * wanted + (1 - share) * weight
-        torch.testing.assert_close(average.module[0].weight.detach(), wanted)
+        share = min(decay, (1 + step) / (10 + step)) if step else 0.0
+        wanted = share * wanted + (1 - share) * layer.weight.detach()
+        torch.testing.assert_close(kept["0.weight"], wanted)
         # Running statistics are the model's latest, not an average.
-        assert torch.equal(average.module[1].running_mean, model[1].running_mean)  # type: ignore[arg-type]
-    assert not torch.equal(average.module[0].weight, model[0].weight)
+        assert torch.equal(kept["1.running_mean"], torch.full((1,), step + 1.0))
+    assert not torch.equal(kept["0.weight"], layer.weight)

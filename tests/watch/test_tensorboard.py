@@ -9,7 +9,7 @@ from epochal.watch.tensorboard import TensorBoard
 
 
 def read(folder: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
     events.Reload()

@@ -5,6 +5,7 @@ Where there is a `label`, a progress bar of that name is shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,8 +57,11 @@ class Evaluation:
         return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), n = {self.count:,}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return every number as JSON has it, without the answers themselves; what does not apply is left out."""
-        values: dict[str, Any] = {"count": self.count, "loss": self.loss}
+        """Return every number as JSON has it, without the answers themselves.
+
+        What does not apply is left out; a loss that is no finite number, which JSON cannot write, is null.
+        """
+        values: dict[str, Any] = {"count": self.count, "loss": self.loss if math.isfinite(self.loss) else None}
         for name in ("accuracy", "interval", "mse", "mae", "r2"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)

@@ -1,0 +1,195 @@
+"""What training checks before its first step, and which epoch's weights it keeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epochal.data.feed import feed
+from epochal.data.load import load
+from epochal.data.spec import DataSpec
+from epochal.errors import EpochalError, ModelError, RecipeError
+from epochal.evaluation.evaluate import Evaluation
+from epochal.recipe import Recipe
+from epochal.training.state import Best, Training, prepare
+
+SpecMaker = Callable[..., DataSpec]
+CPU = torch.device("cpu")
+
+
+def _prepare(model: nn.Module, what: Any, *, loss: Any = None, optimizer: Any = None, **changes: Any) -> Training:
+    data, recipe = load(what), Recipe().updated(changes)
+    batches = feed(data.train, recipe.batch_size, CPU, shuffle_seed=recipe.seed)
+    return prepare(model, batches, data.spec, recipe, CPU, loss, optimizer)
+
+
+def _refused(kind: type[EpochalError], model: nn.Module, what: Any, **changes: Any) -> str:
+    with pytest.raises(kind) as raised:
+        _prepare(model, what, **changes)
+    return str(raised.value)
+
+
+def _net(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, 4), *layers, nn.Linear(4, 3))
+
+
+def _numbers(count: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(count, 2), torch.arange(count) % 3
+
+
+def test_steps_are_counted(blobs: tuple[Tensor, Tensor]) -> None:
+    assert _prepare(_net(), blobs, batch_size=7, epochs=3).total_steps == 27
+    assert _prepare(_net(), blobs, batch_size=7, epochs=3, max_steps=5).total_steps == 5
+    assert _prepare(_net(), blobs, batch_size=7, epochs=3, max_steps=500).total_steps == 27
+    assert _prepare(_net(), blobs).deadline == math.inf
+
+
+def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
+    quantities = (blobs[0], blobs[0][:, 0])
+    assert _refused(RecipeError, nn.Linear(2, 1), quantities, monitor="accuracy") == (
+        "The setting monitor = accuracy does not work for regression.\nUse monitor = loss."
+    )
+    assert _refused(RecipeError, _net(), blobs, precision="fp16") == (
+        "The setting precision = fp16 does not work on cpu.\nUse precision = bf16 or fp32."
+    )
+    assert _refused(RecipeError, nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), blobs) == (
+        "The model has no parameters to train.\nGive it layers with weights."
+    )
+    assert _refused(ModelError, nn.Linear(2, 4), blobs).startswith("For 2 inputs the model gives outputs of shape (2, 4);")
+    assert _refused(ModelError, nn.Linear(5, 3), blobs).startswith("The model cannot take inputs of shape 2: ")
+    assert _refused(RecipeError, _net(), blobs, **{"loss.name": "mse"}).startswith("The loss mse is not for single-label targets.")
+    with pytest.raises(RecipeError, match="The loss nll needs log-probabilities"):
+        _prepare(_net(), blobs, **{"loss.name": "nll"})
+
+
+class _Plain:
+    """An optimizer that has nothing but what training asks of one."""
+
+    def __init__(self, parameters: Any) -> None:
+        self.parameters = list(parameters)
+
+    def step(self) -> None: ...
+
+    def zero_grad(self) -> None: ...
+
+
+def test_own_optimizer_and_schedule(blobs: tuple[Tensor, Tensor]) -> None:
+    for changes in ({"schedule": "one-cycle"}, {"schedule": "constant", "warmup": 1}):
+        with pytest.raises(RecipeError) as raised:
+            _prepare(_net(), blobs, optimizer=_Plain, **changes)
+        assert str(raised.value) == "An optimizer without param_groups cannot follow a schedule.\nSet schedule = constant."
+    assert _prepare(_net(), blobs, optimizer=_Plain, schedule="constant").rates == [0.002]
+
+
+def test_own_optimizer_gets_what_can_be_trained(blobs: tuple[Tensor, Tensor]) -> None:
+    model = _net()
+    model[0].requires_grad_(False)
+    training = _prepare(model, blobs, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5))
+    assert training.rates == [0.5]
+    groups = training.optimizer.param_groups  # type: ignore[attr-defined]
+    assert [parameter.shape for parameter in groups[0]["params"]] == [(3, 4), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "meets_one"),
+    [
+        (21, {"batch_size": 20}, True),
+        (22, {"batch_size": 20}, False),
+        (20, {"batch_size": 20}, False),
+        (20, {"batch_size": 1}, True),
+        (21, {"batch_size": 100}, False),
+        # 20 in 19 parts: ten of two.
+        (20, {"batch_size": 20, "accumulate": 19}, False),
+        (20, {"batch_size": 20, "accumulate": 20}, True),
+        # 5 in 4 parts: 2, 2 and 1.
+        (20, {"batch_size": 5, "accumulate": 4}, True),
+        # The last batch is never reached.
+        (21, {"batch_size": 20, "max_steps": 1}, False),
+        (21, {"batch_size": 20, "max_steps": 2}, True),
+    ],
+)
+def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meets_one: bool) -> None:
+    model = _net(nn.BatchNorm1d(4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if meets_one:
+        told = _refused(RecipeError, model, _numbers(count), **changes)
+        batch_size, accumulate = changes["batch_size"], changes.get("accumulate", 1)
+        assert told == (
+            f"With {count} training examples, batch_size = {batch_size} and accumulate = {accumulate} the model would meet a single "
+            "example, and cannot train on it: Expected more than 1 value per channel when training, got input size torch.Size([1, 4]).\n"
+            "Choose another batch_size (or accumulate), so that at least two are together."
+        )
+    else:
+        _prepare(model, _numbers(count), **changes)
+    # The check leaves no trace, and does not disturb models that can train on one.
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    _prepare(_net(), _numbers(count), **changes)
+
+
+def test_single_picture_and_batch_norm(pictures: tuple[Tensor, Tensor]) -> None:
+    # Over the pixels of one picture there are statistics.
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 255
+
+    model = nn.Sequential(Scaled(), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 2))
+    statistics = model[1].running_mean.clone()  # type: ignore[operator]
+    _prepare(model, pictures, batch_size=23)
+    assert torch.equal(model[1].running_mean, statistics)  # type: ignore[arg-type]
+
+
+def _valid(loss: float, accuracy: float | None = None) -> Evaluation:
+    return Evaluation("single-label", 1, loss, torch.zeros(1), torch.zeros(1), accuracy)
+
+
+def _see(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[list[bool], Best]:
+    model = nn.Linear(1, 1, bias=False)
+    best = Best(Recipe().updated(changes), has_valid=results[0] is not None)
+    is_best = []
+    for epoch, valid in enumerate(results, 1):
+        nn.init.constant_(model.weight, epoch)
+        is_best.append(best.see(epoch, model, valid))
+    # The weights are those of that epoch, not a view of the latest.
+    assert float(best.weights["weight"]) == best.epoch
+    return is_best, best
+
+
+def test_best_by_loss() -> None:
+    is_best, best = _see({}, [_valid(3.0), _valid(1.0), _valid(1.0), _valid(2.0)])
+    assert is_best == [True, True, False, False]
+    assert (best.epoch, best.improved, best.score) == (2, 2, -1.0)
+
+
+def test_best_by_accuracy() -> None:
+    is_best, best = _see({"monitor": "accuracy"}, [_valid(3.0, 0.0), _valid(1.0, 0.9), _valid(0.5, 0.8)])
+    assert is_best == [True, True, False]
+    assert best.epoch == 2
+
+
+def test_last_still_knows_when_it_improved() -> None:
+    is_best, best = _see({"keep": "last"}, [_valid(3.0), _valid(1.0), _valid(2.0)])
+    assert is_best == [True, True, True]
+    assert (best.epoch, best.improved) == (3, 2)
+
+
+def test_without_validation_the_last_is_kept() -> None:
+    is_best, best = _see({}, [None, None, None])
+    assert is_best == [True, True, True]
+    assert best.epoch == 3
+    with pytest.raises(RecipeError) as raised:
+        Best(Recipe(patience=3), has_valid=False)
+    assert str(raised.value) == "The setting patience needs validation data.\nSet data.valid above 0, or leave patience out."
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_no_number_is_never_the_best(loss: float) -> None:
+    is_best, best = _see({}, [_valid(loss), _valid(2.0), _valid(loss), _valid(1.0)])
+    assert is_best == [True, True, False, True]
+    assert (best.epoch, best.score) == (4, -1.0)
+    assert _see({}, [_valid(loss), _valid(loss)])[1].epoch == 1
