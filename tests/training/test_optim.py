@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 
 from epochal.errors import RecipeError
 from epochal.recipe import OptimizerSettings, ScheduleSettings
-from epochal.training.optim import Schedule, build_optimizer, moving_average, optimizer_names
+from epochal.training.optim import MovingAverage, Schedule, build_optimizer, optimizer_names
 
 CPU = torch.device("cpu")
 CANNOT = {"lbfgs", "sparseadam"}
@@ -209,7 +209,7 @@ def test_warm_up_that_does_not_fit() -> None:
 def test_moving_average_by_hand(decay: float) -> None:
     layer, norm = nn.Linear(2, 1), nn.BatchNorm1d(1)
     model = nn.Sequential(layer, norm)
-    average = moving_average(model, decay)
+    average = MovingAverage(model, decay)
     kept, average_of_inputs = average.module.state_dict(), model.state_dict()["1.running_mean"]
     wanted = layer.weight.detach().clone()
     for step in range(30):

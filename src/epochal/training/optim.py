@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -136,15 +137,24 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-def moving_average(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
-    """Return a copy of `model` whose `update_parameters(model)` moves it towards the model's weights.
+class MovingAverage:
+    """A copy of a model, `module`, whose weights follow those of the model slowly.
 
-    The weights are the exponential moving average with `decay`, which starts low, (1 + n) / (10 + n) after n steps, so that the
-    random first weights are soon forgotten; buffers (running statistics) are the model's latest.
+    They are the exponential moving average with `decay`, which starts low, (1 + n) / (10 + n) after n steps, so that the random
+    first weights are soon forgotten. Buffers (running statistics) are the model's latest. As
+    `torch.optim.swa_utils.AveragedModel`, but without waiting for the device in each step.
     """
 
-    def update(averages: Any, weights: Any, count: Any) -> None:
-        steps = int(count)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + steps) / (10 + steps)))
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.steps = 0
 
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=update)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model`."""
+        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 1.0
+        self.steps += 1
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), share)
+            for kept, latest in zip(self.module.buffers(), model.buffers(), strict=True):
+                kept.copy_(latest)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from epochal.data.feed import Feed
 from epochal.data.spec import DataSpec
@@ -20,7 +19,7 @@ from epochal.models.build import check_model
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, own_loss
-from epochal.training.optim import MakeOptimizer, Optimizer, Schedule, build_optimizer, moving_average
+from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, build_optimizer
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Training:
     rates: list[float]
     schedule: Schedule
     scaler: torch.amp.GradScaler
-    average: AveragedModel | None
+    average: MovingAverage | None
     total_steps: int
     deadline: float
     step: int = 0
@@ -109,7 +108,7 @@ def prepare(
         rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
         schedule=schedule,
         scaler=torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16"),
-        average=moving_average(model, recipe.ema) if recipe.ema else None,
+        average=MovingAverage(model, recipe.ema) if recipe.ema else None,
         total_steps=total,
         deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
         loss_sum=torch.zeros((), device=device),
