@@ -1,0 +1,1 @@
+"""Programs that measure Epochal beside others; README.md says how to run them."""
