@@ -16,6 +16,8 @@ from torch import Tensor
 from epochal.data.augment import Augment
 from epochal.data.examples import Examples, Lazy, all_positions
 from epochal.data.feed import Batch, Feed, feed
+from epochal.data.mixing import Mixing
+from epochal.data.spec import DataSpec
 from epochal.random import key, permutation
 from epochal.recipe import AugmentSettings
 
@@ -88,6 +90,53 @@ def test_resident_and_streamed_batches_are_the_same(make_augment: Callable[[], A
     # A start in the middle gives the rest of the same epoch.
     whole = list(feed(_examples(PIXELS), 4, CPU, shuffle_seed=1, augment=make_augment()).epoch(2))
     assert _same(whole[start:], resident)
+
+
+EVERYTHING = AugmentSettings(
+    shift=1, flip=True, rotate=15, scale=0.1, shear=5, brightness=0.2, contrast=0.2, policy="rand", erase=0.5, mixup=0.4, cutmix=1
+)
+SPEC = DataSpec(
+    name="made", task="single-label", shape=(1, 5, 5), dtype="uint8", outputs=tuple(map(str, range(121))),
+    mean=(0.5,), std=(0.2,), counts={"train": 13}, fingerprint="0",
+)  # fmt: skip
+
+
+def _mixed(inputs: Tensor | Lazy, epoch: int, batch_size: int = 4, start: int = 0, workers: int = 0) -> list[Batch]:
+    augment, mixing = Augment(EVERYTHING, 3), Mixing(EVERYTHING, SPEC, 3)
+    made = feed(_examples(inputs), batch_size, CPU, shuffle_seed=1, augment=augment, mixing=mixing, workers=workers)
+    return list(made.epoch(epoch, start))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_mixtures_are_the_same_resident_and_streamed(workers: int) -> None:
+    resident = _mixed(PIXELS, 1)
+    assert _same(resident, _mixed(Slow(PIXELS), 1, workers=workers))
+    assert _same(resident[2:], _mixed(Slow(PIXELS), 1, start=2, workers=workers))
+    assert _same(resident[3:], _mixed(PIXELS, 1, start=3))
+    assert not _same(resident, _mixed(PIXELS, 2))
+
+
+@given(st.integers(1, 15))
+def test_mixtures_do_not_depend_on_the_size_of_batches(batch_size: int) -> None:
+    batches, whole = _mixed(PIXELS, 1, batch_size), _mixed(PIXELS, 1, 13)[0]
+    assert [len(batch.inputs) for batch in batches] == [len(batch.places) for batch in batches] == [len(batch.targets) for batch in batches]
+    for parts, together in zip(zip(*batches, strict=True), whole, strict=True):
+        assert torch.equal(torch.cat(parts), together)
+
+
+def test_each_example_is_mixed_with_the_next_and_the_last_with_the_first() -> None:
+    batches = _mixed(PIXELS, 1)
+    places = torch.cat([batch.places for batch in batches])
+    assert torch.equal(places, permutation(key(1, 1, "order"), 13))
+    targets = torch.cat([batch.targets for batch in batches])
+    torch.testing.assert_close(targets.sum(1), torch.ones(13))
+    for target, own, other in zip(targets, LABELS[places].tolist(), LABELS[places.roll(-1)].tolist(), strict=True):
+        assert float(target[own] + target[other]) == pytest.approx(1)
+
+
+def test_a_single_example_is_mixed_with_itself() -> None:
+    (batch,) = _mixed(PIXELS[:1], 1)
+    assert batch.targets[0, 0] == 1
 
 
 def _by_place(batches: list[Batch]) -> dict[int, Any]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from epochal.data.augment import Augment
 from epochal.data.examples import Examples, Lazy, all_positions
+from epochal.data.mixing import Mixing
 from epochal.random import drawn_from, key, permutation
 
 
@@ -47,13 +48,17 @@ def feed(
     *,
     shuffle_seed: int | None = None,
     augment: Augment | None = None,
+    mixing: Mixing | None = None,
     workers: int = 0,
 ) -> Feed:
-    """Return a feed of `examples`, shuffled in each epoch where there is a `shuffle_seed`, else in their own order."""
+    """Return a feed of `examples`, shuffled in each epoch where there is a `shuffle_seed`, else in their own order.
+
+    `augment` changes examples one by one; then `mixing` mixes each with the one that follows it.
+    """
     order = _Order(len(examples), batch_size, shuffle_seed)
     if isinstance(examples.inputs, Tensor):
-        return _ResidentFeed(examples, order, device, augment)
-    return _StreamedFeed(examples, order, device, augment, workers)
+        return _ResidentFeed(examples, order, device, _Changes(augment, mixing))
+    return _StreamedFeed(examples, order, device, _Changes(augment, mixing), workers)
 
 
 class _Order:
@@ -67,49 +72,65 @@ class _Order:
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)
 
-    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+    def batches(self, epoch: int, following: int) -> list[Tensor]:
+        """Return the places of the examples of each batch, and of so many that come after it (after the last the first)."""
         order = all_positions(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
-        batches: tuple[Tensor, ...] = order.split(self.batch_size)
-        return batches
+        ring = torch.cat((order, order[:following]))
+        begins = range(0, self.count, self.batch_size)
+        return [ring[begin : min(begin + self.batch_size, self.count) + following] for begin in begins]
+
+
+class _Changes:
+    """What is done to examples between reading and training."""
+
+    def __init__(self, augment: Augment | None, mixing: Mixing | None) -> None:
+        self.augment = augment
+        self.mixing = mixing
+        self.following = 0 if mixing is None else 1
+
+    def __call__(self, inputs: Tensor, targets: Tensor, places: Tensor, epoch: int) -> Batch:
+        """Make a batch of what was read for it, all on the device."""
+        if self.augment is not None:
+            inputs = self.augment(inputs, places, epoch)
+        if self.mixing is not None:
+            inputs, targets = self.mixing(inputs, targets, places, epoch)
+        return Batch(inputs, targets, places[: len(inputs)])
 
 
 class _ResidentFeed:
-    def __init__(self, examples: Examples, order: _Order, device: torch.device, augment: Augment | None) -> None:
+    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes) -> None:
         assert isinstance(examples.inputs, Tensor)
         self.examples = examples
         self.inputs = examples.inputs.to(device)
         self.targets = examples.targets.to(device)
         self.order = order
-        self.augment = augment
+        self.changes = changes
 
     def __len__(self) -> int:
         return len(self.order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        for places in self.order.batches(number)[start:]:
+        for places in self.order.batches(number, self.changes.following)[start:]:
             on_device = places.to(self.inputs.device)
-            inputs = self.inputs.index_select(0, on_device)
-            if self.augment is not None:
-                inputs = self.augment(inputs, on_device, number)
-            yield Batch(inputs, self.targets.index_select(0, on_device), on_device)
+            yield self.changes(self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device), on_device, number)
 
 
 class _StreamedFeed:
-    def __init__(self, examples: Examples, order: _Order, device: torch.device, augment: Augment | None, workers: int) -> None:
+    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes, workers: int) -> None:
         assert not isinstance(examples.inputs, Tensor)
         self.examples = examples
         self.inputs: Lazy = examples.inputs
         self.targets = examples.targets
         self.order = order
         self.device = device
-        self.augment = augment
+        self.changes = changes
         self.workers = workers
 
     def __len__(self) -> int:
         return len(self.order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        batches = [places.tolist() for places in self.order.batches(number)[start:]]
+        batches = [places.tolist() for places in self.order.batches(number, self.changes.following)[start:]]
         seeded = _Seeded(self.inputs, key(self.order.seed or 0, number, "read"))
         # DataLoader draws a seed for its workers from the global generator; a generator of its own leaves that one alone.
         loader = DataLoader(
@@ -121,10 +142,8 @@ class _StreamedFeed:
         )
         for batch, inputs in zip(batches, loader, strict=True):
             places = torch.tensor(batch)
-            on_device, inputs = places.to(self.device), inputs.to(self.device, non_blocking=True)
-            if self.augment is not None:
-                inputs = self.augment(inputs, on_device, number)
-            yield Batch(inputs, self.targets[places].to(self.device), on_device)
+            inputs = inputs.to(self.device, non_blocking=True)
+            yield self.changes(inputs, self.targets[places].to(self.device), places.to(self.device), number)
 
 
 class _Seeded(Dataset[Tensor]):

@@ -1,0 +1,32 @@
+"""The random numbers of the examples of a batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from epochal.random import key, uniform
+
+
+class Draws:
+    """Random numbers [batch], each a function of the seed, the epoch, what it is for, and the example's place (int64 [batch]).
+
+    What is computed from them must not depend on the batch either, down to the last bit: so only operations on single
+    elements may follow, or sums of whole numbers. Sums of fractions and products of matrices round as their layout has it.
+    """
+
+    def __init__(self, seed: int, epoch: int, places: Tensor) -> None:
+        self.seed = seed
+        self.epoch = epoch
+        self.places = places
+
+    def uniform(self, name: str) -> Tensor:
+        """Return a float32 in [0, 1) for each example."""
+        return uniform(key(self.seed, self.epoch, name), self.places)
+
+    def between(self, name: str, low: float, high: float) -> Tensor:
+        """Return a float32 from `low` to `high` for each example."""
+        return self.uniform(name) * (high - low) + low
+
+    def whole(self, name: str, values: int) -> Tensor:
+        """Return a whole number (int64) from 0 to `values` - 1 for each example."""
+        return (self.uniform(name) * values).long()
