@@ -210,6 +210,45 @@ def test_wrong_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
         bundle.predict(tmp_path / "objects.npy")
 
 
+def test_a_description_that_asks_for_too_much_is_refused_without_the_memory(tmp_path: Path) -> None:
+    saved = table().save(tmp_path / "table")
+    change(saved, model={"name": "mlp", "options": {"widths": [2_000_000, 2_000_000]}})
+    with pytest.raises(BundleError, match="cannot be built again"):
+        Bundle.load(saved)
+
+
+@pytest.mark.parametrize("model", ["own", ["own"], 3])
+def test_a_model_that_is_no_description_is_refused(saved: Path, model: Any) -> None:
+    change(saved, model=model)
+    with pytest.raises(BundleError, match="does not say which model it is"):
+        Bundle.load(saved)
+
+
+def test_raw_inputs_may_have_the_layouts_that_load_takes(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (20, 6, 5), dtype=np.uint8)
+    labels = np.arange(20) % 2
+    bundle = build(Recipe(), load((grey, labels)))[1]
+    assert [p.values for p in bundle.predict(grey)] == [p.values for p in bundle.predict(grey[:, None])]
+    colour = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+    bundle = build(Recipe(), load((colour, labels)))[1]
+    assert [p.values for p in bundle.predict(colour)] == [p.values for p in bundle.predict(colour.transpose(0, 3, 1, 2))]
+    numbers = np.arange(20.0)
+    bundle = build(Recipe(), load((numbers, labels)))[1]
+    assert len(bundle.predict(numbers)) == 20
+
+
+def test_pictures_in_another_unit_are_refused() -> None:
+    pictures = torch.rand(20, 1, 6, 6)
+    bundle = build(Recipe(), load((pictures, torch.arange(20) % 2)))[1]
+    with pytest.raises(DataError, match="not uint8"):
+        bundle.predict(np.zeros((1, 6, 6), dtype=np.uint8))
+
+
+def test_nothing_is_not_an_input(bundle: Bundle) -> None:
+    with pytest.raises(DataError, match="not None"):
+        bundle.predict(None)  # type: ignore[arg-type]
+
+
 def test_several_labels_and_quantities() -> None:
     x = torch.randn(60, 3)
     several = build(Recipe(), load((x, (x > 0).long())))[1].predict(torch.zeros(3))[0]

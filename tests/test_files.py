@@ -52,7 +52,7 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, call, _full)
     with pytest.raises(OutputError) as raised:
         write_bytes(path, b"after")
-    assert str(raised.value) == f"Cannot write {path}: No space left on device.\nFree some space, or write elsewhere with --out."
+    assert str(raised.value) == f"Cannot write {path}: No space left on device.\nFree some space, or write elsewhere."
     assert os.listdir(tmp_path) == ([] if before is None else ["a.bin"])
     if before is not None:
         assert path.read_bytes() == before
@@ -104,7 +104,7 @@ def test_errors_name_the_path_and_the_way_out(tmp_path: Path) -> None:
     ):
         with pytest.raises(OutputError) as raised:
             write_bytes(path, b"")
-        assert str(raised.value) == f"Cannot write {path}: {reason}.\nCheck the path, or write elsewhere with --out."
+        assert str(raised.value) == f"Cannot write {path}: {reason}.\nCheck the path, or write elsewhere."
 
 
 def test_read_only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_read_only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(os, "replace", refused)
-    with pytest.raises(OutputError, match="Read-only file system.\nMake the folder writable, or write elsewhere with --out."):
+    with pytest.raises(OutputError, match="Read-only file system.\nMake the folder writable, or write elsewhere."):
         write_bytes(tmp_path / "a", b"")
 
 

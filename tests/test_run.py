@@ -207,10 +207,125 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_settings_that_come_too_late_for_loaded_data_are_refused() -> None:
-    data = load((torch.zeros(20, 8, 8, dtype=torch.uint8), torch.arange(20) % 2))
+    data = load((torch.arange(20 * 64, dtype=torch.uint8).reshape(20, 8, 8), torch.arange(20) % 2))
     for setting in ({"size": 16}, {"fit": "crop"}, {"task": "regression"}):
         with pytest.raises(RecipeError, match="comes too late"):
             train(data, watchers=(), **setting)
+
+
+def test_options_of_a_model_that_the_data_choose_are_used() -> None:
+    run = train(blobs(), Recipe().updated({"model.widths": [7]}), epochs=1, watchers=())
+    assert run.recipe.model.options == {"widths": (7,)}
+    assert run.summary().parameters == 4 * 7 + 7 + 7 * 3 + 3
+    with pytest.raises(ModelError, match="The model mlp has no option 'nonsense'"):
+        train(blobs(), model={"nonsense": 3}, watchers=())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": nn.Linear}, ModelError, r"Linear is a class, not a network\.\nPass Linear\(\)"),
+        ({"model": 3}, ModelError, "A int is not a network"),
+        ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)}, RecipeError, r"is built already \(SGD\)"),
+        ({"loss": 5}, RecipeError, "A int is no loss"),
+        ({"loss": lambda outputs, targets: outputs}, RecipeError, "The loss function gives something of shape"),
+        ({"loss": lambda outputs, targets: outputs @ targets}, RecipeError, "The loss function fails: RuntimeError"),
+        ({"loss": nn.functional.cross_entropy, "smoothing": 0.1}, RecipeError, "loss.smoothing does not reach a loss function of your own"),
+        ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "lr": 0.5}, RecipeError, "optimizer.lr does not reach"),
+        ({"recipe": 5}, RecipeError, "A int is no recipe"),
+        ({"model": nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))}, RecipeError, "the model gives probabilities"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(blobs(), watchers=(), **arguments)
+
+
+def test_a_recipe_may_be_a_mapping() -> None:
+    assert train(blobs(), {"epochs": 1, "lr": 0.01}, watchers=()).recipe.optimizer.lr == 0.01
+
+
+def test_functions_of_ones_own_are_named_in_the_result() -> None:
+    run = train(blobs(), loss=nn.functional.cross_entropy, epochs=1, watchers=())
+    assert run.result["own"] == {"loss": "cross_entropy"}
+
+
+@pytest.mark.parametrize("unit", [1e-7, 1.0, 1e7])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_regression_does_not_depend_on_the_unit(unit: float, optimizer: str) -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]]) * unit
+    test = train((x, y), epochs=40, optimizer=optimizer, lr={"adamw": 0.005, "sgd": 0.05}[optimizer], watchers=()).test
+    assert test is not None
+    assert test.r2 is not None
+    assert test.r2 > 0.97
+
+
+def test_a_run_without_test_data_has_nothing_to_evaluate(tmp_path: Path) -> None:
+    x, y = blobs()
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    train(tmp_path / "data.npz", epochs=1, valid=0, test=0, out=tmp_path / "run", watchers=())
+    assert (tmp_path / "run" / "figures" / "learning-curves.png").is_file()
+    with pytest.raises(DataError, match="was trained without test data"):
+        evaluate_run(tmp_path / "run")
+
+
+def test_other_data_without_a_test_split_are_measured_as_a_whole(tmp_path: Path) -> None:
+    run = train(blobs(), epochs=1, watchers=())
+    data = load({"train": blobs(30), "valid": blobs(60)}, like=run.bundle.spec)
+    assert run.bundle.evaluate(data).count == 90
+
+
+def test_tied_weights_are_kept(tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.last(self.second(self.first(x)))
+            return out
+
+    run = train(blobs(), model=Tied(), epochs=1, out=tmp_path / "run", watchers=())
+    assert Bundle.load(tmp_path / "run", Tied()).predict(torch.ones(4)) == run.predict(torch.ones(4))
+
+
+def test_what_fails_after_training_leaves_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OutputError("No figure today.")
+
+    monkeypatch.setattr("epochal.figures.draw_all", fail)
+    with pytest.raises(OutputError, match="No figure today"):
+        train(blobs(), epochs=1, out=tmp_path / "run", watchers=())
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert Bundle.load(tmp_path / "run").predict(torch.zeros(4))
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    x, y = blobs()
+    wild = x[:9].clone()
+    wild[0] = 3.4e38
+    run = train({"train": (x, y), "test": (wild, y[:9])}, epochs=1, out=tmp_path / "run", watchers=())
+    assert run.test is not None
+    assert not math.isfinite(run.test.loss)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["loss"] is None
+
+
+def test_a_folder_named_like_a_data_set_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    train("digits", max_steps=1, out=tmp_path / "run", watchers=())
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["source"] == "digits"
+
+
+def test_a_file_of_ones_own_knows_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "width.py").write_text("WIDTH = 3\n")
+    (tmp_path / "net.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom torch import nn\nfrom width import WIDTH\n"
+        "@dataclass\nclass Size:\n    out: int = WIDTH\ndef make(): return nn.Linear(4, Size().out)\n"
+    )
+    assert train(blobs(), model=f"{tmp_path}/net.py:make", epochs=1, watchers=()).test is not None
 
 
 def test_a_model_given_twice_is_refused() -> None:

@@ -176,3 +176,52 @@ def test_answers() -> None:
     assert torch.equal(answers(LOGITS, "multi-label"), LOGITS.sigmoid())
     assert torch.equal(answers(LOGITS, "regression"), LOGITS)
     assert answers(LOGITS[:, 0], "regression").shape == (6, 1)
+
+
+SHARES = torch.tensor([0.9, 0.5, 0.0, 0.3, 1.0, 0.7])[:, None]
+MIXED = nn.functional.one_hot(LABELS, 3) * SHARES + nn.functional.one_hot(LABELS.roll(1), 3) * (1 - SHARES)
+WEIGHTED: list[Any] = ["equal", "balanced", (1.0, 5.0, 0.5)]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_mixed_targets_have_pytorchs_cross_entropy(make_spec: SpecMaker, smoothing: float) -> None:
+    loss = build_loss(_settings(smoothing=smoothing), make_spec(), CPU)
+    torch.testing.assert_close(loss(LOGITS, MIXED), nn.CrossEntropyLoss(label_smoothing=smoothing)(LOGITS, MIXED))
+    assert loss.weight(MIXED) == 6
+
+
+def test_mixed_targets_of_nll(make_spec: SpecMaker) -> None:
+    outputs = LOGITS.log_softmax(1)
+    loss = build_loss(_settings(name="nll"), make_spec(), CPU)
+    torch.testing.assert_close(loss(outputs, MIXED), -(MIXED * outputs).sum(1).mean())
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    loss = build_loss(_settings(name="nll", class_weights=(1, 2, 0.5)), make_spec(), CPU)
+    torch.testing.assert_close(loss(outputs, MIXED), -(MIXED * weights * outputs).sum() / (MIXED * weights).sum())
+
+
+@pytest.mark.parametrize("weights", WEIGHTED)
+@pytest.mark.parametrize(("name", "smoothing"), [("cross-entropy", 0.0), ("cross-entropy", 0.1), ("nll", 0.0)])
+def test_targets_mixed_of_one_class_count_as_that_class(make_spec: SpecMaker, name: str, smoothing: float, weights: Any) -> None:
+    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec(), CPU)
+    outputs, whole = LOGITS.log_softmax(1), nn.functional.one_hot(LABELS, 3).float()
+    torch.testing.assert_close(loss(outputs, whole), loss(outputs, LABELS))
+    torch.testing.assert_close(torch.as_tensor(loss.weight(whole)), torch.as_tensor(loss.weight(LABELS)))
+
+
+@pytest.mark.parametrize("weights", WEIGHTED)
+@pytest.mark.parametrize(("name", "smoothing"), [("cross-entropy", 0.0), ("cross-entropy", 0.1), ("nll", 0.0)])
+def test_parts_of_mixed_targets_add_up_to_the_whole(make_spec: SpecMaker, name: str, smoothing: float, weights: Any) -> None:
+    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec(), CPU)
+    outputs = LOGITS.log_softmax(1).requires_grad_()
+    (whole,) = torch.autograd.grad(loss(outputs, MIXED), outputs)
+    parts = [(outputs[start:end], MIXED[start:end]) for start, end in ((0, 1), (1, 4), (4, 6))]
+    added = torch.stack([loss(*part) * loss.weight(part[1]) / loss.weight(MIXED) for part in parts]).sum()
+    torch.testing.assert_close(added, loss(outputs, MIXED))
+    torch.testing.assert_close(torch.autograd.grad(added, outputs)[0], whole)
+
+
+def test_mixed_tables_of_labels(make_spec: SpecMaker) -> None:
+    mixed = TABLE * SHARES + TABLE.roll(1, 0) * (1 - SHARES)
+    loss = build_loss(_settings(class_weights=(1.0, 2.0, 3.0)), make_spec(task="multi-label"), CPU)
+    torch.testing.assert_close(loss(LOGITS, mixed), nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0]))(LOGITS, mixed))
+    assert loss.weight(mixed) == 6

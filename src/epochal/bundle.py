@@ -13,12 +13,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy
 import pydantic
 import safetensors
 import torch
+from PIL import Image
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
@@ -28,25 +29,22 @@ from epochal.data.feed import feed
 from epochal.data.load import Data
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
-from epochal.errors import BundleError, DataError, ModelError
-from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.errors import BundleError, DataError, EpochalError
+from epochal.evaluation.evaluate import Evaluation, score
 from epochal.files import new_directory, write_bytes, write_json
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, own_net
 from epochal.models.summary import Summary, summarize
 from epochal.random import isolated
-from epochal.recipe import DataSettings
-from epochal.tasks import Loss, answers
-
-if TYPE_CHECKING:
-    from PIL import Image
+from epochal.recipe import DataSettings, LossSettings
+from epochal.tasks import Loss, answers, output_units, plain_loss
 
 FORMAT = "epochal-bundle"
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 
-Input: TypeAlias = "str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor"
+Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,8 +97,7 @@ class Bundle:
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
         examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", all_positions(len(inputs)))
-        outputs = infer(self.model, feed(examples, self.batch_size, self._device), self._device)
-        return [self._prediction(values) for values in answers(outputs, self.spec.task).tolist()]
+        return [self._prediction(values) for values in answers(self._outputs(examples), self.spec.task).tolist()]
 
     def inputs(self, item: Input) -> Tensor:
         """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
@@ -109,23 +106,27 @@ class Bundle:
                 item = numpy.load(item, allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise DataError(f"{item} cannot be read: {error}.", "Give an .npy file of plain numbers.") from error
-        if isinstance(item, numpy.ndarray | Tensor) and self._is_raw(tuple(item.shape)):
-            return self._raw(torch.as_tensor(item))
-        if self.spec.picture is None:
-            given = f"an input of shape {tuple(item.shape)}" if isinstance(item, numpy.ndarray | Tensor) else f"{item}"
+        if isinstance(item, numpy.ndarray | Tensor):
+            tensor = self._as_loaded(torch.tensor(item) if isinstance(item, numpy.ndarray) else item)
+            if tensor is not None:
+                return self._raw(tensor)
+            item = numpy.asarray(item)
+        if self.spec.picture is None or not isinstance(item, str | Path | numpy.ndarray | Image.Image):
+            given = f"an input of shape {item.shape}" if isinstance(item, numpy.ndarray) else str(item)
             raise DataError(
-                f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array or an .npy file of that shape."
+                f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
             )
-        picture = item.numpy() if isinstance(item, Tensor) else item
-        return to_tensor(open_picture(picture), self.spec.picture)[None]
+        return to_tensor(open_picture(item), self.spec.picture)[None]
 
     def evaluate(self, data: Data, loss: Loss | None = None) -> Evaluation:
         """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
 
         `data` should be loaded with `like=bundle.spec`, so that pictures and classes mean the same.
         """
-        examples = data.test if data.test is not None else data.train
-        return evaluate(self.model, examples, self.spec, loss, device=self._device, batch_size=self.batch_size, label="Evaluating")
+        measured = [data.test] if data.test is not None else list(data.splits.values())
+        outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
+        targets = torch.cat([examples.targets for examples in measured])
+        return score(torch.cat(outputs), targets, self.spec, loss or plain_loss(LossSettings(), self.spec, output_units(self.model)))
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""
@@ -133,7 +134,8 @@ class Bundle:
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle as a new folder, whole or not at all. Raises `OutputError` where that cannot be done."""
-        weights = save_weights({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()})
+        # Tied weights share their memory; the file has each of them whole.
+        weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
         net = self.model.get_submodule("net") if self.origin is None else None
         model = {"own": type(net).__name__} if self.origin is None else {"name": self.origin[0], "options": dict(self.origin[1])}
         description = {
@@ -141,7 +143,7 @@ class Bundle:
             "version": VERSION,
             "model": model,
             "data": self.spec.model_dump(mode="json"),
-            "weights": {"file": WEIGHTS, "bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
+            "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
         }
         with new_directory(Path(path)) as folder:
             write_bytes(folder / WEIGHTS, weights)
@@ -170,34 +172,44 @@ class Bundle:
         if (origin is None) != (model is not None):
             raise _wrong_code(folder, built)
         try:
-            with isolated(torch.device("cpu")):
+            # Without memory at first: what a stranger's file asks for may not fit, and must agree with the weights that are there.
+            with torch.device("meta") if origin is not None else isolated(torch.device("cpu")):
                 net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
-            whole = assemble(net, spec, DataSettings(), rescale=origin is not None)
-            whole.load_state_dict(weights)
+            whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in weights)
+            whole.load_state_dict(weights, assign=origin is not None)
             check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype)), spec)
-        except (ModelError, RuntimeError) as error:
+        except (EpochalError, RuntimeError) as error:
             raise BundleError(
                 f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."
             ) from error
         return cls(whole.eval(), spec, origin)
 
-    @property
-    def _device(self) -> torch.device:
-        return next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
+    def _outputs(self, examples: Examples, label: str = "") -> Tensor:
+        device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
+        return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
 
-    def _is_raw(self, shape: tuple[int, ...]) -> bool:
-        return shape == self.spec.shape or (len(shape) == len(self.spec.shape) + 1 and shape[1:] == self.spec.shape)
+    def _as_loaded(self, inputs: Tensor) -> Tensor | None:
+        """Return inputs [n, *spec.shape] in any layout that `load` takes too, or `None` where they are not such."""
+        wanted = self.spec.shape
+        if inputs.shape == wanted:
+            return inputs[None]
+        if inputs.ndim == len(wanted) and wanted[0] == 1 and inputs.shape[1:] == wanted[1:]:
+            inputs = inputs[:, None]
+        elif inputs.ndim == 4 and self.spec.is_image and inputs.shape[1:] == (*wanted[1:], wanted[0]):
+            inputs = inputs.movedim(-1, 1)
+        return inputs if inputs.shape[1:] == wanted else None
 
     def _raw(self, inputs: Tensor) -> Tensor:
         wanted = getattr(torch, self.spec.dtype)
         if wanted == torch.uint8 and inputs.dtype != torch.uint8:
             raise DataError(f"This model takes uint8 values from 0 to 255, not {inputs.dtype}.", "Pass pixels as they are in the file.")
+        if wanted == torch.float32 and self.spec.is_image and inputs.dtype == torch.uint8:
+            raise DataError("This model takes pictures as numbers with a fraction, not uint8.", "Scale them as in training.")
         if wanted == torch.int64 and inputs.is_floating_point():
             raise DataError(f"This model takes whole numbers, not {inputs.dtype}.", "Pass an integer array.")
         if inputs.is_floating_point() and not inputs.isfinite().all():
             raise DataError("The input has a NaN or infinite value.", "Mend it.")
-        inputs = inputs.detach().cpu().to(wanted)
-        return inputs if inputs.ndim > len(self.spec.shape) else inputs[None]
+        return inputs.detach().cpu().to(wanted)
 
     def _prediction(self, values: Sequence[float]) -> Prediction:
         named = dict(zip(self.spec.outputs, values, strict=True))
@@ -236,6 +248,8 @@ def _description(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle anew.") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
+    if not isinstance(described.get("model"), dict):
+        raise BundleError(f"{folder / DESCRIPTION} does not say which model it is.", "Copy the bundle anew.")
     if described.get("version") != VERSION:
         raise BundleError(
             f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",

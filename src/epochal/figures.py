@@ -199,18 +199,20 @@ def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     shown = [_short(name, 20) for name in _readable(names)]
     number = len(shown)
     side = max(2.4, 0.46 * number) if number <= _CELLS_WITH_TEXT else min(13.0, 5 + 0.09 * number)
-    size = min(9.0, 0.75 * 72 * side / number)
+    # Of many classes only some are named: a thousand names are slow to draw and too small to read.
+    every = -(-number // 100)
+    size = min(9.0, 0.75 * 72 * side * every / number)
     # Inches that the names take at the side and, where they do not fit side by side, below.
     room = size / 72 * 0.65 * max(map(cell_len, shown))
-    turned = room > 0.9 * side / number
+    turned = room > 0.9 * side * every / number
     figure = Figure(figsize=(side + room + 1.5, side + (room if turned else 0.15) + 0.7), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
     percent = PercentFormatter(xmax=1, decimals=0, symbol=" %")
     bar = figure.colorbar(picture, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], format=percent)
     bar.set_label("share of the true class")
-    axes.set_xticks(range(number), shown, rotation=90 if turned else 0, fontsize=size)
-    axes.set_yticks(range(number), shown, fontsize=size)
+    axes.set_xticks(range(0, number, every), shown[::every], rotation=90 if turned else 0, fontsize=size)
+    axes.set_yticks(range(0, number, every), shown[::every], fontsize=size)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     right = int(counts.diagonal().sum())

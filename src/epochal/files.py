@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import secrets
 import shutil
@@ -41,6 +42,15 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, whole or not at all. NaN and infinity are refused: JSON has neither."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """Return a value for JSON in which each number that is not finite is null."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
@@ -79,11 +89,11 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "Free some space, or write elsewhere with --out."
+            fix = "Free some space, or write elsewhere."
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            fix = "Make the folder writable, or write elsewhere with --out."
+            fix = "Make the folder writable, or write elsewhere."
         else:
-            fix = "Check the path, or write elsewhere with --out."
+            fix = "Check the path, or write elsewhere."
         raise OutputError(f"Cannot write {path}: {error.strerror or error}.", fix) from error
 
 

@@ -37,9 +37,10 @@ class Settings(BaseModel):
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class DataSettings(Settings):
@@ -62,15 +63,38 @@ class DataSettings(Settings):
     std: float | tuple[float, ...] | None = Field(
         None, description="inputs are divided by it, per channel or feature (pixels count 0 to 1); none: measured on training data"
     )
+    scale_targets: bool = Field(
+        True, description="regression: let our models predict, and count the loss, in units of each quantity's spread"
+    )
 
 
 class AugmentSettings(Settings):
-    """Random changes of training pictures; validation and test pictures stay as they are."""
+    """Random changes of training pictures, in this order; validation and test pictures stay as they are."""
 
     shift: Annotated[int, Field(ge=0)] = Field(
         0, description="shift pictures by up to so many pixels, filling in black (a padded random crop)"
     )
     flip: bool = Field(False, description="mirror every other picture left to right")
+    rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="rotate pictures by up to so many degrees, either way")
+    scale: Fraction = Field(0.0, description="change their size by up to this fraction: 0.1 is 0.9 to 1.1 times")
+    shear: Annotated[float, Field(ge=0, lt=90)] = Field(0.0, description="slant them sideways by up to so many degrees, either way")
+    brightness: Share = Field(0.0, description="multiply pixels by a factor of 1 plus or minus up to this fraction")
+    contrast: Share = Field(0.0, description="stretch pixels about their mean grey by 1 plus or minus up to this fraction")
+    saturation: Share = Field(0.0, description="stretch colours about their own grey by 1 plus or minus up to this fraction")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="turn colours by up to this fraction of the colour circle, either way"
+    )
+    policy: Literal["rand"] | None = Field(
+        None, description="rand: two random operations on each picture (RandAugment: movements, brightness, contrast, ...); none: off"
+    )
+    policy_magnitude: Annotated[float, Field(ge=0, le=10)] = Field(5.0, description="rand: strength of its operations, from 0 to 10")
+    erase: Share = Field(0.0, description="probability of a black rectangle of 2 to 33 % of the picture")
+    mixup: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0, description="blend each picture and its target with another's, in shares from Beta(a, a) of this a; 0: off"
+    )
+    cutmix: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0, description="paste a rectangle of another picture, sized by Beta(a, a) of this a, and mix the targets likewise; 0: off"
+    )
 
 
 class ModelSettings(Settings):
@@ -132,7 +156,7 @@ class Recipe(Settings):
 
     epochs: Count = Field(10, description="passes over the training data")
     batch_size: Count = Field(64, description="examples per step")
-    seed: Annotated[int, Field(ge=0)] = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="decides every random choice: split, initial weights, order, augmentation, dropout"
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: cuda if there, else mps, else cpu")
@@ -172,12 +196,13 @@ class Recipe(Settings):
         """Return a recipe with `changes` on top, each remembering its `origin`.
 
         `changes` may be nested or dotted, and short where only one setting has the name: `{"lr": 0.1}` is
-        `{"optimizer.lr": 0.1}`. Choosing another `name` in a group drops that group's model options.
+        `{"optimizer.lr": 0.1}`. Choosing another model drops the options of the one before.
         Raises `RecipeError` for an unknown name, a wrong type, or a value out of range.
         """
         values, origins = self.flat(), dict(self._origins)
         flat = {_full_name(name): value for name, value in _flatten(changes)}
-        if "model.name" in flat and flat["model.name"] != self.model.name:
+        # Options that were given before the data chose the model are that model's.
+        if "model.name" in flat and self.model.name not in ("auto", flat["model.name"]):
             for option in self.model.options:
                 values.pop(f"model.{option}")
                 origins.pop(f"model.{option}", None)
@@ -228,6 +253,17 @@ def load_recipe(name: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
     return Recipe().updated(changes, where)
+
+
+def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None) -> Recipe:
+    """Return the recipe that a Python program means: a `Recipe`, a preset's name or a TOML file, a mapping of settings, or none."""
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe or Recipe()
+    if isinstance(recipe, Mapping):
+        return Recipe().updated(recipe)
+    if isinstance(recipe, str | Path):
+        return load_recipe(recipe)
+    raise RecipeError(f"A {type(recipe).__name__} is no recipe.", "Pass a Recipe, a preset's name, a TOML file, or a mapping of settings.")
 
 
 def presets() -> dict[str, str]:

@@ -29,15 +29,16 @@ from torch import nn
 from epochal.bundle import Bundle, Input, Prediction
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
+from epochal.data.sources import SOURCES
 from epochal.device import choose, describe
-from epochal.errors import BundleError, DataError, OutputError, RecipeError
+from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.files import told, write_json, write_text
+from epochal.files import finite, told, write_json, write_text
 from epochal.models.build import assemble, build_net, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
-from epochal.recipe import DEFAULT, Recipe, load_recipe
-from epochal.tasks import LossFunction, own_loss, plain_loss, resolve_loss
+from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
+from epochal.tasks import LossFunction, output_units, own_loss, plain_loss, resolve_loss
 from epochal.training.loop import Fit, fit
 from epochal.training.optim import MakeOptimizer
 from epochal.training.records import Watcher
@@ -75,9 +76,9 @@ class Run:
 
 def train(
     data: Any,
-    recipe: Recipe | str | Path | None = None,
+    recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
     *,
-    model: str | nn.Module | None = None,
+    model: str | nn.Module | Mapping[str, Any] | None = None,
     loss: str | LossFunction | Mapping[str, Any] | None = None,
     optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
@@ -89,24 +90,23 @@ def train(
 
     `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
-    takes preprocessed inputs (float32); `loss` and `optimizer` may be functions, as in `fit`. `out` names the run folder, which
-    must not exist yet; without it nothing is written. `watchers` replaces the progress that is printed; `()` is silent.
+    takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss` and `optimizer` may be
+    functions, as in `fit`. `out` names the run folder, which must not exist yet; without it nothing is written. `watchers`
+    replaces the progress that is printed; `()` is silent.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
-    own = {name: value for name, value in (("model", model), ("loss", loss), ("optimizer", optimizer)) if value is not None}
-    by_name = {name: value for name, value in own.items() if isinstance(value, str | Mapping)}
-    resolved = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else load_recipe(recipe)
-    resolved = resolved.updated({**settings, **by_name}, "given")
+    given = {"model": model, "loss": loss, "optimizer": optimizer}
+    by_name = {name: value for name, value in given.items() if isinstance(value, str | Mapping)}
+    own: dict[str, Any] = {name: value for name, value in given.items() if name not in by_name}
+    resolved = as_recipe(recipe).updated({**settings, **by_name}, "given")
     with ExitStack() as stack:
         if watchers is None:
             watchers = (stack.enter_context(Console()),)
         return run(
             data,
             resolved,
-            model=model if isinstance(model, nn.Module) else None,
-            loss=loss if callable(loss) else None,
-            optimizer=optimizer if callable(optimizer) else None,
+            **own,
             out=None if out is None else Path(out),
             data_dir=data_dir,
             watchers=watchers,
@@ -130,6 +130,7 @@ def run(
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
     device = choose(recipe.device)
+    _refuse_idle(recipe, {"loss": loss, "optimizer": optimizer})
 
     data = load_for(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
@@ -141,10 +142,11 @@ def run(
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
-    tell(f"model {recipe.model.name}")
+    summary = bundle.summary()
+    tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     clock.lap("build")
 
-    with _folder(out) as folder, ExitStack() as stack:
+    with _folder(out, tell) as folder, ExitStack() as stack:
         if folder is not None:
             write_text(folder / "recipe.toml", recipe.to_toml())
             write_json(folder / "data.json", _describe_data(source, data, recipe))
@@ -152,26 +154,42 @@ def run(
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
         fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers)
         bundle.model.eval()
+        if folder is not None:
+            # First of all: whatever fails from here on, the weights are kept.
+            bundle.save(folder / "model")
         clock.lap("train")
 
-        reported = plain_loss(recipe.loss, data.spec) if loss is None else own_loss(loss)
+        reported = plain_loss(recipe.loss, data.spec, output_units(bundle.model)) if loss is None else own_loss(loss)
         test = None
         if data.test is not None:
             test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size, label="Testing")
         clock.lap("evaluate")
 
         if folder is not None:
-            bundle.save(folder / "model")
             _draw(folder / "figures", fitted, test, data)
         clock.lap("keep")
-        result = _result(out, recipe, data, bundle, fitted, test, clock.seconds)
+        own = {
+            name: getattr(value, "__qualname__", type(value).__name__)
+            for name, value in (("loss", loss), ("optimizer", optimizer))
+            if value
+        }
+        result = _result(out, recipe, data, summary, fitted, test, own, clock.seconds)
         if folder is not None:
             write_json(folder / RESULT, result)
     return Run(bundle, recipe, data, fitted, test, clock.seconds, out, result)
 
 
-def evaluate_run(folder: Path, data: Any = None, *, data_dir: str | Path | None = None, model: str | nn.Module | None = None) -> Evaluation:
+def evaluate_run(
+    folder: Path,
+    data: Any = None,
+    *,
+    data_dir: str | Path | None = None,
+    model: str | nn.Module | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
+
+    Of other data the test split counts if they have one, else all; `tell` hears which.
 
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
@@ -187,7 +205,10 @@ def evaluate_run(folder: Path, data: Any = None, *, data_dir: str | Path | None 
         if found.fingerprint != bundle.spec.fingerprint:
             raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
         found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
-    return bundle.evaluate(found, plain_loss(recipe.loss, bundle.spec))
+        if found.test is None:
+            raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
+    tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
+    return bundle.evaluate(found, plain_loss(recipe.loss, bundle.spec, output_units(bundle.model)))
 
 
 def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
@@ -226,14 +247,17 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     name, options = recipe.model.name, recipe.model.options
     with isolated(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
-        net = own if own is not None else own_net(name, spec) if is_own else build_net(name, spec, options)
-    whole = assemble(net, spec, recipe.data, rescale=not is_own)
+        net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
+    whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
+    strange = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise ModelError(f"The model's state '{strange[0]}' is not a tensor and could not be kept.", "Leave it out of its state_dict.")
     return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size)
 
 
 @contextmanager
-def _folder(path: Path | None) -> Iterator[Path | None]:
-    """Make the run folder; remove it again if the run does not come to its end."""
+def _folder(path: Path | None, tell: Callable[[str], object]) -> Iterator[Path | None]:
+    """Make the run folder; remove it again if the run ends before it has a trained model."""
     if path is None:
         yield None
         return
@@ -243,12 +267,23 @@ def _folder(path: Path | None) -> Iterator[Path | None]:
     try:
         yield path
     except BaseException:
+        if (path / "model").exists():
+            tell(f"The trained model is kept in {path / 'model'}.")
+            raise
         shutil.rmtree(path, ignore_errors=True)
         for parent in missing:
             # Another run may have begun beside this one: only what is empty goes.
             with suppress(OSError):
                 parent.rmdir()
         raise
+
+
+def _refuse_idle(recipe: Recipe, own: Mapping[str, Any]) -> None:
+    """Refuse settings that the user gave for a loss or an optimizer, but that a function of the user's own would ignore."""
+    for group, function in own.items():
+        given = [name for name in recipe.flat() if name.startswith(f"{group}.") and recipe.origin(name) in ("given", "command line")]
+        if function is not None and given:
+            raise RecipeError(f"The setting {given[0]} does not reach a {group} function of your own.", "Leave it out, or use it in there.")
 
 
 def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data) -> None:
@@ -261,7 +296,7 @@ def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data) -> Non
 
 def _describe_data(source: Any, data: Data, recipe: Recipe) -> dict[str, Any]:
     """Return what data.json holds: enough to read the same data again and to see which example was in which split."""
-    is_path = isinstance(source, Path) or (isinstance(source, str) and Path(source).exists())
+    is_path = isinstance(source, Path) or (isinstance(source, str) and source not in SOURCES)
     named = str(Path(source).resolve()) if is_path else source if isinstance(source, str) else None
     return {
         "source": named,
@@ -294,12 +329,18 @@ def _environment(device: torch.device) -> dict[str, Any]:
 
 
 def _result(
-    out: Path | None, recipe: Recipe, data: Data, bundle: Bundle, fitted: Fit, test: Evaluation | None, seconds: Mapping[str, float]
+    out: Path | None,
+    recipe: Recipe,
+    data: Data,
+    summary: Summary,
+    fitted: Fit,
+    test: Evaluation | None,
+    own: Mapping[str, str],
+    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what result.json holds."""
     best = next(epoch for epoch in fitted.epochs if epoch.epoch == fitted.finished.best_epoch)
-    summary = bundle.summary()
-    return {
+    result = {
         "run": None if out is None else str(out),
         "recipe": recipe.model_dump(mode="json"),
         "data": data.spec.model_dump(mode="json"),
@@ -309,8 +350,11 @@ def _result(
         "ended_by": fitted.finished.reason,
         "valid": best.valid.to_json() if best.valid is not None else None,
         "test": test.to_json() if test is not None else None,
+        "own": dict(own),
         "seconds": dict(seconds),
     }
+    whole: dict[str, Any] = finite(result)
+    return whole
 
 
 class _Clock:

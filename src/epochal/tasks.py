@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from epochal.data.preprocess import Rescale
 from epochal.data.spec import DataSpec, Task
 from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
@@ -27,7 +29,7 @@ class Loss(Protocol):
     """A loss that knows how much each batch weighs, so that parts of a batch add up to the whole."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of a batch (a scalar)."""
+        """Return the mean loss of a batch (a scalar). Targets of one label are classes, or probabilities [batch, classes]."""
         ...
 
     def weight(self, targets: Tensor) -> Tensor | int:
@@ -56,11 +58,20 @@ class _Weighted(_Mean):
         self.weights = weights
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        return self.weights[targets].sum()
+        return self.weights[targets].sum() if targets.ndim == 1 else (targets * self.weights).sum()
 
 
-def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device) -> Loss:
-    """Return the loss that training minimizes. Raises `RecipeError` where it does not fit the task."""
+def output_units(model: nn.Module) -> Tensor | None:
+    """Return the units [outputs] in which a model that ends in `Rescale` computes its outputs, `None` for any other."""
+    return next((part.scale for part in model.modules() if isinstance(part, Rescale)), None)
+
+
+def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device, units: Tensor | None = None) -> Loss:
+    """Return the loss that training minimizes. Raises `RecipeError` where it does not fit the task.
+
+    Errors in quantities count in `units`, where given: neither the size of gradients nor what is learned then depends on
+    whether a length is in metres or miles.
+    """
     name = resolve_loss(settings, spec)
     weights = _class_weights(settings, spec)
     if weights is not None:
@@ -72,24 +83,48 @@ def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device) -> 
     if name in ("cross-entropy", "nll"):
 
         def label_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            if targets.ndim == 2:
+                return _mixed_label_loss(name, outputs, targets, weights, settings.smoothing)
             if name == "nll":
                 return functional.nll_loss(outputs, targets, weights)
             return functional.cross_entropy(outputs, targets, weights, label_smoothing=settings.smoothing)
 
         return _Mean(label_loss) if weights is None else _Weighted(label_loss, weights)
-    if name == "huber":
-        return _Mean(lambda outputs, targets: functional.huber_loss(_alike(outputs, targets), targets, delta=settings.delta))
-    distance = functional.mse_loss if name == "mse" else functional.l1_loss
-    return _Mean(lambda outputs, targets: distance(_alike(outputs, targets), targets))
+    one = torch.ones((), device=device) if units is None else units.detach().to(device)
+    distances: dict[str, LossFunction] = {
+        "mse": functional.mse_loss,
+        "l1": functional.l1_loss,
+        "huber": partial(functional.huber_loss, delta=settings.delta),
+    }
+    distance = distances[name]
+    return _Mean(lambda outputs, targets: distance(_alike(outputs, targets) / one, targets / one))
 
 
 def check_loss(settings: LossSettings, spec: DataSpec, outputs: Tensor) -> None:
     """Raise `RecipeError` where `outputs` of a few examples show that the loss and the model's last layer do not go together."""
-    if resolve_loss(settings, spec) == "nll" and (outputs.logsumexp(1).abs() > 1e-3).any():
+    name = resolve_loss(settings, spec)
+    if name == "cross-entropy" and (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all():
+        raise RecipeError(
+            "The loss cross-entropy needs plain scores, but the model gives probabilities.", "Leave out its last layer, the softmax."
+        )
+    if name == "nll" and (outputs.logsumexp(1).abs() > 1e-3).any():
         raise RecipeError(
             "The loss nll needs log-probabilities, but the model gives plain scores.",
             "Use cross-entropy, or end the model with LogSoftmax.",
         )
+
+
+def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> None:
+    """Raise `RecipeError` where the user's own loss cannot take the outputs of a few examples, or gives no mean over them."""
+    if not callable(function):
+        raise RecipeError(f"A {type(function).__name__} is no loss.", "Pass a name, or a function of (outputs, targets).")
+    try:
+        found = own_loss(function)(outputs, targets)
+    except Exception as error:  # the user's function may raise anything
+        raise RecipeError(f"The loss function fails: {type(error).__name__}: {error}.", "Mend it.") from error
+    if not isinstance(found, Tensor) or found.numel() != 1:
+        told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
+        raise RecipeError(f"The loss function gives something of {told}.", "Let it return the mean over the batch, a tensor of one number.")
 
 
 def own_loss(function: LossFunction) -> Loss:
@@ -97,10 +132,10 @@ def own_loss(function: LossFunction) -> Loss:
     return _Mean(lambda outputs, targets: function(_alike(outputs, targets) if outputs.numel() == targets.numel() else outputs, targets))
 
 
-def plain_loss(settings: LossSettings, spec: DataSpec) -> Loss:
+def plain_loss(settings: LossSettings, spec: DataSpec, units: Tensor | None = None) -> Loss:
     """Return the loss that evaluation reports: that of training without smoothing and class weights."""
     plain = LossSettings(name=settings.name, delta=settings.delta)
-    return build_loss(plain, spec, torch.device("cpu"))
+    return build_loss(plain, spec, torch.device("cpu"), units)
 
 
 def resolve_loss(settings: LossSettings, spec: DataSpec) -> str:
@@ -123,6 +158,19 @@ def answers(outputs: Tensor, task: Task) -> Tensor:
     if task == "multi-label":
         return outputs.sigmoid()
     return outputs.reshape(len(outputs), -1)
+
+
+def _mixed_label_loss(name: str, outputs: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """The loss for probabilities [batch, classes] of one label: where they are all 0 and 1, that of the classes.
+
+    With class weights PyTorch's mean over classes divides by the sum of weights, but its mean over probabilities by the number
+    of examples. Here both divide by the sum.
+    """
+    whole = len(targets) if weights is None else (targets * weights).sum()
+    if name == "nll":
+        chances = targets if weights is None else targets * weights
+        return -(chances * outputs).sum() / whole
+    return functional.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=smoothing) / whole
 
 
 def _alike(outputs: Tensor, targets: Tensor) -> Tensor:

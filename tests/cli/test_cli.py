@@ -116,7 +116,7 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert set(result) >= {"run", "recipe", "data", "model", "test", "seconds"}
     assert result["test"]["accuracy"] > 0.9
     text = "\n".join(lines)
-    assert "digits: 1×8×8 uint8, 10 classes; 1,259 train, 179 valid, 359 test" in text
+    assert "digits: 1×8×8 uint8, 10 classes; 1,258 train, 180 valid, 359 test" in text
     assert "95 % interval" in text
     assert "next      epochal predict runs/digits-1 picture.png" in text
     for picture in re.findall(r"\S+\.png", text):
@@ -150,6 +150,27 @@ def test_predict_prints_class_probability_and_runner_up(call, trained: Path, pho
 def test_predict_takes_folders_and_patterns(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]
     assert len(call("predict", trained, photos)[1].splitlines()) == 20
     assert len(call("predict", trained, f"{photos}/dark/*.png")[1].splitlines()) == 10
+
+
+def test_inputs_in_one_file_are_numbered_and_drawn_one_by_one(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from sklearn.datasets import load_digits
+
+    assert call("train", "--epochs", "2", "--out", "run")[0] == 0
+    np.save("some.npy", np.round(load_digits().images[:2] * 255 / 16).astype(np.uint8))
+    code, out, err = call("predict", "run", "some.npy", "--picture", "titled")
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()[:2]] == ["some.npy[0]", "some.npy[1]"]
+    first, second = ((tmp_path / "titled" / f"000{number}-some.png").read_bytes() for number in (1, 2))
+    assert first != second
+
+
+def test_class_names_are_not_markup(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    np.savez("data.npz", x=np.random.default_rng(0).normal(size=(40, 2)), y=np.array(["[/b]", "[bold]x["] * 20))
+    assert call("train", "data.npz", "--epochs", "1", "--out", "run")[0] == 0
+    code, out, _ = call("evaluate", "run")
+    assert code == 0
+    assert "[/b]" in out
+    assert "[bold]x[" in out
 
 
 def test_evaluate_prints_a_row_for_each_class(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]

@@ -3,10 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from epochal.data.load import load
 from epochal.data.pictures import LazyPictures
 from epochal.data.sources import folder
 from epochal.data.spec import DataSpec, PictureRule
@@ -59,6 +61,9 @@ class TestLayouts:
 
     def test_classes_are_in_natural_order(self, tree: Callable[..., Path]) -> None:
         assert read(tree("10/a.png", "2/a.png", "1/a.png", "x9/a.png", "x10/a.png")).classes == ("1", "2", "10", "x9", "x10")
+
+    def test_the_order_of_classes_is_never_a_matter_of_chance(self, tree: Callable[..., Path]) -> None:
+        assert read(tree("01/a.png", "1/a.png", "001/a.png", "0/a.png")).classes == ("0", "001", "01", "1")
 
     def test_nested_folders_belong_to_their_class(self, tree: Callable[..., Path]) -> None:
         part = read(tree("cat/deep/er/1.JPG", "cat/1.png", "dog/1.png")).parts["train"]
@@ -170,7 +175,7 @@ class TestMistakes:
     def test_a_link_to_nowhere_is_named(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "dog/1.png")
         (root / "cat/2.png").symlink_to(root / "gone.png")
-        with pytest.raises(DataError, match=r"cat/2\.png does not exist"):
+        with pytest.raises(DataError, match=r"cat/2\.png is a link to nothing\.\nMend the link"):
             read(root)
 
 
@@ -217,6 +222,31 @@ class TestLike:
 
     def test_a_test_split_alone_will_do(self, tree: Callable[..., Path], spec: DataSpec) -> None:
         assert read(tree("test/cat/1.png"), like=spec).parts["train"].files == ["test/cat/1.png"]
+
+
+def test_deep_pictures_of_small_numbers_are_no_silent_black(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / name / "1.png")
+    with pytest.raises(DataError, match=r"all training pictures are the same, every pixel of them is 0\.\n16-bit pictures"):
+        load(tmp_path)
+
+
+def test_deep_pictures_that_lose_most_are_told(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / name / "1.png")
+    assert read(tmp_path).notes == ("16-bit pictures keep their high byte, which in these is at most 15: rescale them to 0-65535",)
+
+
+def test_a_folder_that_vanishes(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    root = tree("cat/1.png", "dog/1.png")
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DataError, match=r"photos cannot be listed: No such file or directory\.\nCheck the path"):
+        read(root)
 
 
 def test_a_folder_that_may_not_be_read(tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

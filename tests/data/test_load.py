@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from epochal.data import load as module
 from epochal.data.examples import Examples, Found, Part, all_positions
-from epochal.data.load import Data, _assemble, load
+from epochal.data.load import Data, _assemble, _chunks, _statistics, load
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError
 
@@ -316,3 +317,41 @@ def test_like_a_trained_model(make_spec: SpecMaker) -> None:
 def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load(blobs).task = "regression"  # type: ignore[misc]
+
+
+def test_few_numbers_are_measured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wide = pixels.double() / 255
+    monkeypatch.setattr(module, "_CHUNK", 2000)
+    for inputs in (pixels, _Slow(pixels)):
+        chunks = list(_chunks(inputs, 3 * 16 * 16))
+        assert max(chunk.numel() for chunk in chunks) <= 2000
+        assert torch.equal(torch.cat(chunks), pixels)
+        mean, std = _statistics(inputs)
+        numpy.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-12)
+        numpy.testing.assert_allclose(std, wide.std((0, 2, 3), correction=0), rtol=1e-9)
+
+
+def test_whole_numbers_are_measured_exactly() -> None:
+    nanoseconds = 1_700_000_000_000_000_000 + torch.arange(100)[:, None]
+    numpy.testing.assert_allclose(load((nanoseconds, _labels(100))).spec.std, numpy.arange(100).std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [lambda pixels: pixels, _Slow])
+def test_pictures_in_which_there_is_nothing_to_see(kind: Callable[[Tensor], Any]) -> None:
+    pixels = torch.zeros(4, 1, 3, 3, dtype=torch.uint8)
+    told = "all training pictures are the same, every pixel of them is 0"
+    fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
+    found = Found("f", {"train": Part(kind(pixels), _labels(4))}, picture=PictureRule(mode="L", size=(3, 3), fit="pad"))
+    with pytest.raises(DataError) as raised:
+        _assemble(found, None, None)
+    assert str(raised.value) == f"f: {told}.\n{fix}."
+    assert load((pixels, _labels(4))).notes == (f"{told}; {fix}",)
+    pixels[2, 0, 1, 1] = 1
+    assert _assemble(found, None, None).notes == load((pixels, _labels(4))).notes == ()
+
+
+def test_inputs_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_NUMBERS", 5)
+    told = "arrays: inputs of shape (2, 3) have more than 5 numbers.\nMake them smaller."
+    assert _refused((torch.rand(4, 2, 3), _labels(4))) == told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random as python_random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset, WeightedRandomSampler
 
 from epochal.data.examples import Found, Part
 from epochal.data.load import load
 from epochal.data.sources import objects
 from epochal.data.sources.objects import find_objects
+from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 
 
@@ -179,13 +180,36 @@ def test_targets_as_small_tensors() -> None:
     assert rows.shape == (4, 2)
 
 
-@pytest.mark.parametrize(("mode", "shape"), [("L", (1, 4, 5)), ("RGB", (3, 4, 5)), ("P", (3, 4, 5)), ("RGBA", (3, 4, 5)), ("1", (3, 4, 5))])
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [("L", (1, 4, 5)), ("RGB", (3, 4, 5)), ("P", (3, 4, 5)), ("RGBA", (3, 4, 5)), ("1", (1, 4, 5)), ("LA", (1, 4, 5)), ("I;16", (1, 4, 5))],
+)
 def test_pictures_of_a_dataset(mode: str, shape: tuple[int, ...]) -> None:
-    picture = Image.new("RGB", (5, 4), (10, 20, 30)).convert(mode)
+    picture = Image.new("I;16", (5, 4), 513) if mode == "I;16" else Image.new("RGB", (5, 4), (10, 20, 30)).convert(mode)
     inputs = _inputs(Listed([(picture, 0), (picture, 1)]))
     assert (inputs.dtype, inputs.shape[1:]) == (torch.uint8, shape)
     if mode == "RGB":
         assert inputs[0, :, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_pictures_of_a_dataset_are_read_as_files_are() -> None:
+    clear = Image.new("RGBA", (5, 4), (255, 0, 0, 0))
+    assert _inputs(Listed([(clear, 0), (clear, 1)])).unique().tolist() == [255]
+    deep = Image.fromarray(numpy.full((4, 5), 0x1234, numpy.uint16))
+    assert _inputs(Listed([(deep, 0), (deep, 1)])).unique().tolist() == [0x12]
+    turned = Image.new("RGB", (5, 4))
+    turned.getexif()[0x0112] = 6
+    assert _inputs(Listed([(turned, 0), (turned, 1)])).shape == (2, 3, 5, 4)
+    with pytest.raises(DataError, match=r"train\[0\] holds numbers with a fraction"):
+        find_objects(Listed([(Image.new("F", (2, 2)), 0)]))
+
+
+def test_grey_and_coloured_pictures_in_one_dataset() -> None:
+    told = _refused(Listed([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
+    assert told == (
+        "train[1] is uint8 of shape (1, 4, 5), but train[0] is uint8 of shape (3, 4, 5).\n"
+        'Make all inputs alike. Pictures take resize() and convert("RGB").'
+    )
 
 
 def test_subset_and_loader_of_torch() -> None:
@@ -209,6 +233,51 @@ def test_loaders_that_do_more() -> None:
     assert _refused(DataLoader(dataset, collate_fn=list)) == (
         "A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples."
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"drop_last": True}, "drop_last"),
+        ({"sampler": RandomSampler([0, 1], replacement=True)}, "sampling with replacement"),
+        ({"sampler": RandomSampler([0, 1], num_samples=1)}, "another number of samples than its dataset has"),
+    ],
+)
+def test_loaders_that_would_mean_something_else(options: dict[str, Any], what: str) -> None:
+    dataset = Listed([(torch.zeros(1), 0), (torch.zeros(1), 1)])
+    assert _refused(DataLoader(dataset, **options)).startswith(f"A DataLoader with {what} cannot be used.\n")
+
+
+def test_a_fixed_order_is_told_to_be_shuffled(make_spec: Callable[..., DataSpec]) -> None:
+    loader = DataLoader(TensorDataset(torch.rand(4, 2), torch.arange(4) % 2))
+    told = ("training shuffles by seed; the DataLoader's fixed order is not used",)
+    assert find_objects(loader).notes == find_objects({"train": loader, "test": loader}).notes == told
+    shuffled = DataLoader(loader.dataset, shuffle=True)
+    assert find_objects({"train": shuffled, "test": loader}).notes == ()
+    # Of an evaluation the order does not matter.
+    assert find_objects(loader, like=make_spec()).notes == ()
+
+
+class Rare(Jittered):
+    """Changes one reading in ten."""
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.items[index]
+        self.reads += 1
+        return x + (torch.rand(()) < 0.1), y
+
+
+def test_rare_changes_are_noticed() -> None:
+    rare = Rare([(torch.zeros(2), place % 2) for place in range(100)])
+    assert not isinstance(_train(rare).inputs, Tensor)
+
+
+def test_slow_datasets_are_probed_for_a_second_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Listed([(torch.zeros(2), place % 2) for place in range(100)])
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(objects, "monotonic", lambda: next(clock))
+    assert isinstance(_train(dataset).inputs, Tensor)
+    assert dataset.reads == 1 + 100 + 8
 
 
 def _jittered() -> Jittered:

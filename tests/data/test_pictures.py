@@ -132,7 +132,7 @@ class TestOpenPicture:
         assert (np.asarray(open_picture(deep)) == expected).all()
         assert (np.asarray(open_picture(deep.astype(">u2"))) == expected).all()
         assert (np.asarray(open_picture(Image.fromarray(deep.astype(np.int32)))) == expected).all()
-        assert measure([tmp_path / f"a.{ending}"]) == [Measured(60, 64, grey=True)]
+        assert measure([tmp_path / f"a.{ending}"]) == [Measured(60, 64, grey=True, deep=True)]
 
     def test_numbers_that_are_no_pixels(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "f.tiff")

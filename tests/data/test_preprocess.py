@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from epochal.data.load import load
 from epochal.data.preprocess import Preprocess, Rescale
 from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
@@ -73,3 +74,18 @@ def test_rescale_undoes_the_scaling_of_targets(make_spec: SpecMaker) -> None:
     spec = make_spec(task="regression", outputs=("a", "b"), target_mean=(10.0, -1.0), target_std=(2.0, 0.5))
     got = Rescale(spec)(torch.tensor([[0.0, 0.0], [1.0, -2.0]]))
     torch.testing.assert_close(got, torch.tensor([[10.0, -1.0], [12.0, -2.0]]))
+
+
+def test_whole_numbers_far_from_zero_keep_their_differences(make_spec: SpecMaker) -> None:
+    times = 1_700_000_000 + torch.arange(100)[:, None]
+    spec = load((times, torch.arange(100) % 2)).spec
+    scaled = Preprocess(spec)(times)
+    assert scaled.dtype == torch.float32
+    assert len(scaled.unique()) == 100
+    torch.testing.assert_close(scaled.mean(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(scaled.std(correction=0), torch.tensor(1.0))
+    assert list(Preprocess(spec).state_dict()) == ["offset", "scale", "bias"]
+    # The shapes of what is kept depend on the spec alone, and numbers that no int64 holds do no harm.
+    own = Preprocess(spec, (1e30,), (1e30,))
+    assert own.state_dict()["offset"].shape == (1,)
+    torch.testing.assert_close(own(times), torch.full((100, 1), -1.0))

@@ -88,6 +88,30 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         find("table.xls")
 
 
+@pytest.mark.parametrize("what", ["x" * 300, "~nosuch/x", "/", f"{'x' * 300}/y"])
+def test_paths_that_the_system_refuses(what: str) -> None:
+    with pytest.raises(DataError, match=r"^('(x+|~nosuch/x|x+/y)' cannot be looked at: |There is no file|/ is the folder of all files)"):
+        find(what)
+
+
+def test_a_path_behind_a_closed_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    with pytest.raises(DataError, match=r"'.*closed' cannot be looked at: Permission denied\.\nCheck the path"):
+        find(tmp_path / "closed")
+
+
+def test_pictures_larger_than_memory_are_refused(save_picture: Callable[..., Path], tmp_path: Path) -> None:
+    save_picture("cat/1.png")
+    save_picture("dog/1.png")
+    with pytest.raises(
+        DataError, match=r"The size of 100,000×100,000 pixels is beyond the limit of 100,000,000 numbers\.\nChoose a smaller"
+    ):
+        find(tmp_path, size=100_000)
+
+
 def test_the_data_folder_must_be_there(tmp_path: Path) -> None:
     touch(tmp_path / "file")
     for data_dir in (tmp_path / "absent", tmp_path / "file"):

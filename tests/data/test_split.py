@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,18 +19,21 @@ def _examples(targets: Tensor) -> Examples:
 
 
 @given(
-    st.lists(st.integers(2, 60), min_size=2, max_size=5),
+    st.lists(st.integers(1, 60), min_size=1, max_size=8),
     st.floats(0.01, 0.9),
     st.integers(0, 2**32),
 )
 def test_cut_is_complete_disjoint_and_in_proportion(counts: list[int], fraction: float, seed: int) -> None:
     targets = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])[torch.randperm(sum(counts))]
+    total = max(1, round(sum(counts) * fraction))
+    assume(total < sum(counts) and max(counts) > 1)
     rest, part = cut(_examples(targets), fraction, seed, "test")
     assert sorted(rest.positions.tolist() + part.positions.tolist()) == list(range(sum(counts)))
+    assert len(part) == total or (len(part) < total and min(counts) == 1)
     for label, count in enumerate(counts):
         given = int((part.targets == label).sum())
-        assert 1 <= given < count
-        assert abs(given - count * fraction) <= 0.5 or given in (1, count - 1)
+        assert given < count
+        assert abs(given - count * total / sum(counts)) < 1 or count == 1 or 1 in counts
     # Examples stay whole, and in the order of the source.
     for examples in (rest, part):
         assert isinstance(examples.inputs, Tensor)
@@ -64,11 +67,27 @@ def test_a_class_of_one_stays_in_train() -> None:
     assert 1 not in part.targets.tolist()
 
 
+def test_many_small_classes_give_the_fraction_and_not_one_each() -> None:
+    data = load((torch.rand(3000, 2), torch.arange(3000) % 1000)).split(valid=0.1, test=0.1)
+    assert data.spec.counts == {"train": 2400, "valid": 300, "test": 300}
+    # The last example of a class is never taken, and the seed decides which classes give one.
+    assert min(data.spec.class_counts["train"]) >= 1
+    examples = _examples(torch.arange(30) % 10)
+    givers = {tuple(cut(examples, 0.1, seed, "test")[1].targets.tolist()) for seed in range(20)}
+    assert len(givers) > 10
+
+
+def test_large_classes_do_not_give_for_small_ones() -> None:
+    counts = torch.tensor([10_000] + [3] * 1000)
+    _, part = cut(_examples(torch.arange(1001).repeat_interleave(counts)), 0.1, 0, "test")
+    assert (len(part), int((part.targets == 0).sum())) == (1300, 1000)
+
+
 @pytest.mark.parametrize("targets", [torch.tensor([0, 1]), torch.rand(1, 1)])
 def test_too_few(targets: Tensor) -> None:
     with pytest.raises(DataError) as raised:
         cut(_examples(targets), 0.2, 0, "valid")
-    told = f"{len(targets)} examples are too few to cut off 20% for valid.\nBring more data, or set data.valid = 0 to go without."
+    told = f"{len(targets)} examples are too few to cut off data.valid = 0.2.\nBring more data, or set data.valid = 0 to go without."
     assert str(raised.value) == told
 
 
@@ -83,6 +102,11 @@ def test_fractions_are_of_what_train_brought() -> None:
     positions = torch.cat([examples.positions for examples in data.splits.values()])
     assert positions.sort().values.tolist() == list(range(100))
     assert {examples.part for examples in data.splits.values()} == {"train"}
+
+
+def test_the_error_names_the_setting() -> None:
+    with pytest.raises(DataError, match=r"1 examples are too few to cut off data\.valid = 0\.1\."):
+        load((torch.rand(2, 2), torch.rand(2))).split(valid=0.1, test=0.5)
 
 
 def test_brought_splits_stay_as_they_are() -> None:

@@ -190,10 +190,10 @@ def test_splits_of_different_kinds() -> None:
     [
         (_t(0.5, 1.5), "single-label", None, "Some labels have a fraction.\nUse whole numbers or words as labels, or task regression."),
         (torch.rand(3, 2), "single-label", None, "The targets are a table in which some rows do not have exactly one 1."),
-        (torch.tensor([0, 1]), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
+        (torch.tensor([0, 2]), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
         (torch.rand(3, 2), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
-        (torch.ones(3, 2), "multi-label", ("a",), "There are 1 label names for 2 columns of targets.\nGive one name for each column."),
-        (["a", "b"], "regression", None, "There are 2 names for 1 columns of quantities.\nGive one for each, or choose another task."),
+        (torch.ones(3, 2), "multi-label", ("a",), "There are 1 names for 2 columns of targets.\nGive one for each column"),
+        (["a", "b"], "regression", None, "There are 2 names for 1 columns of targets.\nGive one for each column, or choose another task."),
     ],
 )
 def test_task_that_does_not_fit(targets: Tensor | list[str], task: Task, classes: tuple[str, ...] | None, told: str) -> None:
@@ -209,6 +209,23 @@ def test_many_classes_when_asked_or_when_they_repeat() -> None:
 def test_names_undo_the_codes(labels: list[int]) -> None:
     encoded = _encode(torch.tensor(labels))
     assert [int(encoded.outputs[code]) for code in encoded.targets["train"].tolist()] == labels
+
+
+@pytest.mark.parametrize("words", [["1", "01", "001", "0"], ["001", "0", "01", "1"]])
+def test_the_order_of_classes_is_never_a_matter_of_chance(words: list[str]) -> None:
+    assert _encode(words).outputs == ("0", "001", "01", "1")
+
+
+def test_whole_numbers_written_as_decimals_are_told() -> None:
+    told = ("targets are whole numbers written as decimals: regression; data.task = single-label if they are labels",)
+    assert _encode(_t(0.0, 1.0, 5.0)).notes == told
+    assert _encode(torch.arange(100.0)[:, None]).notes == told
+    assert _encode(torch.arange(101.0)).notes == _encode(_t(0.0, 1.5)).notes == _encode(_t(0.0, 1.0), "regression").notes == ()
+
+
+def test_one_column_of_0_and_1_may_be_one_of_several_labels() -> None:
+    encoded = _encode(torch.tensor([[0], [1]]), "multi-label", ("spam",))
+    assert (encoded.task, encoded.outputs, encoded.targets["train"].tolist()) == ("multi-label", ("spam",), [[0.0], [1.0]])
 
 
 def test_like_an_earlier_model(make_spec: SpecMaker) -> None:
@@ -239,3 +256,31 @@ def test_like_an_earlier_regression(make_spec: SpecMaker) -> None:
     with pytest.raises(DataError) as raised:
         encode({"train": torch.rand(2, 3)}, None, None, spec)
     assert str(raised.value) == "The targets have 3 columns; the model gives 2.\nBring the same columns."
+
+
+def test_columns_of_labels_for_an_earlier_model(make_spec: SpecMaker) -> None:
+    spec = make_spec(outputs=("0", "1", "2"))
+    column = torch.tensor([[2], [0]])
+    assert encode({"train": column}, None, None, spec).targets["train"].tolist() == [2, 0]
+    with pytest.raises(DataError, match="some rows do not have exactly one 1"):
+        encode({"train": torch.tensor([[1, 1, 0], [0, 0, 1]])}, None, None, spec)
+    with pytest.raises(DataError, match=r"The target of train\[1\] is NaN"):
+        encode({"train": _t(0.0, float("nan"))}, None, None, spec)
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, task: Task) -> None:
+    spec = make_spec(task=task, outputs=("a", "b", "c"))
+    table = torch.tensor([[1, 1, 0], [0, 1, 0]])
+    assert encode({"train": table}, None, None, spec).targets["train"].tolist() == table.tolist()
+    named = encode({"train": table}, ("c", "a", "b"), None, spec)
+    assert (named.outputs, named.targets["train"].tolist()) == (("a", "b", "c"), [[1, 0, 1], [1, 0, 0]])
+
+    def refused(columns: int, classes: tuple[str, ...] | None) -> str:
+        with pytest.raises(DataError) as raised:
+            encode({"train": table[:, :columns]}, classes, None, spec)
+        return str(raised.value)
+
+    assert refused(3, ("a", "b", "x")) == "The model does not know the output 'x'; it knows a, b, c.\nName the columns as in training."
+    assert refused(2, ("a", "c")) == "The targets lack a column 'b', which the model gives.\nBring the same columns."
+    assert refused(2, None) == "The targets have 2 columns; the model gives 3.\nBring the same columns."

@@ -233,7 +233,7 @@ class _Gives(nn.Module):
             lambda x: x @ x.T @ torch.rand(5, 1),
             "The model cannot take inputs of shape 2: mat1 and mat2 shapes cannot be multiplied",
         ),
-        (("a", "b"), lambda x: x[:, 7], "The model cannot take inputs of shape 2: index 7 is out of bounds"),
+        (("a", "b"), lambda x: x[:, 7], "The model cannot take inputs of shape 2: IndexError: index 7 is out of bounds"),
         (("a", "b"), lambda x: nn.functional.softmax(x, 9), "The model cannot take inputs of shape 2: "),
     ],
 )

@@ -53,7 +53,7 @@ def test_classes_that_cannot_train_here(name: str, why: str) -> None:
 
 
 def test_muon_is_for_matrices() -> None:
-    with pytest.raises(RecipeError, match="The optimizer muon cannot be built: Muon only supports 2D parameters"):
+    with pytest.raises(RecipeError, match="The optimizer muon cannot be used: Muon only supports 2D parameters"):
         build_optimizer(OptimizerSettings(name="muon"), nn.Linear(3, 2).parameters(), CPU)
 
 
@@ -83,13 +83,13 @@ def test_fused_unless_told_otherwise(options: dict[str, Any], fused: bool) -> No
         ({"name": "adam", "options": {"beta": 0.9}}, "The optimizer adam does not take beta.\nIt takes lr, betas, "),
         (
             {"name": "sgd", "nesterov": True},
-            "The optimizer sgd cannot be built: Nesterov momentum requires a momentum and zero dampening.\n",
+            "The optimizer sgd cannot be used: Nesterov momentum requires a momentum and zero dampening.\n",
         ),
         (
             {"name": "adam", "options": {"betas": (1.5, 0.9)}},
-            "The optimizer adam cannot be built: Invalid beta parameter at index 0: 1.5.",
+            "The optimizer adam cannot be used: Invalid beta parameter at index 0: 1.5.",
         ),
-        ({"name": "adam", "options": {"lr": 0.5}}, "The optimizer adam cannot be built: "),
+        ({"name": "adam", "options": {"lr": 0.5}}, "The optimizer adam cannot be used: "),
     ],
 )
 def test_refused(settings: dict[str, Any], told: str) -> None:

@@ -22,11 +22,13 @@ def command(run: Path, data: str | None, data_dir: str | None, model: str | None
     Of DATA the test split is used where it has one, else all of it.
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from epochal.files import finite
     from epochal.run import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model)
+    found = evaluate_run(run, data, data_dir=data_dir, model=model, tell=click.echo)
     click.echo(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)
@@ -34,7 +36,7 @@ def command(run: Path, data: str | None, data_dir: str | None, model: str | None
             table.add_column(column, justify="left" if column == "class" else "right")
         for score in (*found.per_class, found.macro, found.weighted):
             if score is not None:
-                table.add_row(score.name, f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}", f"{score.support:,}")
+                table.add_row(escape(score.name), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}", f"{score.support:,}")
         Console().print(table)
     if as_json:
-        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        click.echo(json.dumps(finite(found.to_json()), ensure_ascii=False))

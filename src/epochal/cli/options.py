@@ -49,7 +49,7 @@ def settings() -> Iterator[Setting]:
         if get_origin(field.annotation) is dict:
             continue  # a table is written --set NAME={...}
         group = name.rpartition(".")[0]
-        default = "" if field.is_required() else _words(field.get_default(call_default_factory=True))
+        default = _words(field.get_default(call_default_factory=True))
         told = f"{field.description}{f' [{default}]' if default else ''}"
         section = f"{group.capitalize()} settings" if group else "Training settings"
         # Click wants Python names, so the dot is written otherwise until recipe_from.

@@ -15,6 +15,8 @@ import click
 from epochal.cli.options import as_json, own_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from epochal.bundle import Bundle, Prediction
 
 
@@ -38,25 +40,42 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if picture is not None and picture.exists() and not picture.is_dir():
         raise OutputError(f"{picture} is a file.", "Name a folder for the titled pictures.")
     bundle = Bundle.load(run, model)
-    names = [name for file in files for name in _expand(file)]
-    found = [(name, prediction) for name in names for prediction in bundle.predict(name)]
+    inputs, names = _read(bundle, [name for file in files for name in _expand(file)])
+    found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
     for name, prediction in found:
-        click.echo(_line(name, prediction, width=max(len(name) for name in names)))
+        click.echo(_line(name, prediction, width=max(map(len, names))))
     if csv_file is not None:
         write_text(csv_file, _csv(found, bundle.spec.outputs))
     if picture is not None:
-        _draw(bundle, found, picture)
+        _draw(inputs, found, picture)
     if as_json:
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
         click.echo(json.dumps(rows, ensure_ascii=False))
 
 
-def _draw(bundle: Bundle, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
+def _read(bundle: Bundle, files: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Read all inputs [n, ...], and name each: its file, or where a file has several, FILE[NUMBER]."""
+    import torch
+
+    from epochal.progress import progress
+
+    inputs: list[Tensor] = []
+    names: list[str] = []
+    with progress("Reading", len(files)) as advance:
+        for file in files:
+            found = bundle.inputs(file)
+            inputs.append(found)
+            names += [file] if len(found) == 1 else [f"{file}[{number}]" for number in range(len(found))]
+            advance()
+    return torch.cat(inputs), names
+
+
+def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.figures import save, single
     from epochal.files import told
 
-    figures = [single(bundle.inputs(name)[0], f"pred result: {prediction}") for name, prediction in found]
+    figures = [single(picture, f"pred result: {prediction}") for picture, (_, prediction) in zip(inputs, found, strict=True)]
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from epochal.data.examples import Examples, Found, Lazy, Part, all_positions
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
-from epochal.data.spec import SPLITS, DataSpec, Fit, PictureRule, Task
+from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
 from epochal.data.split import cut
 from epochal.data.targets import encode
 from epochal.errors import DataError
@@ -24,7 +25,9 @@ from epochal.random import drawn_from, key
 
 # Statistics of inputs that are read one by one come from so many of them.
 _MEASURED = 10_000
-_CHUNK = 4096
+
+# They are measured so many numbers at a time: 4 MB in float64, which caches hold.
+_CHUNK = 500_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Data:
             told = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
             raise DataError(f"{told} leave nothing to train on.", "Use smaller fractions.")
         for name, fraction in cuts.items():
-            train, found[name] = cut(train, fraction * brought / len(train), seed, name)
+            train, found[name] = cut(train, fraction, seed, name, brought=brought)
         return replace(self, train=train, valid=found["valid"], test=found["test"])
 
     @cached_property
@@ -73,7 +76,14 @@ class Data:
         with drawn_from(key("measure")):
             first = self.train.input(0)
             mean, std = _statistics(self.train.inputs)
-        spec = DataSpec(
+        learned: dict[str, Any]
+        if self.task == "regression":
+            targets = self.train.targets.double()
+            spread = targets.std(0, correction=0)
+            learned = {"target_mean": targets.mean(0).tolist(), "target_std": spread.where(spread > 0, 1.0).tolist()}
+        else:
+            learned = {"class_counts": {name: _class_counts(part.targets, len(self.outputs)) for name, part in self.splits.items()}}
+        return DataSpec(
             name=self.name,
             task=self.task,
             shape=tuple(first.shape),
@@ -84,14 +94,8 @@ class Data:
             counts={name: len(examples) for name, examples in self.splits.items()},
             picture=self.picture,
             fingerprint=self.fingerprint,
+            **learned,
         )
-        if self.task == "regression":
-            targets = self.train.targets.double()
-            spread = targets.std(0, correction=0)
-            learned = {"target_mean": tuple(targets.mean(0).tolist()), "target_std": tuple(spread.where(spread > 0, 1.0).tolist())}
-            return spec.model_copy(update=learned)
-        counts = {name: _class_counts(examples.targets, len(self.outputs)) for name, examples in self.splits.items()}
-        return spec.model_copy(update={"class_counts": counts})
 
 
 def load(
@@ -121,7 +125,7 @@ def load(
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, like=like)
     else:
-        found = find_objects(what)
+        found = find_objects(what, like=like)
     with drawn_from(key("load")):
         return _assemble(found, task, like)
 
@@ -139,8 +143,15 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
     for name, shape in shapes.items():
         if shape != shapes["train"]:
             raise DataError(f"{found.name}: inputs of {name} have shape {shape}, those of train {shapes['train']}.", "Make them alike.")
+    if prod(shapes["train"]) > MAX_NUMBERS:
+        raise DataError(f"{found.name}: inputs of shape {shapes['train']} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
     if like is not None and shapes["train"] != like.shape:
         raise DataError(f"{found.name}: inputs have shape {shapes['train']}; the model takes {like.shape}.", "Bring inputs of that shape.")
+    if like is None and (told := _blank(inputs["train"])):
+        fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
+        if found.picture is not None:
+            raise DataError(f"{found.name}: {told}.", f"{fix}.")
+        notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
     encoded = encode({name: part.targets for name, part in found.parts.items()}, found.classes, task, like)
     splits = {
         name: Examples(inputs[name], encoded.targets[name], name, all_positions(len(part.inputs)), part.files)
@@ -165,6 +176,16 @@ def _inputs(part: Part, name: str, notes: list[str]) -> Tensor | Lazy:
         _standard(part.inputs[0][None], lambda _: _where(part, name, 0), notes)
         return standard
     return _standard(part.inputs, lambda index: _where(part, name, index), notes)
+
+
+def _blank(inputs: Tensor | Lazy) -> str:
+    """Say what is wrong with pictures in which there is nothing to see. The first in which there is something ends the search."""
+    first = inputs[0]
+    pixel = first.flatten()[0]
+    is_picture = first.dtype == torch.uint8 and first.ndim == 3
+    if not (is_picture and all(bool((inputs[place] == pixel).all()) for place in range(len(inputs)))):
+        return ""
+    return f"all training pictures are the same, every pixel of them is {int(pixel)}"
 
 
 def _where(part: Part, name: str, index: int) -> str:
@@ -218,25 +239,36 @@ def _rule_of(first: Tensor) -> PictureRule | None:
 
 def _statistics(inputs: Tensor | Lazy) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel or feature, in float64, a chunk at a time; uint8 counts 0 to 1."""
-    count = len(inputs)
-    if not isinstance(inputs, Tensor):
-        some = torch.arange(0, count, -(-count // _MEASURED)).tolist()
-        inputs = torch.stack([inputs[index] for index in some])
-    unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
-    by_channel = [0, *range(2, inputs.ndim)] if inputs.ndim == 4 else [0] if inputs.ndim == 2 else list(range(inputs.ndim))
+    first = inputs[0][None]
+    by_channel = [0, *range(2, first.ndim)] if first.ndim == 4 else [0] if first.ndim == 2 else list(range(first.ndim))
+    # Differences from one value keep the squares small: the variance of values far from zero is not lost in rounding. Those of
+    # whole numbers are exact.
+    exact = torch.int64 if first.dtype == torch.int64 else torch.float64
+    origin = first.to(exact).amin(by_channel, keepdim=True)
     total = square = torch.zeros((), dtype=torch.float64)
-    # Differences from one example keep the squares small: the variance of values far from zero is not lost in rounding.
-    origin = inputs[:1].double().mean(dim=by_channel, keepdim=True)
-    for chunk in inputs.split(_CHUNK):
-        off = chunk.double() - origin
+    size = 0
+    for chunk in _chunks(inputs, first.numel()):
+        off = (chunk.to(exact) - origin).double()
         total = total + off.sum(by_channel)
-        square = square + off.square().sum(by_channel)
-    size = inputs.numel() / total.numel()
+        square = square + off.square_().sum(by_channel)
+        size += off.numel() // total.numel()
+    unit = 255.0 if first.dtype == torch.uint8 else 1.0
     variance = (square / size - (total / size).square()).clamp(min=0)
     std = variance.sqrt() / unit
     mean = (total / size + origin.reshape(total.shape)) / unit
     # A channel or feature that never changes is only shifted.
     return tuple(mean.reshape(-1).tolist()), tuple(std.where(std > 0, 1.0).reshape(-1).tolist())
+
+
+def _chunks(inputs: Tensor | Lazy, numbers: int) -> Iterator[Tensor]:
+    """Yield inputs of so many `numbers` each in chunks that stay small in float64; of inputs read one by one, some."""
+    step = max(1, _CHUNK // numbers)
+    if isinstance(inputs, Tensor):
+        yield from inputs.split(step)
+        return
+    places = range(0, len(inputs), -(-len(inputs) // _MEASURED))
+    for start in range(0, len(places), step):
+        yield torch.stack([inputs[place] for place in places[start : start + step]])
 
 
 def _class_counts(targets: Tensor, outputs: int) -> tuple[int, ...]:

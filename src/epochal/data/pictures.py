@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from statistics import median, median_low
 from threading import Event
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from epochal.data.spec import Fit, PictureRule
+from epochal.data.spec import MAX_NUMBERS, Fit, PictureRule
 from epochal.errors import DataError
 from epochal.progress import progress
 
@@ -46,11 +47,12 @@ _NAMED = 5
 
 
 class Measured(NamedTuple):
-    """What the header of a picture file says: upright height and width in pixels, and whether it can only hold grey."""
+    """What the header of a picture file says: upright height and width in pixels, if it can only hold grey, if of 16 bits."""
 
     height: int
     width: int
     grey: bool
+    deep: bool = False
 
 
 class LazyPictures:
@@ -67,18 +69,19 @@ class LazyPictures:
         return to_tensor(open_picture(self.paths[index]), self.rule)
 
 
-def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Image.Image:
+def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], name: str = "The picture") -> Image.Image:
     """Return a picture fully decoded, upright as its EXIF says, in mode "L" if it can only hold grey and "RGB" otherwise.
 
     `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), a Pillow picture, or
     an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts become white,
-    16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do.
+    16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do; a Pillow picture
+    is called `name`.
     """
     if isinstance(source, np.ndarray):
         with _blaming(f"The array of shape {source.shape}"):
             return _from_array(source)
     if isinstance(source, Image.Image):
-        with _blaming("The picture"):
+        with _blaming(name):
             return _plain(_upright(source))
     with _blaming(os.fspath(source)), Image.open(source, formats=FORMATS) as picture:
         return _plain(_upright(picture))
@@ -103,7 +106,7 @@ def measure(paths: Sequence[Path]) -> list[Measured]:
             # Pillow's TIFF headers count the rotation in already.
             if picture.format != "TIFF" and _orientation(picture) >= 5:
                 width, height = height, width
-            found[place] = Measured(height, width, picture.mode in _GREY)
+            found[place] = Measured(height, width, picture.mode in _GREY, picture.mode in _DEEP_GREY)
 
     # A few threads hide the waiting for a slow disk; more would only queue for Python's lock.
     _each(header, len(paths), "Measuring pictures", threads=4)
@@ -129,6 +132,10 @@ def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None
     best: Fit = "squash" if _agree(aspects) else "crop" if least_kept >= 0.9 else "pad"
     mode = "L" if all(picture.grey for picture in measured) else "RGB"
     rule = PictureRule(mode=mode, size=chosen, fit=fit or best)
+    if prod(rule.shape) > MAX_NUMBERS:
+        raise DataError(
+            f"The size of {chosen[0]:,}×{chosen[1]:,} pixels is beyond the limit of {MAX_NUMBERS:,} numbers.", "Choose a smaller data.size."
+        )
 
     # A choice is worth a note if another one would have given other pixels.
     is_resized = any((picture.height, picture.width) != chosen for picture in measured)
@@ -149,8 +156,7 @@ def decode(paths: Sequence[Path], rule: PictureRule) -> Tensor:
 
     Raises `DataError` naming the files that cannot be read.
     """
-    shape = (len(paths), 1 if rule.mode == "L" else 3, *rule.size)
-    pictures = torch.empty(shape, dtype=torch.uint8)
+    pictures = torch.empty((len(paths), *rule.shape), dtype=torch.uint8)
     pixels = pictures.numpy()
 
     def read(place: int) -> None:
@@ -249,7 +255,7 @@ def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _choose_size(measured: Sequence[Measured], aspects: Sequence[float]) -> tuple[int, int]:
-    height, width, _ = measured[0]
+    height, width = measured[0][:2]
     if _is_one_size(measured) and max(height, width) <= _SHORT_SIDE:
         return height, width
     short = min(_SHORT_SIDE, median_low(min(picture.height, picture.width) for picture in measured))
@@ -334,6 +340,8 @@ def _reason(error: Exception) -> tuple[str, str]:
     match error:
         case _UnfitError():
             return error.args
+        case FileNotFoundError(filename=str() | Path() as file) if Path(file).is_symlink():
+            return "is a link to nothing", "Mend the link, or remove it."
         case FileNotFoundError():
             return "does not exist", "Check the path."
         case IsADirectoryError():

@@ -15,7 +15,7 @@ from epochal.errors import RecipeError
 
 
 class Preprocess(nn.Module):
-    """(x - mean) / std in float32, with uint8 counting 0 to 1.
+    """(x - mean) / std in float32, with uint8 counting 0 to 1. Of int64, whole numbers are subtracted before that, exactly.
 
     Input: [batch, *shape], of any dtype; output: float32 of the same shape. `mean` and `std` are per channel of pictures, per
     feature of numbers, or one for all.
@@ -23,6 +23,7 @@ class Preprocess(nn.Module):
 
     scale: Tensor
     bias: Tensor
+    offset: Tensor | None
 
     def __init__(self, spec: DataSpec, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -30,6 +31,12 @@ class Preprocess(nn.Module):
         spread = _broadcastable("data.std", spec.std if std is None else std, spec)
         if (spread <= 0).any():
             raise RecipeError("The setting data.std must be above 0.", "Leave it out to have it measured.")
+        offset = None
+        if spec.dtype == "int64":
+            # float32 has 24 bits: of large numbers such as times, it would keep no difference.
+            offset = center.round().clamp(-(2.0**62), 2.0**62)
+            center = center - offset
+        self.register_buffer("offset", None if offset is None else offset.long())
         unit = 255.0 if spec.dtype == "uint8" else 1.0
         # One multiplication and one addition, computed in float64 first.
         self.register_buffer("scale", (1.0 / (unit * spread)).float())
@@ -37,6 +44,8 @@ class Preprocess(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Scale raw inputs."""
+        if self.offset is not None:
+            inputs = inputs - self.offset
         return torch.addcmul(self.bias, inputs.to(self.scale.dtype), self.scale)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Task = Literal["single-label", "multi-label", "regression"]
 Fit = Literal["pad", "crop", "squash"]
 SPLITS = ("train", "valid", "test")
+
+# An input may have so many numbers; beyond it a few of them would fill the memory.
+MAX_NUMBERS = 100_000_000
 
 
 class _Described(BaseModel):
@@ -25,8 +28,13 @@ class PictureRule(_Described):
     """
 
     mode: Literal["L", "RGB"]
-    size: tuple[int, int]
+    size: tuple[PositiveInt, PositiveInt]
     fit: Fit
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the inputs that it makes."""
+        return (1 if self.mode == "L" else 3, *self.size)
 
 
 class DataSpec(_Described):
@@ -42,17 +50,46 @@ class DataSpec(_Described):
 
     name: str
     task: Task
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...]
     dtype: Literal["uint8", "int64", "float32"]
     outputs: tuple[str, ...]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[PositiveFloat, ...]
     target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
-    counts: dict[str, int]
+    target_std: tuple[PositiveFloat, ...] = ()
+    counts: dict[str, NonNegativeInt]
     class_counts: dict[str, tuple[int, ...]] = {}
     picture: PictureRule | None = None
     fingerprint: str
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse a description that contradicts itself: it may come from a stranger's file."""
+        scales = self.shape[0] if self.is_image or len(self.shape) == 1 else 1
+        least = 2 if self.task == "single-label" else 1
+        names = len(self.outputs)
+        targets = (0, names) if self.task == "regression" else (0,)
+        for is_wrong, told in (
+            (not self.shape, "shape has no sides"),
+            (self.size > MAX_NUMBERS, f"an input of {self.size:,} numbers is larger than the limit of {MAX_NUMBERS:,}"),
+            (names < least, f"there are {names} outputs, but {self.task} takes at least {least}"),
+            (len(set(self.outputs)) < names, "some outputs have the same name"),
+            (
+                len(self.mean) != len(self.std) or len(self.mean) not in (1, scales),
+                f"mean and std must have {scales} numbers, or one for all, for inputs of shape {self.shape}",
+            ),
+            (
+                len(self.target_mean) != len(self.target_std) or len(self.target_mean) not in targets,
+                f"target_mean and target_std do not fit {self.task} with {names} outputs",
+            ),
+            (
+                self.picture is not None and (self.picture.shape != self.shape or self.dtype != "uint8"),
+                f"the picture rule does not make {self.dtype} inputs of shape {self.shape}",
+            ),
+        ):
+            if is_wrong:
+                raise ValueError(told)
+        return self
 
     @property
     def is_image(self) -> bool:

@@ -10,28 +10,38 @@ from epochal.errors import DataError
 from epochal.random import key, permutation
 
 
-def cut(examples: Examples, fraction: float, seed: int, name: str) -> tuple[Examples, Examples]:
-    """Return (the rest, the part cut off): a `fraction` of `examples`, chosen by `seed` and the part's `name`.
+def cut(examples: Examples, fraction: float, seed: int, name: str, *, brought: int | None = None) -> tuple[Examples, Examples]:
+    """Return (the rest, the part cut off), chosen by `seed` and the part's `name`.
 
-    Where targets are classes, each class gives its share (rounded, but at least one of two or more examples and never all):
-    stratified sampling. Both parts keep the order of the source.
+    The part has `fraction` of `brought` examples, by default of all, at least one. Where targets are classes it has them in
+    proportion: stratified sampling. Each class keeps an example in the rest; small ones may give none. Both parts keep the
+    order of the source.
     """
     count = len(examples)
-    groups = (
-        [(examples.targets == label).nonzero().flatten() for label in examples.targets.unique()] if examples.targets.ndim == 1 else None
-    )
-    strata = groups if groups is not None else [torch.arange(count)]
-    chosen = torch.zeros(count, dtype=torch.bool)
-    for number, members in enumerate(strata):
-        chosen[_sample(members, fraction, key(seed, name, number))] = True
-    if chosen.all() or not chosen.any():
+    group, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
+    if examples.targets.ndim == 1:
+        _, group, sizes = examples.targets.unique(return_inverse=True, return_counts=True)
+    wanted = max(1, round(fraction * (brought or count)))
+    given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
+    if not given.any():
         raise DataError(
-            f"{count} examples are too few to cut off {fraction:.0%} for {name}.", f"Bring more data, or set data.{name} = 0 to go without."
+            f"{count} examples are too few to cut off data.{name} = {fraction:g}.",
+            f"Bring more data, or set data.{name} = 0 to go without.",
         )
-    return examples.take((~chosen).nonzero().flatten()), examples.take(chosen.nonzero().flatten())
+    order = permutation(key(seed, name), count)
+    order = order[group[order].argsort(stable=True)]  # Class by class, each in random order.
+    rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    is_chosen = torch.zeros(count, dtype=torch.bool)
+    is_chosen[order[rank < given.repeat_interleave(sizes)]] = True
+    return examples.take((~is_chosen).nonzero().flatten()), examples.take(is_chosen.nonzero().flatten())
 
 
-def _sample(members: Tensor, fraction: float, stream: int) -> Tensor:
-    wanted = round(len(members) * fraction)
-    wanted = min(max(wanted, 1), len(members) - 1) if len(members) > 1 else 0
-    return members[permutation(stream, len(members))[:wanted]]
+def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
+    """Distribute `wanted` places over classes of these `sizes` by largest remainder; never a class's last example."""
+    count = int(sizes.sum())
+    given, remainder = sizes * wanted // count, sizes * wanted % count
+    ties = permutation(stream, len(sizes))
+    order = ties[remainder[ties].argsort(descending=True, stable=True)]
+    able = order[given[order] < sizes[order] - 1]
+    given[able[: wanted - int(given.sum())]] += 1
+    return given

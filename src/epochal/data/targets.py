@@ -30,11 +30,10 @@ def encode(
 
     Whole numbers, booleans and words are labels; numbers with a fraction are quantities; a table of 0 and 1 holds several
     labels per example (or one, where each row has a single 1). `task` overrides that, `classes` names the labels. With `like`,
-    task and class numbers are those of the data that it describes.
+    the task is that of the data that it describes, and its outputs are matched by name: classes need not all be there, columns
+    must. Columns without names are taken in order.
     Raises `DataError` naming the split and index of the first target that does not fit.
     """
-    if like is not None:
-        return _encode_like(parts, classes, like)
     tensors, classes = _numbers(parts, classes)
     tensors = {name: tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor for name, tensor in tensors.items()}
     _check_shapes(tensors)
@@ -42,66 +41,76 @@ def encode(
         if tensor.is_floating_point() and not tensor.isfinite().all():
             bad = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
             raise DataError(f"The target of {name}[{bad}] is NaN or infinite.", "Mend or remove that example.")
+    asked = like.task if like is not None else task
+    told = asked or _tell(tensors, classes)
     notes: tuple[str, ...] = ()
-    told = task or _tell(tensors, classes)
-    if told == "regression":
-        columns = {name: tensor.float().reshape(len(tensor), -1) for name, tensor in tensors.items()}
-        width = columns["train"].shape[1]
-        names = classes or (("y",) if width == 1 else tuple(f"y{number}" for number in range(width)))
-        if len(names) != width:
-            raise DataError(
-                f"There are {len(names)} names for {width} columns of quantities.", "Give one for each, or choose another task."
-            )
-        return Encoded(told, names, columns)
-    is_table = tensors["train"].ndim == 2
-    if told == "single-label" and is_table:
-        if not _is_one_hot(tensors):
-            raise DataError(
-                "The targets are a table in which some rows do not have exactly one 1.", "Use task multi-label, or one label each."
-            )
-        tensors = {name: tensor.int().argmax(1) for name, tensor in tensors.items()}
-        notes = ("targets are one-hot rows: one label per example",)
-    elif told == "multi-label":
-        if not (is_table and _is_binary(tensors)):
-            raise DataError("Multi-label targets must be a table of 0 and 1 with a column for each label.", "Or choose another task.")
-        width = tensors["train"].shape[1]
-        names = classes or tuple(str(number) for number in range(width))
-        if len(names) != width:
-            raise DataError(f"There are {len(names)} label names for {width} columns of targets.", "Give one name for each column.")
-        if task is None:
-            notes = (f"targets are a table of 0 and 1: {width} labels that can be true together",)
-        return Encoded(told, names, {name: tensor.float() for name, tensor in tensors.items()}, notes)
-    codes, names = _codes(tensors, classes, asked=task is not None)
-    _check_classes(codes, names)
-    return Encoded("single-label", names, codes, notes)
+    if told == "single-label":
+        if tensors["train"].ndim == 2:
+            tensors = _one_hot_labels(tensors)
+            notes = ("targets are one-hot rows: one label per example",)
+        codes, names = _codes(tensors, classes, asked=asked is not None)
+        if like is None:
+            _check_classes(codes, names)
+        else:
+            number = torch.tensor(_matched(names, like, "class"))
+            codes, names = {name: number[code] for name, code in codes.items()}, like.outputs
+        return Encoded(told, names, codes, notes)
+
+    if told == "multi-label" and not _is_binary(tensors):
+        raise DataError("Multi-label targets must be a table of 0 and 1 with a column for each label.", "Or choose another task.")
+    columns = {name: tensor.float().reshape(len(tensor), -1) for name, tensor in tensors.items()}
+    columns, names = _named(columns, classes, told, like)
+    if asked is None and told == "multi-label":
+        notes = (f"targets are a table of 0 and 1: {len(names)} labels that can be true together",)
+    elif asked is None and _look_like_labels(tensors["train"]):
+        notes = ("targets are whole numbers written as decimals: regression; data.task = single-label if they are labels",)
+    return Encoded(told, names, columns, notes)
 
 
-def _encode_like(parts: Mapping[str, Tensor | Sequence[str]], classes: tuple[str, ...] | None, like: DataSpec) -> Encoded:
-    """Encode targets for a model that was trained already: classes are matched by name, and need not all be there."""
-    if like.task != "single-label":
-        encoded = encode(parts, classes, like.task)
-        if len(encoded.outputs) != len(like.outputs):
-            raise DataError(
-                f"The targets have {len(encoded.outputs)} columns; the model gives {len(like.outputs)}.", "Bring the same columns."
-            )
-        return Encoded(like.task, like.outputs, encoded.targets, encoded.notes)
-    tensors, named = _numbers(parts, classes)
-    tensors = {name: tensor.int().argmax(1) if tensor.ndim == 2 else tensor.flatten() for name, tensor in tensors.items()}
-    codes, names = _codes(tensors, named, asked=True)
-    unknown = [name for name in names if name not in like.outputs]
-    known = ", ".join(like.outputs[:10]) + ", ..." * (len(like.outputs) > 10)
-    if unknown:
+def _one_hot_labels(tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if not _is_one_hot(tables):
+        raise DataError("The targets are a table in which some rows do not have exactly one 1.", "Use task multi-label, or one label each.")
+    return {name: table.int().argmax(1) for name, table in tables.items()}
+
+
+def _named(
+    columns: dict[str, Tensor], names: tuple[str, ...] | None, task: Task, like: DataSpec | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Name the columns of targets, or bring them into the order of those that a model gives."""
+    width = columns["train"].shape[1]
+    if names is not None and len(names) != width:
         raise DataError(
-            f"The model does not know the class '{unknown[0]}'; it knows {known}.",
-            "Remove those examples, or name the class as in training.",
+            f"There are {len(names)} names for {width} columns of targets.", "Give one for each column, or choose another task."
         )
-    number = torch.tensor([like.outputs.index(name) for name in names])
-    return Encoded("single-label", like.outputs, {name: number[code] for name, code in codes.items()})
+    if like is None:
+        stem = "y" if task == "regression" else ""
+        return columns, names or ((stem,) if stem and width == 1 else tuple(f"{stem}{number}" for number in range(width)))
+    if names is None:
+        if width != len(like.outputs):
+            raise DataError(f"The targets have {width} columns; the model gives {len(like.outputs)}.", "Bring the same columns.")
+        return columns, like.outputs
+    places = _matched(names, like, "output")
+    lacking = [name for name in like.outputs if name not in names]
+    if lacking:
+        raise DataError(f"The targets lack a column '{lacking[0]}', which the model gives.", "Bring the same columns.")
+    order = torch.tensor(places).argsort()
+    return {name: table[:, order] for name, table in columns.items()}, like.outputs
 
 
-def natural(text: str) -> list[tuple[int, str]]:
-    """Sort key by which "2" comes before "10"."""
-    return [(int(run), "") if run.isdecimal() else (-1, run) for run in re.split(r"([0-9]+)", text)]
+def _matched(names: Sequence[str], like: DataSpec, what: str) -> list[int]:
+    """Return where a trained model has the outputs of these names."""
+    places = {name: place for place, name in enumerate(like.outputs)}
+    unknown = [name for name in names if name not in places]
+    if unknown:
+        known = ", ".join(like.outputs[:10]) + ", ..." * (len(like.outputs) > 10)
+        fix = "Remove those examples, or name the class as in training." if what == "class" else "Name the columns as in training."
+        raise DataError(f"The model does not know the {what} '{unknown[0]}'; it knows {known}.", fix)
+    return [places[name] for name in names]
+
+
+def natural(text: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key by which "2" comes before "10"; the text itself decides between "1" and "01"."""
+    return [(int(run), "") if run.isdecimal() else (-1, run) for run in re.split(r"([0-9]+)", text)], text
 
 
 def _numbers(
@@ -141,6 +150,11 @@ def _tell(tensors: Mapping[str, Tensor], classes: tuple[str, ...] | None) -> Tas
             return "regression"
         return "single-label" if _is_one_hot(tensors) else "multi-label"
     return "regression" if train.is_floating_point() and classes is None else "single-label"
+
+
+def _look_like_labels(targets: Tensor) -> bool:
+    """Whether decimals are few different whole numbers: so labels look after a detour over a table of decimals."""
+    return targets.ndim == 1 and targets.is_floating_point() and bool((targets == targets.round()).all()) and len(targets.unique()) <= 100
 
 
 def _is_binary(tensors: Mapping[str, Tensor]) -> bool:

@@ -5,9 +5,8 @@ Where there is a `label`, a progress bar of that name is shown.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from epochal.evaluation.intervals import wilson
 from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
 from epochal.inference import infer
 from epochal.recipe import LossSettings
-from epochal.tasks import Loss, answers, plain_loss
+from epochal.tasks import Loss, answers, output_units, plain_loss
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,16 @@ class Evaluation:
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
         return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), n = {self.count:,}"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return every number as JSON has it, without the answers themselves.
+    def numbers(self) -> Evaluation:
+        """Return the same numbers without the answers and targets of each example, which would fill the memory over many epochs."""
+        return replace(self, answers=torch.empty(0), targets=torch.empty(0))
 
-        What does not apply is left out; a loss that is no finite number, which JSON cannot write, is null.
+    def to_json(self) -> dict[str, Any]:
+        """Return every number by its name, without the answers themselves; what does not apply is left out.
+
+        The confusion matrix of more than 100 classes, which nobody reads as text, is left out too.
         """
-        values: dict[str, Any] = {"count": self.count, "loss": self.loss if math.isfinite(self.loss) else None}
+        values: dict[str, Any] = {"count": self.count, "loss": self.loss}
         for name in ("accuracy", "interval", "mse", "mae", "r2"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
@@ -71,7 +74,7 @@ class Evaluation:
             values["macro"] = asdict(self.macro)
             values["weighted"] = asdict(self.weighted)
             values["per_class"] = [asdict(score) for score in self.per_class]
-        if self.confusion is not None:
+        if self.confusion is not None and len(self.confusion) <= 100:
             values["confusion"] = self.confusion.tolist()
         return values
 
@@ -93,7 +96,7 @@ def evaluate(
     """
     device = torch.device(device)
     outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
-    return score(outputs, examples.targets, spec, loss or plain_loss(LossSettings(), spec))
+    return score(outputs, examples.targets, spec, loss or plain_loss(LossSettings(), spec, output_units(model)))
 
 
 def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evaluation:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -72,8 +74,14 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
 
 def own_net(own: nn.Module | str | None, spec: DataSpec) -> nn.Module:
     """Return the user's own network: a module as it is, or what FILE.py:NAME builds."""
+    if isinstance(own, torch.jit.ScriptModule):
+        raise ModelError("TorchScript modules cannot be trained here.", "Pass the nn.Module that it was made from.")
     if isinstance(own, nn.Module):
         return own
+    if inspect.isclass(own):
+        raise ModelError(f"{own.__name__} is a class, not a network.", f"Pass {own.__name__}().")
+    if own is not None and not isinstance(own, str):
+        raise ModelError(f"A {type(own).__name__} is not a network.", "Pass a name, FILE.py:NAME, or an nn.Module.")
     return load_net(own or "", spec)
 
 
@@ -88,12 +96,8 @@ def load_net(where: str, spec: DataSpec) -> nn.Module:
     file = Path(path)
     if not file.is_file():
         raise ModelError(f"There is no file {path}.", "Check the path in --model.")
-    described = importlib.util.spec_from_file_location(f"epochal_user_{file.stem}", file)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
     try:
-        described.loader.exec_module(module)
+        module = _run_file(file)
     except (Exception, SystemExit) as error:  # a user's file may raise anything; it is told, with its place
         raise ModelError(f"{path} cannot be run: {_place(error, path)}{type(error).__name__}: {error}.", "Mend that file.") from error
     if not hasattr(module, name):
@@ -109,6 +113,22 @@ def load_net(where: str, spec: DataSpec) -> nn.Module:
             f"{where} gives a {type(net).__name__}, not an nn.Module.", "Name a class of nn.Module, or a function returning one."
         )
     return net
+
+
+def _run_file(file: Path) -> ModuleType:
+    """Run a file as a module that knows its neighbours, as `python FILE` would."""
+    described = importlib.util.spec_from_file_location(f"epochal_user_{file.stem}", file)
+    assert described is not None
+    assert described.loader is not None
+    module = importlib.util.module_from_spec(described)
+    # Dataclasses and the like look their module up by name.
+    sys.modules[described.name] = module
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        described.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
 
 
 def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale: bool) -> nn.Sequential:
@@ -138,13 +158,13 @@ def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
         # Not in inference mode: lazy layers make their weights here, which have to be trained later.
         with evaluating(model), torch.no_grad():
             outputs: Tensor = model(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # a user's network may raise anything
         fix = (
             f"A model given to fit gets inputs as they are ({spec.dtype}); train puts preprocessing before it."
             if spec.dtype == "uint8"
             else ""
         )
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0] if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"The model cannot take inputs of shape {shape}: {reason}", fix or "Change its layers, or the data.") from error
     wanted = (len(inputs), len(spec.outputs))
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else None

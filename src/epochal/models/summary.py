@@ -76,7 +76,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
     layers: list[Layer] = []
     counter = FlopCounterMode(display=False)
-    with _modes_kept(model), _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
+    with _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
         check_model(model, inputs, spec)
     return Summary(
         layers=tuple(layers),
@@ -113,17 +113,6 @@ def _listing(model: nn.Module, counter: FlopCounterMode, layers: list[Layer]) ->
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _modes_kept(model: nn.Module) -> Iterator[None]:
-    """Leave each module in the mode it was in: a part may be frozen in evaluation mode while the rest trains."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @contextmanager

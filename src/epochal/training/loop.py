@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from epochal.data.augment import build_augment
+from epochal.data.augment import build_augment, build_mixing
 from epochal.data.feed import Batch, Feed, feed
 from epochal.data.load import load
 from epochal.device import choose, deterministic, precision
 from epochal.errors import TrainingError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
-from epochal.recipe import Recipe
-from epochal.tasks import LossFunction, own_loss, plain_loss
+from epochal.recipe import Recipe, as_recipe
+from epochal.tasks import LossFunction, output_units, own_loss, plain_loss
 from epochal.training.optim import MakeOptimizer
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.state import Best, Training, prepare
@@ -42,7 +43,7 @@ class Fit:
 def fit(
     model: nn.Module,
     data: Any,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
     *,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
@@ -56,7 +57,7 @@ def fit(
     `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
     PyTorch's global random state is left as it was.
     """
-    recipe = recipe or Recipe()
+    recipe = as_recipe(recipe)
     data = load(data)
     device = choose(recipe.device)
     with isolated(device), deterministic():
@@ -66,10 +67,11 @@ def fit(
             device,
             shuffle_seed=recipe.seed,
             augment=build_augment(recipe.augment, data.spec, recipe.seed),
+            mixing=build_mixing(recipe.augment, data.spec, recipe.seed),
             workers=recipe.workers,
         )
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
-        valid_loss = plain_loss(recipe.loss, data.spec) if loss is None else own_loss(loss)
+        valid_loss = plain_loss(recipe.loss, data.spec, output_units(model)) if loss is None else own_loss(loss)
         best = Best(recipe, has_valid=data.valid is not None)
         history: list[EpochDone] = []
         started = time.perf_counter()
@@ -89,7 +91,7 @@ def fit(
                 valid = evaluate(
                     weights, data.valid, data.spec, valid_loss,
                     device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
-                )  # fmt: skip
+                ).numbers()  # fmt: skip
             is_best = best.see(epoch, weights, valid)
             rate = training.schedule.factor(training.step - 1) * training.rates[0]
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)

@@ -70,7 +70,7 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
         made: torch.optim.Optimizer = kind(parameters, lr=settings.lr, **arguments)
         return made
     except (TypeError, ValueError, RuntimeError) as error:
-        raise RecipeError(f"The optimizer {name} cannot be built: {error}.", "Change optimizer.options.") from error
+        raise RecipeError(f"The optimizer {name} cannot be used: {error}.", "Choose another, or change optimizer.options.") from error
 
 
 class Schedule:

@@ -18,7 +18,7 @@ from epochal.evaluation.evaluate import Evaluation
 from epochal.models.build import check_model
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
-from epochal.tasks import Loss, LossFunction, build_loss, check_loss, own_loss
+from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, build_optimizer
 
 
@@ -89,6 +89,15 @@ def prepare(
     outputs = check_model(model, first, spec)
     if loss is None:
         check_loss(recipe.loss, spec, outputs)
+    else:
+        is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
+        targets = nn.functional.one_hot(some.targets, len(spec.outputs)).float() if is_mixed else some.targets
+        check_own_loss(loss, outputs, targets.to(device))
+    if optimizer is not None and not callable(optimizer):
+        raise RecipeError(
+            f"An optimizer that is built already ({type(optimizer).__name__}) cannot be used.",
+            "Pass a function that builds it: optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)",
+        )
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
@@ -103,7 +112,7 @@ def prepare(
         recipe=recipe,
         device=device,
         model=model,
-        loss=build_loss(recipe.loss, spec, device) if loss is None else own_loss(loss),
+        loss=build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss),
         optimizer=made,
         rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
         schedule=schedule,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
-from epochal.files import told
+from epochal.files import finite, told
 from epochal.training.records import EpochDone, Finished, Record, Started
 from epochal.watch.scalars import valid_scalars
 
@@ -53,16 +52,12 @@ def _line(done: EpochDone) -> bytes:
     values = {
         "epoch": done.epoch,
         "step": done.step,
-        "train_loss": _finite(done.train_loss),
-        "valid": None if done.valid is None else {name: _finite(value) for name, value in valid_scalars(done.valid).items()},
+        "train_loss": done.train_loss,
+        "valid": None if done.valid is None else valid_scalars(done.valid),
         "lr": done.lr,
         "seconds": done.seconds,
-        "examples_per_second": _finite(done.examples_per_second),
-        "waiting": _finite(done.waiting),
+        "examples_per_second": done.examples_per_second,
+        "waiting": done.waiting,
         "is_best": done.is_best,
     }
-    return (json.dumps(values, allow_nan=False) + "\n").encode()
-
-
-def _finite(value: float) -> Any:
-    return value if math.isfinite(value) else None
+    return (json.dumps(finite(values), allow_nan=False) + "\n").encode()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +48,13 @@ def find(
     are read as those that `like` describes where it is given. Raises `DataError`.
     """
     if data_dir is not None:
-        data_dir = data_dir.expanduser()
-        if not data_dir.is_dir():
+        with _named(data_dir):
+            data_dir = data_dir.expanduser()
+            is_there = data_dir.is_dir()
+        if not is_there:
             raise DataError(f"There is no folder {data_dir} to look for data (--data-dir or EPOCHAL_DATA).", "Check it, or create it.")
-    read = _reader(what, data_dir)
+    with _named(what):
+        read = _reader(what, data_dir)
     if read is None:
         return folder.read(Path(what).expanduser(), size=size, fit=fit, like=like)
     for name, setting in (("size", size), ("fit", fit)):
@@ -59,6 +63,16 @@ def find(
                 f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
             )
     return read()
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Turn what the system has against looking at a path into a `DataError`."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # For ~ of nobody, and for a zero byte in a name, no OSErrors.
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise DataError(f"'{path}' cannot be looked at: {reason}.", "Check the path.") from error
 
 
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:

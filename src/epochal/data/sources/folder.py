@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
 from epochal.data.examples import Found, Part
-from epochal.data.pictures import SUFFIXES, LazyPictures, choose_rule, decode, measure
+from epochal.data.pictures import SUFFIXES, LazyPictures, Measured, choose_rule, decode, measure
 from epochal.data.spec import SPLITS, DataSpec, Fit
 from epochal.data.targets import natural
 from epochal.device import free_memory
@@ -23,6 +24,9 @@ _SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation"
 
 # Left behind by systems and archives; they are never meant.
 _LITTER = ("__macosx", "thumbs.db", "desktop.ini")
+
+# Of 16-bit pictures no brighter than that (12 bits, say), the high byte keeps little.
+_DARK = 32
 
 _LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat/1.jpg, or FOLDER/train/cat/1.jpg with FOLDER/test/..."
 
@@ -58,11 +62,16 @@ def read(path: Path, *, size: int | tuple[int, int] | None = None, fit: Fit | No
     unused = [] if path in splits.values() else _entries(path)[1]
     unused += [file for listing in listings.values() for file in listing.unused]
     # Only training pictures decide how pictures are read: the others stand for those to come.
-    rule, chosen = (like.picture, ()) if like is not None and like.picture else choose_rule(measure(files["train"]), size, fit)
+    rule = like.picture if like is not None else None
+    measured: list[Measured] = []
+    chosen: tuple[str, ...] = ()
+    if rule is None:
+        measured = measure(files["train"])
+        rule, chosen = choose_rule(measured, size, fit)
     notes = [*_told(unused, path), *chosen]
 
     count = sum(map(len, files.values()))
-    needed = count * (1 if rule.mode == "L" else 3) * rule.size[0] * rule.size[1]
+    needed = count * prod(rule.shape)
     memory = free_memory()
     is_resident = memory is None or needed <= memory / 2
     if not is_resident:
@@ -75,6 +84,9 @@ def read(path: Path, *, size: int | tuple[int, int] | None = None, fit: Fit | No
         )
         for split, paths in files.items()
     }
+    brightest = int(pictures.amax()) if isinstance(pictures := parts["train"].inputs, torch.Tensor) else 255
+    if brightest < _DARK and any(picture.deep for picture in measured):
+        notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
     return Found(path.resolve().name, parts, classes=classes, picture=rule, notes=tuple(notes))
 
 
@@ -84,6 +96,8 @@ def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
         raise DataError(f"There is no folder {root}.", "Check the path.")
     if not root.is_dir():
         raise DataError(f"{root} is a file, not a folder of pictures.", _LAYOUT)
+    if root.resolve() == Path(root.resolve().anchor):
+        raise DataError(f"{root} is the folder of all files.", "Give the folder of the pictures.")
     folders, _ = _entries(root)
     named = [folder for folder in folders if folder.name.lower() in _SPLIT_NAMES]
     # A class may be called "train" too; but then others stand beside it, and pictures lie in it.
@@ -169,6 +183,8 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
                 (folders if is_folder else files).append(Path(entry.path))
     except PermissionError as error:
         raise DataError(f"{folder} may not be read.", "Change its permissions.") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}.", "Check the path.") from error
     return sorted(folders), sorted(files)
 
 

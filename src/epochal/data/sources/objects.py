@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import numpy
@@ -12,22 +13,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
 from torch.utils.data import default_collate as collate
 
-from epochal.data.examples import Found, Part
-from epochal.data.spec import SPLITS
+from epochal.data.examples import Found, Lazy, Part
+from epochal.data.pictures import open_picture, to_tensor
+from epochal.data.spec import SPLITS, DataSpec, PictureRule
 from epochal.device import free_memory
 from epochal.errors import DataError
 from epochal.progress import progress
 from epochal.random import drawn_from, key
 
-# How many examples are read twice to see whether a Dataset changes them at random.
-_PROBES = 8
+# About so many examples are read again to see whether a Dataset changes them at random, which it may do rarely; of a slow
+# Dataset, the first eight and those that a second is enough for.
+_PROBES = 64
+_SURE_PROBES = 8
+_PROBE_SECONDS = 1.0
 
 
-def find_objects(what: Any) -> Found:
+def find_objects(what: Any, *, like: DataSpec | None = None) -> Found:
     """Return what a Python object holds: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
 
     A Dataset is read once and kept in memory, unless it gives other values at every reading (random transforms) or would not
-    fit; then it is read example by example in every epoch. A DataLoader gives its Dataset and its batch size.
+    fit; then it is read example by example in every epoch. A DataLoader gives its Dataset and its batch size. With `like`, the
+    data are for a model that was trained already. Raises `DataError`.
     """
     if not isinstance(what, Mapping):
         what = {"train": what}
@@ -37,6 +43,8 @@ def find_objects(what: Any) -> Found:
     notes: list[str] = []
     parts = {name: _part(what[name], name, notes) for name in SPLITS if name in what}
     loader = what["train"]
+    if like is None and isinstance(loader, DataLoader) and isinstance(loader.sampler, SequentialSampler):
+        notes.append("training shuffles by seed; the DataLoader's fixed order is not used")
     batch_size = loader.batch_size if isinstance(loader, DataLoader) else None
     return Found(_name(loader), parts, notes=tuple(notes), batch_size=batch_size)
 
@@ -49,10 +57,7 @@ def _name(what: Any) -> str:
 
 def _part(what: Any, split: str, notes: list[str]) -> Part:
     if isinstance(what, DataLoader):
-        if not isinstance(what.sampler, RandomSampler | SequentialSampler) or what.batch_size is None:
-            raise DataError("A DataLoader with a sampler of its own cannot be used.", "Pass its dataset, with the examples you want.")
-        if what.collate_fn is not collate:
-            raise DataError("A DataLoader with a collate function of its own cannot be used.", "Let the dataset return finished examples.")
+        _check_loader(what)
         what = what.dataset
     if isinstance(what, TensorDataset) and len(what.tensors) == 2:
         what = what.tensors
@@ -67,30 +72,60 @@ def _part(what: Any, split: str, notes: list[str]) -> Part:
         return _read(what, split, notes)
 
 
+def _check_loader(loader: DataLoader[Any]) -> None:
+    """Refuse what would not be taken over: only the dataset and the batch size are."""
+    sampler = loader.sampler
+    is_plain = isinstance(sampler, RandomSampler | SequentialSampler) and loader.batch_size is not None
+    fix = "Pass its dataset, with the examples you want."
+    for is_so, what, remedy in (
+        (not is_plain, "a sampler of its own", fix),
+        (isinstance(sampler, RandomSampler) and sampler.replacement, "sampling with replacement", fix),
+        (is_plain and len(sampler) != len(loader.dataset), "another number of samples than its dataset has", fix),  # type: ignore[arg-type]
+        (loader.drop_last, "drop_last", "Leave that out: the last batch is smaller, and no example is lost."),
+        (loader.collate_fn is not collate, "a collate function of its own", "Let the dataset return finished examples."),
+    ):
+        if is_so:
+            raise DataError(f"A DataLoader with {what} cannot be used.", remedy)
+
+
 def _read(dataset: Dataset[Any], split: str, notes: list[str]) -> Part:
     """Read a Dataset once: its targets always, its inputs if they can be kept."""
     count = len(dataset)  # type: ignore[arg-type]
     if count == 0:
         raise DataError(f"The dataset for {split} is empty.", "Bring examples.")
     inputs = _DatasetInputs(dataset, split)
-    varies = any(not _alike(inputs[place], inputs[place]) for place in range(0, count, max(1, count // _PROBES)))
     first, memory = inputs[0], free_memory()
     fits = memory is None or count * first.nbytes < memory / 2
-    kept = torch.empty((count, *first.shape), dtype=first.dtype) if fits and not varies else None
+    kept = torch.empty((count, *first.shape), dtype=first.dtype) if fits else None
     targets = []
     with progress(f"Reading {split}", count) as advance:
         for place in range(count):
             value, target = inputs.example(place)
             targets.append(target)
             if value.shape != first.shape or value.dtype != first.dtype:
-                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", "Make all inputs alike.")
+                hint = ' Pictures take resize() and convert("RGB").' * (value.ndim == first.ndim == 3)
+                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", f"Make all inputs alike.{hint}")
             if kept is not None:
                 kept[place] = value
             advance()
-    if kept is None:
-        why = "it gives other values at every reading" if varies else "it does not fit memory"
-        notes.append(f"the dataset for {split} is read anew in each epoch: {why}")
-    return Part(inputs if kept is None else kept, _targets(targets, split))
+    if kept is not None and not _varies(inputs, kept):
+        return Part(kept, _targets(targets, split))
+    why = "it does not fit memory" if kept is None else "it gives other values at every reading"
+    notes.append(f"the dataset for {split} is read anew in each epoch: {why}")
+    return Part(inputs, _targets(targets, split))
+
+
+def _varies(inputs: Lazy, kept: Tensor) -> bool:
+    """Whether some examples are not as they were `kept` when they are read again."""
+    deadline = float("inf")
+    for number, place in enumerate(range(0, len(kept), max(1, len(kept) // _PROBES))):
+        if number == _SURE_PROBES:
+            deadline = monotonic() + _PROBE_SECONDS
+        if monotonic() > deadline:
+            break
+        if not _alike(inputs[place], kept[place]):
+            return True
+    return False
 
 
 def _alike(one: Tensor, two: Tensor) -> bool:
@@ -127,8 +162,8 @@ def _tensor(value: Any, where: str) -> Tensor:
     if isinstance(value, Tensor):
         return value.detach().cpu()
     if isinstance(value, Image.Image):
-        array = numpy.asarray(value if value.mode in ("L", "RGB") else value.convert("RGB"))
-        return torch.from_numpy(array.copy() if array.ndim == 2 else array.transpose(2, 0, 1).copy())[(None,) * (array.ndim == 2)]
+        picture = open_picture(value, where)
+        return to_tensor(picture, PictureRule(mode="L" if picture.mode == "L" else "RGB", size=(picture.height, picture.width), fit="pad"))
     try:
         array = numpy.asarray(value)
         array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("="))
