@@ -21,7 +21,7 @@ for schedule in ({"name": "step", "every": 10, "factor": 0.1}, {"name": "multi-s
     print(f"{schedule['name']:<10} {run.test}")
 
 module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), nn.LogSoftmax(dim=1))
-for loss, model in (("cross-entropy", "conv"), ("nll", module)):
+for loss, model in (("cross-entropy", "vgg"), ("nll", module)):
     run = epochal.train(data, model=model, loss=loss, epochs=10, watchers=())
     print(f"{loss:<13} {run.test}, macro F1 {run.test.macro.f1:.3f}")
 print("confusion matrix:", *run.test.confusion.tolist(), sep="\n  ")

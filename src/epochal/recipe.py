@@ -103,7 +103,9 @@ class ModelSettings(Settings):
     # A model's options are the parameters of its builder; they are checked where the models are known.
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field("auto", description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures, mlp for numbers")
+    name: str = Field(
+        "auto", description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures (vgg for tiny ones), mlp for numbers"
+    )
 
     @property
     def options(self) -> dict[str, Any]:

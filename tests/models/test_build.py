@@ -38,7 +38,8 @@ def test_table() -> None:
 
 
 def test_default(make_spec: SpecMaker, picture_spec: DataSpec) -> None:
-    assert (default_model(picture_spec), default_model(make_spec())) == ("conv", "mlp")
+    large = picture_spec.model_copy(update={"shape": (*picture_spec.shape[:1], 13, 5)})
+    assert (default_model(large), default_model(picture_spec), default_model(make_spec())) == ("conv", "vgg", "mlp")
     assert not MODELS["mlp"].for_pictures
 
 

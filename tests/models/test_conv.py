@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from epochal.data.spec import DataSpec
-from epochal.models.conv import conv, resnet
+from epochal.models.conv import conv, resnet, vgg
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -18,15 +18,25 @@ def _spec(make_spec: SpecMaker, channels: int, height: int, width: int) -> DataS
     return make_spec(shape=(channels, height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
-@pytest.mark.parametrize("build", [conv, resnet])
+@pytest.mark.parametrize("build", [conv, vgg, resnet])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 7, 12), (4, 32, 32)])
 def test_any_size_and_number_of_channels(make_spec: SpecMaker, build: Callable[..., nn.Module], shape: tuple[int, int, int]) -> None:
-    net = build(_spec(make_spec, *shape), **({"widths": (4, 8)} if build is conv else {"depth": 8, "width": 4}))
+    net = build(_spec(make_spec, *shape), **({"depth": 8, "width": 4} if build is resnet else {"widths": (4, 8)}))
     assert net.eval()(torch.rand(2, *shape)).shape == (2, 3)
 
 
-def test_conv_has_two_convolutions_a_stage(make_spec: SpecMaker) -> None:
-    net = conv(_spec(make_spec, 3, 8, 8), widths=[4, 6], dropout=0.3)
+@pytest.mark.parametrize(("side", "kept", "inputs"), [(4, 4, 96), (8, 8, 384), (12, 6, 216), (28, 7, 294), (32, 8, 384), (100, 8, 384)])
+def test_conv_halves_pictures_that_are_not_tiny(make_spec: SpecMaker, side: int, kept: int, inputs: int) -> None:
+    net = conv(_spec(make_spec, 1, side, side), widths=[4, 6], hidden=5, dropout=0.3)
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert [tuple(layer.weight.shape) for layer in layers] == [(4, 1, 5, 5), (6, 4, 5, 5), (5, inputs), (3, 5)]
+    assert inputs == 6 * kept * kept
+    assert any(isinstance(layer, nn.AdaptiveAvgPool2d) for layer in net.modules()) == (side > 32)
+    assert [layer.p for layer in net.modules() if isinstance(layer, nn.Dropout)] == [0.3]
+
+
+def test_vgg_has_two_convolutions_a_stage(make_spec: SpecMaker) -> None:
+    net = vgg(_spec(make_spec, 3, 8, 8), widths=[4, 6], dropout=0.3)
     sizes = [(layer.in_channels, layer.out_channels, layer.bias is None) for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     assert sizes == [(3, 4, True), (4, 4, True), (4, 6, True), (6, 6, True)]
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in net.modules()) == 1

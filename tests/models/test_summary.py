@@ -59,7 +59,7 @@ def test_a_tutorial_network_has_its_known_numbers() -> None:
 
 def test_a_whole_model_takes_raw_pixels() -> None:
     data = spec()
-    found = summarize(assemble(build_net("conv", data, {}), data, DataSettings(), rescale=True), data)
+    found = summarize(assemble(build_net("vgg", data, {}), data, DataSettings(), rescale=True), data)
     assert found.layers[0].name == "preprocess"
     assert found.layers[1] == Layer("net.0.0", "Conv2d", (32, 28, 28), 288, 2 * 9 * 32 * 28 * 28)
     assert found.parameters == sum(layer.parameters for layer in found.layers)

@@ -8,9 +8,34 @@ from torch import Tensor, nn
 
 from epochal.data.spec import DataSpec
 
+# Pictures are halved while they have more pixels a side, and averaged down to so many before the linear layers.
+_SIDE = 8
 
-def conv(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> nn.Module:
-    """Return our default for small pictures: a stage per width, each of two 3x3 convolutions, halving the picture in between.
+
+def conv(spec: DataSpec, widths: Sequence[int] = (16, 32), hidden: int = 64, dropout: float = 0.0) -> nn.Module:
+    """Return our default for small pictures: 5x5 convolutions of these widths, halving the picture, and a hidden layer.
+
+    Striding instead of pooling, and few channels while the picture is large, make it several times faster on a CPU than
+    networks that convolve at full size. Tiny pictures are not halved. Batch normalization as in `vgg`.
+    """
+    if any(width < 1 for width in widths) or hidden < 1:
+        raise ValueError("widths and hidden should be 1 or more")
+    channels, *sides = spec.shape
+    layers: list[nn.Module] = []
+    for width in widths:
+        stride = 2 if max(sides) > _SIDE else 1
+        layers.append(_convolution(channels, width, stride, kernel=5))
+        channels, sides = width, [-(-side // stride) for side in sides]
+    if max(sides) > _SIDE:
+        sides = [min(side, _SIDE) for side in sides]
+        layers.append(nn.AdaptiveAvgPool2d((sides[0], sides[1])))
+    size = channels * sides[0] * sides[1]
+    head = [nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, len(spec.outputs))]
+    return nn.Sequential(*layers, *head)
+
+
+def vgg(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.0) -> nn.Module:
+    """Return a stage per width, each of two 3x3 convolutions, halving the picture in between (after VGG, ICLR 2015).
 
     Convolutions have batch normalization (Ioffe and Szegedy, ICML 2015) in place of a bias. The last stage is averaged over
     the picture, so that any size works.
@@ -48,8 +73,9 @@ def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(spec.outputs)))
 
 
-def _convolution(channels: int, width: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, stride, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+def _convolution(channels: int, width: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    layer = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(width), nn.ReLU())
 
 
 class _Residual(nn.Module):
