@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.data.examples import Examples, all_positions
+from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.inference import infer
 
 CPU = torch.device("cpu")
 X = torch.randn(13, 4, generator=torch.Generator().manual_seed(0))
-EXAMPLES = Examples(X, torch.zeros(13).long(), "train", all_positions(13))
+EXAMPLES = Examples(X, torch.zeros(13).long(), "train", torch.arange(13))
 
 
 def _model() -> nn.Sequential:

@@ -24,7 +24,7 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
 
-from epochal.data.examples import Examples, all_positions
+from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.load import Data
 from epochal.data.pictures import open_picture, to_tensor
@@ -36,8 +36,8 @@ from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, own_net
 from epochal.models.summary import Summary, summarize
 from epochal.random import isolated
-from epochal.recipe import DataSettings, LossSettings
-from epochal.tasks import Loss, answers, output_units, plain_loss
+from epochal.recipe import DataSettings
+from epochal.tasks import Loss, answers, reported_loss
 
 FORMAT = "epochal-bundle"
 VERSION = 1
@@ -96,7 +96,7 @@ class Bundle:
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
-        examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", all_positions(len(inputs)))
+        examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", torch.arange(len(inputs)))
         return [self._prediction(values) for values in answers(self._outputs(examples), self.spec.task).tolist()]
 
     def inputs(self, item: Input) -> Tensor:
@@ -126,7 +126,7 @@ class Bundle:
         measured = [data.test] if data.test is not None else list(data.splits.values())
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
-        return score(torch.cat(outputs), targets, self.spec, loss or plain_loss(LossSettings(), self.spec, output_units(self.model)))
+        return score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""

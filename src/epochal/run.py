@@ -38,7 +38,7 @@ from epochal.models.build import assemble, build_net, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
-from epochal.tasks import LossFunction, output_units, own_loss, plain_loss, resolve_loss
+from epochal.tasks import LossFunction, reported_loss, resolve_loss
 from epochal.training.loop import Fit, fit
 from epochal.training.optim import MakeOptimizer
 from epochal.training.records import Watcher
@@ -159,7 +159,7 @@ def run(
             bundle.save(folder / "model")
         clock.lap("train")
 
-        reported = plain_loss(recipe.loss, data.spec, output_units(bundle.model)) if loss is None else own_loss(loss)
+        reported = reported_loss(data.spec, bundle.model, recipe.loss, loss)
         test = None
         if data.test is not None:
             test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size, label="Testing")
@@ -208,7 +208,7 @@ def evaluate_run(
         if found.test is None:
             raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
     tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
-    return bundle.evaluate(found, plain_loss(recipe.loss, bundle.spec, output_units(bundle.model)))
+    return bundle.evaluate(found, reported_loss(bundle.spec, bundle.model, recipe.loss))
 
 
 def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:

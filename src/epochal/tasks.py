@@ -138,6 +138,11 @@ def plain_loss(settings: LossSettings, spec: DataSpec, units: Tensor | None = No
     return build_loss(plain, spec, torch.device("cpu"), units)
 
 
+def reported_loss(spec: DataSpec, model: nn.Module, settings: LossSettings | None = None, own: LossFunction | None = None) -> Loss:
+    """Return the loss that evaluation of `model` reports: the user's own, or the plain one of `settings` in the model's units."""
+    return plain_loss(settings or LossSettings(), spec, output_units(model)) if own is None else own_loss(own)
+
+
 def resolve_loss(settings: LossSettings, spec: DataSpec) -> str:
     """Return the name of the loss, with "auto" replaced by the task's own."""
     fitting = _LOSSES[spec.task]

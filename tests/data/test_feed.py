@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data.augment import Augment
-from epochal.data.examples import Examples, Lazy, all_positions
+from epochal.data.examples import Examples, Lazy
 from epochal.data.feed import Batch, Feed, feed
 from epochal.data.mixing import Mixing
 from epochal.data.spec import DataSpec
@@ -45,7 +45,7 @@ class Jittered(Slow):
 
 
 def _examples(inputs: Tensor | Lazy) -> Examples:
-    return Examples(inputs, LABELS[: len(inputs)], "train", all_positions(len(inputs)))
+    return Examples(inputs, LABELS[: len(inputs)], "train", torch.arange(len(inputs)))
 
 
 def _same(one: list[Batch], two: list[Batch]) -> bool:

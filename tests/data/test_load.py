@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data import load as module
-from epochal.data.examples import Examples, Found, Part, all_positions
+from epochal.data.examples import Examples, Found, Part
 from epochal.data.load import Data, _assemble, _chunks, _statistics, load
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError
@@ -297,13 +297,13 @@ def test_fingerprint_of_inputs_read_one_by_one_is_of_their_files() -> None:
 def test_take_and_where() -> None:
     values = torch.arange(5).float()[:, None]
     for inputs in (values, _Slow(values)):
-        examples = Examples(inputs, torch.arange(5), "train", all_positions(5))
+        examples = Examples(inputs, torch.arange(5), "train", torch.arange(5))
         some = examples.take(torch.tensor([4, 0, 2]))
         assert [float(some.input(place)) for place in range(3)] == [4.0, 0.0, 2.0]
         assert (len(some), some.targets.tolist(), some.where(0)) == (3, [4, 0, 2], "train[4]")
         again = some.take(torch.tensor([2]))
         assert (len(again.inputs), float(again.input(0)), again.where(0)) == (1, 2.0, "train[2]")
-    named = Examples(values, torch.arange(5), "train", all_positions(5), files=tuple("abcde"))
+    named = Examples(values, torch.arange(5), "train", torch.arange(5), files=tuple("abcde"))
     assert named.take(torch.tensor([3])).where(0) == "d"
 
 

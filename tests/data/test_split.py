@@ -8,14 +8,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epochal.data.examples import Examples, all_positions
+from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.split import cut
 from epochal.errors import DataError
 
 
 def _examples(targets: Tensor) -> Examples:
-    return Examples(torch.arange(len(targets)).float()[:, None], targets, "train", all_positions(len(targets)))
+    return Examples(torch.arange(len(targets)).float()[:, None], targets, "train", torch.arange(len(targets)))
 
 
 @given(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from epochal.data.spec import PictureRule
@@ -88,8 +87,3 @@ class Found:
     picture: PictureRule | None = None
     notes: tuple[str, ...] = ()
     batch_size: int | None = field(default=None, kw_only=True)
-
-
-def all_positions(count: int) -> Tensor:
-    """Return 0 to `count` - 1 (int64)."""
-    return torch.arange(count)

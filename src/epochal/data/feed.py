@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from epochal.data.augment import Augment
-from epochal.data.examples import Examples, Lazy, all_positions
+from epochal.data.examples import Examples, Lazy
 from epochal.data.mixing import Mixing
 from epochal.random import drawn_from, key, permutation
 
@@ -74,7 +74,7 @@ class _Order:
 
     def batches(self, epoch: int, following: int) -> list[Tensor]:
         """Return the places of the examples of each batch, and of so many that come after it (after the last the first)."""
-        order = all_positions(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
+        order = torch.arange(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
         ring = torch.cat((order, order[:following]))
         begins = range(0, self.count, self.batch_size)
         return [ring[begin : min(begin + self.batch_size, self.count) + following] for begin in begins]

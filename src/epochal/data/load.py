@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples, Found, Lazy, Part, all_positions
+from epochal.data.examples import Examples, Found, Lazy, Part
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
@@ -154,7 +154,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
         notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
     encoded = encode({name: part.targets for name, part in found.parts.items()}, found.classes, task, like)
     splits = {
-        name: Examples(inputs[name], encoded.targets[name], name, all_positions(len(part.inputs)), part.files)
+        name: Examples(inputs[name], encoded.targets[name], name, torch.arange(len(part.inputs)), part.files)
         for name, part in found.parts.items()
     }
     return Data(

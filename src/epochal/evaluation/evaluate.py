@@ -18,8 +18,7 @@ from epochal.data.spec import DataSpec, Task
 from epochal.evaluation.intervals import wilson
 from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
 from epochal.inference import infer
-from epochal.recipe import LossSettings
-from epochal.tasks import Loss, answers, output_units, plain_loss
+from epochal.tasks import Loss, answers, reported_loss
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def evaluate(
     """
     device = torch.device(device)
     outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
-    return score(outputs, examples.targets, spec, loss or plain_loss(LossSettings(), spec, output_units(model)))
+    return score(outputs, examples.targets, spec, loss or reported_loss(spec, model))
 
 
 def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evaluation:

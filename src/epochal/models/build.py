@@ -144,15 +144,22 @@ def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` into evaluation mode for the block, and leave each of its modules in the mode it was in."""
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Leave each module of `model` in the mode it was in, whatever the block switches."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` into evaluation mode for the block, and leave each of its modules in the mode it was in."""
+    with modes_kept(model):
+        model.eval()
+        yield
 
 
 def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:

@@ -23,7 +23,7 @@ from epochal.errors import TrainingError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
-from epochal.tasks import LossFunction, output_units, own_loss, plain_loss
+from epochal.tasks import LossFunction, reported_loss
 from epochal.training.optim import MakeOptimizer
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.state import Best, Training, prepare
@@ -71,7 +71,7 @@ def fit(
             workers=recipe.workers,
         )
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
-        valid_loss = plain_loss(recipe.loss, data.spec, output_units(model)) if loss is None else own_loss(loss)
+        valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
         best = Best(recipe, has_valid=data.valid is not None)
         history: list[EpochDone] = []
         started = time.perf_counter()

@@ -15,7 +15,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import RecipeError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.models.build import check_model
+from epochal.models.build import check_model, modes_kept
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
@@ -131,11 +131,10 @@ def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps:
     parts = {len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}
     if 1 not in parts:
         return
-    modes = {module: module.training for module in model.modules()}
     # Training mode changes running statistics: those of copies.
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
-        with torch.no_grad():
+        with modes_kept(model), torch.no_grad():
             torch.func.functional_call(model.train(), buffers, (one,))
     except ValueError as error:
         raise RecipeError(
@@ -143,6 +142,3 @@ def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps:
             f"would meet a single example, and cannot train on it: {error}.",
             "Choose another batch_size (or accumulate), so that at least two are together.",
         ) from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
