@@ -27,6 +27,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither see nor change what this machine remembers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPOCHAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def blobs() -> tuple[Tensor, Tensor]:
     """Three well separated clouds of 20 points: float32 [60, 2], int64 [60], classes in turn."""

@@ -12,7 +12,7 @@ import pytest
 
 from epochal import files
 from epochal.errors import OutputError
-from epochal.files import new_directory, write_bytes, write_json, write_text
+from epochal.files import cache_folder, new_directory, write_bytes, write_json, write_text
 
 
 def _full(*_: object) -> None:
@@ -160,3 +160,19 @@ def test_sync_directory_without_posix(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "name", "nt")
     monkeypatch.setattr(os, "open", _full)
     files.sync_directory(tmp_path)
+
+
+def test_the_cache_folder_follows_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPOCHAL_CACHE", "~/anywhere")
+    assert cache_folder() == Path.home() / "anywhere"
+    monkeypatch.delenv("EPOCHAL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert cache_folder() == Path("/somewhere/epochal")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "epochal"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cache_folder() == Path.home() / "Library" / "Caches" / "epochal"
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert cache_folder() == Path("/local/epochal")

@@ -11,12 +11,25 @@ import math
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from epochal.errors import OutputError
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be fetched or computed again: the variable EPOCHAL_CACHE, else where this system keeps such things."""
+    named = os.environ.get("EPOCHAL_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "epochal"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "epochal"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochal"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

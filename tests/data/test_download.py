@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from epochal.data import download
-from epochal.data.download import cache_folder, fetch
+from epochal.data.download import fetch
 from epochal.errors import DataError, DownloadError, OutputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -263,16 +263,3 @@ def test_two_at_once_do_not_disturb_each_other(get: Callable[..., Path], server:
     assert len(found) == 5
     check(found[0])
     assert server.asked == [("good", None)], "the others waited for the first"
-
-
-def test_the_cache_folder_follows_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    monkeypatch.setattr("sys.platform", "linux")
-    assert cache_folder() == Path("/somewhere/epochal")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "epochal"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert cache_folder() == Path.home() / "Library" / "Caches" / "epochal"
-    monkeypatch.setattr("sys.platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", "/local")
-    assert cache_folder() == Path("/local/epochal")

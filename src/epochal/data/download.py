@@ -27,15 +27,6 @@ _PATIENCE = 30
 _BLOCK = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Return the folder where this system keeps what programs can fetch again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "epochal"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "epochal"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochal"
-
-
 def fetch(name: str, mirrors: Sequence[str], *, sha256: str, size: int, to: Path) -> Path:
     """Return the file `name` in the folder `to`, fetched from the first of `mirrors` that has it, unless it is there.
 

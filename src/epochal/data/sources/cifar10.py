@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from epochal.data.download import cache_folder, fetch
+from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
 from epochal.errors import DataError
+from epochal.files import cache_folder
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"

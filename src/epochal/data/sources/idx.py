@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from epochal.data.download import cache_folder, fetch
+from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
 from epochal.errors import DataError
+from epochal.files import cache_folder
 
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _UINT8 = 0x08
