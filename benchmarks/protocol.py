@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 MEAN, STD, RATE = 0.1307, 0.3081, 0.001
+# A schema is gone when the library that defined it is.
+_LIBRARIES: list[torch.library.Library] = []
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The seconds of each epoch, and the share of test examples that are right."""
+    """The seconds of each epoch, and the share of test examples that are right; `None` for what does not learn."""
 
     seconds: Sequence[float]
-    accuracy: float
+    accuracy: float | None
 
 
 @dataclass
@@ -100,7 +102,7 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
-def bulk_loader(x: Tensor, y: Tensor, batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def bulk_loader(x: Tensor, y: Tensor, batch_size: int) -> DataLoader[tuple[Tensor, ...]]:
     """Return a DataLoader that gathers a whole batch by one index operation.
 
     This is what PyTorch's documentation recommends where reading in bulk is faster: "torch.utils.data", section "Disable automatic
@@ -125,10 +127,9 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
 def let_torchvision_import() -> None:
     """Register two schemas that torchvision asks for on import, and that its wheel for CUDA lacks beside a PyTorch for CPUs."""
     if not hasattr(torch.ops.torchvision, "nms"):
-        global _library
-        _library = torch.library.Library("torchvision", "DEF")
+        _LIBRARIES.append(torch.library.Library("torchvision", "DEF"))
         for name in ("nms", "qnms"):
-            _library.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _LIBRARIES[-1].define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def peak_mib() -> float:

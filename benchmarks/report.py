@@ -1,24 +1,30 @@
-"""From what the contestants told to a table and a figure."""
+"""How results are told: numbers with their spread, tables, bars, and files that name the command, the machine and the versions."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.environment import RESULTS
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REFERENCE = "epochal"
-# Test accuracies so far from the middle one (0.7 percentage points) mean that somebody did other work.
-TOLERANCE = 0.007
-_PACKAGES = ("epochal", "torch", "torchvision", "lightning", "skorch", "keras", "fastai", "transformers", "accelerate", "numpy")
+BLUE, GREY = "#0072B2", "#B0B0B0"
+_PACKAGES = (
+    *("epochal", "torch", "torchvision", "lightning", "skorch", "keras", "fastai", "transformers", "accelerate"),
+    *("numpy", "pillow"),
+)
 
 
 @dataclass(frozen=True)
@@ -34,131 +40,75 @@ class Spread:
         """Return the spread of `values`."""
         return cls(statistics.median(values), min(values), max(values))
 
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
+    def __format__(self, form: str) -> str:
+        return f"{self.median:{form}} ({self.low:{form}}–{self.high:{form}})"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One contestant at one batch size: over the rounds, its seconds per epoch and their ratio to Epochal's of the same round."""
+class Mean:
+    """The mean of some numbers, and their standard deviation, where they are several."""
 
-    contestant: str
-    batch_size: int
-    seconds: Spread | None = None
-    ratio: Spread | None = None
-    first: float | None = None
-    accuracy: float | None = None
-    peak_mib: float | None = None
-    differs: bool = False
-    error: str = ""
+    mean: float
+    std: float | None
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        """Return the mean of `values`."""
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
-def summarize(records: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return a row for each contestant and batch size, the fastest first and those that failed last.
-
-    A record holds `contestant`, `batch_size`, `round`, and what the contestant printed, or `error`. The time of a run is the median
-    of its epochs; the first, which is warm-up for everybody and compilation for some, is told beside it.
-    """
-    rows: list[Row] = []
-    for batch_size in dict.fromkeys(record["batch_size"] for record in records):
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for record in records:
-            if record["batch_size"] == batch_size:
-                runs.setdefault(record["contestant"], []).append(record)
-        reference = {run["round"]: _seconds(run) for run in runs.get(REFERENCE, []) if "error" not in run}
-        good = {name: statistics.fmean(run["accuracy"] for run in own) for name, own in runs.items() if not _error(own)}
-        middle = statistics.median(good.values()) if good else 0.0
-        found = []
-        for name, own in runs.items():
-            if _error(own):
-                found.append(Row(name, batch_size, error=_error(own)))
-                continue
-            ratios = [_seconds(run) / reference[run["round"]] for run in own if run["round"] in reference]
-            found.append(
-                Row(
-                    name,
-                    batch_size,
-                    seconds=Spread.of([_seconds(run) for run in own]),
-                    ratio=Spread.of(ratios) if ratios else None,
-                    first=statistics.median(run["seconds"][0] for run in own),
-                    accuracy=good[name],
-                    peak_mib=max(run["peak_mib"] for run in own),
-                    differs=abs(good[name] - middle) > TOLERANCE,
-                )
-            )
-        rows += sorted(found, key=lambda row: row.seconds.median if row.seconds else float("inf"))
-    return rows
+    def __format__(self, form: str) -> str:
+        return f"{self.mean:{form}}" + ("" if self.std is None else f" ± {self.std:{form}}")
 
 
-def table(rows: Sequence[Row], titles: dict[str, str]) -> str:
-    """Return the rows as Markdown, a table for each batch size."""
-    lines = []
-    for batch_size in dict.fromkeys(row.batch_size for row in rows):
-        lines += [
-            f"\nBatch size {batch_size}; median (least–most) over the rounds\n",
-            "| contestant | seconds per epoch | × Epochal's | first epoch | test accuracy | peak memory |",
-            "|---|---:|---:|---:|---:|---:|",
-        ]
-        for row in rows:
-            title = titles.get(row.contestant, row.contestant)
-            if row.batch_size != batch_size:
-                continue
-            if row.seconds is None or row.accuracy is None or row.first is None:
-                lines.append(f"| {title} | did not run: {row.error} | | | | |")
-                continue
-            told = f"{100 * row.accuracy:.2f} %" + (" **differs**" if row.differs else "")
-            lines.append(f"| {title} | {row.seconds} | {row.ratio or '–'} | {row.first:.2f} | {told} | {row.peak_mib:,.0f} MiB |")
-    return "\n".join(lines) + "\n"
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose first column is words and whose others are numbers."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def figure(rows: Sequence[Row], titles: dict[str, str]) -> Figure:
-    """Return bars of the seconds per epoch, a panel for each batch size; lines show the least and the most."""
-    from matplotlib.figure import Figure
-
-    sizes = list(dict.fromkeys(row.batch_size for row in rows))
-    figure = Figure(
-        figsize=(9, 0.6 + sum(0.9 + 0.28 * sum(row.batch_size == size for row in rows) for size in sizes)), layout="constrained"
-    )
-    heights = [2 + sum(row.batch_size == size for row in rows) for size in sizes]
-    for axes, size in zip(figure.subplots(len(sizes), 1, squeeze=False, height_ratios=heights)[:, 0], sizes, strict=True):
-        shown = [(row, row.seconds) for row in rows if row.batch_size == size and row.seconds is not None]
-        middles = [seconds.median for _, seconds in shown]
-        spread = [[seconds.median - seconds.low for _, seconds in shown], [seconds.high - seconds.median for _, seconds in shown]]
-        colours = ["#0072B2" if row.contestant == REFERENCE else "#B0B0B0" for row, _ in shown]
-        axes.barh(range(len(shown)), middles, xerr=spread, color=colours, ecolor="black", capsize=2)
-        for place, (row, seconds) in enumerate(shown):
-            words = f"  {seconds.median:.2f} s" + (f", × {row.ratio.median:.2f}" if row.ratio else "")
-            axes.annotate(words, (seconds.high, place), va="center", fontsize=8)
-        axes.set_yticks(range(len(shown)), [titles.get(row.contestant, row.contestant) for row, _ in shown], fontsize=8)
-        axes.invert_yaxis()
-        axes.set_title(f"Seconds per epoch, batch size {size}", fontsize=10)
-        axes.set_xlim(0, 1.25 * max((seconds.high for _, seconds in shown), default=1.0))
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def bars(axes: Axes, title: str, names: Sequence[str], spreads: Sequence[Spread], words: Sequence[str], ours: Sequence[bool]) -> None:
+    """Draw medians as bars from the top down, `words` behind each; thin lines show the least and the most; ours are blue."""
+    middles = [spread.median for spread in spreads]
+    reach = [[spread.median - spread.low for spread in spreads], [spread.high - spread.median for spread in spreads]]
+    axes.barh(range(len(spreads)), middles, xerr=reach, color=[BLUE if own else GREY for own in ours], ecolor="black", capsize=2)
+    for place, (spread, word) in enumerate(zip(spreads, words, strict=True)):
+        axes.annotate(f"  {word}", (spread.high, place), va="center", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlim(0, 1.3 * max((spread.high for spread in spreads), default=1.0))
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def write(folder: Path, name: str, settings: dict[str, Any], records: Sequence[dict[str, Any]], titles: dict[str, str]) -> list[Path]:
-    """Write NAME.json (everything), NAME.md, NAME.png and NAME.svg into `folder`, and return the files."""
+def publish(options: argparse.Namespace, title: str, text: str, content: dict[str, Any], figure: Figure) -> None:
+    """Print the Markdown `text`, and write NAME.json (all of `content`), .md, .png and .svg, unless this was only a quick look."""
+    print(text)
+    if not options.quick:
+        for file in write(RESULTS, options.name, title, text, content, figure):
+            print(f"wrote {os.path.relpath(file)}")
+
+
+def write(folder: Path, name: str, title: str, text: str, content: dict[str, Any], figure: Figure) -> list[Path]:
+    """Write NAME.json, NAME.md, NAME.png and NAME.svg into `folder`, and return the files."""
     from epochal.figures import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    rows = summarize(records)
-    data, text = folder / f"{name}.json", folder / f"{name}.md"
-    where = machine()
-    write_json(data, {"settings": settings, "machine": where, "records": list(records)})
-    told = [f"{key}: {value}" for key, value in {**settings, **where, "packages": _listed(where["packages"])}.items()]
-    text.write_text("# Training speed\n" + table(rows, titles) + "\n" + "  \n".join(told) + "\n", "utf-8")
-    return [data, text, *save(figure(rows, titles), folder / name)]
+    data, page = folder / f"{name}.json", folder / f"{name}.md"
+    conditions = {"command": _command(), **_machine()}
+    data.write_text(json.dumps({**conditions, **content}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    told = "  \n".join(f"{key}: {value}" for key, value in {**conditions, "packages": _listed(conditions["packages"])}.items())
+    page.write_text(f"# {title}\n\n{text.strip()}\n\n![{title}]({name}.svg)\n\n{told}\n", "utf-8")
+    return [data, page, *save(figure, folder / name)]
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write `content` for people and programs to read."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def _command() -> str:
+    """What was typed, less where the folders of this machine lie."""
+    words = ["FOLDER" if Path(word).is_dir() else word for word in sys.argv[1:]]
+    return " ".join(["python3", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
-def machine() -> dict[str, Any]:
-    """Return what the numbers depend on besides the programs: processor, system, versions."""
+def _machine() -> dict[str, Any]:
+    """What the numbers depend on besides the programs: processor, system, versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
     return {
@@ -178,11 +128,3 @@ def _version(name: str) -> str:
 
 def _listed(packages: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in packages.items())
-
-
-def _seconds(run: dict[str, Any]) -> float:
-    return float(statistics.median(run["seconds"]))
-
-
-def _error(runs: Sequence[dict[str, Any]]) -> str:
-    return next((str(run["error"]) for run in runs if "error" in run), "")

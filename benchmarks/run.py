@@ -8,10 +8,6 @@ Only Python is needed: the first run makes benchmarks/.venv with the pinned peer
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +15,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.environment import RESULTS, enter, not_installed, variables
-from benchmarks.report import REFERENCE, TOLERANCE, summarize, table, write
+from benchmarks.comparison import REFERENCE, TOLERANCE, figure, summarize, tables
+from benchmarks.environment import enter, not_installed
+from benchmarks.program import count, data_option, hear, parser
+from benchmarks.report import publish
 
 # Each contestant's title, and the peer without which it cannot run.
 CONTESTANTS: dict[str, tuple[str, str]] = {
+    "arithmetic": ("the arithmetic: matrix products alone", ""),
     "tutorial": ("the tutorial's program (torchvision, DataLoader)", "torchvision"),
     "plain": ("PyTorch: TensorDataset, DataLoader", ""),
     "bulk": ("PyTorch: DataLoader in bulk, fused Adam", ""),
@@ -38,22 +37,27 @@ CONTESTANTS: dict[str, tuple[str, str]] = {
     REFERENCE: ("Epochal", ""),
 }
 TITLES = {name: title for name, (title, _) in CONTESTANTS.items()}
-_PATIENCE = 3600
+TOLD = ("seconds", "accuracy", "peak_mib")
 
 
 def main() -> int:
     """Measure, print the table, and write it; return 1 where a contestant did not run, or did other work than the rest."""
-    options = _options()
+    made = parser(__doc__, "speed")
+    data_option(made)
+    made.add_argument("--rounds", type=count, default=10, help="each with a seed of its own [%(default)s]")
+    made.add_argument("--epochs", type=count, default=5, help="of each run; the median counts [%(default)s]")
+    made.add_argument("--batch-size", type=count, nargs="+", default=[64, 512], metavar="N", help="[64 512]")
+    made.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), metavar="NAME", help=", ".join(CONTESTANTS))
+    options = made.parse_args()
     enter("benchmarks.run")
+    if options.quick:
+        options.rounds = options.epochs = 1
     # Epochal runs in every round, since all others are measured by it; last, after whatever came before has warmed the machine.
     names = [name for name in CONTESTANTS if name in options.only or name == REFERENCE]
     records = measure(names, options.rounds, options.batch_size, options.epochs, options.data_dir)
     rows = summarize(records)
-    print(table(rows, TITLES))
-    if not options.quick:
-        settings = {"data": "MNIST", "model": "784-128-10", "optimizer": "Adam 0.001", "rounds": options.rounds, "epochs": options.epochs}
-        for file in write(RESULTS, options.name, settings, records, TITLES):
-            print(f"wrote {os.path.relpath(file)}")
+    text = f"MNIST, 784-128-10, Adam 0.001; {options.rounds} rounds of {options.epochs} epochs.\n{tables(rows, TITLES)}"
+    publish(options, "Training speed", text, {"records": records}, figure(rows, TITLES))
     bad = [f"{row.contestant} (batch size {row.batch_size})" for row in rows if row.error or row.differs]
     if bad:
         print(f"Not comparable (did not run, or accuracy off by more than {100 * TOLERANCE:.1f} %): {', '.join(bad)}", file=sys.stderr)
@@ -78,55 +82,18 @@ def measure(names: Sequence[str], rounds: int, batch_sizes: Sequence[int], epoch
                     told: dict[str, Any] = {"error": f"{needs} could not be installed: {missing[needs]}"}
                 else:
                     arguments = ["--data-dir", str(data_dir), "--epochs", str(epochs), "--batch-size", str(batch_size)]
-                    told = run_one([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)])
+                    told = hear([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)], TOLD)
                 records.append({"contestant": name, "batch_size": batch_size, "round": number, **told})
                 if "error" in told:
                     failed.add((name, batch_size))
-                shown = told.get("error") or f"{min(told['seconds']):6.2f} s/epoch at best, {100 * told['accuracy']:.2f} %"
-                print(f"round {number}/{rounds}  batch {batch_size:>4}  {name:<12} {shown}", flush=True)
+                print(f"round {number}/{rounds}  batch {batch_size:>4}  {name:<12} {_brief(told)}", flush=True)
     return records
 
 
-def run_one(command: Sequence[str]) -> dict[str, Any]:
-    """Run a contestant and return what its last line tells, or {"error": why not}."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", errors="replace", env=variables(), timeout=_PATIENCE
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"took more than {_PATIENCE} seconds"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return {"error": lines[-1] if lines else f"ended with code {done.returncode}"}
-    try:
-        told: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
-        return {key: told[key] for key in ("seconds", "accuracy", "peak_mib")}
-    except (ValueError, TypeError, KeyError):
-        return {"error": "its last line is not the JSON object of the protocol"}
-
-
-def data_option(parser: argparse.ArgumentParser) -> None:
-    """Add --data-dir."""
-    place = os.environ.get("EPOCHAL_DATA")
-    words = "the folder that holds mnist/ [EPOCHAL_DATA]"
-    parser.add_argument("--data-dir", type=lambda text: Path(text).resolve(), default=place, required=not place, help=words)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data_option(parser)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epochs", type=int, default=5, help="of each run; the median counts")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 512], metavar="N")
-    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS), metavar="NAME", help=", ".join(CONTESTANTS))
-    parser.add_argument("--name", default="speed", help="of the files in benchmarks/results")
-    parser.add_argument("--quick", action="store_true", help="one round of one epoch; nothing is written")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds = options.epochs = 1
-    if min(options.rounds, options.epochs, *options.batch_size) < 1:
-        parser.error("--rounds, --epochs and --batch-size start at 1")
-    return options
+def _brief(told: dict[str, Any]) -> str:
+    if "error" in told:
+        return str(told["error"])
+    return f"{min(told['seconds']):6.2f} s/epoch at best" + ("" if told["accuracy"] is None else f", {100 * told['accuracy']:.2f} %")
 
 
 if __name__ == "__main__":

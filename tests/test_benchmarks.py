@@ -16,8 +16,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import run  # noqa: E402
-from benchmarks.report import Spread, summarize, table, write  # noqa: E402
+from benchmarks import accuracy, run  # noqa: E402
+from benchmarks.accuracy import Goal, Outcome  # noqa: E402
+from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
+from benchmarks.contestants import arithmetic  # noqa: E402
+from benchmarks.program import hear  # noqa: E402
+from benchmarks.protocol import Job  # noqa: E402
+from benchmarks.report import Mean, Spread, table, write  # noqa: E402
 
 TITLES = {"epochal": "Epochal", "slow": "Slow"}
 
@@ -28,10 +33,10 @@ def record(contestant: str, number: int, seconds: list[float], accuracy: float =
 
 
 RECORDS = [
-    record("slow", 1, [9.0, 4.0, 4.0]),
-    record("epochal", 1, [2.0, 2.0, 3.0]),
-    record("slow", 2, [3.0, 3.0, 3.0]),
-    record("epochal", 2, [1.0, 1.0, 1.0]),
+    record("slow", 1, [9.0, 4.0, 4.0], 0.97),
+    record("epochal", 1, [2.0, 2.0, 3.0], 0.96),
+    record("slow", 2, [3.0, 3.0, 3.0], 0.98),
+    record("epochal", 2, [1.0, 1.0, 1.0], 0.97),
     {"contestant": "broken", "batch_size": 64, "round": 1, "error": "no such module"},
 ]
 
@@ -64,24 +69,65 @@ def test_batch_sizes_stay_apart() -> None:
 
 
 def test_the_table_tells_all() -> None:
-    text = table(summarize(RECORDS), TITLES)
-    assert "| Slow | 3.50 (3.00–4.00) | 2.50 (2.00–3.00) | 6.00 | 97.00 % | 200 MiB |" in text
+    text = tables(summarize(RECORDS), TITLES)
+    assert "| Slow | 3.50 (3.00–4.00) | 2.50 (2.00–3.00) | 6.00 | 97.50 ± 0.71 % | -2.04 to +4.04 | 200 MiB |" in text
     assert "| broken | did not run: no such module |" in text
 
 
-def test_results_are_written(tmp_path: Path) -> None:
-    files = write(tmp_path / "results", "speed", {"rounds": 2}, RECORDS, TITLES)
+def test_accuracies_are_compared_by_welchs_interval() -> None:
+    # For equal sizes and equal spread Welch's interval is Student's: 0.01 ± t(0.975, 4) · s · sqrt(2 / 3), s = 0.01, t = 2.776.
+    low, high = interval([0.97, 0.98, 0.99], [0.96, 0.97, 0.98]) or (0, 0)
+    assert (low, high) == pytest.approx((0.01 - 0.02267, 0.01 + 0.02267), abs=1e-5)
+    assert interval([0.97], [0.96, 0.97]) is None
+
+
+def test_what_does_not_learn_is_timed_alone() -> None:
+    floor = {**record("arithmetic", 1, [0.5]), "accuracy": None}
+    rows = summarize([floor, record("epochal", 1, [1.0])])
+    assert [(row.contestant, row.accuracy, row.differs) for row in rows] == [
+        ("arithmetic", None, False),
+        ("epochal", Mean(0.97, None), False),
+    ]
+    assert "| Arithmetic | 0.50 (0.50–0.50) | 0.50 (0.50–0.50) | 0.50 | – | – | 100 MiB |" in tables(rows, {"arithmetic": "Arithmetic"})
+
+
+def test_the_arithmetic_counts_every_example_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(arithmetic, "COUNT", 10)
+    products = arithmetic._products(4) + arithmetic._products(4) + arithmetic._products(2)
+    flops = sum(2 * left.shape[0] * left.shape[1] * right.shape[1] for left, right, _ in products)
+    assert flops == 10 * arithmetic.FLOPS_PER_EXAMPLE
+    outcome = arithmetic.train(Job(tmp_path, epochs=2, batch_size=4, seed=0))
+    assert len(outcome.seconds) == 2
+    assert outcome.accuracy is None
+
+
+def test_numbers_are_told_with_their_spread() -> None:
+    assert f"{Spread.of([3.0, 1.0, 2.0]):.1f}" == "2.0 (1.0–3.0)"
+    assert f"{Mean.of([1.0, 3.0]):.2f}" == "2.00 ± 1.41"
+    assert f"{Mean.of([1.0]):.2f}" == "1.00"
+    assert table(["what", "number"], [["a", "1"]]) == "| what | number |\n| --- | ---: |\n| a | 1 |\n"
+
+
+def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks/run.py", "--data-dir", str(tmp_path), "--rounds", "2"])
+    rows = summarize(RECORDS)
+    files = write(tmp_path / "results", "speed", "Training speed", tables(rows, TITLES), {"records": RECORDS}, figure(rows, TITLES))
     assert [file.name for file in files] == ["speed.json", "speed.md", "speed.png", "speed.svg"]
     kept = json.loads(files[0].read_text("utf-8"))
     assert kept["records"] == RECORDS
-    assert kept["machine"]["packages"]["torch"]
+    assert kept["packages"]["torch"]
+    assert kept["command"] == "python3 benchmarks/run.py --data-dir FOLDER --rounds 2"
+    page = files[1].read_text("utf-8")
+    assert "did not run" in page
+    assert kept["command"] in page
+    assert str(tmp_path) not in page
     assert files[2].read_bytes().startswith(b"\x89PNG")
     assert "Epochal" in files[3].read_text("utf-8")
-    assert "did not run" in files[1].read_text("utf-8")
 
 
 def test_a_figure_where_nothing_ran(tmp_path: Path) -> None:
-    assert len(write(tmp_path, "none", {}, RECORDS[-1:], TITLES)) == 4
+    rows = summarize(RECORDS[-1:])
+    assert len(write(tmp_path, "none", "None", tables(rows, TITLES), {}, figure(rows, TITLES))) == 4
 
 
 @pytest.fixture
@@ -104,7 +150,7 @@ def contestant(path: Path, body: str) -> list[str]:
 
 
 def test_the_protocol(data_dir: Path) -> None:
-    told = run.run_one(
+    told = hear(
         contestant(
             data_dir / "trivial.py",
             """
@@ -119,7 +165,8 @@ def test_the_protocol(data_dir: Path) -> None:
 
             main(train)
             """,
-        )
+        ),
+        run.TOLD,
     )
     assert told["seconds"] == [0.5, 0.5], told
     assert 0 <= told["accuracy"] <= 1
@@ -136,12 +183,12 @@ def test_the_protocol(data_dir: Path) -> None:
     ],
 )
 def test_a_failure_has_its_reason(tmp_path: Path, body: str, reason: str) -> None:
-    assert run.run_one(contestant(tmp_path / "bad.py", body)) == {"error": reason}
+    assert hear(contestant(tmp_path / "bad.py", body), run.TOLD) == {"error": reason}
 
 
 def test_contestants_take_turns_and_failures_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "not_installed", lambda: {"skorch": "no such version"})
-    monkeypatch.setattr(run, "run_one", lambda command: {"seconds": [float(command.index("-m"))], "accuracy": 0.97, "peak_mib": 1.0})
+    monkeypatch.setattr(run, "hear", lambda command, keys: {"seconds": [1.0], "accuracy": 0.97, "peak_mib": 1.0})
     records = run.measure(["plain", "skorch", "epochal"], 2, [64, 512], 1, tmp_path)
     order = [(entry["round"], entry["batch_size"], entry["contestant"]) for entry in records]
     once = [(1, size, name) for size in (64, 512) for name in ("plain", "skorch", "epochal")]
@@ -156,6 +203,38 @@ def test_every_contestant_has_its_file_and_its_pin() -> None:
     assert files == set(run.CONTESTANTS)
     pinned = set(re.findall(r"^([\w-]+)==[\d.]+$", (ROOT / "benchmarks" / "requirements.txt").read_text("utf-8"), re.MULTILINE))
     assert {needs for _, needs in run.CONTESTANTS.values() if needs} <= pinned
+
+
+RUNS: list[dict[str, Any]] = [
+    {"recipe": "quick", "seed": 0, "accuracy": 99.0, "training": 4.0, "whole": 8.0},
+    {"recipe": "quick", "seed": 1, "accuracy": 98.0, "training": 2.0, "whole": 6.0},
+    {"recipe": "absent", "seed": 0, "error": "Unknown recipe 'absent'."},
+    {
+        "recipe": accuracy.TUTORIAL,
+        "seed": 0,
+        "epochs": [
+            {"accuracy": 98.5, "training": 30.0, "whole": 40.0},
+            {"accuracy": 99.1, "training": 60.0, "whole": 75.0},
+        ],
+    },
+]
+
+
+def test_time_to_accuracy_is_told_for_each_goal(tmp_path: Path) -> None:
+    goals = {"MNIST": [Goal("quick", 99.0), Goal("absent", 99.5)]}
+    text = accuracy._text(RUNS, goals)
+    assert "| epochal, quick | 99 % | 98.500 ± 0.707 % | 3.00 ± 1.41 | 7.00 ± 1.41 | 1 of 2 |" in text
+    assert "| the tutorial's CNN, when first there | 99 % | 99.100 % | 60.00 | 75.00 | 1 of 1 |" in text
+    assert "| epochal, absent | 99.5 % | – | – | – | 0 of 1 |" in text
+    assert "| the tutorial's CNN, when first there | 99.5 % | – | – | – | 0 of 1 |" in text
+    assert "Did not run: absent, seed 0: Unknown recipe 'absent'." in text
+    assert len(write(tmp_path, "accuracy", "Time to accuracy", text, {"records": RUNS}, accuracy.figure(RUNS, goals))) == 4
+
+
+def test_a_goal_is_reached_at_its_first_epoch() -> None:
+    epochs = [Outcome(98.0, 1.0, 2.0), Outcome(99.0, 2.0, 4.0), Outcome(99.2, 3.0, 6.0)]
+    assert accuracy.reached(epochs, 99.0) == epochs[1]
+    assert accuracy.reached(epochs, 99.5) is None
 
 
 @pytest.mark.parametrize("program", ["run", "engine", "accuracy"])

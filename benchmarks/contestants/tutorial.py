@@ -57,19 +57,24 @@ def test(model, device, test_loader):
     return correct / len(test_loader.dataset)
 
 
-def program(job: Job) -> Outcome:
+def loaders(data_dir: Path, batch_size: int):
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081))])
     with tempfile.TemporaryDirectory() as root:
         raw = Path(root, "MNIST", "raw")
         raw.mkdir(parents=True)
         for name in _FILES:
-            (raw / name).write_bytes(idx(job.data_dir, name))
+            (raw / name).write_bytes(idx(data_dir, name))
         train_loader = torch.utils.data.DataLoader(
-            dataset=datasets.MNIST(root, train=True, download=False, transform=transform), batch_size=job.batch_size, shuffle=True
+            dataset=datasets.MNIST(root, train=True, download=False, transform=transform), batch_size=batch_size, shuffle=True
         )
         test_loader = torch.utils.data.DataLoader(
             dataset=datasets.MNIST(root, train=False, download=False, transform=transform), batch_size=1000, shuffle=False
         )
+    return train_loader, test_loader
+
+
+def program(job: Job) -> Outcome:
+    train_loader, test_loader = loaders(job.data_dir, job.batch_size)
     device = torch.device("cpu")
     model = Net().to(device)
     optimizer = optim.Adam(model.parameters(), lr=0.001)
