@@ -87,7 +87,7 @@ def interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, fl
     """Return the 95 % confidence interval of mean(first) - mean(second) by Welch's t test; `None` for fewer than two of either."""
     if min(len(first), len(second)) < 2:
         return None
-    from scipy.stats import ttest_ind  # type: ignore[import-untyped]
+    from scipy.stats import ttest_ind
 
     low, high = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
     return float(low), float(high)

@@ -16,10 +16,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, run  # noqa: E402
+from benchmarks import accuracy, ingest, memory, reading, run  # noqa: E402
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
+from benchmarks.pictures import make_pictures  # noqa: E402
 from benchmarks.program import hear  # noqa: E402
 from benchmarks.protocol import Job  # noqa: E402
 from benchmarks.report import Mean, Spread, table, write  # noqa: E402
@@ -237,7 +238,72 @@ def test_a_goal_is_reached_at_its_first_epoch() -> None:
     assert accuracy.reached(epochs, 99.5) is None
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy"])
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    make_pictures(folder, 40, 8)
+    return folder
+
+
+def test_made_pictures_all_differ(pictures: Path) -> None:
+    files = list(pictures.glob("*/*.jpg"))
+    assert len(files) == 40
+    assert len({file.read_bytes() for file in files}) == 40
+    assert len(list(pictures.iterdir())) == 10
+
+
+@pytest.mark.parametrize("way", ["decoder", "epochal"])
+def test_every_way_reads_all_pictures(pictures: Path, way: str) -> None:
+    count, seconds = reading.WAYS[way](pictures)
+    assert count == 40
+    assert seconds > 0
+
+
+def test_reading_tells_by_the_protocol(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        make_pictures(tmp_path / part, 20, 8)
+    told = hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
+    assert told["pictures"] == 40, told
+
+
+def test_reading_is_measured_by_the_bare_decoder_of_its_round() -> None:
+    def read(way: str, number: int, seconds: float) -> dict[str, Any]:
+        return {"way": way, "round": number, "pictures": 100, "seconds": seconds}
+
+    load, torchvision = "epochal.load, empty cache", list(ingest.WAYS)[-1]
+    own = [read(way, number, seconds * number) for number in (1, 2) for way, seconds in ((ingest.BARE, 4.0), (load, 2.0))]
+    found = ingest.summarize([*own, {"way": torchvision, "round": 1, "error": "none"}], cores=2)
+    assert found[load] == (Spread(3.0, 2.0, 4.0), Spread(37.5, 25.0, 50.0), Spread(1.0, 1.0, 1.0))
+    assert found[torchvision] == "none"
+    assert found["epochal.load, again"] == "it was not measured"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
+def test_memory_is_watched_in_all_processes() -> None:
+    # A program starts another that holds 60 MiB; all watched from a small process, since a large one's peak would be inherited.
+    holder = "import time; held = b'x' * (60 << 20); time.sleep(0.5)"
+    starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holder!r}], check=True)"
+    watcher = f"import json, sys; from benchmarks import memory; print(json.dumps(memory.watch([sys.executable, '-c', {starter!r}])))"
+    told = hear([sys.executable, "-c", watcher], ("peak_mib", "seconds", "mib"))
+    assert 60 < told["peak_mib"] < 120, told
+    assert 60 < max(told["mib"]) < 120
+    assert told["seconds"] == sorted(told["seconds"])
+    assert len(told["seconds"]) == len(told["mib"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
+def test_memory_of_what_fails_is_not_told(tmp_path: Path) -> None:
+    failed = memory.watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
+    assert failed == {"error": "no such thing"}
+    flat = {"peak_mib": 60.0, "seconds": [0.0, 1.0, 2.0, 3.0], "mib": [10.0, 50.0, 40.0, 42.0]}
+    text = memory._text({"failed": failed, "fine": flat}, {"failed": failed, "streamed": flat}, "pictures")
+    assert "| failed | no such thing |" in text
+    assert "| streamed | 60 MiB | 50 MiB | 41 (40–42) MiB |" in text
+    figure = memory.figure({"failed": failed}, {"streamed": flat}, 100.0)
+    assert [len(axes.lines) for axes in figure.axes] == [0, 1]
+
+
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "ingest", "memory"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True

@@ -1,0 +1,86 @@
+"""The ways to read a folder of pictures that are compared, each in a process of its own.
+
+    python -m benchmarks.reading WAY FOLDER
+
+FOLDER holds CLASS/PICTURE, or such folders named train and test. The last line is a JSON object: how many `pictures`, in how many
+`seconds`; imports do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+
+def decoder(folder: Path) -> tuple[int, float]:
+    """The bare decoder in a single thread: nothing but decoding, of files whose names are known."""
+    files = _files(folder)
+    started = time.perf_counter()
+    _decode(files)
+    return len(files), time.perf_counter() - started
+
+
+def decoders(folder: Path) -> tuple[int, float]:
+    """The bare decoder once for each core, each with its share of the files."""
+    files, cores = _files(folder), os.cpu_count() or 1
+    started = time.perf_counter()
+    with ProcessPoolExecutor(cores) as pool:
+        list(pool.map(_decode, [files[first::cores] for first in range(cores)]))
+    return len(files), time.perf_counter() - started
+
+
+def epochal(folder: Path) -> tuple[int, float]:
+    """`epochal.load`, from the folder's name to examples in memory."""
+    import epochal
+
+    started = time.perf_counter()
+    data = epochal.load(folder)
+    seconds = time.perf_counter() - started
+    return sum(len(examples) for examples in data.splits.values()), seconds
+
+
+def torchvision(folder: Path) -> tuple[int, float]:
+    """One epoch of torchvision's ImageFolder through a DataLoader with two workers; pixels stay uint8."""
+    from torch.utils.data import ConcatDataset, DataLoader
+
+    from benchmarks.protocol import let_torchvision_import
+
+    let_torchvision_import()
+    from torchvision import datasets, transforms
+
+    started = time.perf_counter()
+    parts = [datasets.ImageFolder(str(part), transforms.PILToTensor()) for part in _parts(folder)]
+    loader: DataLoader[Any] = DataLoader(ConcatDataset(parts), batch_size=128, num_workers=2)
+    pictures = sum(len(targets) for _, targets in loader)
+    return pictures, time.perf_counter() - started
+
+
+WAYS = {way.__name__: way for way in (decoder, decoders, epochal, torchvision)}
+
+
+def _decode(files: Sequence[Path]) -> None:
+    import numpy
+    from PIL import Image
+
+    for file in files:
+        with Image.open(file) as picture:
+            numpy.asarray(picture)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for part in _parts(folder) for file in part.glob("*/*"))
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [part for part in (folder / "train", folder / "test") if part.is_dir()] or [folder]
+
+
+if __name__ == "__main__":
+    counted, taken = WAYS[sys.argv[1]](Path(sys.argv[2]))
+    print(json.dumps({"pictures": counted, "seconds": taken}))
