@@ -57,6 +57,9 @@ class DataSettings(Settings):
     fit: Literal["auto", "pad", "crop", "squash"] = Field(
         "auto", description="how pictures of other shapes fit that size; auto: told from their aspect ratios"
     )
+    memory: Positive | None = Field(
+        None, description="GB of memory that examples may take before they are streamed from the disk; none: half of what is free"
+    )
     mean: float | tuple[float, ...] | None = Field(
         None, description="subtracted from inputs, per channel or feature (pixels count 0 to 1); none: measured on training data"
     )

@@ -201,7 +201,7 @@ def evaluate_run(
     elif kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
     else:
-        found = load(kept["source"], data_dir=data_dir, like=bundle.spec)
+        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec)
         if found.fingerprint != bundle.spec.fingerprint:
             raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
         found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
@@ -225,7 +225,11 @@ def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
-    return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_)
+        if wanted.memory is not None:
+            raise RecipeError(
+                f"The setting data.memory = {wanted.memory:g} comes too late: these data are loaded.", "Pass memory to load."
+            )
+    return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_, memory=wanted.memory)
 
 
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from epochal.data import ingest
+from epochal.data.examples import Stored
 from epochal.data.load import load
-from epochal.data.pictures import LazyPictures
 from epochal.data.sources import folder
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError
@@ -180,21 +181,24 @@ class TestMistakes:
 
 
 class TestMemory:
-    def test_pictures_beyond_memory_are_read_one_by_one(self, tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pictures_beyond_memory_are_streamed(self, tree: Callable[..., Path]) -> None:
         root = tree("train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
-        resident = read(root)
-        monkeypatch.setattr(folder, "free_memory", lambda: 2 * 3 * 3 * 64 - 1)
-        lazy = read(root)
-        assert lazy.notes == ("3 pictures would take 0.0 GB of memory: they are read anew in each epoch (see data.size)",)
-        for split, part in lazy.parts.items():
-            assert isinstance(part.inputs, LazyPictures)
-            assert all(part.inputs[place].equal(resident.parts[split].inputs[place]) for place in range(len(part.inputs)))
-        monkeypatch.setattr(folder, "free_memory", lambda: 2 * 3 * 3 * 64)
-        assert isinstance(read(root).parts["train"].inputs, torch.Tensor)
+        resident = read(root, memory=3 * 3 * 64)
+        assert resident.notes == ()
+        streamed = read(root, memory=3 * 3 * 64 - 1)
+        assert streamed.notes == ("3 pictures would take 0.0 GB of memory: they are streamed from the cache (see data.memory)",)
+        for split, part in streamed.parts.items():
+            kept = resident.parts[split]
+            assert isinstance(part.inputs, Stored)
+            assert isinstance(kept.inputs, torch.Tensor)
+            assert part.inputs.gather(torch.arange(len(part.inputs))).equal(kept.inputs)
+            assert (part.files, part.digest) == (kept.files, kept.digest)
 
-    def test_unknown_memory(self, tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(folder, "free_memory", lambda: None)
-        assert isinstance(read(tree("cat/1.png", "dog/1.png")).parts["train"].inputs, torch.Tensor)
+    def test_half_of_the_free_memory(self, tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        root = tree("cat/1.png", "dog/1.png")
+        for free, kind in ((2 * 2 * 3 * 64, torch.Tensor), (2 * 2 * 3 * 64 - 1, Stored), (None, torch.Tensor)):
+            monkeypatch.setattr(ingest, "free_memory", lambda free=free: free)
+            assert isinstance(read(root).parts["train"].inputs, kind)
 
 
 class TestLike:

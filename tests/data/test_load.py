@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data import load as module
-from epochal.data.examples import Examples, Found, Part
+from epochal.data.examples import Examples, Found, Lazy, Part
 from epochal.data.load import Data, _assemble, _chunks, _statistics, load
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError
@@ -289,9 +289,12 @@ def test_no_number_in_inputs_read_one_by_one() -> None:
         _ = data.spec
 
 
-def test_fingerprint_of_inputs_read_one_by_one_is_of_their_files() -> None:
+def test_fingerprint_of_inputs_from_files_is_of_their_content() -> None:
+    def fingerprint(inputs: Tensor | Lazy, digest: bytes) -> str:
+        return _assemble(Found("made", {"train": Part(inputs, _labels(3), digest=digest)}), None, None).fingerprint
+
     values = torch.rand(3, 2)
-    assert _lazily(values, ("a", "b", "c")).fingerprint != _lazily(values, ("a", "b", "d")).fingerprint
+    assert fingerprint(_Slow(values), b"a") == fingerprint(values, b"a") != fingerprint(values, b"b")
 
 
 def test_take_and_where() -> None:

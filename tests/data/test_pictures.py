@@ -1,9 +1,5 @@
 import contextlib
 import io
-import os
-import pickle
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from epochal.data import pictures
-from epochal.data.pictures import LazyPictures, Measured, choose_rule, decode, measure, open_picture, to_tensor
+from epochal.data.decoding import decode
+from epochal.data.pictures import LazyPictures, Measured, choose_rule, measure_picture, open_picture, to_tensor
 from epochal.data.spec import PictureRule
 from epochal.errors import DataError
 
@@ -59,8 +56,8 @@ class TestOpenPicture:
         with Image.open(path) as picture:
             assert to_tensor(open_picture(picture), chosen).equal(from_file)
         assert to_tensor(open_picture(np.asarray(open_picture(path))), chosen).equal(from_file)
-        assert decode([path], chosen)[0].equal(from_file)
-        assert LazyPictures([path], chosen)[0].equal(from_file)
+        assert decode([str(path)], chosen)[0][0].equal(from_file)
+        assert LazyPictures([str(path)], chosen)[0].equal(from_file)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tiff"])
@@ -76,7 +73,7 @@ class TestOpenPicture:
         upright = np.asarray(open_picture(path))
         assert upright.shape == ((16, 32, 3) if orientation < 5 else (32, 16, 3))
         assert upright[4 if top else -4, 4 if left else -4, 0] > 200
-        assert measure([path]) == [Measured(*upright.shape[:2], grey=False)]
+        assert measure_picture(str(path)) == Measured(*upright.shape[:2], grey=False)
         # Opening is idempotent, and a Pillow picture is rotated too.
         with Image.open(path) as picture:
             assert (np.asarray(open_picture(picture)) == upright).all()
@@ -86,7 +83,7 @@ class TestOpenPicture:
         path = tmp_path / "a.png"
         Image.fromarray(NOISE).save(path, exif=b"Exif\0\0nonsense")
         assert (np.asarray(open_picture(path)) == NOISE).all()
-        assert measure([path]) == [Measured(6, 10, grey=False)]
+        assert measure_picture(str(path)) == Measured(6, 10, grey=False)
 
     def test_first_frame_of_a_gif(self, tmp_path: Path) -> None:
         red, blue = Image.new("RGB", (4, 4), "red"), Image.new("RGB", (4, 4), "blue")
@@ -132,7 +129,7 @@ class TestOpenPicture:
         assert (np.asarray(open_picture(deep)) == expected).all()
         assert (np.asarray(open_picture(deep.astype(">u2"))) == expected).all()
         assert (np.asarray(open_picture(Image.fromarray(deep.astype(np.int32)))) == expected).all()
-        assert measure([tmp_path / f"a.{ending}"]) == [Measured(60, 64, grey=True, deep=True)]
+        assert measure_picture(str(tmp_path / f"a.{ending}")) == Measured(60, 64, grey=True, deep=True)
 
     def test_numbers_that_are_no_pixels(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "f.tiff")
@@ -192,7 +189,7 @@ class TestOpenPicture:
             with pytest.raises(DataError, match=r"has 60 pixels, more than 59\.\nSave it smaller"):
                 open_picture(source)
         with pytest.raises(DataError, match=r"a\.png has 60 pixels"):
-            measure([tmp_path / "a.png"])
+            measure_picture(str(tmp_path / "a.png"))
 
     def test_pillow_refuses_bombs_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Image.fromarray(NOISE).save(tmp_path / "a.png")
@@ -284,17 +281,6 @@ class TestToTensor:
         to_tensor(open_picture(NOISE), rule()).add_(1)
 
 
-class TestMeasure:
-    def test_sizes_and_colour_in_order(self, save_picture: Callable[..., Path]) -> None:
-        paths = [save_picture("a.png", (5, 4), "L"), save_picture("b.png", (7, 3)), save_picture("c.png", (2, 2), "RGBA")]
-        assert measure(paths) == [Measured(4, 5, grey=True), Measured(3, 7, grey=False), Measured(2, 2, grey=False)]
-
-    def test_reads_headers_only(self, save_picture: Callable[..., Path]) -> None:
-        path = save_picture("a.jpg", (64, 64))
-        path.write_bytes(path.read_bytes()[:-500])
-        assert measure([path]) == [Measured(64, 64, grey=False)]
-
-
 class TestChooseRule:
     @staticmethod
     def of(*sizes: Any, grey: Any = False) -> Any:
@@ -360,55 +346,3 @@ class TestChooseRule:
         assert size is None or chosen.size == (size, size)
         assert fit is None or chosen.fit == fit
         assert not notes or (size is None or fit is None)
-
-
-class TestDecode:
-    def test_many_in_order(self, tmp_path: Path) -> None:
-        paths = [tmp_path / f"{number}.png" for number in range(40)]
-        for number, path in enumerate(paths):
-            Image.new("L", (4, 4), number).save(path)
-        made = decode(paths, rule("L", (4, 4)))
-        assert made.shape == (40, 1, 4, 4)
-        assert made[:, 0, 0, 0].tolist() == list(range(40))
-
-    def test_all_bad_files_are_named_at_once(self, save_picture: Callable[..., Path], tmp_path: Path) -> None:
-        good = save_picture("good.png")
-        bad = [tmp_path / f"bad{number}.png" for number in range(7)]
-        for path in bad:
-            path.write_text("no")
-        with pytest.raises(DataError) as caught:
-            decode([bad[0], good, *bad[1:]], rule())
-        lines = caught.value.problem.splitlines()
-        assert lines[0] == "7 pictures cannot be read:"
-        assert [Path(line.split()[0]).name for line in lines[1:6]] == [f"bad{number}.png" for number in range(5)]
-        assert lines[6:] == ["  ..."]
-        with pytest.raises(DataError, match=r"^\S+bad0\.png is not a picture"):
-            decode([good, bad[0]], rule())
-
-    def test_threads_follow_the_size_of_the_files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(os, "cpu_count", lambda: 8)
-        (tmp_path / "small").write_bytes(bytes(900))
-        (tmp_path / "large").write_bytes(bytes(100_000))
-        assert pictures._useful_threads([tmp_path / "small"] * 40) == 1
-        assert pictures._useful_threads([tmp_path / "large"] * 40) == 8
-        assert pictures._useful_threads([tmp_path / "absent"]) == 1
-
-    def test_an_interrupt_stops_it_promptly(self, save_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Any:
-        path, seen, real = save_picture("a.png"), [], pictures.open_picture
-
-        def slow(source: Any) -> Any:
-            seen.append(source)
-            if len(seen) == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.01)
-            return real(source)
-
-        monkeypatch.setattr(pictures, "open_picture", slow)
-        with pytest.raises(KeyboardInterrupt):
-            decode([path] * 2000, rule())
-        assert len(seen) < 100
-
-    def test_lazy_pictures_travel_to_workers(self, save_picture: Callable[..., Path]) -> None:
-        lazy = LazyPictures([save_picture("a.png"), save_picture("b.png", seed=1)], rule(size=(8, 8)))
-        assert len(lazy) == 2
-        assert pickle.loads(pickle.dumps(lazy))[1].equal(lazy[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -17,6 +17,15 @@ class Lazy(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Tensor: ...
+
+
+@runtime_checkable
+class Stored(Lazy, Protocol):
+    """Inputs in a file, of which any number can be read at once."""
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Read the inputs at `index` (int64 [n]): [n, *shape]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Examples:
 
     def take(self, index: Tensor) -> Examples:
         """Return the examples at `index` (int64), in that order."""
-        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else _Subset(self.inputs, index)
+        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
         return replace(self, inputs=inputs, targets=self.targets[index], positions=self.positions[index])
 
     def input(self, index: int) -> Tensor:
@@ -52,25 +61,41 @@ class Examples:
         return self.files[position] if self.files is not None else f"{self.part}[{position}]"
 
 
+def subset(inputs: Lazy, index: Tensor) -> Lazy:
+    """Return the inputs at `index` (int64 [n]), in that order, without reading them."""
+    return _StoredSubset(inputs, index) if isinstance(inputs, Stored) else _Subset(inputs, index)
+
+
 class _Subset:
     def __init__(self, inputs: Lazy, index: Tensor) -> None:
         self.inputs = inputs
-        self.index = index.tolist()
+        self.index = index
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.inputs[self.index[index]]
+        return self.inputs[int(self.index[index])]
+
+
+class _StoredSubset(_Subset):
+    inputs: Stored
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.inputs.gather(self.index[index])
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded."""
+    """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded.
+
+    `digest` is a hash of what the inputs were made from, where the source has one; otherwise they are hashed themselves.
+    """
 
     inputs: Tensor | Lazy
     targets: Tensor | Sequence[str]
     files: Sequence[str] | None = None
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples, Found, Lazy, Part
+from epochal.data.examples import Examples, Found, Lazy, Part, Stored
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
 from epochal.data.split import cut
 from epochal.data.targets import encode
-from epochal.errors import DataError
+from epochal.errors import DataError, RecipeError
 from epochal.random import drawn_from, key
 
 # Statistics of inputs that are read one by one come from so many of them.
@@ -105,6 +105,7 @@ def load(
     task: Task | None = None,
     size: int | tuple[int, int] | None = None,
     fit: Fit | None = None,
+    memory: float | None = None,
     like: DataSpec | None = None,
 ) -> Data:
     """Read and check data.
@@ -113,7 +114,8 @@ def load(
     Python (x, y) as tensors or arrays, a map-style `Dataset`, a `DataLoader`, or a mapping {"train": ..., "valid": ..., "test": ...}
     of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are looked
     for, and downloaded to. `task` is told from the targets unless given.
-    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `like` is the description of the data that
+    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `memory` is how many GB examples may take
+    before they are streamed from the disk; by default, half of what is free. `like` is the description of the data that
     a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first.
@@ -121,13 +123,25 @@ def load(
     """
     if isinstance(what, Data):
         return what
+    allowed = None if memory is None else memory * 1e9
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, like=like)
+        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like)
     else:
-        found = find_objects(what, like=like)
+        found = find_objects(what, memory=allowed, like=like)
+    _check_memory(found, allowed)
     with drawn_from(key("load")):
         return _assemble(found, task, like)
+
+
+def _check_memory(found: Found, allowed: float | None) -> None:
+    """Refuse examples that only memory can hold, and that take more of it than is `allowed` (bytes)."""
+    taken = sum(part.inputs.nbytes for part in found.parts.values() if isinstance(part.inputs, Tensor))
+    if allowed is not None and taken > allowed:
+        raise RecipeError(
+            f"The setting data.memory = {allowed / 1e9:g} does not work with {found.name}: its examples take {taken / 1e9:.3g} GB.",
+            "Only folders of pictures and a Dataset can be streamed; allow more, or leave it out.",
+        )
 
 
 def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
@@ -161,7 +175,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
         name=found.name,
         task=encoded.task,
         outputs=encoded.outputs,
-        fingerprint=_fingerprint(splits, encoded.outputs),
+        fingerprint=_fingerprint(splits, {name: part.digest for name, part in found.parts.items()}, encoded.outputs),
         picture=found.picture or _rule_of(splits["train"].input(0)),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
@@ -172,7 +186,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
 def _inputs(part: Part, name: str, notes: list[str]) -> Tensor | Lazy:
     """Bring inputs to one of three dtypes, channels first, and refuse NaN."""
     if not isinstance(part.inputs, Tensor):
-        standard = _Standard(part.inputs, part, name)
+        standard = (_StoredStandard if isinstance(part.inputs, Stored) else _Standard)(part.inputs, part, name)
         _standard(part.inputs[0][None], lambda _: _where(part, name, 0), notes)
         return standard
     return _standard(part.inputs, lambda index: _where(part, name, index), notes)
@@ -205,6 +219,15 @@ class _Standard:
 
     def __getitem__(self, index: int) -> Tensor:
         return _standard(self.inputs[index][None], lambda _: _where(self.part, self.name, index), [])[0]
+
+
+class _StoredStandard(_Standard):
+    """The same of inputs that are read many at once."""
+
+    inputs: Stored
+
+    def gather(self, index: Tensor) -> Tensor:
+        return _standard(self.inputs.gather(index), lambda place: _where(self.part, self.name, int(index[place])), [])
 
 
 def _standard(inputs: Tensor, where: Callable[[int], str], notes: list[str]) -> Tensor:
@@ -266,6 +289,9 @@ def _chunks(inputs: Tensor | Lazy, numbers: int) -> Iterator[Tensor]:
     if isinstance(inputs, Tensor):
         yield from inputs.split(step)
         return
+    if isinstance(inputs, Stored):
+        yield from (inputs.gather(index) for index in torch.arange(len(inputs)).split(step))
+        return
     places = range(0, len(inputs), -(-len(inputs) // _MEASURED))
     for start in range(0, len(places), step):
         yield torch.stack([inputs[place] for place in places[start : start + step]])
@@ -276,18 +302,21 @@ def _class_counts(targets: Tensor, outputs: int) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-def _fingerprint(splits: Mapping[str, Examples], outputs: tuple[str, ...]) -> str:
-    """SHA-256 over the names, inputs and targets of all splits; of inputs that are read one by one, over the files' names."""
+def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:
+    """SHA-256 over the names, inputs and targets of all splits.
+
+    Instead of inputs that were made from files count their `digests`; of others that are read one by one, nothing does.
+    """
     digest = hashlib.sha256(repr(outputs).encode())
     for name in SPLITS:
         if name not in splits:
             continue
-        examples = splits[name]
+        examples, made_from = splits[name], digests[name]
         digest.update(f"{name} {len(examples)}".encode())
         digest.update(examples.targets.numpy().tobytes())
-        if isinstance(examples.inputs, Tensor):
+        if made_from is not None:
+            digest.update(made_from)
+        elif isinstance(examples.inputs, Tensor):
             digest.update(f"{tuple(examples.inputs.shape)} {examples.inputs.dtype}".encode())
             digest.update(examples.inputs.contiguous().numpy().data)
-        elif examples.files is not None:
-            digest.update("\n".join(examples.files).encode())
     return digest.hexdigest()

@@ -38,13 +38,14 @@ def find(
     data_dir: Path | None = None,
     size: int | tuple[int, int] | None = None,
     fit: Fit | None = None,
+    memory: float | None = None,
     like: DataSpec | None = None,
 ) -> Found:
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures, of .npy files or of IDX files, a .npz, .npy or .safetensors file, or CIFAR-10's archive or
     folder. A bare word is a name first; with a separator or a dot before it (./mnist) it is always a path. `data_dir` is
-    where named data lie or go; `size` and `fit` are for folders of pictures, which
+    where named data lie or go; `size`, `fit` and `memory` (bytes) are for folders of pictures, which
     are read as those that `like` describes where it is given. Raises `DataError`.
     """
     if data_dir is not None:
@@ -56,7 +57,7 @@ def find(
     with _named(what):
         read = _reader(what, data_dir)
     if read is None:
-        return folder.read(Path(what).expanduser(), size=size, fit=fit, like=like)
+        return folder.read(Path(what).expanduser(), size=size, fit=fit, memory=memory, like=like)
     for name, setting in (("size", size), ("fit", fit)):
         if setting is not None:
             raise RecipeError(

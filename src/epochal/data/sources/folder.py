@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
 
-from epochal.data.examples import Found, Part
-from epochal.data.pictures import SUFFIXES, LazyPictures, Measured, choose_rule, decode, measure
+from epochal.data.cache import content_hash
+from epochal.data.examples import Found, Part, subset
+from epochal.data.ingest import Wanted, ingest
+from epochal.data.pictures import SUFFIXES
 from epochal.data.spec import SPLITS, DataSpec, Fit
 from epochal.data.targets import natural
-from epochal.device import free_memory
 from epochal.errors import DataError
 
 _SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
@@ -35,10 +35,10 @@ _LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat
 class _Listing:
     """The pictures below the folder of a split, by class, and the files that are not used."""
 
-    classes: Mapping[str, Sequence[Path]]
-    unused: Sequence[Path]
+    classes: Mapping[str, Sequence[str]]
+    unused: Sequence[str]
 
-    def pictures(self, classes: Sequence[str]) -> list[Path]:
+    def pictures(self, classes: Sequence[str]) -> list[str]:
         return [file for name in classes for file in self.classes.get(name, ())]
 
     def targets(self, classes: Sequence[str]) -> torch.Tensor:
@@ -46,48 +46,45 @@ class _Listing:
         return torch.arange(len(classes)).repeat_interleave(counts)
 
 
-def read(path: Path, *, size: int | tuple[int, int] | None = None, fit: Fit | None = None, like: DataSpec | None = None) -> Found:
+def read(
+    path: Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit | None = None,
+    memory: float | None = None,
+    like: DataSpec | None = None,
+) -> Found:
     """Read a folder of pictures: uint8 inputs [n, 1 or 3, height, width], int64 targets, files relative to the folder.
 
     Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `size` and `fit` are those of
-    `choose_rule`. Pictures for a model that was trained already are read as those that `like` describes; only some of its
-    classes, or only a test split, will do. Raises `DataError` where the layout is not clear or a picture cannot be read.
+    `choose_rule`; beyond `memory` bytes, pictures are streamed. Pictures for a model that was trained already are read as those
+    that `like` describes; only some of its classes, or only a test split, will do. Raises `DataError` where the layout is not
+    clear or a picture cannot be read.
     """
     splits = _splits(path, needs_train=like is None)
     listings = {split: _list(folder, path) for split, folder in splits.items()}
     classes = tuple(sorted({name for listing in listings.values() for name in listing.classes}, key=natural))
     if like is None:
         _check_classes(listings, path)
-    files = {split: listing.pictures(classes) for split, listing in listings.items()}
+    files = {split: [_relative(file, path) for file in listing.pictures(classes)] for split, listing in listings.items()}
     unused = [] if path in splits.values() else _entries(path)[1]
     unused += [file for listing in listings.values() for file in listing.unused]
     # Only training pictures decide how pictures are read: the others stand for those to come.
-    rule = like.picture if like is not None else None
-    measured: list[Measured] = []
-    chosen: tuple[str, ...] = ()
-    if rule is None:
-        measured = measure(files["train"])
-        rule, chosen = choose_rule(measured, size, fit)
-    notes = [*_told(unused, path), *chosen]
-
-    count = sum(map(len, files.values()))
-    needed = count * prod(rule.shape)
-    memory = free_memory()
-    is_resident = memory is None or needed <= memory / 2
-    if not is_resident:
-        notes.append(f"{count:,} pictures would take {needed / 1e9:,.1f} GB of memory: they are read anew in each epoch (see data.size)")
-    parts = {
-        split: Part(
-            decode(paths, rule) if is_resident else LazyPictures(paths, rule),
-            listings[split].targets(classes),
-            [file.relative_to(path).as_posix() for file in paths],
-        )
-        for split, paths in files.items()
-    }
-    brightest = int(pictures.amax()) if isinstance(pictures := parts["train"].inputs, torch.Tensor) else 255
-    if brightest < _DARK and any(picture.deep for picture in measured):
+    names = [file for split in files.values() for file in split]
+    known = like.picture if like is not None else None
+    found = ingest(Wanted(path, names, len(files["train"]), rule=known, size=size, fit=fit, memory=memory))
+    parts, begin = {}, 0
+    for split, listing in listings.items():
+        end = begin + len(files[split])
+        digest = content_hash(found.rule.model_dump_json().encode(), found.hashes[begin:end].tobytes())
+        inputs = found.inputs[begin:end] if isinstance(found.inputs, torch.Tensor) else subset(found.inputs, torch.arange(begin, end))
+        parts[split] = Part(inputs, listing.targets(classes), files[split], digest)
+        begin = end
+    notes = [*_told(unused, path), *found.notes]
+    brightest = int(pictures.amax()) if found.is_deep and isinstance(pictures := parts["train"].inputs, torch.Tensor) else 255
+    if brightest < _DARK:
         notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
-    return Found(path.resolve().name, parts, classes=classes, picture=rule, notes=tuple(notes))
+    return Found(path.resolve().name, parts, classes=classes, picture=found.rule, notes=tuple(notes))
 
 
 def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
@@ -125,9 +122,9 @@ def _list(folder: Path, root: Path) -> _Listing:
     if not folders:
         what = "has pictures, but no class folders" if any(map(_is_picture, unused)) else "has no pictures" if unused else "is empty"
         raise DataError(f"{folder} {what}.", _LAYOUT)
-    classes: dict[str, list[Path]] = {}
+    classes: dict[str, list[str]] = {}
     for inner in folders:
-        files = sorted(_walk(inner, {_identity(root), _identity(folder)}), key=Path.as_posix)
+        files = sorted(_walk(inner, {_identity(root), _identity(folder)}))
         classes[inner.name] = [file for file in files if _is_picture(file)]
         unused += [file for file in files if not _is_picture(file)]
     return _Listing(classes, unused)
@@ -146,14 +143,14 @@ def _check_classes(listings: Mapping[str, _Listing], root: Path) -> None:
         raise DataError(f"{root} has only one class folder, '{name}'.", "Add another class; or if that folder has the classes, name it.")
 
 
-def _told(unused: Sequence[Path], root: Path) -> Iterator[str]:
+def _told(unused: Sequence[str], root: Path) -> Iterator[str]:
     if unused:
         what = "1 file is" if len(unused) == 1 else f"{len(unused):,} files are"
-        first = unused[0].relative_to(root).as_posix() + ", ..." * (len(unused) > 1)
+        first = _relative(unused[0], root) + ", ..." * (len(unused) > 1)
         yield f"{what} not used, being no picture in a class folder: {first}"
 
 
-def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Yield all files below a folder. A link to a folder that was `seen` already leads nowhere, so that loops end."""
     if _identity(folder) in seen:
         return
@@ -169,18 +166,25 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List the folders and the files in a folder, in alphabetical order, without hidden ones and litter."""
+def _entries(folder: Path) -> tuple[list[Path], list[str]]:
+    """List the folders and the files in a folder, in alphabetical order, without hidden ones and litter.
+
+    Files are text: there may be millions, and a `Path` takes fifty times as long as listing one.
+    """
     folders: list[Path] = []
-    files: list[Path] = []
+    files: list[str] = []
+    prefix = _prefix(folder)
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in _LITTER:
                     continue
+                path = prefix + entry.name
                 # A link in a circle is neither, and only Path says so without an error.
-                is_folder = Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
-                (folders if is_folder else files).append(Path(entry.path))
+                if Path(path).is_dir() if entry.is_symlink() else entry.is_dir():
+                    folders.append(Path(path))
+                else:
+                    files.append(path)
     except PermissionError as error:
         raise DataError(f"{folder} may not be read.", "Change its permissions.") from error
     except OSError as error:
@@ -188,5 +192,15 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     return sorted(folders), sorted(files)
 
 
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES
+def _prefix(folder: Path) -> str:
+    """What the names of files in a folder begin with; that of the current folder is empty."""
+    return "" if folder == Path() else f"{folder}{os.sep}"
+
+
+def _relative(file: str, root: Path) -> str:
+    """The name of a file below `root`, with slashes."""
+    return file.removeprefix(_prefix(root)).replace(os.sep, "/")
+
+
+def _is_picture(file: str) -> bool:
+    return file.lower().endswith(SUFFIXES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -28,12 +29,12 @@ _SURE_PROBES = 8
 _PROBE_SECONDS = 1.0
 
 
-def find_objects(what: Any, *, like: DataSpec | None = None) -> Found:
+def find_objects(what: Any, *, memory: float | None = None, like: DataSpec | None = None) -> Found:
     """Return what a Python object holds: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
 
-    A Dataset is read once and kept in memory, unless it gives other values at every reading (random transforms) or would not
-    fit; then it is read example by example in every epoch. A DataLoader gives its Dataset and its batch size. With `like`, the
-    data are for a model that was trained already. Raises `DataError`.
+    A Dataset is read once and kept in memory, unless it gives other values at every reading (random transforms) or takes more
+    than `memory` bytes (by default, half of what is free); then it is read example by example in every epoch. A DataLoader gives
+    its Dataset and its batch size. With `like`, the data are for a model that was trained already. Raises `DataError`.
     """
     if not isinstance(what, Mapping):
         what = {"train": what}
@@ -41,7 +42,7 @@ def find_objects(what: Any, *, like: DataSpec | None = None) -> Found:
     if strange or "train" not in what:
         raise DataError(f"The splits {', '.join(map(str, what))} cannot be used.", "Name them train, and if there are any valid and test.")
     notes: list[str] = []
-    parts = {name: _part(what[name], name, notes) for name in SPLITS if name in what}
+    parts = {name: _part(what[name], name, notes, memory) for name in SPLITS if name in what}
     loader = what["train"]
     if like is None and isinstance(loader, DataLoader) and isinstance(loader.sampler, SequentialSampler):
         notes.append("training shuffles by seed; the DataLoader's fixed order is not used")
@@ -55,7 +56,7 @@ def _name(what: Any) -> str:
     return "arrays" if isinstance(what, Sequence) else type(what).__name__
 
 
-def _part(what: Any, split: str, notes: list[str]) -> Part:
+def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part:
     if isinstance(what, DataLoader):
         _check_loader(what)
         what = what.dataset
@@ -69,7 +70,7 @@ def _part(what: Any, split: str, notes: list[str]) -> Part:
             "Pass (x, y), a map-style Dataset, a DataLoader, or {'train': ..., 'test': ...}.",
         )
     with drawn_from(key("read", split)):
-        return _read(what, split, notes)
+        return _read(what, split, notes, memory)
 
 
 def _check_loader(loader: DataLoader[Any]) -> None:
@@ -88,14 +89,15 @@ def _check_loader(loader: DataLoader[Any]) -> None:
             raise DataError(f"A DataLoader with {what} cannot be used.", remedy)
 
 
-def _read(dataset: Dataset[Any], split: str, notes: list[str]) -> Part:
+def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | None) -> Part:
     """Read a Dataset once: its targets always, its inputs if they can be kept."""
     count = len(dataset)  # type: ignore[arg-type]
     if count == 0:
         raise DataError(f"The dataset for {split} is empty.", "Bring examples.")
     inputs = _DatasetInputs(dataset, split)
-    first, memory = inputs[0], free_memory()
-    fits = memory is None or count * first.nbytes < memory / 2
+    first, free = inputs[0], free_memory()
+    allowed = memory if memory is not None else inf if free is None else free / 2
+    fits = count * first.nbytes < allowed
     kept = torch.empty((count, *first.shape), dtype=first.dtype) if fits else None
     targets = []
     with progress(f"Reading {split}", count) as advance:

@@ -1,0 +1,290 @@
+"""Picture files read in bulk: measured and decoded on all cores.
+
+Few or large files are decoded by threads into memory. Many are decoded by processes, since threads would queue for Python's lock,
+into a file that they share; each picture file is read once, for its hash, its header and its pixels.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from math import prod
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Event
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epochal.data.cache import FILE, checksums
+from epochal.data.pictures import Measured, hash_picture, measure_picture, read_picture
+from epochal.data.spec import PictureRule
+from epochal.errors import DataError
+from epochal.progress import progress
+
+_CHUNK = 16
+_NAMED = 5
+
+# Processes get so many pictures at a time, or fewer of large ones.
+_BLOCK = 256
+_BLOCK_BYTES = 4_000_000
+
+
+class Decoded(NamedTuple):
+    """What decoding to a file found: what is known of each picture file (`FILE` [n]), and the CRC-32 of each picture."""
+
+    known: NDArray[Any]
+    checksums: array[int]
+
+
+class UnlikeError(Exception):
+    """A picture is not of the expected size and colour."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def seconds_to_decode(paths: Sequence[str]) -> float:
+    """Estimate how long one core decodes picture files, from the size of some: about 0.1 ms for each and 100 MB a second."""
+    return len(paths) * (1e-4 + _mean_size(paths) * 1e-8)
+
+
+def measure(paths: Sequence[str]) -> list[Measured]:
+    """Return size and colour of picture files, in that order, from their headers alone.
+
+    Raises `DataError` naming the files that are no pictures.
+    """
+    found = [Measured(0, 0, True)] * len(paths)
+
+    def header(place: int) -> None:
+        found[place] = measure_picture(paths[place])
+
+    # A few threads hide the waiting for a slow disk; more would only queue for Python's lock.
+    _each(header, len(paths), "Measuring pictures", threads=4)
+    return found
+
+
+def decode(paths: Sequence[str], rule: PictureRule) -> tuple[Tensor, NDArray[Any]]:
+    """Return all pictures as `rule` says, uint8 [n, channels, height, width], and what is known of their files (`FILE` [n]).
+
+    Raises `DataError` naming the files that cannot be read.
+    """
+    pictures = torch.empty((len(paths), *rule.shape), dtype=torch.uint8)
+    pixels, known = pictures.numpy(), np.zeros(len(paths), FILE)
+
+    def read(place: int) -> None:
+        pixels[place] = _read(paths[place], rule, known, place)
+
+    _each(read, len(paths), "Reading pictures", threads=_useful_threads(paths))
+    return pictures, known
+
+
+def hash_files(paths: Sequence[str]) -> NDArray[Any]:
+    """Return the hashes of the content of files. Raises `DataError` naming those that cannot be read."""
+    hashes = np.zeros(len(paths), FILE)["hash"]
+
+    def read(place: int) -> None:
+        hashes[place] = hash_picture(paths[place])
+
+    _each(read, len(paths), "Reading files", threads=4)
+    return hashes
+
+
+def decode_to(file: Path, paths: Sequence[str], rule: PictureRule, expected: Measured | None = None, training: int = 0) -> Decoded:
+    """Write all pictures as `rule` says into a file: uint8 [n, channels, height, width], by a process on each core.
+
+    Raises `DataError` naming the files that cannot be read, `OSError` where the disk refuses, and `UnlikeError` at once when one of
+    the first `training` pictures is not as `expected`.
+    """
+    count = len(paths)
+    known, sums, wrong = np.zeros(count, FILE), array("I", bytes(4 * count)), dict[int, DataError]()
+    step = max(1, min(_BLOCK, _BLOCK_BYTES // prod(rule.shape)))
+    blocks = iter(range(0, count, step))
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(min(cores(), -(-count // step)), (file, paths, rule, step)))
+        advance = stack.enter_context(progress("Reading pictures", count))
+        stack.enter_context(_told_of_death())
+        waiting = 0
+        for worker in workers * 2:  # A second one, so that none has to wait for the next.
+            if (begin := next(blocks, None)) is not None:
+                worker.send(begin)
+                waiting += 1
+        while waiting:
+            for worker, block in _results(workers):
+                waiting -= 1
+                if (begin := next(blocks, None)) is not None:
+                    worker.send(begin)
+                    waiting += 1
+                end = block.begin + len(block.known)
+                known[block.begin : end] = block.known
+                sums[block.begin : end] = block.checksums
+                wrong.update(block.wrong)
+                if expected is not None and not _alike(block, expected, training):
+                    raise UnlikeError
+                advance(len(block.known))
+    _raise(wrong)
+    return Decoded(known, sums)
+
+
+class _Block(NamedTuple):
+    begin: int
+    known: NDArray[Any]
+    checksums: array[int]
+    wrong: dict[int, DataError]
+
+
+def _read(path: str, rule: PictureRule, known: NDArray[Any], place: int) -> NDArray[np.uint8]:
+    file = read_picture(path, rule)
+    known[place] = (file.signature, file.hash, *file.measured)
+    return file.pixels
+
+
+def _alike(block: _Block, expected: Measured, training: int) -> bool:
+    """Whether all training pictures of a block that could be read are as expected."""
+    some = block.known[: max(0, training - block.begin)]
+    some = some[some["height"] > 0]
+    return all(bool((some[name] == value).all()) for name, value in expected._asdict().items())
+
+
+def _decode_block(begin: int, file: Path, paths: Sequence[str], rule: PictureRule, step: int) -> _Block:
+    """Decode some pictures from `begin` on into their places in the file."""
+    some = paths[begin : begin + step]
+    pixels, known = np.zeros((len(some), *rule.shape), np.uint8), np.zeros(len(some), FILE)
+    wrong = {}
+    for place, path in enumerate(some):
+        try:
+            pixels[place] = _read(path, rule, known, place)
+        except DataError as error:
+            wrong[begin + place] = error
+    size = prod(rule.shape)
+    with file.open("r+b") as content:
+        content.seek(begin * size)
+        content.write(pixels.data)
+    return _Block(begin, known, checksums(pixels.data.cast("B"), size), wrong)
+
+
+def _work(tasks: Connection, *job: Any) -> None:
+    """Decode the blocks that are asked for until the parent ends this process, or ends itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the others.
+    gc.freeze()  # What came with the fork stays, and looking it through again would copy its memory.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while tasks in wait([tasks, parent.sentinel]):
+        try:
+            tasks.send(_decode_block(tasks.recv(), *job))
+        except OSError as error:
+            tasks.send(error)
+
+
+@contextmanager
+def _workers(count: int, job: tuple[Any, ...]) -> Iterator[list[Connection]]:
+    """Yield connections to so many processes that do `_work`; they end with the block."""
+    # Where it is safe, a fork saves each process the second that importing PyTorch takes: they only use Pillow and NumPy.
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    connections: list[Connection] = []
+    processes: list[BaseProcess] = []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            connections.append(ours)
+            with theirs, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of forks beside threads.
+                process = context.Process(target=_work, args=(theirs, *job), daemon=True)
+                process.start()
+                processes.append(process)
+        yield connections
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+            process.close()
+        for connection in connections:
+            connection.close()
+
+
+@contextmanager
+def _told_of_death() -> Iterator[None]:
+    """Turn a connection that breaks into an error that says why."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise DataError(
+            "A process that decoded pictures was ended from outside.",
+            "Free some memory: the system ends processes when there is none left.",
+        ) from error
+
+
+def _results(workers: list[Connection]) -> Iterator[tuple[Connection, _Block]]:
+    """Yield what workers have done, waiting for the first."""
+    for worker in wait(workers):
+        assert isinstance(worker, Connection)
+        block = worker.recv()
+        if isinstance(block, OSError):
+            raise block
+        yield worker, block
+
+
+def _mean_size(paths: Sequence[str]) -> float:
+    some = [os.stat(path).st_size for path in paths[:: len(paths) // 16 + 1] if os.path.exists(path)]  # noqa: PTH110, PTH116  many
+    return sum(some) / (len(some) or 1)
+
+
+def _useful_threads(paths: Sequence[str]) -> int:
+    """How many threads make decoding faster.
+
+    Pillow decodes side by side, but Python around it does not: on tiny files threads only get into each other's way. The
+    size of some files tells how much there is to decode.
+    """
+    return min(cores(), 1 + int(_mean_size(paths)) // 2048)
+
+
+def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> None:
+    """Call `work` for 0 to `count` - 1 on threads, to the end; then raise what went wrong with any of them as one error."""
+    wrong: dict[int, DataError] = {}
+    stop = Event()
+
+    def chunk(first: int) -> int:
+        last = min(first + _CHUNK, count)
+        for place in range(first, last):
+            if stop.is_set():
+                break
+            try:
+                work(place)
+            except DataError as error:
+                wrong[place] = error
+        return last - first
+
+    with progress(label, count) as advance, ThreadPoolExecutor(threads) as pool:
+        try:
+            for done in pool.map(chunk, range(0, count, _CHUNK)):
+                advance(done)
+        finally:
+            # After Ctrl-C the pool still waits for its threads, which need not finish their chunks.
+            stop.set()
+    _raise(wrong)
+
+
+def _raise(wrong: dict[int, DataError]) -> None:
+    """Raise what went wrong with any picture as one error."""
+    errors = [wrong[place] for place in sorted(wrong)]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
+        more = "\n  ..." * (len(errors) > _NAMED)
+        raise DataError(f"{len(errors):,} pictures cannot be read:{named}{more}", "Mend, replace or remove them.") from errors[0]
