@@ -8,12 +8,13 @@ Linux only: it reads /proc. The pictures are of its own making.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,9 @@ def watch(command: Sequence[str], **more: str) -> dict[str, Any]:
             if ended:
                 break
             held = sum(_held(pid) for pid in _family(process.pid))
-            seconds.append(round(time.perf_counter() - started, 2))
-            mib.append(round(held / _MIB, 1))
+            if held:
+                seconds.append(round(time.perf_counter() - started, 2))
+                mib.append(round(held / _MIB, 1))
             time.sleep(_INTERVAL)
         process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
@@ -99,9 +101,24 @@ def streaming(pictures: Path, size: float, epochs: int, place: Path) -> dict[str
         out = place / name.partition(":")[0]
         settings = ["--memory", f"{allowed:.6f}", "--model", "mlp", "--epochs", str(epochs), "--batch-size", "256", "--device", "cpu"]
         command = [sys.executable, "-m", "epochal", "train", str(pictures), *settings, "--out", str(out / "run")]
-        found[name] = watch(command, EPOCHAL_CACHE=str(out / "cache"))
+        told = found[name] = watch(command, EPOCHAL_CACHE=str(out / "cache"))
+        if "error" not in told:
+            phases = json.loads((out / "run" / "result.json").read_text("utf-8"))["seconds"]
+            told["training"] = training(told["seconds"][-1], phases)
         print(f"{name}: {_brief(found[name])}", flush=True)
     return found
+
+
+def training(ended: float, phases: Mapping[str, float]) -> tuple[float, float]:
+    """Return the seconds at which training began and ended in a process that `ended`, from the seconds that `epochal train` tells."""
+    end = ended - (phases["total"] - phases["load"] - phases["build"] - phases["train"])
+    return end - phases["train"], end
+
+
+def _in_training(record: dict[str, Any]) -> list[tuple[float, float]]:
+    """Return the part of a record's curve that is training, as (second, MiB)."""
+    begin, end = record["training"]
+    return [(second, mib) for second, mib in zip(record["seconds"], record["mib"], strict=True) if begin <= second <= end]
 
 
 def main() -> int:
@@ -143,13 +160,13 @@ def _text(trained: dict[str, dict[str, Any]], streamed: dict[str, dict[str, Any]
         if "error" in record:
             curves.append([name, f"did not run: {record['error']}", "", ""])
         else:
-            late = record["mib"][len(record["mib"]) // 2 :]
-            curves.append([name, f"{record['peak_mib']:,.0f} MiB", f"{max(record['mib']):,.0f} MiB", f"{Spread.of(late):,.0f} MiB"])
+            late = Spread.of([mib for _, mib in _in_training(record)])
+            curves.append([name, f"{record['peak_mib']:,.0f} MiB", f"{max(record['mib']):,.0f} MiB", f"{late:,.0f} MiB"])
     return (
         "The most resident memory of a whole process that trains on MNIST for one epoch.\n\n"
         + table(["program", "peak"], rows)
-        + f"\n`epochal train FOLDER`: {pictures}. The second half of the time is training alone.\n\n"
-        + table(["memory", "peak of one process", "peak of all together", "second half: median (least–most)"], curves)
+        + f"\n`epochal train FOLDER`: {pictures}.\n\n"
+        + table(["memory", "peak of one process", "peak of all together", "while it trains: median (least–most)"], curves)
     )
 
 
@@ -162,7 +179,11 @@ def figure(trained: dict[str, dict[str, Any]], streamed: dict[str, dict[str, Any
     for axes, title, records in zip(made.subplots(1, 2), titles, (trained, streamed), strict=True):
         for name, record in records.items():
             if "error" not in record:
-                axes.plot(record["seconds"], record["mib"], label=name)
+                (line,) = axes.plot(record["seconds"], record["mib"], label=name)
+                if "training" in record:
+                    axes.plot(
+                        *zip(*_in_training(record), strict=True), color=line.get_color(), linewidth=4, alpha=0.4, label="while it trains"
+                    )
         axes.set(title=title, xlabel="seconds", ylabel="MiB, all processes together")
         axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)

@@ -295,12 +295,17 @@ def test_memory_is_watched_in_all_processes() -> None:
 def test_memory_of_what_fails_is_not_told(tmp_path: Path) -> None:
     failed = memory.watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
     assert failed == {"error": "no such thing"}
-    flat = {"peak_mib": 60.0, "seconds": [0.0, 1.0, 2.0, 3.0], "mib": [10.0, 50.0, 40.0, 42.0]}
+    flat = {"peak_mib": 60.0, "seconds": [0.0, 1.0, 2.0, 3.0], "mib": [10.0, 50.0, 40.0, 42.0], "training": (1.5, 3.0)}
     text = memory._text({"failed": failed, "fine": flat}, {"failed": failed, "streamed": flat}, "pictures")
     assert "| failed | no such thing |" in text
     assert "| streamed | 60 MiB | 50 MiB | 41 (40–42) MiB |" in text
     figure = memory.figure({"failed": failed}, {"streamed": flat}, 100.0)
-    assert [len(axes.lines) for axes in figure.axes] == [0, 1]
+    assert [len(axes.lines) for axes in figure.axes] == [0, 2]
+
+
+def test_training_is_found_in_the_curve() -> None:
+    # The process began 2 s before its clock, with imports; after training it evaluated for 1 s.
+    assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
 @pytest.mark.parametrize("program", ["run", "engine", "accuracy", "ingest", "memory"])
