@@ -91,3 +91,31 @@ def test_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert device.free_memory() is None
     told.unlink()
     assert device.free_memory() is None
+
+
+def test_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 5000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
+    assert device.free_memory(torch.device("cuda")) == 1200
+    assert device.free_memory(torch.device("mps")) is None
+
+
+def test_threads_are_put_back() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt), device.using_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == before
+
+
+def test_the_machine_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert all(device.machine())
+    _pretend(monkeypatch, cuda=1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor : 0\nmodel name : Some CPU\nmodel name : Some CPU\n")
+    monkeypatch.setattr(device, "Path", lambda _: told)
+    assert device.machine() == ["Some CPU", "H200"]
+    told.unlink()
+    assert len(device.machine()) == 2

@@ -264,3 +264,12 @@ def test_missing_recipe(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "Unknown recipe 'tutorial-mpl'.\nDid you mean 'tutorial-mlp'? `epochal recipes` lists them; a TOML file works too."
     )
+
+
+def test_what_is_left_open() -> None:
+    recipe = Recipe().updated({"batch_size": "auto"})
+    assert (recipe.batch_size, recipe.threads, recipe.device) == ("auto", "auto", "auto")
+    for wrong in ("many", 0, 1.5):
+        assert "The setting batch_size" in _refused({"batch_size": wrong})
+    settled = recipe.updated({"batch_size": 32, "threads": 2}, "measured")
+    assert (settled.examples_per_step, settled.threads_per_step) == (32, 2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -19,20 +20,20 @@ def choose(name: str = "auto") -> torch.device:
     Raises `RecipeError` when a device that was asked for is not there.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = available()[0]
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise RecipeError(f"Unknown device '{name}'.", "Use cpu, cuda, cuda:1 or mps.") from error
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not there.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        names = ", ".join(kind for kind, found in there.items() if found)
-        raise RecipeError(f"There is no device '{name}' here.", f"Use one of: {names}.")
+    if device.type not in available() or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise RecipeError(f"There is no device '{name}' here.", f"Use one of: {', '.join(reversed(available()))}.")
     return device
+
+
+def available() -> list[str]:
+    """Return the kinds of device that there are here, the one that is usually fastest first."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [kind for kind, found in there.items() if found]
 
 
 def describe(device: torch.device) -> str:
@@ -42,6 +43,36 @@ def describe(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads, {platform.machine()})"
     return str(device)
+
+
+def machine() -> list[str]:
+    """Return the names of the processor and of the GPUs here: what the time of a step depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return [names[0] if names else platform.processor() or platform.machine(), *gpus]
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let operations on the CPU use `count` threads each for the block, then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until `device` has done all it was told to do, as one must before reading a clock."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def precision(device: torch.device, name: str) -> AbstractContextManager[object]:
@@ -64,8 +95,17 @@ def deterministic() -> AbstractContextManager[object]:
     return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True)
 
 
-def free_memory() -> int | None:
-    """Return how many bytes of main memory a program can still take, or `None` where the system does not say (not Linux)."""
+def free_memory(device: torch.device | None = None) -> int | None:
+    """Return how many bytes of the memory of `device` (main memory, unless given) this program can still take.
+
+    `None` where nobody says: main memory on systems other than Linux, and MPS, which shares it.
+    """
+    if device is not None and device.type == "cuda":
+        # What PyTorch holds without using it is free too.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    if device is not None and device.type != "cpu":
+        return None
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -2,6 +2,7 @@
 
     EpochalError
     ├── RecipeError      a setting is unknown, of the wrong type, out of range, or cannot work
+    │   └── TooLargeError         a step would not fit the memory
     ├── DataError        data cannot be found, read or used
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
@@ -32,6 +33,10 @@ class EpochalError(Exception):
 
 class RecipeError(EpochalError):
     """A setting is unknown, of the wrong type, out of range, or cannot work."""
+
+
+class TooLargeError(RecipeError):
+    """A step would not fit the memory."""
 
 
 class DataError(EpochalError):

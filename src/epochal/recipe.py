@@ -160,11 +160,18 @@ class Recipe(Settings):
     """All settings of one experiment."""
 
     epochs: Count = Field(10, description="passes over the training data")
-    batch_size: Count = Field(64, description="examples per step")
+    batch_size: Count | Literal["auto"] = Field(
+        64, description="examples per step; auto: a power of two near the fastest, measured where training is long enough, else 64"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="decides every random choice: split, initial weights, order, augmentation, dropout"
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto: cuda if there, else mps, else cpu")
+    device: str = Field(
+        "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured where training is long enough, else cuda, mps or cpu"
+    )
+    threads: Count | Literal["auto"] = Field(
+        "auto", description="CPU threads of one step; auto: the fastest number, measured where training is long enough, else PyTorch's"
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the forward pass; weights stay fp32")
     max_steps: Count | None = Field(None, description="stop after so many steps")
     max_seconds: Positive | None = Field(None, description="stop after so many seconds of training")
@@ -188,6 +195,18 @@ class Recipe(Settings):
     schedule: Annotated[ScheduleSettings, BeforeValidator(_named)] = ScheduleSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def examples_per_step(self) -> int:
+        """The batch size of a recipe in which it is no longer "auto"."""
+        assert self.batch_size != "auto", "settle it first"
+        return self.batch_size
+
+    @property
+    def threads_per_step(self) -> int:
+        """The CPU threads of a recipe in which their number is no longer "auto"."""
+        assert self.threads != "auto", "settle it first"
+        return self.threads
 
     def origin(self, setting: str) -> str:
         """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", ..."""

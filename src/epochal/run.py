@@ -30,7 +30,7 @@ from epochal.bundle import Bundle, Input, Prediction
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
-from epochal.device import choose, describe
+from epochal.device import choose, describe, using_threads
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import finite, told, write_json, write_text
@@ -39,8 +39,9 @@ from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
 from epochal.tasks import LossFunction, reported_loss, resolve_loss
-from epochal.training.loop import Fit, fit
+from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
+from epochal.training.probe import settle
 from epochal.training.records import Watcher
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
@@ -129,7 +130,8 @@ def run(
     clock = _Clock()
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
-    device = choose(recipe.device)
+    # A device that is not there is told before data are read.
+    choose(recipe.device)
     _refuse_idle(recipe, {"loss": loss, "optimizer": optimizer})
 
     data = load_for(source, recipe, data_dir)
@@ -144,9 +146,12 @@ def run(
     recipe, bundle = build(recipe, data, model)
     summary = bundle.summary()
     tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
+    own_functions = loss is not None or optimizer is not None
+    recipe = settle(recipe, bundle.model, data, train_step, own=own_functions, tell=tell)
+    device = choose(recipe.device)
     clock.lap("build")
 
-    with _folder(out, tell) as folder, ExitStack() as stack:
+    with using_threads(recipe.threads_per_step), _folder(out, tell) as folder, ExitStack() as stack:
         if folder is not None:
             write_text(folder / "recipe.toml", recipe.to_toml())
             write_json(folder / "data.json", _describe_data(source, data, recipe))
@@ -226,9 +231,7 @@ def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
         if wanted.memory is not None:
-            raise RecipeError(
-                f"The setting data.memory = {wanted.memory:g} comes too late: these data are loaded.", "Pass memory to load."
-            )
+            raise RecipeError(f"The setting data.memory = {wanted.memory:g} comes too late: these data are loaded.", "Pass memory to load.")
     return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_, memory=wanted.memory)
 
 

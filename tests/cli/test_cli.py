@@ -84,6 +84,8 @@ def test_train_help_has_every_setting_once() -> None:
         if name != "optimizer.options":
             assert len(re.findall(rf"(?<![\w-])--{option_name(name)}(?![\w-])", text)) == 1, name
     assert "cpu, cuda" in text
+    assert "--batch-size INT|auto" in text
+    assert "--class-weights equal|balanced" in text
 
 
 @pytest.mark.parametrize(

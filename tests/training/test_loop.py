@@ -18,6 +18,7 @@ from torch.nn import functional
 
 import epochal
 from epochal.data.augment import Augment
+from epochal.device import choose
 from epochal.errors import EpochalError, ModelError, RecipeError, TrainingError
 from epochal.random import key, permutation
 from epochal.recipe import AugmentSettings, Recipe
@@ -621,4 +622,6 @@ def test_defaults_are_a_recipe(blobs: Arrays) -> None:
     seen: list[Record] = []
     fit(_net(), blobs, watchers=[seen.append])
     assert isinstance(seen[0], Started)
-    assert seen[0].recipe.flat() == Recipe().flat()
+    settled = {"device": str(choose()), "threads": torch.get_num_threads()}
+    assert seen[0].recipe.flat() == Recipe().flat() | settled
+    assert seen[0].notes == ()

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import sys
 from typing import Any
@@ -168,3 +169,10 @@ def test_forced_colour_brings_no_live_line_into_a_log(records: Any, tell: Any, m
 )
 def test_durations(seconds: float, words: str) -> None:
     assert console._duration(seconds) == words
+
+
+def test_what_was_chosen_by_measurement_comes_first(records: Any) -> None:
+    file = io.StringIO()
+    with Console(file) as watcher:
+        watcher(dataclasses.replace(records.started(), notes=("measured [1]: cpu",)))
+    assert file.getvalue().splitlines()[0] == "measured [1]: cpu"

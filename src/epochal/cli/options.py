@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
@@ -103,6 +104,9 @@ def _kind(annotation: Any) -> str:
     if annotation in (int, float, str, bool):
         return {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}[annotation]
     inner = [argument for argument in get_args(annotation) if argument is not type(None)]
+    if get_origin(annotation) in (Union, UnionType):
+        # Where a list may be given too, the description says so.
+        return "|".join(_kind(argument) for argument in inner if get_origin(argument) is not tuple)
     return _kind(inner[0]) if inner else "VALUE"
 
 

@@ -53,7 +53,7 @@ class Summary:
         widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
         lines = [_line(row, widths) for row in (header, *rows)]
         rule = "─" * max(len(line) for line in lines)
-        totals = f"{self.trainable:,} parameters are trained; the weights take {_size(self.weight_bytes)}; FLOPs are for one example."
+        totals = f"{self.trainable:,} parameters are trained; the weights take {byte_words(self.weight_bytes)}; FLOPs are for one example."
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], totals])
 
     def to_json(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
     return "  ".join([*left, *right])
 
 
-def _size(count: float) -> str:
+def byte_words(count: float) -> str:
     """Write a number of bytes for people."""
     for unit in ("bytes", "kB", "MB"):
         if count < 999.5:

@@ -15,18 +15,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from epochal.data.augment import build_augment, build_mixing
-from epochal.data.feed import Batch, Feed, feed
+from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
-from epochal.device import choose, deterministic, precision
+from epochal.device import choose, deterministic, precision, using_threads
 from epochal.errors import TrainingError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
 from epochal.training.optim import MakeOptimizer
+from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
-from epochal.training.state import Best, Training, prepare
+from epochal.training.state import Best, Training, prepare, training_feed
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
 REPORT_SECONDS = 0.25
@@ -59,17 +59,11 @@ def fit(
     """
     recipe = as_recipe(recipe)
     data = load(data)
+    notes: list[str] = []
+    recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with isolated(device), deterministic():
-        batches = feed(
-            data.train,
-            recipe.batch_size,
-            device,
-            shuffle_seed=recipe.seed,
-            augment=build_augment(recipe.augment, data.spec, recipe.seed),
-            mixing=build_mixing(recipe.augment, data.spec, recipe.seed),
-            workers=recipe.workers,
-        )
+    with using_threads(recipe.threads_per_step), isolated(device), deterministic():
+        batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
         best = Best(recipe, has_valid=data.valid is not None)
@@ -77,13 +71,13 @@ def fit(
         started = time.perf_counter()
         tell = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        tell(Started(recipe, data.spec, device, parameters, recipe.epochs, training.total_steps))
+        tell(Started(recipe, data.spec, device, parameters, recipe.epochs, training.total_steps, tuple(notes)))
 
         for epoch in range(1, recipe.epochs + 1):
             epoch_started, first_step = time.perf_counter(), training.step
             waited = train_epoch(training, batches, epoch, tell)
             seconds = time.perf_counter() - epoch_started
-            trained = min((training.step - first_step) * recipe.batch_size, len(data.train))
+            trained = min((training.step - first_step) * recipe.examples_per_step, len(data.train))
             train_loss = _finite(training, trained, epoch)
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None

@@ -15,7 +15,7 @@ from epochal.recipe import Recipe
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: what on, where, and how many steps at most."""
+    """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement."""
 
     recipe: Recipe
     spec: DataSpec
@@ -23,6 +23,7 @@ class Started:
     parameters: int
     epochs: int
     steps: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from epochal.data.feed import Feed
+from epochal.data.augment import build_augment, build_mixing
+from epochal.data.examples import Examples
+from epochal.data.feed import Feed, feed
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import RecipeError
@@ -19,6 +21,7 @@ from epochal.models.build import check_model, modes_kept
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
+from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, build_optimizer
 
 
@@ -69,6 +72,19 @@ class Best:
         return False
 
 
+def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
+    """Return the feed that training reads from: shuffled and augmented as the recipe says."""
+    return feed(
+        examples,
+        recipe.examples_per_step,
+        device,
+        shuffle_seed=recipe.seed,
+        augment=build_augment(recipe.augment, spec, recipe.seed),
+        mixing=build_mixing(recipe.augment, spec, recipe.seed),
+        workers=recipe.workers,
+    )
+
+
 def prepare(
     model: nn.Module,
     batches: Feed,
@@ -101,6 +117,7 @@ def prepare(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
+    check_memory(model, first, len(batches.examples), recipe, device)
     made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else optimizer(parameters)
     groups = getattr(made, "param_groups", None)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
@@ -126,8 +143,8 @@ def prepare(
 
 def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps: int, recipe: Recipe) -> None:
     """Where some step, or some part of one, has a single example, see whether the model can train on it: batch norm cannot."""
-    steps = -(-count // recipe.batch_size)
-    sizes = {min(recipe.batch_size, count)} | ({count - (steps - 1) * recipe.batch_size} if total_steps >= steps else set())
+    steps = -(-count // recipe.examples_per_step)
+    sizes = {min(recipe.examples_per_step, count)} | ({count - (steps - 1) * recipe.examples_per_step} if total_steps >= steps else set())
     parts = {len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}
     if 1 not in parts:
         return
@@ -138,7 +155,7 @@ def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps:
             torch.func.functional_call(model.train(), buffers, (one,))
     except ValueError as error:
         raise RecipeError(
-            f"With {count} training examples, batch_size = {recipe.batch_size} and accumulate = {recipe.accumulate} the model "
+            f"With {count} training examples, batch_size = {recipe.examples_per_step} and accumulate = {recipe.accumulate} the model "
             f"would meet a single example, and cannot train on it: {error}.",
             "Choose another batch_size (or accumulate), so that at least two are together.",
         ) from error

@@ -56,6 +56,8 @@ class Console:
         self._stop_live()
         self._started = started
         self._epoch_width = max(len("epoch"), len(f"{started.epochs}/{started.epochs}"))
+        for note in started.notes:
+            self._print(note)
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
         score = "R²" if started.spec.task == "regression" else "accuracy"
         self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s"]), style="bold")

@@ -1,0 +1,99 @@
+"""Whether a batch fits the memory, told before training: an estimate from what autograd keeps for the backward pass."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from epochal.device import free_memory, precision
+from epochal.errors import TooLargeError
+from epochal.models.summary import byte_words
+from epochal.recipe import Recipe
+
+# The estimate has to exceed the free memory by this factor before training is refused: what is free changes all the time.
+_CLEARLY = 1.1
+# So many numbers the optimizers keep for each weight; those that are not listed keep two.
+_KEPT = {"adagrad": 1, "asgd": 1, "muon": 1}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that training takes at least, besides the weights: for each example that goes through at once, and whatever their number."""
+
+    per_example: float
+    fixed: int
+
+    def fitting(self, free: int) -> int:
+        """Return how many examples fit `free` bytes at once (0 where not even one does)."""
+        return max(0, math.floor((free * _CLEARLY - self.fixed) / self.per_example)) if self.per_example else 2**31
+
+
+def check_memory(model: nn.Module, some: Tensor, count: int, recipe: Recipe, device: torch.device) -> None:
+    """Raise `TooLargeError` where a step clearly needs more memory than `device` has free.
+
+    `some` are two inputs on the device, `count` is that of the training examples. Where the need or the free memory is not
+    known, nothing is claimed.
+    """
+    free, footprint = free_memory(device), measure_footprint(model, some, recipe, device)
+    if free is None or footprint is None:
+        return
+    batch_size = min(recipe.examples_per_step, count)
+    at_once, fitting = -(-batch_size // recipe.accumulate), footprint.fitting(free)
+    if at_once <= fitting:
+        return
+    needed = footprint.fixed + at_once * footprint.per_example
+    fix = "Use a smaller model or inputs, or another device."
+    if fitting:
+        fix = f"Set batch_size to {fitting} or less, or accumulate to {-(-batch_size // fitting)} or more; or use another device."
+    raise TooLargeError(
+        f"A step needs about {byte_words(needed)}, but {device} has {byte_words(free)} free: {byte_words(footprint.per_example)} for "
+        f"each of the {at_once:,} examples at once, and {byte_words(footprint.fixed)} for gradients and the optimizer.",
+        fix,
+    )
+
+
+def measure_footprint(model: nn.Module, some: Tensor, recipe: Recipe, device: torch.device) -> Footprint | None:
+    """Return what training `model` takes at least, or `None` where that cannot be told from two inputs, `some`.
+
+    Counted is a forward pass in evaluation mode, which keeps a little less than one in training. That of two inputs is compared
+    with that of four, so that weights which a lower precision copies do not count as examples.
+    """
+    if len(some) < 2:
+        return None
+    try:
+        # A network may remember that it was called: a copy is.
+        copied = copy.deepcopy(model).eval()
+        two, four = (_saved_bytes(copied, inputs, recipe, device) for inputs in (some, torch.cat((some, some))))
+    except (RuntimeError, TypeError, ValueError):  # such as a network that cannot be copied: then nothing is known
+        return None
+    weights = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    # The gradients, the optimizer's own numbers, the weights of the best epoch, and the moving average.
+    copies = 1 + _kept_by(recipe) + 1 + bool(recipe.ema)
+    return Footprint(max(0, four - two) / 2, weights * copies)
+
+
+def _kept_by(recipe: Recipe) -> int:
+    name, momentum = recipe.optimizer.name.lower(), bool(recipe.optimizer.momentum)
+    return int(momentum) if name == "sgd" else 1 + momentum if name == "rmsprop" else _KEPT.get(name, 2)
+
+
+def _saved_bytes(model: nn.Module, inputs: Tensor, recipe: Recipe, device: torch.device) -> int:
+    """Return how many bytes a forward pass keeps for the backward pass, weights aside."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with precision(device, recipe.precision), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        # Until they are counted, the outputs hold what was kept: no two tensors then have the same address.
+        outputs = model(inputs)
+    total = sum(size for address, size in kept.items() if address not in known)
+    del outputs
+    return total
