@@ -47,12 +47,15 @@ class Outcome:
     whole: float
 
 
-def train(data: str, recipe: str, seed: int, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run `epochal train` in a process of its own. Return its outcome as {"accuracy", "training", "whole"}, or {"error": why not}."""
+def train(data: str, recipe: str, seed: int, arguments: Sequence[str], cache: str) -> dict[str, Any]:
+    """Run `epochal train` in a process of its own, with this folder as its cache.
+
+    Return its outcome as {"accuracy", "training", "whole"}, or {"error": why not}.
+    """
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "epochal", "train", data, "--recipe", recipe, "--seed", str(seed), "--device", "cpu", "--json"]
         started = time.perf_counter()
-        told = hear([*command, "--out", str(Path(place, "run")), *arguments], ("test", "seconds"))
+        told = hear([*command, "--out", str(Path(place, "run")), *arguments], ("test", "seconds"), EPOCHAL_CACHE=cache)
         whole = time.perf_counter() - started
     if "error" in told:
         return told
@@ -98,14 +101,15 @@ def main() -> int:
         numbers = ", ".join(f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in last.items())
         print(f"seed {what['seed']}  {what['recipe']:<18} {numbers}", flush=True)
 
-    # A seed of all presets, then the next: what else the machine does falls on all alike.
-    for seed in range(options.seeds):
-        for goal in options.goals:
-            place = ["--data-dir", str(options.data_dir)]
-            keep(train("mnist", goal.recipe, seed, [*place, *quick]), data="MNIST", recipe=goal.recipe, seed=seed)
-    for seed in range(options.cifar_seeds if options.cifar_dir else 0):
-        for goal in options.cifar_goals:
-            keep(train(str(options.cifar_dir), goal.recipe, seed, quick), data="CIFAR-10", recipe=goal.recipe, seed=seed)
+    with tempfile.TemporaryDirectory() as cache:
+        # A seed of all presets, then the next: what else the machine does falls on all alike.
+        for seed in range(options.seeds):
+            for goal in options.goals:
+                place = ["--data-dir", str(options.data_dir)]
+                keep(train("mnist", goal.recipe, seed, [*place, *quick], cache), data="MNIST", recipe=goal.recipe, seed=seed)
+        for seed in range(options.cifar_seeds if options.cifar_dir else 0):
+            for goal in options.cifar_goals:
+                keep(train(str(options.cifar_dir), goal.recipe, seed, quick, cache), data="CIFAR-10", recipe=goal.recipe, seed=seed)
     highest = max(goal.target for goal in options.goals)
     for seed in range(options.tutorial_seeds):
         keep(train_tutorial(options.data_dir, highest, options.tutorial_epochs, seed), data="MNIST", recipe=TUTORIAL, seed=seed)
@@ -171,6 +175,7 @@ def _text(records: Sequence[dict[str, Any]], goals: Mapping[str, Sequence[Goal]]
 def figure(records: Sequence[dict[str, Any]], goals: Mapping[str, Sequence[Goal]]) -> Figure:
     """Return test accuracy over the seconds of the whole command: a point for each run, a line for each of the tutorial's."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     made = Figure(figsize=(5.5 * len(goals), 3.8), layout="constrained")
     for axes, (data, wanted) in zip(made.subplots(1, len(goals), squeeze=False)[0], goals.items(), strict=True):
@@ -182,6 +187,11 @@ def figure(records: Sequence[dict[str, Any]], goals: Mapping[str, Sequence[Goal]
             whole, share = [epoch.whole for epoch in epochs], [epoch.accuracy for epoch in epochs]
             axes.plot(whole, share, ".-", color=GREY, label="" if number else f"{TUTORIAL}, epoch by epoch")
         axes.set(title=data, xlabel="seconds of the whole command", ylabel="test accuracy in %", xscale="log")
+        low, high = axes.get_xlim()
+        axes.set_xlim(low / 2, high * 2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8)
     return made
