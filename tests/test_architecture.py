@@ -36,6 +36,7 @@ LAYERS = [
     "bundle",
     "figures",
     "run",
+    "bench",
     "",
     "cli.*",
     "__main__",

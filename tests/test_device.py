@@ -50,7 +50,10 @@ def test_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, cu
 
 def test_describe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
-    assert device.describe(torch.device("cpu")).startswith(f"cpu ({torch.get_num_threads()} threads, ")
+    with device.using_threads(2):
+        assert device.describe(torch.device("cpu")).startswith("cpu (2 threads, ")
+    with device.using_threads(1):
+        assert device.describe(torch.device("cpu")).startswith("cpu (1 thread, ")
     assert device.describe(torch.device("cuda:1")) == "cuda:1 (H200)"
     assert device.describe(torch.device("mps")) == "mps"
 

@@ -19,9 +19,10 @@ from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, OutputError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.figures import confusion, draw_all, learning_curves, predictions, regression, save, single
+from epochal.figures import confusion, draw_all, learning_curves, predictions, regression, save, single, speeds
 from epochal.recipe import LossSettings
 from epochal.tasks import plain_loss
+from epochal.training.profile import PHASES, Profile
 from epochal.training.records import EpochDone
 
 DIGITS = tuple("0123456789")
@@ -328,3 +329,37 @@ class TestDrawAll:
         assert sorted(tmp_path.iterdir()) == sorted(written)
         for path in written[1::2]:
             ElementTree.parse(path)
+
+
+class TestSpeeds:
+    def profiles(self, floor: float | None = 300.0) -> list[Profile]:
+        shares = dict(zip(PHASES, (0.04, 0.3, 0.4, 0.26), strict=True))
+        pairs = [(device, size) for device in ("cpu", "cuda") for size in (128, 64)]
+        return [Profile(device, 1, size, 100.0 * size, 1.0, shares, floor and floor * size, None) for device, size in pairs]
+
+    def test_a_line_for_each_device_and_one_for_its_floor(self) -> None:
+        left, right = speeds(self.profiles()).axes
+        assert [line.get_label() for line in left.get_lines()] == [
+            "cpu", "cpu, its arithmetic alone", "cuda", "cuda, its arithmetic alone",
+        ]  # fmt: skip
+        assert np.asarray(left.get_lines()[0].get_data()).tolist() == [[64, 128], [6400, 12800]]
+        assert np.asarray(left.get_lines()[1].get_ydata()).tolist() == [19200, 38400]
+        assert [tick.get_text() for tick in left.get_xticklabels()] == ["64", "128"]
+        assert [tick.get_text() for tick in right.get_yticklabels()] == ["cpu, 128", "cpu, 64", "cuda, 128", "cuda, 64"]
+
+    def test_shares_fill_the_bar_and_are_written_where_there_is_room(self) -> None:
+        right = speeds(self.profiles()).axes[1]
+        first = [bars[0] for bars in right.containers]
+        assert [round(bar.get_width(), 2) for bar in first] == [0.04, 0.3, 0.4, 0.26]
+        assert first[-1].get_x() + first[-1].get_width() == pytest.approx(1)
+        written = [text.get_text() for text in right.texts]
+        assert written.count("40") == 4
+        assert "4" not in written
+
+    def test_without_a_floor(self) -> None:
+        assert len(speeds(self.profiles(floor=None)).axes[0].get_lines()) == 2
+
+    def test_a_single_size(self, tmp_path: Path) -> None:
+        png, svg = save(speeds(self.profiles()[:1]), tmp_path / "one")
+        assert png.stat().st_size > 5000
+        ElementTree.parse(svg)

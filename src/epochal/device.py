@@ -41,7 +41,8 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads, {platform.machine()})"
+        threads = torch.get_num_threads()
+        return f"cpu ({threads} {'thread' if threads == 1 else 'threads'}, {platform.machine()})"
     return str(device)
 
 
@@ -93,6 +94,32 @@ def deterministic() -> AbstractContextManager[object]:
     """Return the context in which cuDNN only uses algorithms that give the same bits every time."""
     cudnn = torch.backends.cudnn
     return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True)
+
+
+class PeakMemory:
+    """The most memory in use since this was made: on CUDA that of tensors on `device`, on the CPU that of the whole program."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.is_known = device.type == "cuda"
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "cpu":
+            try:
+                # Linux: this makes the peak what is in use now (man 5 proc).
+                Path("/proc/self/clear_refs").write_text("5")
+                self.is_known = True
+            except OSError:
+                pass
+
+    def read(self) -> int | None:
+        """Return the peak in bytes, `None` where nobody says."""
+        if not self.is_known:
+            return None
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def free_memory(device: torch.device | None = None) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from rich.cells import cell_len, set_cell_size
 from torch import Tensor
 
@@ -31,9 +32,11 @@ from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.files import write_bytes
+from epochal.training.profile import Profile
 from epochal.training.records import EpochDone
 
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#5F5F5F"
+_GREEN, _ORANGE, _SKY = "#009E73", "#E69F00", "#56B4E9"
 _DOTS_PER_INCH = 150
 # Matplotlib brings DejaVu Sans, which has no Chinese, Japanese or Korean; these are the usual fonts that do.
 _CJK_FONTS = (
@@ -324,6 +327,48 @@ def _scatter(axes: Axes, true: Tensor, predicted: Tensor) -> None:
     axes.scatter(true, predicted, s=8 if many else 16, alpha=0.3 if many else 0.6, color=_BLUE, linewidths=0, rasterized=many)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true", ylabel="predicted")
     axes.legend(loc="upper left")
+
+
+@_styled
+def speeds(profiles: Sequence[Profile]) -> Figure:
+    """Return examples a second by batch size, a line for each device, and how the time of a step divides into its phases."""
+    figure = Figure(figsize=(_WIDTH, max(3.4, 1.6 + 0.3 * len(profiles))), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
+    devices = list(dict.fromkeys(one.device for one in profiles))
+    for device, colour, marker in zip(devices, itertools.cycle((_BLUE, _VERMILLION, _GREEN, _GREY)), itertools.cycle("os^D"), strict=False):
+        shown = sorted((one for one in profiles if one.device == device), key=lambda one: one.batch_size)
+        sizes = [one.batch_size for one in shown]
+        left.plot(sizes, [one.examples_per_second for one in shown], "-", marker=marker, color=colour, label=device, clip_on=False)
+        floors = [one.floor or numpy.nan for one in shown]
+        if not numpy.isnan(floors).all():
+            left.plot(sizes, floors, ":", marker=marker, markerfacecolor="white", color=colour, label=f"{device}, its arithmetic alone")
+    left.set(title="Examples per second", xlabel="batch size", xscale="log", ylim=(0, None))
+    left.set_xticks(
+        sorted({one.batch_size for one in profiles}), labels=[str(size) for size in sorted({one.batch_size for one in profiles})]
+    )
+    left.minorticks_off()
+    left.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    left.grid(axis="y", alpha=0.3)
+    left.legend()
+    _draw_shares(right, profiles)
+    return figure
+
+
+def _draw_shares(axes: Axes, profiles: Sequence[Profile]) -> None:
+    places = range(len(profiles))
+    begins = numpy.zeros(len(profiles))
+    for phase, colour, ink in zip(profiles[0].shares, (_GREY, _SKY, _BLUE, _ORANGE), ("white", "black", "white", "black"), strict=True):
+        shares = numpy.array([one.shares[phase] for one in profiles])
+        bars = axes.barh(places, shares, left=begins, color=colour, edgecolor="white", label=phase)
+        axes.bar_label(
+            bars, [f"{100 * share:.0f}" if share >= 0.05 else "" for share in shares], label_type="center", color=ink, fontsize=8
+        )
+        begins += shares
+    axes.set_yticks(places, labels=[f"{one.device}, {one.batch_size}" for one in profiles])
+    axes.invert_yaxis()
+    axes.set(title="Share of the time of a step", xlim=(0, 1))
+    axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), handlelength=1, columnspacing=1)
 
 
 @_styled

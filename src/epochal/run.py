@@ -155,7 +155,7 @@ def run(
         if folder is not None:
             write_text(folder / "recipe.toml", recipe.to_toml())
             write_json(folder / "data.json", _describe_data(source, data, recipe))
-            write_json(folder / "environment.json", _environment(device))
+            write_json(folder / "environment.json", environment(device))
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
         fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers)
         bundle.model.eval()
@@ -323,7 +323,8 @@ def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, 
     return cut if name == "train" else {**cut, "positions": examples.positions.tolist()}
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what environment.json holds: versions, machine and command."""
     packages = ("epochal", "torch", "numpy", "pillow", "safetensors")
     return {
         "python": platform.python_version(),

@@ -216,6 +216,17 @@ def test_watchers_of_others(call, tmp_path: Path) -> None:  # type: ignore[no-un
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
 
 
+def test_bench_prints_a_row_for_each_pair(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for number in (1, 2):
+        code, out, err = call("bench", "--model", "linear", "--devices", "cpu", "--batch-sizes", "64,128", "--seconds", "0.01", "--json")
+        assert code == 0, err
+        assert re.search(r"^cpu +128 +[\d,]+ +[\d.]+ s( +\d+ %){4} .*× [\d.]+$", out, re.MULTILINE)
+        assert f"picture   runs/digits-bench-{number}/speed.png" in out
+        result = json.loads(out.splitlines()[-1])
+        assert result == json.loads((tmp_path / "runs" / f"digits-bench-{number}" / "bench.json").read_text())
+        assert [one["batch_size"] for one in result["profiles"]] == [64, 128]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,6 +240,11 @@ def test_watchers_of_others(call, tmp_path: Path) -> None:  # type: ignore[no-un
         (["train", "--fit", "crap"], "should be 'auto', 'pad', 'crop' or 'squash'"),
         (["train", "--size", "32"], "The setting data.size = 32 does not work with digits"),
         (["train", "--device", "tpu"], "device 'tpu'"),
+        (["bench", "--devices", "tpu"], "device 'tpu'"),
+        (["bench", "--batch-sizes", "64,x"], "--batch-sizes: 'x' is no number."),
+        (["bench", "--batch-sizes", "0"], "A batch of 0 cannot be measured"),
+        (["bench", "--set", "batch_size=8"], "--set batch_size does not reach what is measured.\nUse --batch-sizes."),
+        (["bench", "--out", "empty"], "empty exists already."),
         (["train", "--precision", "fp16", "--device", "cpu"], "does not work on cpu"),
         (["train", "empty"], "empty is empty."),
         (["train", "--data-dir", "nowhere", "mnist"], "There is no folder nowhere"),

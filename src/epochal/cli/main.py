@@ -14,6 +14,7 @@ VERBS = {
     "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
     "evaluate": "Measure a kept model on its own test data, or on other data.",
     "predict": "Say what is on pictures, with probabilities.",
+    "bench": "Measure how fast training is on each device with each batch size, and why.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
     "datasets": "List the data sets that have names, and what else can be read.",
     "models": "List the models.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -95,6 +97,15 @@ def parse(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def free_name(data: str, kind: str = "") -> Path:
+    """Return runs/DATA`kind`-NUMBER with the first number that is free."""
+    name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
+    number = 1
+    while Path("runs", f"{name}{kind}-{number}").exists():
+        number += 1
+    return Path("runs", f"{name}{kind}-{number}")
 
 
 def _kind(annotation: Any) -> str:

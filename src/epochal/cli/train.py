@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from epochal.cli.options import RecipeCommand, as_json, data_dir, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, data_dir, free_name, recipe_from, settings
 from epochal.recipe import Recipe, load_recipe
 
 
@@ -56,7 +55,7 @@ def command(
             from epochal.watch.mlflow import MLflow
 
             watchers.append(stack.enter_context(MLflow(mlflow)))
-        done = run(data, recipe, out=out or _free_name(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
+        done = run(data, recipe, out=out or free_name(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
 
     assert done.folder is not None
     click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
@@ -68,12 +67,3 @@ def command(
     click.echo(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
     if as_json:
         click.echo(json.dumps(done.result, ensure_ascii=False))
-
-
-def _free_name(data: str) -> Path:
-    """Return runs/DATA-NUMBER with the first number that is free."""
-    name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
-    number = 1
-    while Path("runs", f"{name}-{number}").exists():
-        number += 1
-    return Path("runs", f"{name}-{number}")

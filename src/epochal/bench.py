@@ -1,0 +1,102 @@
+"""How fast training is on each device with each batch size: measured, drawn and kept in a folder.
+
+bench.json      every number
+speed.png       the same as a picture (and as SVG)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from epochal.device import available, choose, describe, using_threads
+from epochal.errors import OutputError, RecipeError, TooLargeError
+from epochal.figures import save, speeds
+from epochal.files import new_directory, write_json
+from epochal.progress import progress
+from epochal.recipe import Recipe
+from epochal.run import build, environment, load_for
+from epochal.training.loop import train_step
+from epochal.training.profile import Profile, profile
+
+BATCH_SIZES = (64, 128, 256, 512)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured: a profile of each device and batch size that worked, and why the `others` did not, in words."""
+
+    profiles: tuple[Profile, ...]
+    others: tuple[str, ...]
+    result: dict[str, Any] = field(repr=False)
+
+
+def bench(
+    source: Any,
+    recipe: Recipe,
+    *,
+    devices: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+    seconds: float = 2.0,
+    out: Path | None = None,
+    data_dir: str | Path | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Bench:
+    """Measure the training that `recipe` describes on each of `devices` with each of `batch_sizes`, about `seconds` for each pair.
+
+    Without `devices` all that there are are measured; without `batch_sizes` those of `BATCH_SIZES` that the data fill. The
+    recipe's own `device` and `batch_size` do not matter, and neither does how long it trains. `out` names the folder for what
+    was measured, which must not exist yet; without it nothing is written. `tell` hears in words what was found.
+
+    Raises `RecipeError` for a device that is not there, a batch size that the data cannot fill, or where nothing could be measured.
+    """
+    if out is not None and out.exists():
+        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    places = [choose(name) for name in devices or reversed(available())]
+    data = load_for(source, recipe, data_dir).split(recipe.data.valid, recipe.data.test, recipe.seed)
+    tell(data.spec.describe())
+    count = len(data.train)
+    sizes = batch_sizes or [size for size in BATCH_SIZES if size <= count] or [count]
+    for size in sizes:
+        if not 1 <= size <= count:
+            raise RecipeError(
+                f"A batch of {size:,} cannot be measured: there are {count:,} training examples.", "Choose a size from 1 to that."
+            )
+    recipe, bundle = build(recipe, data)
+    summary = bundle.summary()
+    tell(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
+    threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
+    with using_threads(threads):
+        tell(f"measured on {' and '.join(describe(device) for device in places)}")
+
+    found: list[Profile] = []
+    others: list[str] = []
+    with progress("Measuring", len(places) * len(sizes)) as advance:
+        for device in places:
+            for size in sizes:
+                trial = recipe.updated({"device": str(device), "batch_size": size, "threads": threads}, "bench")
+                try:
+                    found.append(profile(bundle.model, data, trial, train_step, seconds))
+                except (TooLargeError, torch.OutOfMemoryError) as error:
+                    others.append(f"{device}, batch {size}: {str(error).splitlines()[0]}")
+                advance()
+    if not found:
+        raise RecipeError(f"Nothing could be measured. {others[0]}", "Choose smaller batches with --batch-sizes.")
+    result = {
+        "data": data.spec.model_dump(mode="json"),
+        "model": {"name": recipe.model.name, "parameters": summary.parameters, "flops": summary.flops},
+        "recipe": recipe.model_dump(mode="json"),
+        "environment": environment(places[0]),
+        "seconds": seconds,
+        "profiles": [one.to_json() for one in found],
+        "not_measured": others,
+    }
+    if out is not None:
+        with new_directory(out) as folder:
+            save(speeds(found), folder / "speed")
+            write_json(folder / "bench.json", result)
+    return Bench(tuple(found), tuple(others), result)

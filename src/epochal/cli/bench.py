@@ -1,0 +1,99 @@
+"""epochal bench"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from epochal.cli.options import RecipeCommand, as_json, data_dir, free_name, recipe_from, settings
+from epochal.errors import RecipeError
+from epochal.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from epochal.training.profile import Profile
+
+# What is varied has options of its own.
+_VARIED = ("device", "batch_size")
+
+
+@click.command(cls=RecipeCommand, params=[setting for setting in settings() if setting.name not in _VARIED])
+@click.argument("data", default="digits")
+@click.option("--devices", metavar="NAME,...", help="Devices to measure on: cpu, cuda, cuda:1, mps. [all there are]")
+@click.option("--batch-sizes", metavar="INT,...", help="Batch sizes to measure with. [64,128,256,512]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="About how long to measure each pair."
+)
+@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder for the result; it must not exist yet. [runs/DATA-bench-NUMBER]")
+@data_dir
+@as_json
+def command(
+    data: str,
+    devices: str | None,
+    batch_sizes: str | None,
+    seconds: float,
+    recipe_name: str | None,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    data_dir: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure how fast training on DATA is, and why, on each device with each batch size.
+
+    Shown are examples a second, the time of an epoch, the share of it that each phase of a step takes, the most memory in use
+    (of tensors on a GPU, of the whole program on the CPU), and how many times as long a step takes as its floor, the matrix
+    products and convolutions alone. Nothing is kept of what is learned.
+    """
+    recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
+    for setting in _VARIED:
+        if recipe.origin(setting) == "command line":
+            option = f"--{setting.replace('_', '-')}s"
+            raise RecipeError(f"--set {setting} does not reach what is measured.", f"Use {option}.")
+    sizes = [] if batch_sizes is None else [_size(word) for word in batch_sizes.split(",")]
+    names = [] if devices is None else devices.split(",")
+    # PyTorch is imported from here on, after the settings are known to be right.
+    from rich.console import Console
+
+    from epochal.bench import bench
+
+    out = out or free_name(data, "-bench")
+    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=out, data_dir=data_dir, tell=click.echo)
+    Console().print(_table(done.profiles))
+    for words in done.others:
+        click.echo(f"not measured: {words}")
+    click.echo(f"  numbers   {out / 'bench.json'}\n  picture   {out / 'speed.png'}")
+    if as_json:
+        click.echo(json.dumps(done.result, ensure_ascii=False))
+
+
+def _size(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError as error:
+        raise RecipeError(f"--batch-sizes: '{word}' is no number.", "Write for example --batch-sizes 64,128") from error
+
+
+def _table(profiles: tuple[Profile, ...]) -> Table:
+    from rich.table import Table
+
+    from epochal.models.summary import byte_words
+
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    columns = ("device", "batch", "examples/s", "epoch", *profiles[0].shares, "memory", "floor")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "device" else "right", no_wrap=True)
+    for one in profiles:
+        shares = (f"{100 * share:.0f} %" for share in one.shares.values())
+        memory = "" if one.peak_bytes is None else byte_words(one.peak_bytes)
+        floor = "" if one.times_floor is None else f"× {one.times_floor:.1f}"
+        table.add_row(
+            one.device, str(one.batch_size), f"{one.examples_per_second:,.0f}", f"{one.seconds_per_epoch:.3g} s", *shares, memory, floor
+        )
+    return table
