@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as python_random
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,13 @@ class Slow:
         return self.values[index]
 
 
+class Filed(Slow):
+    """Inputs of which many can be read at once."""
+
+    def gather(self, index: Tensor) -> Tensor:
+        return self.values[index]
+
+
 class Jittered(Slow):
     """Each reading draws from all three generators."""
 
@@ -66,7 +74,7 @@ def test_an_epoch_has_every_example_once_in_the_order_of_seed_and_epoch(batch_si
     assert [len(batch.targets) for batch in got[:-1]] == [batch_size] * (len(got) - 1)
 
 
-@pytest.mark.parametrize("inputs", [PIXELS, Slow(PIXELS)])
+@pytest.mark.parametrize("inputs", [PIXELS, Slow(PIXELS), Filed(PIXELS)])
 def test_without_a_seed_examples_keep_their_order(inputs: Tensor | Lazy) -> None:
     for epoch in (0, 1):
         batches = list(feed(_examples(inputs), 4, CPU).epoch(epoch))
@@ -87,6 +95,7 @@ def test_resident_and_streamed_batches_are_the_same(make_augment: Callable[[], A
         resident = batches(PIXELS, epoch)
         assert len(resident) == 4 - start
         assert _same(resident, batches(Slow(PIXELS), epoch))
+        assert _same(resident, batches(Filed(PIXELS), epoch))
     # A start in the middle gives the rest of the same epoch.
     whole = list(feed(_examples(PIXELS), 4, CPU, shuffle_seed=1, augment=make_augment()).epoch(2))
     assert _same(whole[start:], resident)
@@ -111,6 +120,8 @@ def _mixed(inputs: Tensor | Lazy, epoch: int, batch_size: int = 4, start: int = 
 def test_mixtures_are_the_same_resident_and_streamed(workers: int) -> None:
     resident = _mixed(PIXELS, 1)
     assert _same(resident, _mixed(Slow(PIXELS), 1, workers=workers))
+    assert _same(resident, _mixed(Filed(PIXELS), 1, workers=workers))
+    assert _same(resident[1:], _mixed(Filed(PIXELS), 1, start=1))
     assert _same(resident[2:], _mixed(Slow(PIXELS), 1, start=2, workers=workers))
     assert _same(resident[3:], _mixed(PIXELS, 1, start=3))
     assert not _same(resident, _mixed(PIXELS, 2))
@@ -189,6 +200,43 @@ def test_an_error_in_reading_comes_through(workers: int) -> None:
 
     with pytest.raises(ValueError, match="the file of 7 is damaged"):
         list(feed(_examples(Broken(PIXELS)), 4, CPU, workers=workers).epoch(0))
+
+
+def test_an_error_in_reading_ahead_comes_in_its_turn() -> None:
+    class Broken(Filed):
+        def gather(self, index: Tensor) -> Tensor:
+            if 7 in index:
+                raise ValueError("the file of 7 is damaged")
+            return super().gather(index)
+
+    batches = feed(_examples(Broken(PIXELS)), 4, CPU).epoch(0)
+    assert torch.equal(next(batches).inputs, PIXELS[:4])
+    with pytest.raises(ValueError, match="the file of 7 is damaged"):
+        next(batches)
+
+
+def test_an_epoch_that_is_left_early_ends_its_thread() -> None:
+    before = threading.active_count()
+    batches = feed(_examples(Filed(PIXELS)), 2, CPU).epoch(0)
+    next(batches)
+    assert threading.active_count() == before + 1
+    del batches
+    assert threading.active_count() == before
+
+
+def test_only_one_batch_is_read_ahead() -> None:
+    class Counted(Filed):
+        read = 0
+
+        def gather(self, index: Tensor) -> Tensor:
+            self.read += len(index)
+            return super().gather(index)
+
+    inputs = Counted(PIXELS)
+    batches = feed(_examples(inputs), 2, CPU).epoch(0)
+    next(batches)
+    assert inputs.read <= 4
+    batches.close()  # type: ignore[attr-defined]
 
 
 def test_batches_are_copies() -> None:

@@ -12,12 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from epochal.data import load as module
 from epochal.data.examples import Examples, Found, Lazy, Part
 from epochal.data.load import Data, _assemble, _chunks, _statistics, load
 from epochal.data.spec import DataSpec, PictureRule
-from epochal.errors import DataError
+from epochal.errors import DataError, RecipeError
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -358,3 +359,31 @@ def test_inputs_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_NUMBERS", 5)
     told = "arrays: inputs of shape (2, 3) have more than 5 numbers.\nMake them smaller."
     assert _refused((torch.rand(4, 2, 3), _labels(4))) == told
+
+
+def test_memory_that_data_without_a_file_would_exceed() -> None:
+    values = torch.zeros(1000, 2)
+    values[0] = 1
+    assert len(load((values, _labels(1000)), memory=8000e-9).train) == 1000
+    told = "The setting data.memory = 7e-06 does not work with arrays: its examples take 8e-06 GB.\nOnly folders of pictures and"
+    with pytest.raises(RecipeError, match=told):
+        load((values, _labels(1000)), memory=7e-6)
+
+
+def test_a_dataset_beyond_memory_is_read_one_by_one() -> None:
+    dataset = [(torch.tensor([float(place)]), place % 2) for place in range(10)]
+    assert isinstance(load(_Rows(dataset), memory=1e-6).train.inputs, Tensor)
+    data = load(_Rows(dataset), memory=1e-8)
+    assert not isinstance(data.train.inputs, Tensor)
+    assert data.notes == ("the dataset for train is read anew in each epoch: it does not fit memory",)
+
+
+class _Rows(Dataset[Any]):
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]

@@ -1,12 +1,15 @@
 """Batches on the device, in an order that is a function of the seed and the epoch.
 
 Examples that fit memory are kept on the device and gathered by index, a whole batch at a time, without a DataLoader. Those
-that do not, or that change each time they are read, come through PyTorch's DataLoader behind the same interface.
+that do not are gathered from their file in the same way, a batch ahead. Those that can only be read one by one, or that change
+each time they are read, come through PyTorch's DataLoader behind the same interface.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from epochal.data.augment import Augment
-from epochal.data.examples import Examples, Lazy
+from epochal.data.examples import Examples, Lazy, Stored
 from epochal.data.mixing import Mixing
 from epochal.random import drawn_from, key, permutation
 
@@ -58,6 +61,8 @@ def feed(
     order = _Order(len(examples), batch_size, shuffle_seed)
     if isinstance(examples.inputs, Tensor):
         return _ResidentFeed(examples, order, device, _Changes(augment, mixing))
+    if isinstance(examples.inputs, Stored):
+        return _StoredFeed(examples, order, device, _Changes(augment, mixing))
     return _StreamedFeed(examples, order, device, _Changes(augment, mixing), workers)
 
 
@@ -113,6 +118,36 @@ class _ResidentFeed:
         for places in self.order.batches(number, self.changes.following)[start:]:
             on_device = places.to(self.inputs.device)
             yield self.changes(self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device), on_device, number)
+
+
+class _StoredFeed:
+    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes) -> None:
+        assert isinstance(examples.inputs, Stored)
+        self.examples = examples
+        self.inputs: Stored = examples.inputs
+        self.targets = examples.targets.to(device)
+        self.order = order
+        self.device = device
+        self.changes = changes
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        batches = self.order.batches(number, self.changes.following)[start:]
+        # While a batch is used, a thread reads the next from the disk.
+        with ThreadPoolExecutor(1) as reader:
+            coming = deque(reader.submit(self._read, places) for places in batches[:1])
+            for place, places in enumerate(batches, 1):
+                inputs = coming.popleft().result()
+                coming.extend(reader.submit(self._read, following) for following in batches[place : place + 1])
+                on_device = places.to(self.device)
+                inputs = inputs.to(self.device, non_blocking=True)
+                yield self.changes(inputs, self.targets.index_select(0, on_device), on_device, number)
+
+    def _read(self, places: Tensor) -> Tensor:
+        inputs = self.inputs.gather(places)
+        return inputs.pin_memory() if self.device.type == "cuda" else inputs
 
 
 class _StreamedFeed:
