@@ -16,6 +16,7 @@ VERBS = {
     "predict": "Say what is on pictures, with probabilities.",
     "bench": "Measure how fast training is on each device with each batch size, and why.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
+    "cache": "Show or clear the decoded pictures that are kept on disk.",
     "datasets": "List the data sets that have names, and what else can be read.",
     "models": "List the models.",
     "recipes": "List the recipes (named settings), or show one.",

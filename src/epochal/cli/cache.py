@@ -1,0 +1,46 @@
+"""epochal cache"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from epochal.cli.options import as_json
+
+
+@click.group(invoke_without_command=True)
+@as_json
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """Show the decoded pictures that are kept on disk, so that folders of pictures are decoded once.
+
+    EPOCHAL_CACHE names another folder for them, EPOCHAL_CACHE_SIZE how many GB they may take; the least recently used go first.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from epochal.data.cache import open_cache
+
+    cache = open_cache()
+    entries, size = cache.entries(), cache.size()
+    for entry in entries:
+        shape = "×".join(f"{side:,}" for side in entry.shape)
+        used = datetime.fromtimestamp(entry.used, UTC).astimezone()
+        click.echo(f"{entry.name}: {shape}, {entry.size / 1e9:.2f} GB, used {used:%Y-%m-%d %H:%M}")
+    click.echo(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
+    if as_json:
+        packs = [entry._asdict() for entry in entries]
+        click.echo(json.dumps({"folder": str(cache.folder), "size": size, "limit": cache.limit, "packs": packs}, ensure_ascii=False))
+
+
+@command.command()
+@as_json
+def clear(as_json: bool) -> None:
+    """Remove them all, but what is being written just now. They are decoded again when they are needed."""
+    from epochal.data.cache import open_cache
+
+    packs, size = open_cache().clear()
+    click.echo(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")
+    if as_json:
+        click.echo(json.dumps({"packs": packs, "size": size}))

@@ -1,0 +1,64 @@
+"""epochal cache: what is shown is what is there, and nothing else is removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from epochal.cli.main import cli
+from epochal.data.cache import checksums, open_cache
+
+
+@pytest.fixture(autouse=True)
+def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path))
+    monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "2")
+    monkeypatch.setattr("epochal.data.cache._SPARE", 0)
+
+
+def _call(*arguments: str) -> list[str]:
+    done = CliRunner().invoke(cli, ["cache", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.output.splitlines()
+
+
+def _pack() -> None:
+    pixels = np.zeros((4000, 3, 50, 50), np.uint8)
+    with open_cache().draft(pixels.nbytes) as draft:
+        draft.path.write_bytes(pixels.tobytes())
+        draft.seal("key", "photos", pixels.shape, checksums(pixels.tobytes(), 7500))
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert _call() == [f"0.00 GB of 2.0 GB in {tmp_path / 'pictures'}"]
+    assert _call("clear") == ["removed 0 sets of decoded pictures, 0.00 GB"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_packs(tmp_path: Path) -> None:
+    _pack()
+    lines = _call("--json")
+    assert lines[0].startswith("photos: 4,000×3×50×50, 0.03 GB, used 20")
+    assert lines[1] == f"0.03 GB of 2.0 GB in {tmp_path / 'pictures'}"
+    found = json.loads(lines[2])
+    size = (tmp_path / "pictures" / "key.pack").stat().st_size
+    assert (found["folder"], found["size"], found["limit"]) == (str(tmp_path / "pictures"), size, 2_000_000_000)
+    (pack,) = found["packs"]
+    assert pack.pop("used") > 1e9
+    assert pack == {"key": "key", "name": "photos", "shape": [4000, 3, 50, 50], "size": size}
+
+
+def test_clear_leaves_what_is_not_its_own(tmp_path: Path) -> None:
+    _pack()
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "pictures" / "notes.txt").write_text("mine")
+    with open_cache().draft(1) as draft:
+        lines = _call("clear", "--json")
+        assert draft.path.exists()
+    assert lines[0] == "removed 1 set of decoded pictures, 0.03 GB"
+    assert json.loads(lines[1])["packs"] == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mnist", "notes.txt", "pictures"]
