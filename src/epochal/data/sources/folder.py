@@ -66,7 +66,7 @@ def read(
     classes = tuple(sorted({name for listing in listings.values() for name in listing.classes}, key=natural))
     if like is None:
         _check_classes(listings, path)
-    files = {split: [_relative(file, path) for file in listing.pictures(classes)] for split, listing in listings.items()}
+    files = {split: _relative(listing.pictures(classes), path) for split, listing in listings.items()}
     unused = [] if path in splits.values() else _entries(path)[1]
     unused += [file for listing in listings.values() for file in listing.unused]
     # Only training pictures decide how pictures are read: the others stand for those to come.
@@ -126,7 +126,8 @@ def _list(folder: Path, root: Path) -> _Listing:
     for inner in folders:
         files = sorted(_walk(inner, {_identity(root), _identity(folder)}))
         classes[inner.name] = [file for file in files if _is_picture(file)]
-        unused += [file for file in files if not _is_picture(file)]
+        if len(classes[inner.name]) < len(files):
+            unused += [file for file in files if not _is_picture(file)]
     return _Listing(classes, unused)
 
 
@@ -146,7 +147,7 @@ def _check_classes(listings: Mapping[str, _Listing], root: Path) -> None:
 def _told(unused: Sequence[str], root: Path) -> Iterator[str]:
     if unused:
         what = "1 file is" if len(unused) == 1 else f"{len(unused):,} files are"
-        first = _relative(unused[0], root) + ", ..." * (len(unused) > 1)
+        first = _relative(unused[:1], root)[0] + ", ..." * (len(unused) > 1)
         yield f"{what} not used, being no picture in a class folder: {first}"
 
 
@@ -197,9 +198,10 @@ def _prefix(folder: Path) -> str:
     return "" if folder == Path() else f"{folder}{os.sep}"
 
 
-def _relative(file: str, root: Path) -> str:
-    """The name of a file below `root`, with slashes."""
-    return file.removeprefix(_prefix(root)).replace(os.sep, "/")
+def _relative(files: Sequence[str], root: Path) -> list[str]:
+    """The names of files below `root`, with slashes."""
+    prefix = _prefix(root)
+    return [file.removeprefix(prefix).replace(os.sep, "/") for file in files]
 
 
 def _is_picture(file: str) -> bool:
