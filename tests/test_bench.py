@@ -37,6 +37,7 @@ def test_all_that_is_kept(data: Data, tmp_path: Path) -> None:
     assert kept == json.loads(json.dumps(done.result))
     assert set(kept) == {"data", "model", "recipe", "environment", "seconds", "profiles", "not_measured"}
     assert set(kept["profiles"][0]) >= {"examples_per_second", "seconds_per_epoch", "shares", "floor", "times_floor", "peak_bytes"}
+    assert kept["environment"]["threads"] == 1
     assert lines[1] == "model linear: 9 parameters, 12 FLOPs per example"
 
 

@@ -71,6 +71,7 @@ def bench(
     tell(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     with using_threads(threads):
+        described = environment(places[0])
         tell(f"measured on {' and '.join(describe(device) for device in places)}")
 
     found: list[Profile] = []
@@ -90,7 +91,7 @@ def bench(
         "data": data.spec.model_dump(mode="json"),
         "model": {"name": recipe.model.name, "parameters": summary.parameters, "flops": summary.flops},
         "recipe": recipe.model_dump(mode="json"),
-        "environment": environment(places[0]),
+        "environment": described,
         "seconds": seconds,
         "profiles": [one.to_json() for one in found],
         "not_measured": others,

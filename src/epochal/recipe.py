@@ -209,7 +209,7 @@ class Recipe(Settings):
         return self.threads
 
     def origin(self, setting: str) -> str:
-        """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", ..."""
+        """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", "measured", ..."""
         return self._origins.get(setting, DEFAULT)
 
     def flat(self) -> dict[str, Any]:

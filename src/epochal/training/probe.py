@@ -14,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import pydantic
@@ -233,7 +234,7 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
         repr(model),
         [(name, list(weight.shape), str(weight.dtype), weight.requires_grad) for name, weight in model.named_parameters()],
         [spec.task, spec.shape, spec.dtype, len(spec.outputs), min(spec.counts["train"], max(choice.batch_size for choice in choices))],
-        [torch.__version__, *machine()],
+        [metadata.version("epochal"), torch.__version__, *machine()],
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
