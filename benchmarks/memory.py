@@ -139,7 +139,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name, command in programs(options.data_dir, place).items():
-            trained[name] = watch(command)
+            trained[name] = watch(command, EPOCHAL_CACHE=str(place / "cache"))
             print(f"{name}: {_brief(trained[name])}", flush=True)
         make_pictures(place / "pictures", options.count, options.side)
         streamed = streaming(place / "pictures", size, options.epochs, place)
