@@ -182,7 +182,7 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
         status = os.fstat(file)
         # One call is nearly always enough; those of a Python file object would take a tenth of the time of a small picture.
         content = os.read(file, status.st_size + 1)
-        while more := os.read(file, 1 << 20) if content else b"":
+        while len(content) != status.st_size and (more := os.read(file, 1 << 20)):
             content += more
     finally:
         os.close(file)
