@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import itertools
 import warnings
@@ -355,6 +356,11 @@ class TestSpeeds:
         written = [text.get_text() for text in right.texts]
         assert written.count("40") == 4
         assert "4" not in written
+
+    def test_very_different_speeds_can_all_be_read(self) -> None:
+        slow, *others = self.profiles(floor=None)
+        assert speeds([slow, *others]).axes[0].get_yscale() == "linear"
+        assert speeds([dataclasses.replace(slow, examples_per_second=10.0), *others]).axes[0].get_yscale() == "log"
 
     def test_without_a_floor(self) -> None:
         assert len(speeds(self.profiles(floor=None)).axes[0].get_lines()) == 2

@@ -46,6 +46,7 @@ _CJK_FONTS = (
 )  # fmt: skip
 _CELLS_WITH_TEXT = 20
 _MOST_PANELS = 4
+_VERY_DIFFERENT = 30
 _COLUMNS, _ROWS = 6, 2
 _WIDTH = 9.6
 
@@ -342,14 +343,21 @@ def speeds(profiles: Sequence[Profile]) -> Figure:
         floors = [one.floor or numpy.nan for one in shown]
         if not numpy.isnan(floors).all():
             left.plot(sizes, floors, ":", marker=marker, markerfacecolor="white", color=colour, label=f"{device}, its arithmetic alone")
-    left.set(title="Examples per second", xlabel="batch size", xscale="log", ylim=(0, None))
+    left.set(title="Examples per second", xlabel="batch size", xscale="log")
+    # On one scale from zero, the slower of two very different devices would lie on the axis.
+    all_speeds = [speed for one in profiles for speed in (one.examples_per_second, one.floor) if speed is not None]
+    if max(all_speeds) > _VERY_DIFFERENT * min(all_speeds):
+        left.set_yscale("log")
+    else:
+        left.set_ylim(0, None)
     left.set_xticks(
         sorted({one.batch_size for one in profiles}), labels=[str(size) for size in sorted({one.batch_size for one in profiles})]
     )
     left.minorticks_off()
     left.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     left.grid(axis="y", alpha=0.3)
-    left.legend()
+    # Below, where no line can cross it.
+    figure.legend(*left.get_legend_handles_labels(), ncols=4, loc="outside lower center")
     _draw_shares(right, profiles)
     return figure
 
@@ -366,9 +374,10 @@ def _draw_shares(axes: Axes, profiles: Sequence[Profile]) -> None:
         begins += shares
     axes.set_yticks(places, labels=[f"{one.device}, {one.batch_size}" for one in profiles])
     axes.invert_yaxis()
-    axes.set(title="Share of the time of a step", xlim=(0, 1))
+    axes.set_title("Share of the time of a step", pad=24)
+    axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
-    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.1), handlelength=1, columnspacing=1)
+    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1), handlelength=1, columnspacing=1)
 
 
 @_styled
