@@ -122,3 +122,19 @@ def test_the_machine_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert device.machine() == ["Some CPU", "H200"]
     told.unlink()
     assert len(device.machine()) == 2
+
+
+def _tiny_left() -> set[bool]:
+    """Of a parallel loop over numbers below the smallest normal one: whether they are numbers, on any of the threads."""
+    halves = torch.full((1_000_000,), 1e-39) * 0.5
+    return set((halves.view(torch.int32) != 0).tolist())
+
+
+def test_denormals_are_flushed_on_all_threads_and_then_no_more() -> None:
+    assert _tiny_left() == {True}
+    with device.flushing_denormals():
+        assert _tiny_left() == {False}
+        with device.flushing_denormals():
+            assert _tiny_left() == {False}
+        assert _tiny_left() == {False}
+    assert _tiny_left() == {True}

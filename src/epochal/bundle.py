@@ -33,7 +33,7 @@ from epochal.errors import BundleError, DataError, EpochalError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.files import new_directory, write_bytes, write_json
 from epochal.inference import infer
-from epochal.models.build import assemble, build_net, check_model, own_net
+from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
 from epochal.models.summary import Summary, summarize
 from epochal.random import isolated
 from epochal.recipe import DataSettings
@@ -177,6 +177,8 @@ class Bundle:
                 net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
             whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in weights)
             whole.load_state_dict(weights, assign=origin is not None)
+            if origin is not None:
+                lay_out(whole)
             check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype)), spec)
         except (EpochalError, RuntimeError) as error:
             raise BundleError(

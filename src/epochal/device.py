@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +11,9 @@ from pathlib import Path
 import torch
 
 from epochal.errors import RecipeError
+
+# OpenMP's omp_pause_soft: threads end, their settings stay.
+_SOFT = 1
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -94,6 +98,35 @@ def deterministic() -> AbstractContextManager[object]:
     """Return the context in which cuDNN only uses algorithms that give the same bits every time."""
     cudnn = torch.backends.cudnn
     return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True)
+
+
+@contextmanager
+def arithmetic(threads: int) -> Iterator[None]:
+    """Compute as training does for the block: with so many CPU threads, the same bits every time, tiny numbers as zero."""
+    with using_threads(threads), deterministic(), flushing_denormals():
+        yield
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Let arithmetic on the CPU take numbers below 1.2e-38 as zero for the block, on all threads.
+
+    Processors compute with such numbers some hundred times slower, and moving averages in optimizers are full of them.
+    PyTorch switches the calling thread alone. A new thread starts with the switches of the one that makes it, so OpenMP is
+    told to let its threads go (`omp_pause_resource_all` of OpenMP 5.0): it makes new ones at the next parallel loop.
+    """
+    were_flushed = bool(torch.tensor(1e-39) * 1 == 0)
+    _flush(flush=True)
+    try:
+        yield
+    finally:
+        _flush(flush=were_flushed)
+
+
+def _flush(*, flush: bool) -> None:
+    if torch.set_flush_denormal(flush):
+        for library in (Path(torch.__file__).parent / "lib").glob("lib*omp*"):
+            ctypes.CDLL(str(library)).omp_pause_resource_all(_SOFT)
 
 
 class PeakMemory:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
-from epochal.device import choose, deterministic, precision, using_threads
+from epochal.device import arithmetic, choose, precision
 from epochal.errors import TrainingError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
@@ -62,7 +62,7 @@ def fit(
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with using_threads(recipe.threads_per_step), isolated(device), deterministic():
+    with isolated(device), arithmetic(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
@@ -143,9 +143,7 @@ def train_step(training: Training, batch: Batch) -> None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
         nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
     _set_rate(training)
-    training.scaler.step(training.optimizer)  # type: ignore[arg-type]
-    training.scaler.update()
-    training.optimizer.zero_grad()
+    training.update()
     training.step += 1
     if training.average is not None:
         training.average.update_parameters(training.model)

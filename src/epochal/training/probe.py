@@ -25,7 +25,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
-from epochal.device import available, choose, deterministic, machine, precision, synchronize, using_threads
+from epochal.device import arithmetic, available, choose, machine, precision, synchronize
 from epochal.errors import OutputError, RecipeError, TooLargeError
 from epochal.files import cache_folder, told, write_json
 from epochal.progress import progress
@@ -207,7 +207,7 @@ def _speed(choice: Choice, sample: Examples, recipe: Recipe, model: nn.Module, s
     device = choose(choice.device)
     open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
     trial = recipe.updated({**choice._asdict(), **open_ended}, "probe")
-    with using_threads(choice.threads), drawn_from(key(recipe.seed, "probe")), isolated(device), deterministic():
+    with drawn_from(key(recipe.seed, "probe")), isolated(device), arithmetic(choice.threads):
         batches = training_feed(sample, spec, trial, device)
         training = prepare(copy.deepcopy(model), batches, spec, trial, device, None, None)
         training.model.train()

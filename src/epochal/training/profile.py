@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
-from epochal.device import PeakMemory, choose, deterministic, synchronize, using_threads
+from epochal.device import PeakMemory, arithmetic, choose, synchronize
 from epochal.random import isolated
 from epochal.recipe import Recipe
 from epochal.tasks import Loss
@@ -66,7 +66,7 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
     own `OutOfMemoryError` where that was not foreseen.
     """
     device = choose(recipe.device)
-    with using_threads(recipe.threads_per_step), isolated(device), deterministic():
+    with isolated(device), arithmetic(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
         training.model.train()

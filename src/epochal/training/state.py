@@ -22,7 +22,7 @@ from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
 from epochal.training.memory import check_memory
-from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, build_optimizer
+from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Training:
     model: nn.Module
     loss: Loss
     optimizer: Optimizer
+    update: Update
     rates: list[float]
     schedule: Schedule
     scaler: torch.amp.GradScaler
@@ -125,15 +126,17 @@ def prepare(
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total)
     if groups is None and (recipe.schedule.name != "constant" or schedule.warmup_steps):
         raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     return Training(
         recipe=recipe,
         device=device,
         model=model,
         loss=build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss),
         optimizer=made,
+        update=Update(made, scaler, is_own=optimizer is not None),
         rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
         schedule=schedule,
-        scaler=torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16"),
+        scaler=scaler,
         average=MovingAverage(model, recipe.ema) if recipe.ema else None,
         total_steps=total,
         deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
