@@ -52,10 +52,13 @@ def bench(
     recipe's own `device` and `batch_size` do not matter, and neither does how long it trains. `out` names the folder for what
     was measured, which must not exist yet; without it nothing is written. `tell` hears in words what was found.
 
-    Raises `RecipeError` for a device that is not there, a batch size that the data cannot fill, or where nothing could be measured.
+    Raises `RecipeError` for a device that is not there, compiled steps, a batch size that the data cannot fill, or where nothing
+    could be measured.
     """
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    if recipe.compile == "on":
+        raise RecipeError("The phases of a compiled step cannot be told apart.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
     data = load_for(source, recipe, data_dir).split(recipe.data.valid, recipe.data.test, recipe.seed)
     tell(data.spec.describe())

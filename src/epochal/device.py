@@ -101,7 +101,7 @@ def deterministic() -> AbstractContextManager[object]:
 
 
 @contextmanager
-def arithmetic(threads: int) -> Iterator[None]:
+def computing(threads: int) -> Iterator[None]:
     """Compute as training does for the block: with so many CPU threads, the same bits every time, tiny numbers as zero."""
     with using_threads(threads), deterministic(), flushing_denormals():
         yield

@@ -173,6 +173,11 @@ class Recipe(Settings):
         "auto", description="CPU threads of one step; auto: the fastest number, measured where training is long enough, else PyTorch's"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the forward pass; weights stay fp32")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="let torch.compile turn forward and backward pass into code of their own (on CUDA, one graph); auto: where it was "
+        "measured to pay within this training",
+    )
     max_steps: Count | None = Field(None, description="stop after so many steps")
     max_seconds: Positive | None = Field(None, description="stop after so many seconds of training")
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")

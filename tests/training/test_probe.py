@@ -19,7 +19,7 @@ from epochal.recipe import Recipe
 from epochal.run import train
 from epochal.training import probe
 from epochal.training.loop import fit, train_step
-from epochal.training.probe import Choice, settle
+from epochal.training.probe import Choice, Speed, settle
 from epochal.training.records import Started
 
 
@@ -50,17 +50,16 @@ def _net() -> nn.Sequential:
 
 
 def _long(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "epochs": 1000, **changes})
+    return Recipe().updated({"device": "cpu", "compile": "off", "epochs": 1000, **changes})
 
 
 def _speeds(monkeypatch: pytest.MonkeyPatch, speed: Any) -> list[Choice]:
     """Let choices be as fast as `speed` says; return those that are asked for."""
     asked: list[Choice] = []
 
-    def measured(choice: Choice, *_: object) -> float:
+    def measured(choice: Choice, *_: object) -> Speed:
         asked.append(choice)
-        found: float = speed(choice)
-        return found
+        return Speed(speed(choice), 20.0 if choice.compile == "on" else 0.0)
 
     monkeypatch.setattr(probe, "_speed", measured)
     return asked
@@ -79,7 +78,7 @@ def _state(model: nn.Module) -> tuple[Any, ...]:
 
 
 def test_what_was_given_stays(data: Data) -> None:
-    recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7})
+    recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7, "compile": "on"})
     assert settle(recipe, _net(), data, train_step) is recipe
 
 
@@ -119,6 +118,24 @@ def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads
     assert len(calls) == 11
     settled = settle(_long(), _net(), data, train_step, own=True)
     assert (settled.threads, settled.origin("threads")) == (2, "this machine")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gain", "compiled"),
+    [(500, 10.0, None), (700, 1.5, "on"), (700, 1.02, "off"), (10_000, 1.02, "on"), (10_000, 0.9, "off")],
+)
+def test_compiling_has_to_pay_within_this_training(
+    data: Data, monkeypatch: pytest.MonkeyPatch, seconds: int, gain: float, compiled: str | None
+) -> None:
+    """Its first step takes 20 seconds here; where training is too short to win that back, it is not even tried."""
+    steps = 1000
+    plain = steps * 64 / seconds
+    asked = _speeds(monkeypatch, lambda choice: plain * (gain if choice.compile == "on" else 1.0))
+    lines: list[str] = []
+    settled = settle(_long(compile="auto", threads=1, max_steps=steps), _net(), data, train_step, tell=lines.append)
+    assert asked == [Choice("cpu", 1, 64)] + [Choice("cpu", 1, 64, "on")] * (compiled is not None)
+    assert (settled.compile, settled.origin("compile")) == (compiled or "off", "measured")
+    assert ("compiled" in lines[-1]) == (compiled is not None)
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
-from epochal.device import arithmetic, choose, precision
+from epochal.device import choose, computing, precision
 from epochal.errors import TrainingError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
@@ -62,7 +62,7 @@ def fit(
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with isolated(device), arithmetic(recipe.threads_per_step):
+    with isolated(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
@@ -133,11 +133,14 @@ def train_step(training: Training, batch: Batch) -> None:
     """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
     seed_generators(training.device, key(training.recipe.seed, "step", training.step))
     for inputs, targets, share in _parts(batch, training):
-        with precision(training.device, training.recipe.precision):
-            loss = training.loss(training.model(inputs), targets)
-            if share is not None:
-                loss = loss * share
-        training.scaler.scale(loss).backward()
+        if training.compiled is not None and len(inputs) == training.compiled.batch_size:
+            loss = training.compiled(inputs, targets)
+        else:
+            with precision(training.device, training.recipe.precision):
+                loss = training.loss(training.model(inputs), targets)
+                if share is not None:
+                    loss = loss * share
+            training.scaler.scale(loss).backward()
         training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]

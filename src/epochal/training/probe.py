@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -25,7 +26,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
-from epochal.device import arithmetic, available, choose, machine, precision, synchronize
+from epochal.device import available, choose, computing, machine, precision, synchronize
 from epochal.errors import OutputError, RecipeError, TooLargeError
 from epochal.files import cache_folder, told, write_json
 from epochal.progress import progress
@@ -45,6 +46,8 @@ _PLAIN_BATCH_SIZE = 64
 _LEAST_STEPS_PER_EPOCH = 10
 # Speeds that differ by less are the same; then the smaller batch, and the plainer choice, is taken.
 _ALIKE = 0.95
+# Compiling takes from ten seconds to minutes, which only long training can win back.
+_WORTH_COMPILING_SECONDS = 600.0
 _SHOWN = 4
 _REMEMBERED = 1000
 
@@ -57,13 +60,23 @@ class Choice(NamedTuple):
     device: str
     threads: int
     batch_size: int
+    compile: str = "off"
 
     def __str__(self) -> str:
         words = [self.device, f"batch {self.batch_size}"]
-        return ", ".join([*words, "1 thread" if self.threads == 1 else f"{self.threads} threads"] if self.device == "cpu" else words)
+        if self.device == "cpu":
+            words.append("1 thread" if self.threads == 1 else f"{self.threads} threads")
+        return ", ".join([*words, "compiled"] if self.compile == "on" else words)
 
 
-_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, float]]])
+class Speed(NamedTuple):
+    """How many examples are trained on in a second, and how many seconds the first step took."""
+
+    examples: float
+    start: float
+
+
+_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, Speed]]])
 
 
 def settle(
@@ -75,38 +88,55 @@ def settle(
     pay. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they see,
     nothing is measured. `tell` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
     """
-    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size):
+    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.compile):
         return recipe
-    plain, choices = _choices(recipe, len(data.train))
-    chosen, origin = plain, "this machine"
-    if len(choices) > 1 and not own and _is_worth(recipe, len(data.train), plain):
+    chosen, choices = _choices(recipe, len(data.train))
+    origin = "this machine"
+    if (len(choices) > 1 or recipe.compile == "auto") and not own and _is_worth(recipe, len(data.train), chosen):
         speeds = _speeds(choices, recipe, model, data, step, tell)
         if speeds:
             chosen, origin = _best(speeds), "measured"
+            if recipe.compile == "auto":
+                chosen = _compiled_or_not(chosen, speeds[chosen], recipe, model, data, step, tell)
     if recipe.batch_size == "auto" and recipe.origin("optimizer.lr") == DEFAULT:
         tell(f"batch_size = {chosen.batch_size}; lr = {recipe.optimizer.lr:g} stays as it is, though another may suit such batches better.")
     open_settings = {name: value for name, value in chosen._asdict().items() if getattr(recipe, name) == "auto"}
     return recipe.updated(open_settings, origin)
 
 
-def timed(training: Training, batches: Feed, step: Step, seconds: float) -> float:
-    """Return how many examples a second `step` trains on, with its feed: the median over laps that take `seconds` in all.
+def _compiled_or_not(
+    chosen: Choice, plain: Speed, recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
+) -> Choice:
+    """Return `chosen` with compiling on, where that saves more than it takes within this training."""
+    steps = min(recipe.epochs * -(-len(data.train) // chosen.batch_size), recipe.max_steps or sys.maxsize)
+    examples = steps * chosen.batch_size
+    if examples / plain.examples < _WORTH_COMPILING_SECONDS or recipe.accumulate > 1 or recipe.precision == "fp16":
+        return chosen
+    other = chosen._replace(compile="on")
+    found = _speeds([other], recipe, model, data, step, tell)
+    if other in found and found[other].start + examples / found[other].examples < examples / plain.examples:
+        return other
+    return chosen
+
+
+def timed(training: Training, batches: Feed, step: Step, seconds: float) -> Speed:
+    """Return how fast `step` trains, with its feed: the median over laps that take `seconds` in all.
 
     Memory is allocated and caches are warm before the clock starts; a step longer than `seconds` is timed once.
     """
     endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
-    begun = time.perf_counter()
-    for _ in range(3):
-        single = _lap(training, endless, step, 1)[1]
-        if time.perf_counter() - begun > seconds:
-            break
+    start = _lap(training, endless, step, 1)[1]
+    for _ in range(2):
+        examples, single = _lap(training, endless, step, 1)
+        if single > seconds:
+            return Speed(examples / single, start)
     steps = max(1, min(100, round(_LAP_SECONDS / single)))
     speeds: list[float] = []
     begun = time.perf_counter()
     while not speeds or time.perf_counter() - begun < seconds:
         examples, taken = _lap(training, endless, step, steps)
         speeds.append(examples / taken)
-    return statistics.median(speeds)
+    return Speed(statistics.median(speeds), start)
 
 
 def _lap(training: Training, batches: Iterator[Batch], step: Step, steps: int) -> tuple[int, float]:
@@ -127,12 +157,13 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
         device,
         most if recipe.threads == "auto" else recipe.threads,
         _PLAIN_BATCH_SIZE if recipe.batch_size == "auto" else recipe.batch_size,
+        "off" if recipe.compile == "auto" else recipe.compile,
     )
     devices = [kind for kind in available() if _can_compute(kind, recipe)] if recipe.device == "auto" else [device]
     halves = [most >> times for times in range(most.bit_length())]
     sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
     choices = [
-        Choice(kind, threads, size)
+        Choice(kind, threads, size, plain.compile)
         for size in sizes
         for kind in devices
         # Threads are those of the CPU: a GPU's speed hardly depends on them.
@@ -160,14 +191,14 @@ def _is_worth(recipe: Recipe, count: int, plain: Choice) -> bool:
     return min(steps, recipe.max_steps or steps) >= _WORTH_STEPS and (recipe.max_seconds or _WORTH_SECONDS) >= _WORTH_SECONDS
 
 
-def _best(speeds: dict[Choice, float]) -> Choice:
-    fastest = max(speeds.values())
-    return next(choice for choice, speed in speeds.items() if speed >= _ALIKE * fastest)
+def _best(speeds: dict[Choice, Speed]) -> Choice:
+    fastest = max(speed.examples for speed in speeds.values())
+    return next(choice for choice, speed in speeds.items() if speed.examples >= _ALIKE * fastest)
 
 
 def _speeds(
     choices: Sequence[Choice], recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
-) -> dict[Choice, float]:
+) -> dict[Choice, Speed]:
     """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now."""
     name = _key(choices, recipe, model, data.spec)
     memory = _read(tell)
@@ -177,8 +208,8 @@ def _speeds(
         return {}
     if not remembered:
         _write({**memory, name: list(speeds.items())}, tell)
-    fastest = sorted(speeds.items(), key=lambda item: -item[1])
-    shown = [f"{choice} {speed:,.0f}" for choice, speed in fastest[:_SHOWN]]
+    fastest = sorted(speeds.items(), key=lambda item: -item[1].examples)
+    shown = [f"{choice} {speed.examples:,.0f}" for choice, speed in fastest[:_SHOWN]]
     rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
     tell(f"{'remembered' if remembered else 'measured'} examples/s: {'; '.join(shown)}{rest} → {_best(speeds)}")
     return speeds
@@ -186,9 +217,9 @@ def _speeds(
 
 def _measure(
     choices: Sequence[Choice], recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
-) -> dict[Choice, float]:
+) -> dict[Choice, Speed]:
     sample = _sample(data.train, max(choice.batch_size for choice in choices), recipe.seed)
-    speeds: dict[Choice, float] = {}
+    speeds: dict[Choice, Speed] = {}
     with progress("Measuring", len(choices)) as advance:
         for choice in choices:
             try:
@@ -202,12 +233,12 @@ def _measure(
     return speeds
 
 
-def _speed(choice: Choice, sample: Examples, recipe: Recipe, model: nn.Module, spec: DataSpec, step: Step) -> float:
-    """Return how many examples a second are trained on, with a copy of the model."""
+def _speed(choice: Choice, sample: Examples, recipe: Recipe, model: nn.Module, spec: DataSpec, step: Step) -> Speed:
+    """Return how fast a copy of the model trains."""
     device = choose(choice.device)
     open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
     trial = recipe.updated({**choice._asdict(), **open_ended}, "probe")
-    with drawn_from(key(recipe.seed, "probe")), isolated(device), arithmetic(choice.threads):
+    with drawn_from(key(recipe.seed, "probe")), isolated(device), computing(choice.threads):
         batches = training_feed(sample, spec, trial, device)
         training = prepare(copy.deepcopy(model), batches, spec, trial, device, None, None)
         training.model.train()
@@ -239,7 +270,7 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
-def _read(tell: Callable[[str], object]) -> dict[str, list[tuple[Choice, float]]]:
+def _read(tell: Callable[[str], object]) -> dict[str, list[tuple[Choice, Speed]]]:
     path = cache_folder() / "speeds.json"
     try:
         return _MEMORY.validate_json(path.read_bytes())
@@ -250,7 +281,7 @@ def _read(tell: Callable[[str], object]) -> dict[str, list[tuple[Choice, float]]
         return {}
 
 
-def _write(memory: dict[str, list[tuple[Choice, float]]], tell: Callable[[str], object]) -> None:
+def _write(memory: dict[str, list[tuple[Choice, Speed]]], tell: Callable[[str], object]) -> None:
     path = cache_folder() / "speeds.json"
     try:
         with told(path):

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
-from epochal.device import PeakMemory, arithmetic, choose, synchronize
+from epochal.device import PeakMemory, choose, computing, synchronize
 from epochal.random import isolated
 from epochal.recipe import Recipe
 from epochal.tasks import Loss
@@ -66,12 +66,12 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
     own `OutOfMemoryError` where that was not foreseen.
     """
     device = choose(recipe.device)
-    with isolated(device), arithmetic(recipe.threads_per_step):
+    with isolated(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
         training.model.train()
         peak = PeakMemory(device)
-        speed = timed(training, batches, step, seconds / 2)
+        speed = timed(training, batches, step, seconds / 2).examples
         peak_bytes = peak.read()
         first = next(batches.epoch(1))
         floor = arithmetic(training, first, step, seconds / 4)
@@ -189,15 +189,14 @@ class _TimedLoss:
 @contextmanager
 def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
     """Yield the same training with `watch` called between the phases of its steps."""
-    optimizer = training.optimizer
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    hooks = [
-        # In accumulation, the next part's forward pass ends the backward pass of the one before.
-        training.model.register_forward_pre_hook(lambda *_: watch.lap("backward" if watch.has_loss else "forward")),
-        optimizer.register_step_pre_hook(lambda *_: watch.lap("backward")),
-    ]
+    # In accumulation, the next part's forward pass ends the backward pass of the one before.
+    hook = training.model.register_forward_pre_hook(lambda *_: watch.lap("backward" if watch.has_loss else "forward"))
+
+    def update() -> None:
+        watch.lap("backward")
+        training.update()
+
     try:
-        yield replace(training, loss=_TimedLoss(training.loss, watch))
+        yield replace(training, loss=_TimedLoss(training.loss, watch), update=update)
     finally:
-        for hook in hooks:
-            hook.remove()
+        hook.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,7 @@ from epochal.models.build import check_model, modes_kept
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
+from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
 
@@ -34,11 +36,12 @@ class Training:
     model: nn.Module
     loss: Loss
     optimizer: Optimizer
-    update: Update
+    update: Callable[[], None]
     rates: list[float]
     schedule: Schedule
     scaler: torch.amp.GradScaler
     average: MovingAverage | None
+    compiled: Compiled | None
     total_steps: int
     deadline: float
     step: int = 0
@@ -127,17 +130,19 @@ def prepare(
     if groups is None and (recipe.schedule.name != "constant" or schedule.warmup_steps):
         raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
     return Training(
         recipe=recipe,
         device=device,
         model=model,
-        loss=build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss),
+        loss=loss_of,
         optimizer=made,
         update=Update(made, scaler, is_own=optimizer is not None),
         rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
         schedule=schedule,
         scaler=scaler,
         average=MovingAverage(model, recipe.ema) if recipe.ema else None,
+        compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,
         total_steps=total,
         deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
         loss_sum=torch.zeros((), device=device),
