@@ -72,6 +72,7 @@ def bench(
     recipe, bundle = build(recipe, data)
     summary = bundle.summary()
     tell(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
+    precision = "fp32" if recipe.precision == "auto" else recipe.precision
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     with using_threads(threads):
         described = environment(places[0])
@@ -82,7 +83,7 @@ def bench(
     with progress("Measuring", len(places) * len(sizes)) as advance:
         for device in places:
             for size in sizes:
-                trial = recipe.updated({"device": str(device), "batch_size": size, "threads": threads}, "bench")
+                trial = recipe.updated({"device": str(device), "batch_size": size, "threads": threads, "precision": precision}, "bench")
                 try:
                     found.append(profile(bundle.model, data, trial, train_step, seconds))
                 except (TooLargeError, torch.OutOfMemoryError) as error:

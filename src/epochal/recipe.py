@@ -172,7 +172,10 @@ class Recipe(Settings):
     threads: Count | Literal["auto"] = Field(
         "auto", description="CPU threads of one step; auto: the fastest number, measured where training is long enough, else PyTorch's"
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the forward pass; weights stay fp32")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="number format of the forward pass; weights stay fp32; auto: fp32 or bf16, measured where training is long enough",
+    )
     compile: Literal["auto", "on", "off"] = Field(
         "auto",
         description="let torch.compile turn forward and backward pass into code of their own (on CUDA, one graph); auto: where it was "
@@ -180,6 +183,9 @@ class Recipe(Settings):
     )
     max_steps: Count | None = Field(None, description="stop after so many steps")
     max_seconds: Positive | None = Field(None, description="stop after so many seconds of training")
+    checkpoint_every: Positive = Field(
+        60.0, description="seconds between two checkpoints; more are written at the ends of epochs, where that takes less than 1 %"
+    )
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
     monitor: Literal["loss", "accuracy"] = Field("loss", description="the validation score that picks the best epoch")
     keep: Literal["best", "last"] = Field(
@@ -282,6 +288,22 @@ def load_recipe(name: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
     return Recipe().updated(changes, where)
+
+
+def read_kept(path: Path) -> Recipe:
+    """Return the recipe that `to_toml` wrote, each value with the origin that stands behind it. Raises `RecipeError`."""
+    import tomlkit
+
+    recipe = load_recipe(path)
+    document = tomlkit.parse(path.read_text("utf-8"))
+    for name in recipe.flat():
+        *groups, last = name.split(".")
+        table: Any = document
+        for group in groups:
+            table = table.get(group, {})
+        if last in table:
+            recipe._origins[name] = table.item(last).trivia.comment.removeprefix("# ")
+    return recipe
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None) -> Recipe:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from epochal.data.spec import DataSpec
-from epochal.models.conv import conv, resnet, vgg
+from epochal.models.conv import conv, resnet, resnet9, vgg
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -18,10 +19,18 @@ def _spec(make_spec: SpecMaker, channels: int, height: int, width: int) -> DataS
     return make_spec(shape=(channels, height, width), mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
-@pytest.mark.parametrize("build", [conv, vgg, resnet])
+OPTIONS: dict[Callable[..., nn.Module], dict[str, Any]] = {
+    conv: {"widths": (4, 8)},
+    vgg: {"widths": (4, 8)},
+    resnet: {"depth": 8, "width": 4},
+    resnet9: {"width": 2},
+}
+
+
+@pytest.mark.parametrize("build", OPTIONS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 8, 8), (3, 7, 12), (4, 32, 32)])
 def test_any_size_and_number_of_channels(make_spec: SpecMaker, build: Callable[..., nn.Module], shape: tuple[int, int, int]) -> None:
-    net = build(_spec(make_spec, *shape), **({"depth": 8, "width": 4} if build is resnet else {"widths": (4, 8)}))
+    net = build(_spec(make_spec, *shape), **OPTIONS[build])
     assert net.eval()(torch.rand(2, *shape)).shape == (2, 3)
 
 
@@ -66,3 +75,24 @@ def test_resnet_halves_the_picture_twice(make_spec: SpecMaker) -> None:
 def test_resnet_of_another_depth(make_spec: SpecMaker, depth: int) -> None:
     with pytest.raises(ValueError, match=rf"depth = {depth} should be 8, 14, 20, 26, \.\.\. \(6 n \+ 2\)"):
         resnet(_spec(make_spec, 3, 8, 8), depth)
+
+
+def test_resnet9_begins_as_the_identity_on_what_comes_in(make_spec: SpecMaker) -> None:
+    net = resnet9(_spec(make_spec, 3, 32, 32), width=4, scale=0.5)
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    assert [(layer.in_channels, layer.out_channels) for layer in layers] == [
+        (3, 4),
+        (4, 8),
+        (8, 8),
+        (8, 8),
+        (8, 16),
+        (16, 32),
+        (32, 32),
+        (32, 32),
+    ]
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(layers[0](x)[:, :3], x)
+    inner = nn.Sequential(*list(net.children())[:-1]).eval()
+    torch.testing.assert_close(net.eval()(x), inner(x) * 0.5)
+    with pytest.raises(ValueError, match="width = 0"):
+        resnet9(_spec(make_spec, 3, 32, 32), width=0)

@@ -133,9 +133,21 @@ def test_compiling_has_to_pay_within_this_training(
     asked = _speeds(monkeypatch, lambda choice: plain * (gain if choice.compile == "on" else 1.0))
     lines: list[str] = []
     settled = settle(_long(compile="auto", threads=1, max_steps=steps), _net(), data, train_step, tell=lines.append)
-    assert asked == [Choice("cpu", 1, 64)] + [Choice("cpu", 1, 64, "on")] * (compiled is not None)
+    assert asked == [Choice("cpu", 1, 64)] + [Choice("cpu", 1, 64, compile="on")] * (compiled is not None)
     assert (settled.compile, settled.origin("compile")) == (compiled or "off", "measured")
     assert ("compiled" in lines[-1]) == (compiled is not None)
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(2.0, "bf16"), (1.01, "fp32"), (0.5, "fp32")])
+def test_the_number_format_is_chosen_where_that_is_asked_for(
+    data: Data, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str
+) -> None:
+    asked = _speeds(monkeypatch, lambda choice: gain if choice.precision == "bf16" else 1.0)
+    settled = settle(_long(precision="auto", threads=1), _net(), data, train_step)
+    assert [choice.precision for choice in asked] == ["fp32", "bf16"]
+    assert (settled.precision, settled.origin("precision")) == (precision, "measured")
+    short = settle(_long(precision="auto", max_steps=10), _net(), data, train_step)
+    assert (short.precision, short.origin("precision")) == ("fp32", "this machine")
 
 
 @pytest.mark.usefixtures("two_threads")

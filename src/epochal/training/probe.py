@@ -1,4 +1,4 @@
-"""Settings chosen by measurement: the device, its threads and the batch size, where they are "auto".
+"""Settings chosen by measurement where they are "auto": the device, its threads, the batch size, the number format, and compiling.
 
 What is timed is the real step, with its feed, on a copy of the model and a few examples that are kept in memory. The model,
 its generators and the data stay as they were, so training gives the same bits whether a choice was measured, remembered or
@@ -60,10 +60,13 @@ class Choice(NamedTuple):
     device: str
     threads: int
     batch_size: int
+    precision: str = "fp32"
     compile: str = "off"
 
     def __str__(self) -> str:
         words = [self.device, f"batch {self.batch_size}"]
+        if self.precision != "fp32":
+            words.append(self.precision)
         if self.device == "cpu":
             words.append("1 thread" if self.threads == 1 else f"{self.threads} threads")
         return ", ".join([*words, "compiled"] if self.compile == "on" else words)
@@ -82,13 +85,13 @@ _MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, Speed]]])
 def settle(
     recipe: Recipe, model: nn.Module, data: Data, step: Step, *, own: bool = False, tell: Callable[[str], object] = lambda _: None
 ) -> Recipe:
-    """Return the recipe with its device, threads and batch size decided; a recipe in which they are is returned as it is.
+    """Return the recipe with nothing "auto" left in it that can be measured; one in which nothing is is returned as it is.
 
     The fastest choice is measured, once for each model, kind of settings and machine, unless training is too short for that to
     pay. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they see,
     nothing is measured. `tell` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
     """
-    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.compile):
+    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision, recipe.compile):
         return recipe
     chosen, choices = _choices(recipe, len(data.train))
     origin = "this machine"
@@ -110,7 +113,7 @@ def _compiled_or_not(
     """Return `chosen` with compiling on, where that saves more than it takes within this training."""
     steps = min(recipe.epochs * -(-len(data.train) // chosen.batch_size), recipe.max_steps or sys.maxsize)
     examples = steps * chosen.batch_size
-    if examples / plain.examples < _WORTH_COMPILING_SECONDS or recipe.accumulate > 1 or recipe.precision == "fp16":
+    if examples / plain.examples < _WORTH_COMPILING_SECONDS or recipe.accumulate > 1 or chosen.precision == "fp16":
         return chosen
     other = chosen._replace(compile="on")
     found = _speeds([other], recipe, model, data, step, tell)
@@ -157,15 +160,19 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
         device,
         most if recipe.threads == "auto" else recipe.threads,
         _PLAIN_BATCH_SIZE if recipe.batch_size == "auto" else recipe.batch_size,
+        "fp32" if recipe.precision == "auto" else recipe.precision,
         "off" if recipe.compile == "auto" else recipe.compile,
     )
-    devices = [kind for kind in available() if _can_compute(kind, recipe)] if recipe.device == "auto" else [device]
+    devices = available() if recipe.device == "auto" else [device]
+    precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
     halves = [most >> times for times in range(most.bit_length())]
     sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
     choices = [
-        Choice(kind, threads, size, plain.compile)
+        Choice(kind, threads, size, precision, plain.compile)
         for size in sizes
         for kind in devices
+        for precision in precisions
+        if _can_compute(kind, precision)
         # Threads are those of the CPU: a GPU's speed hardly depends on them.
         for threads in (halves if recipe.threads == "auto" and torch.device(kind).type == "cpu" else [plain.threads])
     ]
@@ -178,9 +185,9 @@ def _batch_sizes(count: int) -> list[int]:
     return fitting or [_PLAIN_BATCH_SIZE]
 
 
-def _can_compute(kind: str, recipe: Recipe) -> bool:
+def _can_compute(kind: str, name: str) -> bool:
     try:
-        precision(torch.device(kind), recipe.precision)
+        precision(torch.device(kind), name)
     except RecipeError:
         return False
     return True
