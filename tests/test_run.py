@@ -17,7 +17,7 @@ from epochal.recipe import Recipe, load_recipe
 from epochal.run import evaluate_run, train
 from epochal.training.records import EpochDone, Record
 
-KEPT = ["data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json"]
+KEPT = ["checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json"]
 
 
 def blobs(count: int = 120, classes: int = 3) -> tuple[Tensor, Tensor]:

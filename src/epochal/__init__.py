@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
-    from epochal.run import Run, train
+    from epochal.run import Run, resume, train
     from epochal.training.loop import Fit, fit
     from epochal.training.records import EpochDone, Finished, Progress, Started
 
@@ -38,6 +38,7 @@ _HOMES = {
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
+    "resume": "run",
     "summarize": "models.summary",
     "train": "run",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "fit",
     "load",
     "load_recipe",
+    "resume",
     "summarize",
     "train",
 ]

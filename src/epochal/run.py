@@ -4,6 +4,7 @@ recipe.toml         every setting with its origin
 data.json           the data's description, where they came from, and how they were split
 environment.json    versions and machine
 metrics.jsonl       a line for each epoch
+checkpoints/        where training can go on from: the last two while it goes on, then the last one
 model/              the bundle: the model alone
 figures/            pictures
 result.json         the numbers; written last, so a folder that has it is whole
@@ -30,15 +31,16 @@ from epochal.bundle import Bundle, Input, Prediction
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
-from epochal.device import choose, describe, using_threads
+from epochal.device import choose, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.files import finite, told, write_json, write_text
-from epochal.models.build import assemble, build_net, default_model, own_net
+from epochal.files import finite, new_directory, told, write_json, write_text
+from epochal.models.build import MODELS, assemble, build_net, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
-from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
+from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe, read_kept
 from epochal.tasks import LossFunction, reported_loss, resolve_loss
+from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
 from epochal.training.probe import settle
@@ -148,19 +150,110 @@ def run(
     tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     own_functions = loss is not None or optimizer is not None
     recipe = settle(recipe, bundle.model, data, train_step, own=own_functions, tell=tell)
-    device = choose(recipe.device)
     clock.lap("build")
 
-    with using_threads(recipe.threads_per_step), _folder(out, tell) as folder, ExitStack() as stack:
-        if folder is not None:
+    own = {"loss": loss, "optimizer": optimizer}
+    missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
+    if out is not None:
+        with new_directory(out) as folder:
             write_text(folder / "recipe.toml", recipe.to_toml())
-            write_json(folder / "data.json", _describe_data(source, data, recipe))
-            write_json(folder / "environment.json", environment(device))
+            write_json(folder / "data.json", _describe_data(source, data, recipe, data_dir))
+            write_json(folder / "environment.json", environment(choose(recipe.device)) | {"own": _names(own)})
+    with _kept(out, missing, tell):
+        return _train_and_keep(recipe, data, bundle, summary, loss, optimizer, out, watchers, tell, clock)
+
+
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    data: Any = None,
+    model: str | nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Run | None:
+    """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
+
+    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
+    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
+    that have moved. `tell` hears what was found; `watchers` are as in `train`.
+
+    Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
+    """
+    folder = Path(folder)
+    clock = _Clock()
+    recipe = _kept_recipe(folder)
+    described, kept = _read_json(folder / "data.json"), _read_json(folder / "environment.json")
+    if epochs is not None and epochs <= recipe.epochs:
+        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+    if (folder / RESULT).exists() and epochs is None:
+        tell(f"{folder} has finished; --epochs N makes it longer.")
+        return None
+    own: dict[str, Any] = {"loss": loss, "optimizer": optimizer}
+    for name, was in kept["own"].items():
+        if own[name] is None:
+            raise RecipeError(f"{folder} was trained with a {name} of your own, {was}.", f"Pass it again: epochal.resume(..., {name}=...).")
+    source = described["source"] if data is None else data
+    if source is None:
+        raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again: epochal.resume(..., data=...).")
+    if isinstance(model, str):
+        recipe, model = recipe.updated({"model.name": model}, "given"), None
+    elif model is None and recipe.model.name not in MODELS:
+        raise ModelError(
+            f"{folder} trains your own network {recipe.model.name}, whose code is not in it.", "Pass it again: --model my_file.py:Net"
+        )
+
+    found = load_for(source, recipe, data_dir or described["data_dir"])
+    if found.fingerprint != described["spec"]["fingerprint"]:
+        raise DataError(f"{found.name} is no longer what {folder} was trained on.", "Bring back the data as they were, or train anew.")
+    found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
+    clock.lap("load")
+    recipe, bundle = build(recipe, found, model)
+    now = environment(choose(recipe.device))
+    for name, was in kept.items():
+        if name in ("device", "threads", "processor", "packages") and now[name] != was:
+            tell(f"note: {name} was {was}, now {now[name]}: results may differ in the last bits.")
+    if epochs is not None:
+        recipe = recipe.updated({"epochs": epochs}, "resume")
+        # From here on the run is no longer a finished one.
+        with told(folder):
+            (folder / RESULT).unlink(missing_ok=True)
+        write_text(folder / "recipe.toml", recipe.to_toml())
+    clock.lap("build")
+    with ExitStack() as stack:
+        if watchers is None:
+            watchers = (stack.enter_context(Console()),)
+        stack.enter_context(_kept(folder, [], tell))
+        return _train_and_keep(recipe, found, bundle, bundle.summary(), loss, optimizer, folder, watchers, tell, clock)
+
+
+def _train_and_keep(
+    recipe: Recipe,
+    data: Data,
+    bundle: Bundle,
+    summary: Summary,
+    loss: LossFunction | None,
+    optimizer: MakeOptimizer | None,
+    folder: Path | None,
+    watchers: Sequence[Watcher],
+    tell: Callable[[str], object],
+    clock: _Clock,
+) -> Run:
+    """Train, or go on with it; test; and fill the run folder."""
+    device = choose(recipe.device)
+    with using_threads(recipe.threads_per_step), ExitStack() as stack:
+        checkpoints = None
+        if folder is not None:
+            checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint_every, tell)
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
-        fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers)
+        fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers, checkpoints=checkpoints)
         bundle.model.eval()
         if folder is not None:
             # First of all: whatever fails from here on, the weights are kept.
+            shutil.rmtree(folder / "model", ignore_errors=True)
             bundle.save(folder / "model")
         clock.lap("train")
 
@@ -173,15 +266,10 @@ def run(
         if folder is not None:
             _draw(folder / "figures", fitted, test, data)
         clock.lap("keep")
-        own = {
-            name: getattr(value, "__qualname__", type(value).__name__)
-            for name, value in (("loss", loss), ("optimizer", optimizer))
-            if value
-        }
-        result = _result(out, recipe, data, summary, fitted, test, own, clock.seconds)
+        result = _result(folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds)
         if folder is not None:
             write_json(folder / RESULT, result)
-    return Run(bundle, recipe, data, fitted, test, clock.seconds, out, result)
+    return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)
 
 
 def evaluate_run(
@@ -263,25 +351,24 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
 
 
 @contextmanager
-def _folder(path: Path | None, tell: Callable[[str], object]) -> Iterator[Path | None]:
-    """Make the run folder; remove it again if the run ends before it has a trained model."""
-    if path is None:
-        yield None
-        return
-    missing = [parent for parent in path.parents if not parent.exists()]
-    with told(path):
-        path.mkdir(parents=True)
+def _kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object]) -> Iterator[None]:
+    """Where the block ends before its time, say what is kept.
+
+    A run folder with nothing worth keeping is removed, and so are the parents that were `made` for it.
+    """
     try:
-        yield path
+        yield
     except BaseException:
-        if (path / "model").exists():
-            tell(f"The trained model is kept in {path / 'model'}.")
-            raise
-        shutil.rmtree(path, ignore_errors=True)
-        for parent in missing:
-            # Another run may have begun beside this one: only what is empty goes.
-            with suppress(OSError):
-                parent.rmdir()
+        if folder is not None and (folder / "model").exists():
+            tell(f"The trained model is kept in {folder / 'model'}.")
+        elif folder is not None and any((folder / "checkpoints").glob("step-*")):
+            tell(f"To go on from the last checkpoint: epochal resume {folder}")
+        elif folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            for parent in made:
+                # Another run may have begun beside this one: only what is empty goes.
+                with suppress(OSError):
+                    parent.rmdir()
         raise
 
 
@@ -297,16 +384,22 @@ def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data) -> Non
     from epochal.figures import draw_all
 
     with told(folder):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     draw_all(folder, fitted.epochs, test, data.test, data.spec)
 
 
-def _describe_data(source: Any, data: Data, recipe: Recipe) -> dict[str, Any]:
+def _names(own: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the user's own functions are called."""
+    return {name: getattr(value, "__qualname__", type(value).__name__) for name, value in own.items() if value}
+
+
+def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path | None) -> dict[str, Any]:
     """Return what data.json holds: enough to read the same data again and to see which example was in which split."""
     is_path = isinstance(source, Path) or (isinstance(source, str) and source not in SOURCES)
     named = str(Path(source).resolve()) if is_path else source if isinstance(source, str) else None
     return {
         "source": named,
+        "data_dir": None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
         "spec": data.spec.model_dump(mode="json"),
         "notes": list(data.notes),
         "split": {name: _describe_split(name, examples, recipe) for name, examples in data.splits.items()},
@@ -331,6 +424,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "device": describe(device),
         "threads": torch.get_num_threads(),
+        "processor": machine()[0],
         "packages": {name: metadata.version(name) for name in packages},
         "command": sys.argv,
     }
@@ -377,6 +471,16 @@ class _Clock:
         self.seconds[name] = now - self.last
         self.last = now
         self.seconds["total"] = now - self.started
+
+
+def _kept_recipe(folder: Path) -> Recipe:
+    """Return the recipe of a run, each value with its origin."""
+    if not folder.exists():
+        raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
+    try:
+        return read_kept(folder / "recipe.toml")
+    except RecipeError as error:
+        raise BundleError(f"{folder} is no run that can be gone on with: {error.problem}", "Give the folder of a run.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

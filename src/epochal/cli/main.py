@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from epochal.errors import EpochalError
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
     "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
+    "resume": "Go on with a run that was interrupted, or make one longer.",
     "evaluate": "Measure a kept model on its own test data, or on other data.",
     "predict": "Say what is on pictures, with probabilities.",
     "bench": "Measure how fast training is on each device with each batch size, and why.",
@@ -58,6 +60,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
+    # As Ctrl-C does, so that what was begun is put in order.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         code = cli.main(prog_name="epochal", standalone_mode=False)
     except click.ClickException as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, data_dir, free_name, recipe_from, settings
 from epochal.recipe import Recipe, load_recipe
 
@@ -57,13 +57,4 @@ def command(
             watchers.append(stack.enter_context(MLflow(mlflow)))
         done = run(data, recipe, out=out or free_name(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
 
-    assert done.folder is not None
-    click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
-    click.echo(f"  run       {done.folder}")
-    pictures = sorted((done.folder / "figures").glob("*.png"))
-    for number, picture in enumerate(pictures):
-        click.echo(f"  {'' if number else 'pictures':8}  {picture}")
-    sample = "picture.png" if done.data.picture is not None else "inputs.npy"
-    click.echo(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
-    if as_json:
-        click.echo(json.dumps(done.result, ensure_ascii=False))
+    report(done, as_json=as_json)

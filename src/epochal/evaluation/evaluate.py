@@ -77,6 +77,22 @@ class Evaluation:
             values["confusion"] = self.confusion.tolist()
         return values
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Evaluation:
+        """Return the numbers that `to_json` gave, beside which `values` has the `task`; there are no answers of each example."""
+        plain = {name: values[name] for name in ("task", "count", "loss", "accuracy", "mse", "mae", "r2") if name in values}
+        return cls(
+            **plain,
+            macro=ClassScore(**values["macro"]) if "macro" in values else None,
+            weighted=ClassScore(**values["weighted"]) if "weighted" in values else None,
+            answers=torch.empty(0),
+            targets=torch.empty(0),
+            interval=tuple(values["interval"]) if "interval" in values else None,
+            top_k={int(k): share for k, share in values["top_k"].items()} if "top_k" in values else None,
+            per_class=tuple(ClassScore(**found) for found in values.get("per_class", ())),
+            confusion=torch.tensor(values["confusion"]) if "confusion" in values else None,
+        )
+
 
 def evaluate(
     model: nn.Module,

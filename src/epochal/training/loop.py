@@ -1,7 +1,7 @@
 """Training, on one page: `fit` goes over the epochs, `train_epoch` over the batches, `train_step` makes one step.
 
 Everything random is a function of the seed and the position, so nothing here has to be remembered but the weights, the
-optimizer's state and the counters in `Training`.
+optimizer's state and the counters in `Training`: what a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
+from epochal.training.checkpoint import Checkpoints, heeding
 from epochal.training.optim import MakeOptimizer
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
-from epochal.training.state import Best, Training, prepare, training_feed
+from epochal.training.state import Training, prepare, training_feed
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
 REPORT_SECONDS = 0.25
@@ -48,6 +49,7 @@ def fit(
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
     watchers: Sequence[Watcher] = (),
+    checkpoints: Checkpoints | None = None,
 ) -> Fit:
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
 
@@ -55,6 +57,7 @@ def fit(
     The model gets inputs as they are in the data (pictures as uint8); `epochal.train` is the layer above, which splits data
     and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
     `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
+    Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     PyTorch's global random state is left as it was.
     """
     recipe = as_recipe(recipe)
@@ -62,23 +65,27 @@ def fit(
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with isolated(device), computing(recipe.threads_per_step):
+    with isolated(device), computing(recipe.threads_per_step), heeding(checkpoints):
         batches = training_feed(data.train, data.spec, recipe, device)
-        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer)
+        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
-        best = Best(recipe, has_valid=data.valid is not None)
-        history: list[EpochDone] = []
-        started = time.perf_counter()
+        if checkpoints is not None:
+            checkpoints.restore(training)
         tell = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        tell(Started(recipe, data.spec, device, parameters, recipe.epochs, training.total_steps, tuple(notes)))
+        tell(
+            Started(
+                recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
+                notes=tuple(notes), history=tuple(training.history), step=training.step,
+            )
+        )  # fmt: skip
 
-        for epoch in range(1, recipe.epochs + 1):
-            epoch_started, first_step = time.perf_counter(), training.step
-            waited = train_epoch(training, batches, epoch, tell)
-            seconds = time.perf_counter() - epoch_started
-            trained = min((training.step - first_step) * recipe.examples_per_step, len(data.train))
-            train_loss = _finite(training, trained, epoch)
+        reason = _reason_to_stop(training) if training.history else ""
+        while not reason:
+            started, before = time.perf_counter(), training.step
+            waited = train_epoch(training, batches, tell, checkpoints)
+            seconds = time.perf_counter() - started
+            train_loss = _finite(training, batches)
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
@@ -86,46 +93,53 @@ def fit(
                     weights, data.valid, data.spec, valid_loss,
                     device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
                 ).numbers()  # fmt: skip
-            is_best = best.see(epoch, weights, valid)
+            is_best = training.best.see(training.epoch, weights, valid)
             rate = training.schedule.factor(training.step - 1) * training.rates[0]
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
+            speed = min((training.step - before) * recipe.examples_per_step, len(data.train)) / seconds
             done = EpochDone(
-                epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, trained / seconds, waited / seconds, is_best
+                training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, speed, waited / seconds, is_best
             )
-            history.append(done)
+            training.history.append(done)
+            training.epoch += 1
             tell(done)
-            reason = _reason_to_stop(training, best, epoch)
-            if reason:
-                break
+            reason = _reason_to_stop(training)
+            if checkpoints is not None and (reason or checkpoints.is_due(epoch_ends=True)):
+                checkpoints.save(training)
 
-        model.load_state_dict(best.weights)
-        finished = Finished(epoch, training.step, best.epoch, reason or "epochs", time.perf_counter() - started)
+        model.load_state_dict(training.best.weights)
+        finished = Finished(len(training.history), training.step, training.best.epoch, reason, training.elapsed())
         tell(finished)
-    return Fit(tuple(history), finished)
+    return Fit(tuple(training.history), finished)
 
 
-def train_epoch(training: Training, batches: Feed, epoch: int, tell: Watcher) -> float:
-    """Make the steps of one epoch and return the seconds spent waiting for data."""
+def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: Checkpoints | None = None) -> float:
+    """Make the steps that an epoch still has and return the seconds spent waiting for data."""
     training.model.train()
-    training.loss_sum.zero_()
-    first_step, trained, waited = training.step, 0, 0.0
+    first = training.step - (training.epoch - 1) * len(batches)
+    if not first:
+        training.loss_sum.zero_()
+    waited = 0.0
     started = told = before = time.perf_counter()
-    for batch in batches.epoch(epoch):
+    for made, batch in enumerate(batches.epoch(training.epoch, start=first), 1):
         waited += time.perf_counter() - before
         train_step(training, batch)
-        trained += len(batch.targets)
         before = time.perf_counter()
         if before - told > REPORT_SECONDS:
-            told, rate = before, trained / (before - started)
-            left = (training.total_steps - training.step) * (before - started) / (training.step - first_step)
+            told, step_seconds = before, (before - started) / made
+            left = (training.total_steps - training.step) * step_seconds
             tell(
                 Progress(
-                    epoch, training.recipe.epochs, training.step, training.total_steps, trained, len(batches.examples),
-                    _finite(training, trained, epoch), rate, waited / (before - started), min(left, training.deadline - before),
+                    training.epoch, training.recipe.epochs, training.step, training.total_steps, _trained(training, batches),
+                    len(batches.examples), _finite(training, batches), training.recipe.examples_per_step / step_seconds,
+                    waited / (before - started), min(left, training.deadline - before),
                 )
             )  # fmt: skip
         if training.step >= training.total_steps or before >= training.deadline:
             break
+        if checkpoints is not None and checkpoints.is_due():
+            checkpoints.save(training)
+            before = time.perf_counter()
     return waited
 
 
@@ -171,24 +185,32 @@ def _set_rate(training: Training) -> None:
         group["lr"] = rate * factor
 
 
-def _finite(training: Training, trained: int, epoch: int) -> float:
+def _trained(training: Training, batches: Feed) -> int:
+    """Return how many examples of this epoch were trained on."""
+    steps = training.step - (training.epoch - 1) * len(batches)
+    return min(steps * training.recipe.examples_per_step, len(batches.examples))
+
+
+def _finite(training: Training, batches: Feed) -> float:
     """Read the mean loss of the epoch so far, which waits for the device, and stop if it is no number."""
-    mean = training.loss_sum.item() / trained
+    mean = training.loss_sum.item() / _trained(training, batches)
     if not math.isfinite(mean):
         raise TrainingError(
-            f"The loss became {mean} in epoch {epoch}, by step {training.step}.",
+            f"The loss became {mean} in epoch {training.epoch}, by step {training.step}.",
             "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
         )
     return mean
 
 
-def _reason_to_stop(training: Training, best: Best, epoch: int) -> str:
-    recipe = training.recipe
-    if recipe.patience is not None and epoch - best.improved >= recipe.patience:
+def _reason_to_stop(training: Training) -> str:
+    recipe, done = training.recipe, len(training.history)
+    if recipe.patience is not None and done - training.best.improved >= recipe.patience:
         return "patience"
     if time.perf_counter() >= training.deadline:
         return "seconds"
-    return "steps" if recipe.max_steps is not None and training.step >= recipe.max_steps else ""
+    if recipe.max_steps is not None and training.step >= recipe.max_steps:
+        return "steps"
+    return "epochs" if done >= recipe.epochs else ""
 
 
 def _teller(watchers: Sequence[Watcher]) -> Watcher:

@@ -15,7 +15,10 @@ from epochal.recipe import Recipe
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement."""
+    """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement.
+
+    Where training goes on from a checkpoint, `history` has the epochs that are over, and `step` is how many steps were made.
+    """
 
     recipe: Recipe
     spec: DataSpec
@@ -24,6 +27,8 @@ class Started:
     epochs: int
     steps: int
     notes: tuple[str, ...] = ()
+    history: tuple[EpochDone, ...] = ()
+    step: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_
 from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
+from epochal.training.records import EpochDone
 
 
 @dataclass
@@ -44,8 +45,16 @@ class Training:
     compiled: Compiled | None
     total_steps: int
     deadline: float
+    best: Best
+    loss_sum: Tensor
+    began: float = field(default_factory=time.perf_counter)
+    epoch: int = 1
     step: int = 0
-    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    history: list[EpochDone] = field(default_factory=list)
+
+    def elapsed(self) -> float:
+        """Return how many seconds training has taken, in all sittings together."""
+        return time.perf_counter() - self.began
 
 
 class Best:
@@ -97,6 +106,8 @@ def prepare(
     device: torch.device,
     loss: LossFunction | None,
     optimizer: MakeOptimizer | None,
+    *,
+    has_valid: bool = True,
 ) -> Training:
     """Check that settings, model and data go together, and build the state of training."""
     if recipe.monitor == "accuracy" and spec.task == "regression":
@@ -145,6 +156,7 @@ def prepare(
         compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,
         total_steps=total,
         deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
+        best=Best(recipe, has_valid=has_valid),
         loss_sum=torch.zeros((), device=device),
     )
 

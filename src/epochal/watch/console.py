@@ -58,6 +58,8 @@ class Console:
         self._epoch_width = max(len("epoch"), len(f"{started.epochs}/{started.epochs}"))
         for note in started.notes:
             self._print(note)
+        if started.step:
+            self._print(f"going on after step {started.step:,} of {started.steps:,}")
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
         score = "R²" if started.spec.task == "regression" else "accuracy"
         self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s"]), style="bold")

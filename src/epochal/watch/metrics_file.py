@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from epochal.files import finite, told
+from epochal.files import finite, told, write_bytes
 from epochal.training.records import EpochDone, Finished, Record, Started
 from epochal.watch.scalars import valid_scalars
 
@@ -15,7 +15,8 @@ from epochal.watch.scalars import valid_scalars
 class MetricsFile:
     """Appends one JSON object per epoch to `path`; a reader finds each finished epoch there, as a whole line.
 
-    The file is opened when training starts and closed when it finishes; as a context manager, also when training fails.
+    The file is opened when training starts and closed when it finishes; as a context manager, also when training fails. Where
+    training goes on from a checkpoint, the file begins with the epochs before that, and has no line twice.
     A number that is not finite becomes null, as JSON has neither NaN nor infinity. Raises `OutputError` when the disk refuses.
     """
 
@@ -33,6 +34,8 @@ class MetricsFile:
         """Open the file, write a line, or close it."""
         if isinstance(record, Started):
             self._close()
+            if record.history or record.step:
+                write_bytes(self.path, b"".join(map(_line, record.history)))
             with told(self.path):
                 # Without a buffer a line is one write to the system: it is there at once, and never in two halves.
                 self._file = self.path.open("ab", buffering=0)

@@ -1,0 +1,25 @@
+"""What the command says of a run that has finished."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from epochal.run import Run
+
+
+def report(done: Run, *, as_json: bool) -> None:
+    """Print the result, where it is kept, and what to type next."""
+    assert done.folder is not None
+    click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
+    click.echo(f"  run       {done.folder}")
+    pictures = sorted((done.folder / "figures").glob("*.png"))
+    for number, picture in enumerate(pictures):
+        click.echo(f"  {'' if number else 'pictures':8}  {picture}")
+    sample = "picture.png" if done.data.picture is not None else "inputs.npy"
+    click.echo(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
+    if as_json:
+        click.echo(json.dumps(done.result, ensure_ascii=False))

@@ -1,0 +1,31 @@
+"""epochal resume"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from epochal.cli.finished import report
+from epochal.cli.options import as_json, data_dir
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--epochs", type=click.IntRange(min=1), help="Train for so many epochs in all, more than the run was begun with.")
+@click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
+@data_dir
+@as_json
+def command(run: Path, epochs: int | None, model: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Go on with RUN from its last checkpoint.
+
+    It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
+    is left alone, unless --epochs makes it longer.
+    """
+    from epochal.run import resume
+    from epochal.watch.console import Console
+
+    with Console() as console:
+        done = resume(run, epochs=epochs, model=model, data_dir=data_dir, watchers=[console], tell=click.echo)
+    if done is not None:
+        report(done, as_json=as_json)

@@ -1,0 +1,314 @@
+"""A run that was killed at any moment goes on to the bits of one that was not."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from epochal.errors import BundleError, OutputError, TrainingError
+from epochal.files import write_bytes
+from epochal.recipe import Recipe
+from epochal.training import checkpoint, loop
+from epochal.training.checkpoint import Checkpoints
+from epochal.training.loop import Fit, fit
+from epochal.training.records import EpochDone, Progress, Record
+
+Arrays = tuple[Tensor, Tensor]
+
+
+class KilledError(BaseException):
+    """Nothing catches it, as nothing catches kill -9."""
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {"optimizer": "sgd", "schedule": "constant"},
+    "momentum and steps": {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "schedule": {"name": "step", "every": 2}},
+    "adamw, one-cycle, ema": {"schedule": "one-cycle", "ema": 0.9},
+    "plateau and patience": {"schedule": {"name": "plateau", "patience": 1}, "patience": 2, "optimizer": {"name": "adam", "lr": 0.3}},
+    "accumulate and clip": {"accumulate": 2, "clip_norm": 0.1, "optimizer": "rmsprop"},
+    "cut short": {"max_steps": 9, "keep": "last"},
+}
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3))
+
+
+def _recipe(**changes: Any) -> Recipe:
+    return Recipe().updated({"device": "cpu", "threads": 1, "epochs": 4, "batch_size": 16, **changes})
+
+
+def _data(blobs: Arrays) -> dict[str, Arrays]:
+    return {"train": (blobs[0][:45], blobs[1][:45]), "valid": (blobs[0][45:], blobs[1][45:])}
+
+
+def _same(one: Fit, two: Fit) -> None:
+    """Both tell the same, but for what the clock says, which no run repeats."""
+
+    def numbers(done: EpochDone) -> Any:
+        plain = dataclasses.replace(done, seconds=0.0, examples_per_second=0.0, waiting=0.0, valid=None)
+        return plain, done.valid and done.valid.to_json()
+
+    assert [numbers(done) for done in one.epochs] == [numbers(done) for done in two.epochs]
+    assert dataclasses.replace(one.finished, seconds=0.0) == dataclasses.replace(two.finished, seconds=0.0)
+
+
+def _run(blobs: Arrays, recipe: Recipe, folder: Path | None, every: float = 1e-9, **options: Any) -> tuple[nn.Module, Fit]:
+    model = _net()
+    kept = None if folder is None else Checkpoints(folder, every)
+    return model, fit(model, _data(blobs), recipe, checkpoints=kept, **options)
+
+
+def _kill_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """Let the loop die when it calls one of its functions for that time."""
+    calls = 0
+    real = getattr(loop, name)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KilledError
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(loop, name, dying)
+
+
+@pytest.mark.parametrize("changes", RECIPES.values(), ids=list(RECIPES))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kills=st.lists(st.tuples(st.sampled_from(["train_step", "evaluate", "_finite"]), st.integers(1, 12)), min_size=1, max_size=3),
+    sparse=st.booleans(),
+)
+def test_goes_on_to_the_same_bits(
+    blobs: Arrays, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], kills: list[tuple[str, int]], sparse: bool
+) -> None:
+    recipe = _recipe(**changes)
+    whole, wanted = _run(blobs, recipe, None)
+    folder = tmp_path_factory.mktemp("run")
+    for name, call in kills:
+        with pytest.MonkeyPatch.context() as patch:
+            _kill_at(patch, name, call)
+            try:
+                _run(blobs, recipe, folder, every=1e9 if sparse else 1e-9)
+            except KilledError:
+                continue
+    model, found = _run(blobs, recipe, folder)
+    _same(found, wanted)
+    assert model.state_dict().keys() == whole.state_dict().keys()
+    assert all(torch.equal(mine, other) for mine, other in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
+
+
+def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path: Path) -> None:
+    first, wanted = _run(blobs, _recipe(), tmp_path)
+    steps: list[Record] = []
+    again, found = _run(blobs, _recipe(), tmp_path, watchers=[steps.append])
+    _same(found, wanted)
+    assert not [record for record in steps if isinstance(record, EpochDone | Progress)]
+    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_the_last_two_are_kept_and_hash_as_they_say(blobs: Arrays, tmp_path: Path) -> None:
+    _run(blobs, _recipe(epochs=3), tmp_path)
+    found = Checkpoints(tmp_path, 1.0).found()
+    assert [place.name for place in found] == ["step-0000000009-4", "step-0000000008-3"]
+    assert {path.name for path in tmp_path.iterdir()} == {place.name for place in found}
+
+
+def test_written_at_epoch_ends_only_while_cheap(blobs: Arrays, tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, every=1e9)
+    assert kept.is_due(epoch_ends=True)
+    assert not kept.is_due()
+    fit(_net(), _data(blobs), _recipe(epochs=1), checkpoints=kept)
+    # What the one before cost is far more than 1 % of the time since.
+    assert not kept.is_due(epoch_ends=True)
+
+
+DAMAGE = {
+    "a flipped bit in the tensors": lambda place: _flip(place / "state.safetensors"),
+    "a flipped bit in the numbers": lambda place: _flip(place / "state.json"),
+    "a flipped bit in the sums": lambda place: _flip(place / "SHA256SUMS", 3),
+    "a truncated file": lambda place: (place / "state.safetensors").write_bytes((place / "state.safetensors").read_bytes()[:-1]),
+    "an empty file": lambda place: (place / "state.json").write_bytes(b""),
+    "a missing file": lambda place: (place / "state.safetensors").unlink(),
+    "missing sums": lambda place: (place / "SHA256SUMS").unlink(),
+    "binary sums": lambda place: (place / "SHA256SUMS").write_bytes(b"\xff\x00"),
+}
+
+
+def _flip(path: Path, at: int | None = None) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
+    whole, wanted = _run(blobs, _recipe(), None)
+    with monkeypatch.context() as patch:
+        _kill_at(patch, "train_step", 8)
+        with pytest.raises(KilledError):
+            _run(blobs, _recipe(), tmp_path)
+    newest, _ = Checkpoints(tmp_path, 1.0).found()
+    damage(newest)
+    told: list[str] = []
+    model = _net()
+    found = fit(model, _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path, 1e-9, told.append))
+    assert len(told) == 1
+    assert told[0].startswith(f"note: {newest} is damaged (")
+    _same(found, wanted)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_no_whole_checkpoint_is_an_error(blobs: Arrays, tmp_path: Path) -> None:
+    _run(blobs, _recipe(), tmp_path)
+    for place in Checkpoints(tmp_path, 1.0).found():
+        _flip(place / "state.json")
+    with pytest.raises(BundleError, match="No checkpoint in .* is whole"):
+        _run(blobs, _recipe(), tmp_path)
+    assert len(Checkpoints(tmp_path, 1.0).found()) == 2
+
+
+def test_a_checkpoint_of_another_model_is_an_error(blobs: Arrays, tmp_path: Path) -> None:
+    _run(blobs, _recipe(), tmp_path)
+    with pytest.raises(BundleError, match="is not of this model and these settings"):
+        fit(nn.Linear(2, 3), _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path, 1.0))
+
+
+def test_a_disk_that_refuses_is_told_and_the_last_checkpoint_stays(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = write_bytes, 0
+
+    def full(path: Path, content: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise OutputError("Cannot write: no space.")
+        real(path, content)
+
+    whole, wanted = _run(blobs, _recipe(), None)
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="no space"):
+        patch.setattr(checkpoint, "write_bytes", full)
+        _run(blobs, _recipe(), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    model, found = _run(blobs, _recipe(), tmp_path)
+    _same(found, wanted)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_training_after_the_step_and_nothing_is_lost(
+    blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, ends: type[BaseException]
+) -> None:
+    whole, wanted = _run(blobs, _recipe(), None)
+    before = signal.getsignal(number)
+    real, steps = loop.train_step, 0
+
+    def signalled(*arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            signal.raise_signal(number)
+        real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(ends) as raised:
+        patch.setattr(loop, "train_step", signalled)
+        _run(blobs, _recipe(), tmp_path, every=1e9)
+    assert not isinstance(raised.value, SystemExit) or raised.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    assert steps == 5
+    assert Checkpoints(tmp_path, 1.0).found()[0].name == "step-0000000005-2"
+    model, found = _run(blobs, _recipe(), tmp_path)
+    _same(found, wanted)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_second_signal_ends_at_once(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+
+    def twice(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        reached.append("first")
+        signal.raise_signal(signal.SIGINT)
+        reached.append("second")
+
+    monkeypatch.setattr(loop, "train_step", twice)
+    with pytest.raises(KeyboardInterrupt):
+        _run(blobs, _recipe(), tmp_path)
+    assert reached == ["first"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_after_the_last_step_is_not_lost(blobs: Arrays, tmp_path: Path) -> None:
+    def late(record: Record) -> None:
+        if type(record).__name__ == "Finished":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(blobs, _recipe(), tmp_path, watchers=[late])
+
+
+def test_other_threads_hear_no_signals(blobs: Arrays, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    done: list[Fit] = []
+    thread = threading.Thread(target=lambda: done.append(_run(blobs, _recipe(), tmp_path)[1]))
+    thread.start()
+    thread.join()
+    assert len(done) == 1
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_weights_that_are_not_finite_are_never_kept(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, steps = loop.train_step, 0
+
+    def broken(training: Any, batch: Any) -> None:
+        nonlocal steps
+        steps += 1
+        real(training, batch)
+        if steps == 5:
+            with torch.no_grad():
+                training.model[4].bias[1] = torch.inf
+
+    monkeypatch.setattr(loop, "train_step", broken)
+    with pytest.raises(TrainingError, match="model 4.bias has a value that is not finite after step 5"):
+        _run(blobs, _recipe(), tmp_path)
+    assert Checkpoints(tmp_path, 1.0).found()[0].name == "step-0000000004-2"
+
+
+def test_longer_training_goes_on_where_the_shorter_ended(blobs: Arrays, tmp_path: Path) -> None:
+    constant = _recipe(schedule="constant", epochs=2)
+    _run(blobs, constant, tmp_path)
+    longer, found = _run(blobs, constant.updated({"epochs": 5}), tmp_path)
+    whole, wanted = _run(blobs, constant.updated({"epochs": 5}), None)
+    assert [done.train_loss for done in found.epochs] == [done.train_loss for done in wanted.epochs]
+    assert all(torch.equal(one, two) for one, two in zip(longer.parameters(), whole.parameters(), strict=True))
+
+
+def test_tied_weights(blobs: Arrays, tmp_path: Path) -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(2, 3)
+            self.second = self.first
+
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.second(x)
+            return outputs
+
+    fit(Tied(), _data(blobs), _recipe(epochs=1), checkpoints=Checkpoints(tmp_path, 1e-9))
+    again = Tied()
+    fit(again, _data(blobs), _recipe(epochs=2), checkpoints=Checkpoints(tmp_path, 1e-9))
+    assert torch.equal(again.first.weight, again.second.weight)
+    shutil.rmtree(tmp_path)
