@@ -36,6 +36,7 @@ LAYERS = [
     "bundle",
     "figures",
     "run",
+    "again",
     "bench",
     "",
     "cli.*",

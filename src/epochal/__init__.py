@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from epochal.again import reproduce, resume
     from epochal.bundle import Bundle, Prediction
     from epochal.data.load import Data, load
     from epochal.data.spec import DataSpec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
-    from epochal.run import Run, resume, train
+    from epochal.run import Run, train
     from epochal.training.loop import Fit, fit
     from epochal.training.records import EpochDone, Finished, Progress, Started
 
@@ -38,7 +39,8 @@ _HOMES = {
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
-    "resume": "run",
+    "reproduce": "again",
+    "resume": "again",
     "summarize": "models.summary",
     "train": "run",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "fit",
     "load",
     "load_recipe",
+    "reproduce",
     "resume",
     "summarize",
     "train",

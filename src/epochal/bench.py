@@ -74,8 +74,8 @@ def bench(
     tell(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
     precision = "fp32" if recipe.precision == "auto" else recipe.precision
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
+    described = environment(recipe.updated({"device": str(places[0]), "threads": threads}, "bench"), bundle.model)
     with using_threads(threads):
-        described = environment(places[0])
         tell(f"measured on {' and '.join(describe(device) for device in places)}")
 
     found: list[Profile] = []

@@ -7,6 +7,7 @@
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
     ├── TrainingError    training cannot go on
+    │   └── NotFiniteError   a loss, a gradient or a weight is no number any more
     ├── BundleError      a kept model is missing, damaged, or of another version
     └── OutputError      a result cannot be written
 
@@ -53,6 +54,10 @@ class ModelError(EpochalError):
 
 class TrainingError(EpochalError):
     """Training cannot go on."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss, a gradient or a weight is no number any more."""
 
 
 class BundleError(EpochalError):

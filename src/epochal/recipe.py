@@ -223,6 +223,10 @@ class Recipe(Settings):
         """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", "measured", ..."""
         return self._origins.get(setting, DEFAULT)
 
+    def origins(self) -> dict[str, str]:
+        """The origin of every setting by its dotted name."""
+        return {name: self.origin(name) for name in self.flat()}
+
     def flat(self) -> dict[str, Any]:
         """Every setting by its dotted name, in the order of definition."""
         return dict(_flatten(self.model_dump()))

@@ -12,7 +12,11 @@ result.json         the numbers; written last, so a folder that has it is whole
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import inspect
 import json
+import math
 import platform
 import shutil
 import sys
@@ -31,20 +35,21 @@ from epochal.bundle import Bundle, Input, Prediction
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
-from epochal.device import choose, describe, machine, using_threads
-from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError
+from epochal.device import choose, computing, describe, machine, using_threads
+from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import finite, new_directory, told, write_json, write_text
-from epochal.models.build import MODELS, assemble, build_net, default_model, own_net
+from epochal.models.build import assemble, build_net, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
-from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe, read_kept
+from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
 from epochal.tasks import LossFunction, reported_loss, resolve_loss
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
 from epochal.training.probe import settle
 from epochal.training.records import Watcher
+from epochal.training.state import prepare, training_feed
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
@@ -129,12 +134,61 @@ def run(
     tell: Callable[[str], object] = lambda _: None,
 ) -> Run:
     """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way."""
-    clock = _Clock()
+    clock = Clock()
     if out is not None and out.exists():
         raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    own = {"loss": loss, "optimizer": optimizer}
+    recipe, data, bundle = _begin(source, recipe, model, own, data_dir, tell, clock)
+    missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
+    if out is not None:
+        with new_directory(out) as folder:
+            write_text(folder / "recipe.toml", recipe.to_toml())
+            write_json(folder / "data.json", _describe_data(source, data, recipe, data_dir))
+            write_json(folder / "environment.json", environment(recipe, bundle.model) | {"own": _names(own)})
+    with kept(out, missing, tell):
+        return train_and_keep(recipe, data, bundle, loss, optimizer, out, watchers, tell, clock)
+
+
+def rehearse(
+    source: Any,
+    recipe: Recipe,
+    *,
+    model: nn.Module | None = None,
+    data_dir: str | Path | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> tuple[Recipe, Summary]:
+    """Do what `run` does before training, and one step on a copy of the model; keep nothing.
+
+    Returns the settled recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError`
+    where that step gives no finite loss.
+    """
+    recipe, data, bundle = _begin(source, recipe, model, {}, data_dir, tell, Clock())
+    device = choose(recipe.device)
+    with isolated(device), computing(recipe.threads_per_step):
+        batches = training_feed(data.train, data.spec, recipe, device)
+        training = prepare(copy.deepcopy(bundle.model), batches, data.spec, recipe, device, None, None, has_valid=data.valid is not None)
+        training.model.train()
+        train_step(training, next(batches.epoch(1)))
+        loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))
+    if not math.isfinite(loss):
+        raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
+    tell(f"one step runs: loss {loss:.4f}")
+    return recipe, bundle.summary()
+
+
+def _begin(
+    source: Any,
+    recipe: Recipe,
+    model: nn.Module | None,
+    own: Mapping[str, Any],
+    data_dir: str | Path | None,
+    tell: Callable[[str], object],
+    clock: Clock,
+) -> tuple[Recipe, Data, Bundle]:
+    """Read and split the data, build the model, and settle every setting."""
     # A device that is not there is told before data are read.
     choose(recipe.device)
-    _refuse_idle(recipe, {"loss": loss, "optimizer": optimizer})
+    _refuse_idle(recipe, own)
 
     data = load_for(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
@@ -146,101 +200,23 @@ def run(
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
-    summary = bundle.summary()
-    tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
-    own_functions = loss is not None or optimizer is not None
-    recipe = settle(recipe, bundle.model, data, train_step, own=own_functions, tell=tell)
+    tell(f"model {recipe.model.name}: {bundle.summary().flops:,} FLOPs per example")
+    is_own = any(function is not None for function in own.values())
+    recipe = settle(recipe, bundle.model, data, train_step, own=is_own, tell=tell)
     clock.lap("build")
-
-    own = {"loss": loss, "optimizer": optimizer}
-    missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
-    if out is not None:
-        with new_directory(out) as folder:
-            write_text(folder / "recipe.toml", recipe.to_toml())
-            write_json(folder / "data.json", _describe_data(source, data, recipe, data_dir))
-            write_json(folder / "environment.json", environment(choose(recipe.device)) | {"own": _names(own)})
-    with _kept(out, missing, tell):
-        return _train_and_keep(recipe, data, bundle, summary, loss, optimizer, out, watchers, tell, clock)
+    return recipe, data, bundle
 
 
-def resume(
-    folder: str | Path,
-    *,
-    epochs: int | None = None,
-    data: Any = None,
-    model: str | nn.Module | None = None,
-    loss: LossFunction | None = None,
-    optimizer: MakeOptimizer | None = None,
-    data_dir: str | Path | None = None,
-    watchers: Sequence[Watcher] | None = None,
-    tell: Callable[[str], object] = lambda _: None,
-) -> Run | None:
-    """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
-
-    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
-    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
-    that have moved. `tell` hears what was found; `watchers` are as in `train`.
-
-    Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
-    """
-    folder = Path(folder)
-    clock = _Clock()
-    recipe = _kept_recipe(folder)
-    described, kept = _read_json(folder / "data.json"), _read_json(folder / "environment.json")
-    if epochs is not None and epochs <= recipe.epochs:
-        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
-    if (folder / RESULT).exists() and epochs is None:
-        tell(f"{folder} has finished; --epochs N makes it longer.")
-        return None
-    own: dict[str, Any] = {"loss": loss, "optimizer": optimizer}
-    for name, was in kept["own"].items():
-        if own[name] is None:
-            raise RecipeError(f"{folder} was trained with a {name} of your own, {was}.", f"Pass it again: epochal.resume(..., {name}=...).")
-    source = described["source"] if data is None else data
-    if source is None:
-        raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again: epochal.resume(..., data=...).")
-    if isinstance(model, str):
-        recipe, model = recipe.updated({"model.name": model}, "given"), None
-    elif model is None and recipe.model.name not in MODELS:
-        raise ModelError(
-            f"{folder} trains your own network {recipe.model.name}, whose code is not in it.", "Pass it again: --model my_file.py:Net"
-        )
-
-    found = load_for(source, recipe, data_dir or described["data_dir"])
-    if found.fingerprint != described["spec"]["fingerprint"]:
-        raise DataError(f"{found.name} is no longer what {folder} was trained on.", "Bring back the data as they were, or train anew.")
-    found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
-    clock.lap("load")
-    recipe, bundle = build(recipe, found, model)
-    now = environment(choose(recipe.device))
-    for name, was in kept.items():
-        if name in ("device", "threads", "processor", "packages") and now[name] != was:
-            tell(f"note: {name} was {was}, now {now[name]}: results may differ in the last bits.")
-    if epochs is not None:
-        recipe = recipe.updated({"epochs": epochs}, "resume")
-        # From here on the run is no longer a finished one.
-        with told(folder):
-            (folder / RESULT).unlink(missing_ok=True)
-        write_text(folder / "recipe.toml", recipe.to_toml())
-    clock.lap("build")
-    with ExitStack() as stack:
-        if watchers is None:
-            watchers = (stack.enter_context(Console()),)
-        stack.enter_context(_kept(folder, [], tell))
-        return _train_and_keep(recipe, found, bundle, bundle.summary(), loss, optimizer, folder, watchers, tell, clock)
-
-
-def _train_and_keep(
+def train_and_keep(
     recipe: Recipe,
     data: Data,
     bundle: Bundle,
-    summary: Summary,
     loss: LossFunction | None,
     optimizer: MakeOptimizer | None,
     folder: Path | None,
     watchers: Sequence[Watcher],
     tell: Callable[[str], object],
-    clock: _Clock,
+    clock: Clock,
 ) -> Run:
     """Train, or go on with it; test; and fill the run folder."""
     device = choose(recipe.device)
@@ -266,7 +242,9 @@ def _train_and_keep(
         if folder is not None:
             _draw(folder / "figures", fitted, test, data)
         clock.lap("keep")
-        result = _result(folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds)
+        result = _result(
+            folder, recipe, data, bundle.summary(), fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds
+        )
         if folder is not None:
             write_json(folder / RESULT, result)
     return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)
@@ -288,7 +266,7 @@ def evaluate_run(
     """
     bundle = Bundle.load(folder, model)
     recipe = load_recipe(folder / "recipe.toml")
-    kept = _read_json(folder / "data.json")
+    kept = read_json(folder / "data.json")
     if data is not None:
         found = load(data, data_dir=data_dir, like=bundle.spec)
     elif kept["source"] is None:
@@ -351,7 +329,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
 
 
 @contextmanager
-def _kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object]) -> Iterator[None]:
+def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object]) -> Iterator[None]:
     """Where the block ends before its time, say what is kept.
 
     A run folder with nothing worth keeping is removed, and so are the parents that were `made` for it.
@@ -416,18 +394,35 @@ def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, 
     return cut if name == "train" else {**cut, "positions": examples.positions.tolist()}
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Return what environment.json holds: versions, machine and command."""
+def environment(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
+    """Return what environment.json holds: all but data and settings that results depend on, and the command."""
     packages = ("epochal", "torch", "numpy", "pillow", "safetensors")
+    with using_threads(recipe.threads_per_step):
+        device = describe(choose(recipe.device))
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "device": describe(device),
-        "threads": torch.get_num_threads(),
+        "device": device,
+        "threads": recipe.threads_per_step,
         "processor": machine()[0],
         "packages": {name: metadata.version(name) for name in packages},
+        "code": _own_code(model),
         "command": sys.argv,
     }
+
+
+def _own_code(model: nn.Module) -> dict[str, str]:
+    """Return the SHA-256 of each file that the modules of a network of the user's own come from."""
+    found: dict[str, str] = {}
+    for kind in {type(module) for module in model.modules()}:
+        if kind.__module__.split(".")[0] not in ("torch", "epochal"):
+            try:
+                path = Path(inspect.getfile(kind))
+                found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            except (TypeError, OSError):
+                # Typed in by hand: there is no file.
+                continue
+    return dict(sorted(found.items()))
 
 
 def _result(
@@ -459,7 +454,7 @@ def _result(
     return whole
 
 
-class _Clock:
+class Clock:
     """Seconds by phase."""
 
     def __init__(self) -> None:
@@ -467,23 +462,15 @@ class _Clock:
         self.seconds: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
+        """End the phase of that name."""
         now = time.perf_counter()
         self.seconds[name] = now - self.last
         self.last = now
         self.seconds["total"] = now - self.started
 
 
-def _kept_recipe(folder: Path) -> Recipe:
-    """Return the recipe of a run, each value with its origin."""
-    if not folder.exists():
-        raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
-    try:
-        return read_kept(folder / "recipe.toml")
-    except RecipeError as error:
-        raise BundleError(f"{folder} is no run that can be gone on with: {error.problem}", "Give the folder of a run.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run folder holds. Raises `BundleError` where it is missing or damaged."""
     try:
         value: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -316,3 +316,58 @@ def test_control_c_ends_at_once_and_leaves_what_can_be_gone_on_with(tmp_path: Pa
     assert err.strip() == "Interrupted."
     assert out.splitlines()[-1] == "To go on from the last checkpoint: epochal resume runs/digits-1"
     assert len(list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())) in (1, 2)
+
+
+def test_a_dry_run_shows_every_setting_and_keeps_nothing(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = call("train", photos, "--dry-run", "--lr", "0.01", "--set", "augment.flip=true", "--json")
+    assert (code, err) == (0, "")
+    assert "photos: 3×12×12 uint8, 2 classes" in out
+    assert "one step runs: loss " in out
+    assert "Conv2d" in out
+    assert "lr = 0.01 # command line" in out
+    assert "flip = true # command line" in out
+    assert "epochs = 10 # default" in out
+    shown = json.loads(out.splitlines()[-1])
+    assert shown["recipe"]["optimizer"]["lr"] == 0.01
+    assert shown["origins"].keys() == {name for name, _ in fields()}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_a_run_would(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = call("train", photos, "--dry-run", "--precision", "fp16", "--device", "cpu")
+    assert code == 1
+    assert "does not work on cpu" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_and_reproduce(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert call("train", photos, "--epochs", "2", "--out", "run", "--threads", "1")[0] == 0
+    assert "run has finished" in call("resume", "run")[1]
+    code, out, _ = call("reproduce", "run")
+    assert (code, out.splitlines()[-1]) == (0, "The same to the bit: 2 epochs, and the weights.")
+    code, out, _ = call("resume", "run", "--epochs", "4", "--json")
+    assert code == 0
+    assert "going on after step" in out
+    assert json.loads(out.splitlines()[-1])["epochs"] == 4
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    (tmp_path / "run" / "metrics.jsonl").write_text("\n".join([lines[0].replace('"lr": ', '"lr": 1'), *lines[1:]]) + "\n")
+    code, out, _ = call("reproduce", "run", "--json")
+    assert code == 1
+    assert "Not the same: epoch 1: " in out
+    assert json.loads(out.splitlines()[-1])["divergence"].startswith("epoch 1: ")
+    assert call("resume", "nothing")[0] == call("reproduce", "nothing")[0] == 1
+
+
+def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "epochal", "train", "--epochs", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.lstrip().startswith("2/100000"):
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())

@@ -194,7 +194,7 @@ def test_a_disk_that_refuses_is_told_and_the_last_checkpoint_stays(blobs: Arrays
     def full(path: Path, content: bytes) -> None:
         nonlocal calls
         calls += 1
-        if calls == 8:
+        if calls == 10:
             raise OutputError("Cannot write: no space.")
         real(path, content)
 
@@ -248,7 +248,7 @@ def test_a_second_signal_ends_at_once(blobs: Arrays, tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         _run(blobs, _recipe(), tmp_path)
     assert reached == ["first"]
-    assert list(tmp_path.iterdir()) == []
+    assert [place.name for place in tmp_path.iterdir()] == ["step-0000000000-1"]
 
 
 def test_a_signal_after_the_last_step_is_not_lost(blobs: Arrays, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from epochal.errors import EpochalError
 VERBS = {
     "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
     "resume": "Go on with a run that was interrupted, or make one longer.",
+    "reproduce": "Train again as a run was trained, and compare every epoch.",
     "evaluate": "Measure a kept model on its own test data, or on other data.",
     "predict": "Say what is on pictures, with probabilities.",
     "bench": "Measure how fast training is on each device with each batch size, and why.",

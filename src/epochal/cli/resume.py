@@ -22,7 +22,7 @@ def command(run: Path, epochs: int | None, model: str | None, data_dir: str | No
     It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
     is left alone, unless --epochs makes it longer.
     """
-    from epochal.run import resume
+    from epochal.again import resume
     from epochal.watch.console import Console
 
     with Console() as console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from epochal.recipe import Recipe, load_recipe
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder; it must not exist yet. [runs/DATA-NUMBER]")
 @data_dir
 @click.option(
+    "--dry-run", is_flag=True, help="Show every setting with its origin, the data and the model, see that a step runs, and keep nothing."
+)
+@click.option(
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write TensorBoard's event files into this folder."
 )
 @click.option("--mlflow", metavar="URI", help="Also track with MLflow, at this tracking URI.")
@@ -32,6 +36,7 @@ def command(
     data_dir: str | None,
     tensorboard: Path | None,
     mlflow: str | None,
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -42,8 +47,15 @@ def command(
     """
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported from here on, after the settings are known to be right.
-    from epochal.run import run
+    from epochal.run import rehearse, run
     from epochal.watch.console import Console
+
+    if dry_run:
+        settled, summary = rehearse(data, recipe, data_dir=data_dir, tell=click.echo)
+        click.echo(f"\n{summary}\n\n{settled.to_toml()}")
+        if as_json:
+            click.echo(json.dumps({"recipe": settled.model_dump(mode="json"), "origins": settled.origins()}, ensure_ascii=False))
+        return
 
     with ExitStack() as stack:
         watchers: list[Any] = [stack.enter_context(Console())]

@@ -22,14 +22,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from epochal.errors import BundleError, TrainingError
+from epochal.errors import BundleError, NotFiniteError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.files import new_directory, write_bytes, write_text
+from epochal.training.optim import Update
 from epochal.training.records import EpochDone
 from epochal.training.state import Training
 
@@ -44,8 +46,8 @@ _SHARE = 0.01
 class Checkpoints:
     """The checkpoints of one run: when to write one, and where.
 
-    One is due every so many seconds, at the ends of epochs where it costs less than 1 % of the time, and when SIGINT (Ctrl-C) or
-    SIGTERM asks training to stop. `tell` hears of a checkpoint that is damaged.
+    One is written before the first step. Then one is due every so many seconds, at the ends of epochs where it costs less than
+    1 % of the time, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of a checkpoint that is damaged.
     """
 
     def __init__(self, folder: Path, every: float, tell: Callable[[str], object] = lambda _: None) -> None:
@@ -64,13 +66,19 @@ class Checkpoints:
     def save(self, training: Training) -> None:
         """Write a checkpoint, whole or not at all, then remove older ones; end the program if a signal asked for that.
 
-        Raises `OutputError` when the disk refuses, and `TrainingError` for weights that are not finite, which are never kept.
+        An optimizer that is none of torch.optim's has no state that could be read: then nothing is written. Raises `OutputError`
+        when the disk refuses, and `NotFiniteError` for weights that are not finite, which are never kept.
         """
+        if isinstance(training.optimizer, torch.optim.Optimizer):
+            self._write(training)
+        self.obey()
+
+    def _write(self, training: Training) -> None:
         begun = time.perf_counter()
         tensors, state = _snapshot(training)
         for name, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise TrainingError(
+                raise NotFiniteError(
                     f"{name.replace('/', ' ')} has a value that is not finite after step {training.step}; it is not saved.",
                     "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
                 )
@@ -85,7 +93,6 @@ class Checkpoints:
             shutil.rmtree(old)
         self._last = time.perf_counter()
         self._cost = self._last - begun
-        self.obey()
 
     def obey(self) -> None:
         """End the program if a signal asked for that, as it would have ended without us."""
@@ -187,6 +194,9 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
         states.setdefault(int(place), {})[part] = tensor
     training.model.load_state_dict(group("model"))
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    if isinstance(training.update, Update):
+        # They hold the tensors of the state before.
+        training.update.kernels.clear()
     training.loss_sum.copy_(tensors["loss_sum"])
     if training.average is not None:
         training.average.module.load_state_dict(group("average"))

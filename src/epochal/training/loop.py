@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
 from epochal.device import choose, computing, precision
-from epochal.errors import TrainingError
+from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
+from epochal.training.blame import blaming
 from epochal.training.checkpoint import Checkpoints, heeding
 from epochal.training.optim import MakeOptimizer
 from epochal.training.probe import settle
@@ -69,8 +70,8 @@ def fit(
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
-        if checkpoints is not None:
-            checkpoints.restore(training)
+        if checkpoints is not None and not checkpoints.restore(training):
+            checkpoints.save(training)
         tell = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         tell(
@@ -83,9 +84,10 @@ def fit(
         reason = _reason_to_stop(training) if training.history else ""
         while not reason:
             started, before = time.perf_counter(), training.step
-            waited = train_epoch(training, batches, tell, checkpoints)
+            with blaming(training, batches, train_step, checkpoints):
+                waited = train_epoch(training, batches, tell, checkpoints)
+                train_loss = _finite(training, batches)
             seconds = time.perf_counter() - started
-            train_loss = _finite(training, batches)
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
@@ -195,7 +197,7 @@ def _finite(training: Training, batches: Feed) -> float:
     """Read the mean loss of the epoch so far, which waits for the device, and stop if it is no number."""
     mean = training.loss_sum.item() / _trained(training, batches)
     if not math.isfinite(mean):
-        raise TrainingError(
+        raise NotFiniteError(
             f"The loss became {mean} in epoch {training.epoch}, by step {training.step}.",
             "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from epochal.files import finite, told, write_bytes
 from epochal.training.records import EpochDone, Finished, Record, Started
@@ -51,8 +51,9 @@ class MetricsFile:
             self._file = None
 
 
-def _line(done: EpochDone) -> bytes:
-    values = {
+def numbers(done: EpochDone) -> dict[str, Any]:
+    """Return what the line of an epoch holds, as it comes back from JSON."""
+    values: dict[str, Any] = {
         "epoch": done.epoch,
         "step": done.step,
         "train_loss": done.train_loss,
@@ -63,4 +64,9 @@ def _line(done: EpochDone) -> bytes:
         "waiting": done.waiting,
         "is_best": done.is_best,
     }
-    return (json.dumps(finite(values), allow_nan=False) + "\n").encode()
+    plain: dict[str, Any] = finite(values)
+    return plain
+
+
+def _line(done: EpochDone) -> bytes:
+    return (json.dumps(numbers(done), allow_nan=False) + "\n").encode()

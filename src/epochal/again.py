@@ -1,0 +1,206 @@
+"""A run taken up again from its folder: to go on with it, or to see whether it comes out the same."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from epochal.bundle import WEIGHTS, Bundle
+from epochal.data.load import Data
+from epochal.errors import BundleError, DataError, ModelError, RecipeError
+from epochal.files import told, write_text
+from epochal.models.build import MODELS
+from epochal.recipe import Recipe, read_kept
+from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
+from epochal.tasks import LossFunction
+from epochal.training.loop import fit
+from epochal.training.optim import MakeOptimizer
+from epochal.training.records import EpochDone, Record, Watcher
+from epochal.watch.console import Console
+from epochal.watch.metrics_file import numbers
+
+# What results depend on beside data and settings, by its name in environment.json, and in words.
+_CAUSES = {
+    "packages": "other versions",
+    "threads": "another number of threads",
+    "processor": "another processor",
+    "device": "another device",
+}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Whether a run came out the same: how many epochs did, where the first difference is, and what may have caused it.
+
+    `divergence` is empty where every epoch and the weights are equal, to the bit.
+    """
+
+    epochs: int
+    divergence: str
+    causes: tuple[str, ...]
+
+
+class _DivergedError(Exception):
+    """Ends training at the first difference."""
+
+
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    data: Any = None,
+    model: str | nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] | None = None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Run | None:
+    """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
+
+    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
+    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
+    that have moved. `tell` hears what was found; `watchers` are as in `train`.
+
+    Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
+    """
+    folder = Path(folder)
+    clock = Clock()
+    recipe = _recipe(folder)
+    if epochs is not None and epochs <= recipe.epochs:
+        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+    if (folder / RESULT).exists() and epochs is None:
+        tell(f"{folder} has finished; --epochs N makes it longer.")
+        return None
+    again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+    for cause in again.causes:
+        if cause.is_data:
+            raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
+        tell(f"note: {cause.words}: results may differ from those of a run without a break.")
+    recipe = again.recipe
+    if epochs is not None:
+        recipe = recipe.updated({"epochs": epochs}, "resume")
+        # From here on the run is no longer a finished one.
+        with told(folder):
+            (folder / RESULT).unlink(missing_ok=True)
+        write_text(folder / "recipe.toml", recipe.to_toml())
+    clock.lap("load")
+    with ExitStack() as stack:
+        if watchers is None:
+            watchers = (stack.enter_context(Console()),)
+        stack.enter_context(kept(folder, [], tell))
+        return train_and_keep(recipe, again.data, again.bundle, loss, optimizer, folder, watchers, tell, clock)
+
+
+def reproduce(
+    folder: str | Path,
+    *,
+    data: Any = None,
+    model: str | nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Reproduction:
+    """Train again as the finished run in `folder` was trained, and compare it epoch by epoch, and its weights at the end.
+
+    Training ends at the first difference. Nothing is written. The arguments are as in `resume`; `causes` are what is no longer as
+    it was: versions, threads, processor, device, data, or the user's own code.
+    """
+    folder = Path(folder)
+    if not (folder / RESULT).exists():
+        raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: epochal resume {folder}")
+    again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+    wanted = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    causes = tuple(cause.words for cause in again.causes)
+    same, divergence = 0, ""
+
+    def compare(record: Record) -> None:
+        nonlocal same, divergence
+        if isinstance(record, EpochDone):
+            was, now = wanted[record.epoch - 1] if record.epoch <= len(wanted) else {}, numbers(record)
+            for name in now:
+                if name not in ("seconds", "examples_per_second", "waiting") and was.get(name) != now[name]:
+                    divergence = f"epoch {record.epoch}: {name} was {_short(was.get(name))}, now {_short(now[name])}"
+                    raise _DivergedError
+            same += 1
+
+    try:
+        fit(again.bundle.model, again.data, again.recipe, loss=loss, optimizer=optimizer, watchers=(*watchers, compare))
+    except _DivergedError:
+        return Reproduction(same, divergence, causes)
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = (again.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()
+    if weights != (folder / "model" / WEIGHTS).read_bytes():
+        divergence = "the weights at the end differ, though every epoch agrees"
+    return Reproduction(same, divergence, causes)
+
+
+@dataclass(frozen=True)
+class _Cause:
+    words: str
+    is_data: bool = False
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A run read again: its settings, its data, its model before training, and what is no longer as it was."""
+
+    recipe: Recipe
+    data: Data
+    bundle: Bundle
+    causes: tuple[_Cause, ...]
+
+
+def _reopen(
+    folder: Path, recipe: Recipe, data: Any, model: str | nn.Module | None, own: Mapping[str, Any], data_dir: str | Path | None
+) -> _Again:
+    described, was = read_json(folder / "data.json"), read_json(folder / "environment.json")
+    for name, given in own.items():
+        if name in was["own"] and given is None:
+            raise RecipeError(f"{folder} was trained with a {name} of your own, {was['own'][name]}.", f"Pass it again, as {name}=...")
+    source = described["source"] if data is None else data
+    if source is None:
+        raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again, as data=...")
+    if isinstance(model, str):
+        recipe, model = recipe.updated({"model.name": model}, "given"), None
+    elif model is None and recipe.model.name not in MODELS:
+        name = recipe.model.name.rpartition(":")[2]
+        raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
+    found = load_for(source, recipe, data_dir or described["data_dir"]).split(recipe.data.valid, recipe.data.test, recipe.seed)
+    recipe, bundle = build(recipe, found, model)
+    return _Again(recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), described["spec"]["fingerprint"], found)))
+
+
+def _causes(was: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str, data: Data) -> Iterator[_Cause]:
+    if data.fingerprint != fingerprint:
+        yield _Cause(f"the data are no longer what they were (fingerprint {fingerprint[:8]}, now {data.fingerprint[:8]})", is_data=True)
+    for name, words in _CAUSES.items():
+        if was[name] != now[name]:
+            yield _Cause(f"{words} ({_short(was[name])}, now {_short(now[name])})")
+    changed = sorted(name for name in {**was["code"], **now["code"]} if was["code"].get(name) != now["code"].get(name))
+    if changed:
+        yield _Cause(f"your own code changed ({', '.join(changed)})")
+
+
+def _recipe(folder: Path) -> Recipe:
+    """Return the recipe of a run, each value with its origin."""
+    if not folder.exists():
+        raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
+    try:
+        return read_kept(folder / "recipe.toml")
+    except RecipeError as error:
+        raise BundleError(f"{folder} is no run: {error.problem}", "Give the folder of a run.") from error
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    return str(value)

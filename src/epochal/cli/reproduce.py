@@ -1,0 +1,38 @@
+"""epochal reproduce"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from epochal.cli.options import as_json, data_dir
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
+@data_dir
+@as_json
+@click.pass_context
+def command(context: click.Context, run: Path, model: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Train again as RUN was trained, and compare: each epoch, and the weights at the end.
+
+    Ends with exit code 1 at the first difference, and names what is no longer as it was.
+    """
+    from epochal.again import reproduce
+    from epochal.watch.console import Console
+
+    with Console() as console:
+        found = reproduce(run, model=model, data_dir=data_dir, watchers=[console])
+    if found.divergence:
+        click.echo(f"\nNot the same: {found.divergence}.")
+        click.echo("\n".join(f"  {cause}" for cause in found.causes) or "  Nothing else is known to have changed.")
+    else:
+        click.echo(f"\nThe same to the bit: {found.epochs} epochs, and the weights.")
+    if as_json:
+        click.echo(json.dumps(asdict(found), ensure_ascii=False))
+    if found.divergence:
+        context.exit(1)

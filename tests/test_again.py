@@ -1,0 +1,289 @@
+"""A run goes on from its folder alone, and can be trained again to see whether it comes out the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+import epochal
+from epochal.again import Reproduction, reproduce, resume
+from epochal.bundle import Bundle
+from epochal.errors import BundleError, DataError, EpochalError, ModelError, RecipeError
+from epochal.run import run, train
+from epochal.training import loop
+
+SETTINGS: dict[str, Any] = {"epochs": 5, "batch_size": 16, "ema": 0.9, "threads": 1, "checkpoint_every": 1e-9}
+
+
+class KilledError(BaseException):
+    """As kill -9: nothing catches it."""
+
+
+def _arrays() -> tuple[Tensor, Tensor]:
+    labels = torch.arange(120) % 3
+    noise = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    return noise * 0.5 + nn.functional.one_hot(labels, 4), labels
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    x, y = _arrays()
+    numpy.savez(tmp_path / "blobs.npz", x=x.numpy(), y=y.numpy())
+    return tmp_path / "blobs.npz"
+
+
+def _killed(monkeypatch: pytest.MonkeyPatch, step: int, what: Any, folder: Path, **options: Any) -> None:
+    """Leave a run as kill -9 leaves it at that step."""
+    real, calls = loop.train_step, 0
+
+    def dying(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            raise KilledError
+        real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(loop, "train_step", dying)
+        # What tidies up after an error does not run after a kill.
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        train(what, SETTINGS, out=folder, watchers=(), **options)
+
+
+def _kept(folder: Path) -> tuple[bytes, Any, Any]:
+    clock = ("seconds", "examples_per_second", "waiting", "run")
+    result = json.loads((folder / "result.json").read_text())
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return (
+        (folder / "model" / "model.safetensors").read_bytes(),
+        {name: value for name, value in result.items() if name not in clock},
+        [{name: value for name, value in line.items() if name not in clock} for line in lines],
+    )
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 23])
+def test_a_killed_run_ends_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, step: int) -> None:
+    train(file, SETTINGS, out=tmp_path / "whole", watchers=())
+    _killed(monkeypatch, step, file, tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
+    done = resume(tmp_path / "run", watchers=())
+    assert done is not None
+    assert done.folder == tmp_path / "run"
+    assert _kept(tmp_path / "run") == _kept(tmp_path / "whole")
+    assert (tmp_path / "run" / "recipe.toml").read_text() == (tmp_path / "whole" / "recipe.toml").read_text()
+    assert done.recipe.origin("epochs") == "given"
+    assert done.recipe.origin("model.name") == "data"
+
+
+def test_lines_of_epochs_after_the_checkpoint_are_not_told_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "whole", watchers=())
+    _killed(monkeypatch, 20, file, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as lines:
+        lines.write('{"epoch": 4, "step": 24}\n{"epoch"')
+    resume(tmp_path / "run", watchers=())
+    assert _kept(tmp_path / "run") == _kept(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("gone", ["result.json", "figures", "model"])
+def test_killed_after_training(tmp_path: Path, file: Path, gone: str) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    wanted = _kept(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    if gone != "result.json":
+        shutil.rmtree(tmp_path / "run" / gone)
+    resume(tmp_path / "run", watchers=())
+    assert _kept(tmp_path / "run") == wanted
+    assert (tmp_path / "run" / "figures").exists()
+
+
+def test_a_finished_run_is_left_alone_and_can_be_made_longer(tmp_path: Path, file: Path) -> None:
+    constant = SETTINGS | {"schedule": "constant"}
+    train(file, constant, out=tmp_path / "run", watchers=())
+    told: list[str] = []
+    assert resume(tmp_path / "run", tell=told.append, watchers=()) is None
+    assert told == [f"{tmp_path / 'run'} has finished; --epochs N makes it longer."]
+    with pytest.raises(RecipeError, match="has 5 epochs already"):
+        resume(tmp_path / "run", epochs=5, watchers=())
+    done = resume(tmp_path / "run", epochs=8, watchers=())
+    assert done is not None
+    assert (len(done.fit.epochs), done.recipe.epochs, done.recipe.origin("epochs")) == (8, 8, "resume")
+    train(file, constant | {"epochs": 8}, out=tmp_path / "whole", watchers=())
+    assert _kept(tmp_path / "run")[0] == _kept(tmp_path / "whole")[0]
+    assert _kept(tmp_path / "run")[2] == _kept(tmp_path / "whole")[2]
+
+
+def test_data_and_code_from_python_are_passed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def net() -> nn.Module:
+        torch.manual_seed(3)
+        return nn.Linear(4, 3)
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+    own: dict[str, Any] = {"loss": loss, "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)}
+    train(_arrays(), SETTINGS, out=tmp_path / "whole", watchers=(), model=net(), **own)
+    folder = tmp_path / "run"
+    _killed(monkeypatch, 8, _arrays(), folder, model=net(), **own)
+    for missing, kind, told in (
+        ("data", DataError, "was trained on data from a Python program"),
+        ("model", ModelError, "trains your own network Linear, whose code is not in it"),
+        ("loss", RecipeError, "was trained with a loss of your own, .*loss"),
+        ("optimizer", RecipeError, "was trained with a optimizer of your own"),
+    ):
+        given: dict[str, Any] = {"data": _arrays(), "model": net(), **own}
+        del given[missing]
+        with pytest.raises(kind, match=told):
+            resume(folder, watchers=(), **given)
+    resume(folder, data=_arrays(), model=net(), watchers=(), **own)
+    assert _kept(folder) == _kept(tmp_path / "whole")
+
+
+def test_an_optimizer_without_state_trains_but_has_no_checkpoints(tmp_path: Path) -> None:
+    class Plain:
+        def __init__(self, parameters: Any) -> None:
+            self.parameters = list(parameters)
+
+        def step(self) -> None:
+            with torch.no_grad():
+                for parameter in self.parameters:
+                    parameter -= 0.1 * parameter.grad
+
+        def zero_grad(self) -> None:
+            for parameter in self.parameters:
+                parameter.grad = None
+
+    done = train(_arrays(), SETTINGS | {"schedule": "constant"}, optimizer=Plain, out=tmp_path / "run", watchers=())
+    assert done.folder == tmp_path / "run"
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_changed_data_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 5, file, tmp_path / "run")
+    x, y = _arrays()
+    numpy.savez(file, x=x.numpy() + 1, y=y.numpy())
+    with pytest.raises(DataError, match="the data are no longer what they were"):
+        resume(tmp_path / "run", watchers=())
+    assert (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_another_environment_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 5, file, tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "environment.json").read_text())
+    kept["packages"]["torch"] = "1.0"
+    (tmp_path / "run" / "environment.json").write_text(json.dumps(kept))
+    told: list[str] = []
+    resume(tmp_path / "run", tell=told.append, watchers=())
+    assert any(line.startswith("note: other versions (") and "torch 1.0" in line for line in told)
+
+
+@pytest.mark.parametrize("what", ["nothing", "no run", "no data.json"])
+def test_what_is_no_run(tmp_path: Path, file: Path, what: str) -> None:
+    folder = tmp_path / "run"
+    if what != "nothing":
+        folder.mkdir()
+    if what == "no data.json":
+        (folder / "recipe.toml").write_text("epochs = 3 # given\n")
+    for action in (resume, reproduce):
+        with pytest.raises(BundleError):
+            action(folder)
+
+
+def test_a_model_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__(nn.Linear(4, 3))\n")
+    _killed(monkeypatch, 8, file, tmp_path / "run", model=f"{code}:Net")
+    with pytest.raises(ModelError, match="trains your own network Net, whose code is not in it"):
+        resume(tmp_path / "run", watchers=())
+    done = resume(tmp_path / "run", model=f"{code}:Net", watchers=())
+    assert done is not None
+    assert reproduce(tmp_path / "run", model=f"{code}:Net").divergence == ""
+
+
+def test_the_same_to_the_bit(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    assert reproduce(tmp_path / "run") == Reproduction(5, "", ())
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
+def _edit(path: Path, change: Any) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("cause", ["versions", "threads", "processor", "data", "code"])
+def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, file: Path, cause: str) -> None:
+    code = tmp_path / "mine.py"
+    text = "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__(nn.Linear(4, 3))\n"
+    code.write_text(text)
+    folder = tmp_path / "run"
+    model = f"{code}:Net" if cause == "code" else None
+    train(file, SETTINGS, out=folder, watchers=(), model=model)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    if cause == "data":
+        x, y = _arrays()
+        numpy.savez(file, x=x.numpy()[::-1], y=y.numpy())
+    elif cause == "code":
+        code.write_text(text.replace("nn.Linear(4, 3)", "nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)"))
+    else:
+        # Another machine cannot be had here: the run is made to look as if it came from one.
+        values = json.loads(lines[2])
+        values["train_loss"] += 1e-7
+        (folder / "metrics.jsonl").write_text("\n".join([*lines[:2], json.dumps(values), *lines[3:]]) + "\n")
+        changes = {"versions": ("packages", {"torch": "1.0"}), "threads": ("threads", 64), "processor": ("processor", "Some CPU")}
+        name, value = changes[cause]
+        _edit(folder / "environment.json", lambda kept: kept.update({name: value}))
+    found = reproduce(folder, model=model)
+    assert found.divergence.startswith("epoch 1: " if cause in ("data", "code") else "epoch 3: train_loss was ")
+    words = {
+        "versions": "other versions (torch 1.0, now ",
+        "threads": "another number of threads (64, now 1)",
+        "processor": "another processor (Some CPU, now ",
+        "data": "the data are no longer what they were",
+        "code": "your own code changed (mine.py)",
+    }
+    assert len(found.causes) == 1
+    assert found.causes[0].startswith(words[cause])
+
+
+def test_other_weights_are_noticed(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    found = reproduce(tmp_path / "run")
+    assert (found.epochs, found.divergence) == (5, "the weights at the end differ, though every epoch agrees")
+
+
+def test_an_unfinished_run_cannot_be_compared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 5, file, tmp_path / "run")
+    with pytest.raises(BundleError, match="has not finished"):
+        reproduce(tmp_path / "run")
+
+
+def test_an_error_in_training_leaves_what_can_be_gone_on_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    real, calls = loop.train_step, 0
+
+    def failing(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise EpochalError("No more.")
+        real(*arguments)
+
+    told: list[str] = []
+    with monkeypatch.context() as patch, pytest.raises(EpochalError, match="No more"):
+        patch.setattr(loop, "train_step", failing)
+        run(file, epochal.Recipe().updated(SETTINGS), out=tmp_path / "run", tell=told.append)
+    assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
+    assert resume(tmp_path / "run", watchers=()) is not None
+    assert Bundle.load(tmp_path / "run").predict([[0.0] * 4])
