@@ -58,7 +58,7 @@ def _killed(monkeypatch: pytest.MonkeyPatch, step: int, what: Any, folder: Path,
 
 
 def _kept(folder: Path) -> tuple[bytes, Any, Any]:
-    clock = ("seconds", "examples_per_second", "waiting", "run")
+    clock = ("seconds", "training_seconds", "examples_per_second", "waiting", "run")
     result = json.loads((folder / "result.json").read_text())
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return (

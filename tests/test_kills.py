@@ -54,7 +54,7 @@ def _kept(run: Path) -> dict[str, Any]:
     (last,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
     return {
         "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "result": {name: value for name, value in result.items() if name != "seconds"},
+        "result": {name: value for name, value in result.items() if name not in ("seconds", "training_seconds")},
         "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
         "last": {name: tensor.tolist() for name, tensor in load_file(last / "state.safetensors").items()},
     }

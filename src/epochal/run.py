@@ -448,6 +448,7 @@ def _result(
         "valid": best.valid.to_json() if best.valid is not None else None,
         "test": test.to_json() if test is not None else None,
         "own": dict(own),
+        "training_seconds": fitted.finished.seconds,
         "seconds": dict(seconds),
     }
     whole: dict[str, Any] = finite(result)

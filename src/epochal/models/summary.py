@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     device = stored[0].device if stored else torch.device("cpu")
     inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
     layers: list[Layer] = []
-    counter = _Products() if _is_plain(model) else FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False)
     with _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
         check_model(model, inputs, spec)
     return Summary(
@@ -87,50 +87,8 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     )
 
 
-class _Products:
-    """Counts as `FlopCounterMode` does for linear layers and convolutions, which `_listing` tells it of.
-
-    That one makes PyTorch import its compiler, which takes a second.
-    """
-
-    def __init__(self) -> None:
-        self.total = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def get_total_flops(self) -> int:
-        return self.total
-
-    def add(self, module: nn.Module, outputs: Any) -> None:
-        """Count one call of a module: two for each of its weights and each place where they are used."""
-        if isinstance(module, _CONVOLUTIONS):
-            self.total += 2 * module.weight.numel() * (outputs.numel() // module.out_channels)
-        elif isinstance(module, nn.Linear):
-            self.total += 2 * module.weight.numel() * (outputs.numel() // module.out_features)
-
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
-
-def _is_plain(model: nn.Module) -> bool:
-    """Whether all matrix products in a model are those of its linear layers and convolutions, as far as can be seen without running it."""
-    counted = (nn.Linear, *_CONVOLUTIONS)
-    for module in model.modules():
-        kind = type(module)
-        is_ours = kind is nn.Sequential or kind.__module__.startswith("epochal.")
-        is_free = kind.__module__.startswith("torch.nn.") and not list(module.parameters()) and not list(module.children())
-        if not (is_ours or is_free or kind in counted or kind in _NORMALIZATIONS):
-            return False
-    return True
-
-
 @contextmanager
-def _listing(model: nn.Module, counter: FlopCounterMode | _Products, layers: list[Layer]) -> Iterator[None]:
+def _listing(model: nn.Module, counter: FlopCounterMode, layers: list[Layer]) -> Iterator[None]:
     """Append to `layers` each call of a module without children while the block runs."""
     before: list[int] = []
     counted: set[nn.Parameter] = set()
@@ -139,8 +97,6 @@ def _listing(model: nn.Module, counter: FlopCounterMode | _Products, layers: lis
         before.append(counter.get_total_flops())
 
     def leave(name: str, module: nn.Module, outputs: Any) -> None:
-        if isinstance(counter, _Products):
-            counter.add(module, outputs)
         own = set(module.parameters()) - counted
         counted.update(own)
         flops = counter.get_total_flops() - before.pop()
