@@ -127,7 +127,7 @@ def test_unknown_name_without_a_likely_one() -> None:
         ("valid", 1, "The setting data.valid = 1 (command line) cannot be used: it should be less than 1."),
         ("ema", -0.1, "The setting ema = -0.1 (command line) cannot be used: it should be greater than or equal to 0."),
         ("seed", -1, "The setting seed = -1 (command line) cannot be used: it should be greater than or equal to 0."),
-        ("precision", "fp8", "The setting precision = 'fp8' (command line) cannot be used: it should be 'fp32', 'bf16' or 'fp16'."),
+        ("precision", "fp8", "The setting precision = 'fp8' (command line) cannot be used: it should be 'auto', 'fp32', 'bf16' or 'fp16'."),
         ("flip", 1, "The setting augment.flip = 1 (command line) cannot be used: it should be a valid boolean."),
         ("optimizer", 3, "The setting optimizer.name = 3 (command line) cannot be used: it should be a valid string."),
         ("size", [0, 3], "The setting data.size = 0 (command line) cannot be used: it should be greater than or equal to 1."),

@@ -110,6 +110,28 @@ def test_goes_on_to_the_same_bits(
     assert all(torch.equal(mine, other) for mine, other in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_convolutions_that_lie_channels_last(pictures: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    """Their weights do not lie in memory in the order in which a file has them."""
+
+    def net() -> nn.Module:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+        layers(torch.zeros(1, *pictures[0].shape[1:]))
+        return layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    recipe = _recipe(epochs=3, batch_size=8, optimizer={"name": optimizer, "lr": 0.01} | ({"momentum": 0.9} if optimizer == "sgd" else {}))
+    data = (pictures[0].float() / 255, pictures[1])
+    whole, model = net(), net()
+    fit(whole, data, recipe)
+    with monkeypatch.context() as patch:
+        _kill_at(patch, "train_step", 5)
+        with pytest.raises(KilledError):
+            fit(net(), data, recipe, checkpoints=Checkpoints(tmp_path, 1e-9))
+    fit(model, data, recipe, checkpoints=Checkpoints(tmp_path, 1e-9))
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
 def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path: Path) -> None:
     first, wanted = _run(blobs, _recipe(), tmp_path)
     steps: list[Record] = []

@@ -114,7 +114,7 @@ class Checkpoints:
                 continue
             try:
                 _restore(training, tensors, state)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
                 raise BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.") from error
             # A damaged one must not stand in the way of one that is written anew at the same step.
@@ -189,9 +189,13 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
 
     optimizer: Any = training.optimizer
     states: dict[int, dict[str, Any]] = {int(place): dict(values) for place, values in state["optimizer"].items()}
+    parameters = [parameter for settings in optimizer.param_groups for parameter in settings["params"]]
     for name, tensor in group("optimizer").items():
         place, _, part = name.partition("/")
-        states.setdefault(int(place), {})[part] = tensor
+        parameter = parameters[int(place)]
+        # Fused kernels go through weight and state side by side in memory: both must lie there in the same order.
+        laid_out = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor) if tensor.shape == parameter.shape else tensor
+        states.setdefault(int(place), {})[part] = laid_out
     training.model.load_state_dict(group("model"))
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     if isinstance(training.update, Update):
