@@ -4,7 +4,7 @@ recipe.toml         every setting with its origin
 data.json           the data's description, where they came from, and how they were split
 environment.json    versions and machine
 metrics.jsonl       a line for each epoch
-checkpoints/        where training can go on from: the last two while it goes on, then the last one
+checkpoints/        where training can go on from: the last two
 model/              the bundle: the model alone
 figures/            pictures
 result.json         the numbers; written last, so a folder that has it is whole

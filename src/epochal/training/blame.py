@@ -46,7 +46,7 @@ def _first(training: Training, batches: Feed, step: Callable[[Training, Batch], 
     training.model.train()
     found: list[tuple[str, Tensor | None]] = []
     while training.step < until:
-        for batch in batches.epoch(training.epoch, start=training.step - (training.epoch - 1) * len(batches)):
+        for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
             with _watched(training, found) as watched:
                 step(watched, batch)
             training.step = watched.step

@@ -118,7 +118,7 @@ def fit(
 def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: Checkpoints | None = None) -> float:
     """Make the steps that an epoch still has and return the seconds spent waiting for data."""
     training.model.train()
-    first = training.step - (training.epoch - 1) * len(batches)
+    first = training.steps_of_epoch
     if not first:
         training.loss_sum.zero_()
     waited = 0.0
@@ -189,8 +189,7 @@ def _set_rate(training: Training) -> None:
 
 def _trained(training: Training, batches: Feed) -> int:
     """Return how many examples of this epoch were trained on."""
-    steps = training.step - (training.epoch - 1) * len(batches)
-    return min(steps * training.recipe.examples_per_step, len(batches.examples))
+    return min(training.steps_of_epoch * training.recipe.examples_per_step, len(batches.examples))
 
 
 def _finite(training: Training, batches: Feed) -> float:

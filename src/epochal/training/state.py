@@ -52,6 +52,11 @@ class Training:
     step: int = 0
     history: list[EpochDone] = field(default_factory=list)
 
+    @property
+    def steps_of_epoch(self) -> int:
+        """How many steps of this epoch are made."""
+        return self.step - (self.epoch - 1) * self.schedule.steps_per_epoch
+
     def elapsed(self) -> float:
         """Return how many seconds training has taken, in all sittings together."""
         return time.perf_counter() - self.began
