@@ -203,10 +203,6 @@ class Cache:
             raise
         return pack
 
-    def drop(self, key: str) -> None:
-        """Remove a pack."""
-        _remove(_pack_path(self.folder, key))
-
     @contextmanager
     def draft(self, size: int) -> Iterator[Draft]:
         """Make room, and yield a new file for a pack of `size` bytes, which vanishes at the end unless it was sealed."""
