@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, prod
+from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.cache import Cache, DamagedError, Pack, content_hash, open_cache
-from epochal.data.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode
+from epochal.data.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode, shared_memory
 from epochal.data.pictures import LazyPictures, Measured, PackedPictures, choose_rule
 from epochal.data.spec import Fit, PictureRule
 from epochal.device import free_memory
@@ -84,6 +85,7 @@ class _Packed(NamedTuple):
     pack: Pack
     hashes: NDArray[Any]
     choice: _Choice
+    memory: mmap | None = None  # what is in the pack, if it was just made there too
 
 
 def ingest(wanted: Wanted) -> Ingested:
@@ -128,17 +130,24 @@ def _cached(wanted: Wanted, cache: Cache, notes: list[str]) -> Ingested:
     rule, told = packed.choice.rule, packed.choice.notes
     inputs: Tensor | PackedPictures
     if wanted.fits(rule):
-        inputs = torch.empty(packed.pack.shape, dtype=torch.uint8)
         try:
-            packed.pack.read_all(inputs.numpy())
+            inputs = _in_memory(packed)
         except DamagedError as error:
             notes.append(_mended(error))
             packed = _make(wanted, cache, packed.choice)
-            packed.pack.read_all(inputs.numpy())
+            inputs = _in_memory(packed)
     else:
         inputs = PackedPictures(packed.pack)
         told = (*told, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
     return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *told))
+
+
+def _in_memory(packed: _Packed) -> Tensor:
+    if packed.memory is not None:
+        return torch.frombuffer(packed.memory, dtype=torch.uint8).view(packed.pack.shape)
+    inputs = torch.empty(packed.pack.shape, dtype=torch.uint8)
+    packed.pack.read_all(inputs.numpy())
+    return inputs
 
 
 def _mended(error: DamagedError) -> str:
@@ -167,12 +176,12 @@ def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
         choice = _choose(wanted, _measured(wanted) if expected is None else [expected])
     began = time.time_ns()
     try:
-        pack, known = _decode(wanted, cache, choice.rule, expected)
+        pack, known, memory = _decode(wanted, cache, choice.rule, expected)
     except UnlikeError:
         choice = _choose(wanted, _measured(wanted))
-        pack, known = _decode(wanted, cache, choice.rule, None)
+        pack, known, memory = _decode(wanted, cache, choice.rule, None)
     cache.remember(wanted.root, wanted.names, known, began)
-    return _Packed(pack, known["hash"], choice)
+    return _Packed(pack, known["hash"], choice, memory)
 
 
 def _common(wanted: Wanted) -> Measured | None:
@@ -185,11 +194,12 @@ def _common(wanted: Wanted) -> Measured | None:
     return sample.pop() if len(sample) == 1 else None
 
 
-def _decode(wanted: Wanted, cache: Cache, rule: PictureRule, expected: Measured | None) -> tuple[Pack, NDArray[Any]]:
+def _decode(wanted: Wanted, cache: Cache, rule: PictureRule, expected: Measured | None) -> tuple[Pack, NDArray[Any], mmap | None]:
     shape = (len(wanted.names), *rule.shape)
+    memory = shared_memory(wanted.bytes(rule)) if wanted.fits(rule) else None
     with cache.draft(wanted.bytes(rule)) as draft:
-        known, checksums = decode_to(draft.path, wanted.paths, rule, expected, wanted.training)
-        return draft.seal(_key(rule, known), wanted.root.resolve().name, shape, checksums), known
+        known, checksums = decode_to(draft.path, wanted.paths, rule, expected, wanted.training, memory)
+        return draft.seal(_key(rule, known), wanted.root.resolve().name, shape, checksums), known, memory
 
 
 def _key(rule: PictureRule, known: NDArray[Any]) -> str:
