@@ -96,3 +96,14 @@ def test_resnet9_begins_as_the_identity_on_what_comes_in(make_spec: SpecMaker) -
     torch.testing.assert_close(net.eval()(x), inner(x) * 0.5)
     with pytest.raises(ValueError, match="width = 0"):
         resnet9(_spec(make_spec, 3, 32, 32), width=0)
+
+
+def test_mirroring_is_for_predictions_alone(make_spec: SpecMaker) -> None:
+    spec = _spec(make_spec, 3, 16, 16)
+    net, plain = resnet9(spec, width=4, mirror=True), resnet9(spec, width=4)
+    plain.load_state_dict(net.state_dict())
+    x = torch.rand(3, 3, 16, 16)
+    torch.testing.assert_close(net(x), plain(x), rtol=0, atol=0)
+    net.eval(), plain.eval()
+    torch.testing.assert_close(net(x), (plain(x) + plain(x.flip(-1))) / 2)
+    torch.testing.assert_close(net(x), net(x.flip(-1)))

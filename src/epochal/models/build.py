@@ -37,7 +37,7 @@ MODELS: dict[str, Entry] = {
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", for_pictures=False),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", for_pictures=False),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
-    "resnet9": Entry(resnet9, "short residual network that learns fast, width=16"),
+    "resnet9": Entry(resnet9, "short residual network that learns fast, width=16; mirror=true predicts from both mirror images"),
     "tutorial-cifar": Entry(tutorial_cifar, "16-32 convolutions for 32×32 colour pictures, from a PyTorch tutorial"),
     "tutorial-cnn": Entry(tutorial_cnn, "32-64 convolutions and 9216-128-10 for MNIST, from a PyTorch tutorial"),
     "tutorial-mlp": Entry(tutorial_mlp, "784-128-10 for MNIST, from a PyTorch tutorial"),

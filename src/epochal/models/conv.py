@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from epochal.data.spec import DataSpec
@@ -73,16 +74,17 @@ def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(spec.outputs)))
 
 
-def resnet9(spec: DataSpec, width: int = 16, scale: float = 0.25) -> nn.Module:
+def resnet9(spec: DataSpec, width: int = 16, scale: float = 0.25, mirror: bool = False) -> nn.Module:
     """Return the nine-layer residual network that Page trained on CIFAR-10 in seconds ("How to Train Your ResNet", 2018), narrower.
 
     There are `width` channels at full size, then 2, 4 and 8 times as many at half, a quarter and an eighth of it. Outputs are
     multiplied by `scale`, as there. Convolutions begin as the identity on the channels that come in (as in DiracNets, Zagoruyko
-    and Komodakis, 2017), which makes the first epochs count for more.
+    and Komodakis, 2017), which makes the first epochs count for more. With `mirror`, predictions are the mean of the outputs
+    for a picture and for its mirror image, as there too: twice the work, and right only where both show the same class.
     """
     if width < 1:
         raise ValueError(f"width = {width} should be 1 or more")
-    net = nn.Sequential(
+    net = (_Mirroring if mirror else nn.Sequential)(
         _convolution(spec.shape[0], width),
         _halving(width, 2 * width),
         _Added(2 * width),
@@ -110,6 +112,16 @@ class _Added(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         added: Tensor = x + self.layers(x)
         return added
+
+
+class _Mirroring(nn.Sequential):
+    """Layers that train as they are, and predict by the mean of the outputs for a picture and its mirror image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = x if self.training else torch.cat([x, x.flip(-1)])
+        for layer in self:
+            outputs = layer(outputs)
+        return outputs if self.training else outputs.unflatten(0, (2, -1)).mean(0)
 
 
 class _Scaled(nn.Module):
