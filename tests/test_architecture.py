@@ -22,6 +22,7 @@ PACKAGE = Path(epochal.__file__).parent
 LAYERS = [
     "errors",
     "files",
+    "untrusted",
     "progress",
     "recipe",
     "random",

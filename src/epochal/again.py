@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
 from epochal.errors import BundleError, DataError, ModelError, RecipeError
@@ -118,7 +118,7 @@ def reproduce(
     if not (folder / RESULT).exists():
         raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: epochal resume {folder}")
     again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
-    wanted = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    wanted = _lines(folder / "metrics.jsonl")
     causes = tuple(cause.words for cause in again.causes)
     same, divergence = 0, ""
 
@@ -162,7 +162,8 @@ class _Again:
 def _reopen(
     folder: Path, recipe: Recipe, data: Any, model: str | nn.Module | None, own: Mapping[str, Any], data_dir: str | Path | None
 ) -> _Again:
-    described, was = read_json(folder / "data.json"), read_json(folder / "environment.json")
+    described = read_json(folder / "data.json", source=str | None, data_dir=str | None, spec=dict)
+    was = read_json(folder / "environment.json", own=dict, code=dict, **dict.fromkeys(_CAUSES, object))
     for name, given in own.items():
         if name in was["own"] and given is None:
             raise RecipeError(f"{folder} was trained with a {name} of your own, {was['own'][name]}.", f"Pass it again, as {name}=...")
@@ -176,7 +177,9 @@ def _reopen(
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
     found = load_for(source, recipe, data_dir or described["data_dir"]).split(recipe.data.valid, recipe.data.test, recipe.seed)
     recipe, bundle = build(recipe, found, model)
-    return _Again(recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), described["spec"]["fingerprint"], found)))
+    return _Again(
+        recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), str(described["spec"].get("fingerprint")), found))
+    )
 
 
 def _causes(was: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str, data: Data) -> Iterator[_Cause]:
@@ -195,9 +198,25 @@ def _recipe(folder: Path) -> Recipe:
     if not folder.exists():
         raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
     try:
+        # Going on writes and removes files in there.
+        untrusted.check_no_links(folder)
+    except ValueError as error:
+        raise BundleError(f"{folder} cannot be gone on with: {error}.", "Put the file or folder itself there.") from error
+    try:
         return read_kept(folder / "recipe.toml")
     except RecipeError as error:
         raise BundleError(f"{folder} is no run: {error.problem}", "Give the folder of a run.") from error
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return what each line of a metrics file holds."""
+    try:
+        lines = [untrusted.parse_json(line) for line in untrusted.read_file(path).splitlines()]
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError("a line is no JSON object")
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
+    return lines
 
 
 def _short(value: Any) -> str:

@@ -9,14 +9,14 @@ There is no pickle and no import path in it: loading one from a stranger cannot 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy
-import pydantic
 import safetensors
 import torch
 from PIL import Image
@@ -27,9 +27,11 @@ from torch import Tensor, nn
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.load import Data
+from epochal.data.npy import read_npy
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
-from epochal.errors import BundleError, DataError, EpochalError
+from epochal.device import free_memory
+from epochal.errors import BundleError, DataError, EpochalError, ModelError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.files import new_directory, write_bytes, write_json
 from epochal.inference import infer
@@ -38,11 +40,15 @@ from epochal.models.summary import Summary, summarize
 from epochal.random import isolated
 from epochal.recipe import DataSettings
 from epochal.tasks import Loss, answers, reported_loss
+from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
 
 FORMAT = "epochal-bundle"
 VERSION = 1
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
+
+# How safetensors calls the numbers that our networks have.
+_STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
 
@@ -103,8 +109,8 @@ class Bundle:
         """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
         if isinstance(item, str | Path) and Path(item).suffix.lower() == ".npy":
             try:
-                item = numpy.load(item, allow_pickle=False)
-            except (OSError, ValueError, EOFError) as error:
+                item = read_npy(Path(item))
+            except (OSError, ValueError) as error:
                 raise DataError(f"{item} cannot be read: {error}.", "Give an .npy file of plain numbers.") from error
         if isinstance(item, numpy.ndarray | Tensor):
             tensor = self._as_loaded(torch.tensor(item) if isinstance(item, numpy.ndarray) else item)
@@ -160,30 +166,24 @@ class Bundle:
         folder = _folder(Path(path))
         described = _description(folder)
         try:
-            spec = DataSpec.model_validate_json(json.dumps(described["data"]))
+            spec = DataSpec.model_validate(described["data"])
             kept, built = described["weights"], described["model"]
-            content = (folder / WEIGHTS).read_bytes()
-            if len(content) != kept["bytes"] or hashlib.sha256(content).hexdigest() != kept["sha256"]:
-                raise BundleError(f"{folder / WEIGHTS} is damaged: its content is not what was saved.", "Copy the bundle anew.")
-            weights = load_weights(content)
             origin = None if "own" in built else (str(built["name"]), dict(built["options"]))
-        except (KeyError, TypeError, ValueError, pydantic.ValidationError, safetensors.SafetensorError, OSError) as error:
-            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
-        if (origin is None) != (model is not None):
-            raise _wrong_code(folder, built)
-        try:
-            # Without memory at first: what a stranger's file asks for may not fit, and must agree with the weights that are there.
-            with torch.device("meta") if origin is not None else isolated(torch.device("cpu")):
-                net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
-            whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in weights)
+            if (origin is None) != (model is not None):
+                raise _wrong_code(folder, built)
+            with open_file(folder / WEIGHTS, follow=False) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size != kept["bytes"] or hashlib.file_digest(file, "sha256").hexdigest() != kept["sha256"]:
+                    raise BundleError(f"{folder / WEIGHTS} is damaged: its content is not what was saved.", "Copy the bundle anew.")
+                stored = read_tensors(file).tensors
+                whole = _rebuild(folder, spec, origin, model, stored)
+                file.seek(0)
+                weights = load_weights(file.read(size))
             whole.load_state_dict(weights, assign=origin is not None)
-            if origin is not None:
-                lay_out(whole)
-            check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype)), spec)
-        except (EpochalError, RuntimeError) as error:
-            raise BundleError(
-                f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."
-            ) from error
+        except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
+            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
+        if origin is not None:
+            lay_out(whole)
         return cls(whole.eval(), spec, origin)
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
@@ -232,6 +232,8 @@ def is_bundle(path: Path) -> bool:
 
 def _folder(path: Path) -> Path:
     if (path / "model" / DESCRIPTION).is_file():
+        if (path / "model").is_symlink():
+            raise BundleError(f"{path / 'model'} is a link, which could lead anywhere.", "Name the folder that it leads to.")
         return path / "model"
     if not path.exists():
         raise BundleError(f"There is no {path}.", "Give the folder of a run, or of a bundle.")
@@ -245,10 +247,10 @@ def _folder(path: Path) -> Path:
 
 def _description(folder: Path) -> dict[str, Any]:
     try:
-        described = json.loads((folder / DESCRIPTION).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        described = read_json(folder / DESCRIPTION)
+    except (OSError, ValueError) as error:
         raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle anew.") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
+    if described.get("format") != FORMAT:
         raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
     if not isinstance(described.get("model"), dict):
         raise BundleError(f"{folder / DESCRIPTION} does not say which model it is.", "Copy the bundle anew.")
@@ -258,6 +260,66 @@ def _description(folder: Path) -> dict[str, Any]:
             "Use the Epochal that wrote it, or train anew.",
         )
     return described
+
+
+def _rebuild(
+    folder: Path,
+    spec: DataSpec,
+    origin: tuple[str, Mapping[str, Any]] | None,
+    model: nn.Module | str | None,
+    stored: Mapping[str, StoredTensor],
+) -> nn.Module:
+    """Build the whole model for the weights that are `stored`.
+
+    One of ours takes no memory yet: what a stranger's file asks for must first agree with the weights that are there, and leave
+    room for an input.
+    """
+    device = torch.device("cpu" if origin is None else "meta")
+    try:
+        with device if origin is not None else isolated(device):
+            net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
+        whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in stored)
+        if origin is not None:
+            whole.to(device)
+            _check_stored(whole, stored)
+        with _room(whole, spec):
+            check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device), spec)
+    except (EpochalError, RuntimeError, RecursionError) as error:
+        raise BundleError(
+            f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."
+        ) from error
+    return whole
+
+
+def _check_stored(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
+    """Compare what a model needs with what is stored. Raises `ModelError`."""
+    wanted = {name: (_STORED_AS.get(tensor.dtype), tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            words = [f"{dtype} of shape {shape}" for dtype, shape in (values[name] for values in (wanted, found) if name in values)]
+            told = " instead of ".join(reversed(words)) if len(words) == 2 else "missing" if name in wanted else "no part of it"
+            raise ModelError(f"its weights do not fit it: {name} is {told}.")
+
+
+@contextmanager
+def _room(model: nn.Module, spec: DataSpec) -> Iterator[None]:
+    """Raise `ModelError` where the largest layer, for the one input that passes through `model` in the block, would not fit memory."""
+    taken = 0
+
+    def see(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
+        nonlocal taken
+        taken = max(taken, sum(value.nbytes for value in (*inputs, outputs) if isinstance(value, Tensor)))
+
+    hooks = [module.register_forward_hook(see) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+    free = free_memory()
+    if free is not None and taken > free:
+        raise ModelError(f"one input of shape {spec.shape} would take {taken / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free.")
 
 
 def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:

@@ -21,6 +21,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from epochal.errors import RecipeError, suggest
+from epochal.untrusted import MAX_TOML, open_file
 
 DEFAULT = "default"
 
@@ -281,15 +282,12 @@ def load_recipe(name: str | Path) -> Recipe:
     if str(name) in known:
         text, where = (resources.files("epochal") / "recipes" / f"{name}.toml").read_text("utf-8"), f"recipe {name}"
     elif Path(name).suffix == ".toml":
-        try:
-            text, where = Path(name).read_text("utf-8"), str(name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"Cannot read the recipe {name}: {error}.", "Check the path.") from error
+        text, where = _read(Path(name)), str(name)
     else:
         raise RecipeError(f"Unknown recipe '{name}'.", f"{suggest(str(name), known)} `epochal recipes` lists them; a TOML file works too.")
     try:
         changes = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
     return Recipe().updated(changes, where)
 
@@ -299,7 +297,7 @@ def read_kept(path: Path) -> Recipe:
     import tomlkit
 
     recipe = load_recipe(path)
-    document = tomlkit.parse(path.read_text("utf-8"))
+    document = tomlkit.parse(_read(path))
     for name in recipe.flat():
         *groups, last = name.split(".")
         table: Any = document
@@ -308,6 +306,17 @@ def read_kept(path: Path) -> Recipe:
         if last in table:
             recipe._origins[name] = table.item(last).trivia.comment.removeprefix("# ")
     return recipe
+
+
+def _read(path: Path) -> str:
+    try:
+        with open_file(path) as file:
+            content = file.read(MAX_TOML + 1)
+        if len(content) > MAX_TOML:
+            raise ValueError(f"it has more than {MAX_TOML:,} bytes")
+        return content.decode()
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"Cannot read the recipe {path}: {error}.", "Check the path.") from error
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None) -> Recipe:

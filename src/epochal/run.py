@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import inspect
-import json
 import math
 import platform
 import shutil
@@ -31,6 +30,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from epochal import untrusted
 from epochal.bundle import Bundle, Input, Prediction
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
@@ -54,6 +54,9 @@ from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
 RESULT = "result.json"
+
+# So many positions of a split are listed in data.json.
+_LISTED = 500_000
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,7 @@ def evaluate_run(
     """
     bundle = Bundle.load(folder, model)
     recipe = load_recipe(folder / "recipe.toml")
-    kept = read_json(folder / "data.json")
+    kept = read_json(folder / "data.json", source=str | None)
     if data is not None:
         found = load(data, data_dir=data_dir, like=bundle.spec)
     elif kept["source"] is None:
@@ -390,8 +393,8 @@ def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, 
     if examples.part == name != "train":
         return {"from": name, "count": len(examples)}
     cut: dict[str, Any] = {"from": examples.part, "count": len(examples), "seed": recipe.seed}
-    # The rest of train is what no other split took; listing the smaller parts tells all.
-    return cut if name == "train" else {**cut, "positions": examples.positions.tolist()}
+    # The rest of train is what no other split took; listing the smaller parts tells all. Very many are told by the seed alone.
+    return cut if name == "train" or len(examples) > _LISTED else {**cut, "positions": examples.positions.tolist()}
 
 
 def environment(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
@@ -470,10 +473,16 @@ class Clock:
         self.seconds["total"] = now - self.started
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file of a run folder holds. Raises `BundleError` where it is missing or damaged."""
+def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
+    """Return what a JSON file of a run folder holds; of each of `kinds`, there must be a value of that kind under its name.
+
+    Raises `BundleError` where the file is missing or damaged.
+    """
     try:
-        value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        value = untrusted.read_json(path)
+        for name, kind in kinds.items():
+            if name not in value or not isinstance(value[name], kind):
+                raise ValueError(f"{name} is missing, or of another kind")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
     return value

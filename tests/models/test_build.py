@@ -55,7 +55,8 @@ def test_refused(make_spec: SpecMaker, picture_spec: DataSpec) -> None:
     assert _refused("linear", picture_spec, {"widths": 3}) == "The model linear has no option 'widths'.\nIt has no options."
     assert _refused("conv", make_spec(), {}) == "The model conv is for pictures; these data have shape (2,).\nUse mlp or linear."
     assert _refused("resnet", picture_spec, {"depth": 9}) == (
-        "The model resnet cannot be built with model.depth = 9: depth = 9 should be 8, 14, 20, 26, ... (6 n + 2).\nChange that option."
+        "The model resnet cannot be built with model.depth = 9: depth = 9 should be 8, 14, 20, 26, ... (6 n + 2), up to 1202.\n"
+        "Change that option."
     )
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from epochal.data.cache import Pack, content_hash, signature
 from epochal.data.spec import MAX_NUMBERS, Fit, PictureRule
 from epochal.errors import DataError
+from epochal.untrusted import check_regular, open_file
 
 # Pillow has some forty more formats; each is code that strange files could attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -37,6 +38,9 @@ _NOTES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
 
 # Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
 MAX_PIXELS = 178_000_000
+
+# Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
+MAX_BYTES = 600_000_000
 
 # Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
 _SHORT_SIDE = 64
@@ -134,7 +138,7 @@ def hash_picture(path: str) -> bytes:
 
 def measure_picture(path: str) -> Measured:
     """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
-    with _blaming(path), Image.open(path, formats=FORMATS) as picture:
+    with _blaming(path), open_file(path) as file, Image.open(file, formats=FORMATS) as picture:
         return _measured(picture)
 
 
@@ -177,12 +181,16 @@ def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None
 
 
 def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    # Without waiting: what is a pipe would not be opened before somebody writes to it.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(file)
+        check_regular(status)
+        if status.st_size > MAX_BYTES:
+            raise _UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
         # One call is nearly always enough; those of a Python file object would take a tenth of the time of a small picture.
         content = os.read(file, status.st_size + 1)
-        while len(content) != status.st_size and (more := os.read(file, 1 << 20)):
+        while len(content) <= status.st_size and (more := os.read(file, status.st_size + 1 - len(content))):
             content += more
     finally:
         os.close(file)

@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from epochal.data.spec import DataSpec
+from epochal.models.mlp import check_widths
 
 # Pictures are halved while they have more pixels a side, and averaged down to so many before the linear layers.
 _SIDE = 8
+
+# The deepest that the paper has.
+_DEEPEST = 1202
 
 
 def conv(spec: DataSpec, widths: Sequence[int] = (16, 32), hidden: int = 64, dropout: float = 0.0) -> nn.Module:
@@ -19,8 +23,9 @@ def conv(spec: DataSpec, widths: Sequence[int] = (16, 32), hidden: int = 64, dro
     Striding instead of pooling, and few channels while the picture is large, make it several times faster on a CPU than
     networks that convolve at full size. Tiny pictures are not halved. Batch normalization as in `vgg`.
     """
-    if any(width < 1 for width in widths) or hidden < 1:
-        raise ValueError("widths and hidden should be 1 or more")
+    check_widths(widths)
+    if hidden < 1:
+        raise ValueError("hidden should be 1 or more")
     channels, *sides = spec.shape
     layers: list[nn.Module] = []
     for width in widths:
@@ -41,8 +46,7 @@ def vgg(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float = 
     Convolutions have batch normalization (Ioffe and Szegedy, ICML 2015) in place of a bias. The last stage is averaged over
     the picture, so that any size works.
     """
-    if any(width < 1 for width in widths):
-        raise ValueError("widths should be 1 or more")
+    check_widths(widths)
     channels = spec.shape[0]
     layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
@@ -59,8 +63,8 @@ def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
     Three stages of n blocks with `width`, 2 `width` and 4 `width` channels. Where a stage changes the shape, the shortcut is a
     1x1 convolution (their option B).
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"depth = {depth} should be 8, 14, 20, 26, ... (6 n + 2)")
+    if not 8 <= depth <= _DEEPEST or (depth - 2) % 6:
+        raise ValueError(f"depth = {depth} should be 8, 14, 20, 26, ... (6 n + 2), up to {_DEEPEST}")
     if width < 1:
         raise ValueError(f"width = {width} should be 1 or more")
     stem = _convolution(spec.shape[0], width)

@@ -8,6 +8,8 @@ from torch import nn
 
 from epochal.data.spec import DataSpec
 
+_MOST_LAYERS = 1000
+
 
 def linear(spec: DataSpec) -> nn.Module:
     """Return one linear layer on the flattened input: softmax regression, or linear regression."""
@@ -16,8 +18,7 @@ def linear(spec: DataSpec) -> nn.Module:
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
     """Return linear layers of these widths with ReLU between them, and dropout after each where asked for."""
-    if any(width < 1 for width in widths):
-        raise ValueError("widths should be 1 or more")
+    check_widths(widths)
     layers: list[nn.Module] = [nn.Flatten()]
     width = spec.size
     for wider in widths:
@@ -26,3 +27,9 @@ def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0)
             layers.append(nn.Dropout(dropout))
         width = wider
     return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))
+
+
+def check_widths(widths: Sequence[int]) -> None:
+    """Raise `ValueError` for widths that no network has: each layer takes memory by itself, however narrow."""
+    if len(widths) > _MOST_LAYERS or any(width < 1 for width in widths):
+        raise ValueError(f"widths should be 1 or more, and at most {_MOST_LAYERS:,} of them")

@@ -7,8 +7,6 @@ which in a .safetensors file is a JSON list in the metadata.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +19,12 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
+from epochal.data.archives import open_zip
 from epochal.data.examples import Found, Part
+from epochal.data.npy import ObjectsError, read_array, read_npy
 from epochal.data.spec import SPLITS
 from epochal.errors import DataError
+from epochal.untrusted import open_file, parse_json, read_tensors
 
 SUFFIXES = (".npz", ".npy", ".safetensors")
 
@@ -103,29 +104,26 @@ def _npy_beside(file: Path) -> _Arrays:
 
 
 def _npy_array(file: Path) -> NDArray[Any]:
-    with _blaming(str(file)), file.open("rb") as content:
-        return np.lib.format.read_array(content, allow_pickle=False)
+    with _blaming(str(file)):
+        return read_npy(file)
 
 
 def _npz(file: Path) -> _Arrays:
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{file} is not a .npz file, or only the beginning of one.", _ANEW)
-    with _blaming(str(file)), file.open("rb") as raw, np.load(raw, allow_pickle=False) as content:
-        return {name: partial(_npz_array, file, name) for name in content.files}
+    with _blaming(str(file)), open_zip(file) as (_, members):
+        return {member.filename.removesuffix(".npy"): partial(_npz_array, file, member.filename) for member in members}
 
 
 def _npz_array(file: Path, name: str) -> NDArray[Any]:
-    with _blaming(f"'{name}' in {file}"), file.open("rb") as raw, np.load(raw, allow_pickle=False) as content:
-        array: NDArray[Any] = content[name]
-        return array
+    with _blaming(f"'{name.removesuffix('.npy')}' in {file}"), open_zip(file) as (archive, _), archive.open(name) as content:
+        return read_array(content, archive.getinfo(name).file_size)
 
 
 def _safetensors(file: Path) -> _Arrays:
-    with _blaming(str(file)), safe_open(file, "pt") as content:
-        arrays: _Arrays = {name: partial(_safetensors_array, file, name) for name in content.keys()}  # noqa: SIM118  it has no other way
-        metadata = content.metadata() or {}
-    if _CLASSES in metadata:
-        arrays[_CLASSES] = partial(_json_array, metadata[_CLASSES], f"'{_CLASSES}' in the metadata of {file}")
+    with _blaming(str(file)), open_file(file) as content:
+        stored = read_tensors(content)
+    arrays: _Arrays = {name: partial(_safetensors_array, file, name) for name in stored.tensors}
+    if _CLASSES in stored.metadata:
+        arrays[_CLASSES] = partial(_json_array, stored.metadata[_CLASSES], f"'{_CLASSES}' in the metadata of {file}")
     return arrays
 
 
@@ -139,7 +137,7 @@ def _safetensors_array(file: Path, name: str) -> NDArray[Any]:
 
 def _json_array(text: str, where: str) -> NDArray[Any]:
     with _blaming(where):
-        return np.array(json.loads(text))
+        return np.array(parse_json(text.encode()))
 
 
 def _parse(name: str) -> _Meaning | None:
@@ -227,7 +225,7 @@ def _blaming(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # NumPy, zipfile and safetensors meet damaged files with nearly any exception.
-        if "allow_pickle" in str(error):
+        if isinstance(error, ObjectsError):
             raise DataError(
                 f"{name} holds Python objects, which are not read: they could run any code.", "Save numbers or words."
             ) from error

@@ -6,18 +6,18 @@ archive, or from the folder that it unpacks to.
 
 from __future__ import annotations
 
-import gzip
-import tarfile
-import zlib
+import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from epochal.data.archives import tar_members
 from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
 from epochal.errors import DataError
 from epochal.files import cache_folder
+from epochal.untrusted import Unpacked, open_file
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
@@ -32,7 +32,6 @@ _MIRRORS = (
 _BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 _RECORDS = 10_000
 _RECORD_SIZE = 1 + 3 * 32 * 32
-_BLOCK = 1 << 20
 _ANEW = "Copy or download it anew."
 
 
@@ -62,10 +61,11 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     for name in _BATCHES:
         file = folder / name
         try:
-            _check_size(file.stat().st_size, str(file))
-            contents[name] = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{file} cannot be read: {error.strerror}.", _ANEW) from error
+            with open_file(file) as content:
+                _check_size(os.fstat(content.fileno()).st_size, str(file))
+                contents[name] = content.read(_RECORDS * _RECORD_SIZE)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", _ANEW) from error
     return contents
 
 
@@ -73,15 +73,12 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
     wanted = {f"{FOLDER}/{name}": name for name in _BATCHES}
     contents = {}
     try:
-        with gzip.open(archive) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as members:
-            for member in members:
-                content = members.extractfile(member) if member.name in wanted and member.isfile() else None
-                if content is not None:
+        with Unpacked(archive) as stream:
+            for member in tar_members(stream):
+                if member.name in wanted and member.kind == "file":
                     _check_size(member.size, f"{archive}/{member.name}")
-                    contents[wanted[member.name]] = content.read()
-            while unpacked.read(_BLOCK):
-                pass  # The checksum stands at the very end, which tarfile has no need to reach.
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+                    contents[wanted[member.name]] = stream.take(member.size)
+    except (OSError, ValueError) as error:
         raise DataError(f"{archive} cannot be read: {error}.", _ANEW) from error
     missing = [name for member, name in wanted.items() if name not in contents]
     if missing:

@@ -6,13 +6,10 @@ the numbers. Most copies are packed with gzip.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 
 import torch
@@ -22,13 +19,11 @@ from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
 from epochal.errors import DataError
 from epochal.files import cache_folder
+from epochal.untrusted import Unpacked
 
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _UINT8 = 0x08
 _TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-_GZIP = b"\x1f\x8b"
-# One byte packed by gzip unpacks to at most so many.
-_GZIP_LIMIT = 1032
 _ANEW = "Copy or download it anew."
 
 
@@ -87,34 +82,32 @@ def read_idx(file: Path) -> Tensor:
     Raises `DataError` naming the file where its size is not what it declares, or it holds other numbers.
     """
     try:
-        size = file.stat().st_size
-        with file.open("rb") as raw:
-            is_packed = raw.read(len(_GZIP)) == _GZIP
-            raw.seek(0)
-            stream: BufferedIOBase = gzip.GzipFile(fileobj=raw) if is_packed else raw
+        with Unpacked(file) as stream:
             shape = _shape(stream, file)
             count = math.prod(shape)
-            if count > size * (_GZIP_LIMIT if is_packed else 1):
-                raise DataError(f"{file} is damaged: it declares {count:,} numbers, more than fit in {size:,} bytes.", _ANEW)
-            # One byte more than declared finds what is too much, and makes gzip compare its checksum.
-            content = bytearray(stream.read(count + 1))
-    except (OSError, EOFError, zlib.error) as error:
+            if count > stream.limit:
+                raise DataError(f"{file} is damaged: it declares {count:,} numbers, more than fit in {stream.packed:,} bytes.", _ANEW)
+            content = bytearray(count)
+            found = stream.fill(content)
+            # Reading to the end finds what is too much, and makes gzip compare its checksum.
+            is_more = stream.readinto(bytearray(1)) > 0
+    except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}.", _ANEW) from error
-    if len(content) != count or not count:
-        found = f"more than {count:,}" if len(content) > count else f"{len(content):,}"
-        raise DataError(f"{file} is damaged: it declares {count:,} numbers and has {found}.", _ANEW)
+    if found < count or is_more or not count:
+        has = f"more than {count:,}" if is_more else f"{found:,}"
+        raise DataError(f"{file} is damaged: it declares {count:,} numbers and has {has}.", _ANEW)
     return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)
 
 
-def _shape(stream: BufferedIOBase, file: Path) -> tuple[int, ...]:
+def _shape(stream: Unpacked, file: Path) -> tuple[int, ...]:
     """Read the header of an IDX file."""
-    start = stream.read(4)
+    start = stream.upto(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[3] == 0:
         raise DataError(f"{file} is not an IDX file: it begins with {start.hex(' ') or 'nothing'}.", _ANEW)
     kind, axes = start[2], start[3]
     if kind != _UINT8:
         raise DataError(f"{file} holds {_TYPES.get(kind, 'unknown numbers')}; only uint8 can be read.", "Convert it, to .npz for example.")
-    lengths = stream.read(4 * axes)
+    lengths = stream.upto(4 * axes)
     if len(lengths) < 4 * axes:
         raise DataError(f"{file} is damaged: it ends within its header.", _ANEW)
     return struct.unpack(f">{axes}I", lengths)
