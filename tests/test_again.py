@@ -68,6 +68,33 @@ def _kept(folder: Path) -> tuple[bytes, Any, Any]:
     )
 
 
+class Cliff(nn.Module):
+    """A single weight that learns to be 0.9, and gives what is not finite above 1: where a step is too large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = x * self.weight / (self.weight <= 1.0)
+        return outputs
+
+
+def test_a_rewound_run_is_kept_told_and_reproduced(tmp_path: Path) -> None:
+    x = 1.0 - 2.0 * (torch.arange(120) % 2)[:, None]
+    settings = SETTINGS | {"on_nan": "rewind", "optimizer": {"name": "sgd", "lr": 0.8}, "schedule": "constant"}
+    done = train((x, 0.9 * x), settings, model=Cliff(), out=tmp_path / "run", watchers=())
+    rewinds = json.loads((tmp_path / "run" / "result.json").read_text())["rewinds"]
+    # The checkpoint after the first step is over the cliff already.
+    assert [(rewind["step"], rewind["factor"], rewind["reason"][:17]) for rewind in rewinds] == [
+        (1, 0.5, "Step 2 (epoch 1):"),
+        (0, 0.5, "Step 2 (epoch 1):"),
+    ]
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["rewinds"] == 2
+    assert done.fit.finished.reason == "epochs"
+    assert reproduce(tmp_path / "run", data=(x, 0.9 * x), model=Cliff()) == Reproduction(5, "", ())
+
+
 @pytest.mark.parametrize("step", [1, 2, 7, 23])
 def test_a_killed_run_ends_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, step: int) -> None:
     train(file, SETTINGS, out=tmp_path / "whole", watchers=())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from epochal.recipe import Recipe, load_recipe
     from epochal.run import Run, train
     from epochal.training.loop import Fit, fit
-    from epochal.training.records import EpochDone, Finished, Progress, Started
+    from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
 
 _HOMES = {
     "Bundle": "bundle",
@@ -33,6 +33,7 @@ _HOMES = {
     "Prediction": "bundle",
     "Progress": "training.records",
     "Recipe": "recipe",
+    "Rewound": "training.records",
     "Run": "run",
     "Started": "training.records",
     "evaluate": "evaluation.evaluate",
@@ -57,6 +58,7 @@ __all__ = [
     "Prediction",
     "Progress",
     "Recipe",
+    "Rewound",
     "Run",
     "Started",
     "evaluate",

@@ -21,7 +21,7 @@ from epochal.recipe import Recipe, read_kept
 from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
 from epochal.tasks import LossFunction
 from epochal.training.loop import fit
-from epochal.training.optim import MakeOptimizer
+from epochal.training.optim import MakeOptimizer, Rewind
 from epochal.training.records import EpochDone, Record, Watcher
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
@@ -118,7 +118,9 @@ def reproduce(
     if not (folder / RESULT).exists():
         raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: epochal resume {folder}")
     again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
-    wanted = _lines(folder / "metrics.jsonl")
+    wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
+    # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
+    recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
     causes = tuple(cause.words for cause in again.causes)
     same, divergence = 0, ""
 
@@ -133,7 +135,7 @@ def reproduce(
             same += 1
 
     try:
-        fit(again.bundle.model, again.data, again.recipe, loss=loss, optimizer=optimizer, watchers=(*watchers, compare))
+        fit(again.bundle.model, again.data, recipe, loss=loss, optimizer=optimizer, watchers=(*watchers, compare), rewinds=rewinds)
     except _DivergedError:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:
@@ -217,6 +219,16 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
     return lines
+
+
+def _rewinds(path: Path) -> list[Rewind]:
+    try:
+        return [
+            Rewind(step=int(kept["step"]), factor=float(kept["factor"]), reason=str(kept["reason"]))
+            for kept in read_json(path, rewinds=list)["rewinds"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: its rewinds are damaged.", "Give the folder of a run.") from error
 
 
 def _short(value: Any) -> str:

@@ -187,6 +187,11 @@ class Recipe(Settings):
     checkpoint_every: Positive = Field(
         60.0, description="seconds between two checkpoints; more are written at the ends of epochs, where that takes less than 1 %"
     )
+    on_nan: Literal["stop", "rewind"] = Field(
+        "stop",
+        description="where a loss, gradient or weight is no number any more: stop, or go back to the last checkpoint and on from there "
+        "with half the learning rate, up to three times",
+    )
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
     monitor: Literal["loss", "accuracy"] = Field("loss", description="the validation score that picks the best epoch")
     keep: Literal["best", "last"] = Field(

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -448,6 +448,7 @@ def _result(
         "epochs": len(fitted.epochs),
         "best_epoch": fitted.finished.best_epoch,
         "ended_by": fitted.finished.reason,
+        "rewinds": [asdict(rewind) for rewind in fitted.finished.rewinds],
         "valid": best.valid.to_json() if best.valid is not None else None,
         "test": test.to_json() if test is not None else None,
         "own": dict(own),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
 import shutil
 import signal
 import threading
@@ -255,6 +257,95 @@ def test_a_signal_ends_training_after_the_step_and_nothing_is_lost(
     model, found = _run(blobs, _recipe(), tmp_path)
     _same(found, wanted)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+def test_a_request_writes_a_checkpoint_and_training_goes_on(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    whole, wanted = _run(blobs, _recipe(), None)
+    real, steps, seen = loop.train_step, 0, []
+
+    def requested(*arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        seen.append(Checkpoints(tmp_path, 1.0).found()[0].name)
+        real(*arguments)
+        if steps == 5:
+            signal.raise_signal(signal.SIGUSR1)
+
+    told: list[str] = []
+    model = _net()
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", requested)
+        found = fit(model, _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path, 1e9, told.append))
+    assert told == ["checkpoint after step 5"]
+    assert seen[5] == "step-0000000005-2"
+    assert signal.getsignal(signal.SIGUSR1) == before
+    _same(found, wanted)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_request_that_cannot_be_met_is_told(blobs: Arrays, tmp_path: Path) -> None:
+    class Plain:
+        def __init__(self, parameters: Any) -> None:
+            self.parameters = list(parameters)
+
+        def step(self) -> None:
+            checkpoints.requested = True
+
+        def zero_grad(self) -> None:
+            for parameter in self.parameters:
+                parameter.grad = None
+
+    told: list[str] = []
+    checkpoints = Checkpoints(tmp_path, 1e9, told.append)
+    fit(_net(), _data(blobs), _recipe(max_steps=1, schedule="constant"), optimizer=Plain, checkpoints=checkpoints)
+    assert told == ["note: no checkpoint: the optimizer's state cannot be kept."]
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_that_may_not_be_read_are_told_and_stay(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(place: Path) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    _run(blobs, _recipe(), tmp_path)
+    monkeypatch.setattr(checkpoint, "_read", refused)
+    with pytest.raises(BundleError, match=r"step-0000000012-5 cannot be read: Permission denied\.\nMake its files readable\."):
+        _run(blobs, _recipe(), tmp_path)
+    assert len(Checkpoints(tmp_path, 1.0).found()) == 2
+
+
+def test_a_mask_of_minus_infinity_is_no_damage(blobs: Arrays, tmp_path: Path) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask: Tensor
+            self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+            self.net = nn.Linear(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            outputs: Tensor = self.net(x) + self.mask.clamp(min=-100.0)
+            return outputs
+
+    fit(Masked(), _data(blobs), _recipe(ema=0.9), checkpoints=Checkpoints(tmp_path, 1e-9))
+    assert Checkpoints(tmp_path, 1.0).found()
+
+
+def test_a_validation_loss_beyond_all_numbers_comes_back(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def beyond(outputs: Tensor, targets: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(outputs, targets)
+        return loss if loss.requires_grad else loss * torch.inf
+
+    _, wanted = _run(blobs, _recipe(), None, loss=beyond)
+    with monkeypatch.context() as patch:
+        _kill_at(patch, "train_step", 8)
+        with pytest.raises(KilledError):
+            _run(blobs, _recipe(), tmp_path, loss=beyond)
+    for place in Checkpoints(tmp_path, 1.0).found():
+        json.loads((place / "state.json").read_text(), parse_constant=pytest.fail)
+    _, found = _run(blobs, _recipe(), tmp_path, loss=beyond)
+    assert [done.valid and done.valid.loss for done in found.epochs] == [torch.inf] * 4
+    _same(found, wanted)
 
 
 def test_a_second_signal_ends_at_once(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -264,7 +264,7 @@ def test_watchers_cannot_steer(blobs: Arrays) -> None:
         torch.rand(7)
         assert dataclasses.is_dataclass(record)
         with pytest.raises(dataclasses.FrozenInstanceError):
-            record.epochs = 1  # type: ignore[misc]
+            record.epochs = 1  # type: ignore[misc, union-attr]
         return False
 
     alone, watched = _net(nn.Dropout(0.5)), _net(nn.Dropout(0.5))

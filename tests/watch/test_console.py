@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from epochal.training.optim import Rewind
+from epochal.training.records import Rewound
 from epochal.watch import console
 from epochal.watch.console import Console
 
@@ -53,6 +55,18 @@ def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, tell: Any
         "  3/3      0.6250      0.5500   90.00 %    0.0833   1.50 s      45,678",
         "Trained 3 epochs in 4.56 s; kept the weights of epoch 2.",
     ]
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_rewind_is_one_line(records: Any, tell: Any, kind: type[io.StringIO]) -> None:
+    file = kind()
+    rewind = Rewind(1200, 0.5, "Step 1234 (epoch 2): the loss has a value that is not finite.")
+    with Console(file) as watcher:
+        tell(watcher, [records.started(), records.epoch(1, 0.6), Rewound(rewind, ()), records.epoch(2, 0.5)])
+        watcher(dataclasses.replace(records.finished(), rewinds=(rewind,)))
+    said = "Step 1234 (epoch 2): the loss has a value that is not finite. Going on after step 1,200 with the learning rate times 0.5."
+    assert said in file.getvalue()
+    assert "Trained 3 epochs in 4.56 s; rewound 1 time; kept the weights of epoch 2." in file.getvalue()
 
 
 def test_without_a_file_it_prints_to_standard_output(records: Any, tell: Any, capsys: pytest.CaptureFixture[str]) -> None:

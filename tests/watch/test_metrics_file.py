@@ -1,3 +1,5 @@
+import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -11,6 +13,8 @@ from epochal.data.load import load
 from epochal.errors import OutputError
 from epochal.recipe import Recipe
 from epochal.training.loop import fit
+from epochal.training.optim import Rewind
+from epochal.training.records import Rewound
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
@@ -36,6 +40,7 @@ def test_a_line_per_epoch(records: Any, tell: Any, tmp_path: Path) -> None:
         "examples_per_second": 45678.0,
         "waiting": 0.02,
         "is_best": True,
+        "rewinds": 0,
     }
     assert written[2]["is_best"] is False
 
@@ -68,6 +73,29 @@ def test_a_second_training_appends(records: Any, tell: Any, tmp_path: Path) -> N
     written = lines(tmp_path / "metrics.jsonl")
     assert len(written) == 4
     assert written[3]["valid"] == {"loss": 0.5, "mse": 0.5, "mae": 0.25, "r2": 0.875}
+
+
+def test_an_epoch_that_is_rewound_or_resumed_is_not_there_twice(records: Any, tell: Any, tmp_path: Path) -> None:
+    path, rewind = tmp_path / "metrics.jsonl", Rewind(100, 0.5, "")
+    first, second = records.epoch(1, 0.6), records.epoch(2, 0.5)
+    with MetricsFile(path) as watcher:
+        tell(watcher, [records.started(), first, second, Rewound(rewind, (first,)), dataclasses.replace(second, rewinds=1)])
+    assert [(line["epoch"], line["rewinds"]) for line in lines(path)] == [(1, 0), (2, 1)]
+    with MetricsFile(path) as watcher:
+        # From the checkpoint before the first step.
+        tell(watcher, [dataclasses.replace(records.started(), step=0), first])
+    assert [line["epoch"] for line in lines(path)] == [1]
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_whole(records: Any, tell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.FileIO):
+        def write(self, content: Any) -> int:
+            return super().write(content[:7])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode, **_: Slow(path, mode.replace("b", "")))
+        tell(MetricsFile(tmp_path / "metrics.jsonl"), records.training())
+    assert [line["epoch"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 
 
 def test_a_number_that_is_not_finite_becomes_null(records: Any, tell: Any, tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
     # As Ctrl-C does, so that what was begun is put in order.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if hasattr(signal, "SIGUSR1"):
+        # Training takes it as a request for a checkpoint; at other times there is nothing to do, and no reason to end.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         code = cli.main(prog_name="epochal", standalone_mode=False)
     except click.ClickException as error:

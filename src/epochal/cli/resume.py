@@ -21,6 +21,9 @@ def command(run: Path, epochs: int | None, model: str | None, data_dir: str | No
 
     It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
     is left alone, unless --epochs makes it longer.
+
+    Checkpoints are written every minute (checkpoint_every), at the ends of epochs, when Ctrl-C or SIGTERM ends training, and on request:
+    kill -USR1 PID writes one, and training goes on.
     """
     from epochal.again import resume
     from epochal.watch.console import Console

@@ -44,6 +44,9 @@ def command(
 
     DATA is a name (`epochal datasets` lists them), a folder of pictures, or an .npz, .npy or .safetensors file.
     Without it: handwritten digits that need no download.
+
+    Ctrl-C or SIGTERM: the step is finished, a checkpoint is written, and `epochal resume` goes on from there; a second one ends at once.
+    SIGUSR1 (kill -USR1 PID) writes a checkpoint, and training goes on.
     """
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported from here on, after the settings are known to be right.

@@ -80,9 +80,11 @@ class Evaluation:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evaluation:
         """Return the numbers that `to_json` gave, beside which `values` has the `task`; there are no answers of each example."""
-        plain = {name: values[name] for name in ("task", "count", "loss", "accuracy", "mse", "mae", "r2") if name in values}
+        numbers = {name: float(values[name]) for name in ("loss", "accuracy", "mse", "mae", "r2") if name in values}
         return cls(
-            **plain,
+            task=values["task"],
+            count=values["count"],
+            **numbers,
             macro=ClassScore(**values["macro"]) if "macro" in values else None,
             weighted=ClassScore(**values["weighted"]) if "weighted" in values else None,
             answers=torch.empty(0),

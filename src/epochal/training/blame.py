@@ -1,4 +1,4 @@
-"""Where numbers stopped being finite: the step, the layer, and the examples.
+"""Where numbers stopped being finite: the step, the layer, and the examples; and how training goes on, if it shall.
 
 Training only notices that its loss is no number some steps later, since looking at each step would wait for the device. As every
 step is a function of the seed and the position, the last checkpoint is taken up again, and the same steps are made once more,
@@ -15,38 +15,72 @@ from typing import Any
 from torch import Tensor, nn
 
 from epochal.data.feed import Batch, Feed
-from epochal.errors import NotFiniteError
+from epochal.errors import NotFiniteError, RecipeError
+from epochal.recipe import Recipe
 from epochal.training.checkpoint import Checkpoints
+from epochal.training.optim import Rewind
+from epochal.training.records import EpochDone, Rewound
 from epochal.training.state import Training
+
+# What the learning rate is multiplied by at each rewind, and how many there are at most: an eighth that is still too high is a mistake.
+FACTOR = 0.5
+MOST = 3
 
 _NAMED = 5
 _FIX = "Look at these examples; use a smaller --lr, or set clip_norm."
 
 
-@contextmanager
-def blaming(training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints | None) -> Iterator[None]:
-    """Where the block finds a value that is not finite, raise an error that names the first step, layer and examples with one.
+def check_rewinding(recipe: Recipe, checkpoints: Checkpoints | None) -> None:
+    """Raise `RecipeError` where training shall be rewound, but there will be no checkpoints."""
+    if recipe.on_nan == "rewind" and checkpoints is None:
+        raise RecipeError("The setting on_nan = rewind needs checkpoints to go back to.", "Name a run folder (out), or use on_nan = stop.")
 
-    Without a checkpoint, or where the same steps now go well, that is not known: then the error is the block's own.
+
+def rewind(
+    training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints | None, error: NotFiniteError
+) -> Rewound:
+    """Take training back to its last checkpoint, from where it goes on with a smaller rate, if the recipe says so; return how.
+
+    Where that has been in vain, it goes back to the checkpoint before.
+    Else raise an error that names the first step, layer and examples with a value that is not finite. Without a checkpoint, or
+    where the same steps now go well, that is not known: then it is `error`.
     """
-    try:
-        yield
-    except NotFiniteError as error:
-        until = training.step
-        if checkpoints is None or not checkpoints.restore(training):
-            raise
-        told = _first(training, batches, step, until)
-        if not told:
-            raise
-        raise NotFiniteError(told, _FIX) from error
+    until, history, began = training.step, tuple(training.history), training.began
+    if checkpoints is None or not checkpoints.restore(training):
+        raise error
+    told = _first(training, batches, step, until, history, checkpoints)
+    cause = NotFiniteError(told, _FIX) if told else error
+    if training.recipe.on_nan == "stop":
+        raise cause from error
+    if len(training.schedule.rewinds) == MOST:
+        raise NotFiniteError(f"{cause.problem} Training was rewound {MOST} times already.", cause.fix) from error
+    checkpoints.restore(training)
+    made = training.schedule.rewinds
+    if made and made[-1].step == training.step:
+        # From these weights a smaller rate did not help: they may be on their way to infinity already.
+        checkpoints.restore(training, before=training.step)
+    # The time that was lost is spent all the same.
+    training.began = began
+    training.schedule.rewinds = [*made, Rewind(training.step, FACTOR, cause.problem)]
+    checkpoints.save(training)
+    return Rewound(training.schedule.rewinds[-1], tuple(training.history))
 
 
-def _first(training: Training, batches: Feed, step: Callable[[Training, Batch], None], until: int) -> str:
-    """Make the steps up to `until` again; say of the first value that is not finite where it is."""
+def _first(
+    training: Training,
+    batches: Feed,
+    step: Callable[[Training, Batch], None],
+    until: int,
+    history: tuple[EpochDone, ...],
+    checkpoints: Checkpoints,
+) -> str:
+    """Make the steps up to `until` again, past the epochs of `history`; say of the first value that is not finite where it is."""
     training.model.train()
     found: list[tuple[str, Tensor | None]] = []
     while training.step < until:
         for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
+            # Nothing is lost where a signal ends this: the checkpoint stays as it is.
+            checkpoints.obey()
             with _watched(training, found) as watched:
                 step(watched, batch)
             training.step = watched.step
@@ -59,6 +93,10 @@ def _first(training: Training, batches: Feed, step: Callable[[Training, Batch], 
                 return f"Step {training.step} (epoch {training.epoch}): {what} has a value that is not finite. {whose}: {names}{more}."
             if training.step >= until:
                 break
+        else:
+            if training.step < until:
+                done = history[training.epoch - 1]
+                training.schedule.epoch_done(done.train_loss if done.valid is None else done.valid.loss)
         training.epoch += 1
     return ""
 
@@ -88,8 +126,8 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
         for name, parameter in training.model.named_parameters():
             look(f"after the update, {name}", parameter, by_row=False)
 
-    leaves = [(name, module) for name, module in training.model.named_modules() if not list(module.children())]
-    hooks = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    # What is inside another comes to its end before that one.
+    hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
         yield replace(training, update=update, compiled=None)
     finally:

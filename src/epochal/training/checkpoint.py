@@ -4,20 +4,23 @@
                                   state.json          counters, scores and the epochs so far
                                   SHA256SUMS          of the two files; `sha256sum -c SHA256SUMS` checks them too
 
-A checkpoint is a folder that exists whole or not at all. The last two are kept: one that was damaged later is told of and
-not used, and the one before it takes its place. Randomness is a function of seed and position, so there is none to keep.
+The folder's name has the number of steps made, the epoch, and how often training was rewound, if it was. It exists whole or not
+at all. The last two are kept: one that was damaged later is told of and not used, and the one before it takes its place.
+Randomness is a function of seed and position, so there is none to keep.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,14 +31,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from epochal.errors import BundleError, NotFiniteError
+from epochal.errors import BundleError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.files import new_directory, write_bytes, write_text
-from epochal.training.optim import Update
+from epochal.files import new_directory, told, write_bytes, write_text
+from epochal.training.optim import Rewind, Update
 from epochal.training.records import EpochDone
 from epochal.training.state import Training
 
-VERSION = 1
+VERSION = 2
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _KEPT = 2
 
@@ -47,7 +50,8 @@ class Checkpoints:
     """The checkpoints of one run: when to write one, and where.
 
     One is written before the first step. Then one is due every so many seconds, at the ends of epochs where it costs less than
-    1 % of the time, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of a checkpoint that is damaged.
+    1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of one that
+    was asked for, and of one that is damaged.
     """
 
     def __init__(self, folder: Path, every: float, tell: Callable[[str], object] = lambda _: None) -> None:
@@ -55,13 +59,14 @@ class Checkpoints:
         self.every = every
         self.tell = tell
         self.asked: int | None = None
+        self.requested = False
         self._last = time.perf_counter()
         self._cost = 0.0
 
     def is_due(self, *, epoch_ends: bool = False) -> bool:
         """Whether a checkpoint should be written now, between two steps."""
         since = time.perf_counter() - self._last
-        return self.asked is not None or since >= self.every or (epoch_ends and since * _SHARE >= self._cost)
+        return self.asked is not None or self.requested or since >= self.every or (epoch_ends and since * _SHARE >= self._cost)
 
     def save(self, training: Training) -> None:
         """Write a checkpoint, whole or not at all, then remove older ones; end the program if a signal asked for that.
@@ -69,28 +74,35 @@ class Checkpoints:
         An optimizer that is none of torch.optim's has no state that could be read: then nothing is written. Raises `OutputError`
         when the disk refuses, and `NotFiniteError` for weights that are not finite, which are never kept.
         """
-        if isinstance(training.optimizer, torch.optim.Optimizer):
+        is_kept = isinstance(training.optimizer, torch.optim.Optimizer)
+        if is_kept:
             self._write(training)
+        if self.requested:
+            self.requested = False
+            self.tell(
+                f"checkpoint after step {training.step:,}" if is_kept else "note: no checkpoint: the optimizer's state cannot be kept."
+            )
         self.obey()
 
     def _write(self, training: Training) -> None:
         begun = time.perf_counter()
+        training.check_finite()
         tensors, state = _snapshot(training)
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise NotFiniteError(
-                    f"{name.replace('/', ' ')} has a value that is not finite after step {training.step}; it is not saved.",
-                    "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
-                )
-        files = {_TENSORS: save_tensors(tensors), _STATE: json.dumps(state, indent=1).encode()}
-        place = self.folder / f"step-{training.step:010}-{training.epoch}"
+        files = {_TENSORS: save_tensors(tensors), _STATE: json.dumps(state, indent=1, allow_nan=False).encode()}
+        rewinds = len(training.schedule.rewinds)
+        place = self.folder / f"step-{training.step:010}-{training.epoch}{f'-{rewinds}' * bool(rewinds)}"
         if not place.exists():
             with new_directory(place) as folder:
                 for name, content in files.items():
                     write_bytes(folder / name, content)
                 write_text(folder / _SUMS, "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()))
-        for old in self.found()[_KEPT:]:
-            shutil.rmtree(old)
+        # What is of the same position or later is of a past that was rewound.
+        found = self.found()
+        kept = [place, *(other for other in found if _position(other)[:2] < _position(place)[:2])][:_KEPT]
+        for old in found:
+            if old not in kept:
+                with told(old):
+                    shutil.rmtree(old)
         self._last = time.perf_counter()
         self._cost = self._last - begun
 
@@ -99,15 +111,19 @@ class Checkpoints:
         if self.asked is not None:
             raise KeyboardInterrupt if self.asked == signal.SIGINT else SystemExit(128 + self.asked)
 
-    def restore(self, training: Training) -> bool:
-        """Bring `training` to where the last whole checkpoint was written; return whether there is one.
+    def restore(self, training: Training, before: float = math.inf) -> bool:
+        """Bring `training` to where the last whole checkpoint was written, of fewer steps than `before`; return whether there is one.
 
         Raises `BundleError` where there are checkpoints, but none is whole or of this model.
         """
         damaged = []
         for place in self.found():
+            if _position(place)[0] >= before:
+                continue
             try:
                 tensors, state = _read(place)
+            except PermissionError as error:
+                raise BundleError(f"{place} cannot be read: {error.strerror}.", "Make its files readable.") from error
             except (OSError, ValueError, KeyError, SafetensorError) as error:
                 damaged.append(place)
                 self.tell(f"note: {place} is damaged ({error}) and is not used.")
@@ -119,7 +135,8 @@ class Checkpoints:
                 raise BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.") from error
             # A damaged one must not stand in the way of one that is written anew at the same step.
             for broken in damaged:
-                shutil.rmtree(broken)
+                with told(broken):
+                    shutil.rmtree(broken)
             return True
         if damaged:
             raise BundleError(f"No checkpoint in {self.folder} is whole.", "Train anew.")
@@ -127,13 +144,14 @@ class Checkpoints:
 
     def found(self) -> list[Path]:
         """Return the checkpoints that there are, the newest first."""
-        return sorted(self.folder.glob("step-*"), reverse=True)
+        return sorted(self.folder.glob("step-*-*"), key=_position, reverse=True)
 
 
 @contextmanager
 def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step; a second one ends the program at once.
+    """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step, and the end; a second one ends the program at once.
 
+    SIGUSR1, where the system has it, asks for a checkpoint after the step; training goes on.
     Only Python's main thread hears signals; in another, and without checkpoints, this does nothing.
     """
     if checkpoints is None or threading.current_thread() is not threading.main_thread():
@@ -145,7 +163,13 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
             raise KeyboardInterrupt
         checkpoints.asked = number
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    def request(*_: object) -> None:
+        checkpoints.requested = True
+
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
+    if hasattr(signal, "SIGUSR1"):
+        handlers[signal.SIGUSR1] = request
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
         checkpoints.obey()
@@ -154,33 +178,37 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _position(place: Path) -> tuple[int, ...]:
+    """Return what the name of a checkpoint says: the number of steps, the epoch, and how often training was rewound, if it was."""
+    return tuple(map(int, place.name.split("-")[1:]))
+
+
 def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the whole state as tensors and plain values."""
     best, schedule, average = training.best, training.schedule, training.average
-    groups = {"model": training.model.state_dict(), "best": best.weights, "average": {} if average is None else average.module.state_dict()}
-    tensors = {f"{group}/{name}": tensor for group, weights in groups.items() for name, tensor in weights.items()}
-    tensors["loss_sum"] = training.loss_sum
-    numbers: dict[str, dict[str, Any]] = {}
-    for place, values in training.optimizer.state_dict()["state"].items():  # type: ignore[attr-defined]
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{place}/{name}"] = value
-            else:
-                numbers.setdefault(str(place), {})[name] = value
+    numbers = {
+        str(place): {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+        for place, values in training.optimizer.state_dict()["state"].items()  # type: ignore[attr-defined]
+    }
     state = {
         "version": VERSION,
         "epoch": training.epoch,
         "step": training.step,
         "elapsed": training.elapsed(),
         "best": {"score": repr(best.score), "epoch": best.epoch, "improved": best.improved},
-        "schedule": {"cuts": schedule.cuts, "best": repr(schedule.best), "bad_epochs": schedule.bad_epochs},
+        "schedule": {
+            "cuts": schedule.cuts,
+            "best": repr(schedule.best),
+            "bad_epochs": schedule.bad_epochs,
+            "rewinds": [asdict(rewind) for rewind in schedule.rewinds],
+        },
         "average_steps": None if average is None else average.steps,
         "scaler": training.scaler.state_dict(),
         "optimizer": numbers,
         "history": [_plain(done) for done in training.history],
     }
     # Tied weights share their memory; the file has each of them whole.
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, state
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in training.tensors().items()}, state
 
 
 def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -210,10 +238,10 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     training.best.epoch, training.best.improved = state["best"]["epoch"], state["best"]["improved"]
     training.schedule.best = float(state["schedule"]["best"])
     training.schedule.cuts, training.schedule.bad_epochs = state["schedule"]["cuts"], state["schedule"]["bad_epochs"]
+    training.schedule.rewinds = [Rewind(**rewind) for rewind in state["schedule"]["rewinds"]]
     training.scaler.load_state_dict(state["scaler"])
     training.history[:] = [_record(values) for values in state["history"]]
     training.epoch, training.step = state["epoch"], state["step"]
-    training.deadline -= state["elapsed"]
     training.began -= state["elapsed"]
 
 
@@ -232,8 +260,14 @@ def _read(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _plain(done: EpochDone) -> dict[str, Any]:
     values = {name: getattr(done, name) for name in done.__dataclass_fields__}
-    valid = done.valid
-    return values | {"valid": None if valid is None else {"task": valid.task, **valid.to_json()}}
+    if done.valid is None:
+        return values
+    # JSON has no number that is not finite; `Evaluation.from_json` reads its name as well.
+    numbers = {
+        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in done.valid.to_json().items()
+    }
+    return values | {"valid": {"task": done.valid.task, **numbers}}
 
 
 def _record(values: dict[str, Any]) -> EpochDone:

@@ -23,9 +23,9 @@ from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
-from epochal.training.blame import blaming
+from epochal.training.blame import check_rewinding, rewind
 from epochal.training.checkpoint import Checkpoints, heeding
-from epochal.training.optim import MakeOptimizer
+from epochal.training.optim import MakeOptimizer, Rewind
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.state import Training, prepare, training_feed
@@ -51,6 +51,7 @@ def fit(
     optimizer: MakeOptimizer | None = None,
     watchers: Sequence[Watcher] = (),
     checkpoints: Checkpoints | None = None,
+    rewinds: Sequence[Rewind] = (),
 ) -> Fit:
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
 
@@ -59,9 +60,11 @@ def fit(
     and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
     `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
+    `rewinds` are those of a training that is made again: they cut the learning rate where they did then.
     PyTorch's global random state is left as it was.
     """
     recipe = as_recipe(recipe)
+    check_rewinding(recipe, checkpoints)
     data = load(data)
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
@@ -70,23 +73,29 @@ def fit(
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
-        if checkpoints is not None and not checkpoints.restore(training):
+        training.schedule.rewinds.extend(rewinds)
+        resumed = checkpoints is not None and checkpoints.restore(training)
+        if checkpoints is not None and not resumed:
             checkpoints.save(training)
         tell = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         tell(
             Started(
                 recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
-                notes=tuple(notes), history=tuple(training.history), step=training.step,
+                notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
             )
         )  # fmt: skip
 
         reason = _reason_to_stop(training) if training.history else ""
         while not reason:
             started, before = time.perf_counter(), training.step
-            with blaming(training, batches, train_step, checkpoints):
+            try:
                 waited = train_epoch(training, batches, tell, checkpoints)
                 train_loss = _finite(training, batches)
+                training.check_finite()
+            except NotFiniteError as error:
+                tell(rewind(training, batches, train_step, checkpoints, error))
+                continue
             seconds = time.perf_counter() - started
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
@@ -100,8 +109,9 @@ def fit(
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
             speed = min((training.step - before) * recipe.examples_per_step, len(data.train)) / seconds
             done = EpochDone(
-                training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, speed, waited / seconds, is_best
-            )
+                training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, speed, waited / seconds, is_best,
+                len(training.schedule.rewinds_before(training.step - 1)),
+            )  # fmt: skip
             training.history.append(done)
             training.epoch += 1
             tell(done)
@@ -110,7 +120,9 @@ def fit(
                 checkpoints.save(training)
 
         model.load_state_dict(training.best.weights)
-        finished = Finished(len(training.history), training.step, training.best.epoch, reason, training.elapsed())
+        finished = Finished(
+            len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds)
+        )
         tell(finished)
     return Fit(tuple(training.history), finished)
 
@@ -180,7 +192,7 @@ def _parts(batch: Batch, training: Training) -> Iterator[tuple[Tensor, Tensor, T
 
 
 def _set_rate(training: Training) -> None:
-    if training.recipe.schedule.name == "constant" and not training.schedule.warmup_steps:
+    if training.schedule.is_constant:
         return
     factor = training.schedule.factor(training.step)
     for group, rate in zip(training.optimizer.param_groups, training.rates, strict=True):  # type: ignore[attr-defined]

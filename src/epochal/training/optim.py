@@ -156,11 +156,20 @@ def _gather(optimizer: torch.optim.Optimizer) -> list[_Kernel]:
     return found
 
 
+@dataclass(frozen=True)
+class Rewind:
+    """Training went back to where `step` steps were made, and on from there with the learning rate times `factor`; `reason` says why."""
+
+    step: int
+    factor: float
+    reason: str
+
+
 class Schedule:
     """The learning rate, as a share of the highest one.
 
     All but "plateau" are functions of the position alone. The formulas are those of `torch.optim.lr_scheduler`; "cosine" and
-    "one-cycle" change with every step, the others at the ends of epochs.
+    "one-cycle" change with every step, the others at the ends of epochs. Each of the `rewinds` cuts the rate from its step on.
     """
 
     def __init__(self, settings: ScheduleSettings, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
@@ -170,6 +179,7 @@ class Schedule:
         self.cuts = 0
         self.best = math.inf
         self.bad_epochs = 0
+        self.rewinds: list[Rewind] = []
         self.warmup_steps = round(settings.warmup * steps_per_epoch)
         if self.warmup_steps and settings.name == "one-cycle":
             raise RecipeError("The setting schedule.warmup does not work with one-cycle, which rises by itself.", "Use schedule.rise.")
@@ -178,8 +188,20 @@ class Schedule:
                 f"The setting schedule.warmup = {settings.warmup} is not shorter than the {epochs} epochs of training.", "Shorten it."
             )
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the rate is the same in every step."""
+        return self.settings.name == "constant" and not self.warmup_steps and not self.rewinds
+
     def factor(self, step: int) -> float:
         """Return the share for the step that comes after `step` others."""
+        return self._planned(step) * math.prod(rewind.factor for rewind in self.rewinds_before(step))
+
+    def rewinds_before(self, step: int) -> list[Rewind]:
+        """Return the rewinds that count for the step that comes after `step` others."""
+        return [rewind for rewind in self.rewinds if rewind.step <= step]
+
+    def _planned(self, step: int) -> float:
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         epoch = step // self.steps_per_epoch

@@ -11,13 +11,15 @@ import torch
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
+from epochal.training.optim import Rewind
 
 
 @dataclass(frozen=True)
 class Started:
     """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement.
 
-    Where training goes on from a checkpoint, `history` has the epochs that are over, and `step` is how many steps were made.
+    Where training goes on from a checkpoint, `history` has the epochs that are over, and `step` is how many steps were made;
+    else `step` is `None`.
     """
 
     recipe: Recipe
@@ -28,7 +30,7 @@ class Started:
     steps: int
     notes: tuple[str, ...] = ()
     history: tuple[EpochDone, ...] = ()
-    step: int = 0
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data."""
+    """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data.
+
+    `rewinds` is how often training was rewound up to here.
+    """
 
     epoch: int
     epochs: int
@@ -61,6 +66,18 @@ class EpochDone:
     examples_per_second: float
     waiting: float
     is_best: bool
+    rewinds: int = 0
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """Something was no number any more, and training goes on from the last checkpoint: how, and which epochs are over there.
+
+    What was told of later epochs no longer counts.
+    """
+
+    rewind: Rewind
+    history: tuple[EpochDone, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,8 @@ class Finished:
     best_epoch: int
     reason: str
     seconds: float
+    rewinds: tuple[Rewind, ...] = ()
 
 
-Record: TypeAlias = Started | Progress | EpochDone | Finished
+Record: TypeAlias = Started | Progress | EpochDone | Rewound | Finished
 Watcher: TypeAlias = Callable[[Record], None]

@@ -16,7 +16,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import Feed, feed
 from epochal.data.spec import DataSpec
 from epochal.device import precision
-from epochal.errors import RecipeError
+from epochal.errors import NotFiniteError, RecipeError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.models.build import check_model, modes_kept
 from epochal.random import drawn_from, key
@@ -30,7 +30,10 @@ from epochal.training.records import EpochDone
 
 @dataclass
 class Training:
-    """The state of training: what `train_step` changes, and what it needs."""
+    """The state of training: what `train_step` changes, and what it needs.
+
+    `constants` are the model's buffers that were not finite from the beginning, such as the -inf of a mask: they may stay so.
+    """
 
     recipe: Recipe
     device: torch.device
@@ -44,9 +47,9 @@ class Training:
     average: MovingAverage | None
     compiled: Compiled | None
     total_steps: int
-    deadline: float
     best: Best
     loss_sum: Tensor
+    constants: frozenset[str]
     began: float = field(default_factory=time.perf_counter)
     epoch: int = 1
     step: int = 0
@@ -57,9 +60,34 @@ class Training:
         """How many steps of this epoch are made."""
         return self.step - (self.epoch - 1) * self.schedule.steps_per_epoch
 
+    @property
+    def deadline(self) -> float:
+        """When training must end, on the clock of `time.perf_counter`."""
+        return self.began + (self.recipe.max_seconds or math.inf)
+
     def elapsed(self) -> float:
         """Return how many seconds training has taken, in all sittings together."""
         return time.perf_counter() - self.began
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that decide the rest of training: "model/NAME", "average/NAME", "best/NAME", "optimizer/PLACE/NAME"."""
+        average = {} if self.average is None else self.average.module.state_dict()
+        groups = {"model": self.model.state_dict(), "average": average, "best": self.best.weights}
+        found = {f"{group}/{name}": tensor for group, weights in groups.items() for name, tensor in weights.items()}
+        if isinstance(self.optimizer, torch.optim.Optimizer):
+            for place, values in self.optimizer.state_dict()["state"].items():
+                found |= {f"optimizer/{place}/{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+        return found | {"loss_sum": self.loss_sum}
+
+    def check_finite(self) -> None:
+        """Raise `NotFiniteError` where one of the `tensors` has a value that is not finite. This waits for the device."""
+        for name, tensor in self.tensors().items():
+            if not tensor.isfinite().all() and name.partition("/")[2] not in self.constants:
+                when = f"after step {self.step}" if self.step else "before the first step"
+                raise NotFiniteError(
+                    f"{name.replace('/', ' ')} has a value that is not finite {when}; it is not saved.",
+                    "Use a smaller --lr, or set clip_norm; check the inputs' scale." if self.step else "Mend the model's weights.",
+                )
 
 
 class Best:
@@ -143,8 +171,10 @@ def prepare(
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
     _check_smallest_part(model, first[:1], len(batches.examples), total, recipe)
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total)
-    if groups is None and (recipe.schedule.name != "constant" or schedule.warmup_steps):
+    if groups is None and not schedule.is_constant:
         raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
+    if recipe.on_nan == "rewind" and not isinstance(made, torch.optim.Optimizer):
+        raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
     return Training(
@@ -160,9 +190,9 @@ def prepare(
         average=MovingAverage(model, recipe.ema) if recipe.ema else None,
         compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,
         total_steps=total,
-        deadline=time.perf_counter() + (recipe.max_seconds or math.inf),
         best=Best(recipe, has_valid=has_valid),
         loss_sum=torch.zeros((), device=device),
+        constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
     )
 
 

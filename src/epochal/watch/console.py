@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
-from epochal.training.records import EpochDone, Finished, Progress, Record, Started
+from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -49,6 +49,8 @@ class Console:
             self._progress(record)
         elif isinstance(record, EpochDone):
             self._row(record)
+        elif isinstance(record, Rewound):
+            self._rewound(record)
         else:
             self._end(record)
 
@@ -91,6 +93,13 @@ class Console:
         self._print(self._cells(f"{done.epoch}/{done.epochs}", values) + ("  best" if is_best else ""), style="green" if is_best else "")
         self._logged = time.monotonic()
 
+    def _rewound(self, record: Rewound) -> None:
+        if self._live is not None:
+            self._live.update("")
+        rewind = record.rewind
+        self._print(f"{rewind.reason} Going on after step {rewind.step:,} with the learning rate times {rewind.factor:g}.", style="yellow")
+        self._logged = time.monotonic()
+
     def _end(self, finished: Finished) -> None:
         self._stop_live()
         epochs = _count(finished.epochs, "epoch")
@@ -100,7 +109,8 @@ class Console:
             "seconds": f"Stopped by max_seconds in epoch {finished.epochs}",
             "patience": f"Stopped by patience after {epochs}",
         }[finished.reason]
-        self._print(f"{why} in {_duration(finished.seconds)}; kept the weights of epoch {finished.best_epoch}.")
+        rewound = f"; rewound {_count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
+        self._print(f"{why} in {_duration(finished.seconds)}{rewound}; kept the weights of epoch {finished.best_epoch}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
         cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS.values(), strict=True)]

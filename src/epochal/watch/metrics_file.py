@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from epochal.files import finite, told, write_bytes
-from epochal.training.records import EpochDone, Finished, Record, Started
+from epochal.training.records import EpochDone, Finished, Record, Rewound, Started
 from epochal.watch.scalars import valid_scalars
 
 
@@ -16,13 +19,13 @@ class MetricsFile:
     """Appends one JSON object per epoch to `path`; a reader finds each finished epoch there, as a whole line.
 
     The file is opened when training starts and closed when it finishes; as a context manager, also when training fails. Where
-    training goes on from a checkpoint, the file begins with the epochs before that, and has no line twice.
+    training goes on from a checkpoint, or is rewound to one, the file is written anew with the epochs before that: none is in it twice.
     A number that is not finite becomes null, as JSON has neither NaN nor infinity. Raises `OutputError` when the disk refuses.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -33,17 +36,28 @@ class MetricsFile:
     def __call__(self, record: Record) -> None:
         """Open the file, write a line, or close it."""
         if isinstance(record, Started):
-            self._close()
-            if record.history or record.step:
-                write_bytes(self.path, b"".join(map(_line, record.history)))
-            with told(self.path):
-                # Without a buffer a line is one write to the system: it is there at once, and never in two halves.
-                self._file = self.path.open("ab", buffering=0)
+            self._open(None if record.step is None else record.history)
+        elif isinstance(record, Rewound):
+            self._open(record.history)
         elif isinstance(record, EpochDone) and self._file is not None:
             with told(self.path):
-                self._file.write(_line(record))
-        elif isinstance(record, Finished):
+                # A disk that is nearly full may take a part of the line; the next write then says why.
+                rest = _line(record)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+        elif isinstance(record, Finished) and self._file is not None:
+            with told(self.path):
+                os.fsync(self._file.fileno())
             self._close()
+
+    def _open(self, history: Sequence[EpochDone] | None) -> None:
+        """Begin the file with the epochs of `history`, or go on with it as it is."""
+        self._close()
+        if history is not None:
+            write_bytes(self.path, b"".join(map(_line, history)))
+        with told(self.path):
+            # Without a buffer a line is one write to the system: it is there at once, and as a rule never in two halves.
+            self._file = self.path.open("ab", buffering=0)
 
     def _close(self) -> None:
         if self._file is not None:
@@ -63,6 +77,7 @@ def numbers(done: EpochDone) -> dict[str, Any]:
         "examples_per_second": done.examples_per_second,
         "waiting": done.waiting,
         "is_best": done.is_best,
+        "rewinds": done.rewinds,
     }
     plain: dict[str, Any] = finite(values)
     return plain
