@@ -20,10 +20,12 @@ SpecMaker = Callable[..., DataSpec]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and the tests leave the other core to someone else."""
+    """Tiny tensors gain nothing from threads, and the tests leave the other core to someone else: here and in child processes."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
     torch.set_num_threads(threads)
 
 

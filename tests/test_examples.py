@@ -2,13 +2,14 @@
 
 import ast
 import gzip
+import runpy
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -63,18 +64,13 @@ def test_every_example_is_run() -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_example(name: str, stand_ins: Path, tmp_path: Path) -> None:
+def test_example(name: str, stand_ins: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, expected = EXPECTED[name]
-    arguments = [argument.replace("DATA", str(stand_ins)) for argument in arguments]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name, *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert expected in done.stdout
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *(argument.replace("DATA", str(stand_ins)) for argument in arguments)])
+    with torch.random.fork_rng():
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", EXPECTED)

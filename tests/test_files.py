@@ -12,7 +12,7 @@ import pytest
 
 from epochal import files
 from epochal.errors import OutputError
-from epochal.files import cache_folder, new_directory, write_bytes, write_json, write_text
+from epochal.files import cache_folder, new_directory, remove_unfinished, write_bytes, write_json, write_text
 
 
 def _full(*_: object) -> None:
@@ -176,3 +176,15 @@ def test_the_cache_folder_follows_the_system(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sys.platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert cache_folder() == Path("/local/epochal")
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    half = tmp_path / "in" / ".step-1.0123abcd"
+    half.mkdir(parents=True)
+    (half / ".state.json.89abcdef").write_text("{")
+    (tmp_path / ".result.json.00000000").write_text("{")
+    for name in ("a", ".hidden", ".hidden.json", ".b.0123abcg", "c.0123abcd"):
+        (tmp_path / name).write_text("kept")
+    remove_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".b.0123abcg", ".hidden", ".hidden.json", "a", "c.0123abcd", "in"]
+    assert list((tmp_path / "in").iterdir()) == []

@@ -1,94 +1,247 @@
 """A run that is killed again and again, by `kill -9` at any moment, ends as the one that was not: the proof, with real processes.
 
-EPOCHAL_KILLS=200 python3 -m pytest tests/test_kills.py          the same with so many kills
+EPOCHAL_KILLS=200 python3 -m pytest -s tests/test_kills.py          the same with so many kills; -s shows what each one interrupted
+
+Most processes are forks of one that has imported everything, so that a kill costs less than a second; every twentieth is a fresh one.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import itertools
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy
 import pytest
-from safetensors.torch import load_file
+import torch
 
-KILLS = int(os.environ.get("EPOCHAL_KILLS", "6"))
-KILLS_A_RUN = 3
+from epochal.data.load import load
+
+KILLS = int(os.environ.get("EPOCHAL_KILLS", "20"))
+KILLS_A_RUN = 5
+
+_ALL = ["--threads", "1", "--checkpoint-every", "0.05", "--ema", "0.9", "--patience", "4", "--set", "data.valid=0.3", "--out", "run"]
 SETTINGS = {
-    "digits": ["--model", "conv", "--set", "model.dropout=0.3", "--epochs", "25", "--shift", "1", "--ema", "0.9", "--clip-norm", "1"],
-    "mnist": ["--recipe", "tutorial-mlp", "--max-steps", "900", "--schedule", "one-cycle", "--ema", "0.9", "--set", "data.valid=0.1"],
+    "digits": ["--model", "conv", "--set", "model.dropout=0.3", "--epochs", "4", "--shift", "1", "--schedule", "one-cycle", *_ALL],
+    "mnist": ["--model", "mlp", "--set", "model.dropout=0.2", "--epochs", "6", "--rotate", "10", "--clip-norm", "1", *_ALL],
+}
+
+# What must be in the folder before a kill, and at most how many seconds later it comes.
+MOMENTS = (
+    ("told.txt", 0.5),
+    ("told.txt", 2.0),
+    ("run/metrics.jsonl", 1.0),
+    ("run/metrics.jsonl", 1.0),
+    ("run/checkpoints/.step-*", 0.003),
+    ("run/checkpoints/.step-*", 0.01),
+    ("run/.model.*", 0.003),
+    ("run/model", 0.05),
+    ("run/figures", 0.3),
+    ("run/.result.json.*", 0.0),
+)
+
+# What a process was doing, by the functions that it was in: the first that fits.
+DOING = {
+    "saving a checkpoint": r"checkpoint\.py.* in _write\b",
+    "going back to a checkpoint": r"checkpoint\.py.* in restore\b",
+    "validating": r" in evaluate\n(.|\n)* in fit\n",
+    "training": r" in train_epoch\n",
+    "between epochs": r"loop\.py.* in fit\n",
+    "writing the model": r"bundle\.py.* in save\n",
+    "testing": r" in evaluate\n",
+    "drawing figures": r" in _draw\n",
+    "writing the result": r" in train_and_keep\n",
+    "starting": "",
 }
 
 
-def _start(folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _serve() -> None:
+    """Run `epochal` in a fork of this process for each line of input; tell the fork's id, then its exit code."""
+    # All that a run imports, so that a fork begins at once.
+    import sklearn.datasets  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    import epochal.again
+    import epochal.cli.resume
+    import epochal.cli.train
+    import epochal.figures  # noqa: F401
+    from epochal.cli.main import main
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.chdir(asked["folder"])
+            # Asked by this signal, a process writes down where it is.
+            faulthandler.register(signal.SIGUSR2, os.open("stack.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), all_threads=False)
+            print(os.getpid(), flush=True)
+            told = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(told, sys.stdout.fileno())
+            os.dup2(told, sys.stderr.fileno())
+            sys.argv[1:] = asked["arguments"]
+            try:
+                main()
+            except SystemExit as end:
+                sys.stdout.flush()
+                # Without the second that PyTorch takes to tidy up.
+                os._exit(int(end.code or 0))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+class Forks:
+    """Processes that begin with everything imported, one at a time."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate(timeout=60)
+
+    def _start(self, folder: Path, arguments: list[str]) -> int:
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments}) + "\n")
+        self._server.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> int:
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
+
+    def run(self, folder: Path, arguments: list[str]) -> None:
+        self._start(folder, arguments)
+        assert self._answer() == 0, (folder / "told.txt").read_text()
+
+    def kill(self, folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
+        """Kill a process at that moment; return what it was doing, or nothing where it had ended by itself."""
+        number = self._start(folder, arguments)
+        _await(folder, pattern, seconds, lambda: _is_there(number))
+        stack = folder / "stack.txt"
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGUSR2)
+            asked = time.monotonic()
+            while _is_there(number) and not stack.read_text().endswith("in <module>\n"):
+                assert time.monotonic() < asked + 60, "It does not say where it is."
+            os.kill(number, signal.SIGKILL)
+        code = self._answer()
+        assert code in (0, -signal.SIGKILL), (folder / "told.txt").read_text()
+        return "" if code == 0 else next(doing for doing, functions in DOING.items() if re.search(functions, stack.read_text()))
+
+
+def _kill_fresh(folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
+    """As `Forks.kill`, with a process that begins from nothing."""
+    with (folder / "told.txt").open("a") as told:
+        process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=told, stderr=told)
+    _await(folder, pattern, 3 + seconds, lambda: process.poll() is None)
+    process.kill()
+    assert process.wait() in (0, -signal.SIGKILL), (folder / "told.txt").read_text()
+    return "" if process.returncode == 0 else "something in a fresh process"
+
+
+def _await(folder: Path, pattern: str, seconds: float, is_there: Callable[[], bool]) -> None:
+    """Wait until a process has made what `pattern` tells, and so many seconds more, but no longer than the process lives."""
+    while is_there() and not any(folder.glob(pattern)):
+        time.sleep(0.0005)
+    until = time.monotonic() + seconds
+    while is_there() and time.monotonic() < until:
+        time.sleep(min(0.01, seconds))
+
+
+def _is_there(process: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(process, 0)
+        return True
+    return False
 
 
 def _arguments(data: str, folder: Path) -> list[str]:
     """What goes on with the run, or begins it where it has not begun."""
-    if (folder / "run").exists():
-        return ["resume", "run"]
-    return ["train", data, *SETTINGS[data], "--threads", "1", "--checkpoint-every", "0.1", "--out", "run"]
-
-
-def _finish(data: str, folder: Path) -> float:
-    begun = time.monotonic()
-    process = _start(folder, _arguments(data, folder))
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, told
-    return time.monotonic() - begun
+    return ["resume", "run"] if (folder / "run").exists() else ["train", data, *SETTINGS[Path(data).stem]]
 
 
 def _kept(run: Path) -> dict[str, Any]:
-    """All that a run ends with, without what the clock says."""
-    result = json.loads((run / "result.json").read_text())
-    clock = {"seconds", "examples_per_second", "waiting"}
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    (last,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
-    return {
-        "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "result": {name: value for name, value in result.items() if name not in ("seconds", "training_seconds")},
-        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
-        "last": {name: tensor.tolist() for name, tensor in load_file(last / "state.safetensors").items()},
-    }
+    """All that is in a run folder, by file, but the checkpoint before the last, what the clock says, and how the command was called."""
+    before_last = sorted((run / "checkpoints").glob("step-*"))[:-1]
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and path.parent not in before_last and path.name != "SHA256SUMS"]
+    return {str(path.relative_to(run)): _timeless(path) for path in files}
+
+
+def _timeless(path: Path) -> Any:
+    clock = {"seconds", "training_seconds", "examples_per_second", "waiting", "elapsed", "command"}
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: without(inner) for name, inner in value.items() if name not in clock}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    if path.name in ("environment.json", "result.json", "state.json"):
+        return without(json.loads(path.read_text()))
+    return [without(json.loads(line)) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else path.read_bytes()
 
 
 @pytest.fixture(params=SETTINGS)
-def data(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    if name == "mnist" and not (Path(os.environ.get("EPOCHAL_DATA", "/nowhere")) / "mnist").exists():
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Digits by their name; of MNIST a part, so that a run takes a second."""
+    if request.param == "digits":
+        return "digits"
+    place = Path(os.environ.get("EPOCHAL_DATA", "/nowhere"))
+    if not (place / "mnist").exists():
         pytest.skip("EPOCHAL_DATA has no mnist")
-    return name
+    some = load("mnist", data_dir=place).train.take(torch.arange(4000))
+    file = tmp_path_factory.mktemp("data") / "mnist.npz"
+    numpy.savez(file, x=torch.as_tensor(some.inputs).numpy(), y=some.targets.numpy())
+    return str(file)
 
 
-def test_killed_runs_end_bit_identical(data: str, tmp_path: Path) -> None:
+@pytest.fixture
+def forks() -> Iterator[Forks]:
+    with Forks() as forks:
+        yield forks
+
+
+def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
-    seconds = _finish(data, whole)
+    forks.run(whole, _arguments(data, whole))
     wanted = _kept(whole / "run")
-    training = json.loads((whole / "run" / "result.json").read_text())["training_seconds"]
-    chance = random.Random(0)
-    killed, number = 0, 0
-    while killed < max(1, KILLS // len(SETTINGS)):
-        number += 1
+    chance = random.Random(Path(data).stem)
+    killed: Counter[str] = Counter()
+    for number in itertools.count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        # Most kills come in training, a few before it, and late ones in evaluation, figures and the last writes.
-        for _ in range(KILLS_A_RUN):
-            process = _start(folder, _arguments(data, folder))
-            try:
-                process.communicate(timeout=max(0.3, seconds - training + chance.uniform(-0.3, 1.2) * training / KILLS_A_RUN))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                killed += 1
-        _finish(data, folder)
+        doing: list[str] = []
+        # From early to late, as a run that has ended cannot be killed any more.
+        for place in sorted(chance.choices(range(len(MOMENTS)), k=KILLS_A_RUN)):
+            pattern, seconds = MOMENTS[place]
+            kill = _kill_fresh if not doing and number % 4 == 1 else forks.kill
+            doing.append(kill(folder, _arguments(data, folder), pattern, chance.uniform(0, seconds)))
+            if not doing[-1]:
+                break
+        forks.run(folder, _arguments(data, folder))
         found = _kept(folder / "run")
-        assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number} differs"
+        assert sorted(found) == sorted(wanted), f"run {number}, killed while {doing}"
+        assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number}, killed while {doing}"
+        killed.update(filter(None, doing))
+        if killed.total() >= KILLS / len(SETTINGS):
+            break
+    print(f"\n{killed.total()} kills of {number} runs on {Path(data).stem}:", *killed.most_common(), sep="\n  ")
+    if KILLS >= 100:
+        assert set(DOING) <= set(killed)
+
+
+if __name__ == "__main__":
+    _serve()

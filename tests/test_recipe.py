@@ -209,12 +209,12 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @given(st.fixed_dictionaries({}, optional=_VALUES))
 def test_given_values_are_never_changed_and_survive_toml(tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any]) -> None:
-    recipe = Recipe().updated(changes, "command line")
+    recipe, defaults = Recipe().updated(changes, "command line"), Recipe().flat()
     for name, value in recipe.flat().items() if changes else ():
         if name in changes:
             assert (value, recipe.origin(name)) == (changes[name], "command line")
         else:
-            assert (value, recipe.origin(name)) == (Recipe().flat()[name], "default")
+            assert (value, recipe.origin(name)) == (defaults[name], "default")
     path = tmp_path_factory.getbasetemp() / "recipe.toml"
     path.write_text(recipe.to_toml(), "utf-8")
     again = load_recipe(path)

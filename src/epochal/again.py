@@ -15,7 +15,7 @@ from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
 from epochal.errors import BundleError, DataError, ModelError, RecipeError
-from epochal.files import told, write_text
+from epochal.files import remove_unfinished, told, write_text
 from epochal.models.build import MODELS
 from epochal.recipe import Recipe, read_kept
 from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
@@ -84,6 +84,7 @@ def resume(
         if cause.is_data:
             raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
         tell(f"note: {cause.words}: results may differ from those of a run without a break.")
+    remove_unfinished(folder)
     recipe = again.recipe
     if epochs is not None:
         recipe = recipe.updated({"epochs": epochs}, "resume")

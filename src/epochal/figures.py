@@ -131,6 +131,8 @@ def save(figure: Figure, path: Path) -> list[Path]:
             # the class; a browser shows the SVG right. Nobody can do anything about the warning for each such letter.
             warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
             figure.savefig(content, format=kind, **options)
+        # What the first format laid out stays for the second.
+        figure.set_layout_engine("none")
         file = path.with_name(f"{path.name}.{kind}")
         write_bytes(file, content.getvalue())
         written.append(file)

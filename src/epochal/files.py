@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -84,6 +85,17 @@ def new_directory(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while writing below `folder` have left there. No other may be writing."""
+    with told(folder):
+        for path in [path for path in folder.rglob(".*") if _BESIDE.fullmatch(path.name)]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                # It may have gone with the folder that it was in.
+                path.unlink(missing_ok=True)
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a folder durable (a no-op where the system cannot open folders)."""
     if os.name != "posix":
@@ -113,3 +125,6 @@ def told(path: Path) -> Iterator[None]:
 def _beside(path: Path) -> Path:
     """A hidden name beside `path` that no other process uses, on the same disk, so that it can be renamed."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+_BESIDE = re.compile(r"\..+\.[0-9a-f]{8}")

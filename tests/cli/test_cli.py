@@ -18,6 +18,9 @@ from epochal.cli.main import VERBS, cli, main
 from epochal.cli.options import option_name, parse
 from epochal.recipe import fields
 
+# So long a run would first measure what is "auto".
+ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1", "--compile", "off"]
+
 
 def epochal(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "EPOCHAL_DATA"}
@@ -297,7 +300,7 @@ def test_a_mistyped_command_is_guessed(call) -> None:  # type: ignore[no-untyped
 
 def test_control_c_ends_at_once_and_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "epochal", "train", "--epochs", "100000"],
+        [sys.executable, "-m", "epochal", *ENDLESS],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -360,9 +363,7 @@ def test_resume_and_reproduce(call, photos: Path, tmp_path: Path) -> None:  # ty
 
 
 def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "epochal", "train", "--epochs", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-m", "epochal", *ENDLESS], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.lstrip().startswith("2/100000"):
