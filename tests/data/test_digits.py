@@ -41,6 +41,7 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any) 
         (gzip.compress(b"1,2,3\n" * 50)[:-9], r"digits\.csv\.gz cannot be read"),
         (gzip.compress(b"1,2\n3,4"), r"digits\.csv\.gz has shape \(2, 2\), not \(1797, 65\)"),
     ],
+    ids=["no gzip", "no number", "cut short", "other shape"],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any, text: str) -> None:
     fake_package(tmp_path, monkeypatch, content)
