@@ -28,6 +28,7 @@ LAYERS = [
     "random",
     "device",
     "data.*",
+    "checks.*",
     "models.*",
     "tasks",
     "inference",

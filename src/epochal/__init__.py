@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from epochal.again import reproduce, resume
     from epochal.bundle import Bundle, Prediction
+    from epochal.checks.check import Check, check
     from epochal.data.load import Data, load
     from epochal.data.spec import DataSpec
     from epochal.errors import EpochalError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Bundle": "bundle",
+    "Check": "checks.check",
     "Data": "data.load",
     "DataSpec": "data.spec",
     "EpochDone": "training.records",
@@ -36,6 +38,7 @@ _HOMES = {
     "Rewound": "training.records",
     "Run": "run",
     "Started": "training.records",
+    "check": "checks.check",
     "evaluate": "evaluation.evaluate",
     "fit": "training.loop",
     "load": "data.load",
@@ -48,6 +51,7 @@ _HOMES = {
 
 __all__ = [
     "Bundle",
+    "Check",
     "Data",
     "DataSpec",
     "EpochDone",
@@ -61,6 +65,7 @@ __all__ = [
     "Rewound",
     "Run",
     "Started",
+    "check",
     "evaluate",
     "fit",
     "load",

@@ -178,7 +178,8 @@ def _reopen(
     elif model is None and recipe.model.name not in MODELS:
         name = recipe.model.name.rpartition(":")[2]
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
-    found = load_for(source, recipe, data_dir or described["data_dir"]).split(recipe.data.valid, recipe.data.test, recipe.seed)
+    whole = load_for(source, recipe, data_dir or described["data_dir"], described["excluded"])
+    found = whole.split(recipe.data.valid, recipe.data.test, recipe.seed)
     recipe, bundle = build(recipe, found, model)
     return _Again(
         recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), str(described["spec"].get("fingerprint")), found))

@@ -61,6 +61,9 @@ class DataSettings(Settings):
     memory: Positive | None = Field(
         None, description="GB of memory that examples may take before they are streamed from the disk; none: half of what is free"
     )
+    exclude: str | None = Field(
+        None, description="file that lists examples to leave out, as `epochal check DATA --quarantine FILE` writes it"
+    )
     mean: float | tuple[float, ...] | None = Field(
         None, description="subtracted from inputs, per channel or feature (pixels count 0 to 1); none: measured on training data"
     )

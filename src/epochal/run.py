@@ -32,6 +32,7 @@ from torch import nn
 
 from epochal import untrusted
 from epochal.bundle import Bundle, Input, Prediction
+from epochal.checks.loaded import in_one_line
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
@@ -200,6 +201,8 @@ def _begin(
     tell(data.spec.describe())
     for note in data.notes:
         tell(f"note: {note}")
+    if told := in_one_line(data):
+        tell(f"check: {told}" + (f" (epochal check {source} tells more)" if isinstance(source, str | Path) else ""))
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
@@ -275,7 +278,7 @@ def evaluate_run(
     elif kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
     else:
-        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec)
+        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec, exclude=kept["excluded"])
         if found.fingerprint != bundle.spec.fingerprint:
             raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
         found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
@@ -285,8 +288,11 @@ def evaluate_run(
     return bundle.evaluate(found, reported_loss(bundle.spec, bundle.model, recipe.loss))
 
 
-def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
-    """Load what the recipe says, or check that data which are loaded already agree with it."""
+def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None, exclude: Sequence[str] | None = None) -> Data:
+    """Load what the recipe says, or check that data which are loaded already agree with it.
+
+    `exclude` are the names that the recipe's list held when the run began.
+    """
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
     fit_ = None if wanted.fit == "auto" else wanted.fit
@@ -299,9 +305,11 @@ def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None) -> Data:
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
-        if wanted.memory is not None:
-            raise RecipeError(f"The setting data.memory = {wanted.memory:g} comes too late: these data are loaded.", "Pass memory to load.")
-    return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_, memory=wanted.memory)
+        for name, given in (("memory", wanted.memory), ("exclude", wanted.exclude)):
+            if given is not None:
+                raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
+    left_out = wanted.exclude if exclude is None else exclude
+    return load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit_, memory=wanted.memory, exclude=left_out)
 
 
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
@@ -383,6 +391,7 @@ def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path
         "data_dir": None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
         "spec": data.spec.model_dump(mode="json"),
         "notes": list(data.notes),
+        "excluded": list(data.excluded),
         "split": {name: _describe_split(name, examples, recipe) for name, examples in data.splits.items()},
     }
 

@@ -8,7 +8,6 @@ import pickle
 import signal
 import threading
 import time
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from epochal.data import decoding, pictures
-from epochal.data.cache import FILE, checksums, content_hash, signature
+from epochal.data.cache import checksums, content_hash, signature
 from epochal.data.decoding import UnlikeError, cores, decode, decode_to, hash_files, measure, seconds_to_decode
 from epochal.data.pictures import LazyPictures, Measured, open_picture, to_tensor
 from epochal.data.spec import PictureRule
@@ -167,7 +166,7 @@ class TestDecodeTo:
     def test_a_process_that_is_killed_is_an_error(
         self, many: list[str], target: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
     ) -> None:
-        def killed(*_: Any) -> None:
+        def killed(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), how)
 
         monkeypatch.setattr(decoding, "_decode_block", killed)
@@ -176,7 +175,7 @@ class TestDecodeTo:
         assert multiprocessing.active_children() == []
 
     def test_an_interrupt_ends_all_processes(self, many: list[str], target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoding, "_decode_block", lambda *_: time.sleep(60))
+        monkeypatch.setattr(decoding, "_decode_block", lambda *_, **__: time.sleep(60))
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
@@ -187,15 +186,13 @@ class TestDecodeTo:
     def test_processes_end_with_their_parent(self, many: list[str], target: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         noted = tmp_path_factory.mktemp("pids")
 
-        def note(*_: Any) -> decoding._Block:
+        def note(_: range) -> None:
             (noted / str(os.getpid())).touch()
-            return decoding._Block(0, np.zeros(0, FILE), array("I"), {})
 
         def parent() -> None:
-            decoding._decode_block = note  # type: ignore[assignment]
-            with decoding._workers(2, ()) as workers:
+            with decoding._workers(2, note) as workers:
                 for worker in workers:
-                    worker.send(0)
+                    worker.send(range(1))
                     worker.recv()
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -166,7 +166,7 @@ class TestMistakes:
     def test_damaged_pictures_are_named(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "cat/2.png", "dog/1.png")
         (root / "cat/1.png").write_bytes(b"")
-        with pytest.raises(DataError, match=r"cat/1\.png is not a picture"):
+        with pytest.raises(DataError, match=r"cat/1\.png is empty"):
             read(root)
         (root / "cat/1.png").write_bytes((root / "cat/2.png").read_bytes()[:150])
         with pytest.raises(DataError, match=r"cat/1\.png is truncated"):

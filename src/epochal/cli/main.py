@@ -12,6 +12,7 @@ from epochal.errors import EpochalError
 
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
+    "check": "Look for what is wrong with data before training: broken files, copies, leakage, imbalance.",
     "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
     "resume": "Go on with a run that was interrupted, or make one longer.",
     "reproduce": "Train again as a run was trained, and compare every epoch.",

@@ -13,16 +13,17 @@ import signal
 import sys
 import warnings
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from math import prod
 from mmap import mmap
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from epochal.data.pictures import Measured, hash_picture, measure_picture, read_
 from epochal.data.spec import PictureRule
 from epochal.errors import DataError
 from epochal.progress import progress
+
+Result = TypeVar("Result")
 
 _CHUNK = 16
 _NAMED = 5
@@ -130,35 +133,44 @@ def decode_to(
     count = len(paths)
     known, sums, wrong = np.zeros(count, FILE), array("I", bytes(4 * count)), dict[int, DataError]()
     step = max(1, min(_BLOCK, _BLOCK_BYTES // prod(rule.shape)))
-    blocks = iter(range(0, count, step))
-    with ExitStack() as stack:
-        workers = stack.enter_context(_workers(min(cores(), -(-count // step)), (file, paths, rule, step, shared)))
-        advance = stack.enter_context(progress("Reading pictures", count))
-        stack.enter_context(_told_of_death())
-        waiting = 0
-        for worker in workers * 2:  # A second one, so that none has to wait for the next.
-            if (begin := next(blocks, None)) is not None:
-                worker.send(begin)
-                waiting += 1
-        while waiting:
-            for worker, block in _results(workers):
-                waiting -= 1
-                if (begin := next(blocks, None)) is not None:
-                    worker.send(begin)
-                    waiting += 1
-                end = block.begin + len(block.known)
-                known[block.begin : end] = block.known
-                sums[block.begin : end] = block.checksums
-                wrong.update(block.wrong)
-                if expected is not None and not _alike(block, expected, training):
-                    raise UnlikeError
-                advance(len(block.known))
+    work = partial(_decode_block, file=file, paths=paths, rule=rule, shared=shared)
+    with closing(in_blocks(work, count, step, "Reading pictures")) as blocks:
+        for places, block in blocks:
+            known[places.start : places.stop] = block.known
+            sums[places.start : places.stop] = block.checksums
+            wrong.update(block.wrong)
+            if expected is not None and not _alike(block, expected, training - places.start):
+                raise UnlikeError
     _raise(wrong)
     return Decoded(known, sums)
 
 
+def in_blocks(work: Callable[[range], Result], count: int, step: int, label: str) -> Generator[tuple[range, Result], None, None]:
+    """Call `work` for each range of `step` out of 0 to `count`, by a process on each core; yield range and result as they are done.
+
+    `work` must be picklable, and may raise `OSError`. Raises `DataError` when a process was ended from outside.
+    """
+    places = (range(begin, min(begin + step, count)) for begin in range(0, count, step))
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(min(cores(), -(-count // step)), work))
+        advance = stack.enter_context(progress(label, count))
+        stack.enter_context(_told_of_death())
+        waiting = 0
+        for worker in workers * 2:  # A second one, so that none has to wait for the next.
+            if (some := next(places, None)) is not None:
+                worker.send(some)
+                waiting += 1
+        while waiting:
+            for worker, done, result in _results(workers):
+                waiting -= 1
+                if (some := next(places, None)) is not None:
+                    worker.send(some)
+                    waiting += 1
+                yield done, result
+                advance(len(done))
+
+
 class _Block(NamedTuple):
-    begin: int
     known: NDArray[Any]
     checksums: array[int]
     wrong: dict[int, DataError]
@@ -171,45 +183,45 @@ def _read(path: str, rule: PictureRule, known: NDArray[Any], place: int) -> NDAr
 
 
 def _alike(block: _Block, expected: Measured, training: int) -> bool:
-    """Whether all training pictures of a block that could be read are as expected."""
-    some = block.known[: max(0, training - block.begin)]
+    """Whether of the first `training` pictures of a block all that could be read are as expected."""
+    some = block.known[: max(0, training)]
     some = some[some["height"] > 0]
     return all(bool((some[name] == value).all()) for name, value in expected._asdict().items())
 
 
-def _decode_block(begin: int, file: Path, paths: Sequence[str], rule: PictureRule, step: int, shared: mmap | None) -> _Block:
-    """Decode some pictures from `begin` on into their places in the file, and in memory that is shared."""
-    some = paths[begin : begin + step]
-    size, known = prod(rule.shape), np.zeros(len(some), FILE)
-    memory = bytearray(len(some) * size) if shared is None else memoryview(shared)[begin * size : (begin + len(some)) * size]
-    pixels = np.frombuffer(memory, np.uint8).reshape(len(some), *rule.shape)
+def _decode_block(places: range, file: Path, paths: Sequence[str], rule: PictureRule, shared: mmap | None) -> _Block:
+    """Decode the pictures at some places into theirs in the file, and in memory that is shared."""
+    size, known = prod(rule.shape), np.zeros(len(places), FILE)
+    memory = bytearray(len(places) * size) if shared is None else memoryview(shared)[places.start * size : places.stop * size]
+    pixels = np.frombuffer(memory, np.uint8).reshape(len(places), *rule.shape)
     wrong = {}
-    for place, path in enumerate(some):
+    for number, place in enumerate(places):
         try:
-            pixels[place] = _read(path, rule, known, place)
+            pixels[number] = _read(paths[place], rule, known, number)
         except DataError as error:
-            wrong[begin + place] = error
+            wrong[place] = error
     with file.open("r+b") as content:
-        content.seek(begin * size)
+        content.seek(places.start * size)
         content.write(pixels.data)
-    return _Block(begin, known, checksums(pixels.data.cast("B"), size), wrong)
+    return _Block(known, checksums(pixels.data.cast("B"), size), wrong)
 
 
-def _work(tasks: Connection, *job: Any) -> None:
-    """Decode the blocks that are asked for until the parent ends this process, or ends itself."""
+def _work(tasks: Connection, work: Callable[[range], Any]) -> None:
+    """Do the blocks that are asked for until the parent ends this process, or ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the others.
     gc.freeze()  # What came with the fork stays, and looking it through again would copy its memory.
     parent = multiprocessing.parent_process()
     assert parent is not None
     while tasks in wait([tasks, parent.sentinel]):
         try:
-            tasks.send(_decode_block(tasks.recv(), *job))
+            places = tasks.recv()
+            tasks.send((places, work(places)))
         except OSError as error:
-            tasks.send(error)
+            tasks.send((places, error))
 
 
 @contextmanager
-def _workers(count: int, job: tuple[Any, ...]) -> Iterator[list[Connection]]:
+def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connection]]:
     """Yield connections to so many processes that do `_work`; they end with the block."""
     context: Any = multiprocessing.get_context(_START)
     connections: list[Connection] = []
@@ -220,7 +232,7 @@ def _workers(count: int, job: tuple[Any, ...]) -> Iterator[list[Connection]]:
             connections.append(ours)
             with theirs, warnings.catch_warnings():
                 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of forks beside threads.
-                process = context.Process(target=_work, args=(theirs, *job), daemon=True)
+                process = context.Process(target=_work, args=(theirs, work), daemon=True)
                 process.start()
                 processes.append(process)
         yield connections
@@ -246,14 +258,14 @@ def _told_of_death() -> Iterator[None]:
         ) from error
 
 
-def _results(workers: list[Connection]) -> Iterator[tuple[Connection, _Block]]:
+def _results(workers: list[Connection]) -> Iterator[tuple[Connection, range, Any]]:
     """Yield what workers have done, waiting for the first."""
     for worker in wait(workers):
         assert isinstance(worker, Connection)
-        block = worker.recv()
-        if isinstance(block, OSError):
-            raise block
-        yield worker, block
+        places, result = worker.recv()
+        if isinstance(result, OSError):
+            raise result
+        yield worker, places, result
 
 
 def _mean_size(paths: Sequence[str]) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.spec import PictureRule
@@ -34,7 +36,8 @@ class Examples:
 
     `inputs` is [n, *shape]: uint8, int64 or float32, or `Lazy`. `targets` is int64 [n] for one label, float32 [n, labels] of
     0 and 1 for several, float32 [n, outputs] for regression. `part` and `positions` (int64 [n]) say where the examples stood
-    in what the source brought; `files`, where there are any, is indexed by position too.
+    in what the source brought; `files` and the `hashes` of their content (16 bytes each), where there are any, are indexed by
+    position too.
     """
 
     inputs: Tensor | Lazy
@@ -42,6 +45,7 @@ class Examples:
     part: str
     positions: Tensor
     files: Sequence[str] | None = None
+    hashes: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -58,7 +62,12 @@ class Examples:
     def where(self, index: int) -> str:
         """Name one example for an error message or a figure: its file, or its place in the source."""
         position = int(self.positions[index])
-        return self.files[position] if self.files is not None else f"{self.part}[{position}]"
+        return self.files[position] if self.files is not None else address(self.part, position)
+
+
+def address(part: str, position: int) -> str:
+    """Name an example that has no file."""
+    return f"{part}[{position}]"
 
 
 def subset(inputs: Lazy, index: Tensor) -> Lazy:
@@ -90,12 +99,28 @@ class Part:
     """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded.
 
     `digest` is a hash of what the inputs were made from, where the source has one; otherwise they are hashed themselves.
+    `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) say where the examples stood in what the
+    source brought, where some were left out.
     """
 
     inputs: Tensor | Lazy
     targets: Tensor | Sequence[str]
     files: Sequence[str] | None = None
     digest: bytes | None = None
+    hashes: NDArray[Any] | None = None
+    positions: Tensor | None = None
+
+    def position(self, index: int) -> int:
+        """Where an example stood in what the source brought."""
+        return index if self.positions is None else int(self.positions[index])
+
+    def without(self, names: Container[str], part: str) -> Part:
+        """Return the examples of `part` that no name names."""
+        kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]
+        index = torch.tensor(kept, dtype=torch.long)
+        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
+        targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
+        return Part(inputs, targets, positions=index)
 
 
 @dataclass(frozen=True)

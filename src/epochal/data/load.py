@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples, Found, Lazy, Part, Stored
+from epochal.data.examples import Examples, Found, Lazy, Part, Stored, address
+from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
@@ -35,7 +36,7 @@ class Data:
     """Labelled examples in up to three splits, checked and described.
 
     `valid` and `test` are `None` until the data bring them or `split` cuts them off. `outputs` names the classes, labels or
-    quantities. `notes` are choices made in reading that the user should hear about.
+    quantities. `notes` are choices made in reading that the user should hear about. `excluded` names the examples that were left out.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Data:
     picture: PictureRule | None = None
     notes: tuple[str, ...] = ()
     batch_size: int | None = None
+    excluded: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -107,6 +109,7 @@ def load(
     fit: Fit | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
+    exclude: str | Path | Sequence[str] | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -117,21 +120,34 @@ def load(
     `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `memory` is how many GB examples may take
     before they are streamed from the disk; by default, half of what is free. `like` is the description of the data that
     a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
+    `exclude` is the file of a list of examples to leave out, as `epochal check` writes it, or a list of their names; left out picture
+    files are not read at all.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first.
     Raises `DataError` saying what is wrong, where, and what to do.
     """
     if isinstance(what, Data):
         return what
-    allowed = None if memory is None else memory * 1e9
+    allowed, exclusion = None if memory is None else memory * 1e9, as_exclusion(exclude)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like)
+        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like, exclusion=exclusion)
     else:
         found = find_objects(what, memory=allowed, like=like)
+    if exclusion.names and found.parts["train"].files is None:
+        found = _without(found, exclusion)
     _check_memory(found, allowed)
     with drawn_from(key("load")):
-        return _assemble(found, task, like)
+        return _assemble(found, task, like, tuple(exclusion.names))
+
+
+def _without(found: Found, exclusion: Exclusion) -> Found:
+    """Leave out examples that have no files, by their places."""
+    exclusion.check((address(name, index) for name, part in found.parts.items() for index in range(len(part.inputs))), found.name)
+    parts = {name: part.without(exclusion.names, name) for name, part in found.parts.items()}
+    for name, part in parts.items():
+        exclusion.spared(len(part.inputs), name)
+    return replace(found, parts=parts)
 
 
 def _check_memory(found: Found, allowed: float | None) -> None:
@@ -144,7 +160,7 @@ def _check_memory(found: Found, allowed: float | None) -> None:
         )
 
 
-def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
+def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: tuple[str, ...] = ()) -> Data:
     """Check what a source found, and encode its targets."""
     notes = list(found.notes)
     for name, part in found.parts.items():
@@ -168,7 +184,14 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
         notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
     encoded = encode({name: part.targets for name, part in found.parts.items()}, found.classes, task, like)
     splits = {
-        name: Examples(inputs[name], encoded.targets[name], name, torch.arange(len(part.inputs)), part.files)
+        name: Examples(
+            inputs[name],
+            encoded.targets[name],
+            name,
+            torch.arange(len(part.inputs)) if part.positions is None else part.positions,
+            part.files,
+            part.hashes,
+        )
         for name, part in found.parts.items()
     }
     return Data(
@@ -179,6 +202,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None) -> Data:
         picture=found.picture or _rule_of(splits["train"].input(0)),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
+        excluded=excluded,
         **splits,
     )
 
@@ -203,7 +227,7 @@ def _blank(inputs: Tensor | Lazy) -> str:
 
 
 def _where(part: Part, name: str, index: int) -> str:
-    return part.files[index] if part.files is not None else f"{name}[{index}]"
+    return part.files[index] if part.files is not None else address(name, part.position(index))
 
 
 class _Standard:

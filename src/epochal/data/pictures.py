@@ -67,6 +67,16 @@ class PictureFile(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
+class Kind(NamedTuple):
+    """What sort of file a picture came from: its format and mode as Pillow names them, how its EXIF turns it (1: not at all)."""
+
+    format: str
+    mode: str
+    orientation: int
+    is_animated: bool
+    is_transparent: bool
+
+
 class LazyPictures:
     """Picture files that are decoded one by one, whenever they are asked for, because they fit neither memory nor the cache."""
 
@@ -126,8 +136,16 @@ def read_picture(path: str, rule: PictureRule) -> PictureFile:
     with _blaming(path):
         status, content = _content(path)
         with _decoder(content) as picture:
-            measured = _measured(picture)
-            return PictureFile(signature(status), content_hash(content), measured, _pixels(_plain(_upright(picture)), rule))
+            return _read(status, content, picture, rule)
+
+
+def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
+    """Read a picture file as `read_picture` does, and tell what sort of file it is."""
+    with _blaming(path):
+        status, content = _content(path)
+        with _decoder(content) as picture:
+            kind = _kind(picture)
+            return _read(status, content, picture, rule), kind
 
 
 def hash_picture(path: str) -> bytes:
@@ -199,6 +217,21 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
 
 def _decoder(content: bytes) -> Image.Image:
     return Image.open(BytesIO(content), formats=FORMATS)
+
+
+def _read(status: os.stat_result, content: bytes, picture: Image.Image, rule: PictureRule) -> PictureFile:
+    measured = _measured(picture)
+    return PictureFile(signature(status), content_hash(content), measured, _pixels(_plain(_upright(picture)), rule))
+
+
+def _kind(picture: Image.Image) -> Kind:
+    # A JPEG file with a preview or a second view beside the picture is not what people call animated.
+    name = "JPEG" if picture.format == "MPO" else str(picture.format)
+    try:
+        is_animated = name != "JPEG" and bool(getattr(picture, "is_animated", False))
+    except (EOFError, OSError, SyntaxError, ValueError):
+        is_animated = True  # There is more behind the first frame, if damaged; only that one is read.
+    return Kind(name, picture.mode, _orientation(picture), is_animated, picture.has_transparency_data)
 
 
 def _measured(picture: Image.Image) -> Measured:
@@ -337,11 +370,11 @@ def _blaming(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Pillow meets damaged files with nearly any exception.
-        reason, fix = _reason(error)
+        reason, fix = _reason(error, name)
         raise DataError(f"{name} {reason}.", fix) from error
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def _reason(error: Exception, name: str) -> tuple[str, str]:
     match error:
         case _UnfitError():
             return error.args
@@ -354,7 +387,7 @@ def _reason(error: Exception) -> tuple[str, str]:
         case PermissionError():
             return "may not be read", "Change its permissions."
         case UnidentifiedImageError():
-            return "is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF", "Save it as one of these, or remove it."
+            return _unidentified(name)
         case Image.DecompressionBombError():
             return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
         case MemoryError():
@@ -362,3 +395,32 @@ def _reason(error: Exception) -> tuple[str, str]:
         case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
             return "is truncated", "Copy it anew, or remove it."
     return f"is damaged ({error})", "Copy it anew, or remove it."
+
+
+# What files often are that are named like pictures, by how they begin.
+_NO_PICTURES = (
+    (b"version https://git-lfs", "is the address of a file in Git LFS, not the file", "Fetch it: git lfs pull"),
+    (b"<!doctype html", "is a web page", "Download the picture itself, or remove it."),
+    (b"<html", "is a web page", "Download the picture itself, or remove it."),
+    (b"<svg", "is a drawing in SVG", "Save it as PNG, or remove it."),
+    (b"%pdf", "is a document in PDF", "Save its pages as PNG, or remove it."),
+    (b"pk\x03\x04", "is a zip archive", "Unpack it, or remove it."),
+    (b"8bps", "is a picture in Photoshop's own format", "Save it as PNG, or remove it."),
+)
+
+
+def _unidentified(path: str) -> tuple[str, str]:
+    """Say what a file is that is no picture."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        head = b"?"
+    if not head.strip(b"\0"):
+        return "holds only zeros" if head else "is empty", "Copy it anew, or remove it."
+    for begin, what, fix in _NO_PICTURES:
+        if head.lstrip().lower().startswith(begin):
+            return what, fix
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
+        return "is a picture in HEIC or AVIF", "Save it as JPEG or PNG, or remove it."
+    return "is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF", "Save it as one of these, or remove it."

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochal.data.examples import Found
+from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
 from epochal.data.spec import DataSpec, Fit
 from epochal.errors import DataError, RecipeError, suggest
 
-__all__ = ["SOURCES", "Source", "find"]
+__all__ = ["SOURCES", "Source", "find", "picture_folder"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,34 @@ def find(
     fit: Fit | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
+    exclusion: Exclusion = NOTHING,
 ) -> Found:
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures, of .npy files or of IDX files, a .npz, .npy or .safetensors file, or CIFAR-10's archive or
     folder. A bare word is a name first; with a separator or a dot before it (./mnist) it is always a path. `data_dir` is
     where named data lie or go; `size`, `fit` and `memory` (bytes) are for folders of pictures, which
-    are read as those that `like` describes where it is given. Raises `DataError`.
+    are read as those that `like` describes where it is given. Files of the `exclusion` are not read; of other data it has to be
+    taken afterwards. Raises `DataError`.
     """
+    read = _find(what, data_dir)
+    if read is None:
+        return folder.read(Path(what).expanduser(), size=size, fit=fit, memory=memory, like=like, exclusion=exclusion)
+    for name, setting in (("size", size), ("fit", fit)):
+        if setting is not None:
+            raise RecipeError(
+                f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
+            )
+    return read()
+
+
+def picture_folder(what: str | Path, data_dir: Path | None = None) -> Path | None:
+    """Return the folder of pictures that `what` means to `find`, or `None` where it is something else. Raises `DataError` as that does."""
+    return Path(what).expanduser() if _find(what, data_dir) is None else None
+
+
+def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
+    """Return what reads the data that a user named, or `None` for a folder of pictures."""
     if data_dir is not None:
         with _named(data_dir):
             data_dir = data_dir.expanduser()
@@ -55,15 +76,7 @@ def find(
         if not is_there:
             raise DataError(f"There is no folder {data_dir} to look for data (--data-dir or EPOCHAL_DATA).", "Check it, or create it.")
     with _named(what):
-        read = _reader(what, data_dir)
-    if read is None:
-        return folder.read(Path(what).expanduser(), size=size, fit=fit, memory=memory, like=like)
-    for name, setting in (("size", size), ("fit", fit)):
-        if setting is not None:
-            raise RecipeError(
-                f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
-            )
-    return read()
+        return _reader(what, data_dir)
 
 
 @contextmanager

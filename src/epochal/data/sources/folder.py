@@ -14,6 +14,7 @@ import torch
 
 from epochal.data.cache import content_hash
 from epochal.data.examples import Found, Part, subset
+from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.ingest import Wanted, ingest
 from epochal.data.pictures import SUFFIXES
 from epochal.data.spec import SPLITS, DataSpec, Fit
@@ -32,18 +33,43 @@ _LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat
 
 
 @dataclass(frozen=True)
-class _Listing:
-    """The pictures below the folder of a split, by class, and the files that are not used."""
+class Listed:
+    """The picture files of a folder by split and class, each relative to it with slashes; and the files that are not used."""
 
-    classes: Mapping[str, Sequence[str]]
+    root: Path
+    splits: Mapping[str, Mapping[str, Sequence[str]]]
     unused: Sequence[str]
 
-    def pictures(self, classes: Sequence[str]) -> list[str]:
-        return [file for name in classes for file in self.classes.get(name, ())]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes, in natural order ("2" before "10")."""
+        return tuple(sorted({name for classes in self.splits.values() for name in classes}, key=natural))
 
-    def targets(self, classes: Sequence[str]) -> torch.Tensor:
-        counts = torch.tensor([len(self.classes.get(name, ())) for name in classes])
-        return torch.arange(len(classes)).repeat_interleave(counts)
+    def files(self, split: str) -> list[str]:
+        """The pictures of a split, class by class, those of each in alphabetical order."""
+        return [file for name in self.classes for file in self.splits[split].get(name, ())]
+
+    def targets(self, split: str) -> torch.Tensor:
+        """The numbers of their classes: int64 [n]."""
+        counts = torch.tensor([len(self.splits[split].get(name, ())) for name in self.classes])
+        return torch.arange(len(counts)).repeat_interleave(counts)
+
+    def without(self, exclusion: Exclusion) -> Listed:
+        """Return the listing without some files. Raises `DataError` where one is not there, or a class would have none to train on."""
+        if not exclusion.names:
+            return self
+        exclusion.check((file for split in self.splits for file in self.files(split)), str(self.root))
+        left: dict[str, dict[str, list[str]]] = {}
+        for split, classes in self.splits.items():
+            left[split] = {}
+            for name, files in classes.items():
+                kept = [file for file in files if file not in exclusion.names]
+                if split == "train" and files:
+                    exclusion.spared(len(kept), f"the pictures of the class '{name}'")
+                if kept or not files:
+                    left[split][name] = kept
+            exclusion.spared(len(left[split]), f"the pictures of {split}")
+        return Listed(self.root, left, self.unused)
 
 
 def read(
@@ -53,38 +79,63 @@ def read(
     fit: Fit | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
+    exclusion: Exclusion = NOTHING,
 ) -> Found:
     """Read a folder of pictures: uint8 inputs [n, 1 or 3, height, width], int64 targets, files relative to the folder.
 
     Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `size` and `fit` are those of
     `choose_rule`; beyond `memory` bytes, pictures are streamed. Pictures for a model that was trained already are read as those
-    that `like` describes; only some of its classes, or only a test split, will do. Raises `DataError` where the layout is not
-    clear or a picture cannot be read.
+    that `like` describes; only some of its classes, or only a test split, will do. Files of the `exclusion` are not read. Raises
+    `DataError` where the layout is not clear or a picture cannot be read.
     """
-    splits = _splits(path, needs_train=like is None)
-    listings = {split: _list(folder, path) for split, folder in splits.items()}
-    classes = tuple(sorted({name for listing in listings.values() for name in listing.classes}, key=natural))
+    listed = list_folder(path, needs_train=like is None).without(exclusion)
     if like is None:
-        _check_classes(listings, path)
-    files = {split: _relative(listing.pictures(classes), path) for split, listing in listings.items()}
-    unused = [] if path in splits.values() else _entries(path)[1]
-    unused += [file for listing in listings.values() for file in listing.unused]
+        for problem in problems(listed):
+            raise problem
+    files = {split: listed.files(split) for split in listed.splits}
     # Only training pictures decide how pictures are read: the others stand for those to come.
     names = [file for split in files.values() for file in split]
     known = like.picture if like is not None else None
     found = ingest(Wanted(path, names, len(files["train"]), rule=known, size=size, fit=fit, memory=memory))
     parts, begin = {}, 0
-    for split, listing in listings.items():
+    for split in listed.splits:
         end = begin + len(files[split])
-        digest = content_hash(found.rule.model_dump_json().encode(), found.hashes[begin:end].tobytes())
+        hashes = found.hashes[begin:end]
+        digest = content_hash(found.rule.model_dump_json().encode(), hashes.tobytes())
         inputs = found.inputs[begin:end] if isinstance(found.inputs, torch.Tensor) else subset(found.inputs, torch.arange(begin, end))
-        parts[split] = Part(inputs, listing.targets(classes), files[split], digest)
+        parts[split] = Part(inputs, listed.targets(split), files[split], digest, hashes)
         begin = end
-    notes = [*_told(unused, path), *found.notes]
+    notes = [*_told(listed.unused), *found.notes]
     brightest = int(pictures.amax()) if found.is_deep and isinstance(pictures := parts["train"].inputs, torch.Tensor) else 255
     if brightest < _DARK:
         notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
-    return Found(path.resolve().name, parts, classes=classes, picture=found.rule, notes=tuple(notes))
+    return Found(path.resolve().name, parts, classes=listed.classes, picture=found.rule, notes=tuple(notes))
+
+
+def list_folder(path: Path, *, needs_train: bool = True) -> Listed:
+    """List a folder of pictures. Raises `DataError` where its layout is not clear."""
+    folders = _splits(path, needs_train=needs_train)
+    unused = [] if path in folders.values() else _entries(path)[1]
+    splits = {}
+    for split, folder in folders.items():
+        classes, others = _list(folder, path)
+        splits[split] = {name: _relative(files, path) for name, files in classes.items()}
+        unused += others
+    return Listed(path, splits, _relative(unused, path))
+
+
+def problems(listed: Listed) -> Iterator[DataError]:
+    """Yield what keeps the pictures of a folder from being trained on."""
+    root, trained = listed.root, listed.splits["train"]
+    for split, classes in listed.splits.items():
+        for name, files in classes.items():
+            if name not in trained:
+                yield DataError(f"{root}: the class '{name}' is in {split}, but not in train.", "Add pictures of it, or remove it.")
+            elif not files:
+                yield DataError(f"{root}: the folder of the class '{name}' has no pictures ({split}).", "Fill it or remove it.")
+    if len(trained) < 2:
+        (name,) = trained
+        yield DataError(f"{root} has only one class folder, '{name}'.", "Add another class; or if that folder has the classes, name it.")
 
 
 def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
@@ -116,8 +167,8 @@ def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _list(folder: Path, root: Path) -> _Listing:
-    """List the files below the folder of a split."""
+def _list(folder: Path, root: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """List the files below the folder of a split: the pictures of each class, and the others."""
     folders, unused = _entries(folder)
     if not folders:
         what = "has pictures, but no class folders" if any(map(_is_picture, unused)) else "has no pictures" if unused else "is empty"
@@ -128,26 +179,13 @@ def _list(folder: Path, root: Path) -> _Listing:
         classes[inner.name] = [file for file in files if _is_picture(file)]
         if len(classes[inner.name]) < len(files):
             unused += [file for file in files if not _is_picture(file)]
-    return _Listing(classes, unused)
+    return classes, unused
 
 
-def _check_classes(listings: Mapping[str, _Listing], root: Path) -> None:
-    trained = listings["train"].classes
-    for split, listing in listings.items():
-        for name, files in listing.classes.items():
-            if name not in trained:
-                raise DataError(f"{root}: the class '{name}' is in {split}, but not in train.", "Add pictures of it, or remove it.")
-            if not files:
-                raise DataError(f"{root}: the folder of the class '{name}' has no pictures ({split}).", "Fill it or remove it.")
-    if len(trained) < 2:
-        (name,) = trained
-        raise DataError(f"{root} has only one class folder, '{name}'.", "Add another class; or if that folder has the classes, name it.")
-
-
-def _told(unused: Sequence[str], root: Path) -> Iterator[str]:
+def _told(unused: Sequence[str]) -> Iterator[str]:
     if unused:
         what = "1 file is" if len(unused) == 1 else f"{len(unused):,} files are"
-        first = _relative(unused[:1], root)[0] + ", ..." * (len(unused) > 1)
+        first = unused[0] + ", ..." * (len(unused) > 1)
         yield f"{what} not used, being no picture in a class folder: {first}"
 
 

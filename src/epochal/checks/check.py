@@ -1,0 +1,125 @@
+"""What is wrong with data, before anything is trained on them: `check`, and the `Check` that it returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from epochal.checks.findings import SEVERITIES, Finding, count
+from epochal.checks.folder import folder_findings, layout_finding
+from epochal.checks.loaded import loaded_findings
+from epochal.checks.page import render
+from epochal.data.exclude import write_exclusion
+from epochal.data.load import Data, load
+from epochal.data.pictures import open_picture
+from epochal.data.sources import picture_folder
+from epochal.data.sources.folder import list_folder
+from epochal.errors import DataError
+from epochal.files import write_text
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in data: the worst first.
+
+    `counts` are the numbers of examples by split; of `picture` the page gets its pictures, by name.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    classes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    picture: Callable[[str], Image.Image] | None = field(default=None, repr=False, compare=False)
+
+    def number(self, severity: str) -> int:
+        """Return how many findings are an "error", a "warning" or a "note"."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def summary(self) -> str:
+        """Return all in one line: what was checked, and how much was found."""
+        counts = ", ".join(f"{number:,} {split}" for split, number in self.counts.items())
+        found = ", ".join(count(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
+        return f"{self.name}: {count(len(self.classes), 'class', 'classes')}; {counts}: {found or 'nothing found'}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary(), *(f"{finding.severity}: {finding.words}" for finding in self.findings)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return {
+            "data": self.name,
+            "examples": dict(self.counts),
+            "classes": list(self.classes),
+            **{f"{severity}s": self.number(severity) for severity in SEVERITIES},
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+    def quarantine(self) -> dict[str, str]:
+        """Return the names of the examples to leave out, each with the reason: what cannot be read, and all copies but one."""
+        reasons: dict[str, str] = {}
+        for finding in self.findings:
+            for case in finding.cases:
+                others = [name for name in case.examples if name not in case.leave_out]
+                for name in case.leave_out:
+                    reasons.setdefault(name, f"{finding.kind}: {case.words or f'see {others[0]}'}")
+        return reasons
+
+    def write_quarantine(self, path: str | Path) -> int:
+        """Write that as the list that `load(exclude=...)` and the setting `data.exclude` take; return how many names it has."""
+        reasons = self.quarantine()
+        write_exclusion(Path(path), reasons, f"What to leave out of {self.name}: epochal train DATA --exclude THIS-FILE")
+        return len(reasons)
+
+    def write_html(self, path: str | Path) -> None:
+        """Write all as one page with thumbnails, which needs no other file."""
+        write_text(Path(path), render(self.name, self.summary(), self.findings, self.picture))
+
+
+def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
+    """Look for what is wrong with data before training.
+
+    `what` is anything that `load` takes. Of a folder of pictures every file is read, whatever is wrong with others. Raises
+    `DataError` where there is nothing to check, or where other data than a folder cannot be loaded.
+    """
+    if isinstance(what, str | Path):
+        place = data_dir or os.environ.get("EPOCHAL_DATA")
+        folder = picture_folder(what, Path(place) if place else None)
+        if folder is not None:
+            return _check_folder(folder)
+    return _check_data(load(what, data_dir=data_dir))
+
+
+def _check_folder(root: Path) -> Check:
+    name = root.resolve().name
+    try:
+        listed = list_folder(root)
+    except DataError as error:
+        return Check(name, {}, (), (layout_finding(error),))
+    counts = {split: len(listed.files(split)) for split in listed.splits}
+    return Check(name, counts, listed.classes, _worst_first(folder_findings(listed)), lambda file: open_picture(root / file))
+
+
+def _check_data(data: Data) -> Check:
+    counts = {split: len(part) for split, part in data.splits.items()}
+    is_picture = data.spec.is_image and data.spec.dtype == "uint8"
+    return Check(data.name, counts, data.outputs, _worst_first(loaded_findings(data)), _Shown(data).picture if is_picture else None)
+
+
+class _Shown:
+    """The pictures of data in memory, by name."""
+
+    def __init__(self, data: Data) -> None:
+        self.places = {part.where(index): (part, index) for part in data.splits.values() for index in range(len(part))}
+
+    def picture(self, name: str) -> Image.Image:
+        part, index = self.places[name]
+        return open_picture(part.input(index).movedim(0, -1).contiguous().numpy())
+
+
+def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))

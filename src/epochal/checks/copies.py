@@ -1,0 +1,134 @@
+"""What it means that examples are equal, or nearly: leakage, contradiction, or mere repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from epochal.checks.duplicates import Pairs, joined, nearly_equal
+from epochal.checks.findings import Case, Finding, Severity, count
+from epochal.data.spec import SPLITS
+
+_LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Examples in the order of train, valid and test: their splits, their labels, and how one is called; `noun` is the word for one."""
+
+    splits: Sequence[str]
+    labels: Sequence[int]
+    name: Callable[[int], str]
+    noun: str = "picture"
+
+
+def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
+    """Yield what groups of equal examples mean.
+
+    Equal rows of numbers may well be two examples; of equal pictures nobody believes that.
+    """
+    leaking, torn, repeated = _sorted(groups, among)
+    noun = among.noun
+    severity: Severity = "error" if noun == "picture" else "note"
+    if leaking:
+        words = f"{count(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"
+        fix = "The score would count what was learned by heart. " + _LEAVE_OUT
+        yield Finding(severity, "leakage", words, fix, tuple(_case(group, among) for group in leaking))
+    if torn:
+        words = f"{count(len(torn), noun)} {_are(torn)} in two classes"
+        yield Finding(
+            severity, "contradiction", words, "Only one can be right. " + _LEAVE_OUT, tuple(_torn(group, among) for group in torn)
+        )
+    if repeated:
+        copies = sum(map(len, repeated)) - len(repeated)
+        words = f"{count(len(repeated), noun)} {_are(repeated)} there more than once ({count(copies, 'copy', 'copies')})"
+        milder: Severity = "warning" if severity == "error" else "note"
+        yield Finding(milder, "duplicates", words, _LEAVE_OUT, tuple(_case(group, among) for group in repeated))
+
+
+def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
+    """Yield what pairs of nearly equal pictures mean; `equal` are the groups of equal ones, of which pairs name only the first."""
+    others = {group[0]: list(group) for group in equal}
+    turned = [
+        (one, two)
+        for (one, two), mirrored in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)
+        if mirrored and among.labels[one] != among.labels[two]
+    ]
+    plain = set(map(tuple, pairs.places.tolist())).difference(turned)
+    groups = [sorted(copy for place in group for copy in others.get(place, [place])) for group in joined(sorted(plain))]
+    leaking, torn, repeated = _sorted(groups, among)
+    nearly = "resized, recompressed, mirrored or retouched"
+    if leaking:
+        words = f"{count(len(leaking), 'picture')} {_are(leaking)} in {_where(leaking, among)}, {nearly}"
+        fix = "The score would count what was nearly learned by heart. " + _LEAVE_OUT
+        yield Finding("error", "near leakage", words, fix, tuple(_case(group, among) for group in leaking))
+    if torn:
+        words = f"{count(len(torn), 'picture')} {_are(torn)} in two classes, {nearly}"
+        fix = "Look whether their classes are right; the difference may be small, but all that matters."
+        yield Finding("warning", "near contradiction", words, fix, tuple(Case(_names(group, among)) for group in torn))
+    if repeated:
+        words = f"{count(len(repeated), 'picture')} {_are(repeated)} there more than once, {nearly}"
+        yield Finding("warning", "near duplicates", words, _LEAVE_OUT, tuple(_case(group, among) for group in repeated))
+    if turned:
+        words = f"{count(len(turned), 'picture')} {_are(turned)} the mirror image of one of another class"
+        fix = "Look whether both are right; if so, augment.flip would teach what is wrong."
+        yield Finding("warning", "mirrored", words, fix, tuple(Case(_names(pair, among)) for pair in turned))
+
+
+def about_single(thumbs: Tensor, colours: Tensor, equal: Sequence[Sequence[int]], among: Labelled) -> Iterator[Finding]:
+    """Look for nearly equal pictures (see `nearly_equal`) among those that stay when of `equal` ones only the first does."""
+    copies = {place for group in equal for place in group[1:]}
+    single = torch.tensor([place for place in range(len(thumbs)) if place not in copies], dtype=torch.long)
+    pairs = nearly_equal(thumbs[single], colours[single])
+    yield from about_nearly_equal(Pairs(single[pairs.places], pairs.mirrored), equal, among)
+
+
+def labels_of(targets: Tensor) -> list[int]:
+    """Return a number for each target [n, ...], the same for equal ones."""
+    if targets.ndim == 1:
+        return [int(target) for target in targets.tolist()]
+    numbers: list[int] = targets.unique(dim=0, return_inverse=True)[1].tolist()
+    return numbers
+
+
+def _sorted(groups: Iterable[Sequence[int]], among: Labelled) -> tuple[list[Sequence[int]], list[Sequence[int]], list[Sequence[int]]]:
+    """Sort groups into those in several splits, those with several labels, and the rest."""
+    leaking, torn, repeated = list[Sequence[int]](), list[Sequence[int]](), list[Sequence[int]]()
+    for group in groups:
+        if len({among.labels[place] for place in group}) > 1:
+            torn.append(group)
+        elif len({among.splits[place] for place in group}) > 1:
+            leaking.append(group)
+        else:
+            repeated.append(group)
+    return leaking, torn, repeated
+
+
+def _case(group: Sequence[int], among: Labelled) -> Case:
+    """One stays: the first in test, else in valid, else in train, so that what the score is measured on stays as it is."""
+    kept = max(group, key=lambda place: (SPLITS.index(among.splits[place]), -place))
+    left_out = tuple(among.name(place) for place in group if place != kept)
+    return Case(_names(group, among), leave_out=left_out)
+
+
+def _torn(group: Sequence[int], among: Labelled) -> Case:
+    names = _names(group, among)
+    return Case(names, "the same", names)
+
+
+def _names(group: Sequence[int], among: Labelled) -> tuple[str, ...]:
+    return tuple(among.name(place) for place in group)
+
+
+def _where(groups: Sequence[Sequence[int]], among: Labelled) -> str:
+    """Say in which splits groups are: "both train and test"."""
+    found = {among.splits[place] for group in groups for place in group}
+    named = [split for split in SPLITS if split in found]
+    return f"both {named[0]} and {named[1]}" if len(named) == 2 else "more than one of train, valid and test"
+
+
+def _are(groups: Sequence[object]) -> str:
+    return "is" if len(groups) == 1 else "are"

@@ -1,0 +1,150 @@
+"""What is found in the picture files of a folder, beside copies: files that cannot be read, are not what they seem, or stand out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epochal.checks.findings import Case, Finding, Severity, count
+from epochal.data.pictures import survey_picture
+from epochal.data.spec import PictureRule
+from epochal.errors import DataError
+
+_SUFFIXES = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+}
+
+# A picture stands out that is so many times larger or smaller, or longer, than the one in the middle, and further from it than nearly
+# all: beyond five times the median distance.
+_SIZE, _ASPECT, _FAR = 4.0, 2.0, 5.0
+
+# Of a picture with a shorter side than that, little can be seen.
+_SMALL_SIDE = 8
+
+# Of files that are not named like pictures, so many are looked into.
+_LOOKED_INTO = 1000
+
+
+def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root: Path) -> Iterator[Finding]:
+    """Yield the files that cannot be read, each with its reason."""
+    if wrong:
+        cases = []
+        for place, error in wrong.items():
+            reason = error.problem.removeprefix(f"{root}/{names[place]} ").rstrip(".")
+            cases.append(Case((names[place],), reason, (names[place],)))
+        fix = "Mend, replace or remove them; or leave them out: --quarantine FILE lists them."
+        yield Finding("error", "unreadable", f"{count(len(wrong), 'file')} cannot be read", fix, tuple(cases))
+
+
+def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
+    """Yield the files that are no pictures by their names, and those that are pictures all the same."""
+    disguised = [name for name in unused[:_LOOKED_INTO] if _is_picture(root / name)]
+    if disguised:
+        words = f"{count(len(disguised), 'picture')} {_is(disguised)} not used, not being named like one"
+        yield _finding("warning", "misnamed", words, "Give them the suffix of their format: .jpg, .png, ...", disguised)
+    others = [name for name in unused if name not in set(disguised)]
+    if others:
+        words = f"{count(len(others), 'file')} {_is(others)} not used, being no picture in a class folder"
+        yield _finding("note", "unused", words, "Nothing has to be done.", others)
+
+
+def about_kinds(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is odd about formats, modes and depths of pictures that could be read (`SURVEYED` [n])."""
+    formats, modes = known["format"].astype(str), known["mode"].astype(str)
+    cases = [
+        Case((name,), f"is {format_}")
+        for name, format_ in zip(names, formats.tolist(), strict=True)
+        if not name.lower().endswith(_SUFFIXES[format_])
+    ]
+    if cases:
+        words = f"{count(len(cases), 'picture')} {_is(cases)} of another format than the suffix says"
+        yield Finding("warning", "suffix", words, "Rename them: other programs may refuse them.", tuple(cases))
+    is_mixed = not known["grey"].all()
+    for is_so, severity, kind, told, fix in _kinds(known, modes, is_mixed=is_mixed):
+        found = [names[place] for place in np.flatnonzero(is_so).tolist()]
+        if found:
+            yield _finding(severity, kind, f"{count(len(found), 'picture')} {_is(found)} {told}", fix, found)
+
+
+def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Iterator[tuple[NDArray[Any], Severity, str, str, str]]:
+    """Yield what pictures may be, which are: [n], how bad, in one word, in words, and what to do."""
+    yield (
+        known["orientation"] > 1,
+        "note",
+        "rotated",
+        "stored rotated, with the true side up in EXIF",
+        "Epochal turns them; others may not.",
+    )
+    fix = "Only the first frame is used: split them if others matter."
+    yield known["animated"], "warning", "animated", "animated, or of several pages", fix
+    yield known["deep"], "warning", "16 bits", "of 16 bits", "Their high byte is used: rescale them to 0-65535 if they are dark."
+    fix = "They are converted; save them as RGB if the colours look wrong."
+    yield np.isin(modes, ("CMYK", "YCbCr", "LAB", "HSV")), "note", "colours", "not in RGB, but in colours for print or video", fix
+    yield known["transparent"], "note", "transparent", "transparent in places", "What lies behind becomes white."
+    yield known["grey"] & is_mixed, "note", "grey", "grey among coloured ones", "They are used as colours that are grey."
+
+
+def about_sizes(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
+    """Yield pictures that are tiny, or unlike the others in size or shape, and those on which there is nothing to see."""
+    if not len(known):
+        return
+    height, width = known["height"].astype(float), known["width"].astype(float)
+    blank = np.flatnonzero(known["blank"])
+    if len(blank):
+        words = f"{count(len(blank), 'picture')} {_has(blank)} nothing on {_it(blank)}: one colour everywhere"
+        yield _finding(
+            "warning", "blank", words, "Remove them, unless that is a class of yours.", [names[place] for place in blank.tolist()]
+        )
+    for kind, is_so, told, fix in (
+        ("tiny", np.minimum(height, width) < min(_SMALL_SIDE, float(np.median(np.minimum(height, width)))),
+         f"less than {_SMALL_SIDE} pixels high or wide, and less than most", "Replace them by larger ones, or remove them."),
+        ("size", _stands_out(np.sqrt(height * width), _SIZE), "far larger or smaller than most",
+         "Look whether they belong here: their details look otherwise than those of the others."),
+        ("shape", _stands_out(width / height, _ASPECT), "far wider or higher in shape than most",
+         "Look whether they belong here; --fit decides how they are fitted."),
+    ):  # fmt: skip
+        cases = tuple(Case((names[place],), f"{height[place]:.0f}×{width[place]:.0f} pixels") for place in np.flatnonzero(is_so).tolist())
+        if cases:
+            middle = f"{np.median(height):.0f}×{np.median(width):.0f}"
+            words = f"{count(len(cases), 'picture')} {_is(cases)} {told} ({middle})"
+            yield Finding("note" if kind == "shape" else "warning", kind, words, fix, cases)
+
+
+def _stands_out(values: NDArray[Any], factor: float) -> NDArray[np.bool_]:
+    """Which values are further from the median than `factor` times, either way, and than nearly all others (on a logarithmic scale)."""
+    distance = np.abs(np.log(values / np.median(values)))
+    outlying: NDArray[np.bool_] = distance > max(np.log(factor), _FAR * float(np.median(distance)))
+    return outlying
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        survey_picture(str(path), PictureRule(mode="L", size=(1, 1), fit="squash"))
+    except DataError:
+        return False
+    return True
+
+
+def _finding(severity: Severity, kind: str, words: str, fix: str, names: Sequence[str]) -> Finding:
+    return Finding(severity, kind, words, fix, tuple(Case((name,)) for name in names))
+
+
+def _is(things: Sequence[object] | NDArray[Any]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _has(things: Sequence[object] | NDArray[Any]) -> str:
+    return "has" if len(things) == 1 else "have"
+
+
+def _it(things: Sequence[object] | NDArray[Any]) -> str:
+    return "it" if len(things) == 1 else "them"

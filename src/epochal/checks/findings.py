@@ -1,0 +1,70 @@
+"""What a check finds: a value for each kind of thing, with the examples that it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# An error keeps data from being trained on, or makes the score dishonest; a warning is likely to cost accuracy; a note is good to know.
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Examples that belong together in a finding, by name, with words about them; `leave_out` are those to put on the quarantine list."""
+
+    examples: tuple[str, ...]
+    words: str = ""
+    leave_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing that was found: how bad it is, its kind in one word, what it is in a sentence, what to do, and where."""
+
+    severity: Severity
+    kind: str
+    words: str
+    fix: str
+    cases: tuple[Case, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        cases = [{"examples": list(case.examples), "words": case.words, "leave_out": list(case.leave_out)} for case in self.cases]
+        return {"severity": self.severity, "kind": self.kind, "words": self.words, "fix": self.fix, "cases": cases}
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: "1 picture", "2,000 pictures"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+# A class with fewer training examples is hardly learned, and its score says nothing.
+_TINY = 10
+
+# Beyond this ratio of the largest class to the smallest, the small ones count for little.
+_IMBALANCED = 10
+
+
+def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Iterator[Finding]:
+    """Yield what is found in the numbers of examples: `counts` are those of each class, by split."""
+    trained = counts["train"]
+    there = [(number, name) for number, name in zip(trained, names, strict=True) if number]
+    if not there:
+        return
+    (least, smallest), (most, largest) = min(there), max(there)
+    tiny = [Case((), f'class "{name}" has {count(number, "example")}') for number, name in sorted(there) if number < _TINY]
+    if tiny:
+        more = f", and {count(len(tiny) - 1, 'more class', 'more classes')} fewer than {_TINY}" if len(tiny) > 1 else ""
+        yield Finding("warning", "tiny class", f"{tiny[0].words}{more}", "Bring more examples, or join classes.", tuple(tiny))
+    if most >= _IMBALANCED * least:
+        words = f'class "{largest}" has {most / least:,.0f} times as many examples as "{smallest}" ({most:,} and {least:,})'
+        yield Finding("warning", "imbalance", words, "--class-weights balanced lets every class count the same.")
+    for split, numbers in counts.items():
+        lacking = [name for number, name in zip(numbers, names, strict=True) if not number]
+        if lacking and split != "train":
+            few = ", ".join(f'"{name}"' for name in lacking[:3]) + ", ..." * (len(lacking) > 3)
+            words = f"{split} has no examples of {count(len(lacking), 'class', 'classes')}: {few}"
+            yield Finding("warning", "missing class", words, f"Add some: what {split} does not have is not measured.")

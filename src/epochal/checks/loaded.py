@@ -1,0 +1,100 @@
+"""What is found in data that are loaded: all of it, or what is found in no time before they are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epochal.checks.copies import Labelled, about_equal, about_single, labels_of
+from epochal.checks.duplicates import equal, hash_keys, row_keys
+from epochal.checks.findings import Case, Finding, about_classes, count
+from epochal.checks.survey import SIDE
+from epochal.data.examples import Examples
+from epochal.data.load import Data
+
+
+def loaded_findings(data: Data) -> Iterator[Finding]:
+    """Yield what is found in data."""
+    parts, among = list(data.splits.values()), _labelled(data)
+    if data.task != "regression":
+        yield from about_classes(data.spec.class_counts, data.outputs)
+    groups = _equal_examples(parts)
+    yield from about_equal(groups, among)
+    inputs = [part.inputs for part in parts if isinstance(part.inputs, Tensor)]
+    if len(inputs) < len(parts):
+        return
+    is_picture = data.spec.is_image and data.spec.dtype == "uint8"
+    yield from _about_inputs(inputs, among, is_picture=is_picture)
+    if is_picture and min(data.spec.shape[1:]) >= SIDE:
+        small = [_small(values) for values in inputs]
+        yield from about_single(torch.cat([thumb for thumb, _ in small]), torch.cat([colour for _, colour in small]), groups, among)
+
+
+def in_one_line(data: Data) -> str:
+    """Return what is quickly found and matters in data that are split, in one line; "" where there is nothing."""
+    found = [] if data.task == "regression" else [*about_classes(data.spec.class_counts, data.outputs)]
+    found += about_equal(_equal_examples(list(data.splits.values())), _labelled(data))
+    return "; ".join(finding.words for finding in found if finding.severity != "note" and finding.kind != "duplicates")
+
+
+def _about_inputs(inputs: Sequence[Tensor], among: Labelled, *, is_picture: bool) -> Iterator[Finding]:
+    """Yield inputs without anything on them, and numbers that are the same in all training examples."""
+    if is_picture:
+        flat = torch.cat([values.flatten(1) for values in inputs])
+        blank = (flat == flat[:, :1]).all(1).nonzero().flatten().tolist()
+        if blank:
+            words = f"{count(len(blank), 'picture')} with nothing to see: one colour everywhere"
+            yield Finding(
+                "warning",
+                "blank",
+                words,
+                "Remove them, unless that is a class of yours.",
+                tuple(Case((among.name(place),)) for place in blank),
+            )
+    elif inputs[0].ndim == 2:
+        train = inputs[0]
+        constant = (train == train[0]).all(0).nonzero().flatten().tolist()
+        if constant:
+            words = f"{count(len(constant), 'input')} never changing: {', '.join(f'number {place}' for place in constant[:5])}"
+            yield Finding("note", "constant", words, "It tells nothing: leave it out, or see whether it was read rightly.")
+
+
+def _small(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Return grey thumbnails (uint8 [n, side, side]) and mean colours (float32 [n, 3]) of pictures (uint8 [n, channels, height, width])."""
+    thumbs, colours = [], []
+    for some in pictures.split(2048):
+        levels = torch.nn.functional.adaptive_avg_pool2d(some.float(), SIDE)
+        thumbs.append(levels.mean(1).round().to(torch.uint8))
+        means = levels.mean((2, 3))
+        colours.append(means if means.shape[1] == 3 else means.mean(1, keepdim=True).expand(-1, 3))
+    return torch.cat(thumbs), torch.cat(colours)
+
+
+def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
+    """Return groups of equal examples, counted through all parts: by the hashes of their files, or by their inputs in memory."""
+    hashes = [part.hashes[part.positions.numpy()] for part in parts if part.hashes is not None]
+    if len(hashes) == len(parts):
+        content = np.concatenate(hashes)
+        return equal(hash_keys(content), lambda place: content[place].tobytes())
+    inputs = [part.inputs for part in parts if isinstance(part.inputs, Tensor)]
+    if len(inputs) < len(parts):
+        return []
+    starts = np.cumsum([0, *map(len, inputs)])
+
+    def row(place: int) -> bytes:
+        part = int(np.searchsorted(starts, place, "right")) - 1
+        return inputs[part][place - int(starts[part])].contiguous().numpy().tobytes()
+
+    return equal(np.concatenate([row_keys(values) for values in inputs]), row)
+
+
+def _labelled(data: Data) -> Labelled:
+    parts = data.splits
+    labels = [label for part in parts.values() for label in [part.targets]]
+    where = [(part, index) for part in parts.values() for index in range(len(part))]
+    noun = "picture" if data.spec.is_image else "example"
+    splits = [split for split, part in parts.items() for _ in range(len(part))]
+    return Labelled(splits, labels_of(torch.cat(labels)), lambda place: where[place][0].where(where[place][1]), noun)

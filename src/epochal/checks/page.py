@@ -1,0 +1,113 @@
+"""The page of a check: one HTML file that needs no other, with thumbnails inside.
+
+Names come from strangers: everything that is not written here is escaped, and the page forbids itself scripts and connections.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from io import BytesIO
+
+from PIL import Image
+
+from epochal.checks.findings import SEVERITIES, Case, Finding
+from epochal.errors import DataError
+
+# So many cases of a finding are shown, so many examples of a case, and with pictures of so many pixels; the rest is counted.
+_CASES, _EXAMPLES, _SIDE = 24, 6, 112
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c1e21; --soft: #5f6670; --ground: #f5f6f8; --card: #fff; --line: #dfe2e7;
+  --error: #b3261e; --warning: #8a5300; --note: #2a5c9a; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e8eb; --soft: #a0a7b0; --ground: #15171a; --card: #1e2125; --line: #34393f;
+  --error: #ff8a80; --warning: #ffb74d; --note: #8ab8f0; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; background: var(--ground); color: var(--text);
+  font: 1rem/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
+header p, .fix, .more, figcaption { color: var(--soft); margin: .2rem 0 0; }
+section { background: var(--card); border: 1px solid var(--line); border-left: .35rem solid var(--tone); border-radius: .5rem;
+  margin-top: 1rem; padding: .8rem 1rem 1rem; }
+.error { --tone: var(--error); } .warning { --tone: var(--warning); } .note { --tone: var(--note); }
+h2 { font-size: 1.1rem; margin: 0; overflow-wrap: anywhere; }
+h2 span { color: var(--tone); font-size: .75rem; letter-spacing: .06em; margin-right: .5rem; text-transform: uppercase; }
+.cases { display: flex; flex-wrap: wrap; gap: .8rem; list-style: none; margin: .9rem 0 0; padding: 0; }
+.case { border: 1px solid var(--line); border-radius: .4rem; max-width: 100%; padding: .5rem; }
+.pictures { display: flex; flex-wrap: wrap; gap: .5rem; }
+figure { margin: 0; width: 7rem; }
+img { border-radius: .25rem; display: block; height: 7rem; image-rendering: pixelated; object-fit: contain; width: 7rem;
+  background: repeating-conic-gradient(#8883 0 25%, #0000 0 50%) 0 0 / .8rem .8rem; }
+figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
+.words { margin: .4rem 0 0; max-width: 22rem; }
+@media print { body { background: none; max-width: none; } section { break-inside: auto; } .case { break-inside: avoid; } }
+"""
+
+
+def render(name: str, summary: str, findings: Sequence[Finding], picture: Callable[[str], Image.Image] | None) -> str:
+    """Return the page; `picture` gives the picture of an example by its name."""
+    inner = "\n".join(_section(finding, picture) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
+    found = " · ".join(
+        f"{number} {severity}{'s' * (number > 1)}"
+        for severity in SEVERITIES
+        if (number := sum(finding.severity == severity for finding in findings))
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{_safe(name)}: {found or "nothing found"}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header><h1>Check of {_safe(name)}</h1><p>{_safe(summary)}</p></header>
+{inner}
+</body>
+</html>
+"""
+
+
+def _section(finding: Finding, picture: Callable[[str], Image.Image] | None) -> str:
+    cases = "".join(_case(case, picture) for case in finding.cases[:_CASES])
+    more = len(finding.cases) - _CASES
+    told = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
+    shown = f'<ul class="cases">{cases}</ul>' if cases else ""
+    return (
+        f'<section class="{finding.severity}"><h2><span>{finding.severity}</span> {_safe(finding.words)}</h2>'
+        f'<p class="fix">{_safe(finding.fix)}</p>{shown}{told}</section>'
+    )
+
+
+def _case(case: Case, picture: Callable[[str], Image.Image] | None) -> str:
+    pictures = "".join(_figures(case.examples[:_EXAMPLES], picture))
+    more = len(case.examples) - _EXAMPLES
+    words = "; ".join([*([case.words] if case.words else []), *([f"{more:,} more like it"] if more > 0 else [])])
+    told = f'<p class="words">{_safe(words)}</p>' if words else ""
+    return f'<li class="case"><div class="pictures">{pictures}</div>{told}</li>'
+
+
+def _figures(examples: Sequence[str], picture: Callable[[str], Image.Image] | None) -> Iterator[str]:
+    for example in examples:
+        shown = f'<img alt="" src="{address}">' if picture is not None and (address := _thumbnail(example, picture)) else ""
+        yield f"<figure>{shown}<figcaption>{_safe(example)}</figcaption></figure>"
+
+
+def _thumbnail(example: str, picture: Callable[[str], Image.Image]) -> str:
+    """Return a small picture as an address that holds all of it; "" where the file cannot be read."""
+    try:
+        small = picture(example)
+    except DataError:
+        return ""
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    content = BytesIO()
+    small.save(content, "PNG" if max(small.size) <= 48 else "JPEG", quality=80)
+    kind = "png" if max(small.size) <= 48 else "jpeg"
+    return f"data:image/{kind};base64,{b64encode(content.getvalue()).decode()}"
+
+
+def _safe(text: str) -> str:
+    """Escape for any place in the page; what is not Unicode, as names of files may be, is written out."""
+    return escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

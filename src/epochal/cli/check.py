@@ -1,0 +1,86 @@
+"""epochal check"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from epochal.cli.options import data_dir
+
+if TYPE_CHECKING:
+    from epochal.checks.findings import Finding
+
+_SHOWN = 3
+_COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
+
+
+@click.command()
+@click.argument("data")
+@data_dir
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a page with thumbnails, which needs no other file.",
+)
+@click.option(
+    "--quarantine",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a list of what to leave out, for `epochal train DATA --exclude FILE`: what cannot be read, and all copies but one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON, and nothing else.")
+def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path | None, as_json: bool) -> None:
+    """Look for what is wrong with DATA before training: broken files, copies, leakage, odd pictures, classes out of balance.
+
+    DATA is what `epochal train` takes. Nothing in it is changed. Ends with exit code 1 where there are errors: files that cannot be
+    read, pictures in two splits or in two classes.
+    """
+    from epochal.checks.check import check
+
+    found = check(data, data_dir=data_dir)
+    left_out = found.write_quarantine(quarantine) if quarantine is not None else 0
+    if html is not None:
+        found.write_html(html)
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        _print(found.summary(), found.findings)
+        for path, what in (
+            (html, "with pictures"),
+            (quarantine, f"{left_out:,} to leave out; epochal train {data} --exclude {quarantine}"),
+        ):
+            if path is not None:
+                click.echo(f"  {path}  {what}")
+    sys.exit(1 if found.number("error") else 0)
+
+
+def _print(summary: str, findings: tuple[Finding, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for finding in findings:
+        words = Text(finding.words)
+        for case in finding.cases[:_SHOWN]:
+            told = f" ({case.words})" if case.words else ""
+            words.append(
+                f"\n  {_printable(', '.join(case.examples[:_SHOWN]))}{', ...' * (len(case.examples) > _SHOWN)}{_printable(told)}", "dim"
+            )
+        if len(finding.cases) > _SHOWN:
+            words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
+        words.append(f"\n{finding.fix}")
+        table.add_row(Text(finding.severity, _COLOURS[finding.severity]), Text(finding.kind), words)
+    click.echo(summary)
+    if findings:
+        Console().print(table)
+
+
+def _printable(text: str) -> str:
+    """The names of files as a terminal can show them: they may hold anything."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

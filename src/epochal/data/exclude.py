@@ -1,0 +1,104 @@
+"""Examples to leave out, as a text file: one name per line, with comments.
+
+    # the same pixels as test/cat/2.jpg
+    train/cat/7.jpg
+
+A name is that of a file relative to the folder of the data, with slashes; or, where examples have no files, their place: train[17].
+Lines that are empty or begin with # say nothing. A name that a line cannot hold as it is (one that begins with # or with a quotation
+mark, or has a line break in it) is written as a JSON string, in quotation marks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from epochal.errors import DataError
+from epochal.files import write_text
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Names to leave out, each with where it was read, for error messages."""
+
+    names: Mapping[str, str]
+    source: str = "exclude"
+
+    def check(self, known: Iterable[str], data: str) -> None:
+        """Raise `DataError` for the first name that is none of the `known` ones."""
+        strange = self.names.keys() - set(known)
+        if strange:
+            first = next(name for name in self.names if name in strange)
+            raise DataError(
+                f"{self.names[first]}: there is no example '{first}' in {data}.",
+                "Names are as in the list that `epochal check DATA --quarantine FILE` writes: remove that line, or mend it.",
+            )
+
+    def spared(self, left: int, what: str) -> None:
+        """Raise `DataError` where nothing of `what` is `left`."""
+        if not left:
+            raise DataError(f"{self.source} leaves out all of {what}.", "Leave out fewer, or remove it from the data.")
+
+
+# Leaves out nothing.
+NOTHING = Exclusion({})
+
+
+def as_exclusion(what: str | Path | Sequence[str] | None) -> Exclusion:
+    """Return what a user means: the path of a list, names, or nothing. Raises `DataError` where the list cannot be read."""
+    if what is None:
+        return NOTHING
+    if isinstance(what, str | Path):
+        return read_exclusion(Path(what).expanduser())
+    return Exclusion({name: f"exclude[{place}]" for place, name in reversed([*enumerate(what)])})
+
+
+def read_exclusion(path: Path) -> Exclusion:
+    """Read a list. Raises `DataError` naming the file and the line."""
+    try:
+        # With a mark of the byte order, as some editors write it, or without.
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or "it is not text in UTF-8"
+        raise DataError(
+            f"The list of examples to leave out, {path}, cannot be read: {reason}.", "Check the setting data.exclude."
+        ) from error
+    names: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        told, where = line.strip(), f"{path}, line {number}"
+        if told and not told.startswith("#"):
+            names.setdefault(_unquoted(told, where), where)
+    return Exclusion(names, str(path))
+
+
+def write_exclusion(path: Path, reasons: Mapping[str, str], head: str = "") -> None:
+    """Write a list of names, each with its reason in a comment above; whole or not at all."""
+    lines = [f"# {line}" for line in head.splitlines()]
+    before = ""
+    for name, reason in reasons.items():
+        if reason != before:
+            lines += ["", f"# {' '.join(_printable(reason).split())}"]
+            before = reason
+        lines.append(_quoted(name))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _quoted(name: str) -> str:
+    return name if name and name.isprintable() and name.strip() == name and name[0] not in '#"' else json.dumps(name)
+
+
+def _unquoted(line: str, where: str) -> str:
+    if not line.startswith('"'):
+        return line
+    try:
+        name = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: a line in quotation marks must be a JSON string: {error}.", "Mend that line.") from error
+    return str(name)
+
+
+def _printable(text: str) -> str:
+    """The text with names that are not Unicode written so that a file can hold them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
