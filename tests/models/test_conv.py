@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from epochal.data.spec import DataSpec
-from epochal.models.conv import conv, resnet, resnet9, vgg
+from epochal.models.conv import airbench, conv, resnet, vgg
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -23,7 +23,6 @@ OPTIONS: dict[Callable[..., nn.Module], dict[str, Any]] = {
     conv: {"widths": (4, 8)},
     vgg: {"widths": (4, 8)},
     resnet: {"depth": 8, "width": 4},
-    resnet9: {"width": 2},
 }
 
 
@@ -77,33 +76,67 @@ def test_resnet_of_another_depth(make_spec: SpecMaker, depth: int) -> None:
         resnet(_spec(make_spec, 3, 8, 8), depth)
 
 
-def test_resnet9_begins_as_the_identity_on_what_comes_in(make_spec: SpecMaker) -> None:
-    net = resnet9(_spec(make_spec, 3, 32, 32), width=4, scale=0.5)
+def test_airbench_is_the_network_of_the_paper(make_spec: SpecMaker) -> None:
+    net = airbench(_spec(make_spec, 3, 32, 32), width=64)
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     assert [(layer.in_channels, layer.out_channels) for layer in layers] == [
-        (3, 4),
-        (4, 8),
-        (8, 8),
-        (8, 8),
-        (8, 16),
-        (16, 32),
-        (32, 32),
-        (32, 32),
+        (24, 64),
+        (64, 64),
+        (64, 256),
+        (256, 256),
+        (256, 256),
+        (256, 256),
     ]
-    x = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(layers[0](x)[:, :3], x)
+    # Biases of filters and normalizations are trained too.
+    assert sum(weight.numel() for weight in net.parameters()) == 24 + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) + 1152 + 3 * 256
+    x = torch.rand(2, 24, 6, 6)
+    torch.testing.assert_close(layers[0](x)[:, :24], x)
     inner = nn.Sequential(*list(net.children())[:-1]).eval()
-    torch.testing.assert_close(net.eval()(x), inner(x) * 0.5)
-    with pytest.raises(ValueError, match="width = 0"):
-        resnet9(_spec(make_spec, 3, 32, 32), width=0)
+    torch.testing.assert_close(net.eval()(x := torch.rand(2, 3, 32, 32)), inner(x) / 9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_airbench_sees_colour_and_edges_about_as_strongly_as_brightness(make_spec: SpecMaker, channels: int) -> None:
+    filters = airbench(_spec(make_spec, channels, 16, 16), width=1).get_submodule("0")
+    assert isinstance(filters.weight, torch.Tensor)
+    assert filters.weight.shape == (8 * channels, channels, 2, 2)
+    grey = torch.full((1, channels, 4, 4), 2.0)
+    edge = grey * torch.tensor([1.0, -1, 1, -1])
+    seen = [filters(picture)[0, :, 0, 0].round(decimals=4) for picture in (grey, edge)]
+    assert seen[0].nonzero().flatten().tolist() == [0, 4 * channels]
+    assert seen[1].nonzero().flatten().tolist() == [1, 4 * channels + 1]
+    torch.testing.assert_close(seen[0][0], torch.tensor(0.32 * 2 * 2 * 3**0.5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen[1], -seen[1].roll(4 * channels))
+    assert [name for name, _ in filters.named_parameters()] == ["bias"]
+
+
+def test_airbench_normalizes_with_a_bias_that_learns_fast(make_spec: SpecMaker) -> None:
+    layer = next(layer for layer in airbench(_spec(make_spec, 3, 16, 16), width=4).modules() if isinstance(layer, nn.BatchNorm2d))
+    plain = nn.BatchNorm2d(4, momentum=0.4)
+    x, bias = torch.randn(8, 4, 3, 3), torch.tensor([0.5, -1.0, 2.0, 0.0])
+    with torch.no_grad():
+        plain.bias.copy_(bias)
+        next(layer.parameters()).copy_(bias / 8)
+    for mode in (True, False):
+        torch.testing.assert_close(layer.train(mode)(x), plain.train(mode)(x))
+    layer(x)[:, 0].sum().backward()
+    assert next(layer.parameters()).grad[0] == 8 * x[:, 0].numel()  # type: ignore[index]
 
 
 def test_mirroring_is_for_predictions_alone(make_spec: SpecMaker) -> None:
     spec = _spec(make_spec, 3, 16, 16)
-    net, plain = resnet9(spec, width=4, mirror=True), resnet9(spec, width=4)
+    net, plain = airbench(spec, width=4, mirror=True), airbench(spec, width=4)
     plain.load_state_dict(net.state_dict())
     x = torch.rand(3, 3, 16, 16)
     torch.testing.assert_close(net(x), plain(x), rtol=0, atol=0)
     net.eval(), plain.eval()
     torch.testing.assert_close(net(x), (plain(x) + plain(x.flip(-1))) / 2)
     torch.testing.assert_close(net(x), net(x.flip(-1)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "told"), [((3, 8, 32), 4, "9 pixels"), ((4, 32, 32), 4, "grey or RGB"), ((3, 9, 9), 0, "width = 0")]
+)
+def test_airbench_for_what_it_is_not(make_spec: SpecMaker, shape: tuple[int, ...], width: int, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        airbench(_spec(make_spec, *shape), width=width)

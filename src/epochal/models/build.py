@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from epochal.data.preprocess import Preprocess, Rescale
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError, suggest
-from epochal.models.conv import conv, resnet, resnet9, vgg
+from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.recipe import DataSettings
@@ -33,11 +33,11 @@ class Entry(NamedTuple):
 
 
 MODELS: dict[str, Entry] = {
+    "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", for_pictures=False),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", for_pictures=False),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
-    "resnet9": Entry(resnet9, "short residual network that learns fast, width=16; mirror=true predicts from both mirror images"),
     "tutorial-cifar": Entry(tutorial_cifar, "16-32 convolutions for 32×32 colour pictures, from a PyTorch tutorial"),
     "tutorial-cnn": Entry(tutorial_cnn, "32-64 convolutions and 9216-128-10 for MNIST, from a PyTorch tutorial"),
     "tutorial-mlp": Entry(tutorial_mlp, "784-128-10 for MNIST, from a PyTorch tutorial"),
