@@ -5,19 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
+from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError
 from epochal.files import remove_unfinished, told, write_text
 from epochal.models.build import MODELS
-from epochal.recipe import Recipe, read_kept
+from epochal.recipe import NEUTRAL, Recipe, read_kept
 from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
 from epochal.tasks import LossFunction
 from epochal.training.loop import fit
@@ -62,12 +64,14 @@ def resume(
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] | None = None,
     tell: Callable[[str], object] = lambda _: None,
+    **settings: Any,
 ) -> Run | None:
     """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
 
     `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
     came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
-    that have moved. `tell` hears what was found; `watchers` are as in `train`.
+    that have moved. `tell` hears what was found; `watchers` are as in `train`. `settings` may be those that cannot change results
+    (`recipe.NEUTRAL`): from here on they hold instead of the run's own.
 
     Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
     """
@@ -79,7 +83,14 @@ def resume(
     if (folder / RESULT).exists() and epochs is None:
         tell(f"{folder} has finished; --epochs N makes it longer.")
         return None
-    again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+    changed = recipe.updated(settings, "resume")
+    for name, value in changed.flat().items():
+        if name not in NEUTRAL and value != recipe.flat()[name]:
+            raise RecipeError(
+                f"{folder} goes on with what it was begun with: the setting {name} decides results.",
+                f"Leave it out, or train anew; these can change: {', '.join(NEUTRAL)}.",
+            )
+    again = _reopen(folder, changed, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
     for cause in again.causes:
         if cause.is_data:
             raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
@@ -91,6 +102,7 @@ def resume(
         # From here on the run is no longer a finished one.
         with told(folder):
             (folder / RESULT).unlink(missing_ok=True)
+    if epochs is not None or settings:
         write_text(folder / "recipe.toml", recipe.to_toml())
     clock.lap("load")
     with ExitStack() as stack:
@@ -180,10 +192,15 @@ def _reopen(
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
     whole = load_for(source, recipe, data_dir or described["data_dir"], described["excluded"])
     found = whole.split(recipe.data.valid, recipe.data.test, recipe.seed)
+    try:
+        spec = DataSpec.model_validate(described["spec"])
+    except ValidationError as error:
+        raise BundleError(f"{folder / 'data.json'} is damaged: {error.errors()[0]['msg']}.", "Give the folder of a run.") from error
+    if found.fingerprint == spec.fingerprint:
+        # Of data that fit memory all is measured, of those that are streamed some: what was measured once holds for the whole run.
+        found = replace(found, described=spec)
     recipe, bundle = build(recipe, found, model)
-    return _Again(
-        recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), str(described["spec"].get("fingerprint")), found))
-    )
+    return _Again(recipe, found, bundle, tuple(_causes(was, environment(recipe, bundle.model), spec.fingerprint, found)))
 
 
 def _causes(was: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str, data: Data) -> Iterator[_Cause]:

@@ -25,6 +25,9 @@ from epochal.untrusted import MAX_TOML, open_file
 
 DEFAULT = "default"
 
+# Settings that cannot change what comes out, only how it is come by: a run may go on with others than it was begun with.
+NEUTRAL = ("checkpoint_every", "workers", "data.memory")
+
 
 def _named(value: Any) -> Any:
     """Let a group be given by its name alone: optimizer = "adam"."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -46,13 +46,13 @@ class RecipeCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def settings() -> Iterator[Setting]:
-    """Yield an option for each setting of the recipe."""
+def settings(only: Collection[str] = ()) -> Iterator[Setting]:
+    """Yield an option for each setting of the recipe, or `only` for some whose default is what a run has."""
     for name, field in fields():
-        if get_origin(field.annotation) is dict:
+        if get_origin(field.annotation) is dict or (only and name not in only):
             continue  # a table is written --set NAME={...}
         group = name.rpartition(".")[0]
-        default = _words(field.get_default(call_default_factory=True))
+        default = "" if only else _words(field.get_default(call_default_factory=True))
         told = f"{field.description}{f' [{default}]' if default else ''}"
         section = f"{group.capitalize()} settings" if group else "Training settings"
         # Click wants Python names, so the dot is written otherwise until recipe_from.
@@ -74,14 +74,19 @@ def option_name(name: str) -> str:
 
 def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str, ...]) -> Recipe:
     """Put what the user typed on top of `recipe`: options from `settings`, and NAME=VALUE assignments."""
-    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
-    changes = {name: value if isinstance(value, bool) else parse(value) for name, value in given.items()}
+    given = changes(options)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise RecipeError(f"--set {assignment} has no value.", "Write --set NAME=VALUE, for example --set optimizer.lr=0.05")
-        changes[name.strip()] = parse(value.strip())
-    return recipe.updated(changes, "command line")
+        given[name.strip()] = parse(value.strip())
+    return recipe.updated(given, "command line")
+
+
+def changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the user typed as options, by their dotted names."""
+    given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
+    return {name: value if isinstance(value, bool) else parse(value) for name, value in given.items()}
 
 
 def parse(text: str) -> Any:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from epochal.cli.finished import report
-from epochal.cli.options import as_json, data_dir
+from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, settings
+from epochal.recipe import NEUTRAL
 
 
-@click.command()
+@click.command(cls=RecipeCommand, params=list(settings(only=NEUTRAL)))
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="Train for so many epochs in all, more than the run was begun with.")
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
 @data_dir
 @as_json
-def command(run: Path, epochs: int | None, model: str | None, data_dir: str | None, as_json: bool) -> None:
+def command(run: Path, epochs: int | None, model: str | None, data_dir: str | None, as_json: bool, **options: Any) -> None:
     """Go on with RUN from its last checkpoint.
 
     It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
-    is left alone, unless --epochs makes it longer.
+    is left alone, unless --epochs makes it longer. The settings listed below cannot change results: given here, they hold from now on.
 
     Checkpoints are written every minute (checkpoint_every), at the ends of epochs, when Ctrl-C or SIGTERM ends training, and on request:
     kill -USR1 PID writes one, and training goes on.
@@ -29,6 +31,6 @@ def command(run: Path, epochs: int | None, model: str | None, data_dir: str | No
     from epochal.watch.console import Console
 
     with Console() as console:
-        done = resume(run, epochs=epochs, model=model, data_dir=data_dir, watchers=[console], tell=click.echo)
+        done = resume(run, epochs=epochs, model=model, data_dir=data_dir, watchers=[console], tell=click.echo, **changes(options))
     if done is not None:
         report(done, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -120,7 +121,8 @@ class Part:
         index = torch.tensor(kept, dtype=torch.long)
         inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
-        return Part(inputs, targets, positions=index)
+        digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
+        return Part(inputs, targets, digest=digest, positions=index)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Data:
 
     `valid` and `test` are `None` until the data bring them or `split` cuts them off. `outputs` names the classes, labels or
     quantities. `notes` are choices made in reading that the user should hear about. `excluded` names the examples that were left out.
+    `described` is what was measured on these data before, once they are split, where they are read again.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Data:
     notes: tuple[str, ...] = ()
     batch_size: int | None = None
     excluded: tuple[str, ...] = ()
+    described: DataSpec | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -74,7 +76,9 @@ class Data:
 
     @cached_property
     def spec(self) -> DataSpec:
-        """The description of these data that models are built from, measured on `train` as it now is."""
+        """The description of these data that models are built from, measured on `train` as it now is, if it was not before."""
+        if self.described is not None:
+            return self.described
         with drawn_from(key("measure")):
             first = self.train.input(0)
             mean, std = _statistics(self.train.inputs)
@@ -203,7 +207,9 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
         excluded=excluded,
-        **splits,
+        train=splits["train"],
+        valid=splits.get("valid"),
+        test=splits.get("test"),
     )
 
 

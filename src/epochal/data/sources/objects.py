@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from math import inf
 from time import monotonic
@@ -99,7 +100,7 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     allowed = memory if memory is not None else inf if free is None else free / 2
     fits = count * first.nbytes < allowed
     kept = torch.empty((count, *first.shape), dtype=first.dtype) if fits else None
-    targets = []
+    targets, digest = [], hashlib.sha256(_kind(first).encode())
     with progress(f"Reading {split}", count) as advance:
         for place in range(count):
             value, target = inputs.example(place)
@@ -107,25 +108,29 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
             if value.shape != first.shape or value.dtype != first.dtype:
                 hint = ' Pictures take resize() and convert("RGB").' * (value.ndim == first.ndim == 3)
                 raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", f"Make all inputs alike.{hint}")
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             if kept is not None:
                 kept[place] = value
             advance()
-    if kept is not None and not _varies(inputs, kept):
-        return Part(kept, _targets(targets, split))
+    varies = _varies(inputs, inputs if kept is None else kept)
+    # The same examples have the same hash whether they fit memory or not; random ones have none.
+    made_from = None if varies else digest.digest()
+    if kept is not None and not varies:
+        return Part(kept, _targets(targets, split), digest=made_from)
     why = "it does not fit memory" if kept is None else "it gives other values at every reading"
     notes.append(f"the dataset for {split} is read anew in each epoch: {why}")
-    return Part(inputs, _targets(targets, split))
+    return Part(inputs, _targets(targets, split), digest=made_from)
 
 
-def _varies(inputs: Lazy, kept: Tensor) -> bool:
-    """Whether some examples are not as they were `kept` when they are read again."""
+def _varies(inputs: Lazy, before: Tensor | Lazy) -> bool:
+    """Whether some examples are not as they were `before` when they are read again."""
     deadline = float("inf")
-    for number, place in enumerate(range(0, len(kept), max(1, len(kept) // _PROBES))):
+    for number, place in enumerate(range(0, len(before), max(1, len(before) // _PROBES))):
         if number == _SURE_PROBES:
             deadline = monotonic() + _PROBE_SECONDS
         if monotonic() > deadline:
             break
-        if not _alike(inputs[place], kept[place]):
+        if not _alike(inputs[place], before[place]):
             return True
     return False
 
