@@ -46,6 +46,16 @@ def epochal(folder: Path) -> tuple[int, float]:
     return sum(len(examples) for examples in data.splits.values()), seconds
 
 
+def check(folder: Path) -> tuple[int, float]:
+    """`epochal.check`, from the folder's name to all that is wrong in it."""
+    from epochal import check
+
+    started = time.perf_counter()
+    found = check(folder)
+    seconds = time.perf_counter() - started
+    return sum(found.counts.values()), seconds
+
+
 def torchvision(folder: Path) -> tuple[int, float]:
     """One epoch of torchvision's ImageFolder through a DataLoader with two workers; pixels stay uint8."""
     from torch.utils.data import ConcatDataset, DataLoader
@@ -62,7 +72,7 @@ def torchvision(folder: Path) -> tuple[int, float]:
     return pictures, time.perf_counter() - started
 
 
-WAYS = {way.__name__: way for way in (decoder, decoders, epochal, torchvision)}
+WAYS = {way.__name__: way for way in (decoder, decoders, epochal, check, torchvision)}
 
 
 def _decode(files: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, ingest, memory, reading, run  # noqa: E402
+from benchmarks import accuracy, check, ingest, memory, reading, run  # noqa: E402
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
@@ -278,6 +278,21 @@ def test_reading_is_measured_by_the_bare_decoder_of_its_round() -> None:
     assert found["epochal.load, again"] == "it was not measured"
 
 
+def test_checking_is_measured_by_the_bare_decoder_of_its_round(tmp_path: Path) -> None:
+    make_pictures(tmp_path, 20, 8)
+    records = check.measure(tmp_path, 1)
+    assert [record.get("error", record.get("pictures")) for record in records] == [20, 20]
+    fast = {"way": check.BARE, "round": 2, "pictures": 100, "seconds": 1.0}
+    slow = {"way": check.CHECK, "round": 2, "pictures": 100, "seconds": 1.25}
+    alone = {"way": check.BARE, "round": 3, "pictures": 100, "seconds": 9.0}
+    found = check.summarize([fast, slow, alone, {"way": check.CHECK, "round": 3, "error": "none"}])
+    assert found == {
+        check.BARE: (Spread(1.0, 1.0, 1.0), Spread(100.0, 100.0, 100.0), Spread(1.0, 1.0, 1.0)),
+        check.CHECK: (Spread(1.25, 1.25, 1.25), Spread(80.0, 80.0, 80.0), Spread(0.8, 0.8, 0.8)),
+    }
+    assert check.summarize([alone]) == {}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_memory_is_watched_in_all_processes() -> None:
     # A program starts another that holds 60 MiB; all watched from a small process, since a large one's peak would be inherited.
@@ -308,7 +323,7 @@ def test_training_is_found_in_the_curve() -> None:
     assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "ingest", "memory"])
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "ingest", "check", "memory"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True

@@ -74,6 +74,25 @@ def test_flat_pictures_are_not_near_each_other() -> None:
     assert len(nearly_equal(nothing, torch.zeros(0, 3)).places) == 0
 
 
+def test_pictures_that_are_alike_by_nature_are_not_copies(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a kind with little to tell them apart, only what is nearer than all others is a copy."""
+
+    def levels(seed: int) -> torch.Tensor:
+        return torch.from_numpy(np.array(scene(seed, (16, 16)).convert("L"))).float()
+
+    first, others = levels(0), torch.stack([levels(seed) for seed in range(1, 40)])
+    share = 0.15 + 0.15 * torch.rand(200, 1, 1, generator=torch.Generator().manual_seed(0))
+    # The more alike they are, the more of them there are.
+    crowd = first + share * (torch.stack([levels(seed) for seed in range(300, 500)]) - first)
+    thumbs = torch.cat([crowd, others, others[:5].flip(-1)]).round().clamp(0, 255).to(torch.uint8)
+    pairs = nearly_equal(thumbs, torch.full((len(thumbs), 3), 100.0))
+    copies = {(200 + place, 239 + place) for place in range(5)}
+    assert copies <= set(map(tuple, pairs.places.tolist()))
+    assert pairs.crowded > 50
+    monkeypatch.setattr("epochal.checks.duplicates._CROWD", 1000)
+    assert len(nearly_equal(thumbs, torch.full((len(thumbs), 3), 100.0)).places) > 10 * len(pairs.places)
+
+
 def test_very_many_that_are_all_alike_are_one_group(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epochal.checks.duplicates._MANY", 50)
     thumbs = torch.from_numpy(np.array(scene(0, (16, 16)).convert("L"))).expand(500, 16, 16).contiguous()

@@ -32,7 +32,8 @@ class Reader(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append(tag)
+        if tag != "wbr":  # Where a name may be broken: after each slash.
+            self.tags.append(tag)
         self.attributes += attrs
 
     def handle_data(self, data: str) -> None:
@@ -51,7 +52,7 @@ def test_names_cannot_become_part_of_the_page() -> None:
     strange = Reader(render(NASTY, NASTY, [finding(Case((NASTY,), NASTY))], None))
     assert strange.tags == plain.tags
     assert strange.attributes == plain.attributes
-    assert NASTY.replace("\udcff", "\\udcff") in strange.text
+    assert NASTY.replace("\udcff", "\\udcff") in "".join(strange.text)
 
 
 @given(st.text(min_size=1))
@@ -82,7 +83,7 @@ def test_what_cannot_be_read_has_no_thumbnail(tmp_path: Path) -> None:
     check(tmp_path / "photos").write_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "2 files cannot be read" in page
-    assert "cat/1.png" in page
+    assert "cat/<wbr>1.png" in page
     assert "<img" not in page
 
 

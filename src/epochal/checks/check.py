@@ -64,9 +64,10 @@ class Check:
         reasons: dict[str, str] = {}
         for finding in self.findings:
             for case in finding.cases:
-                others = [name for name in case.examples if name not in case.leave_out]
                 for name in case.leave_out:
-                    reasons.setdefault(name, f"{finding.kind}: {case.words or f'see {others[0]}'}")
+                    others = [other for other in case.examples if other != name]
+                    kept = [other for other in others if other not in case.leave_out]
+                    reasons.setdefault(name, f"{finding.kind}: {case.words or f'see {(kept or others)[0]}'}")
         return reasons
 
     def write_quarantine(self, path: str | Path) -> int:

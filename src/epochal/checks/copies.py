@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,10 @@ _LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples in the order of train, valid and test: their splits, their labels, and how one is called; `noun` is the word for one."""
+    """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is the word for one."""
 
-    splits: Sequence[str]
-    labels: Sequence[int]
+    split: Callable[[int], str]
+    label: Callable[[int], Hashable]
     name: Callable[[int], str]
     noun: str = "picture"
 
@@ -55,7 +55,7 @@ def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labe
     turned = [
         (one, two)
         for (one, two), mirrored in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)
-        if mirrored and among.labels[one] != among.labels[two]
+        if mirrored and among.label(one) != among.label(two)
     ]
     plain = set(map(tuple, pairs.places.tolist())).difference(turned)
     groups = [sorted(copy for place in group for copy in others.get(place, [place])) for group in joined(sorted(plain))]
@@ -84,23 +84,18 @@ def about_single(thumbs: Tensor, colours: Tensor, equal: Sequence[Sequence[int]]
     single = torch.tensor([place for place in range(len(thumbs)) if place not in copies], dtype=torch.long)
     pairs = nearly_equal(thumbs[single], colours[single])
     yield from about_nearly_equal(Pairs(single[pairs.places], pairs.mirrored), equal, among)
-
-
-def labels_of(targets: Tensor) -> list[int]:
-    """Return a number for each target [n, ...], the same for equal ones."""
-    if targets.ndim == 1:
-        return [int(target) for target in targets.tolist()]
-    numbers: list[int] = targets.unique(dim=0, return_inverse=True)[1].tolist()
-    return numbers
+    if pairs.crowded:
+        words = f"{count(pairs.crowded, 'picture')} so much like many others that only equal ones are told of"
+        yield Finding("note", "alike", words, "Nothing has to be done: pictures of a simple kind are.")
 
 
 def _sorted(groups: Iterable[Sequence[int]], among: Labelled) -> tuple[list[Sequence[int]], list[Sequence[int]], list[Sequence[int]]]:
     """Sort groups into those in several splits, those with several labels, and the rest."""
     leaking, torn, repeated = list[Sequence[int]](), list[Sequence[int]](), list[Sequence[int]]()
     for group in groups:
-        if len({among.labels[place] for place in group}) > 1:
+        if len({among.label(place) for place in group}) > 1:
             torn.append(group)
-        elif len({among.splits[place] for place in group}) > 1:
+        elif len({among.split(place) for place in group}) > 1:
             leaking.append(group)
         else:
             repeated.append(group)
@@ -109,14 +104,14 @@ def _sorted(groups: Iterable[Sequence[int]], among: Labelled) -> tuple[list[Sequ
 
 def _case(group: Sequence[int], among: Labelled) -> Case:
     """One stays: the first in test, else in valid, else in train, so that what the score is measured on stays as it is."""
-    kept = max(group, key=lambda place: (SPLITS.index(among.splits[place]), -place))
+    kept = max(group, key=lambda place: (SPLITS.index(among.split(place)), -place))
     left_out = tuple(among.name(place) for place in group if place != kept)
     return Case(_names(group, among), leave_out=left_out)
 
 
 def _torn(group: Sequence[int], among: Labelled) -> Case:
     names = _names(group, among)
-    return Case(names, "the same", names)
+    return Case(names, leave_out=names)
 
 
 def _names(group: Sequence[int], among: Labelled) -> tuple[str, ...]:
@@ -125,7 +120,7 @@ def _names(group: Sequence[int], among: Labelled) -> tuple[str, ...]:
 
 def _where(groups: Sequence[Sequence[int]], among: Labelled) -> str:
     """Say in which splits groups are: "both train and test"."""
-    found = {among.splits[place] for group in groups for place in group}
+    found = {among.split(place) for group in groups for place in group}
     named = [split for split in SPLITS if split in found]
     return f"both {named[0]} and {named[1]}" if len(named) == 2 else "more than one of train, valid and test"
 

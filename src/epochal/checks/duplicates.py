@@ -6,6 +6,10 @@ compared by their correlation, each weighted by its frequency: natural pictures 
 frequencies then count the same, and pictures that only share a bright sky are far apart. A mirrored picture has the same
 coefficients with the signs of odd horizontal frequencies changed, so two products, of the even and of the odd ones, compare two
 pictures both ways. Only pictures of nearly the same brightness are compared at all: sorted by it, each meets a small window of others.
+
+Some pictures are alike by nature: one written 1 is much like the next. A copy stands out: nothing is nearly as near to a picture as its
+copies are. Where many others are, as in Lowe's ratio test (2004, "Distinctive image features from scale-invariant keypoints"), a pair
+means nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ from torch import Tensor
 # JPEG of quality 30 or mirrored reach 0.975 and more; nearly all of its other pictures stay below 0.9.
 ALIKE = 0.96
 
+# A picture is in a crowd when so many more are alike to this degree than are nearly equal, and so many times more.
+_LOOSELY, _CROWD, _TIMES = 0.85, 4, 4
+
 # Mean colours of nearly equal pictures differ by at most so many levels of 255.
 _COLOUR = 4.0
 
@@ -34,14 +41,18 @@ _FREQUENCIES = 8
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 _ROWS, _COLUMNS = 256, 2048
-_MANY = 50_000
+_MANY, _MANY_PLACES = 50_000, 16_384
 
 
 class Pairs(NamedTuple):
-    """Pairs of nearly equal pictures, int64 [pairs, 2], and whether the second is the mirror image of the first, bool [pairs]."""
+    """Pairs of nearly equal pictures, int64 [pairs, 2], and whether the second is the mirror image of the first, bool [pairs].
+
+    `crowded` is how many pictures are alike so many others that their pairs mean nothing.
+    """
 
     places: Tensor
     mirrored: Tensor
+    crowded: int = 0
 
 
 def equal(keys: NDArray[np.uint64], identity: Callable[[int], Hashable]) -> list[list[int]]:
@@ -49,13 +60,10 @@ def equal(keys: NDArray[np.uint64], identity: Callable[[int], Hashable]) -> list
 
     Equal things have equal `keys`; among those with equal keys, `identity` decides.
     """
-    order = np.argsort(keys, kind="stable")
-    again = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    if not len(again):
-        return []
+    ordered = np.sort(keys)
+    again = ordered[1:][ordered[1:] == ordered[:-1]]
     groups: dict[tuple[int, Hashable], list[int]] = {}
-    # Runs of equal keys: each place in `again` joins the one after it to the one before.
-    for place in sorted({*order[again].tolist(), *order[again + 1].tolist()}):
+    for place in np.flatnonzero(np.isin(keys, again)).tolist() if len(again) else ():
         groups.setdefault((int(keys[place]), identity(place)), []).append(place)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -87,11 +95,25 @@ def nearly_equal(thumbs: Tensor, colours: Tensor) -> Pairs:
                 # Of a great many pictures that are all alike, each is joined to one of the others.
                 one, first = np.unique(column.numpy(), return_index=True)
                 row, column = row[torch.from_numpy(first)], torch.from_numpy(one)
-            found.append(torch.stack([order[row], order[column]], 1))
+            found.append(torch.stack([row, column], 1))
             mirrored.append((odd[row] * odd[column]).sum(1) < 0)
     places, is_mirrored = torch.cat(found), torch.cat(mirrored)
+    crowded = _crowded(places.unique(), even, odd)
+    keep = ~crowded[places].any(1)
+    places, is_mirrored = order[places[keep]], is_mirrored[keep]
     sequence = (places.amin(1) * len(thumbs) + places.amax(1)).argsort()
-    return Pairs(places[sequence].sort(1).values, is_mirrored[sequence])
+    return Pairs(places[sequence].sort(1).values, is_mirrored[sequence], int(crowded.sum()))
+
+
+def _crowded(places: Tensor, even: Tensor, odd: Tensor) -> Tensor:
+    """Return which pictures, of those at some places, are alike many more others than they are nearly equal to: bool [n]."""
+    crowded = torch.zeros(len(even), dtype=torch.bool)
+    # Where very many are, a part of all shows it.
+    step = 1 + len(places) // _MANY_PLACES
+    for some in places.split(_ROWS):
+        alike = (odd[some] @ odd[::step].T).abs_().addmm_(even[some], even[::step].T)
+        crowded[some] = (alike >= _LOOSELY).sum(1) > _CROWD + _TIMES * (alike >= ALIKE).sum(1)
+    return crowded
 
 
 def joined(pairs: Iterable[Sequence[int]]) -> list[list[int]]:
@@ -124,11 +146,11 @@ def row_keys(rows: Tensor) -> NDArray[np.uint64]:
     factors = np.random.default_rng(0).integers(0, 2**63, words, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys = np.zeros(len(rows), np.uint64)
     step = max(1, 1_000_000 // (8 * words))
-    padded = np.zeros((min(step, len(rows)), 8 * words), np.uint8)
     for begin in range(0, len(rows), step):
         some = content[begin : begin + step]
-        padded[: len(some), : content.shape[1]] = some
-        values = padded[: len(some)].view(np.uint64) * _ODD
+        if content.shape[1] % 8:
+            some = np.pad(some, ((0, 0), (0, -content.shape[1] % 8)))
+        values = some.view(np.uint64) * _ODD
         values ^= values >> np.uint64(32)
         keys[begin : begin + step] = np.einsum("ij,j->i", values, factors)
     return keys

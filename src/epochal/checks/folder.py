@@ -35,7 +35,7 @@ def folder_findings(listed: Listed) -> Iterator[Finding]:
     known, files = found.known[kept], [names[place] for place in kept]
     yield from about_kinds(known, files)
     yield from about_sizes(known, files)
-    among = Labelled([splits[place] for place in kept], [labels[place] for place in kept], files.__getitem__)
+    among = Labelled(lambda place: splits[kept[place]], lambda place: labels[kept[place]], files.__getitem__)
     groups = equal(hash_keys(known["small"]), _Pixels(known, [f"{listed.root}/{file}" for file in files]).identity)
     yield from about_equal(groups, among)
     yield from about_single(_tensor(known["thumb"]), _tensor(known["colour"]), groups, among)

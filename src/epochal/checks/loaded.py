@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from epochal.checks.copies import Labelled, about_equal, about_single, labels_of
+from epochal.checks.copies import Labelled, about_equal, about_single
 from epochal.checks.duplicates import equal, hash_keys, row_keys
 from epochal.checks.findings import Case, Finding, about_classes, count
 from epochal.checks.survey import SIDE
@@ -92,9 +92,19 @@ def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
 
 
 def _labelled(data: Data) -> Labelled:
-    parts = data.splits
-    labels = [label for part in parts.values() for label in [part.targets]]
-    where = [(part, index) for part in parts.values() for index in range(len(part))]
-    noun = "picture" if data.spec.is_image else "example"
-    splits = [split for split, part in parts.items() for _ in range(len(part))]
-    return Labelled(splits, labels_of(torch.cat(labels)), lambda place: where[place][0].where(where[place][1]), noun)
+    names, parts = list(data.splits), list(data.splits.values())
+    starts = np.cumsum([0, *map(len, parts)])
+
+    def found(place: int) -> tuple[int, int]:
+        number = int(np.searchsorted(starts, place, "right")) - 1
+        return number, place - int(starts[number])
+
+    def label(place: int) -> Hashable:
+        number, index = found(place)
+        return tuple(parts[number].targets[index].flatten().tolist())
+
+    def name(place: int) -> str:
+        number, index = found(place)
+        return parts[number].where(index)
+
+    return Labelled(lambda place: names[found(place)[0]], label, name, "picture" if data.spec.is_image else "example")

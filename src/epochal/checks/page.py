@@ -92,7 +92,7 @@ def _case(case: Case, picture: Callable[[str], Image.Image] | None) -> str:
 def _figures(examples: Sequence[str], picture: Callable[[str], Image.Image] | None) -> Iterator[str]:
     for example in examples:
         shown = f'<img alt="" src="{address}">' if picture is not None and (address := _thumbnail(example, picture)) else ""
-        yield f"<figure>{shown}<figcaption>{_safe(example)}</figcaption></figure>"
+        yield f"<figure>{shown}<figcaption>{_safe(example).replace('/', '/<wbr>')}</figcaption></figure>"
 
 
 def _thumbnail(example: str, picture: Callable[[str], Image.Image]) -> str:
