@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
 from epochal.data.load import load
-from epochal.errors import BundleError, DataError, OutputError
+from epochal.errors import BundleError, DataError, NotFiniteError, OutputError
 from epochal.recipe import Recipe
 from epochal.run import build, train
 
@@ -44,6 +44,15 @@ def saved(bundle: Bundle, tmp_path: Path) -> Path:
 def table() -> Bundle:
     x = torch.randn(40, 3)
     return build(Recipe(), load((x, (x[:, 0] > 0).long())))[1]
+
+
+def test_a_weight_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    bundle = train((torch.rand(12, 2), torch.arange(12) % 2), epochs=1, model="mlp", watchers=()).bundle
+    with torch.no_grad():
+        next(bundle.model.parameters())[0, 0] = torch.inf
+    with pytest.raises(NotFiniteError, match=r"The weight net\.1\.weight has a value that is not finite"):
+        bundle.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_file_array_and_picture_predict_the_same_to_the_bit(bundle: Bundle, folder: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from epochal import files
 from epochal.errors import OutputError
-from epochal.files import cache_folder, new_directory, remove_unfinished, write_bytes, write_json, write_text
+from epochal.files import cache_folder, new_directory, remove_directory, remove_unfinished, write_bytes, write_json, write_text
 
 
-def _full(*_: object) -> None:
+def _full(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -114,6 +114,11 @@ def test_read_only_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "replace", refused)
     with pytest.raises(OutputError, match="Read-only file system.\nMake the folder writable, or write elsewhere."):
         write_bytes(tmp_path / "a", b"")
+    monkeypatch.undo()
+    with pytest.raises(OutputError) as raised, new_directory(tmp_path / "d") as folder:
+        monkeypatch.setattr(os, "replace", refused)
+        write_bytes(folder / "a", b"")
+    assert str(raised.value).startswith(f"Cannot write {tmp_path / 'd' / 'a'}: Read-only file system.")
 
 
 def test_new_directory_appears_at_the_end(tmp_path: Path) -> None:
@@ -154,6 +159,18 @@ def test_new_directory_never_replaces(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as raised, new_directory(tmp_path / "run"):
         pass
     assert str(raised.value) == f"{tmp_path / 'run'} exists already.\nChoose another name, or remove it first."
+
+
+def test_a_folder_that_cannot_be_removed_whole_is_not_there_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with new_directory(tmp_path / "d") as folder:
+        (folder / "a").write_bytes(b"1")
+        (folder / "b").write_bytes(b"2")
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match=r"Cannot write .*/d: No space left on device"):
+        patch.setattr(os, "rmdir", _full)
+        remove_directory(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+    remove_unfinished(tmp_path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_sync_directory_without_posix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

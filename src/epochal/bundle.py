@@ -31,7 +31,7 @@ from epochal.data.npy import read_npy
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
 from epochal.device import free_memory
-from epochal.errors import BundleError, DataError, EpochalError, ModelError
+from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.files import new_directory, write_bytes, write_json
 from epochal.inference import infer
@@ -139,7 +139,13 @@ class Bundle:
         return summarize(self.model, self.spec)
 
     def save(self, path: str | Path) -> Path:
-        """Write the bundle as a new folder, whole or not at all. Raises `OutputError` where that cannot be done."""
+        """Write the bundle as a new folder, whole or not at all.
+
+        Raises `OutputError` where that cannot be done, and `NotFiniteError` where a weight is not finite.
+        """
+        for name, parameter in self.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it anew.")
         # Tied weights share their memory; the file has each of them whole.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
         net = self.model.get_submodule("net") if self.origin is None else None

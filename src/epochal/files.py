@@ -85,6 +85,14 @@ def new_directory(path: Path) -> Iterator[Path]:
             raise
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a folder so that it is never seen half-empty. Raises `OutputError` where that cannot be done."""
+    beside = _beside(path)
+    with told(path):
+        path.rename(beside)
+        shutil.rmtree(beside)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what processes that were killed while writing below `folder` have left there. No other may be writing."""
     with told(folder):
@@ -119,7 +127,9 @@ def told(path: Path) -> Iterator[None]:
             fix = "Make the folder writable, or write elsewhere."
         else:
             fix = "Check the path, or write elsewhere."
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}.", fix) from error
+        # Named as it was to be in the end.
+        named = Path(*(_BESIDE.sub(r"\1", part) for part in path.parts))
+        raise OutputError(f"Cannot write {named}: {error.strerror or error}.", fix) from error
 
 
 def _beside(path: Path) -> Path:
@@ -127,4 +137,4 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
-_BESIDE = re.compile(r"\..+\.[0-9a-f]{8}")
+_BESIDE = re.compile(r"^\.(.+)\.[0-9a-f]{8}$")

@@ -39,7 +39,7 @@ from epochal.data.sources import SOURCES
 from epochal.device import choose, computing, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.files import finite, new_directory, told, write_json, write_text
+from epochal.files import finite, new_directory, remove_directory, told, write_json, write_text
 from epochal.models.build import assemble, build_net, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
@@ -235,7 +235,8 @@ def train_and_keep(
         bundle.model.eval()
         if folder is not None:
             # First of all: whatever fails from here on, the weights are kept.
-            shutil.rmtree(folder / "model", ignore_errors=True)
+            if (folder / "model").exists():
+                remove_directory(folder / "model")
             bundle.save(folder / "model")
         clock.lap("train")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import signal
 import threading
 import time
@@ -23,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError
@@ -33,7 +32,7 @@ from torch import Tensor
 
 from epochal.errors import BundleError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.files import new_directory, told, write_bytes, write_text
+from epochal.files import new_directory, remove_directory, write_bytes, write_text
 from epochal.training.optim import Rewind, Update
 from epochal.training.records import EpochDone
 from epochal.training.state import Training
@@ -101,15 +100,14 @@ class Checkpoints:
         kept = [place, *(other for other in found if _position(other)[:2] < _position(place)[:2])][:_KEPT]
         for old in found:
             if old not in kept:
-                with told(old):
-                    shutil.rmtree(old)
+                remove_directory(old)
         self._last = time.perf_counter()
         self._cost = self._last - begun
 
     def obey(self) -> None:
         """End the program if a signal asked for that, as it would have ended without us."""
         if self.asked is not None:
-            raise KeyboardInterrupt if self.asked == signal.SIGINT else SystemExit(128 + self.asked)
+            _end(self.asked)
 
     def restore(self, training: Training, before: float = math.inf) -> bool:
         """Bring `training` to where the last whole checkpoint was written, of fewer steps than `before`; return whether there is one.
@@ -135,8 +133,7 @@ class Checkpoints:
                 raise BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.") from error
             # A damaged one must not stand in the way of one that is written anew at the same step.
             for broken in damaged:
-                with told(broken):
-                    shutil.rmtree(broken)
+                remove_directory(broken)
             return True
         if damaged:
             raise BundleError(f"No checkpoint in {self.folder} is whole.", "Train anew.")
@@ -160,7 +157,7 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
 
     def ask(number: int, _: FrameType | None) -> None:
         if checkpoints.asked is not None:
-            raise KeyboardInterrupt
+            _end(number)
         checkpoints.asked = number
 
     def request(*_: object) -> None:
@@ -176,6 +173,10 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _end(number: int) -> NoReturn:
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _position(place: Path) -> tuple[int, ...]:

@@ -1,0 +1,308 @@
+"""Whatever the disk does while a run is being kept, the run says so and goes on later as if nothing had been: the proof.
+
+Real runs of the command are made in forked processes in which one call to the operating system fails or is the last one; then the run
+is resumed. And real checkpoints are damaged.
+
+EPOCHAL_FAULTS=500 python3 -m pytest tests/test_saving_faults.py          the same with so many faults
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import mmap
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+import pytest
+from safetensors.torch import load_file
+
+from epochal.training.checkpoint import Checkpoints, _read
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+# A name, the error that is raised (none: the process is killed), and whether all calls from then on fail too.
+FAULTS: dict[str, tuple[int, bool]] = {
+    "no space": (errno.ENOSPC, False),
+    "no space any more": (errno.ENOSPC, True),
+    "denied": (errno.EACCES, False),
+    "read-only": (errno.EROFS, False),
+    "read-only from then on": (errno.EROFS, True),
+    "broken disk": (errno.EIO, False),
+    "killed before": (0, False),
+    "killed after": (-1, False),
+}
+DAMAGES = ("flipped", "truncated")
+COUNT = -(-int(os.environ.get("EPOCHAL_FAULTS", "10")) // (len(FAULTS) + len(DAMAGES)))
+TRAIN = ("train", "blobs.npz", "--model", "mlp", "--set", "model.widths=[8]", "--epochs", "3", "--batch-size", "32", "--ema", "0.9")
+SETTINGS = ("--threads", "1", "--checkpoint-every", "1e-9", "--out", "run")
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code (negative: the signal), what it said, the steps it made, the calls that could have failed."""
+
+    code: int
+    said: str
+    steps: int
+    calls: int
+
+
+class Server:
+    """A process that has imported everything, and runs the command in a fork of itself: cheaper than to start Python each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+        )
+
+    def __call__(self, folder: Path, *arguments: str, fault: str = "", at: int = 0) -> Ended:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments, "fault": fault, "at": at}) + "\n")
+        self.process.stdin.flush()
+        return Ended(*json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+def _data(folder: Path) -> Path:
+    folder.mkdir()
+    generator = numpy.random.default_rng(0)
+    y = numpy.arange(120) % 3
+    numpy.savez(folder / "blobs.npz", x=(generator.normal(size=(120, 4)) * 0.5 + numpy.eye(4)[y]).astype("float32"), y=y)
+    return folder
+
+
+def _kept(run: Path) -> dict[str, Any]:
+    """All that a run ends with, without what the clock says."""
+    result = json.loads((run / "result.json").read_text())
+    clock = {"seconds", "examples_per_second", "waiting"}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = Checkpoints(run / "checkpoints", 1.0).found()[0]
+    return {
+        "weights": (run / "model" / "model.safetensors").read_bytes(),
+        "result": {name: value for name, value in result.items() if name not in ("seconds", "training_seconds")},
+        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
+        "last": {name: tensor.tolist() for name, tensor in load_file(last / "state.safetensors").items()},
+        "figures": sorted(path.name for path in (run / "figures").iterdir()),
+    }
+
+
+class Whole(NamedTuple):
+    """The run that nothing disturbed, and one that was cut off in the middle, with two checkpoints."""
+
+    kept: dict[str, Any]
+    calls: int
+    cut: Path
+
+
+@pytest.fixture(scope="module")
+def whole(server: Server) -> Whole:
+    folder, cut = _data(server.folder / "whole"), _data(server.folder / "cut")
+    ended = server(folder, *TRAIN, *SETTINGS)
+    assert ended.code == 0, ended.said
+    assert ended.calls > 100
+    assert server(cut, *TRAIN, *SETTINGS, fault="killed after", at=ended.calls // 2).code == -signal.SIGKILL
+    assert len(_steps(cut)) == 2
+    return Whole(_kept(folder / "run"), ended.calls, cut)
+
+
+def _steps(folder: Path) -> list[int]:
+    """The numbers of steps in the checkpoints that are whole, the greatest first."""
+    found = []
+    for place in Checkpoints(folder / "run" / "checkpoints", 1.0).found():
+        found.append(int(place.name.split("-")[1]))
+        assert _read(place)
+    return found
+
+
+def _resumed(server: Server, folder: Path, wanted: dict[str, Any]) -> str:
+    """Go on with the run, or begin it where there is none; return what it said."""
+    ended = server(folder, "resume", "run") if (folder / "run").exists() else server(folder, *TRAIN, *SETTINGS)
+    assert ended.code == 0, ended.said
+    found = _kept(folder / "run")
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+    # Nothing half-written is left lying about.
+    assert not list((folder / "run").rglob(".*"))
+    return ended.said
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: str) -> None:
+    chance = random.Random(fault)
+    for at in sorted(chance.sample(range(1, whole.calls + 1), min(COUNT, whole.calls))):
+        folder = _data(tmp_path / str(at))
+        ended = server(folder, *TRAIN, *SETTINGS, fault=fault, at=at)
+        case = f"{fault} at call {at}: {ended.said}"
+        if FAULTS[fault][0] <= 0:
+            assert ended.code == -signal.SIGKILL, case
+        elif ended.code == 0:
+            # Where tidying up fails, nothing is missing.
+            found = _kept(folder / "run")
+            assert [name for name in whole.kept if found[name] != whole.kept[name]] == [], case
+        else:
+            assert ended.code == 1, case
+            assert "Traceback" not in ended.said, case
+            assert "error: Cannot write run" in ended.said, case
+            assert f": {os.strerror(FAULTS[fault][0])}.\n" in ended.said, case
+        if ended.steps:
+            # A checkpoint is written after each step: the last step, at most, is lost.
+            assert _steps(folder)[0] >= ended.steps - 1, case
+        _resumed(server, folder, whole.kept)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint(server: Server, whole: Whole, tmp_path: Path, damage: str) -> None:
+    chance = random.Random(damage)
+    for number in range(COUNT):
+        folder = shutil.copytree(whole.cut, tmp_path / str(number))
+        place = Checkpoints(folder / "run" / "checkpoints", 1.0).found()[0]
+        path = chance.choice(sorted(place.iterdir()))
+        content = bytearray(path.read_bytes())
+        at = chance.randrange(len(content))
+        if damage == "flipped":
+            content[at] ^= 1 << chance.randrange(8)
+        else:
+            del content[at:]
+        path.write_bytes(content)
+        said = _resumed(server, folder, whole.kept)
+        assert f"note: run/checkpoints/{place.name} is damaged (" in said, f"{path.name} {damage} at {at}: {said}"
+        shutil.rmtree(folder)
+
+
+def _inject(root: str, fault: str, at: int) -> Callable[[], int]:
+    """Let the call number `at` that changes something below `root` fail, or be the last one; return how many there were."""
+    code, stays = FAULTS.get(fault, (0, False))
+    calls = 0
+
+    def strike(path: Any, do: Callable[[], Any], half: Callable[[], Any] = lambda: None) -> Any:
+        nonlocal calls
+        if isinstance(path, int):
+            path = os.readlink(f"/proc/self/fd/{path}")
+        if not os.path.abspath(path).startswith(root):
+            return do()
+        calls += 1
+        if fault and (calls == at or (stays and calls > at)):
+            if code > 0:
+                half()
+                raise OSError(code, os.strerror(code), str(path))
+            if code < 0:
+                do()
+            else:
+                half()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return do()
+
+    class File(io.FileIO):
+        def write(self, content: Any) -> int:
+            part = bytes(content)
+            written: int = strike(self.fileno(), lambda: io.FileIO.write(self, part), lambda: io.FileIO.write(self, part[: len(part) // 2]))
+            return written
+
+    real_open = io.open
+
+    def opened(path: Any, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
+        if not set(mode) & set("wxa+"):
+            return real_open(path, mode, buffering, *rest, **options)
+        file = strike(path, lambda: File(path, mode.replace("b", "")))
+        return file if buffering == 0 else io.BufferedWriter(file)
+
+    io.open = opened  # type: ignore[assignment]
+
+    def patched(name: str) -> None:
+        real = getattr(os, name)
+
+        def called(path: Any, *rest: Any, dir_fd: int | None = None, **options: Any) -> Any:
+            full = path if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
+            more = options if dir_fd is None else {**options, "dir_fd": dir_fd}
+            return strike(full, lambda: real(path, *rest, **more))
+
+        setattr(os, name, called)
+
+    for name in ("fsync", "replace", "rename", "mkdir", "rmdir", "unlink"):
+        patched(name)
+    return lambda: calls
+
+
+def _fork(folder: Path, arguments: list[str], fault: str, at: int) -> Ended:
+    """Run the command in a fork of this process."""
+    from epochal.cli.main import main
+    from epochal.training import loop
+
+    counts = memoryview(mmap.mmap(-1, 16)).cast("q")
+    said = folder / "said.txt"
+    child = os.fork()
+    if not child:
+        signal.alarm(120)
+        os.chdir(folder)
+        log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        calls = _inject(f"{folder}/", fault, at)
+        real = loop.train_step
+
+        def counted(*given: Any) -> None:
+            real(*given)
+            counts[0] += 1
+
+        loop.train_step = counted  # type: ignore[assignment]
+        sys.argv = ["epochal", *arguments]
+        code = 70
+        try:
+            main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except Exception:  # noqa: BLE001  the test will see it
+            traceback.print_exc()
+        finally:
+            counts[1] = calls()
+            sys.stdout.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return Ended(os.waitstatus_to_exitcode(status), said.read_text(), counts[0], counts[1])
+
+
+def _serve() -> None:
+    """Answer a line of JSON with a line of JSON, until there are no more."""
+    # Whatever takes time to import, the forks have already.
+    import rich.console
+    import rich.live  # noqa: F401
+    import torch._dynamo  # noqa: F401
+    from matplotlib.figure import Figure
+
+    import epochal.again
+    import epochal.cli.resume
+    import epochal.cli.train
+    import epochal.figures
+    import epochal.watch.console  # noqa: F401
+
+    # How figures are saved matters here; to draw them takes most of the time.
+    Figure.savefig = lambda _, file, **__: file.write(b"a figure")  # type: ignore[method-assign]
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(_fork(Path(asked["folder"]), asked["arguments"], asked["fault"], asked["at"])), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
