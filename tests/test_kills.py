@@ -235,6 +235,7 @@ def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) 
         found = _kept(folder / "run")
         assert sorted(found) == sorted(wanted), f"run {number}, killed while {doing}"
         assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number}, killed while {doing}"
+        print(f"run {number} on {Path(data).stem} is the same, killed while: {', '.join(filter(None, doing))}", flush=True)
         killed.update(filter(None, doing))
         if killed.total() >= KILLS / len(SETTINGS):
             break

@@ -1,0 +1,68 @@
+"""The same seed gives the same bits in every process, wherever, whenever and in whatever language it runs.
+
+EPOCHAL_FRESH=20 python3 -m pytest tests/test_fresh.py          the same with so many processes
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+from PIL import Image
+
+PROCESSES = int(os.environ.get("EPOCHAL_FRESH", "3"))
+SETTINGS = [
+    "--model", "conv", "--set", "model.dropout=0.3", "--epochs", "3", "--batch-size", "16", "--threads", "1", "--ema", "0.9",
+    "--rotate", "10", "--flip", "--mixup", "0.2", "--seed", "7",
+]  # fmt: skip
+PLACES = ({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "ja_JP.UTF-8"}, {"TZ": "America/St_Johns", "LC_ALL": "tr_TR.UTF-8"})
+
+
+def _photos(root: Path) -> Path:
+    random = numpy.random.default_rng(0)
+    for name, level in (("bright", 60), ("dark", 0)):
+        (root / "photos" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = random.integers(level, level + 190, (12, 12, 3), dtype=numpy.uint8)
+            Image.fromarray(pixels).save(root / "photos" / name / f"{number}.png")
+    return root / "photos"
+
+
+def _ended(run: Path) -> dict[str, Any]:
+    """What a run ends with, without what the clock says and where it is."""
+    clock = ("seconds", "training_seconds", "examples_per_second", "waiting", "run")
+    result = json.loads((run / "result.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+    return {
+        "weights": (run / "model" / "model.safetensors").read_bytes(),
+        "optimizer and all": (sorted((run / "checkpoints").glob("step-*"))[-1] / "state.safetensors").read_bytes(),
+        "recipe": (run / "recipe.toml").read_bytes(),
+        "data": (run / "data.json").read_bytes(),
+        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
+        "result": {name: value for name, value in result.items() if name not in clock},
+        **figures,
+    }
+
+
+def test_fresh_processes_give_the_same_bits(tmp_path: Path) -> None:
+    photos = _photos(tmp_path)
+    wanted: dict[str, Any] = {}
+    for number in range(PROCESSES):
+        folder = tmp_path / str(number) / "in"
+        folder.mkdir(parents=True)
+        # The first two fill a cache of their own, later ones mostly find it filled.
+        cache = folder / "cache" if number % 3 == 0 else tmp_path / "cache"
+        environment = {**os.environ, **PLACES[number % 3], "PYTHONHASHSEED": str(number), "EPOCHAL_CACHE": str(cache)}
+        command = [sys.executable, "-m", "epochal", "train", str(photos), *SETTINGS, "--out", f"run-{number}"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found = _ended(folder / f"run-{number}")
+        wanted = wanted or found
+        assert found.keys() == wanted.keys()
+        assert [name for name in wanted if found[name] != wanted[name]] == [], f"process {number} differs"
