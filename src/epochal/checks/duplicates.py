@@ -15,12 +15,16 @@ means nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from epochal.data.decoding import cores
+from epochal.device import using_threads
 
 # The correlation from which on two pictures are nearly equal. Pictures of CIFAR-10 that were resized to 20 to 64 pixels, saved as
 # JPEG of quality 30 or mirrored reach 0.975 and more; nearly all of its other pictures stay below 0.9.
@@ -70,50 +74,68 @@ def equal(keys: NDArray[np.uint64], identity: Callable[[int], Hashable]) -> list
 
 def nearly_equal(thumbs: Tensor, colours: Tensor) -> Pairs:
     """Return the pairs of nearly equal pictures, of their grey thumbnails (uint8 [n, side, side]) and mean colours (float32 [n, 3])."""
-    even, odd, strength = _frequencies(thumbs)
-    # Flat pictures have nothing to compare.
-    order = (strength > _FLAT).nonzero().flatten()
-    brightness = colours.mean(1)
-    order = order[brightness[order].argsort(stable=True)]
-    even, odd, colours, brightness = even[order], odd[order], colours[order], brightness[order]
-    ends = torch.searchsorted(brightness, brightness + _COLOUR / 2, right=True).tolist()
-    found, mirrored = [torch.zeros((0, 2), dtype=torch.long)], [torch.zeros(0, dtype=torch.bool)]
-    for top in range(0, len(order), _ROWS):
-        bottom = min(top + _ROWS, len(order))
-        for left in range(top, ends[bottom - 1], _COLUMNS):
-            right = min(left + _COLUMNS, ends[bottom - 1])
-            alike = (odd[top:bottom] @ odd[left:right].T).abs_().addmm_(even[top:bottom], even[left:right].T)
+    # A thread on each core goes its own way: threads that share every product would wait for each other thousands of times.
+    with using_threads(1), ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        even, odd, strength = map(torch.cat, zip(*pool.map(_frequencies, thumbs.split(_COLUMNS)), strict=True))
+        # Flat pictures have nothing to compare.
+        order = (strength > _FLAT).nonzero().flatten()
+        order = order[colours[order].mean(1).argsort(stable=True)]
+        sorted_ = _Sorted(even[order], odd[order], colours[order])
+        found = list(pool.map(sorted_.pairs, range(0, len(order), _ROWS)))
+        pairs = torch.cat([torch.zeros((0, 2), dtype=torch.long), *found])
+        involved = pairs.unique()
+        crowded = torch.zeros(len(order), dtype=torch.bool)
+        # Where very many are, a part of all others shows it.
+        step = 1 + len(involved) // _MANY_PLACES
+        crowded[involved] = torch.cat([crowded[:0], *pool.map(lambda some: sorted_.crowded(some, step), involved.split(_ROWS))])
+    pairs = pairs[~crowded[pairs].any(1)]
+    is_mirrored = (sorted_.odd[pairs[:, 0]] * sorted_.odd[pairs[:, 1]]).sum(1) < 0
+    places = order[pairs].sort(1).values
+    sequence = (places[:, 0] * len(thumbs) + places[:, 1]).argsort()
+    return Pairs(places[sequence], is_mirrored[sequence], int(crowded.sum()))
+
+
+class _Sorted:
+    """The weighted frequencies and mean colours of pictures, sorted by brightness."""
+
+    def __init__(self, even: Tensor, odd: Tensor, colours: Tensor) -> None:
+        self.even = even
+        self.odd = odd
+        self.colours = colours
+        brightness = colours.mean(1)
+        self.ends = torch.searchsorted(brightness, brightness + _COLOUR / 2, right=True).tolist()
+
+    def pairs(self, top: int) -> Tensor:
+        """Return the pairs of the rows from `top` on with those after them: int64 [pairs, 2]."""
+        found = [torch.zeros((0, 2), dtype=torch.long)]
+        bottom = min(top + _ROWS, len(self.ends))
+        for left in range(top, self.ends[bottom - 1], _COLUMNS):
+            right = min(left + _COLUMNS, self.ends[bottom - 1])
+            alike = self.likeness(slice(top, bottom), slice(left, right))
             if left == top:
                 alike.diagonal().zero_()
             if float(alike.max()) < ALIKE:
                 continue
             row, column = (alike >= ALIKE).nonzero(as_tuple=True)
             row, column = top + row, left + column
-            keep = (column > row) & ((colours[row] - colours[column]).abs().amax(1) <= _COLOUR)
+            keep = (column > row) & ((self.colours[row] - self.colours[column]).abs().amax(1) <= _COLOUR)
             row, column = row[keep], column[keep]
             if len(row) > _MANY:
                 # Of a great many pictures that are all alike, each is joined to one of the others.
                 one, first = np.unique(column.numpy(), return_index=True)
                 row, column = row[torch.from_numpy(first)], torch.from_numpy(one)
             found.append(torch.stack([row, column], 1))
-            mirrored.append((odd[row] * odd[column]).sum(1) < 0)
-    places, is_mirrored = torch.cat(found), torch.cat(mirrored)
-    crowded = _crowded(places.unique(), even, odd)
-    keep = ~crowded[places].any(1)
-    places, is_mirrored = order[places[keep]], is_mirrored[keep]
-    sequence = (places.amin(1) * len(thumbs) + places.amax(1)).argsort()
-    return Pairs(places[sequence].sort(1).values, is_mirrored[sequence], int(crowded.sum()))
+        return torch.cat(found)
 
+    def crowded(self, places: Tensor, step: int) -> Tensor:
+        """Return which pictures are alike many more of the others (or of each `step`-th) than they are nearly equal to: bool [places]."""
+        alike = self.likeness(places, slice(None, None, step))
+        return (alike >= _LOOSELY).sum(1) > _CROWD + _TIMES * (alike >= ALIKE).sum(1)
 
-def _crowded(places: Tensor, even: Tensor, odd: Tensor) -> Tensor:
-    """Return which pictures, of those at some places, are alike many more others than they are nearly equal to: bool [n]."""
-    crowded = torch.zeros(len(even), dtype=torch.bool)
-    # Where very many are, a part of all shows it.
-    step = 1 + len(places) // _MANY_PLACES
-    for some in places.split(_ROWS):
-        alike = (odd[some] @ odd[::step].T).abs_().addmm_(even[some], even[::step].T)
-        crowded[some] = (alike >= _LOOSELY).sum(1) > _CROWD + _TIMES * (alike >= ALIKE).sum(1)
-    return crowded
+    def likeness(self, rows: Tensor | slice, columns: slice) -> Tensor:
+        """Return the correlations of pictures with others or their mirror images, whichever are greater: float32 [rows, columns]."""
+        turned = self.odd[rows] @ self.odd[columns].T
+        return turned.abs_().addmm_(self.even[rows], self.even[columns].T)
 
 
 def joined(pairs: Iterable[Sequence[int]]) -> list[list[int]]:
@@ -167,12 +189,7 @@ def _frequencies(thumbs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     frequency = torch.arange(_FREQUENCIES)
     waves = (2 / side) ** 0.5 * torch.cos(torch.pi / side * (torch.arange(side) + 0.5) * frequency[:, None])  # [frequency, pixel]
     weight = (frequency[:, None] ** 2 + frequency**2).sqrt()  # The mean brightness counts for nothing.
-    even, odd, strength = [], [], []
-    for some in thumbs.split(4096):
-        waved = (waves @ some.float() @ waves.T).mul_(weight)
-        whole = waved.flatten(1).norm(dim=1)
-        waved /= whole.clamp(min=1e-9)[:, None, None]
-        even.append(waved[:, :, ::2].flatten(1))
-        odd.append(waved[:, :, 1::2].flatten(1))
-        strength.append(whole / side)
-    return torch.cat(even), torch.cat(odd), torch.cat(strength)
+    waved = (waves @ thumbs.float() @ waves.T).mul_(weight)
+    whole = waved.flatten(1).norm(dim=1)
+    waved /= whole.clamp(min=1e-9)[:, None, None]
+    return waved[:, :, ::2].flatten(1), waved[:, :, 1::2].flatten(1), whole / side
