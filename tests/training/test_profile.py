@@ -65,13 +65,13 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
             if phase == "forward":
-                time.sleep(0.01)
+                time.sleep(0.08)
             return x * 1
 
         @staticmethod
         def backward(ctx: Any, gradient: Tensor) -> Tensor:
             if phase == "backward":
-                time.sleep(0.01)
+                time.sleep(0.08)
             return gradient
 
     class Net(nn.Module):
@@ -86,7 +86,7 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
     def step(training: Training, batch: Batch) -> None:
         train_step(training, batch)
         if phase == "optimizer":
-            time.sleep(0.01)
+            time.sleep(0.08)
 
     class Reading(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         def __len__(self) -> int:
@@ -94,7 +94,7 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
 
         def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
             if phase == "feed":
-                time.sleep(0.001)
+                time.sleep(0.005)
             inputs = data.train.inputs
             assert isinstance(inputs, Tensor)
             # What differs at each reading is read anew for each batch.
