@@ -243,7 +243,7 @@ def test_recipe_files(tmp_path: Path) -> None:
     ("content", "told"),
     [
         (b"epochs = ", "{path} is not valid TOML: Invalid value (at end of document).\nMend that line."),
-        (b"epoch = 3", "Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
+        (b"epoch = 3", "{path}: Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
         (b"epochs = 0", "The setting epochs = 0 ({path}) cannot be used: it should be greater than or equal to 1."),
         (b"\xff", "Cannot read the recipe {path}: 'utf-8' codec can't decode byte 0xff"),
     ],

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -179,9 +180,7 @@ class Bundle:
                 raise _wrong_code(folder, built)
             with open_file(folder / WEIGHTS, follow=False) as file:
                 size = os.fstat(file.fileno()).st_size
-                if size != kept["bytes"] or hashlib.file_digest(file, "sha256").hexdigest() != kept["sha256"]:
-                    raise BundleError(f"{folder / WEIGHTS} is damaged: its content is not what was saved.", "Copy the bundle anew.")
-                stored = read_tensors(file).tensors
+                stored = _stored(file, folder / WEIGHTS, kept)
                 whole = _rebuild(folder, spec, origin, model, stored)
                 file.seek(0)
                 weights = load_weights(file.read(size))
@@ -266,6 +265,20 @@ def _description(folder: Path) -> dict[str, Any]:
             "Use the Epochal that wrote it, or train anew.",
         )
     return described
+
+
+def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mapping[str, StoredTensor]:
+    """Return what weights there are, after comparing the file with what is told of it, quickest first. Raises `BundleError`."""
+    reason = "its content is not what was saved"
+    try:
+        if os.fstat(file.fileno()).st_size == kept["bytes"]:
+            tensors = read_tensors(file).tensors
+            file.seek(0)
+            if hashlib.file_digest(file, "sha256").hexdigest() == kept["sha256"]:
+                return tensors
+    except ValueError as error:
+        reason = str(error)
+    raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle anew.")
 
 
 def _rebuild(

@@ -11,6 +11,7 @@ stops the run before its first step.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
@@ -27,6 +28,8 @@ DEFAULT = "default"
 
 # Settings that cannot change what comes out, only how it is come by: a run may go on with others than it was begun with.
 NEUTRAL = ("checkpoint_every", "workers", "data.memory")
+
+_DEEPEST_NAME = 100
 
 
 def _named(value: Any) -> Any:
@@ -298,9 +301,14 @@ def load_recipe(name: str | Path) -> Recipe:
         raise RecipeError(f"Unknown recipe '{name}'.", f"{suggest(str(name), known)} `epochal recipes` lists them; a TOML file works too.")
     try:
         changes = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # For an integer with very many digits, no TOMLDecodeError.
         raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
-    return Recipe().updated(changes, where)
+    try:
+        return Recipe().updated(changes, where)
+    except RecipeError as error:
+        if where in error.problem:
+            raise
+        raise RecipeError(f"{where}: {error.problem}", error.fix) from error
 
 
 def read_kept(path: Path) -> Recipe:
@@ -314,7 +322,8 @@ def read_kept(path: Path) -> Recipe:
         table: Any = document
         for group in groups:
             table = table.get(group, {})
-        if last in table:
+        # A group in several pieces, which `to_toml` does not write, has no comments to read.
+        if last in table and hasattr(table, "item"):
             recipe._origins[name] = table.item(last).trivia.comment.removeprefix("# ")
     return recipe
 
@@ -325,7 +334,11 @@ def _read(path: Path) -> str:
             content = file.read(MAX_TOML + 1)
         if len(content) > MAX_TOML:
             raise ValueError(f"it has more than {MAX_TOML:,} bytes")
-        return content.decode()
+        text = content.decode()
+        # Readers of TOML take time that grows with the square of a name's depth.
+        if any(piece.count(".") > _DEEPEST_NAME for piece in re.split(r"[^\w.\"'\s-]|\n", text)):
+            raise ValueError("a name in it is too deep")
+        return text
     except (OSError, ValueError) as error:
         raise RecipeError(f"Cannot read the recipe {path}: {error}.", "Check the path.") from error
 

@@ -40,7 +40,7 @@ from epochal.device import choose, computing, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import finite, new_directory, remove_directory, told, write_json, write_text
-from epochal.models.build import assemble, build_net, default_model, own_net
+from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
@@ -330,6 +330,8 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         told_by_data["model.name"] = type(own).__name__
     recipe = recipe.updated(told_by_data, "data")
     name, options = recipe.model.name, recipe.model.options
+    if not is_own:
+        check_room(name, spec, options)
     with isolated(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)

@@ -223,7 +223,7 @@ class Unpacked(io.RawIOBase):
         view = memoryview(buffer).cast("B")[:PIECE]
         try:
             count = self._stream.readinto(view)
-        except (EOFError, zlib.error, lzma.LZMAError) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
             raise ValueError(str(error)) from error
         self.position += count
         if self.position > self.limit:

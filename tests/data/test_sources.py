@@ -84,7 +84,10 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(DataError, match=r"There is no file or folder ''"):
         find("")
     touch(tmp_path / "table.xls")
-    with pytest.raises(DataError, match=r"table\.xls is a file of no kind that can be read\.\nGive a folder of pictures, a \.npz"):
+    with pytest.raises(
+        DataError,
+        match=r"table\.xls is a file of no kind that can be read\.\nGive a folder of pictures or an archive of one \(\.zip, .*\), a \.npz",
+    ):
         find("table.xls")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from epochal.errors import BundleError, OutputError, TrainingError
@@ -425,3 +427,40 @@ def test_tied_weights(blobs: Arrays, tmp_path: Path) -> None:
     fit(again, _data(blobs), _recipe(epochs=2), checkpoints=Checkpoints(tmp_path, 1e-9))
     assert torch.equal(again.first.weight, again.second.weight)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("optimizer/0/exp_avg", (4,)),
+        ("optimizer/0/exp_avg", (8, 1)),
+        ("optimizer/0/exp_avg", (2, 8)),
+        ("optimizer/0/step", (2,)),
+        ("optimizer/99/exp_avg", (2,)),
+        ("best/0.weight", (9, 2)),
+        ("average/0.weight", ()),
+        ("model/other", (2,)),
+        ("strange", ()),
+    ],
+)
+def test_tensors_that_are_not_of_this_model_are_refused(blobs: Arrays, tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """The fused kernels write as many numbers as the parameter has, however few the state has."""
+    _run(blobs, _recipe(), tmp_path)
+    place = Checkpoints(tmp_path, 1.0).found()[0]
+    tensors = load_file(place / "state.safetensors")
+    save_file({**tensors, name: torch.zeros(shape)}, place / "state.safetensors")
+    sums = {file: hashlib.sha256((place / file).read_bytes()).hexdigest() for file in ("state.safetensors", "state.json")}
+    (place / "SHA256SUMS").write_text("".join(f"{found}  {file}\n" for file, found in sums.items()))
+    with pytest.raises(BundleError, match=rf"is not of this model and these settings: {name} of shape .* does not belong to it"):
+        _run(blobs, _recipe(), tmp_path)
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "state.json", "SHA256SUMS"])
+def test_links_in_a_checkpoint_are_not_followed(blobs: Arrays, tmp_path: Path, file: str) -> None:
+    _run(blobs, _recipe(), tmp_path / "run")
+    told: list[str] = []
+    place = Checkpoints(tmp_path / "run", 1.0).found()[0]
+    (place / file).rename(tmp_path / file)
+    (place / file).symlink_to(tmp_path / file)
+    fit(_net(), _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path / "run", 1e9, told.append))
+    assert "it is a link, which could lead anywhere" in told[0]

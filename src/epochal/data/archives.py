@@ -1,32 +1,40 @@
-"""Archives by our own rules: what is in a tar, and a zip whose directory says the truth.
+"""Archives by our own rules: what is in a tar, a zip whose directory says the truth, and a folder that one unpacks to.
 
 Python's tarfile takes memory and time that an archive decides on (links to anywhere aside); what it is needed for here is little.
-Everything raises `ValueError` with a reason that can follow the archive's name, or `OSError`.
+Where nothing else is said, what is wrong is a `ValueError` with a reason that can follow the archive's name, or an `OSError`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import re
+import shutil
+import stat
+import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from epochal.untrusted import Unpacked, open_file, unpacked_limit
+from epochal.errors import DataError
+from epochal.files import cache_folder, new_directory
+from epochal.untrusted import PIECE, Unpacked, open_file, unpacked_limit
 
 # The directory of a zip may have so many bytes: enough for a hundred thousand pictures.
 MAX_DIRECTORY = 12_000_000
 
 # An archive may have so many members.
-MAX_MEMBERS = 1_000_000
+MAX_MEMBERS = 250_000
 
 # A name in an archive, with all that is said about it, may have so many bytes.
 _MAX_HEADER = 1 << 16
 
 _BLOCK = 512
-_ENCRYPTED = 1
+_ENCRYPTED, _UTF8 = 1, 1 << 11
 _KINDS = {
     b"0": "file",
     b"\0": "file",
@@ -38,6 +46,145 @@ _KINDS = {
     b"4": "device",
     b"6": "pipe",
 }
+
+
+# These are read as the folder that they unpack to.
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
+
+# So much of the disk stays free.
+_SPARE = 1_000_000_000
+
+# Longer or deeper names are refused: not every system has them.
+_MAX_NAME = 255
+_MAX_PATH = 1000
+_MAX_DEPTH = 32
+
+# Windows has devices of these names in every folder.
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a path is called like an archive that `unpack` takes."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def unpack(path: Path) -> Path:
+    """Return the folder that an archive unpacks to; it lies in the cache, by the archive's content, and is unpacked there once.
+
+    Only regular files and folders come out, under names that mean the same on every system, and no more bytes than
+    `unpacked_limit` and the disk allow. Raises `DataError` naming the archive and the member that is against the rules, and `OutputError`
+    where the disk refuses.
+    """
+    try:
+        with open_file(path) as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        folder = unpacked_folder() / digest
+        name = re.sub(r"\.(tar(\.\w+)?|\w+)$", "", path.name, flags=re.IGNORECASE).strip(". ") or "data"
+        if not folder.exists():
+            with new_directory(folder) as part:
+                _unpack(path, _Place(part / name))
+                if hasattr(os, "sync"):
+                    os.sync()  # One call for all files; a folder that is there is whole.
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fix = "Pack it anew; or if you trust it, unpack it yourself and give the folder."
+        raise DataError(f"{path} cannot be unpacked: {reason.rstrip('.')}.", fix) from error
+    return folder / name
+
+
+def unpacked_folder() -> Path:
+    """Return the folder in the cache that archives are unpacked to."""
+    return cache_folder() / "archives"
+
+
+class _Place:
+    """The folder that members are written below, and the names that were given there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, str] = {}
+        folder.mkdir(parents=True)
+        self.left = shutil.disk_usage(folder).free - _SPARE
+
+    def make(self, name: str, *, is_folder: bool, size: int = 0) -> Path | None:
+        """Make the folder of that name, or return where a file of `size` bytes goes; `None` for the root itself."""
+        parts = _parts(name)
+        for depth in range(1, len(parts) + 1):
+            self._claim("/".join(parts[:depth]), is_file=depth == len(parts) and not is_folder)
+        if not parts:
+            return None
+        path = self.folder.joinpath(*parts)
+        (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("the disk has no room for what it unpacks to")
+        return path
+
+    def _claim(self, name: str, *, is_file: bool) -> None:
+        # Folders may be named again and again; a file, once. Some systems take a and A, or two ways to write é, for the same.
+        spelled = name if is_file else f"{name}/"
+        key = unicodedata.normalize("NFC", name).casefold()
+        is_new = key not in self.names
+        before = self.names.setdefault(key, spelled)
+        if before != spelled or (is_file and not is_new):
+            raise ValueError(f"'{name}' collides with '{before}'")
+
+
+def _parts(name: str) -> list[str]:
+    """Split a name, and refuse one that leads out of the folder, or means something else on another system."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    told = ascii(name[:100])
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
+        raise ValueError(f"{told} is an absolute path")
+    if ".." in parts:
+        raise ValueError(f"{told} leads out of the folder")
+    if "\\" in name or any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+        raise ValueError(f"{told} has a character that is no part of a name")
+    if len(name) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(part.encode()) > _MAX_NAME for part in parts):
+        raise ValueError(f"{told} is too long, or lies too deep")
+    for part in parts:
+        if part.split(".")[0].strip().upper() in _RESERVED or part.endswith((" ", ".")):
+            raise ValueError(f"{told} is no name on every system")
+    return parts
+
+
+def _unpack(path: Path, place: _Place) -> None:
+    if path.name.lower().endswith(".zip"):
+        with open_zip(path) as (archive, members):
+            for info in members:
+                _check_kind(info.filename, _zip_kind(info))
+                target = place.make(_zip_name(info), is_folder=info.is_dir(), size=info.file_size)
+                if target is not None and not info.is_dir():
+                    with archive.open(info) as content, target.open("xb") as file:
+                        shutil.copyfileobj(content, file, PIECE)
+                        if file.tell() != info.file_size:
+                            raise ValueError(f"'{info.filename}' has {file.tell():,} bytes instead of {info.file_size:,}")
+        return
+    with Unpacked(path) as stream:
+        for member in tar_members(stream):
+            _check_kind(member.name, member.kind)
+            target = place.make(member.name, is_folder=member.kind == "folder", size=member.size)
+            if target is not None and member.kind == "file":
+                with target.open("xb") as file:
+                    for begin in range(0, member.size, PIECE):
+                        file.write(stream.take(min(PIECE, member.size - begin)))
+
+
+def _check_kind(name: str, kind: str) -> None:
+    if kind not in ("file", "folder"):
+        raise ValueError(f"'{name}' is a {kind}")
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    # Unix keeps the mode of a file in the upper half.
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    return "folder" if info.is_dir() else {0: "file", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe"}.get(kind, "device")
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Return a name of which no byte is lost: UTF-8, whether it is said to be (bit 11) or, as macOS does, not."""
+    name = info.orig_filename
+    return name if info.flag_bits & _UTF8 else _text(name.encode("cp437"))
 
 
 class Member(NamedTuple):
@@ -117,6 +264,8 @@ class _Sparing(io.BufferedReader):
 
 
 def _check_members(members: list[zipfile.ZipInfo], directory: int, allowed: int, size: int) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
     names: set[str] = set()
     position = 0
     for member in sorted(members, key=lambda one: one.header_offset):

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, PositiveInt
 
 from epochal.errors import DataError, RecipeError
 from epochal.files import cache_folder
@@ -50,6 +51,7 @@ _AT_ONCE = 16_000_000
 # The last bytes of a pack: what it is, the lengths of checksums and description, which stand before, and a checksum of all four.
 _SEAL = struct.Struct("<8sQQI")
 _MAGIC = b"epochal1"
+_MAX_DESCRIPTION = 1 << 16
 
 SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
 
@@ -89,8 +91,8 @@ class Pack:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         described, self._checksums = _unseal(self._file, path)
-        self.name: str = described["name"]
-        self.shape: tuple[int, ...] = tuple(described["shape"])
+        self.name = described.name
+        self.shape = described.shape
         self._size = prod(self.shape[1:])
 
     def __len__(self) -> int:
@@ -313,18 +315,28 @@ def open_cache() -> Cache:
     return Cache(folder, int(gigabytes * 1e9))
 
 
-def _unseal(file: int, path: Path) -> tuple[dict[str, Any], array[int]]:
+class _Described(BaseModel):
+    """What a pack says of itself."""
+
+    name: str
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+
+
+def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
     """Return the description and the checksums of a pack, whose seal says that it is whole."""
     end = os.fstat(file).st_size - _SEAL.size
     seal = os.pread(file, _SEAL.size, max(0, end))
     if end >= 0:
         magic, sums, length, checksum = _SEAL.unpack(seal)
         begin = end - sums - length
-        if magic == _MAGIC and begin >= 0:
+        if magic == _MAGIC and begin >= 0 and length <= _MAX_DESCRIPTION:
             tail = os.pread(file, sums + length, begin)
             if zlib.crc32(tail + seal[:-4]) == checksum:
-                described: dict[str, Any] = json.loads(tail[sums:])
-                if prod(described["shape"]) == begin:
+                try:
+                    described = _Described.model_validate_json(tail[sums:])
+                except ValueError as error:
+                    raise DamagedError(path, "what they are is not told") from error
+                if prod(described.shape) == begin and sums == 4 * described.shape[0]:
                     return described, array("I", tail[:sums])
     raise DamagedError(path, "their end is missing")
 

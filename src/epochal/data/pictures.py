@@ -42,6 +42,9 @@ MAX_PIXELS = 178_000_000
 # Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
 MAX_BYTES = 600_000_000
 
+# The last chunk of a PNG, with its checksum.
+_PNG_END = b"IEND\xae\x42\x60\x82"
+
 # Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
 _SHORT_SIDE = 64
 
@@ -216,7 +219,11 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
 
 
 def _decoder(content: bytes) -> Image.Image:
-    return Image.open(BytesIO(content), formats=FORMATS)
+    picture = Image.open(BytesIO(content), formats=FORMATS)
+    # Pillow needs no more than the pixels of the first frame.
+    if (picture.format == "PNG" and _PNG_END not in content) or (picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";")):
+        raise EOFError
+    return picture
 
 
 def _read(status: os.stat_result, content: bytes, picture: Image.Image, rule: PictureRule) -> PictureFile:

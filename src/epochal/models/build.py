@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from epochal.data.preprocess import Preprocess, Rescale
 from epochal.data.spec import DataSpec
+from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp
@@ -77,6 +78,18 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         raise ModelError(f"The model {name} cannot be built with {given or 'these data'}: {error}.", "Change that option.") from error
     lay_out(net)
     return net
+
+
+def check_room(name: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
+    """Raise `ModelError` where the weights of a network would not fit memory; none of it is taken."""
+    with torch.device("meta"):
+        parameters = list(build_net(name, spec, options).parameters())
+    count, needed, free = (sum(one.numel() for one in parameters), sum(one.nbytes for one in parameters), free_memory())
+    if free is not None and needed > free:
+        raise ModelError(
+            f"The model {name} would have {count:,} parameters, which take {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free.",
+            f"Choose smaller options: {', '.join(options) or 'it has none; use another model'}.",
+        )
 
 
 def lay_out(net: nn.Module) -> None:

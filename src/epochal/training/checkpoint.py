@@ -17,7 +17,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -36,10 +36,14 @@ from epochal.files import new_directory, remove_directory, write_bytes, write_te
 from epochal.training.optim import Rewind, Update
 from epochal.training.records import EpochDone
 from epochal.training.state import Training
+from epochal.untrusted import open_file, parse_json, read_file, read_tensors
 
 VERSION = 2
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _KEPT = 2
+
+# The state without tensors may take so many bytes of memory, once it is read: it grows with epochs and classes.
+MAX_STATE = 1_000_000_000
 
 # At the end of an epoch a checkpoint is written where that has cost less than this share of the time since the one before.
 _SHARE = 0.01
@@ -122,15 +126,14 @@ class Checkpoints:
                 tensors, state = _read(place)
             except PermissionError as error:
                 raise BundleError(f"{place} cannot be read: {error.strerror}.", "Make its files readable.") from error
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 damaged.append(place)
                 self.tell(f"note: {place} is damaged ({error}) and is not used.")
                 continue
             try:
                 _restore(training, tensors, state)
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                reason = str(error).splitlines()[0]
-                raise BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.") from error
+            except Exception as error:  # A state that is whole may still say anything.
+                raise _not_of_this(place, error) from error
             # A damaged one must not stand in the way of one that is written anew at the same step.
             for broken in damaged:
                 remove_directory(broken)
@@ -213,6 +216,8 @@ def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    _check(tensors, training)
+
     def group(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
 
@@ -243,20 +248,56 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     training.scaler.load_state_dict(state["scaler"])
     training.history[:] = [_record(values) for values in state["history"]]
     training.epoch, training.step = state["epoch"], state["step"]
+    steps = training.steps_of_epoch
+    if not (training.epoch >= 1 and 0 <= steps <= training.schedule.steps_per_epoch and 0 <= state["elapsed"] < math.inf):
+        raise ValueError(f"step {training.step} is not in epoch {training.epoch}")
     training.began -= state["elapsed"]
 
 
 def _read(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return what a checkpoint holds, after checking every byte of it."""
-    content = {name: (place / name).read_bytes() for name in (_TENSORS, _STATE)}
-    sums = (place / _SUMS).read_text("ascii").splitlines()
-    for name, found in content.items():
-        if f"{hashlib.sha256(found).hexdigest()}  {name}" not in sums:
-            raise ValueError(f"{name} is not what was saved")
-    state: dict[str, Any] = json.loads(content[_STATE])
-    if state["version"] != VERSION:
-        raise ValueError(f"it is of version {state['version']}")
-    return load_tensors(content[_TENSORS]), state
+    sums = read_file(place / _SUMS, 1000).decode("ascii").splitlines()
+    with open_file(place / _TENSORS, follow=False) as tensors, open_file(place / _STATE, follow=False) as text:
+        for name, file in ((_TENSORS, tensors), (_STATE, text)):
+            if f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}" not in sums:
+                raise ValueError(f"{name} is not what was saved")
+            file.seek(0)
+        state = parse_json(text.read(MAX_STATE), MAX_STATE)
+        if state["version"] != VERSION:
+            raise ValueError(f"it is of version {state['version']}")
+        read_tensors(tensors)
+        tensors.seek(0)
+        return load_tensors(tensors.read()), state
+
+
+def _check(tensors: Mapping[str, Tensor], training: Training) -> None:
+    """Refuse tensors that are not of this model and optimizer.
+
+    The fused kernels of optimizers trust the shapes of their state: they would write beyond what is smaller than its parameter.
+    """
+    weights = {name: tuple(tensor.shape) for name, tensor in training.model.state_dict().items()}
+    optimizer: Any = training.optimizer
+    parameters = [
+        (tuple(parameter.shape), settings.get("fused")) for settings in optimizer.param_groups for parameter in settings["params"]
+    ]
+    for name, tensor in tensors.items():
+        group, _, inner = name.partition("/")
+        if group == "optimizer":
+            place, _, part = inner.partition("/")
+            shape, is_fused = parameters[int(place)] if place.isdecimal() and int(place) < len(parameters) else (None, False)
+            fits = tensor.shape == (() if part == "step" else shape)
+            if not fits and not is_fused and shape is not None:
+                # Other optimizers keep single numbers, or sums over rows and columns.
+                fits = math.prod(tensor.shape) <= max(1, math.prod(shape))
+        else:
+            fits = weights.get(inner) == tensor.shape if group in ("model", "best", "average") else (name, tensor.shape) == ("loss_sum", ())
+        if not fits:
+            raise ValueError(f"{name} of shape {tuple(tensor.shape)} does not belong to it")
+
+
+def _not_of_this(place: Path, error: Exception) -> BundleError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.")
 
 
 def _plain(done: EpochDone) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from epochal.data.archives import SUFFIXES as ARCHIVES
+from epochal.data.archives import is_archive, unpack
 from epochal.data.examples import Found
 from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
@@ -45,12 +47,13 @@ def find(
 ) -> Found:
     """Read the data that a user named: one of `SOURCES`, or a path.
 
-    A path is a folder of pictures, of .npy files or of IDX files, a .npz, .npy or .safetensors file, or CIFAR-10's archive or
-    folder. A bare word is a name first; with a separator or a dot before it (./mnist) it is always a path. `data_dir` is
-    where named data lie or go; `size`, `fit` and `memory` (bytes) are for folders of pictures, which
-    are read as those that `like` describes where it is given. Files of the `exclusion` are not read; of other data it has to be
-    taken afterwards. Raises `DataError`.
+    A path is a folder of pictures, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz), a .npz,
+    .npy or .safetensors file, or CIFAR-10's archive or folder. A bare word is a name first; with a separator or a dot before it
+    (./mnist) it is always a path. `data_dir` is where named data lie or go; `size`, `fit` and `memory` (bytes) are for folders of
+    pictures, which are read as those that `like` describes where it is given. Files of the `exclusion` are not read; of other data it
+    has to be taken afterwards. Raises `DataError`.
     """
+    what = _unpacked(what)
     read = _find(what, data_dir)
     if read is None:
         return folder.read(Path(what).expanduser(), size=size, fit=fit, memory=memory, like=like, exclusion=exclusion)
@@ -64,6 +67,7 @@ def find(
 
 def picture_folder(what: str | Path, data_dir: Path | None = None) -> Path | None:
     """Return the folder of pictures that `what` means to `find`, or `None` where it is something else. Raises `DataError` as that does."""
+    what = _unpacked(what)
     return Path(what).expanduser() if _find(what, data_dir) is None else None
 
 
@@ -89,6 +93,14 @@ def _named(path: str | Path) -> Iterator[None]:
         raise DataError(f"'{path}' cannot be looked at: {reason}.", "Check the path.") from error
 
 
+def _unpacked(what: str | Path) -> str | Path:
+    """Return the folder that an archive unpacks to, and anything else as it is."""
+    with _named(what):
+        path = Path(what).expanduser()
+        is_one = what not in SOURCES and path.name != cifar10.ARCHIVE and is_archive(path) and path.is_file()
+    return folder.inner(unpack(path)) if is_one else what
+
+
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
     """Return what reads this, or `None` for a folder of pictures."""
     if isinstance(what, str) and what in SOURCES:
@@ -108,5 +120,6 @@ def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | No
         return (lambda: arrays.read(path)) if arrays.holds_arrays(path) else None
     raise DataError(
         f"{path} is a file of no kind that can be read.",
-        f"Give a folder of pictures, a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
+        f"Give a folder of pictures or an archive of one ({', '.join(ARCHIVES)}), "
+        f"a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
     )

@@ -34,6 +34,7 @@ _WORDS = {
 }
 _SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _CLASSES = "classes"
+_NAMED = 20
 _WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels do as well."
 _ANEW = "Save or copy it anew."
 
@@ -156,7 +157,7 @@ def _parse(name: str) -> _Meaning | None:
 def _choose(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
     """Return the names of inputs and targets of each split."""
     names = sorted(names)
-    found = f"It has {', '.join(names) or 'no arrays'}."
+    found = f"It has {', '.join(names[:_NAMED]) or 'no arrays'}{', ...' * (len(names) > _NAMED)}."
     roles: dict[tuple[str, str], str] = {}
     for name in names:
         meaning = _parse(name)

@@ -138,6 +138,12 @@ def problems(listed: Listed) -> Iterator[DataError]:
         yield DataError(f"{root} has only one class folder, '{name}'.", "Add another class; or if that folder has the classes, name it.")
 
 
+def inner(root: Path) -> Path:
+    """Return the folder in which there is more than one other: archives often have one around all."""
+    folders, files = _entries(root)
+    return inner(folders[0]) if len(folders) == 1 and not files else root
+
+
 def _splits(root: Path, *, needs_train: bool) -> dict[str, Path]:
     """Find the folder of each split; all of `root` is "train" where there are none."""
     if not root.exists():

@@ -1,0 +1,215 @@
+"""Every loader by the kind of file that it reads, and one call of it that is watched: what comes out, what it touches, what it takes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+import epochal
+from epochal.again import resume
+from epochal.bundle import Bundle
+from epochal.data.cache import Pack
+from epochal.data.examples import Examples
+from epochal.data.pictures import measure_picture, open_picture, to_tensor
+from epochal.data.sources import cifar10
+from epochal.data.sources.idx import read_idx
+from epochal.data.spec import DataSpec, PictureRule
+from epochal.errors import EpochalError
+from epochal.recipe import Recipe, read_kept
+from epochal.run import evaluate_run
+from epochal.training.checkpoint import Checkpoints
+from epochal.training.state import Training, prepare, training_feed
+
+SPEC = DataSpec(
+    name="made",
+    task="single-label",
+    shape=(3,),
+    dtype="float32",
+    outputs=("a", "b"),
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    counts={"train": 8},
+    class_counts={"train": (4, 4)},
+    fingerprint="0",
+)
+
+
+def training() -> Training:
+    """A training that is about to begin, of a network as small as can be."""
+    torch.manual_seed(0)
+    examples = Examples(torch.randn(8, 3), torch.arange(8) % 2, "train", torch.arange(8))
+    recipe = Recipe().updated({"device": "cpu", "threads": 1, "batch_size": 4, "ema": 0.9, "compile": "off"})
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    batches = training_feed(examples, SPEC, recipe, torch.device("cpu"))
+    return prepare(net, batches, SPEC, recipe, torch.device("cpu"), None, None, has_valid=False)
+
+
+def _picture(path: Path) -> None:
+    measure_picture(str(path))
+    to_tensor(open_picture(path), PictureRule(mode="RGB", size=(8, 8), fit="pad"))
+
+
+def _pack(path: Path) -> None:
+    pack = Pack(path)
+    pack.read([0])
+
+
+def _checkpoint(path: Path) -> None:
+    made = training()
+    if Checkpoints(path, 60).restore(made):
+        made.update()
+
+
+def _predict(path: Path) -> None:
+    Bundle.load(path).predict([[1.0, 2.0, 3.0]])
+
+
+def _gullible(path: Path) -> None:
+    """Do all that a loader must not do, as the file wants."""
+    match path.read_text().split():
+        case ["unpickle", name]:
+            pickle.loads(Path(name).read_bytes())
+        case ["take", count]:
+            bytearray(int(count)).strip()
+        case ["write", name]:
+            Path(name).write_text("evil")
+        case ["wait", seconds]:
+            time.sleep(float(seconds))
+        case ["import", name]:
+            __import__(name)
+
+
+LOADERS: dict[str, Callable[[Path], object]] = {
+    "archive": epochal.load,
+    "bundle": _predict,
+    "checkpoint": _checkpoint,
+    "cifar10": cifar10.read_cifar10,
+    "gullible": _gullible,
+    "idx": read_idx,
+    "npy": lambda path: epochal.load(path / "x.npy"),
+    "npz": epochal.load,
+    "pack": _pack,
+    "picture": _picture,
+    "recipe": read_kept,
+    "resume": lambda path: resume(path, watchers=()),
+    "run": evaluate_run,
+    "safetensors": epochal.load,
+}
+
+# Doing any of it, or opening a file for writing elsewhere, is what a file must never bring a loader to.
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pickle.find_class",
+    "socket.connect",
+    "ctypes.dlopen",
+    "exec",
+    "import",
+    "os.putenv",
+    "marshal.loads",
+    "code.__new__",
+)
+
+# PyTorch's own libraries are asked for their settings.
+_TORCH = str(Path(torch.__file__).parent)
+
+# What is wrong with the values of whole arrays is told by the place in them, and with settings by their names.
+_TOLD_BY_PLACE = ("npy", "npz", "resume", "run", "safetensors")
+
+
+class Watch:
+    """What the audit hook has seen in a block; a hook cannot be taken away again, so there is one for the process."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.allowed: Path | None = None
+        sys.addaudithook(self._hook)
+
+    @contextmanager
+    def on(self, allowed: Path) -> Iterator[list[str]]:
+        """Note what is forbidden, in the block; writing below `allowed` is not."""
+        self.seen, self.allowed = [], allowed
+        try:
+            yield self.seen
+        finally:
+            self.allowed = None
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.allowed is None:
+            return
+        is_ours = (event == "import" and arguments[0] in sys.modules) or (event == "ctypes.dlopen" and str(arguments[0]).startswith(_TORCH))
+        if event in _FORBIDDEN and not is_ours:
+            self.seen.append(f"{event} {str(arguments)[:200]}")
+        if event == "open" and isinstance(arguments[0], str | bytes) and _writes(arguments[1], arguments[2]):
+            path = Path(os.path.realpath(os.fsdecode(arguments[0])))
+            if not path.is_relative_to(self.allowed) and path != Path("/proc/self/clear_refs"):
+                self.seen.append(f"open {path} for writing")
+
+
+def _writes(mode: str | None, flags: int) -> bool:
+    return bool(flags & (os.O_WRONLY | os.O_RDWR)) if mode is None else any(letter in mode for letter in "wax+")
+
+
+class Outcome(NamedTuple):
+    """`told` is the message of an `EpochalError`, "" where the file was read; `wrong` says what should not be."""
+
+    told: str
+    wrong: str
+    seconds: float
+    megabytes: float
+
+
+def load(kind: str, path: Path, watch: Watch, *, seconds: float = 10.0, megabytes: float = 200.0) -> Outcome:
+    """Load one file, or folder, as the kind that it pretends to be."""
+    told = wrong = ""
+    before = _reset_peak()
+    begun = time.monotonic()
+    with watch.on(path.parent.resolve()) as seen:
+        try:
+            LOADERS[kind](path)
+        except EpochalError as error:
+            told = str(error)
+        except Exception as error:  # noqa: BLE001  it is what is looked for
+            wrong = f"{type(error).__name__}: {error}"
+    took, more = time.monotonic() - begun, _peak() - before
+    if seen:
+        wrong = wrong or f"it did: {'; '.join(seen[:3])}"
+    elif told and kind not in _TOLD_BY_PLACE and path.name not in told and path.parent.name not in told:
+        wrong = wrong or f"the file is not named: {told}"
+    elif took > seconds:
+        wrong = wrong or f"it took {took:.1f} s"
+    elif more > megabytes:
+        wrong = wrong or f"it took {more:.0f} MB"
+    return Outcome(told, wrong, took, more)
+
+
+def _reset_peak() -> float:
+    """Let the peak of memory begin at what is used now (Linux), and return that in MB."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    return _peak()
+
+
+def _peak() -> float:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1000 for line in file if line.startswith("VmHWM:"))
+
+
+def fresh(path: Path) -> Path:
+    """Return `path`, where nothing is any more."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    return path
