@@ -30,8 +30,9 @@ from epochal.device import using_threads
 # JPEG of quality 30 or mirrored reach 0.975 and more; nearly all of its other pictures stay below 0.9.
 ALIKE = 0.96
 
-# A picture is in a crowd when so many more are alike to this degree than are nearly equal, and so many times more.
-_LOOSELY, _CROWD, _TIMES = 0.85, 4, 4
+# A picture is in a crowd when so many more are alike to this degree than are nearly equal, and so many times more; or, in any case,
+# so many: a hundred digits "1" may be nearly equal, and stand among a thousand more.
+_LOOSELY, _CROWD, _TIMES, _ANY_CROWD = 0.85, 4, 3, 50
 
 # Mean colours of nearly equal pictures differ by at most so many levels of 255.
 _COLOUR = 4.0
@@ -130,7 +131,8 @@ class _Sorted:
     def crowded(self, places: Tensor, step: int) -> Tensor:
         """Return which pictures are alike many more of the others (or of each `step`-th) than they are nearly equal to: bool [places]."""
         alike = self.likeness(places, slice(None, None, step))
-        return (alike >= _LOOSELY).sum(1) > _CROWD + _TIMES * (alike >= ALIKE).sum(1)
+        near = (alike >= ALIKE).sum(1)
+        return (alike >= _LOOSELY).sum(1) - near > _CROWD + (_TIMES * near).clamp(max=_ANY_CROWD)
 
     def likeness(self, rows: Tensor | slice, columns: slice) -> Tensor:
         """Return the correlations of pictures with others or their mirror images, whichever are greater: float32 [rows, columns]."""
