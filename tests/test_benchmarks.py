@@ -323,7 +323,7 @@ def test_training_is_found_in_the_curve() -> None:
     assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "ingest", "check", "memory"])
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "checkpoints", "ingest", "check", "memory"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True

@@ -23,7 +23,7 @@ from epochal.errors import EpochalError, NotFiniteError
 from epochal.run import train
 from epochal.training import loop
 
-COUNT = int(os.environ.get("EPOCHAL_NANS", "10"))
+COUNT = int(os.environ.get("EPOCHAL_NANS", "8"))
 STEPS = 24
 SETTINGS: list[dict[str, Any]] = [
     {},

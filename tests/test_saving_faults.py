@@ -207,11 +207,11 @@ def _inject(root: str, fault: str, at: int) -> Callable[[], int]:
             if code > 0:
                 half()
                 raise OSError(code, os.strerror(code), str(path))
-            if code < 0:
-                do()
-            else:
-                half()
-            os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                # What fails by itself, as removing what is not there does, is over all the same.
+                do() if code < 0 else half()
+            finally:
+                os.kill(os.getpid(), signal.SIGKILL)
         return do()
 
     class File(io.FileIO):
