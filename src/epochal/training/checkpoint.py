@@ -45,15 +45,15 @@ _KEPT = 2
 # The state without tensors may take so many bytes of memory, once it is read: it grows with epochs and classes.
 MAX_STATE = 1_000_000_000
 
-# At the end of an epoch a checkpoint is written where that has cost less than this share of the time since the one before.
+# At the end of an epoch a checkpoint is written where all of them together, with the last one, then cost less than this share of the time.
 _SHARE = 0.01
 
 
 class Checkpoints:
     """The checkpoints of one run: when to write one, and where.
 
-    One is written before the first step. Then one is due every so many seconds, at the ends of epochs where it costs less than
-    1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of one that
+    One is written before the first step. Then one is due every so many seconds, at the ends of epochs where all together cost less
+    than 1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of one that
     was asked for, and of one that is damaged.
     """
 
@@ -63,13 +63,15 @@ class Checkpoints:
         self.tell = tell
         self.asked: int | None = None
         self.requested = False
-        self._last = time.perf_counter()
-        self._cost = 0.0
+        self._begun = self._last = time.perf_counter()
+        self._cost = self._spent = 0.0
 
     def is_due(self, *, epoch_ends: bool = False) -> bool:
         """Whether a checkpoint should be written now, between two steps."""
-        since = time.perf_counter() - self._last
-        return self.asked is not None or self.requested or since >= self.every or (epoch_ends and since * _SHARE >= self._cost)
+        now = time.perf_counter()
+        if self.asked is not None or self.requested or now - self._last >= self.every:
+            return True
+        return epoch_ends and (now - self._begun) * _SHARE >= self._spent + 2 * self._cost
 
     def save(self, training: Training) -> None:
         """Write a checkpoint, whole or not at all, then remove older ones; end the program if a signal asked for that.
@@ -107,6 +109,7 @@ class Checkpoints:
                 remove_directory(old)
         self._last = time.perf_counter()
         self._cost = self._last - begun
+        self._spent += self._cost
 
     def obey(self) -> None:
         """End the program if a signal asked for that, as it would have ended without us."""
