@@ -63,6 +63,7 @@ class TestJson:
             (b"\xff", "utf-8"),
             (b"\xff\xfe[\x00]\x00", "utf-8"),
             (b"[1", "delimiter"),
+            (b'["\\ud800"]', "surrogates"),
         ],
     )
     def test_what_is_no_json_is_refused(self, content: bytes, reason: str) -> None:

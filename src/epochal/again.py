@@ -177,7 +177,7 @@ class _Again:
 def _reopen(
     folder: Path, recipe: Recipe, data: Any, model: str | nn.Module | None, own: Mapping[str, Any], data_dir: str | Path | None
 ) -> _Again:
-    described = read_json(folder / "data.json", source=str | None, data_dir=str | None, spec=dict)
+    described = read_json(folder / "data.json", source=str | None, data_dir=str | None, spec=dict, excluded=list[str])
     was = read_json(folder / "environment.json", own=dict, code=dict, **dict.fromkeys(_CAUSES, object))
     for name, given in own.items():
         if name in was["own"] and given is None:

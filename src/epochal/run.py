@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from epochal import untrusted
@@ -273,7 +274,7 @@ def evaluate_run(
     """
     bundle = Bundle.load(folder, model)
     recipe = load_recipe(folder / "recipe.toml")
-    kept = read_json(folder / "data.json", source=str | None)
+    kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
     if data is not None:
         found = load(data, data_dir=data_dir, like=bundle.spec)
     elif kept["source"] is None:
@@ -494,8 +495,10 @@ def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
     try:
         value = untrusted.read_json(path)
         for name, kind in kinds.items():
-            if name not in value or not isinstance(value[name], kind):
-                raise ValueError(f"{name} is missing, or of another kind")
+            try:
+                TypeAdapter(kind).validate_python(value[name], strict=True)
+            except (KeyError, ValidationError) as error:
+                raise ValueError(f"{name} is missing, or of another kind") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
     return value

@@ -105,7 +105,10 @@ def parse_json(content: bytes, limit: int = MAX_DESCRIPTION) -> Any:
     if texts + 32 * content.count(b",") + 100 * (content.count(b"[") + content.count(b"{")) > limit:
         raise ValueError(f"reading it would take more than {limit / 1e6:,.0f} MB of memory")
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
+        if b"\\u" in content:
+            json.dumps(value, ensure_ascii=False).encode()  # Half a letter could be neither printed nor kept.
+        return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
