@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from epochal.cli.main import cli
+from epochal.data.archives import unpack
 from epochal.data.cache import checksums, open_cache
 
 
@@ -62,3 +64,15 @@ def test_clear_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     assert lines[0] == "removed 1 set of decoded pictures, 0.03 GB"
     assert json.loads(lines[1])["packs"] == 1
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mnist", "notes.txt", "pictures"]
+
+
+def test_unpacked_archives(tmp_path: Path) -> None:
+    photos = tmp_path / "photos.zip"
+    with zipfile.ZipFile(photos, "w") as archive:
+        archive.writestr("cat/1.txt", "a" * 3000)
+    unpack(photos)
+    assert _call()[1] == f"1 unpacked archive, 0.00 GB in {tmp_path / 'archives'}"
+    assert json.loads(_call("--json")[-1])["unpacked"] == 3000
+    assert _call("clear")[1] == "removed 1 unpacked archive, 0.00 GB"
+    assert len(_call()) == 1
+    assert photos.exists()

@@ -152,6 +152,23 @@ def test_predict_prints_class_probability_and_runner_up(call, trained: Path, pho
     assert sorted(path.name for path in (tmp_path / "titled").iterdir()) == ["0001-0.png", "0001-0.svg", "0002-3.png", "0002-3.svg"]
 
 
+def test_predict_answers_what_it_can(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    dark = photos / "dark" / "0.png"
+    (tmp_path / "broken.png").write_bytes(dark.read_bytes()[:60])
+    code, out, err = call("predict", trained, "broken.png", dark, "missing.png", "--json")
+    assert code == 1
+    assert [row.get("label", row.get("error")) for row in json.loads(out.splitlines()[-1])] == [
+        "dark",
+        "broken.png is truncated.",
+        "missing.png does not exist.",
+    ]
+    assert "error: broken.png is truncated." in err
+    assert "error: missing.png does not exist." in err
+    code, out, err = call("predict", trained, "broken.png", "missing.png")
+    assert (code, out) == (1, "")
+    assert "None of 2 files can be read. broken.png is truncated." in err
+
+
 def test_predict_takes_folders_and_patterns(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]
     assert len(call("predict", trained, photos)[1].splitlines()) == 20
     assert len(call("predict", trained, f"{photos}/dark/*.png")[1].splitlines()) == 10

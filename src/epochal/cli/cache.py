@@ -14,12 +14,13 @@ from epochal.cli.options import as_json
 @as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show the decoded pictures that are kept on disk, so that folders of pictures are decoded once.
+    """Show the decoded pictures that are kept on disk, so that folders of pictures are decoded once, and unpacked archives.
 
     EPOCHAL_CACHE names another folder for them, EPOCHAL_CACHE_SIZE how many GB they may take; the least recently used go first.
     """
     if context.invoked_subcommand is not None:
         return
+    from epochal.data.archives import unpacked_archives, unpacked_folder
     from epochal.data.cache import open_cache
 
     cache = open_cache()
@@ -29,18 +30,42 @@ def command(context: click.Context, as_json: bool) -> None:
         used = datetime.fromtimestamp(entry.used, UTC).astimezone()
         click.echo(f"{entry.name}: {shape}, {entry.size / 1e9:.2f} GB, used {used:%Y-%m-%d %H:%M}")
     click.echo(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
+    archives, unpacked = unpacked_archives()
+    if archives:
+        click.echo(f"{_count(archives)}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
     if as_json:
         packs = [entry._asdict() for entry in entries]
-        click.echo(json.dumps({"folder": str(cache.folder), "size": size, "limit": cache.limit, "packs": packs}, ensure_ascii=False))
+        click.echo(
+            json.dumps(
+                {
+                    "folder": str(cache.folder),
+                    "size": size,
+                    "limit": cache.limit,
+                    "packs": packs,
+                    "archives": archives,
+                    "unpacked": unpacked,
+                },
+                ensure_ascii=False,
+            )
+        )
 
 
 @command.command()
 @as_json
 def clear(as_json: bool) -> None:
-    """Remove them all, but what is being written just now. They are decoded again when they are needed."""
+    """Remove them all, but what is being written just now. They are made again when they are needed."""
+    from epochal.data.archives import remove_unpacked, unpacked_archives
     from epochal.data.cache import open_cache
 
     packs, size = open_cache().clear()
     click.echo(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")
+    archives, unpacked = unpacked_archives()
+    remove_unpacked()
+    if archives:
+        click.echo(f"removed {_count(archives)}, {unpacked / 1e9:.2f} GB")
     if as_json:
-        click.echo(json.dumps({"packs": packs, "size": size}))
+        click.echo(json.dumps({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked}))
+
+
+def _count(archives: int) -> str:
+    return f"{archives:,} unpacked archive{'s' * (archives != 1)}"

@@ -6,6 +6,7 @@ import csv
 import glob
 import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from epochal.bundle import Bundle, Prediction
+    from epochal.errors import DataError
 
 
 @click.command()
@@ -32,7 +34,10 @@ if TYPE_CHECKING:
 @own_model
 @as_json
 def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: Path | None, model: str | None, as_json: bool) -> None:
-    """Say what the model that RUN kept sees in FILES: pictures, folders of pictures, or .npy files of inputs."""
+    """Say what the model that RUN kept sees in FILES: pictures, folders of pictures, or .npy files of inputs.
+
+    A file that cannot be read is told of, and the others are answered; then the exit code is 1.
+    """
     from epochal.bundle import Bundle
     from epochal.errors import OutputError
     from epochal.files import write_text
@@ -40,7 +45,7 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if picture is not None and picture.exists() and not picture.is_dir():
         raise OutputError(f"{picture} is a file.", "Name a folder for the titled pictures.")
     bundle = Bundle.load(run, model)
-    inputs, names = _read(bundle, [name for file in files for name in _expand(file)])
+    inputs, names, wrong = _read(bundle, [name for file in files for name in _expand(file)])
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
     for name, prediction in found:
         click.echo(_line(name, prediction, width=max(map(len, names))))
@@ -50,24 +55,40 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
         _draw(inputs, found, picture)
     if as_json:
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
+        rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
         click.echo(json.dumps(rows, ensure_ascii=False))
+    for error in wrong.values():
+        click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+    sys.exit(1 if wrong else 0)
 
 
-def _read(bundle: Bundle, files: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Read all inputs [n, ...], and name each: its file, or where a file has several, FILE[NUMBER]."""
+def _read(bundle: Bundle, files: Sequence[str]) -> tuple[Tensor, list[str], dict[str, DataError]]:
+    """Read all inputs [n, ...], name each (its file, or where a file has several, FILE[NUMBER]), and say what cannot be read.
+
+    Raises `DataError` where nothing can.
+    """
     import torch
 
+    from epochal.errors import DataError
     from epochal.progress import progress
 
     inputs: list[Tensor] = []
     names: list[str] = []
+    wrong: dict[str, DataError] = {}
     with progress("Reading", len(files)) as advance:
         for file in files:
-            found = bundle.inputs(file)
-            inputs.append(found)
-            names += [file] if len(found) == 1 else [f"{file}[{number}]" for number in range(len(found))]
+            try:
+                found = bundle.inputs(file)
+            except DataError as error:
+                wrong[file] = error
+            else:
+                inputs.append(found)
+                names += [file] if len(found) == 1 else [f"{file}[{number}]" for number in range(len(found))]
             advance()
-    return torch.cat(inputs), names
+    if not inputs:
+        first = next(iter(wrong.values()))
+        raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
+    return torch.cat(inputs), names, wrong
 
 
 def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:

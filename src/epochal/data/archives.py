@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epochal.errors import DataError
-from epochal.files import cache_folder, new_directory
+from epochal.files import cache_folder, new_directory, told
 from epochal.untrusted import PIECE, Unpacked, open_file, unpacked_limit
 
 # The directory of a zip may have so many bytes: enough for a hundred thousand pictures.
@@ -95,6 +95,24 @@ def unpack(path: Path) -> Path:
 def unpacked_folder() -> Path:
     """Return the folder in the cache that archives are unpacked to."""
     return cache_folder() / "archives"
+
+
+def unpacked_archives() -> tuple[int, int]:
+    """Return how many archives are unpacked in the cache, and the bytes that they take."""
+    archives = _unpacked()
+    return len(archives), sum(file.stat().st_size for path in archives for file in path.rglob("*") if file.is_file())
+
+
+def remove_unpacked() -> None:
+    """Remove the archives that are unpacked in the cache. Raises `OutputError` where that is refused."""
+    for path in _unpacked():
+        with told(path):
+            shutil.rmtree(path)
+
+
+def _unpacked() -> list[Path]:
+    # Hidden ones are being written just now.
+    return [path for path in unpacked_folder().glob("*") if not path.name.startswith(".")]
 
 
 class _Place:
