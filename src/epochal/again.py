@@ -83,9 +83,9 @@ def resume(
     if (folder / RESULT).exists() and epochs is None:
         tell(f"{folder} has finished; --epochs N makes it longer.")
         return None
-    changed = recipe.updated(settings, "resume")
+    changed, begun = recipe.updated(settings, "resume"), recipe.flat()
     for name, value in changed.flat().items():
-        if name not in NEUTRAL and value != recipe.flat()[name]:
+        if name not in NEUTRAL and value != begun[name]:
             raise RecipeError(
                 f"{folder} goes on with what it was begun with: the setting {name} decides results.",
                 f"Leave it out, or train anew; these can change: {', '.join(NEUTRAL)}.",

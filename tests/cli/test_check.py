@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,28 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epochal.cli.main import main
 from epochal.recipe import read_kept
 from epochal.run import read_json
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the command in this process, from the folder `tmp_path`; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EPOCHAL_DATA", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["epochal", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(exit_.value.code, int | None)
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

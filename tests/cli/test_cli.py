@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from epochal.cli.main import VERBS, cli, main
+from epochal.cli.main import VERBS, cli
 from epochal.cli.options import option_name, parse
 from epochal.recipe import fields
 
@@ -26,23 +26,6 @@ def epochal(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.C
     environment = {name: value for name, value in os.environ.items() if name != "EPOCHAL_DATA"}
     command = [sys.executable, "-m", "epochal", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
-    """Call the command in this process; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EPOCHAL_DATA", raising=False)
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["epochal", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        assert isinstance(exit_.value.code, int | None)
-        return exit_.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

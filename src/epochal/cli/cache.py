@@ -20,6 +20,7 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from epochal.checks.findings import count
     from epochal.data.archives import unpacked_archives, unpacked_folder
     from epochal.data.cache import open_cache
 
@@ -32,7 +33,7 @@ def command(context: click.Context, as_json: bool) -> None:
     click.echo(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
     archives, unpacked = unpacked_archives()
     if archives:
-        click.echo(f"{_count(archives)}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
+        click.echo(f"{count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
     if as_json:
         packs = [entry._asdict() for entry in entries]
         click.echo(
@@ -54,6 +55,7 @@ def command(context: click.Context, as_json: bool) -> None:
 @as_json
 def clear(as_json: bool) -> None:
     """Remove them all, but what is being written just now. They are made again when they are needed."""
+    from epochal.checks.findings import count
     from epochal.data.archives import remove_unpacked, unpacked_archives
     from epochal.data.cache import open_cache
 
@@ -62,10 +64,6 @@ def clear(as_json: bool) -> None:
     archives, unpacked = unpacked_archives()
     remove_unpacked()
     if archives:
-        click.echo(f"removed {_count(archives)}, {unpacked / 1e9:.2f} GB")
+        click.echo(f"removed {count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
     if as_json:
         click.echo(json.dumps({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked}))
-
-
-def _count(archives: int) -> str:
-    return f"{archives:,} unpacked archive{'s' * (archives != 1)}"
