@@ -15,9 +15,12 @@ from torch import Tensor, nn
 import epochal
 from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
-from epochal.errors import BundleError, DataError, EpochalError, ModelError, RecipeError
+from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
+from epochal.files import sealed
+from epochal.recipe import Recipe, keep_recipe
 from epochal.run import run, train
 from epochal.training import loop
+from tests.outcome import outcome
 
 SETTINGS: dict[str, Any] = {"epochs": 5, "batch_size": 16, "ema": 0.9, "threads": 1, "checkpoint_every": 1e-9}
 
@@ -57,17 +60,6 @@ def _killed(monkeypatch: pytest.MonkeyPatch, step: int, what: Any, folder: Path,
         train(what, SETTINGS, out=folder, watchers=(), **options)
 
 
-def _kept(folder: Path) -> tuple[bytes, Any, Any]:
-    clock = ("seconds", "training_seconds", "examples_per_second", "waiting", "run")
-    result = json.loads((folder / "result.json").read_text())
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return (
-        (folder / "model" / "model.safetensors").read_bytes(),
-        {name: value for name, value in result.items() if name not in clock},
-        [{name: value for name, value in line.items() if name not in clock} for line in lines],
-    )
-
-
 class Cliff(nn.Module):
     """A single weight that learns to be 0.9, and gives what is not finite above 1: where a step is too large."""
 
@@ -103,7 +95,7 @@ def test_a_killed_run_ends_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, tmp
     done = resume(tmp_path / "run", watchers=())
     assert done is not None
     assert done.folder == tmp_path / "run"
-    assert _kept(tmp_path / "run") == _kept(tmp_path / "whole")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
     assert (tmp_path / "run" / "recipe.toml").read_text() == (tmp_path / "whole" / "recipe.toml").read_text()
     assert done.recipe.origin("epochs") == "given"
     assert done.recipe.origin("model.name") == "data"
@@ -115,18 +107,18 @@ def test_lines_of_epochs_after_the_checkpoint_are_not_told_twice(monkeypatch: py
     with (tmp_path / "run" / "metrics.jsonl").open("a") as lines:
         lines.write('{"epoch": 4, "step": 24}\n{"epoch"')
     resume(tmp_path / "run", watchers=())
-    assert _kept(tmp_path / "run") == _kept(tmp_path / "whole")
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("gone", ["result.json", "figures", "model"])
 def test_killed_after_training(tmp_path: Path, file: Path, gone: str) -> None:
     train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    wanted = _kept(tmp_path / "run")
+    wanted = outcome(tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     if gone != "result.json":
         shutil.rmtree(tmp_path / "run" / gone)
     resume(tmp_path / "run", watchers=())
-    assert _kept(tmp_path / "run") == wanted
+    assert outcome(tmp_path / "run") == wanted
     assert (tmp_path / "run" / "figures").exists()
 
 
@@ -142,8 +134,9 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(tmp_path: Path, fil
     assert done is not None
     assert (len(done.fit.epochs), done.recipe.epochs, done.recipe.origin("epochs")) == (8, 8, "resume")
     train(file, constant | {"epochs": 8}, out=tmp_path / "whole", watchers=())
-    assert _kept(tmp_path / "run")[0] == _kept(tmp_path / "whole")[0]
-    assert _kept(tmp_path / "run")[2] == _kept(tmp_path / "whole")[2]
+    longer, whole = outcome(tmp_path / "run"), outcome(tmp_path / "whole")
+    assert longer["weights"] == whole["weights"]
+    assert longer["metrics"] == whole["metrics"]
 
 
 def test_data_and_code_from_python_are_passed_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -169,7 +162,7 @@ def test_data_and_code_from_python_are_passed_again(monkeypatch: pytest.MonkeyPa
         with pytest.raises(kind, match=told):
             resume(folder, watchers=(), **given)
     resume(folder, data=_arrays(), model=net(), watchers=(), **own)
-    assert _kept(folder) == _kept(tmp_path / "whole")
+    assert outcome(folder) == outcome(tmp_path / "whole")
 
 
 def test_an_optimizer_without_state_trains_but_has_no_checkpoints(tmp_path: Path) -> None:
@@ -202,9 +195,7 @@ def test_changed_data_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_another_environment_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
-    kept = json.loads((tmp_path / "run" / "environment.json").read_text())
-    kept["packages"]["torch"] = "1.0"
-    (tmp_path / "run" / "environment.json").write_text(json.dumps(kept))
+    _edit(tmp_path / "run" / "environment.json", lambda kept: kept["packages"].update(torch="1.0"))
     told: list[str] = []
     resume(tmp_path / "run", tell=told.append, watchers=())
     assert any(line.startswith("note: other versions (") and "torch 1.0" in line for line in told)
@@ -216,7 +207,7 @@ def test_what_is_no_run(tmp_path: Path, file: Path, what: str) -> None:
     if what != "nothing":
         folder.mkdir()
     if what == "no data.json":
-        (folder / "recipe.toml").write_text("epochs = 3 # given\n")
+        keep_recipe(folder / "recipe.toml", Recipe(epochs=3))
     for action in (resume, reproduce):
         with pytest.raises(BundleError):
             action(folder)
@@ -243,7 +234,7 @@ def test_the_same_to_the_bit(tmp_path: Path, file: Path) -> None:
 def _edit(path: Path, change: Any) -> None:
     values = json.loads(path.read_text())
     change(values)
-    path.write_text(json.dumps(values))
+    path.write_text(json.dumps(sealed(values)))
 
 
 @pytest.mark.parametrize("cause", ["versions", "threads", "processor", "data", "code"])
@@ -279,6 +270,48 @@ def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, file: Path
     }
     assert len(found.causes) == 1
     assert found.causes[0].startswith(words[cause])
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("recipe.toml", "ema = 0.9", "ema = 0.8"),
+        ("data.json", '"std": [', '"std": [1'),
+        ("environment.json", '"threads": 1', '"threads": 2'),
+    ],
+)
+def test_a_changed_file_of_the_run_is_refused(tmp_path: Path, file: Path, name: str, old: str, new: str) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    text = (tmp_path / "run" / name).read_text()
+    text = text if name == "recipe.toml" else json.dumps(json.loads(text))
+    assert old in text
+    (tmp_path / "run" / name).write_text(text.replace(old, new))
+    for action in (reproduce, lambda folder: resume(folder, epochs=9)):
+        with pytest.raises(BundleError, match=rf"{name} .*it is no longer what was written"):
+            action(tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 5, file, tmp_path / "run")
+    refused: list[str] = []
+
+    def again(_: object) -> None:
+        if not refused:
+            with pytest.raises(OutputError, match="Another process is writing to") as raised:
+                resume(tmp_path / "run", watchers=())
+            refused.append(str(raised.value))
+
+    assert resume(tmp_path / "run", watchers=(again,)) is not None
+    assert refused == [f"Another process is writing to {tmp_path / 'run'}.\nWait until it ends, or stop it."]
+
+
+def test_a_run_that_trains_cannot_be_resumed(tmp_path: Path, file: Path) -> None:
+    def again(_: object) -> None:
+        with pytest.raises(OutputError, match="Another process is writing to"):
+            resume(tmp_path / "run", epochs=9, watchers=())
+
+    assert len(train(file, SETTINGS, out=tmp_path / "run", watchers=(again,)).fit.epochs) == 5
 
 
 def test_other_weights_are_noticed(tmp_path: Path, file: Path) -> None:

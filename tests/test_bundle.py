@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, NotFiniteError, OutputError
+from epochal.files import sealed
 from epochal.recipe import Recipe
 from epochal.run import build, train
 
@@ -127,7 +128,7 @@ def test_a_flipped_bit_is_noticed(saved: Path) -> None:
 
 def change(saved: Path, **changes: Any) -> None:
     described = json.loads((saved / DESCRIPTION).read_text())
-    (saved / DESCRIPTION).write_text(json.dumps({**described, **changes}))
+    (saved / DESCRIPTION).write_text(json.dumps(sealed({**described, **changes})))
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,14 @@ def change(saved: Path, **changes: Any) -> None:
 def test_a_strange_description_is_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
     change(saved, **changes)
     with pytest.raises(BundleError, match=message):
+        Bundle.load(saved)
+
+
+def test_a_changed_number_in_the_description_is_noticed(saved: Path) -> None:
+    described = json.loads((saved / DESCRIPTION).read_text())
+    described["data"]["mean"][0] += 0.1
+    (saved / DESCRIPTION).write_text(json.dumps(described))
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged: it is no longer what was written"):
         Bundle.load(saved)
 
 

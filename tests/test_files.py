@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from epochal import files
 from epochal.errors import OutputError
-from epochal.files import cache_folder, new_directory, remove_directory, remove_unfinished, write_bytes, write_json, write_text
+from epochal.files import (
+    alone,
+    cache_folder,
+    new_directory,
+    remove_directory,
+    remove_unfinished,
+    sealed,
+    sealed_text,
+    unsealed,
+    unsealed_text,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def _full(*_: object, **__: object) -> None:
@@ -41,6 +59,62 @@ def test_json_is_readable_and_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         write_json(tmp_path / "b.json", float("nan"))
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(value=st.dictionaries(st.text().filter(lambda name: name != "sha256"), JSON, max_size=4), other=JSON)
+def test_what_is_sealed_comes_back_or_is_refused(value: dict[str, object], other: object) -> None:
+    kept = json.loads(json.dumps(sealed(value)))
+    assert unsealed(kept) == value
+    assert sealed(kept) == kept
+    for name in value:
+        if json.dumps(value[name]) != json.dumps(other):
+            with pytest.raises(ValueError, match="no longer what was written"):
+                unsealed({**kept, name: other})
+        with pytest.raises(ValueError, match="no longer what was written"):
+            unsealed({key: kept[key] for key in kept if key != name})
+    with pytest.raises(ValueError, match="no longer what was written"):
+        unsealed(value)
+
+
+@given(lines=st.lists(st.text("ab #=.1", max_size=5), max_size=4), data=st.data())
+def test_a_flipped_bit_in_a_sealed_text_is_noticed(lines: list[str], data: st.DataObject) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    whole = sealed_text(text).encode()
+    assert unsealed_text(whole.decode()) == text
+    place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 6))
+    flipped = bytearray(whole)
+    flipped[place] ^= 1 << bit
+    with pytest.raises(ValueError, match="no longer what was written"):
+        unsealed_text(flipped.decode())
+    with pytest.raises(ValueError, match="no longer what was written"):
+        unsealed_text(whole[:place].decode())
+
+
+def test_only_one_process_has_a_folder_alone(tmp_path: Path) -> None:
+    with alone(tmp_path):
+        code = f"from pathlib import Path\nfrom epochal.files import alone\nwith alone(Path({str(tmp_path)!r})): print('in')"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "OutputError: Another process is writing to" in other.stderr
+        # Within one process too, and it is free again afterwards.
+        with pytest.raises(OutputError, match="Another process is writing to"), alone(tmp_path):
+            pass
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "in\n"
+
+
+def test_a_disk_without_locks_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unable)
+    with alone(tmp_path):
+        assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

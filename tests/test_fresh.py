@@ -5,7 +5,6 @@ EPOCHAL_FRESH=20 python3 -m pytest tests/test_fresh.py          the same with so
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy
 from PIL import Image
+
+from tests.outcome import outcome
 
 PROCESSES = int(os.environ.get("EPOCHAL_FRESH", "3"))
 SETTINGS = [
@@ -33,23 +34,6 @@ def _photos(root: Path) -> Path:
     return root / "photos"
 
 
-def _ended(run: Path) -> dict[str, Any]:
-    """What a run ends with, without what the clock says and where it is."""
-    clock = ("seconds", "training_seconds", "examples_per_second", "waiting", "run")
-    result = json.loads((run / "result.json").read_text())
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    figures = {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
-    return {
-        "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "optimizer and all": (sorted((run / "checkpoints").glob("step-*"))[-1] / "state.safetensors").read_bytes(),
-        "recipe": (run / "recipe.toml").read_bytes(),
-        "data": (run / "data.json").read_bytes(),
-        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
-        "result": {name: value for name, value in result.items() if name not in clock},
-        **figures,
-    }
-
-
 def test_fresh_processes_give_the_same_bits(tmp_path: Path) -> None:
     photos = _photos(tmp_path)
     wanted: dict[str, Any] = {}
@@ -62,7 +46,8 @@ def test_fresh_processes_give_the_same_bits(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "epochal", "train", str(photos), *SETTINGS, "--out", f"run-{number}"]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        found = _ended(folder / f"run-{number}")
+        run = folder / f"run-{number}"
+        found = {**outcome(run), "recipe": (run / "recipe.toml").read_bytes(), "data": (run / "data.json").read_bytes()}
         wanted = wanted or found
         assert found.keys() == wanted.keys()
         assert [name for name in wanted if found[name] != wanted[name]] == [], f"process {number} differs"

@@ -181,7 +181,7 @@ def _kept(run: Path) -> dict[str, Any]:
 
 
 def _timeless(path: Path) -> Any:
-    clock = {"seconds", "training_seconds", "examples_per_second", "waiting", "elapsed", "command"}
+    clock = {"seconds", "training_seconds", "examples_per_second", "waiting", "elapsed", "command", "sha256"}
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):

@@ -15,7 +15,7 @@ from epochal.bundle import Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
 from epochal.recipe import Recipe, load_recipe
-from epochal.run import evaluate_run, train
+from epochal.run import evaluate_run, read_json, train
 from epochal.training.records import EpochDone, Record
 
 KEPT = ["checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json"]
@@ -33,7 +33,7 @@ def test_the_whole_road(tmp_path: Path) -> None:
     assert run.test.accuracy == 1.0
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == KEPT
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 30
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    result = read_json(tmp_path / "run" / "result.json")
     assert result == json.loads(json.dumps(run.result))
     assert set(result) >= {"run", "recipe", "data", "model", "test", "seconds"}
     assert result["test"]["count"] == 24

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy
 import pytest
-from safetensors.torch import load_file
 
 from epochal.training.checkpoint import Checkpoints, _read
+from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -62,7 +62,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
@@ -93,21 +93,6 @@ def _data(folder: Path) -> Path:
     return folder
 
 
-def _kept(run: Path) -> dict[str, Any]:
-    """All that a run ends with, without what the clock says."""
-    result = json.loads((run / "result.json").read_text())
-    clock = {"seconds", "examples_per_second", "waiting"}
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    last = Checkpoints(run / "checkpoints", 1.0).found()[0]
-    return {
-        "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "result": {name: value for name, value in result.items() if name not in ("seconds", "training_seconds")},
-        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
-        "last": {name: tensor.tolist() for name, tensor in load_file(last / "state.safetensors").items()},
-        "figures": sorted(path.name for path in (run / "figures").iterdir()),
-    }
-
-
 class Whole(NamedTuple):
     """The run that nothing disturbed, and one that was cut off in the middle, with two checkpoints."""
 
@@ -124,7 +109,7 @@ def whole(server: Server) -> Whole:
     assert ended.calls > 100
     assert server(cut, *TRAIN, *SETTINGS, fault="killed after", at=ended.calls // 2).code == -signal.SIGKILL
     assert len(_steps(cut)) == 2
-    return Whole(_kept(folder / "run"), ended.calls, cut)
+    return Whole(outcome(folder / "run"), ended.calls, cut)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -140,7 +125,7 @@ def _resumed(server: Server, folder: Path, wanted: dict[str, Any]) -> str:
     """Go on with the run, or begin it where there is none; return what it said."""
     ended = server(folder, "resume", "run") if (folder / "run").exists() else server(folder, *TRAIN, *SETTINGS)
     assert ended.code == 0, ended.said
-    found = _kept(folder / "run")
+    found = outcome(folder / "run")
     assert [name for name in wanted if found[name] != wanted[name]] == []
     # Nothing half-written is left lying about.
     assert not list((folder / "run").rglob(".*"))
@@ -158,7 +143,7 @@ def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: 
             assert ended.code == -signal.SIGKILL, case
         elif ended.code == 0:
             # Where tidying up fails, nothing is missing.
-            found = _kept(folder / "run")
+            found = outcome(folder / "run")
             assert [name for name in whole.kept if found[name] != whole.kept[name]] == [], case
         else:
             assert ended.code == 1, case

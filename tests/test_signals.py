@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from safetensors.torch import load_file
 
 from epochal.training.checkpoint import Checkpoints, _read
+from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
         self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
@@ -98,21 +98,6 @@ def _train(threads: str = "1") -> tuple[str, ...]:
     return ("train", "digits", *TRAIN, "--batch-size", "24", *SETTINGS, "--threads", threads)
 
 
-def _kept(run: Path) -> dict[str, Any]:
-    """All that a run ends with, without what the clock says."""
-    result = json.loads((run / "result.json").read_text())
-    clock = {"seconds", "examples_per_second", "waiting"}
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    last = Checkpoints(run / "checkpoints", 1.0).found()[0]
-    return {
-        "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "result": {name: value for name, value in result.items() if name not in ("seconds", "training_seconds")},
-        "metrics": [{name: value for name, value in line.items() if name not in clock} for line in lines],
-        "last": {name: tensor.tolist() for name, tensor in load_file(last / "state.safetensors").items()},
-        "figures": sorted(path.name for path in (run / "figures").iterdir()),
-    }
-
-
 def _hit_while_starting(folder: Path, number: int, delay: float) -> Ended:
     process = subprocess.Popen(
         [sys.executable, "-m", "epochal", *_train()], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -129,7 +114,7 @@ def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
     whole.mkdir()
     ended = server(whole, *_train())
     assert ended.code == 0, ended.said
-    wanted, total = _kept(whole / "run"), ended.steps
+    wanted, total = outcome(whole / "run"), ended.steps
     chance = random.Random(0)
     for index in range(COUNT):
         phase = IN_TURN[index % len(IN_TURN)]
@@ -163,7 +148,7 @@ def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
         again = server(folder, "resume", "run")
         assert again.code == 0, case + again.said
         assert ended.steps + again.steps <= total + 1 or phase == "second", case
-        found = _kept(run)
+        found = outcome(run)
         assert [name for name in wanted if found[name] != wanted[name]] == [], case
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from epochal.recipe import Recipe, load_recipe
 from epochal.run import train
 from epochal.training import loop
 from epochal.training.state import training_feed
+from tests.outcome import outcome
 
 # More processes than this machine may have cores for are the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -105,19 +105,6 @@ def _kill(monkeypatch: pytest.MonkeyPatch, step: int, data: Any, run: Path, **se
         train(data, SETTINGS | settings, out=run, watchers=())
 
 
-def _ended(run: Path) -> tuple[Any, ...]:
-    clock = ("seconds", "examples_per_second", "waiting")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    result = json.loads((run / "result.json").read_text())
-    state = sorted((run / "checkpoints").glob("step-*"))[-1] / "state.safetensors"
-    return (
-        (run / "model" / "model.safetensors").read_bytes(),
-        state.read_bytes(),
-        [{name: value for name, value in line.items() if name not in clock} for line in lines],
-        result["test"],
-    )
-
-
 @pytest.fixture(scope="module", params=["folder", "dataset"])
 def whole(request: pytest.FixtureRequest, folder: Path, dataset: Pictures, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """What a run reads, all kept in memory, and the folder of that run."""
@@ -139,7 +126,10 @@ def test_a_run_goes_on_elsewhere(
     done = resume(tmp_path / "run", watchers=(), **again, **then)
     assert done is not None
     assert not isinstance(done.data.train.inputs, Tensor)
-    assert _ended(tmp_path / "run") == _ended(wanted)
+    found, wanted_end = outcome(tmp_path / "run"), outcome(wanted)
+    # The recipe says how they were read.
+    assert found.pop("result")["test"] == wanted_end.pop("result")["test"]
+    assert found == wanted_end
     kept = load_recipe(tmp_path / "run" / "recipe.toml")
     assert (kept.workers, kept.data.memory) == (done.recipe.workers, NONE) == (then["workers"], NONE)
     assert reproduce(tmp_path / "run", **again).divergence == ""

@@ -17,9 +17,9 @@ from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError
-from epochal.files import remove_unfinished, told, write_text
+from epochal.files import alone, remove_unfinished, told
 from epochal.models.build import MODELS
-from epochal.recipe import NEUTRAL, Recipe, read_kept
+from epochal.recipe import NEUTRAL, Recipe, keep_recipe, read_kept
 from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
 from epochal.tasks import LossFunction
 from epochal.training.loop import fit
@@ -90,22 +90,23 @@ def resume(
                 f"{folder} goes on with what it was begun with: the setting {name} decides results.",
                 f"Leave it out, or train anew; these can change: {', '.join(NEUTRAL)}.",
             )
-    again = _reopen(folder, changed, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
-    for cause in again.causes:
-        if cause.is_data:
-            raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
-        tell(f"note: {cause.words}: results may differ from those of a run without a break.")
-    remove_unfinished(folder)
-    recipe = again.recipe
-    if epochs is not None:
-        recipe = recipe.updated({"epochs": epochs}, "resume")
-        # From here on the run is no longer a finished one.
-        with told(folder):
-            (folder / RESULT).unlink(missing_ok=True)
-    if epochs is not None or settings:
-        write_text(folder / "recipe.toml", recipe.to_toml())
-    clock.lap("load")
     with ExitStack() as stack:
+        stack.enter_context(alone(folder))
+        again = _reopen(folder, changed, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+        for cause in again.causes:
+            if cause.is_data:
+                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
+            tell(f"note: {cause.words}: results may differ from those of a run without a break.")
+        remove_unfinished(folder)
+        recipe = again.recipe
+        if epochs is not None:
+            recipe = recipe.updated({"epochs": epochs}, "resume")
+            # From here on the run is no longer a finished one.
+            with told(folder):
+                (folder / RESULT).unlink(missing_ok=True)
+        if epochs is not None or settings:
+            keep_recipe(folder / "recipe.toml", recipe)
+        clock.lap("load")
         if watchers is None:
             watchers = (stack.enter_context(Console()),)
         stack.enter_context(kept(folder, [], tell))
@@ -218,6 +219,8 @@ def _recipe(folder: Path) -> Recipe:
     """Return the recipe of a run, each value with its origin."""
     if not folder.exists():
         raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
+    if not (folder / "recipe.toml").exists():
+        raise BundleError(f"{folder} is no run: it has no recipe.toml.", "Give the folder of a run.")
     try:
         # Going on writes and removes files in there.
         untrusted.check_no_links(folder)
@@ -226,7 +229,7 @@ def _recipe(folder: Path) -> Recipe:
     try:
         return read_kept(folder / "recipe.toml")
     except RecipeError as error:
-        raise BundleError(f"{folder} is no run: {error.problem}", "Give the folder of a run.") from error
+        raise BundleError(error.problem, error.fix) from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

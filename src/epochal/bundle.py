@@ -34,7 +34,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.files import new_directory, write_bytes, write_json
+from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
 from epochal.models.summary import Summary, summarize
@@ -160,7 +160,7 @@ class Bundle:
         }
         with new_directory(Path(path)) as folder:
             write_bytes(folder / WEIGHTS, weights)
-            write_json(folder / DESCRIPTION, description)
+            write_json(folder / DESCRIPTION, sealed(description))
         return Path(path)
 
     @classmethod
@@ -264,7 +264,10 @@ def _description(folder: Path) -> dict[str, Any]:
             f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
             "Use the Epochal that wrote it, or train anew.",
         )
-    return described
+    try:
+        return unsealed(described)
+    except ValueError as error:
+        raise BundleError(f"{folder / DESCRIPTION} is damaged: {error}.", "Copy the bundle anew.") from error
 
 
 def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mapping[str, StoredTensor]:

@@ -4,6 +4,7 @@
     ├── RecipeError      a setting is unknown, of the wrong type, out of range, or cannot work
     │   └── TooLargeError         a step would not fit the memory
     ├── DataError        data cannot be found, read or used
+    │   ├── UnreadableError  files of examples cannot be read
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
     ├── TrainingError    training cannot go on
@@ -17,7 +18,7 @@ Every message says what is wrong, where, and what to do. The command prints it w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class EpochalError(Exception):
@@ -42,6 +43,15 @@ class TooLargeError(RecipeError):
 
 class DataError(EpochalError):
     """Data cannot be found, read or used."""
+
+
+class UnreadableError(DataError):
+    """Files of examples cannot be read; `places` tells which, and `names`, where it is known, how the user names them."""
+
+    def __init__(self, problem: str, fix: str, places: Sequence[int]) -> None:
+        super().__init__(problem, fix)
+        self.places = tuple(places)
+        self.names: tuple[str, ...] = ()
 
 
 class DownloadError(DataError):

@@ -6,6 +6,7 @@ A file is written beside its final name, flushed to the disk and renamed; a read
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from epochal.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+_SEAL = "sha256"
+
+CHANGED = "it is no longer what was written (its SHA-256 differs)"
 
 
 def cache_folder() -> Path:
@@ -58,6 +66,41 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a value for JSON with its SHA-256 as the last entry, which lets `unsealed` see any change; that of before is dropped."""
+    inner = _without_seal(value)
+    return {**inner, _SEAL: _digest(inner)}
+
+
+def unsealed(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what was `sealed`. Raises `ValueError` where it is no longer what it was."""
+    inner = _without_seal(value)
+    if value.get(_SEAL) != _digest(inner):
+        raise ValueError(CHANGED)
+    return inner
+
+
+def sealed_text(text: str) -> str:
+    """Return a text in which "#" begins a comment, with its SHA-256 as the last line, which lets `unsealed_text` see any change."""
+    return f"{text}# {_SEAL}: {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def unsealed_text(text: str) -> str:
+    """Return what was `sealed_text`. Raises `ValueError` where it is no longer what it was."""
+    inner = "".join(text.splitlines(keepends=True)[:-1])
+    if sealed_text(inner) != text:
+        raise ValueError(CHANGED)
+    return inner
+
+
+def _without_seal(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: inner for name, inner in value.items() if name != _SEAL}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()
+
+
 def finite(value: Any) -> Any:
     """Return a value for JSON in which each number that is not finite is null."""
     if isinstance(value, dict):
@@ -83,6 +126,29 @@ def new_directory(path: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder; the system frees the lock even of a process that dies.
+
+    Raises `OutputError` where another one has it. Windows, and some network disks, have no such lock.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"Another process is writing to {folder}.", "Wait until it ends, or stop it.") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from epochal.errors import RecipeError, suggest
+from epochal.files import sealed_text, unsealed_text, write_text
 from epochal.untrusted import MAX_TOML, open_file
 
 DEFAULT = "default"
@@ -311,12 +312,21 @@ def load_recipe(name: str | Path) -> Recipe:
         raise RecipeError(f"{where}: {error.problem}", error.fix) from error
 
 
+def keep_recipe(path: Path, recipe: Recipe) -> None:
+    """Write a recipe so that `read_kept` gives it back, whole or not at all. Raises `OutputError`."""
+    write_text(path, sealed_text(recipe.to_toml()))
+
+
 def read_kept(path: Path) -> Recipe:
-    """Return the recipe that `to_toml` wrote, each value with the origin that stands behind it. Raises `RecipeError`."""
+    """Return the recipe that `keep_recipe` wrote, each value with the origin that stands behind it. Raises `RecipeError`."""
     import tomlkit
 
-    recipe = load_recipe(path)
-    document = tomlkit.parse(_read(path))
+    recipe, text = load_recipe(path), _read(path)
+    try:
+        document = tomlkit.parse(unsealed_text(text))
+    except ValueError as error:
+        fix = "Bring it back as it was; to train anew with what it says now, name it as --recipe."
+        raise RecipeError(f"{path} cannot be gone on with: {error}.", fix) from error
     for name in recipe.flat():
         *groups, last = name.split(".")
         table: Any = document

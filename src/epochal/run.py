@@ -22,10 +22,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -37,14 +37,15 @@ from epochal.checks.loaded import in_one_line
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
+from epochal.data.spec import DataSpec
 from epochal.device import choose, computing, describe, machine, using_threads
-from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
+from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError, UnreadableError
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.files import finite, new_directory, remove_directory, told, write_json, write_text
+from epochal.files import alone, finite, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
-from epochal.recipe import DEFAULT, Recipe, as_recipe, load_recipe
+from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
 from epochal.tasks import LossFunction, reported_loss, resolve_loss
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import Fit, fit, train_step
@@ -145,12 +146,15 @@ def run(
     own = {"loss": loss, "optimizer": optimizer}
     recipe, data, bundle = _begin(source, recipe, model, own, data_dir, tell, clock)
     missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
-    if out is not None:
-        with new_directory(out) as folder:
-            write_text(folder / "recipe.toml", recipe.to_toml())
-            write_json(folder / "data.json", _describe_data(source, data, recipe, data_dir))
-            write_json(folder / "environment.json", environment(recipe, bundle.model) | {"own": _names(own)})
-    with kept(out, missing, tell):
+    with ExitStack() as stack:
+        if out is not None:
+            with new_directory(out) as folder:
+                # The lock goes along when the folder gets its name: nobody can resume this run while it trains.
+                stack.enter_context(alone(folder))
+                keep_recipe(folder / "recipe.toml", recipe)
+                write_json(folder / "data.json", sealed(_describe_data(source, data, recipe, data_dir)))
+                write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": _names(own)}))
+        stack.enter_context(kept(out, missing, tell))
         return train_and_keep(recipe, data, bundle, loss, optimizer, out, watchers, tell, clock)
 
 
@@ -254,7 +258,7 @@ def train_and_keep(
             folder, recipe, data, bundle.summary(), fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds
         )
         if folder is not None:
-            write_json(folder / RESULT, result)
+            write_json(folder / RESULT, sealed(result))
     return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)
 
 
@@ -264,19 +268,23 @@ def evaluate_run(
     *,
     data_dir: str | Path | None = None,
     model: str | nn.Module | None = None,
+    unreadable: Literal["stop", "count"] = "stop",
     tell: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
 
-    Of other data the test split counts if they have one, else all; `tell` hears which.
+    Of other data the test split counts if they have one, else all; `tell` hears which. Files of other data that cannot be read are an
+    error; or, where `unreadable` says "count", left out, told, and named in the evaluation.
 
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
     bundle = Bundle.load(folder, model)
-    recipe = load_recipe(folder / "recipe.toml")
+    recipe = read_kept(folder / "recipe.toml")
     kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
     if data is not None:
-        found = load(data, data_dir=data_dir, like=bundle.spec)
+        found = (
+            _load_readable(data, data_dir, bundle.spec, tell) if unreadable == "count" else load(data, data_dir=data_dir, like=bundle.spec)
+        )
     elif kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
     else:
@@ -287,7 +295,25 @@ def evaluate_run(
         if found.test is None:
             raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
     tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
-    return bundle.evaluate(found, reported_loss(bundle.spec, bundle.model, recipe.loss))
+    evaluation = bundle.evaluate(found, reported_loss(bundle.spec, bundle.model, recipe.loss))
+    return evaluation if data is None else replace(evaluation, unreadable=_lost(found))
+
+
+def _load_readable(data: Any, data_dir: str | Path | None, like: DataSpec, tell: Callable[[str], object]) -> Data:
+    """Load data without the files that cannot be read."""
+    try:
+        return load(data, data_dir=data_dir, like=like)
+    except UnreadableError as error:
+        tell(error.problem)
+        return load(data, data_dir=data_dir, like=like, exclude=error.names)
+
+
+def _lost(data: Data) -> tuple[str, ...]:
+    """Return the excluded names that would have been measured: of folders with a test split, those in its folder."""
+    if data.test is None or data.test.files is None:
+        return data.excluded
+    folders = {name.partition("/")[0] for name in data.test.files}
+    return tuple(name for name in data.excluded if name.partition("/")[0] in folders)
 
 
 def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None, exclude: Sequence[str] | None = None) -> Data:
@@ -490,10 +516,10 @@ class Clock:
 def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
     """Return what a JSON file of a run folder holds; of each of `kinds`, there must be a value of that kind under its name.
 
-    Raises `BundleError` where the file is missing or damaged.
+    Raises `BundleError` where the file is missing, damaged or changed.
     """
     try:
-        value = untrusted.read_json(path)
+        value = unsealed(untrusted.read_json(path))
         for name, kind in kinds.items():
             try:
                 TypeAdapter(kind).validate_python(value[name], strict=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from PIL import Image
 from epochal.cli.main import VERBS, cli
 from epochal.cli.options import option_name, parse
 from epochal.recipe import fields
+from epochal.run import read_json
 
 # So long a run would first measure what is "auto".
 ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1", "--compile", "off"]
@@ -100,7 +102,7 @@ def test_the_main_job(tmp_path: Path) -> None:
     assert done.stderr == ""
     *lines, last = done.stdout.splitlines()
     result = json.loads(last)
-    assert result == json.loads((tmp_path / "runs" / "digits-1" / "result.json").read_text())
+    assert result == read_json(tmp_path / "runs" / "digits-1" / "result.json")
     assert set(result) >= {"run", "recipe", "data", "model", "test", "seconds"}
     assert result["test"]["accuracy"] > 0.9
     text = "\n".join(lines)
@@ -186,6 +188,33 @@ def test_evaluate_prints_a_row_for_each_class(call, trained: Path, photos: Path)
     assert json.loads(out.splitlines()[-1])["count"] == 20
     kept = json.loads((trained / "result.json").read_text())["test"]
     assert json.loads(call("evaluate", trained, "--json")[1].splitlines()[-1]) == kept
+
+
+def test_unreadable_files_end_evaluation_or_are_counted(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(photos, tmp_path / "some")
+    (tmp_path / "some" / "dark" / "3.png").write_bytes(b"no picture")
+    code, _, err = call("evaluate", trained, "some")
+    assert code == 1
+    assert "dark/3.png is not a picture" in err
+    assert "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST." in err
+    code, out, _ = call("evaluate", trained, "some", "--unreadable", "count", "--json")
+    assert code == 0
+    assert "dark/3.png is not a picture" in out
+    assert "n = 19, without 1 file that cannot be read" in out
+    found = json.loads(out.splitlines()[-1])
+    assert found["count"] == 19
+    assert found["unreadable"] == ["dark/3.png"]
+
+
+def test_of_a_folder_with_splits_only_unreadable_test_files_count(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for split in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "some" / split)
+        (tmp_path / "some" / split / "bright" / "1.png").write_bytes(b"")
+    (tmp_path / "some" / "test" / "bright" / "2.png").write_bytes(b"")
+    code, out, _ = call("evaluate", trained, "some", "--unreadable", "count", "--json")
+    assert code == 0
+    assert "n = 18, without 2 files that cannot be read" in out
+    assert json.loads(out.splitlines()[-1])["unreadable"] == ["test/bright/1.png", "test/bright/2.png"]
 
 
 def test_summary_of_a_run_and_of_what_would_be_trained(call, trained: Path) -> None:  # type: ignore[no-untyped-def]

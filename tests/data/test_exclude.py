@@ -78,7 +78,7 @@ def test_files_that_are_left_out_are_not_read(photos: Path) -> None:
     assert data.train.files == ["train/cat/1.png", "train/cat/2.png", "train/dog/0.png", "train/dog/1.png", "train/dog/2.png"]
     assert data.test is not None
     assert len(data.test) == 5
-    assert data.excluded == ("test/dog/1.png", "train/cat/0.png")
+    assert data.excluded == ("train/cat/0.png", "test/dog/1.png")
     assert data.fingerprint != load(photos, exclude=["train/cat/0.png"]).fingerprint
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from epochal.files import sealed, sealed_text
+
 _NUMBERS = (
     0,
     1,
@@ -157,11 +159,14 @@ def change_json(value: Any, chance: random.Random) -> Any:
 
 
 def change_json_file(path: Path, chance: random.Random) -> None:
-    """Change a JSON file, mostly so that it still is one."""
+    """Change a JSON file, mostly so that it still is one, and so that its SHA-256 is right again."""
     if chance.random() < 0.1:
         path.write_bytes(change_bytes(path.read_bytes(), chance))
     else:
-        path.write_text(json.dumps(change_json(json.loads(path.read_bytes()), chance)))
+        value = json.loads(path.read_bytes())
+        changed = change_json(value, chance)
+        is_sealed = "sha256" in value and isinstance(changed, dict) and chance.random() < 0.9
+        path.write_text(json.dumps(sealed(changed) if is_sealed else changed))
 
 
 def change_safetensors(content: bytes, chance: random.Random) -> bytes:
@@ -370,7 +375,7 @@ def change_bundle(folder: Path, chance: random.Random) -> None:
         content = weights.read_bytes()
         described = json.loads(description.read_bytes())
         described["weights"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        description.write_text(json.dumps(described))
+        description.write_text(json.dumps(sealed(described)))
 
 
 def change_checkpoint(folder: Path, chance: random.Random) -> None:
@@ -424,7 +429,8 @@ def change_toml(content: bytes, chance: random.Random) -> bytes:
             )
         case _:
             lines[place] = f"{name}{equals or ' = '}{chance.choice(values)} # {chance.choice(('default', '', 'x' * 3000))}"
-    return "\n".join(lines).encode()
+    text = "\n".join(line for line in lines if not line.startswith("# sha256")) + "\n"
+    return (sealed_text(text) if chance.random() < 0.9 else text).encode()
 
 
 def change_run(folder: Path, chance: random.Random) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -15,8 +16,17 @@ from epochal.cli.options import as_json, data_dir, own_model
 @click.argument("data", required=False)
 @data_dir
 @own_model
+@click.option(
+    "--unreadable",
+    type=click.Choice(["stop", "count"]),
+    default="stop",
+    show_default=True,
+    help="Where files of DATA cannot be read: stop, or measure without them and tell how many, and which.",
+)
 @as_json
-def command(run: Path, data: str | None, data_dir: str | None, model: str | None, as_json: bool) -> None:
+def command(
+    run: Path, data: str | None, data_dir: str | None, model: str | None, unreadable: Literal["stop", "count"], as_json: bool
+) -> None:
     """Measure the model that RUN kept, on its own test data, or on other DATA with the same classes.
 
     Of DATA the test split is used where it has one, else all of it.
@@ -28,7 +38,7 @@ def command(run: Path, data: str | None, data_dir: str | None, model: str | None
     from epochal.files import finite
     from epochal.run import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model, tell=click.echo)
+    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, tell=click.echo)
     click.echo(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)

@@ -33,13 +33,14 @@ from torch import Tensor
 from epochal.data.cache import FILE, checksums
 from epochal.data.pictures import Measured, hash_picture, measure_picture, read_picture
 from epochal.data.spec import PictureRule
-from epochal.errors import DataError
+from epochal.errors import DataError, UnreadableError
 from epochal.progress import progress
 
 Result = TypeVar("Result")
 
 _CHUNK = 16
 _NAMED = 5
+_LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST."
 
 # Where it is safe, a fork saves each process the second that importing PyTorch takes: they only use Pillow and NumPy.
 _START = "fork" if sys.platform == "linux" else "spawn"
@@ -310,10 +311,12 @@ def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> 
 
 def _raise(wrong: dict[int, DataError]) -> None:
     """Raise what went wrong with any picture as one error."""
-    errors = [wrong[place] for place in sorted(wrong)]
+    places = sorted(wrong)
+    errors = [wrong[place] for place in places]
     if len(errors) == 1:
-        raise errors[0]
+        raise UnreadableError(errors[0].problem, f"{errors[0].fix} {_LEAVE_OUT}", places) from errors[0]
     if errors:
         named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
         more = "\n  ..." * (len(errors) > _NAMED)
-        raise DataError(f"{len(errors):,} pictures cannot be read:{named}{more}", "Mend, replace or remove them.") from errors[0]
+        fix = f"Mend, replace or remove them. {_LEAVE_OUT}"
+        raise UnreadableError(f"{len(errors):,} pictures cannot be read:{named}{more}", fix, places) from errors[0]

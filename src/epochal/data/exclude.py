@@ -52,7 +52,10 @@ def as_exclusion(what: str | Path | Sequence[str] | None) -> Exclusion:
         return NOTHING
     if isinstance(what, str | Path):
         return read_exclusion(Path(what).expanduser())
-    return Exclusion({name: f"exclude[{place}]" for place, name in reversed([*enumerate(what)])})
+    names: dict[str, str] = {}
+    for place, name in enumerate(what):
+        names.setdefault(name, f"exclude[{place}]")
+    return Exclusion(names)
 
 
 def read_exclusion(path: Path) -> Exclusion:

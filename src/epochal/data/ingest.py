@@ -21,7 +21,7 @@ from epochal.data.decoding import UnlikeError, decode, decode_to, hash_files, me
 from epochal.data.pictures import LazyPictures, Measured, PackedPictures, choose_rule
 from epochal.data.spec import Fit, PictureRule
 from epochal.device import free_memory
-from epochal.errors import DataError
+from epochal.errors import DataError, UnreadableError
 
 # What is decoded sooner is not worth a place in the cache.
 _SMALL_SECONDS = 0.5
@@ -89,7 +89,15 @@ class _Packed(NamedTuple):
 
 
 def ingest(wanted: Wanted) -> Ingested:
-    """Read pictures from the cache; those that are not there are decoded. Raises `DataError` naming the files that cannot be read."""
+    """Read pictures from the cache; those that are not there are decoded. Raises `UnreadableError` naming the files that cannot be read."""
+    try:
+        return _ingest(wanted)
+    except UnreadableError as error:
+        error.names = tuple(wanted.names[place] for place in error.places)
+        raise
+
+
+def _ingest(wanted: Wanted) -> Ingested:
     notes: list[str] = []
     if seconds_to_decode(wanted.paths) < _SMALL_SECONDS:
         choice = _choose(wanted, _measured(wanted))

@@ -29,6 +29,7 @@ class Evaluation:
     several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
     precision, recall and F1; `confusion` has a row for each true class. Regression has `mse`, `mae` and `r2`, means over the
     outputs. What does not apply is `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
+    `unreadable` names the files that are not among the examples because they cannot be read.
     """
 
     task: Task
@@ -46,13 +47,18 @@ class Evaluation:
     mse: float | None = None
     mae: float | None = None
     r2: float | None = None
+    unreadable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        count = f"n = {self.count:,}"
+        if self.unreadable:
+            files = f"{len(self.unreadable):,} file{'s' * (len(self.unreadable) > 1)}"
+            count += f", without {files} that cannot be read"
         if self.accuracy is None or self.interval is None:
-            return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, n = {self.count:,}"
+            return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, {count}"
         low, high = self.interval
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
-        return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), n = {self.count:,}"
+        return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}"
 
     def numbers(self) -> Evaluation:
         """Return the same numbers without the answers and targets of each example, which would fill the memory over many epochs."""
@@ -75,12 +81,14 @@ class Evaluation:
             values["per_class"] = [asdict(score) for score in self.per_class]
         if self.confusion is not None and len(self.confusion) <= 100:
             values["confusion"] = self.confusion.tolist()
+        if self.unreadable:
+            values["unreadable"] = list(self.unreadable)
         return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Evaluation:
         """Return the numbers that `to_json` gave, beside which `values` has the `task`; there are no answers of each example."""
-        numbers = {name: float(values[name]) for name in ("loss", "accuracy", "mse", "mae", "r2") if name in values}
+        numbers: dict[str, Any] = {name: float(values[name]) for name in ("loss", "accuracy", "mse", "mae", "r2") if name in values}
         return cls(
             task=values["task"],
             count=values["count"],
