@@ -88,7 +88,7 @@ class AugmentSettings(Settings):
     shift: Annotated[int, Field(ge=0)] = Field(
         0, description="shift pictures by up to so many pixels, filling in black (a padded random crop)"
     )
-    flip: bool = Field(False, description="mirror every other picture left to right")
+    flip: bool = Field(False, description="mirror every other picture left to right, and in the next epoch the others")
     rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="rotate pictures by up to so many degrees, either way")
     scale: Fraction = Field(0.0, description="change their size by up to this fraction: 0.1 is 0.9 to 1.1 times")
     shear: Annotated[float, Field(ge=0, lt=90)] = Field(0.0, description="slant them sideways by up to so many degrees, either way")

@@ -62,6 +62,14 @@ def test_flip_mirrors_half_of_the_pictures_exactly() -> None:
     assert 160 < int(mirrored.sum()) < 240
 
 
+def test_a_picture_is_mirrored_in_every_other_epoch() -> None:
+    pictures = torch.randint(0, 256, (100, 3, 5, 6), dtype=torch.uint8)
+    augment = Augment(AugmentSettings(flip=True), 0)
+    first, second, third = (augment(pictures, torch.arange(100), epoch) for epoch in (1, 2, 3))
+    assert torch.equal(second, first.flip(-1))
+    assert torch.equal(third, first)
+
+
 def test_flip_and_shift_together_crop_the_mirrored_picture() -> None:
     pictures = _pictures(60)
     both = Augment(AugmentSettings(shift=1, flip=True), 5)(pictures, torch.arange(60), 3)

@@ -30,3 +30,8 @@ class Draws:
     def whole(self, name: str, values: int) -> Tensor:
         """Return a whole number (int64) from 0 to `values` - 1 for each example."""
         return (self.uniform(name) * values).long()
+
+    def alternating(self, name: str) -> Tensor:
+        """Return 0 or 1 (int64) for each example: at random in the first epoch, and from then on the other one each time."""
+        first = (uniform(key(self.seed, name), self.places) * 2).long()
+        return (first + self.epoch) % 2

@@ -12,7 +12,11 @@ from epochal.data.draws import Draws
 
 
 def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool) -> Tensor:
-    """Shift pictures of any dtype by up to `reach` pixels into black; with `flip`, mirror every other one first."""
+    """Shift pictures of any dtype by up to `reach` pixels into black; with `flip`, mirror every other one first.
+
+    Which ones alternates: each picture is mirrored in every other epoch, so that in two epochs none comes twice the same way, as
+    random choice has it for half of them (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU").
+    """
     count, channels, height, width = pictures.shape
     down = draws.whole("shift down", 2 * reach + 1)
     right = draws.whole("shift right", 2 * reach + 1)
@@ -20,7 +24,7 @@ def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool) -> Te
     padded = functional.pad(pictures, (reach, reach, reach, reach))
     if flip:
         # Mirrored copies follow the others; on them the same window begins at the other side.
-        mirrored = draws.whole("flip", 2)
+        mirrored = draws.alternating("flip")
         padded = torch.cat((padded, padded.flip(-1)))
         source = source + count * mirrored
         right = torch.where(mirrored == 1, 2 * reach - right, right)
