@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from epochal.errors import BundleError, OutputError, TrainingError
+from epochal.evaluation.evaluate import evaluate
 from epochal.files import write_bytes
 from epochal.recipe import Recipe
 from epochal.training import checkpoint, loop
@@ -148,7 +149,7 @@ def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path
 def test_the_last_two_are_kept_and_hash_as_they_say(blobs: Arrays, tmp_path: Path) -> None:
     _run(blobs, _recipe(epochs=3), tmp_path)
     found = Checkpoints(tmp_path, 1.0).found()
-    assert [place.name for place in found] == ["step-0000000009-4", "step-0000000008-3"]
+    assert [place.name for place in found] == ["step-0000000009-4", "step-0000000009-3"]
     assert {path.name for path in tmp_path.iterdir()} == {place.name for place in found}
 
 
@@ -257,6 +258,32 @@ def test_a_signal_ends_training_after_the_step_and_nothing_is_lost(
     assert steps == 5
     assert Checkpoints(tmp_path, 1.0).found()[0].name == "step-0000000005-2"
     model, found = _run(blobs, _recipe(), tmp_path)
+    _same(found, wanted)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 5}, {"patience": 1}])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_signal_in_validation_is_not_kept_waiting(
+    blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, settings: dict[str, Any]
+) -> None:
+    recipe = _recipe().updated(settings)
+    whole, wanted = _run(blobs, recipe, None)
+    calls = 0
+
+    def endless(*_: Any, **__: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls < epoch:
+            return evaluate(*_, **__)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("The signal was to end this.")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "evaluate", endless)
+        _run(blobs, recipe, tmp_path, every=1e9)
+    assert Checkpoints(tmp_path, 1.0).found()[0].name.endswith(f"-{epoch}")
+    model, found = _run(blobs, recipe, tmp_path)
     _same(found, wanted)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
 

@@ -63,6 +63,7 @@ class Checkpoints:
         self.tell = tell
         self.asked: int | None = None
         self.requested = False
+        self.resting: Training | None = None
         self._begun = self._last = time.perf_counter()
         self._cost = self._spent = 0.0
 
@@ -154,6 +155,8 @@ class Checkpoints:
 def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step, and the end; a second one ends the program at once.
 
+    Where training is `resting`, there is no step to wait for.
+
     SIGUSR1, where the system has it, asks for a checkpoint after the step; training goes on.
     Only Python's main thread hears signals; in another, and without checkpoints, this does nothing.
     """
@@ -165,6 +168,8 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
         if checkpoints.asked is not None:
             _end(number)
         checkpoints.asked = number
+        if checkpoints.resting is not None:
+            checkpoints.save(checkpoints.resting)
 
     def request(*_: object) -> None:
         checkpoints.requested = True
@@ -179,6 +184,21 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def resting(checkpoints: Checkpoints | None, training: Training) -> Iterator[None]:
+    """Make no step in the block: a signal that asks for the end gets its checkpoint at once, however long the block would take."""
+    if checkpoints is None:
+        yield
+        return
+    checkpoints.resting = training
+    try:
+        if checkpoints.asked is not None:
+            checkpoints.save(training)
+        yield
+    finally:
+        checkpoints.resting = None
 
 
 def _end(number: int) -> NoReturn:

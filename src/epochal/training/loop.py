@@ -24,7 +24,7 @@ from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
 from epochal.training.blame import check_rewinding, rewind
-from epochal.training.checkpoint import Checkpoints, heeding
+from epochal.training.checkpoint import Checkpoints, heeding, resting
 from epochal.training.optim import MakeOptimizer, Rewind
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
@@ -86,7 +86,8 @@ def fit(
             )
         )  # fmt: skip
 
-        reason = _reason_to_stop(training) if training.history else ""
+        # A checkpoint may have come between the last step of an epoch and its validation, which is then made up for.
+        reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
         while not reason:
             started, before = time.perf_counter(), training.step
             try:
@@ -100,10 +101,11 @@ def fit(
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
-                valid = evaluate(
-                    weights, data.valid, data.spec, valid_loss,
-                    device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
-                ).numbers()  # fmt: skip
+                with resting(checkpoints, training):
+                    valid = evaluate(
+                        weights, data.valid, data.spec, valid_loss,
+                        device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
+                    ).numbers()  # fmt: skip
             is_best = training.best.see(training.epoch, weights, valid)
             rate = training.schedule.factor(training.step - 1) * training.rates[0]
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
@@ -136,6 +138,8 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
     waited = 0.0
     started = told = before = time.perf_counter()
     for made, batch in enumerate(batches.epoch(training.epoch, start=first), 1):
+        if training.step >= training.total_steps:
+            break
         waited += time.perf_counter() - before
         train_step(training, batch)
         before = time.perf_counter()
@@ -149,7 +153,7 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
                     waited / (before - started), min(left, training.deadline - before),
                 )
             )  # fmt: skip
-        if training.step >= training.total_steps or before >= training.deadline:
+        if before >= training.deadline:
             break
         if checkpoints is not None and checkpoints.is_due():
             checkpoints.save(training)
