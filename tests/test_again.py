@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import epochal
+from epochal import files
 from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
@@ -294,6 +295,7 @@ def test_a_changed_file_of_the_run_is_refused(tmp_path: Path, file: Path, name: 
 
 def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
+    monkeypatch.setattr(files, "_ENDING_SECONDS", 0.0)
     refused: list[str] = []
 
     def again(_: object) -> None:
@@ -306,7 +308,9 @@ def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch
     assert refused == [f"Another process is writing to {tmp_path / 'run'}.\nWait until it ends, or stop it."]
 
 
-def test_a_run_that_trains_cannot_be_resumed(tmp_path: Path, file: Path) -> None:
+def test_a_run_that_trains_cannot_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    monkeypatch.setattr(files, "_ENDING_SECONDS", 0.0)
+
     def again(_: object) -> None:
         with pytest.raises(OutputError, match="Another process is writing to"):
             resume(tmp_path / "run", epochs=9, watchers=())

@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,15 +98,27 @@ def test_a_flipped_bit_in_a_sealed_text_is_noticed(lines: list[str], data: st.Da
         unsealed_text(whole[:place].decode())
 
 
-def test_only_one_process_has_a_folder_alone(tmp_path: Path) -> None:
+def test_only_one_process_has_a_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_ENDING_SECONDS", 0.0)
     with alone(tmp_path):
-        code = f"from pathlib import Path\nfrom epochal.files import alone\nwith alone(Path({str(tmp_path)!r})): print('in')"
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        code = "import pathlib, sys; from epochal import files; files._ENDING_SECONDS = 0\n"
+        code += "with files.alone(pathlib.Path(sys.argv[1])): print('in')"
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "OutputError: Another process is writing to" in other.stderr
         # Within one process too, and it is free again afterwards.
         with pytest.raises(OutputError, match="Another process is writing to"), alone(tmp_path):
             pass
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "in\n"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"
+
+
+def test_a_process_that_ends_is_waited_for(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    ending = threading.Timer(0.2, os.close, [descriptor])
+    ending.start()
+    with alone(tmp_path):
+        assert ending.finished.is_set()
 
 
 def test_a_disk_without_locks_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy
 import pytest
 import torch
 
 from epochal.data.load import load
+from tests.forks import SAID, Ended, Fork, Server, serve
 
 KILLS = int(os.environ.get("EPOCHAL_KILLS", "20"))
 KILLS_A_RUN = 5
@@ -40,8 +41,8 @@ SETTINGS = {
 
 # What must be in the folder before a kill, and at most how many seconds later it comes.
 MOMENTS = (
-    ("told.txt", 0.5),
-    ("told.txt", 2.0),
+    (SAID, 0.5),
+    (SAID, 2.0),
     ("run/metrics.jsonl", 1.0),
     ("run/metrics.jsonl", 1.0),
     ("run/checkpoints/.step-*", 0.003),
@@ -67,64 +68,34 @@ DOING = {
 }
 
 
-def _serve() -> None:
-    """Run `epochal` in a fork of this process for each line of input; tell the fork's id, then its exit code."""
-    # All that a run imports, so that a fork begins at once.
-    import sklearn.datasets  # noqa: F401
-    import torch._dynamo  # noqa: F401
+def _fork(folder: Path, arguments: list[str]) -> Ended:
+    """Run the command, after printing its process."""
 
-    import epochal.again
-    import epochal.cli.resume
-    import epochal.cli.train
-    import epochal.figures  # noqa: F401
-    from epochal.cli.main import main
+    def prepare() -> None:
+        # Asked by this signal, a process writes down where it is.
+        faulthandler.register(signal.SIGUSR2, os.open("stack.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), all_threads=False)
+        print(os.getpid(), flush=True)
 
-    for line in sys.stdin:
-        asked = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            os.chdir(asked["folder"])
-            # Asked by this signal, a process writes down where it is.
-            faulthandler.register(signal.SIGUSR2, os.open("stack.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), all_threads=False)
-            print(os.getpid(), flush=True)
-            told = os.open("told.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(told, sys.stdout.fileno())
-            os.dup2(told, sys.stderr.fileno())
-            sys.argv[1:] = asked["arguments"]
-            try:
-                main()
-            except SystemExit as end:
-                sys.stdout.flush()
-                # Without the second that PyTorch takes to tidy up.
-                os._exit(int(end.code or 0))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    return Fork(folder, arguments, prepare).wait()
 
 
 class Forks:
     """Processes that begin with everything imported, one at a time."""
 
-    def __init__(self) -> None:
-        self._server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.communicate(timeout=60)
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
     def _start(self, folder: Path, arguments: list[str]) -> int:
-        assert self._server.stdin is not None
-        self._server.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments}) + "\n")
-        self._server.stdin.flush()
-        return self._answer()
+        self._server.ask(folder=str(folder), arguments=arguments)
+        return int(self._server.answer())
 
-    def _answer(self) -> int:
-        assert self._server.stdout is not None
-        return int(self._server.stdout.readline())
+    def _end(self) -> Ended:
+        return Ended(*self._server.answer())
 
     def run(self, folder: Path, arguments: list[str]) -> None:
         self._start(folder, arguments)
-        assert self._answer() == 0, (folder / "told.txt").read_text()
+        ended = self._end()
+        assert ended.code == 0, ended.said
 
     def kill(self, folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
         """Kill a process at that moment; return what it was doing, or nothing where it had ended by itself."""
@@ -137,18 +108,18 @@ class Forks:
             while _is_there(number) and not stack.read_text().endswith("in <module>\n"):
                 assert time.monotonic() < asked + 60, "It does not say where it is."
             os.kill(number, signal.SIGKILL)
-        code = self._answer()
-        assert code in (0, -signal.SIGKILL), (folder / "told.txt").read_text()
-        return "" if code == 0 else next(doing for doing, functions in DOING.items() if re.search(functions, stack.read_text()))
+        ended = self._end()
+        assert ended.code in (0, -signal.SIGKILL), ended.said
+        return "" if ended.code == 0 else next(doing for doing, functions in DOING.items() if re.search(functions, stack.read_text()))
 
 
 def _kill_fresh(folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
     """As `Forks.kill`, with a process that begins from nothing."""
-    with (folder / "told.txt").open("a") as told:
+    with (folder / SAID).open("a") as told:
         process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=told, stderr=told)
     _await(folder, pattern, 3 + seconds, lambda: process.poll() is None)
     process.kill()
-    assert process.wait() in (0, -signal.SIGKILL), (folder / "told.txt").read_text()
+    assert process.wait() in (0, -signal.SIGKILL), (folder / SAID).read_text()
     return "" if process.returncode == 0 else "something in a fresh process"
 
 
@@ -208,9 +179,9 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    with Forks() as forks:
-        yield forks
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
+        yield Forks(server)
 
 
 def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) -> None:
@@ -246,4 +217,4 @@ def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) 
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_fork)

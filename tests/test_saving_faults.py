@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import errno
 import io
-import json
-import mmap
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +22,7 @@ import numpy
 import pytest
 
 from epochal.training.checkpoint import Checkpoints, _read
+from tests.forks import Ended, Fork, Server, draw_nothing, serve
 from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -48,41 +44,10 @@ TRAIN = ("train", "blobs.npz", "--model", "mlp", "--set", "model.widths=[8]", "-
 SETTINGS = ("--threads", "1", "--checkpoint-every", "1e-9", "--out", "run")
 
 
-class Ended(NamedTuple):
-    """How a command ended: its exit code (negative: the signal), what it said, the steps it made, the calls that could have failed."""
-
-    code: int
-    said: str
-    steps: int
-    calls: int
-
-
-class Server:
-    """A process that has imported everything, and runs the command in a fork of itself: cheaper than to start Python each time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-
-    def __call__(self, folder: Path, *arguments: str, fault: str = "", at: int = 0) -> Ended:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({"folder": str(folder), "arguments": arguments, "fault": fault, "at": at}) + "\n")
-        self.process.stdin.flush()
-        return Ended(*json.loads(self.process.stdout.readline()))
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
+    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 def _data(folder: Path) -> Path:
@@ -106,10 +71,10 @@ def whole(server: Server) -> Whole:
     folder, cut = _data(server.folder / "whole"), _data(server.folder / "cut")
     ended = server(folder, *TRAIN, *SETTINGS)
     assert ended.code == 0, ended.said
-    assert ended.calls > 100
-    assert server(cut, *TRAIN, *SETTINGS, fault="killed after", at=ended.calls // 2).code == -signal.SIGKILL
+    assert ended.more > 100
+    assert server(cut, *TRAIN, *SETTINGS, fault="killed after", at=int(ended.more) // 2).code == -signal.SIGKILL
     assert len(_steps(cut)) == 2
-    return Whole(outcome(folder / "run"), ended.calls, cut)
+    return Whole(outcome(folder / "run"), int(ended.more), cut)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -230,64 +195,15 @@ def _inject(root: str, fault: str, at: int) -> Callable[[], int]:
     return lambda: calls
 
 
-def _fork(folder: Path, arguments: list[str], fault: str, at: int) -> Ended:
-    """Run the command in a fork of this process."""
-    from epochal.cli.main import main
-    from epochal.training import loop
+def _fork(folder: Path, arguments: list[str], fault: str = "", at: int = 0) -> Ended:
+    """Run the command with that fault; `more` is the number of calls that could have failed."""
 
-    counts = memoryview(mmap.mmap(-1, 16)).cast("q")
-    said = folder / "said.txt"
-    child = os.fork()
-    if not child:
-        signal.alarm(120)
-        os.chdir(folder)
-        log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        calls = _inject(f"{folder}/", fault, at)
-        real = loop.train_step
+    def prepare() -> Callable[[], int]:
+        draw_nothing()
+        return _inject(f"{folder}/", fault, at)
 
-        def counted(*given: Any) -> None:
-            real(*given)
-            counts[0] += 1
-
-        loop.train_step = counted  # type: ignore[assignment]
-        sys.argv = ["epochal", *arguments]
-        code = 70
-        try:
-            main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except Exception:  # noqa: BLE001  the test will see it
-            traceback.print_exc()
-        finally:
-            counts[1] = calls()
-            sys.stdout.flush()
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), said.read_text(), counts[0], counts[1])
-
-
-def _serve() -> None:
-    """Answer a line of JSON with a line of JSON, until there are no more."""
-    # Whatever takes time to import, the forks have already.
-    import rich.console
-    import rich.live  # noqa: F401
-    import torch._dynamo  # noqa: F401
-    from matplotlib.figure import Figure
-
-    import epochal.again
-    import epochal.cli.resume
-    import epochal.cli.train
-    import epochal.figures
-    import epochal.watch.console  # noqa: F401
-
-    # How figures are saved matters here; to draw them takes most of the time.
-    Figure.savefig = lambda _, file, **__: file.write(b"a figure")  # type: ignore[method-assign]
-    for line in sys.stdin:
-        asked = json.loads(line)
-        print(json.dumps(_fork(Path(asked["folder"]), asked["arguments"], asked["fault"], asked["at"])), flush=True)
+    return Fork(folder, arguments, prepare).wait()
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_fork)

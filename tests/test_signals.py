@@ -8,8 +8,6 @@ EPOCHAL_SIGNALS=50 python3 -m pytest tests/test_signals.py          the same wit
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
 import random
 import select
@@ -17,14 +15,14 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from epochal.training.checkpoint import Checkpoints, _read
+from tests.forks import Ended, Fork, Server, draw_nothing, serve
 from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -51,44 +49,10 @@ TRAIN = ("--recipe", "tutorial-mlp", "--batch-size", "1024", "--epochs", "3", "-
 SETTINGS = ("--device", "cpu", "--compile", "off", "--checkpoint-every", "0.1", "--out", "run")
 
 
-class Ended(NamedTuple):
-    """How a command ended: its exit code (negative: the signal), the seconds since the signal, the steps it made, what it said."""
-
-    code: int
-    seconds: float
-    steps: int
-    said: str
-
-
-class Server:
-    """A process that runs the command in forks of itself and sends them signals."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-
-    def __call__(
-        self, folder: Path, *arguments: str, phase: str = "", call: int = 0, delay: float = 0.0, signals: tuple[int, ...] = ()
-    ) -> Ended:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        asked = {"folder": str(folder), "arguments": arguments, "phase": phase, "call": call, "delay": delay, "signals": signals}
-        self.process.stdin.write(json.dumps(asked) + "\n")
-        self.process.stdin.flush()
-        return Ended(*json.loads(self.process.stdout.readline()))
-
-    def close(self) -> None:
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.close()
+    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 def _train(threads: str = "1") -> tuple[str, ...]:
@@ -106,7 +70,7 @@ def _hit_while_starting(folder: Path, number: int, delay: float) -> Ended:
     process.send_signal(number)
     begun = time.monotonic()
     said, _ = process.communicate(timeout=60)
-    return Ended(process.returncode, time.monotonic() - begun, 0, said)
+    return Ended(process.returncode, 0, said, time.monotonic() - begun)
 
 
 def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
@@ -132,7 +96,7 @@ def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
         case = f"signal {index}, {[number.name for number in signals]} in {phase}: {ended}"
         # The first of two may have done its work before the second comes.
         assert ended.code in [128 + number for number in signals] or (phase == "starting" and ended.code == -first), case
-        assert ended.seconds < SECONDS, case
+        assert ended.more < SECONDS, case
         assert "Traceback" not in ended.said or ended.code == -first, case
         run = folder / "run"
         if not run.exists():
@@ -152,45 +116,17 @@ def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
         assert [name for name in wanted if found[name] != wanted[name]] == [], case
 
 
-def _fork(folder: str, arguments: list[str], phase: str, call: int, delay: float, signals: list[int]) -> Ended:
-    """Run the command in a fork of this process; send the signals so many seconds after that call in that phase has begun."""
-    from epochal.cli.main import main
-    from epochal.training import loop
-
-    steps = memoryview(mmap.mmap(-1, 8)).cast("q")
+def _fork(folder: Path, arguments: list[str], phase: str = "", call: int = 0, delay: float = 0.0, signals: Sequence[int] = ()) -> Ended:
+    """Run the command; send the signals so many seconds after that call in that phase has begun. `more` is the seconds until it ended."""
     reading, writing = os.pipe()
-    said = Path(folder) / "said.txt"
-    child = os.fork()
-    if not child:
-        signal.alarm(300)
-        os.chdir(folder)
-        log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+
+    def prepare() -> None:
+        if phase != "drawing":
+            draw_nothing()
         if phase:
             _announce(phase, call, writing)
-        real_step = loop.train_step
 
-        def counted(*given: Any) -> None:
-            real_step(*given)
-            steps[0] += 1
-
-        loop.train_step = counted  # type: ignore[assignment]
-        sys.argv = ["epochal", *arguments]
-        code = 70
-        try:
-            try:
-                main()
-            except SystemExit as error:
-                code = int(error.code or 0)
-            except BaseException:  # noqa: BLE001  the test will see it
-                traceback.print_exc()
-        except SystemExit as error:
-            # The last signal came when all was over.
-            code = int(error.code or 0)
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
+    fork = Fork(folder, arguments, prepare)
     os.close(writing)
     # It also ends where the command ends before that.
     select.select([reading], [], [])
@@ -198,12 +134,11 @@ def _fork(folder: str, arguments: list[str], phase: str, call: int, delay: float
     if os.read(reading, 1):
         for number in signals:
             time.sleep(delay)
-            os.kill(child, number)
+            os.kill(fork.process, number)
             delay = 0.003
         begun = time.monotonic()
     os.close(reading)
-    _, status = os.waitpid(child, 0)
-    return Ended(os.waitstatus_to_exitcode(status), time.monotonic() - begun, steps[0], said.read_text())
+    return fork.wait()._replace(more=time.monotonic() - begun)
 
 
 def _announce(phase: str, call: int, writing: int) -> None:
@@ -225,27 +160,5 @@ def _announce(phase: str, call: int, writing: int) -> None:
     setattr(owner, name, announced)
 
 
-def _serve() -> None:
-    """Answer a line of JSON with a line of JSON, until there are no more."""
-    # Whatever takes time to import, the forks have already.
-    import rich.console
-    import rich.live  # noqa: F401
-    import torch._dynamo  # noqa: F401
-    from matplotlib.figure import Figure
-
-    import epochal.again
-    import epochal.cli.resume
-    import epochal.cli.train
-    import epochal.figures
-    import epochal.watch.console  # noqa: F401
-
-    draw = Figure.savefig
-    for line in sys.stdin:
-        # To draw figures takes longer than all the rest; they are drawn where the signal is to come just then.
-        is_drawn = json.loads(line)["phase"] == "drawing"
-        Figure.savefig = draw if is_drawn else lambda _, file, **__: file.write(b"a figure")  # type: ignore[method-assign]
-        print(json.dumps(_fork(**json.loads(line))), flush=True)
-
-
 if __name__ == "__main__":
-    _serve()
+    serve(_fork)

@@ -1,0 +1,147 @@
+"""The command, run in forks of a process that has imported everything: much cheaper than to start Python each time.
+
+A test file that needs it starts a `Server` on itself and ends with `if __name__ == "__main__": serve(...)`.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+# What a command says is in this file, in the folder where it runs.
+SAID = "said.txt"
+
+# A command that takes longer hangs.
+_SECONDS = 300
+
+
+class Ended(NamedTuple):
+    """How a command ended: its exit code (negative: the signal), the steps it made, what it said, and what else the server tells."""
+
+    code: int
+    steps: int
+    said: str
+    more: float = 0.0
+
+
+class Server:
+    """A process that answers requests: a line of JSON each way."""
+
+    def __init__(self, script: str, folder: Path) -> None:
+        self.folder = folder
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+        self.process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate(timeout=60)
+
+    def __call__(self, folder: Path, *arguments: str, **how: Any) -> Ended:
+        """Run the command in `folder`; the server's function is called with all of that."""
+        self.ask(folder=str(folder), arguments=arguments, **how)
+        return Ended(*self.answer())
+
+    def ask(self, **what: Any) -> None:
+        """Send a request."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Wait for what the server prints next."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+
+class Fork:
+    """A fork of this process that runs the command, after `prepare`; what that returns is called at the end, and tells a number.
+
+    `prepare` can still print to the test.
+    """
+
+    def __init__(self, folder: Path, arguments: list[str], prepare: Callable[[], Callable[[], int] | None] = lambda: None) -> None:
+        self._said = folder / SAID
+        self._counts = memoryview(mmap.mmap(-1, 16)).cast("q")
+        self.process = os.fork()
+        if not self.process:
+            self._run(folder, arguments, prepare)
+
+    def _run(self, folder: Path, arguments: list[str], prepare: Callable[[], Callable[[], int] | None]) -> None:
+        from epochal.cli.main import main
+
+        signal.alarm(_SECONDS)
+        os.chdir(folder)
+        told = prepare()
+        log = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        self._count_steps()
+        sys.argv[1:] = arguments
+        code = 70
+        try:
+            try:
+                main()
+            except SystemExit as error:
+                code = int(error.code or 0)
+            except BaseException:  # noqa: BLE001  the test will see it
+                traceback.print_exc()
+        except SystemExit as error:
+            # A signal came when all was over.
+            code = int(error.code or 0)
+        finally:
+            if told is not None:
+                self._counts[1] = told()
+            sys.stdout.flush()
+            # Without the second that PyTorch takes to tidy up.
+            os._exit(code)
+
+    def _count_steps(self) -> None:
+        from epochal.training import loop
+
+        real = loop.train_step
+
+        def counted(*given: Any) -> None:
+            real(*given)
+            self._counts[0] += 1
+
+        loop.train_step = counted  # type: ignore[assignment]
+
+    def wait(self) -> Ended:
+        """Wait for its end."""
+        _, status = os.waitpid(self.process, 0)
+        return Ended(os.waitstatus_to_exitcode(status), self._counts[0], self._said.read_text(), self._counts[1])
+
+
+def serve(answer: Callable[..., Ended]) -> None:
+    """Print what `answer` returns for each request, until there are no more."""
+    # Whatever takes time to import, the forks have already.
+    import torch._dynamo  # noqa: F401
+
+    import epochal.again
+    import epochal.cli.resume
+    import epochal.cli.train
+    import epochal.figures
+    import epochal.watch.console  # noqa: F401
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print(json.dumps(answer(Path(asked.pop("folder")), **asked)), flush=True)
+
+
+def draw_nothing() -> None:
+    """Keep figures that have nothing in them: to draw them takes longer than all the rest."""
+    from matplotlib.figure import Figure
+
+    Figure.savefig = lambda _, file, **__: file.write(b"a figure")  # type: ignore[method-assign]
