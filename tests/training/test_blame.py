@@ -96,17 +96,22 @@ def test_without_checkpoints_the_epoch_is_told() -> None:
         fit(Fragile("output"), _data(5), _recipe())
 
 
+class Once(Fragile):
+    """Gives what is not finite in the third step that it makes, and never again."""
+
+    def __init__(self) -> None:
+        super().__init__("nowhere")
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(x)
+        self.calls += self.training
+        return outputs * torch.nan if self.calls == 3 and self.training else outputs
+
+
 def test_nothing_is_blamed_that_does_not_happen_again(tmp_path: Path) -> None:
-    class Once(Fragile):
-        calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            outputs: Tensor = super().forward(x)
-            type(self).calls += self.training
-            return outputs * torch.nan if type(self).calls == 3 and self.training else outputs
-
     with pytest.raises(NotFiniteError, match="The loss became nan in epoch 1"):
-        fit(Once("nowhere"), _data(5), _recipe(), checkpoints=_begun(tmp_path))
+        fit(Once(), _data(5), _recipe(), checkpoints=_begun(tmp_path))
 
 
 class Cliff(nn.Module):
@@ -212,15 +217,7 @@ def test_rewinding_ends_after_three_times(tmp_path: Path) -> None:
 
 
 def test_what_does_not_happen_again_is_rewound_too(tmp_path: Path) -> None:
-    class Once(Fragile):
-        calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            outputs: Tensor = super().forward(x)
-            type(self).calls += self.training
-            return outputs * torch.nan if type(self).calls == 3 and self.training else outputs
-
-    found = fit(Once("nowhere"), _data(5), _recipe(on_nan="rewind"), checkpoints=_begun(tmp_path))
+    found = fit(Once(), _data(5), _recipe(on_nan="rewind"), checkpoints=_begun(tmp_path))
     assert [rewind.reason for rewind in found.finished.rewinds] == ["The loss became nan in epoch 1, by step 5."]
 
 
