@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import epochal
@@ -21,6 +22,7 @@ from epochal.files import sealed
 from epochal.recipe import Recipe, keep_recipe
 from epochal.run import run, train
 from epochal.training import loop
+from epochal.training.records import EpochDone
 from tests.outcome import outcome
 
 SETTINGS: dict[str, Any] = {"epochs": 5, "batch_size": 16, "ema": 0.9, "threads": 1, "checkpoint_every": 1e-9}
@@ -291,6 +293,87 @@ def test_a_changed_file_of_the_run_is_refused(tmp_path: Path, file: Path, name: 
         with pytest.raises(BundleError, match=rf"{name} .*it is no longer what was written"):
             action(tmp_path / "run")
     assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("damage", ["checkpoints", "model"])
+def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path, file: Path, damage: str) -> None:
+    folder = tmp_path / "run"
+    train(file, SETTINGS, out=folder, watchers=())
+    kept = {name: (folder / name).read_bytes() for name in ("result.json", "recipe.toml", "metrics.jsonl")}
+    if damage == "checkpoints":
+        for place in (folder / "checkpoints").iterdir():
+            (place / "state.json").write_bytes(b"{}")
+    error, told = (BundleError, "is whole") if damage == "checkpoints" else (ModelError, "is not code of your own")
+    with pytest.raises(error, match=told):
+        resume(folder, epochs=9, watchers=(), model=None if damage == "checkpoints" else "conv")
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+def test_without_its_checkpoints_a_finished_run_is_not_begun_anew(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(BundleError, match="has no checkpoints to go on from"):
+        resume(tmp_path / "run", epochs=9, watchers=())
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_what_is_begun_anew_is_told_and_in_no_file_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 25, file, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") > 1
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    told: list[str] = []
+    assert resume(tmp_path / "run", watchers=(), tell=told.append) is not None
+    assert "note: there is no checkpoint yet: training begins anew." in told
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_ended_within_an_epoch_can_be_finished(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS | {"max_steps": 8}, out=tmp_path / "run", watchers=())
+    wanted = outcome(tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    assert resume(tmp_path / "run", watchers=()) is not None
+    assert outcome(tmp_path / "run") == wanted
+
+
+def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+
+    def interrupted(record: object) -> None:
+        if isinstance(record, EpochDone):
+            raise KeyboardInterrupt
+
+    told: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run", epochs=9, watchers=[interrupted], tell=told.append)
+    assert told == [f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"]
+
+
+def test_reproduce_says_that_a_run_was_made_longer(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS | {"schedule": "cosine"}, out=tmp_path / "run", watchers=())
+    resume(tmp_path / "run", epochs=7, watchers=())
+    found = reproduce(tmp_path / "run")
+    assert found.divergence.startswith("epoch 1: ")
+    assert found.causes == ("the run was made longer than it was begun, and the learning rate follows from its length",)
+
+
+def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+    (tmp_path / "run" / "model" / "model.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"model\.safetensors cannot be read: No such file or directory\."):
+        reproduce(tmp_path / "run")
+
+
+def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
+    random = numpy.random.default_rng(0)
+    for number in range(20):
+        path = tmp_path / "photos" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=numpy.uint8)).save(path)
+    train(tmp_path / "photos", {"epochs": 1, "model": "linear", "threads": 1}, out=tmp_path / "run", watchers=())
+    path.write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"Bring back the data as they were, or train anew\."):
+        resume(tmp_path / "run", epochs=2, watchers=())
 
 
 def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:

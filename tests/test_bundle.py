@@ -134,7 +134,7 @@ def change(saved: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "is a bundle of version 2; this Epochal reads version 1"),
+        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 2"),
         ({"format": "other"}, "does not describe an Epochal bundle"),
         ({"model": {"name": "convv", "options": {}}}, "cannot be built again: Unknown model 'convv'"),
         (

@@ -152,7 +152,7 @@ def _kept(run: Path) -> dict[str, Any]:
 
 
 def _timeless(path: Path) -> Any:
-    clock = {"seconds", "training_seconds", "examples_per_second", "waiting", "elapsed", "command", "sha256"}
+    clock = {"seconds", "training_seconds", "examples_per_second", "waiting", "elapsed", "epoch_began", "command", "sha256"}
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):

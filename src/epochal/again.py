@@ -19,12 +19,12 @@ from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError
 from epochal.files import alone, remove_unfinished, told
 from epochal.models.build import MODELS
-from epochal.recipe import NEUTRAL, Recipe, keep_recipe, read_kept
-from epochal.run import RESULT, Clock, Run, build, environment, kept, load_for, read_json, train_and_keep
+from epochal.recipe import NEUTRAL, Recipe, keep_recipe
+from epochal.run import RESULT, Clock, Run, as_they_were, build, environment, kept, load_for, read_json, recipe_of, train_and_keep
 from epochal.tasks import LossFunction
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer, Rewind
-from epochal.training.records import EpochDone, Record, Watcher
+from epochal.training.records import EpochDone, Record, Started, Watcher
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
 
@@ -77,40 +77,52 @@ def resume(
     """
     folder = Path(folder)
     clock = Clock()
-    recipe = _recipe(folder)
-    if epochs is not None and epochs <= recipe.epochs:
-        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
-    if (folder / RESULT).exists() and epochs is None:
-        tell(f"{folder} has finished; --epochs N makes it longer.")
-        return None
-    changed, begun = recipe.updated(settings, "resume"), recipe.flat()
-    for name, value in changed.flat().items():
+    with ExitStack() as stack:
+        if folder.exists():
+            stack.enter_context(alone(folder))
+        recipe = _recipe(folder)
+        if epochs is not None and epochs <= recipe.epochs:
+            raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+        if (folder / RESULT).exists() and epochs is None:
+            tell(f"{folder} has finished; --epochs N makes it longer.")
+            return None
+        _refuse_deciding(folder, recipe, settings)
+        recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
+        again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+        for cause in again.causes:
+            if cause.is_data:
+                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
+            tell(f"note: {cause.words}: results may differ from those of a run without a break.")
+        if not any((folder / "checkpoints").glob("step-*")):
+            if (folder / "model").exists():
+                raise BundleError(f"{folder} has no checkpoints to go on from.", "Train anew.")
+            tell("note: there is no checkpoint yet: training begins anew.")
+        remove_unfinished(folder)
+        clock.lap("load")
+
+        def begun(record: Record) -> None:
+            # Only now, with the checkpoint read, it is sure that the run can go on: no longer a finished one, and with what was given.
+            if isinstance(record, Started):
+                with told(folder):
+                    (folder / RESULT).unlink(missing_ok=True)
+                if epochs is not None or settings:
+                    keep_recipe(folder / "recipe.toml", again.recipe)
+
+        if watchers is None:
+            watchers = (stack.enter_context(Console()),)
+        stack.enter_context(kept(folder, [], tell))
+        return train_and_keep(again.recipe, again.data, again.bundle, loss, optimizer, folder, (begun, *watchers), tell, clock)
+
+
+def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that would change what a run comes to."""
+    begun = recipe.flat()
+    for name, value in recipe.updated(settings).flat().items():
         if name not in NEUTRAL and value != begun[name]:
             raise RecipeError(
                 f"{folder} goes on with what it was begun with: the setting {name} decides results.",
                 f"Leave it out, or train anew; these can change: {', '.join(NEUTRAL)}.",
             )
-    with ExitStack() as stack:
-        stack.enter_context(alone(folder))
-        again = _reopen(folder, changed, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
-        for cause in again.causes:
-            if cause.is_data:
-                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
-            tell(f"note: {cause.words}: results may differ from those of a run without a break.")
-        remove_unfinished(folder)
-        recipe = again.recipe
-        if epochs is not None:
-            recipe = recipe.updated({"epochs": epochs}, "resume")
-            # From here on the run is no longer a finished one.
-            with told(folder):
-                (folder / RESULT).unlink(missing_ok=True)
-        if epochs is not None or settings:
-            keep_recipe(folder / "recipe.toml", recipe)
-        clock.lap("load")
-        if watchers is None:
-            watchers = (stack.enter_context(Console()),)
-        stack.enter_context(kept(folder, [], tell))
-        return train_and_keep(recipe, again.data, again.bundle, loss, optimizer, folder, watchers, tell, clock)
 
 
 def reproduce(
@@ -133,9 +145,10 @@ def reproduce(
         raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: epochal resume {folder}")
     again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
     wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
+    wanted_weights = _weights(folder)
     # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
     recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
-    causes = tuple(cause.words for cause in again.causes)
+    causes = (*(cause.words for cause in again.causes), *_ends(again.recipe))
     same, divergence = 0, ""
 
     def compare(record: Record) -> None:
@@ -154,7 +167,7 @@ def reproduce(
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:
         weights = (again.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()
-    if weights != (folder / "model" / WEIGHTS).read_bytes():
+    if weights != wanted_weights:
         divergence = "the weights at the end differ, though every epoch agrees"
     return Reproduction(same, divergence, causes)
 
@@ -187,11 +200,14 @@ def _reopen(
     if source is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again, as data=...")
     if isinstance(model, str):
+        if recipe.model.name in MODELS:
+            raise ModelError(f"{folder} trains {recipe.model.name}, which is not code of your own.", "Leave --model out.")
         recipe, model = recipe.updated({"model.name": model}, "given"), None
     elif model is None and recipe.model.name not in MODELS:
         name = recipe.model.name.rpartition(":")[2]
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
-    whole = load_for(source, recipe, data_dir or described["data_dir"], described["excluded"])
+    with as_they_were():
+        whole = load_for(source, recipe, data_dir or described["data_dir"], described["excluded"])
     found = whole.split(recipe.data.valid, recipe.data.test, recipe.seed)
     try:
         spec = DataSpec.model_validate(described["spec"])
@@ -219,17 +235,28 @@ def _recipe(folder: Path) -> Recipe:
     """Return the recipe of a run, each value with its origin."""
     if not folder.exists():
         raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
-    if not (folder / "recipe.toml").exists():
-        raise BundleError(f"{folder} is no run: it has no recipe.toml.", "Give the folder of a run.")
     try:
         # Going on writes and removes files in there.
         untrusted.check_no_links(folder)
     except ValueError as error:
         raise BundleError(f"{folder} cannot be gone on with: {error}.", "Put the file or folder itself there.") from error
+    return recipe_of(folder)
+
+
+def _ends(recipe: Recipe) -> Iterator[str]:
+    """Say what of a run's length cannot be repeated."""
+    if recipe.origin("epochs") == "resume" and recipe.schedule.name in ("one-cycle", "cosine"):
+        yield "the run was made longer than it was begun, and the learning rate follows from its length"
+    if recipe.max_seconds is not None:
+        yield f"the run was ended by the clock (max_seconds = {recipe.max_seconds:g})"
+
+
+def _weights(folder: Path) -> bytes:
+    path = folder / "model" / WEIGHTS
     try:
-        return read_kept(folder / "recipe.toml")
-    except RecipeError as error:
-        raise BundleError(error.problem, error.fix) from error
+        return untrusted.read_file(path)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -239,7 +266,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line is no JSON object")
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
+        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
     return lines
 
 

@@ -44,7 +44,7 @@ from epochal.tasks import Loss, answers, reported_loss
 from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
 
 FORMAT = "epochal-bundle"
-VERSION = 1
+VERSION = 2
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 

@@ -79,7 +79,9 @@ def sealed(value: dict[str, Any]) -> dict[str, Any]:
 def unsealed(value: dict[str, Any]) -> dict[str, Any]:
     """Return what was `sealed`. Raises `ValueError` where it is no longer what it was."""
     inner = _without_seal(value)
-    if value.get(_SEAL) != _digest(inner):
+    if _SEAL not in value:
+        raise ValueError("it has no SHA-256 of its content")
+    if value[_SEAL] != _digest(inner):
         raise ValueError(CHANGED)
     return inner
 
@@ -91,7 +93,10 @@ def sealed_text(text: str) -> str:
 
 def unsealed_text(text: str) -> str:
     """Return what was `sealed_text`. Raises `ValueError` where it is no longer what it was."""
-    inner = "".join(text.splitlines(keepends=True)[:-1])
+    *lines, last = text.splitlines(keepends=True) or [""]
+    if not last.startswith(f"# {_SEAL}: "):
+        raise ValueError("its last line is not the SHA-256 of its content")
+    inner = "".join(lines)
     if sealed_text(inner) != text:
         raise ValueError(CHANGED)
     return inner

@@ -350,7 +350,7 @@ def _read(path: Path) -> str:
             raise ValueError("a name in it is too deep")
         return text
     except (OSError, ValueError) as error:
-        raise RecipeError(f"Cannot read the recipe {path}: {error}.", "Check the path.") from error
+        raise RecipeError(f"Cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}.", "Check the path.") from error
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None) -> Recipe:

@@ -141,8 +141,7 @@ def run(
 ) -> Run:
     """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way."""
     clock = Clock()
-    if out is not None and out.exists():
-        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    _check_new(out)
     own = {"loss": loss, "optimizer": optimizer}
     recipe, data, bundle = _begin(source, recipe, model, own, data_dir, tell, clock)
     missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
@@ -163,6 +162,7 @@ def rehearse(
     recipe: Recipe,
     *,
     model: nn.Module | None = None,
+    out: Path | None = None,
     data_dir: str | Path | None = None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> tuple[Recipe, Summary]:
@@ -171,6 +171,7 @@ def rehearse(
     Returns the settled recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError`
     where that step gives no finite loss.
     """
+    _check_new(out)
     recipe, data, bundle = _begin(source, recipe, model, {}, data_dir, tell, Clock())
     device = choose(recipe.device)
     with isolated(device), computing(recipe.threads_per_step):
@@ -183,6 +184,11 @@ def rehearse(
         raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
     tell(f"one step runs: loss {loss:.4f}")
     return recipe, bundle.summary()
+
+
+def _check_new(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
 
 
 def _begin(
@@ -235,6 +241,10 @@ def train_and_keep(
         checkpoints = None
         if folder is not None:
             checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint_every, tell)
+            if not checkpoints.found():
+                # Training begins from the first step: what an earlier beginning left there is void.
+                with told(folder):
+                    (folder / "metrics.jsonl").unlink(missing_ok=True)
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
         fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers, checkpoints=checkpoints)
         bundle.model.eval()
@@ -279,16 +289,17 @@ def evaluate_run(
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
     bundle = Bundle.load(folder, model)
-    recipe = read_kept(folder / "recipe.toml")
+    recipe = recipe_of(folder)
     kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
     if data is not None:
-        found = (
-            _load_readable(data, data_dir, bundle.spec, tell) if unreadable == "count" else load(data, data_dir=data_dir, like=bundle.spec)
-        )
+        found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
+    elif unreadable == "count":
+        raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
     elif kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
     else:
-        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec, exclude=kept["excluded"])
+        with as_they_were():
+            found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec, exclude=kept["excluded"])
         if found.fingerprint != bundle.spec.fingerprint:
             raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
         found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
@@ -299,13 +310,36 @@ def evaluate_run(
     return evaluation if data is None else replace(evaluation, unreadable=_lost(found))
 
 
-def _load_readable(data: Any, data_dir: str | Path | None, like: DataSpec, tell: Callable[[str], object]) -> Data:
-    """Load data without the files that cannot be read."""
+def _load_other(
+    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], tell: Callable[[str], object]
+) -> Data:
+    """Load data that a model is to be measured on; where unreadable files only count, without these."""
     try:
         return load(data, data_dir=data_dir, like=like)
     except UnreadableError as error:
+        if unreadable == "stop":
+            raise DataError(error.problem, "Mend, replace or remove them; or measure without them: --unreadable count.") from error
         tell(error.problem)
         return load(data, data_dir=data_dir, like=like, exclude=error.names)
+
+
+@contextmanager
+def as_they_were() -> Iterator[None]:
+    """Where files of the data that a run was trained on cannot be read any more, say that these are needed."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise DataError(error.problem, "Bring back the data as they were, or train anew.") from error
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """Return the recipe of a run, each value with its origin. Raises `BundleError`."""
+    if not (folder / "recipe.toml").exists():
+        raise BundleError(f"{folder} is no run: it has no recipe.toml.", "Give the folder of a run.")
+    try:
+        return read_kept(folder / "recipe.toml")
+    except RecipeError as error:
+        raise BundleError(error.problem, error.fix) from error
 
 
 def _lost(data: Data) -> tuple[str, ...]:
@@ -375,20 +409,32 @@ def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object
 
     A run folder with nothing worth keeping is removed, and so are the parents that were `made` for it.
     """
+    before = None if folder is None else _identity(folder / "model")
     try:
         yield
-    except BaseException:
-        if folder is not None and (folder / "model").exists():
-            tell(f"The trained model is kept in {folder / 'model'}.")
-        elif folder is not None and any((folder / "checkpoints").glob("step-*")):
+    except BaseException as end:
+        model = None if folder is None else _identity(folder / "model")
+        has_checkpoints = folder is not None and any((folder / "checkpoints").glob("step-*"))
+        if model is not None and model != before:
+            tell(f"The trained model is kept in {folder}/model.")
+        # Checkpoints that cannot be used have been told of.
+        if has_checkpoints and not isinstance(end, BundleError):
             tell(f"To go on from the last checkpoint: epochal resume {folder}")
-        elif folder is not None:
+        if folder is not None and model is None and not has_checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
             for parent in made:
                 # Another run may have begun beside this one: only what is empty goes.
                 with suppress(OSError):
                     parent.rmdir()
         raise
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from one that was there before under its name; `None` where there is none."""
+    if not folder.exists():
+        return None
+    status = folder.stat()
+    return status.st_ino, status.st_ctime_ns
 
 
 def _refuse_idle(recipe: Recipe, own: Mapping[str, Any]) -> None:
@@ -526,5 +572,5 @@ def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
             except (KeyError, ValidationError) as error:
                 raise ValueError(f"{name} is missing, or of another kind") from error
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}.", "Give the folder of a run.") from error
+        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -79,7 +80,19 @@ def test_nothing_to_check(call: Call) -> None:
 def test_a_file_that_cannot_be_written_is_told(call: Call, photos: Path) -> None:
     code, _, err = call("check", "photos", "--html", "gone/page.html")
     assert code == 1
-    assert "Cannot write gone/page.html: No such file or directory." in err
+    assert "Cannot write gone/page.html: there is no folder gone." in err
+
+
+def test_what_was_found_is_told_also_where_the_disk_is_full(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (photos / "cat/bad.jpg").write_bytes(b"")
+    monkeypatch.setattr(os, "fsync", full)
+    code, out, err = call("check", "photos", "--html", "page.html")
+    assert code == 1
+    assert "cat/bad.jpg (is empty)" in out
+    assert "Cannot write page.html: No space left on device." in err
 
 
 def test_training_without_what_was_found(call: Call, photos: Path, tmp_path: Path) -> None:

@@ -196,6 +196,9 @@ def test_unreadable_files_end_evaluation_or_are_counted(call, trained: Path, pho
     code, _, err = call("evaluate", trained, "some")
     assert code == 1
     assert "dark/3.png is not a picture" in err
+    assert "Mend, replace or remove them; or measure without them: --unreadable count." in err
+    code, _, err = call("train", "some", "--out", "run")
+    assert code == 1
     assert "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST." in err
     code, out, _ = call("evaluate", trained, "some", "--unreadable", "count", "--json")
     assert code == 0
@@ -204,6 +207,18 @@ def test_unreadable_files_end_evaluation_or_are_counted(call, trained: Path, pho
     found = json.loads(out.splitlines()[-1])
     assert found["count"] == 19
     assert found["unreadable"] == ["dark/3.png"]
+
+
+def test_a_class_of_which_nothing_can_be_read(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shutil.copytree(photos, tmp_path / "some")
+    for path in (tmp_path / "some" / "dark").iterdir():
+        path.write_bytes(b"")
+    code, out, err = call("evaluate", trained, "some", "--unreadable", "count")
+    assert (code, err) == (0, "")
+    assert "n = 10, without 10 files that cannot be read" in out
+    code, _, err = call("evaluate", trained, "--unreadable", "count")
+    assert code == 1
+    assert "itself must be what they were.\nName other data, or leave --unreadable out." in err
 
 
 def test_of_a_folder_with_splits_only_unreadable_test_files_count(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -41,7 +41,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw, one-cycle, ema": {"schedule": "one-cycle", "ema": 0.9},
     "plateau and patience": {"schedule": {"name": "plateau", "patience": 1}, "patience": 2, "optimizer": {"name": "adam", "lr": 0.3}},
     "accumulate and clip": {"accumulate": 2, "clip_norm": 0.1, "optimizer": "rmsprop"},
-    "cut short": {"max_steps": 9, "keep": "last"},
+    "cut short": {"max_steps": 8, "keep": "last"},
 }
 
 
@@ -137,13 +137,22 @@ def test_convolutions_that_lie_channels_last(pictures: Arrays, tmp_path: Path, m
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
 
 
-def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path: Path) -> None:
-    first, wanted = _run(blobs, _recipe(), tmp_path)
+@pytest.mark.parametrize("settings", [{}, {"max_steps": 5}, {"max_seconds": 1e-9}])
+def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path: Path, settings: dict[str, Any]) -> None:
+    first, wanted = _run(blobs, _recipe(**settings), tmp_path)
     steps: list[Record] = []
-    again, found = _run(blobs, _recipe(), tmp_path, watchers=[steps.append])
+    again, found = _run(blobs, _recipe(**settings), tmp_path, watchers=[steps.append])
     _same(found, wanted)
     assert not [record for record in steps if isinstance(record, EpochDone | Progress)]
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_other_folders_beside_checkpoints_do_not_matter(blobs: Arrays, tmp_path: Path) -> None:
+    _, wanted = _run(blobs, _recipe(), tmp_path)
+    last = Checkpoints(tmp_path, 1.0).found()[0]
+    shutil.copytree(last, tmp_path / f"{last.name}.bak")
+    shutil.copytree(last, tmp_path / "step-of-mine-1")
+    _same(_run(blobs, _recipe(), tmp_path)[1], wanted)
 
 
 def test_the_last_two_are_kept_and_hash_as_they_say(blobs: Arrays, tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ class Check:
         }
 
     def quarantine(self) -> dict[str, str]:
-        """Return the names of the examples to leave out, each with the reason: what cannot be read, and all copies but one."""
+        """Return the names of the examples to leave out, each with the reason: what cannot be read, all copies but one,
+        and those in two classes."""
         reasons: dict[str, str] = {}
         for finding in self.findings:
             for case in finding.cases:

@@ -31,7 +31,8 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
     "--quarantine",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also write a list of what to leave out, for `epochal train DATA --exclude FILE`: what cannot be read, and all copies but one.",
+    help="Also write a list of what to leave out, for `epochal train DATA --exclude FILE`: what cannot be read, all copies but "
+    "one, and those in two classes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON, and nothing else.")
 def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path | None, as_json: bool) -> None:
@@ -41,21 +42,24 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
     read, pictures in two splits or in two classes.
     """
     from epochal.checks.check import check
+    from epochal.errors import OutputError
 
+    for path in (html, quarantine):
+        if path is not None and not path.parent.is_dir():
+            raise OutputError(f"Cannot write {path}: there is no folder {path.parent}.", "Make it, or write elsewhere.")
     found = check(data, data_dir=data_dir)
-    left_out = found.write_quarantine(quarantine) if quarantine is not None else 0
-    if html is not None:
-        found.write_html(html)
+    # First of all: whatever fails from here on, what was found is told.
     if as_json:
         click.echo(json.dumps(found.to_json()))
     else:
         _print(found.summary(), found.findings)
-        for path, what in (
-            (html, "with pictures"),
-            (quarantine, f"{left_out:,} to leave out; epochal train {data} --exclude {quarantine}"),
-        ):
-            if path is not None:
-                click.echo(f"  {path}  {what}")
+    tell = click.echo if not as_json else lambda _: None
+    if html is not None:
+        found.write_html(html)
+        tell(f"  {html}  with pictures")
+    if quarantine is not None:
+        left_out = found.write_quarantine(quarantine)
+        tell(f"  {quarantine}  {left_out:,} to leave out; epochal train {data} --exclude {quarantine}")
     sys.exit(1 if found.number("error") else 0)
 
 

@@ -14,10 +14,11 @@ from epochal.cli.options import as_json, data_dir
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
+@click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
 @as_json
 @click.pass_context
-def command(context: click.Context, run: Path, model: str | None, data_dir: str | None, as_json: bool) -> None:
+def command(context: click.Context, run: Path, model: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
     """Train again as RUN was trained, and compare: each epoch, and the weights at the end.
 
     Ends with exit code 1 at the first difference, and names what is no longer as it was.
@@ -26,7 +27,7 @@ def command(context: click.Context, run: Path, model: str | None, data_dir: str 
     from epochal.watch.console import Console
 
     with Console() as console:
-        found = reproduce(run, model=model, data_dir=data_dir, watchers=[console])
+        found = reproduce(run, model=model, data=data, data_dir=data_dir, watchers=[console])
     if found.divergence:
         click.echo(f"\nNot the same: {found.divergence}.")
         click.echo("\n".join(f"  {cause}" for cause in found.causes) or "  Nothing else is known to have changed.")

@@ -16,9 +16,12 @@ from epochal.recipe import NEUTRAL
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--epochs", type=click.IntRange(min=1), help="Train for so many epochs in all, more than the run was begun with.")
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
+@click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
 @as_json
-def command(run: Path, epochs: int | None, model: str | None, data_dir: str | None, as_json: bool, **options: Any) -> None:
+def command(
+    run: Path, epochs: int | None, model: str | None, data: str | None, data_dir: str | None, as_json: bool, **options: Any
+) -> None:
     """Go on with RUN from its last checkpoint.
 
     It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
@@ -31,6 +34,8 @@ def command(run: Path, epochs: int | None, model: str | None, data_dir: str | No
     from epochal.watch.console import Console
 
     with Console() as console:
-        done = resume(run, epochs=epochs, model=model, data_dir=data_dir, watchers=[console], tell=click.echo, **changes(options))
+        done = resume(
+            run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=[console], tell=click.echo, **changes(options)
+        )
     if done is not None:
         report(done, as_json=as_json)

@@ -54,7 +54,7 @@ def command(
     from epochal.watch.console import Console
 
     if dry_run:
-        settled, summary = rehearse(data, recipe, data_dir=data_dir, tell=click.echo)
+        settled, summary = rehearse(data, recipe, out=out, data_dir=data_dir, tell=click.echo)
         click.echo(f"\n{summary}\n\n{settled.to_toml()}")
         if as_json:
             click.echo(json.dumps({"recipe": settled.model_dump(mode="json"), "origins": settled.origins()}, ensure_ascii=False))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import signal
 import threading
 import time
@@ -38,8 +39,9 @@ from epochal.training.records import EpochDone
 from epochal.training.state import Training
 from epochal.untrusted import open_file, parse_json, read_file, read_tensors
 
-VERSION = 2
+VERSION = 3
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
+_NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2
 
 # The state without tensors may take so many bytes of memory, once it is read: it grows with epochs and classes.
@@ -148,7 +150,8 @@ class Checkpoints:
 
     def found(self) -> list[Path]:
         """Return the checkpoints that there are, the newest first."""
-        return sorted(self.folder.glob("step-*-*"), key=_position, reverse=True)
+        places = (place for place in self.folder.glob("step-*") if _NAME.fullmatch(place.name))
+        return sorted(places, key=_position, reverse=True)
 
 
 @contextmanager
@@ -222,6 +225,7 @@ def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "epoch": training.epoch,
         "step": training.step,
         "elapsed": training.elapsed(),
+        "epoch_began": training.epoch_began,
         "best": {"score": repr(best.score), "epoch": best.epoch, "improved": best.improved},
         "schedule": {
             "cuts": schedule.cuts,
@@ -271,10 +275,13 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     training.scaler.load_state_dict(state["scaler"])
     training.history[:] = [_record(values) for values in state["history"]]
     training.epoch, training.step = state["epoch"], state["step"]
-    steps = training.steps_of_epoch
-    if not (training.epoch >= 1 and 0 <= steps <= training.schedule.steps_per_epoch and 0 <= state["elapsed"] < math.inf):
+    # Where training ended within an epoch, fewer steps were made than the epochs before the next one have.
+    if not (training.epoch >= 1 and training.step >= 0 and abs(training.steps_of_epoch) <= training.schedule.steps_per_epoch):
         raise ValueError(f"step {training.step} is not in epoch {training.epoch}")
+    if not 0 <= state["epoch_began"] <= state["elapsed"] < math.inf:
+        raise ValueError(f"it cannot have been written after {state['elapsed']} seconds")
     training.began -= state["elapsed"]
+    training.epoch_began = state["epoch_began"]
 
 
 def _read(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

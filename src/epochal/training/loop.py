@@ -89,7 +89,6 @@ def fit(
         # A checkpoint may have come between the last step of an epoch and its validation, which is then made up for.
         reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
         while not reason:
-            started, before = time.perf_counter(), training.step
             try:
                 waited = train_epoch(training, batches, tell, checkpoints)
                 train_loss = _finite(training, batches)
@@ -97,7 +96,7 @@ def fit(
             except NotFiniteError as error:
                 tell(rewind(training, batches, train_step, checkpoints, error))
                 continue
-            seconds = time.perf_counter() - started
+            seconds = training.elapsed() - training.epoch_began
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
@@ -109,9 +108,9 @@ def fit(
             is_best = training.best.see(training.epoch, weights, valid)
             rate = training.schedule.factor(training.step - 1) * training.rates[0]
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
-            speed = min((training.step - before) * recipe.examples_per_step, len(data.train)) / seconds
             done = EpochDone(
-                training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, speed, waited / seconds, is_best,
+                training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, _trained(training, batches) / seconds,
+                waited / seconds, is_best,
                 len(training.schedule.rewinds_before(training.step - 1)),
             )  # fmt: skip
             training.history.append(done)
@@ -135,6 +134,7 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
     first = training.steps_of_epoch
     if not first:
         training.loss_sum.zero_()
+        training.epoch_began = training.elapsed()
     waited = 0.0
     started = told = before = time.perf_counter()
     for made, batch in enumerate(batches.epoch(training.epoch, start=first), 1):

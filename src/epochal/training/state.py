@@ -32,7 +32,9 @@ from epochal.training.records import EpochDone
 class Training:
     """The state of training: what `train_step` changes, and what it needs.
 
-    `constants` are the model's buffers that were not finite from the beginning, such as the -inf of a mask: they may stay so.
+    `began` is when training would have begun without breaks, on the clock of `time.perf_counter`; `epoch_began`, how many seconds of
+    training there were before this epoch. `constants` are the model's buffers that were not finite from the beginning, such as
+    the -inf of a mask: they may stay so.
     """
 
     recipe: Recipe
@@ -51,6 +53,7 @@ class Training:
     loss_sum: Tensor
     constants: frozenset[str]
     began: float = field(default_factory=time.perf_counter)
+    epoch_began: float = 0.0
     epoch: int = 1
     step: int = 0
     history: list[EpochDone] = field(default_factory=list)

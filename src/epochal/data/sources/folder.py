@@ -54,7 +54,7 @@ class Listed:
         counts = torch.tensor([len(self.splits[split].get(name, ())) for name in self.classes])
         return torch.arange(len(counts)).repeat_interleave(counts)
 
-    def without(self, exclusion: Exclusion) -> Listed:
+    def without(self, exclusion: Exclusion, *, needs_train: bool = True) -> Listed:
         """Return the listing without some files. Raises `DataError` where one is not there, or a class would have none to train on."""
         if not exclusion.names:
             return self
@@ -64,7 +64,7 @@ class Listed:
             left[split] = {}
             for name, files in classes.items():
                 kept = [file for file in files if file not in exclusion.names]
-                if split == "train" and files:
+                if needs_train and split == "train" and files:
                     exclusion.spared(len(kept), f"the pictures of the class '{name}'")
                 if kept or not files:
                     left[split][name] = kept
@@ -88,7 +88,7 @@ def read(
     that `like` describes; only some of its classes, or only a test split, will do. Files of the `exclusion` are not read. Raises
     `DataError` where the layout is not clear or a picture cannot be read.
     """
-    listed = list_folder(path, needs_train=like is None).without(exclusion)
+    listed = list_folder(path, needs_train=like is None).without(exclusion, needs_train=like is None)
     if like is None:
         for problem in problems(listed):
             raise problem
