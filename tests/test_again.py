@@ -364,6 +364,13 @@ def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
         reproduce(tmp_path / "run")
 
 
+def test_a_recipe_that_settles_nothing_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+    _killed(monkeypatch, 5, file, tmp_path / "run")
+    keep_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": "auto"}))
+    with pytest.raises(BundleError, match=r"recipe\.toml does not settle threads"):
+        resume(tmp_path / "run", watchers=())
+
+
 def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
     random = numpy.random.default_rng(0)
     for number in range(20):

@@ -240,7 +240,11 @@ def _recipe(folder: Path) -> Recipe:
         untrusted.check_no_links(folder)
     except ValueError as error:
         raise BundleError(f"{folder} cannot be gone on with: {error}.", "Put the file or folder itself there.") from error
-    return recipe_of(folder)
+    recipe = recipe_of(folder)
+    unsettled = [name for name in ("batch_size", "threads", "precision", "compile") if getattr(recipe, name) == "auto"]
+    if unsettled:
+        raise BundleError(f"{folder / 'recipe.toml'} does not settle {unsettled[0]}.", "Give the folder of a run.")
+    return recipe
 
 
 def _ends(recipe: Recipe) -> Iterator[str]:

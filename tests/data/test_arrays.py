@@ -246,3 +246,12 @@ class TestDamage:
         np.save(tmp_path / "x.npy", np.array([Trap()]), allow_pickle=True)
         with pytest.raises(DataError, match=r"x\.npy holds Python objects|lacks"):
             read(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["y", "classes"])
+def test_letters_beyond_unicode_are_refused(tmp_path: Path, name: str) -> None:
+    words = np.array([0x61, 0x62, 0x110000, 0x64], dtype=np.uint32).view("<U1")
+    content: dict[str, Any] = {"x": X, "y": Y, name: words}
+    np.savez(tmp_path / "set.npz", **content)
+    with pytest.raises(DataError, match=rf"'{name}' in .*set\.npz holds letters that are none"):
+        read(tmp_path / "set.npz")

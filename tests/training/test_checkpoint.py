@@ -147,6 +147,31 @@ def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path
     assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("epoch", 5.0, "its epoch: Input should be a valid integer"),
+        ("epoch", 4, "its epochs are not those before epoch 4"),
+        ("step", -1, "its step: Input should be greater than or equal to 0"),
+        ("step", 10**9, "step 1000000000 is not in epoch 5"),
+        ("best", {"score": "0.1", "epoch": 9, "improved": 1}, "its best epoch is not one of 4"),
+        ("best", {"score": "0.1", "epoch": 0, "improved": 1}, "its best epoch is not one of 4"),
+        ("history", [{"epoch": 1}], r"its history\.0\.epochs: Field required"),
+        ("more", 1, "its more: Extra inputs are not permitted"),
+    ],
+)
+def test_a_state_that_no_training_comes_to_is_refused(blobs: Arrays, tmp_path: Path, name: str, value: object, told: str) -> None:
+    _run(blobs, _recipe(), tmp_path)
+    place = Checkpoints(tmp_path, 1.0).found()[0]
+    state = json.loads((place / "state.json").read_text()) | {name: value}
+    content = json.dumps(state).encode()
+    (place / "state.json").write_bytes(content)
+    sums = (place / "SHA256SUMS").read_text().splitlines()
+    (place / "SHA256SUMS").write_text("\n".join([sums[0], f"{hashlib.sha256(content).hexdigest()}  state.json"]) + "\n")
+    with pytest.raises(BundleError, match=told):
+        _run(blobs, _recipe(), tmp_path)
+
+
 def test_other_folders_beside_checkpoints_do_not_matter(blobs: Arrays, tmp_path: Path) -> None:
     _, wanted = _run(blobs, _recipe(), tmp_path)
     last = Checkpoints(tmp_path, 1.0).found()[0]

@@ -23,9 +23,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -49,6 +50,62 @@ MAX_STATE = 1_000_000_000
 
 # At the end of an epoch a checkpoint is written where all of them together, with the last one, then cost less than this share of the time.
 _SHARE = 0.01
+
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Kept(BaseModel):
+    """A part of the state without tensors, of just these types."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _BestKept(_Kept):
+    score: str
+    epoch: _Count
+    improved: _Count
+
+
+class _RewindKept(_Kept):
+    step: _Count
+    factor: float
+    reason: str
+
+
+class _ScheduleKept(_Kept):
+    cuts: _Count
+    best: str
+    bad_epochs: _Count
+    rewinds: list[_RewindKept]
+
+
+class _EpochKept(_Kept):
+    epoch: _Count
+    epochs: _Count
+    step: _Count
+    train_loss: float
+    valid: dict[str, Any] | None
+    lr: float
+    seconds: float
+    examples_per_second: float
+    waiting: float
+    is_best: bool
+    rewinds: _Count
+
+
+class _StateKept(_Kept):
+    version: int
+    epoch: Annotated[int, Field(ge=1)]
+    step: _Count
+    elapsed: Annotated[float, Field(ge=0)]
+    epoch_began: Annotated[float, Field(ge=0)]
+    best: _BestKept
+    schedule: _ScheduleKept
+    average_steps: _Count | None
+    scaler: dict[str, Any]
+    optimizer: dict[str, dict[str, Any]]
+    history: list[_EpochKept]
 
 
 class Checkpoints:
@@ -244,6 +301,7 @@ def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     _check(tensors, training)
+    _check_state(state)
 
     def group(name: str) -> dict[str, Tensor]:
         return {key.removeprefix(f"{name}/"): tensor for key, tensor in tensors.items() if key.startswith(f"{name}/")}
@@ -276,10 +334,8 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     training.history[:] = [_record(values) for values in state["history"]]
     training.epoch, training.step = state["epoch"], state["step"]
     # Where training ended within an epoch, fewer steps were made than the epochs before the next one have.
-    if not (training.epoch >= 1 and training.step >= 0 and abs(training.steps_of_epoch) <= training.schedule.steps_per_epoch):
+    if abs(training.steps_of_epoch) > training.schedule.steps_per_epoch:
         raise ValueError(f"step {training.step} is not in epoch {training.epoch}")
-    if not 0 <= state["epoch_began"] <= state["elapsed"] < math.inf:
-        raise ValueError(f"it cannot have been written after {state['elapsed']} seconds")
     training.began -= state["elapsed"]
     training.epoch_began = state["epoch_began"]
 
@@ -323,6 +379,20 @@ def _check(tensors: Mapping[str, Tensor], training: Training) -> None:
             fits = weights.get(inner) == tensor.shape if group in ("model", "best", "average") else (name, tensor.shape) == ("loss_sum", ())
         if not fits:
             raise ValueError(f"{name} of shape {tuple(tensor.shape)} does not belong to it")
+
+
+def _check_state(state: dict[str, Any]) -> None:
+    """Refuse a state that no training comes to."""
+    try:
+        kept = _StateKept.model_validate(state)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"its {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    done = len(kept.history)
+    if [line.epoch for line in kept.history] != list(range(1, done + 1)) or kept.epoch != done + 1:
+        raise ValueError(f"its epochs are not those before epoch {kept.epoch}")
+    if not all(bool(done) <= epoch <= done for epoch in (kept.best.epoch, kept.best.improved)):
+        raise ValueError(f"its best epoch is not one of {done}")
 
 
 def _not_of_this(place: Path, error: Exception) -> BundleError:

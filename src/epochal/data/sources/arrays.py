@@ -185,13 +185,19 @@ def _inputs(array: NDArray[Any], where: str) -> Tensor:
 
 def _targets(array: NDArray[Any], where: str) -> Tensor | list[str]:
     if array.dtype.kind in "US" and (array.ndim == 1 or array.shape == (len(array), 1)):
-        words = np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array
-        return [str(word) for word in words.ravel()]
+        return _words(np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array, where)
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise DataError(
             f"{where} holds {_content(array)}, which cannot be targets.", "Save an array of numbers or words, a row per example."
         )
     return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype == np.bool_ else _numbers(array, where)
+
+
+def _words(array: NDArray[Any], where: str) -> list[str]:
+    try:
+        return [str(word) for word in array.ravel()]
+    except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
+        raise DataError(f"{where} holds letters that are none.", "Save it anew.") from error
 
 
 def _numbers(array: NDArray[Any], where: str) -> Tensor:
@@ -212,8 +218,8 @@ def _content(array: NDArray[Any]) -> str:
 
 
 def _class_names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
-    names = tuple(str(name) for name in array.ravel())
-    if array.dtype.kind != "U" or array.ndim != 1 or len(set(names)) < len(names):
+    names = tuple(_words(array, f"'{_CLASSES}' in {path}")) if array.dtype.kind == "U" else ()
+    if not names or array.ndim != 1 or len(set(names)) < len(names):
         raise DataError(
             f"'{_CLASSES}' in {path} is not a list of different words.", "Give the name of each class, in the order of the labels."
         )
