@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,10 @@ from epochal.data.spec import DataSpec
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
+
+# What a script starts in the background ignores Ctrl-C, and so do its children; the tests are about what hears it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SpecMaker = Callable[..., DataSpec]
 

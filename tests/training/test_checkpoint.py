@@ -296,6 +296,20 @@ def test_a_signal_ends_training_after_the_step_and_nothing_is_lost(
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
 
 
+def test_a_signal_that_is_ignored_stays_so(blobs: Arrays, tmp_path: Path) -> None:
+    def signalled(record: Record) -> None:
+        if isinstance(record, EpochDone):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, found = _run(blobs, _recipe(), tmp_path, watchers=[signalled])
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(found.epochs) == 4
+
+
 @pytest.mark.parametrize("settings", [{}, {"max_steps": 5}, {"patience": 1}])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_signal_in_validation_is_not_kept_waiting(

@@ -218,7 +218,8 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     Where training is `resting`, there is no step to wait for.
 
     SIGUSR1, where the system has it, asks for a checkpoint after the step; training goes on.
-    Only Python's main thread hears signals; in another, and without checkpoints, this does nothing.
+    Only Python's main thread hears signals; in another, and without checkpoints, this does nothing. A signal that is ignored, as
+    SIGINT is in what a script starts in the background, stays so.
     """
     if checkpoints is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -237,7 +238,8 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGUSR1"):
         handlers[signal.SIGUSR1] = request
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    heard = [number for number in handlers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handlers[number]) for number in heard}
     try:
         yield
         checkpoints.obey()
