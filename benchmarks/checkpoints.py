@@ -1,7 +1,5 @@
 """Measure what checkpoints cost: the share of training on MNIST, with the settings as they come, that is spent writing them.
 
-It takes the Python that has Epochal; no peer is needed:
-
 python3 benchmarks/checkpoints.py             writes benchmarks/results/checkpoints.*
 python3 benchmarks/checkpoints.py --quick     smaller, to see that all runs; writes nothing
 """
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.environment import enter
 from benchmarks.program import count, data_option, parser
 from benchmarks.report import Spread, bars, publish, table
 
@@ -67,6 +66,7 @@ def main() -> int:
     data_option(made)
     made.add_argument("--rounds", type=count, default=5, help="runs of each network, in turns [%(default)s]")
     options = made.parse_args()
+    enter("benchmarks.checkpoints")
     import epochal
 
     data = epochal.load("mnist", data_dir=options.data_dir)
