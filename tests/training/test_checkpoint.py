@@ -337,8 +337,12 @@ def test_a_signal_in_validation_is_not_kept_waiting(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
-def test_a_request_writes_a_checkpoint_and_training_goes_on(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGUSR1)
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_request_writes_a_checkpoint_and_training_goes_on(
+    blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: signal.Handlers
+) -> None:
+    # The command ignores it at first, so that none ends the program before it trains.
+    earlier = signal.signal(signal.SIGUSR1, before)
     whole, wanted = _run(blobs, _recipe(), None)
     real, steps, seen = loop.train_step, 0, []
 
@@ -358,6 +362,7 @@ def test_a_request_writes_a_checkpoint_and_training_goes_on(blobs: Arrays, tmp_p
     assert told == ["checkpoint after step 5"]
     assert seen[5] == "step-0000000005-2"
     assert signal.getsignal(signal.SIGUSR1) == before
+    signal.signal(signal.SIGUSR1, earlier)
     _same(found, wanted)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), whole.parameters(), strict=True))
 

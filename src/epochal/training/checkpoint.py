@@ -218,8 +218,8 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     Where training is `resting`, there is no step to wait for.
 
     SIGUSR1, where the system has it, asks for a checkpoint after the step; training goes on.
-    Only Python's main thread hears signals; in another, and without checkpoints, this does nothing. A signal that is ignored, as
-    SIGINT is in what a script starts in the background, stays so.
+    Only Python's main thread hears signals; in another, and without checkpoints, this does nothing. SIGINT and SIGTERM that are
+    ignored, as SIGINT is in what a script starts in the background, stay so.
     """
     if checkpoints is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -235,11 +235,12 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     def request(*_: object) -> None:
         checkpoints.requested = True
 
-    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        number: ask for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
+    }
     if hasattr(signal, "SIGUSR1"):
         handlers[signal.SIGUSR1] = request
-    heard = [number for number in handlers if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, handlers[number]) for number in heard}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
         checkpoints.obey()
