@@ -3,6 +3,7 @@ import io
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -171,6 +172,16 @@ def test_only_files_come_out_of_a_zip(tmp_path: Path, kind: int) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"a": b"/etc/passwd"}, change=change))
     with pytest.raises(DataError, match=r"'a' is a (link|device|pipe)"):
         unpack(tmp_path / "a.zip")
+
+
+def test_a_member_of_a_zip_without_a_name_is_refused(tmp_path: Path) -> None:
+    content = bytearray(zipped({"aaaa": b"x"}).replace(b"aaaa", b"aa\0\0"))
+    for header in (26, content.index(b"PK\1\2") + 28):
+        # What was its name is now an extra field of no length.
+        content[header : header + 4] = struct.pack("<HH", 0, 4)
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip .*a file in it has no name"):
+        load(tmp_path / "a.zip")
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:

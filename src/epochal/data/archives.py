@@ -129,6 +129,8 @@ class _Place:
         parts = _parts(name)
         for depth in range(1, len(parts) + 1):
             self._claim("/".join(parts[:depth]), is_file=depth == len(parts) and not is_folder)
+        if not parts and not is_folder:
+            raise ValueError("a file in it has no name")
         if not parts:
             return None
         path = self.folder.joinpath(*parts)
@@ -170,9 +172,10 @@ def _unpack(path: Path, place: _Place) -> None:
     if path.name.lower().endswith(".zip"):
         with open_zip(path) as (archive, members):
             for info in members:
-                _check_kind(info.filename, _zip_kind(info))
-                target = place.make(_zip_name(info), is_folder=info.is_dir(), size=info.file_size)
-                if target is not None and not info.is_dir():
+                kind = _zip_kind(info)
+                _check_kind(info.filename, kind)
+                target = place.make(_zip_name(info), is_folder=kind == "folder", size=info.file_size)
+                if target is not None and kind == "file":
                     with archive.open(info) as content, target.open("xb") as file:
                         shutil.copyfileobj(content, file, PIECE)
                         if file.tell() != info.file_size:
@@ -194,9 +197,11 @@ def _check_kind(name: str, kind: str) -> None:
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:
+    if info.filename.endswith("/"):
+        return "folder"
     # Unix keeps the mode of a file in the upper half.
     kind = stat.S_IFMT(info.external_attr >> 16)
-    return "folder" if info.is_dir() else {0: "file", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe"}.get(kind, "device")
+    return {0: "file", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe"}.get(kind, "device")
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
