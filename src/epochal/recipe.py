@@ -326,7 +326,7 @@ def read_kept(path: Path) -> Recipe:
         document = tomlkit.parse(unsealed_text(text))
     except ValueError as error:
         fix = "Bring it back as it was; to train anew with what it says now, name it as --recipe."
-        raise RecipeError(f"{path} cannot be gone on with: {error}.", fix) from error
+        raise RecipeError(f"{path} cannot be used: {error}.", fix) from error
     for name in recipe.flat():
         *groups, last = name.split(".")
         table: Any = document
