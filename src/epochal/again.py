@@ -16,12 +16,13 @@ from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
-from epochal.errors import BundleError, DataError, ModelError, RecipeError
+from epochal.errors import BundleError, DataError, ModelError, RecipeError, reason_of
 from epochal.files import alone, remove_unfinished, told
 from epochal.models.build import MODELS
 from epochal.recipe import NEUTRAL, Recipe, keep_recipe
 from epochal.run import RESULT, Clock, Run, as_they_were, build, environment, kept, load_for, read_json, recipe_of, train_and_keep
 from epochal.tasks import LossFunction
+from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer, Rewind
 from epochal.training.records import EpochDone, Record, Started, Watcher
@@ -93,7 +94,7 @@ def resume(
             if cause.is_data:
                 raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
             tell(f"note: {cause.words}: results may differ from those of a run without a break.")
-        if not any((folder / "checkpoints").glob("step-*")):
+        if not checkpoints_in(folder / "checkpoints"):
             if (folder / "model").exists():
                 raise BundleError(f"{folder} has no checkpoints to go on from.", "Train anew.")
             tell("note: there is no checkpoint yet: training begins anew.")
@@ -260,7 +261,7 @@ def _weights(folder: Path) -> bytes:
     try:
         return untrusted.read_file(path)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Give the folder of a run.") from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -270,7 +271,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line is no JSON object")
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Give the folder of a run.") from error
     return lines
 
 

@@ -78,6 +78,11 @@ class OutputError(EpochalError):
     """A result cannot be written."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return why a file could not be used; of an error of the system, without the number and the path that it would repeat."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the help for a mistyped `word`: the nearest of `known`, or all of them."""
     names = sorted(known)

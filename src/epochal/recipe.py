@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from epochal.errors import RecipeError, suggest
+from epochal.errors import RecipeError, reason_of, suggest
 from epochal.files import sealed_text, unsealed_text, write_text
 from epochal.untrusted import MAX_TOML, open_file
 
@@ -350,7 +350,7 @@ def _read(path: Path) -> str:
             raise ValueError("a name in it is too deep")
         return text
     except (OSError, ValueError) as error:
-        raise RecipeError(f"Cannot read the recipe {path}: {getattr(error, 'strerror', None) or error}.", "Check the path.") from error
+        raise RecipeError(f"Cannot read the recipe {path}: {reason_of(error)}.", "Check the path.") from error
 
 
 def as_recipe(recipe: Recipe | str | Path | Mapping[str, Any] | None) -> Recipe:

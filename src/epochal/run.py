@@ -39,7 +39,7 @@ from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
 from epochal.data.spec import DataSpec
 from epochal.device import choose, computing, describe, machine, using_threads
-from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError, UnreadableError
+from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError, UnreadableError, reason_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import alone, finite, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
@@ -47,7 +47,7 @@ from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
 from epochal.tasks import LossFunction, reported_loss, resolve_loss
-from epochal.training.checkpoint import Checkpoints
+from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
 from epochal.training.probe import settle
@@ -409,18 +409,21 @@ def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object
 
     A run folder with nothing worth keeping is removed, and so are the parents that were `made` for it.
     """
-    before = None if folder is None else _identity(folder / "model")
+    if folder is None:
+        yield
+        return
+    before = _identity(folder / "model")
     try:
         yield
     except BaseException as end:
-        model = None if folder is None else _identity(folder / "model")
-        has_checkpoints = folder is not None and any((folder / "checkpoints").glob("step-*"))
+        model, has_checkpoints = _identity(folder / "model"), bool(checkpoints_in(folder / "checkpoints"))
         if model is not None and model != before:
-            tell(f"The trained model is kept in {folder}/model.")
+            tell(f"The trained model is kept in {folder / 'model'}.")
         # Checkpoints that cannot be used have been told of.
         if has_checkpoints and not isinstance(end, BundleError):
             tell(f"To go on from the last checkpoint: epochal resume {folder}")
-        if folder is not None and model is None and not has_checkpoints:
+        # Not where a user has put a copy of a checkpoint.
+        if model is None and not any((folder / "checkpoints").glob("step-*")):
             shutil.rmtree(folder, ignore_errors=True)
             for parent in made:
                 # Another run may have begun beside this one: only what is empty goes.
@@ -572,5 +575,5 @@ def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
             except (KeyError, ValidationError) as error:
                 raise ValueError(f"{name} is missing, or of another kind") from error
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", "Give the folder of a run.") from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Give the folder of a run.") from error
     return value

@@ -626,23 +626,14 @@ def archives() -> Iterator[Case]:
         _write("a.zip", zipped(photos()).replace(b"photos/dark/0.png", b"photos/d\xff\xfe/0.png\xff")),
     )
     yield Case("tar: a name that is no UTF-8", "archive", _write("a.tar", _special(tarfile.REGTYPE, "photos/\udcff.png", "")))
-    yield Case(
-        "tar: pax leads above", "archive", _write("a.tar", _pax(_record("path", "../../evil.png")) + tarred(photos(), tarfile.USTAR_FORMAT))
-    )
-    yield Case(
-        "tar: pax says another size",
-        "archive",
-        _write("a.tar", _pax(_record("size", "999999999999")) + tarred(photos(), tarfile.USTAR_FORMAT)),
-    )
-    yield Case(
-        "tar: pax says a size below 0", "archive", _write("a.tar", _pax(_record("size", "-512")) + tarred(photos(), tarfile.USTAR_FORMAT))
-    )
-    yield Case(
-        "tar: pax is sparse",
-        "archive",
-        _write("a.tar", _pax(_record("GNU.sparse.realsize", "999999999999")) + tarred(photos(), tarfile.USTAR_FORMAT)),
-    )
-    yield Case("tar: pax with a length below 0", "archive", _write("a.tar", _pax(b"-5 path=a\n") + tarred(photos(), tarfile.USTAR_FORMAT)))
+    for name, record in {
+        "leads above": _record("path", "../../evil.png"),
+        "says another size": _record("size", "999999999999"),
+        "says a size below 0": _record("size", "-512"),
+        "is sparse": _record("GNU.sparse.realsize", "999999999999"),
+        "with a length below 0": b"-5 path=a\n",
+    }.items():
+        yield Case(f"tar: pax {name}", "archive", _write("a.tar", _pax(record) + tarred(photos(), tarfile.USTAR_FORMAT)))
     for name, size in {
         "below 0": b"\xff" * 12,
         "-512": b"\xff" * 10 + b"\xfe\x00",

@@ -207,8 +207,12 @@ class Checkpoints:
 
     def found(self) -> list[Path]:
         """Return the checkpoints that there are, the newest first."""
-        places = (place for place in self.folder.glob("step-*") if _NAME.fullmatch(place.name))
-        return sorted(places, key=_position, reverse=True)
+        return checkpoints_in(self.folder)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest first."""
+    return sorted((place for place in folder.glob("step-*") if _NAME.fullmatch(place.name)), key=_position, reverse=True)
 
 
 @contextmanager

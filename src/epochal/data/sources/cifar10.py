@@ -15,7 +15,7 @@ from torch import Tensor
 from epochal.data.archives import tar_members
 from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
-from epochal.errors import DataError
+from epochal.errors import DataError, reason_of
 from epochal.files import cache_folder
 from epochal.untrusted import Unpacked, open_file
 
@@ -65,7 +65,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
                 _check_size(os.fstat(content.fileno()).st_size, str(file))
                 contents[name] = content.read(_RECORDS * _RECORD_SIZE)
         except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.", _ANEW) from error
+            raise DataError(f"{file} cannot be read: {reason_of(error)}.", _ANEW) from error
     return contents
 
 
