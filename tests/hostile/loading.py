@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from rich.cells import cell_len
 from torch import nn
 
 import epochal
@@ -136,6 +137,8 @@ class Watch:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.allowed: Path | None = None
+        # The progress bar reads its table of wide letters when it meets the first.
+        cell_len("\u4f60")
         sys.addaudithook(self._hook)
 
     @contextmanager

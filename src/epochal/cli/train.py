@@ -21,7 +21,9 @@ from epochal.recipe import Recipe, load_recipe
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder; it must not exist yet. [runs/DATA-NUMBER]")
 @data_dir
 @click.option(
-    "--dry-run", is_flag=True, help="Show every setting with its origin, the data and the model, see that a step runs, and keep nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Show every setting with its origin, the data and the model, see that a step runs, and write nothing but the cache.",
 )
 @click.option(
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write TensorBoard's event files into this folder."
