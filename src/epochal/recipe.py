@@ -143,9 +143,9 @@ class LossSettings(Settings):
 class OptimizerSettings(Settings):
     """How gradients change the weights."""
 
-    name: str = Field("adamw", description="sgd, adam, adamw, adagrad, rmsprop, or any other class of torch.optim")
+    name: str = Field("adamw", description="sgd, adam, adamw, muon, adagrad, rmsprop, or any other class of torch.optim")
     lr: Positive = Field(0.002, description="learning rate; the highest one where the schedule changes it")
-    momentum: Fraction = Field(0.0, description="momentum of sgd and rmsprop")
+    momentum: Fraction | None = Field(None, description="momentum of sgd, rmsprop and muon; none: the optimizer's own default")
     nesterov: bool = Field(False, description="Nesterov's form of momentum, for sgd")
     weight_decay: NotNegative | None = Field(None, description="weight decay; none: the optimizer's own default")
     options: dict[str, bool | int | float | tuple[float, ...]] = Field(

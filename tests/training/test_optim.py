@@ -33,14 +33,15 @@ def _refused(**settings: Any) -> str:
 
 @pytest.mark.parametrize("name", sorted(set(optimizer_names()) - CANNOT))
 def test_every_class_of_torch_makes_a_step(name: str) -> None:
-    layer = nn.Linear(3, 2, bias=False)
-    before = layer.weight.detach().clone()
-    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1), layer.parameters(), CPU)
+    layers = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1, bias=False))
+    before = [layer.detach().clone() for layer in layers.parameters()]
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1), layers.parameters(), CPU)
     assert type(optimizer).__name__.lower() == name
-    layer(torch.ones(1, 3)).sum().backward()
+    layers(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    assert not torch.equal(layer.weight, before)
-    assert bool(layer.weight.isfinite().all())
+    for old, new in zip(before, layers.parameters(), strict=True):
+        assert not torch.equal(old, new)
+        assert bool(new.isfinite().all())
     assert optimizer.param_groups[0]["lr"] == 0.1
 
 
@@ -114,9 +115,18 @@ def test_classes_that_cannot_train_here(name: str, why: str) -> None:
     assert _refused(name=name) == f"The optimizer {name.lower()} cannot be used: it {why}.\nUse another, such as adamw."
 
 
-def test_muon_is_for_matrices() -> None:
-    with pytest.raises(RecipeError, match="The optimizer muon cannot be used: Muon only supports 2D parameters"):
+def test_muon_is_for_hidden_layers() -> None:
+    with pytest.raises(RecipeError, match="The optimizer muon cannot be used: it is for networks with hidden layers"):
         build_optimizer(OptimizerSettings(name="muon"), nn.Linear(3, 2).parameters(), CPU)
+
+
+def test_no_momentum_is_none_and_unsaid_momentum_the_optimizers_own() -> None:
+    layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    momenta = [
+        build_optimizer(OptimizerSettings(name="muon", momentum=momentum), layers.parameters(), CPU).param_groups[0]["momentum"]
+        for momentum in (0.0, None, 0.6)
+    ]
+    assert momenta == [0.0, 0.95, 0.6]
 
 
 def test_settings_arrive_and_defaults_stay_the_optimizers_own() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from epochal.errors import RecipeError, suggest
 from epochal.recipe import OptimizerSettings, ScheduleSettings
+from epochal.training.muon import Muon
 
 
 class Optimizer(Protocol):
@@ -37,12 +38,13 @@ _REFUSED = {
 
 
 def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the classes of `torch.optim` by their lower-case names."""
-    return {
+    """Return the classes of `torch.optim` by their lower-case names; of Muon, which takes matrices alone there, our own."""
+    found = {
         name.lower(): value
         for name, value in vars(torch.optim).items()
         if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
     }
+    return found | {"muon": Muon}
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
