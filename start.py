@@ -25,16 +25,7 @@ CHECKS = (
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy",),
-    (
-        "pytest",
-        "-q",
-        "--numprocesses=auto",
-        "--maxprocesses=4",
-        "--dist=worksteal",
-        "--cov",
-        "--cov-report=term:skip-covered",
-        "--cov-fail-under=90",
-    ),
+    ("pytest", "-q", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"),
 )
 
 
