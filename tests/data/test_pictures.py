@@ -104,6 +104,13 @@ class TestOpenPicture:
         Image.new("L", (2, 2), 7).save(tmp_path / "d.png", transparency=7)
         assert open_picture(tmp_path / "d.png").getpixel((0, 0)) == 255
 
+    def test_white_is_laid_under_large_pictures_tile_by_tile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        layer = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 10, 4), np.uint8))
+        whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        for tile in (3, 7, 1024):
+            monkeypatch.setattr(pictures, "_TILE", tile)
+            assert (np.asarray(open_picture(layer)) == np.asarray(whole)).all()
+
     def test_every_grey_survives_with_and_without_alpha(self) -> None:
         grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
         with_alpha = Image.merge("LA", [Image.fromarray(grey), Image.new("L", (16, 16), 255)])
@@ -192,6 +199,15 @@ class TestOpenPicture:
                 open_picture(source)
         with pytest.raises(DataError, match=r"a\.png has 60 pixels"):
             measure_picture(str(tmp_path / "a.png"))
+
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_webp_is_decoded_four_times_over(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int) -> None:
+        Image.fromarray(NOISE).save(tmp_path / "a.webp", save_all=frames > 1, append_images=[Image.fromarray(255 - NOISE)] * (frames - 1))
+        monkeypatch.setattr(pictures, "MAX_PIXELS", 120)
+        open_picture(tmp_path / "a.webp")
+        monkeypatch.setattr(pictures, "MAX_PIXELS", 119)
+        with pytest.raises(DataError, match=r"a\.webp has 60 pixels, more than 59"):
+            open_picture(tmp_path / "a.webp")
 
     def test_pillow_refuses_bombs_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Image.fromarray(NOISE).save(tmp_path / "a.png")

@@ -773,6 +773,7 @@ def bombs() -> dict[str, bytes]:
         "huge.bmp": bytes(bmp),
         "none.bmp": bytes(flat),
         "huge.webp": webp,
+        "tall.webp": good["animated.webp"][:27] + (8_847_383).to_bytes(3, "little") + good["animated.webp"][30:],
         "huge.tif": tiff,
         "loop.tif": loop,
         "huge.jpg": good["rgb.jpg"].replace(b"\x00\x18\x00\x14\x03", b"\xff\xff\xff\xff\x03"),

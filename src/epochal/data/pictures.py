@@ -1,7 +1,7 @@
 """Pictures: opened in one way, measured, and fitted to one size.
 
     open_picture(anything) → a Pillow picture, upright, "L" or "RGB"
-        to_pixels(picture, rule) → uint8 [channels, height, width]
+        to_tensor(picture, rule) → uint8 [channels, height, width]
 
 Training files and pictures to predict take this same path, so that the same picture always becomes the same input.
 """
@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import product
 from math import prod
 from pathlib import Path
 from statistics import median, median_low
@@ -41,6 +42,9 @@ MAX_PIXELS = 178_000_000
 
 # Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
 MAX_BYTES = 600_000_000
+
+# So many pixels a side are laid on white at once.
+_TILE = 1024
 
 # The last chunk of a PNG, with its checksum.
 _PNG_END = b"IEND\xae\x42\x60\x82"
@@ -289,11 +293,19 @@ def _plain(picture: Image.Image) -> Image.Image:
         raise _UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
     mode = "L" if picture.mode in _GREY else "RGB"
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        ground = Image.new("RGBA", layer.size, "white")
-        ground.alpha_composite(layer)
-        picture = ground.convert("RGB")
+        picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
     return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _on_white(layer: Image.Image) -> Image.Image:
+    """Lay a picture with transparent parts on white: in tiles, since a large one should not be in memory four times."""
+    made = Image.new("RGB", layer.size)
+    for top, left in product(range(0, layer.height, _TILE), range(0, layer.width, _TILE)):
+        tile = layer.crop((left, top, min(left + _TILE, layer.width), min(top + _TILE, layer.height)))
+        ground = Image.new("RGBA", tile.size, "white")
+        ground.alpha_composite(tile)
+        made.paste(ground.convert("RGB"), (left, top))
+    return made
 
 
 def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
@@ -303,8 +315,10 @@ def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _check_size(picture: Image.Image) -> None:
-    if picture.width * picture.height > MAX_PIXELS:
-        raise _UnfitError(f"has {picture.width * picture.height:,} pixels, more than {MAX_PIXELS:,}", "Save it smaller.")
+    # The decoder of WebP, which is made for animations, has each pixel in memory four times.
+    limit = MAX_PIXELS // 2 if picture.format == "WEBP" else MAX_PIXELS
+    if picture.width * picture.height > limit:
+        raise _UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
 
 
 def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
