@@ -38,6 +38,7 @@ class KilledError(BaseException):
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {"optimizer": "sgd", "schedule": "constant"},
     "momentum and steps": {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "schedule": {"name": "step", "every": 2}},
+    "muon": {"optimizer": {"name": "muon", "lr": 0.05, "momentum": 0.6, "options": {"plain_lr": 0.2}}, "schedule": "cosine"},
     "adamw, one-cycle, ema": {"schedule": "one-cycle", "ema": 0.9},
     "plateau and patience": {"schedule": {"name": "plateau", "patience": 1}, "patience": 2, "optimizer": {"name": "adam", "lr": 0.3}},
     "accumulate and clip": {"accumulate": 2, "clip_norm": 0.1, "optimizer": "rmsprop"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -37,9 +37,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Change the parameters that have a gradient."""
-        assert closure is None
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -48,7 +47,9 @@ class Muon(torch.optim.Optimizer):
     def _change(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
-        momentum = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum_buffer"]
         momentum.mul_(group["momentum"]).add_(gradient)
         step = gradient.add(momentum, alpha=group["momentum"])
         if group["is_hidden"]:
