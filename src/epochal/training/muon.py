@@ -26,8 +26,9 @@ class Muon(torch.optim.Optimizer):
         self, parameters: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0, plain_lr: float = 0.1
     ) -> None:
         everything = list(parameters)
-        hidden = [parameter for parameter in everything if parameter.ndim > 1][:-1]
-        plain = [parameter for parameter in everything if all(parameter is not matrix for matrix in hidden)]
+        matrices = [parameter for parameter in everything if parameter.ndim > 1]
+        hidden, output = matrices[:-1], matrices[-1:]
+        plain = [parameter for parameter in everything if parameter.ndim < 2] + output
         if not hidden:
             raise ValueError("it is for networks with hidden layers, and here at most one weight has several axes")
         groups = [
