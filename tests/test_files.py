@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochal import files
-from epochal.errors import OutputError
+from epochal.errors import OutputError, TakenError
 from epochal.files import (
     alone,
     cache_folder,
+    first_free,
     new_directory,
     remove_directory,
     remove_unfinished,
@@ -247,6 +248,31 @@ def test_new_directory_never_replaces(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as raised, new_directory(tmp_path / "run"):
         pass
     assert str(raised.value) == f"{tmp_path / 'run'} exists already.\nChoose another name, or remove it first."
+
+
+def test_new_directory_gives_way_to_one_that_came_in_the_meantime(tmp_path: Path) -> None:
+    with pytest.raises(TakenError, match="run exists already"), new_directory(tmp_path / "run") as beside:
+        (beside / "a").write_bytes(b"mine")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "a").write_bytes(b"theirs")
+    assert os.listdir(tmp_path) == ["run"]
+    assert (tmp_path / "run" / "a").read_bytes() == b"theirs"
+
+
+def test_the_first_free_name_is_taken_by_writing_it(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+
+    def make(path: Path) -> None:
+        with new_directory(path) as folder:
+            (folder / "a").write_bytes(b"mine")
+            if path.name == "2":  # Another process is quicker.
+                path.mkdir()
+                (path / "b").write_bytes(b"theirs")
+
+    assert first_free((tmp_path / str(number) for number in range(1, 9)), make) == tmp_path / "3"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
+    with pytest.raises(TakenError):
+        first_free(tmp_path / "1", make)
 
 
 def test_a_folder_that_cannot_be_removed_whole_is_not_there_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

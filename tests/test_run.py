@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from epochal.data.load import load
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
 from epochal.recipe import Recipe, load_recipe
 from epochal.run import evaluate_run, read_json, train
+from epochal.run import run as run_with
 from epochal.training.records import EpochDone, Record
 
 KEPT = ["checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json"]
@@ -184,6 +186,21 @@ def test_an_existing_folder_is_refused_before_anything(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(OutputError, match="run exists already"):
         train("no such data", out=tmp_path / "run", watchers=())
+
+
+def test_a_name_that_another_run_takes_while_this_one_begins_is_left_to_it(tmp_path: Path) -> None:
+    def names() -> Iterator[Path]:
+        for number in (1, 2, 3):
+            path = tmp_path / f"run-{number}"
+            if number < 3:
+                path.mkdir()
+                (path / "theirs").touch()
+            yield path
+
+    done = run_with(blobs(), Recipe().updated({"epochs": 1}), out=names())
+    assert done.folder == tmp_path / "run-3"
+    assert sorted(path.name for path in done.folder.iterdir()) == KEPT
+    assert [os.listdir(tmp_path / f"run-{number}") for number in (1, 2)] == [["theirs"], ["theirs"]]
 
 
 def test_numbers_beyond_all_bounds_are_blamed_and_never_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ speed.png       the same as a picture (and as SVG)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from epochal.device import available, choose, describe, using_threads
-from epochal.errors import OutputError, RecipeError, TooLargeError
+from epochal.errors import RecipeError, TakenError, TooLargeError
 from epochal.figures import save, speeds
-from epochal.files import new_directory, write_json
+from epochal.files import first_free, new_directory, write_json
 from epochal.progress import progress
 from epochal.recipe import Recipe
 from epochal.run import build, environment, load_for
@@ -28,11 +28,15 @@ BATCH_SIZES = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured: a profile of each device and batch size that worked, and why the `others` did not, in words."""
+    """What was measured: a profile of each device and batch size that worked, and why the `others` did not, in words.
+
+    `folder` is where it was written, if it was.
+    """
 
     profiles: tuple[Profile, ...]
     others: tuple[str, ...]
     result: dict[str, Any] = field(repr=False)
+    folder: Path | None = None
 
 
 def bench(
@@ -42,7 +46,7 @@ def bench(
     devices: Sequence[str] = (),
     batch_sizes: Sequence[int] = (),
     seconds: float = 2.0,
-    out: Path | None = None,
+    out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> Bench:
@@ -50,13 +54,14 @@ def bench(
 
     Without `devices` all that there are are measured; without `batch_sizes` those of `BATCH_SIZES` that the data fill. The
     recipe's own `device` and `batch_size` do not matter, and neither does how long it trains. `out` names the folder for what
-    was measured, which must not exist yet; without it nothing is written. `tell` hears in words what was found.
+    was measured, which must not exist yet; of several names, the first that is free counts; without it nothing is written. `tell`
+    hears in words what was found.
 
     Raises `RecipeError` for a device that is not there, compiled steps, a batch size that the data cannot fill, or where nothing
     could be measured.
     """
-    if out is not None and out.exists():
-        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+    if isinstance(out, Path) and out.exists():
+        raise TakenError(out)
     if recipe.compile == "on":
         raise RecipeError("The phases of a compiled step cannot be told apart.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
@@ -100,8 +105,10 @@ def bench(
         "profiles": [one.to_json() for one in found],
         "not_measured": others,
     }
-    if out is not None:
-        with new_directory(out) as folder:
+
+    def keep(path: Path) -> None:
+        with new_directory(path) as folder:
             save(speeds(found), folder / "speed")
             write_json(folder / "bench.json", result)
-    return Bench(tuple(found), tuple(others), result)
+
+    return Bench(tuple(found), tuple(others), result, None if out is None else first_free(out, keep))

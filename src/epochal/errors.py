@@ -11,6 +11,7 @@
     │   └── NotFiniteError   a loss, a gradient or a weight is no number any more
     ├── BundleError      a kept model is missing, damaged, or of another version
     └── OutputError      a result cannot be written
+        └── TakenError       its name is taken already
 
 Every message says what is wrong, where, and what to do. The command prints it without a traceback.
 """
@@ -76,6 +77,13 @@ class BundleError(EpochalError):
 
 class OutputError(EpochalError):
     """A result cannot be written."""
+
+
+class TakenError(OutputError):
+    """The name of a result is taken already."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} exists already.", "Choose another name, or remove it first.")
 
 
 def reason_of(error: Exception) -> str:

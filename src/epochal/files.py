@@ -15,12 +15,12 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from epochal.errors import OutputError
+from epochal.errors import OutputError, TakenError
 
 if sys.platform != "win32":
     import fcntl
@@ -121,20 +121,45 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise."""
+    """Yield an empty folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
+
+    Raises `TakenError` where `path` exists already, or comes to be in the meantime.
+    """
     if path.exists():
-        raise OutputError(f"{path} exists already.", "Choose another name, or remove it first.")
+        raise TakenError(path)
     beside = _beside(path)
     with told(path):
         beside.mkdir(parents=True)
         try:
             yield beside
             sync_directory(beside)
-            beside.rename(path)
+            _rename_to_new(beside, path)
             sync_directory(path.parent)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+def _rename_to_new(beside: Path, path: Path) -> None:
+    try:
+        beside.rename(path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise TakenError(path) from error
+        raise
+
+
+def first_free(names: Path | Iterable[Path], make: Callable[[Path], None]) -> Path:
+    """Let `make` write one path as a `new_directory`: that of `names`, or the first of several that nobody else takes; return which."""
+    if isinstance(names, Path):
+        make(names)
+        return names
+    for path in names:
+        # Another process may take the name at any moment: only writing it shows.
+        with suppress(TakenError):
+            make(path)
+            return path
+    raise AssertionError("names do not end")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -39,9 +39,9 @@ from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
 from epochal.data.spec import DataSpec
 from epochal.device import choose, computing, describe, machine, using_threads
-from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError, UnreadableError, reason_of
+from epochal.errors import BundleError, DataError, ModelError, RecipeError, TakenError, TrainingError, UnreadableError, reason_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.files import alone, finite, new_directory, remove_directory, sealed, told, unsealed, write_json
+from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
@@ -134,27 +134,36 @@ def run(
     model: nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
-    out: Path | None = None,
+    out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
     tell: Callable[[str], object] = lambda _: None,
 ) -> Run:
-    """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way."""
+    """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way.
+
+    Of several names for the run folder, `out`, the first that is free is taken.
+    """
     clock = Clock()
     _check_new(out)
     own = {"loss": loss, "optimizer": optimizer}
     recipe, data, bundle = _begin(source, recipe, model, own, data_dir, tell, clock)
-    missing = [] if out is None else [parent for parent in out.parents if not parent.exists()]
     with ExitStack() as stack:
-        if out is not None:
-            with new_directory(out) as folder:
-                # The lock goes along when the folder gets its name: nobody can resume this run while it trains.
-                stack.enter_context(alone(folder))
-                keep_recipe(folder / "recipe.toml", recipe)
-                write_json(folder / "data.json", sealed(_describe_data(source, data, recipe, data_dir)))
-                write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": _names(own)}))
-        stack.enter_context(kept(out, missing, tell))
-        return train_and_keep(recipe, data, bundle, loss, optimizer, out, watchers, tell, clock)
+        missing: list[Path] = []
+
+        def write(path: Path) -> None:
+            missing[:] = [parent for parent in path.parents if not parent.exists()]
+            with ExitStack() as lock:
+                with new_directory(path) as folder:
+                    # The lock goes along when the folder gets its name: nobody can resume this run while it trains.
+                    lock.enter_context(alone(folder))
+                    keep_recipe(folder / "recipe.toml", recipe)
+                    write_json(folder / "data.json", sealed(_describe_data(source, data, recipe, data_dir)))
+                    write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": _names(own)}))
+                stack.push(lock.pop_all())
+
+        folder = None if out is None else first_free(out, write)
+        stack.enter_context(kept(folder, missing, tell))
+        return train_and_keep(recipe, data, bundle, loss, optimizer, folder, watchers, tell, clock)
 
 
 def rehearse(
@@ -186,9 +195,9 @@ def rehearse(
     return recipe, bundle.summary()
 
 
-def _check_new(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise OutputError(f"{out} exists already.", "Choose another name with --out, or remove it first.")
+def _check_new(out: Path | Iterable[Path] | None) -> None:
+    if isinstance(out, Path) and out.exists():
+        raise TakenError(out)
 
 
 def _begin(

@@ -120,6 +120,16 @@ def test_the_next_run_gets_the_next_number(call, tmp_path: Path) -> None:  # typ
         assert f"runs/digits-{number}" in out
 
 
+def test_a_folder_with_the_longest_name_can_be_trained_on(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("n" * 255, "猫" * 85):
+        shutil.copytree(photos, tmp_path / name)
+        assert call("train", name, "--epochs", "1", "--max-steps", "1")[0] == 0
+        (run,) = (tmp_path / "runs").iterdir()
+        assert run.name in (f"{'n' * 200}-1", f"{'猫' * 66}-1")
+        assert call("evaluate", run)[0] == 0
+        shutil.rmtree(run)
+
+
 def test_predict_prints_class_probability_and_runner_up(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     dark, bright = photos / "dark" / "0.png", photos / "bright" / "3.png"
     code, out, _ = call("predict", trained, dark, bright, "--json", "--csv", "answers.csv", "--picture", "titled")

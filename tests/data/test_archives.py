@@ -95,6 +95,21 @@ def test_it_is_unpacked_once(tmp_path: Path) -> None:
     assert (unpack(tmp_path / "a.zip") / "cat" / "1.png").read_bytes() == b"3"
 
 
+def test_two_processes_may_unpack_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(zipped({"dog/1.png": b"4"}))
+    unpack_one = archives._unpack
+
+    def unpack_after_another(*arguments: Any) -> None:
+        monkeypatch.setattr(archives, "_unpack", unpack_one)
+        unpack(tmp_path / "a.zip")
+        unpack_one(*arguments)
+
+    monkeypatch.setattr(archives, "_unpack", unpack_after_another)
+    folder = unpack(tmp_path / "a.zip")
+    assert (folder / "dog" / "1.png").read_bytes() == b"4"
+    assert not [path for path in unpacked_folder().iterdir() if path.name.startswith(".")]
+
+
 def test_nothing_stays_of_one_that_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tarred({"cat/1.png": b"1", "../b": b"2"}))
     with pytest.raises(DataError, match=r"a\.tar cannot be unpacked: '\.\./b' leads out of the folder\.\nPack it anew"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from epochal.cli.options import RecipeCommand, as_json, data_dir, free_name, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe, load_recipe
 
@@ -63,12 +63,13 @@ def command(
 
     from epochal.bench import bench
 
-    out = out or free_name(data, "-bench")
-    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=out, data_dir=data_dir, tell=click.echo)
+    place = out or numbered(data, "-bench")
+    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=place, data_dir=data_dir, tell=click.echo)
     Console().print(_table(done.profiles))
     for words in done.others:
         click.echo(f"not measured: {words}")
-    click.echo(f"  numbers   {out / 'bench.json'}\n  picture   {out / 'speed.png'}")
+    assert done.folder is not None
+    click.echo(f"  numbers   {done.folder / 'bench.json'}\n  picture   {done.folder / 'speed.png'}")
     if as_json:
         click.echo(json.dumps(done.result, ensure_ascii=False))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,6 +22,9 @@ data_dir = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
 own_model = click.option("--model", help="Your own network again, as FILE.py:NAME, for a run that was trained with one.")
+
+# File systems take names of 255 bytes; a number, and what is hidden while it is written, need some of them.
+_LONGEST_NAME = 200
 
 
 class Setting(click.Option):
@@ -104,13 +108,11 @@ def parse(text: str) -> Any:
         return text
 
 
-def free_name(data: str, kind: str = "") -> Path:
-    """Return runs/DATA`kind`-NUMBER with the first number that is free."""
+def numbered(data: str, kind: str = "") -> Iterator[Path]:
+    """Yield runs/DATA`kind`-1, runs/DATA`kind`-2, ... without end."""
     name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
-    number = 1
-    while Path("runs", f"{name}{kind}-{number}").exists():
-        number += 1
-    return Path("runs", f"{name}{kind}-{number}")
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return (Path("runs", f"{short}{kind}-{number}") for number in itertools.count(1))
 
 
 def _kind(annotation: Any) -> str:

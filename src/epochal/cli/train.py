@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, data_dir, free_name, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
 from epochal.recipe import Recipe, load_recipe
 
 
@@ -72,6 +72,6 @@ def command(
             from epochal.watch.mlflow import MLflow
 
             watchers.append(stack.enter_context(MLflow(mlflow)))
-        done = run(data, recipe, out=out or free_name(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
+        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
 
     report(done, as_json=as_json)

@@ -16,11 +16,11 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from epochal.errors import DataError
+from epochal.errors import DataError, TakenError
 from epochal.files import cache_folder, new_directory, told
 from epochal.untrusted import PIECE, Unpacked, open_file, unpacked_limit
 
@@ -81,7 +81,8 @@ def unpack(path: Path) -> Path:
         folder = unpacked_folder() / digest
         name = re.sub(r"\.(tar(\.\w+)?|\w+)$", "", path.name, flags=re.IGNORECASE).strip(". ") or "data"
         if not folder.exists():
-            with new_directory(folder) as part:
+            # Another process may have unpacked it in the meantime.
+            with suppress(TakenError), new_directory(folder) as part:
                 _unpack(path, _Place(part / name))
                 if hasattr(os, "sync"):
                     os.sync()  # One call for all files; a folder that is there is whole.
