@@ -12,7 +12,8 @@ from epochal.progress import progress
 
 
 def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str = "fp32", label: str = "") -> Tensor:
-    """Return the model's outputs for all examples of `feed`, in their order: float32 [n, outputs] on the CPU.
+    """Return the model's outputs for all examples of `feed`, in their order: [n, outputs] on the CPU, float32 or, of a model that
+    answers in it, float64.
 
     The model computes in evaluation mode (no dropout, batch norm by its running statistics) and is left in the mode it was in.
     Where there is a `label`, a progress bar of that name is shown.
@@ -23,4 +24,5 @@ def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str
             outputs.append(model(batch.inputs))
             advance()
     # One transfer at the end, not one per batch; outside of inference mode it gives a tensor like any other.
-    return torch.cat(outputs).float().cpu()
+    found = torch.cat(outputs)
+    return found.to(torch.promote_types(found.dtype, torch.float32)).cpu()

@@ -46,7 +46,7 @@ from epochal.models.build import assemble, build_net, check_room, default_model,
 from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
-from epochal.tasks import LossFunction, reported_loss, resolve_loss
+from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
@@ -57,6 +57,11 @@ from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
 RESULT = "result.json"
+
+_COARSE = (
+    "targets are far from 0 for their spread, and a network that answers in float32 cannot tell them all apart: subtract a constant "
+    "from them, or let it answer in float64"
+)
 
 # So many positions of a split are listed in data.json.
 _LISTED = 500_000
@@ -227,6 +232,8 @@ def _begin(
 
     recipe, bundle = build(recipe, data, model)
     tell(f"model {recipe.model.name}: {bundle.summary().flops:,} FLOPs per example")
+    if data.spec.target_dtype == "float64" and output_units(bundle.model) is None:
+        tell(f"note: {_COARSE}")
     is_own = any(function is not None for function in own.values())
     recipe = settle(recipe, bundle.model, data, train_step, own=is_own, tell=tell)
     clock.lap("build")

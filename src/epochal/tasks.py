@@ -97,7 +97,12 @@ def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device, uni
         "huber": partial(functional.huber_loss, delta=settings.delta),
     }
     distance = distances[name]
-    return _Mean(lambda outputs, targets: distance(_alike(outputs, targets) / one, targets / one))
+
+    def distance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs, targets = _alike(outputs, targets)
+        return distance(outputs / one, targets / one)
+
+    return _Mean(distance_loss)
 
 
 def check_loss(settings: LossSettings, spec: DataSpec, outputs: Tensor) -> None:
@@ -129,7 +134,11 @@ def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> 
 
 def own_loss(function: LossFunction) -> Loss:
     """Return the user's own mean loss, in which each example counts the same."""
-    return _Mean(lambda outputs, targets: function(_alike(outputs, targets) if outputs.numel() == targets.numel() else outputs, targets))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return function(*(_alike(outputs, targets) if outputs.numel() == targets.numel() else (outputs, targets)))
+
+    return _Mean(loss)
 
 
 def plain_loss(settings: LossSettings, spec: DataSpec, units: Tensor | None = None) -> Loss:
@@ -178,9 +187,14 @@ def _mixed_label_loss(name: str, outputs: Tensor, targets: Tensor, weights: Tens
     return functional.cross_entropy(outputs, targets, weights, reduction="sum", label_smoothing=smoothing) / whole
 
 
-def _alike(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Give outputs [n] of a single quantity the shape of their targets [n, 1]: broadcasting would pair each with all."""
-    return outputs.reshape(targets.shape)
+def _alike(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Give outputs [n] of a single quantity the shape of their targets [n, 1]: broadcasting would pair each with all.
+
+    Targets of float64 become what the model computes in, but never less than float32.
+    """
+    if targets.dtype == torch.float64:
+        targets = targets.to(torch.promote_types(outputs.dtype, torch.float32))
+    return outputs.reshape(targets.shape), targets
 
 
 def _class_weights(settings: LossSettings, spec: DataSpec) -> Tensor | None:

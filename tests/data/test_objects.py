@@ -117,7 +117,7 @@ def test_splits_by_name() -> None:
         ),
         (([[1, 2], [3]], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         ((["a", "b"], [0, 1]), "The inputs of train cannot be turned into numbers: "),
-        (([1.0, 2.0], [0, None]), "The targets of train cannot be turned into numbers: "),
+        (([1.0, 2.0], [0, None]), "The target of train[1] is missing.\nFill it in, or remove that example."),
         (Listed([]), "The dataset for train is empty.\nBring examples."),
         (Listed([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (Listed([(1.0, 0, 3)]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
@@ -132,9 +132,9 @@ def test_splits_by_name() -> None:
         ),
         (
             Listed([(torch.zeros(2), torch.zeros(1)), (torch.zeros(2), torch.zeros(2))]),
-            "The targets of train cannot be turned into numbers: ",
+            "The target of train[1] is float32 of shape (2,), that of train[0] float32 of shape (1,).\nMake all targets alike.",
         ),
-        (Listed([(torch.zeros(2), {"box": 1})]), "The targets of train cannot be turned into numbers: "),
+        (Listed([(torch.zeros(2), {"box": 1})]), "The target of train[0] is of type dict.\nGive a number or a word for each example"),
     ],
 )
 def test_refused(what: Any, told: str) -> None:

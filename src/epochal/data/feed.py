@@ -102,12 +102,17 @@ class _Changes:
         return Batch(inputs, targets, places[: len(inputs)])
 
 
+def targets_on(device: torch.device, targets: Tensor) -> Tensor:
+    """Return targets on a device; Apple's has no float64, and models that answer in it are refused there."""
+    return (targets.float() if device.type == "mps" and targets.dtype == torch.float64 else targets).to(device)
+
+
 class _ResidentFeed:
     def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes) -> None:
         assert isinstance(examples.inputs, Tensor)
         self.examples = examples
         self.inputs = examples.inputs.to(device)
-        self.targets = examples.targets.to(device)
+        self.targets = targets_on(device, examples.targets)
         self.order = order
         self.changes = changes
 
@@ -125,7 +130,7 @@ class _StoredFeed:
         assert isinstance(examples.inputs, Stored)
         self.examples = examples
         self.inputs: Stored = examples.inputs
-        self.targets = examples.targets.to(device)
+        self.targets = targets_on(device, examples.targets)
         self.order = order
         self.device = device
         self.changes = changes
@@ -178,7 +183,7 @@ class _StreamedFeed:
         for batch, inputs in zip(batches, loader, strict=True):
             places = torch.tensor(batch)
             inputs = inputs.to(self.device, non_blocking=True)
-            yield self.changes(inputs, self.targets[places].to(self.device), places.to(self.device), number)
+            yield self.changes(inputs, targets_on(self.device, self.targets[places]), places.to(self.device), number)
 
 
 class _Seeded(Dataset[Tensor]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ from epochal.random import drawn_from, key
 
 # Statistics of inputs that are read one by one come from so many of them.
 _MEASURED = 10_000
+
+# Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
+# all are; and so do targets of sizes that its exponents barely reach.
+_FAR = 256
+_LARGE = 1e30
 
 # They are measured so many numbers at a time: 4 MB in float64, which caches hold.
 _CHUNK = 500_000
@@ -81,12 +86,13 @@ class Data:
             return self.described
         with drawn_from(key("measure")):
             first = self.train.input(0)
-            mean, std = _statistics(self.train.inputs)
+            input_mean, input_std = _statistics(self.train.inputs)
         learned: dict[str, Any]
         if self.task == "regression":
             targets = self.train.targets.double()
             spread = targets.std(0, correction=0)
-            learned = {"target_mean": targets.mean(0).tolist(), "target_std": spread.where(spread > 0, 1.0).tolist()}
+            mean, std = targets.mean(0), spread.where(spread > 0, 1.0)
+            learned = {"target_mean": mean.tolist(), "target_std": std.tolist(), "target_dtype": _target_dtype(mean, std)}
         else:
             learned = {"class_counts": {name: _class_counts(part.targets, len(self.outputs)) for name, part in self.splits.items()}}
         return DataSpec(
@@ -95,8 +101,8 @@ class Data:
             shape=tuple(first.shape),
             dtype=str(first.dtype).removeprefix("torch."),
             outputs=self.outputs,
-            mean=mean,
-            std=std,
+            mean=input_mean,
+            std=input_std,
             counts={name: len(examples) for name, examples in self.splits.items()},
             picture=self.picture,
             fingerprint=self.fingerprint,
@@ -186,7 +192,8 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
         if found.picture is not None:
             raise DataError(f"{found.name}: {told}.", f"{fix}.")
         notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
-    encoded = encode({name: part.targets for name, part in found.parts.items()}, found.classes, task, like)
+    targets = {name: part.targets for name, part in found.parts.items()}
+    encoded = encode(targets, found.classes, task, like, lambda name, index: _where(found.parts[name], name, index))
     splits = {
         name: Examples(
             inputs[name],
@@ -325,6 +332,13 @@ def _chunks(inputs: Tensor | Lazy, numbers: int) -> Iterator[Tensor]:
     places = range(0, len(inputs), -(-len(inputs) // _MEASURED))
     for start in range(0, len(places), step):
         yield torch.stack([inputs[place] for place in places[start : start + step]])
+
+
+def _target_dtype(mean: Tensor, std: Tensor) -> Literal["float32", "float64"]:
+    """Return in which type a model has to answer for its answers to be as fine as float32 is near 0."""
+    size = mean.abs().maximum(std)
+    is_enough = (mean.abs() <= _FAR * std) & (size < _LARGE) & (std > 1 / _LARGE)
+    return "float32" if is_enough.all() else "float64"
 
 
 def _class_counts(targets: Tensor, outputs: int) -> tuple[int, ...]:

@@ -50,19 +50,24 @@ class Preprocess(nn.Module):
 
 
 class Rescale(nn.Module):
-    """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0."""
+    """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0.
+
+    Computed in `spec.target_dtype`, which is also the dtype of the outputs: in float64 where float32 would leave too little of the
+    differences between quantities, such as times.
+    """
 
     scale: Tensor
     bias: Tensor
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.tensor(spec.target_std, dtype=torch.float32))
-        self.register_buffer("bias", torch.tensor(spec.target_mean, dtype=torch.float32))
+        dtype = getattr(torch, spec.target_dtype)
+        self.register_buffer("scale", torch.tensor(spec.target_std, dtype=dtype))
+        self.register_buffer("bias", torch.tensor(spec.target_mean, dtype=dtype))
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Scale outputs back."""
-        return torch.addcmul(self.bias, outputs, self.scale)
+        return torch.addcmul(self.bias, outputs.to(self.scale.dtype), self.scale)
 
 
 def _broadcastable(name: str, values: Sequence[float], spec: DataSpec) -> Tensor:

@@ -43,7 +43,8 @@ class DataSpec(_Described):
     `shape` is one input without the batch: (channels, height, width) for pictures, (features,) for numbers. `dtype` is as it
     is fed: "uint8" pixels, "int64" or "float32" numbers. `outputs` names what the model gives: the classes, the labels or the
     predicted quantities. `mean` and `std` are measured on training inputs only, per channel of pictures and per feature of
-    numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those of each predicted quantity (regression only).
+    numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those of each predicted quantity (regression only),
+    and `target_dtype` is the type that keeps the differences between targets: "float64" where they are far from 0 for their spread.
     `counts` is the number of examples in each split; `class_counts` that of each class or label. `fingerprint` is a SHA-256
     over all inputs and targets.
     """
@@ -57,6 +58,7 @@ class DataSpec(_Described):
     std: tuple[PositiveFloat, ...]
     target_mean: tuple[float, ...] = ()
     target_std: tuple[PositiveFloat, ...] = ()
+    target_dtype: Literal["float32", "float64"] = "float32"
     counts: dict[str, NonNegativeInt]
     class_counts: dict[str, tuple[int, ...]] = {}
     picture: PictureRule | None = None

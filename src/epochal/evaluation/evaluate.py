@@ -157,7 +157,8 @@ def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evalu
 
 
 def _score_quantities(found: Tensor, targets: Tensor, mean_loss: float) -> Evaluation:
-    error = (found - targets).double()
+    # Against the targets as they were brought: in float32 both sides could be rounded to the same number.
+    error = found.double() - targets.double()
     spread = (targets.double() - targets.double().mean(0)).square().sum(0)
     # The share of the variance that is explained, averaged over the outputs; without any variance there is none to explain.
     unexplained = torch.where(spread > 0, error.square().sum(0) / spread.where(spread > 0, 1.0), (error.square().sum(0) > 0).double())

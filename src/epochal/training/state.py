@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from epochal.data.augment import build_augment, build_mixing
 from epochal.data.examples import Examples
-from epochal.data.feed import Feed, feed
+from epochal.data.feed import Feed, feed, targets_on
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
@@ -149,6 +149,10 @@ def prepare(
     if recipe.monitor == "accuracy" and spec.task == "regression":
         raise RecipeError("The setting monitor = accuracy does not work for regression.", "Use monitor = loss.")
     precision(device, recipe.precision)
+    if device.type == "mps" and any(buffer.dtype == torch.float64 for buffer in model.buffers()):
+        raise RecipeError(
+            f"The device {device} has no float64, which the model computes in.", "Use device = cpu, or scale the data yourself."
+        )
     model.to(device)
     some = batches.examples.take(torch.arange(min(2, len(batches.examples))))
     with drawn_from(key(recipe.seed, "check")):
@@ -159,7 +163,7 @@ def prepare(
     else:
         is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
         targets = nn.functional.one_hot(some.targets, len(spec.outputs)).float() if is_mixed else some.targets
-        check_own_loss(loss, outputs, targets.to(device))
+        check_own_loss(loss, outputs, targets_on(device, targets))
     if optimizer is not None and not callable(optimizer):
         raise RecipeError(
             f"An optimizer that is built already ({type(optimizer).__name__}) cannot be used.",

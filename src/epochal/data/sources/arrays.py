@@ -22,6 +22,7 @@ from torch import Tensor
 from epochal.data.archives import open_zip
 from epochal.data.examples import Found, Part
 from epochal.data.npy import ObjectsError, read_array, read_npy
+from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
 from epochal.errors import DataError
 from epochal.untrusted import open_file, parse_json, read_tensors
@@ -35,6 +36,7 @@ _WORDS = {
 _SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _CLASSES = "classes"
 _NAMED = 20
+_WIDE = (torch.float64, torch.float32, torch.float16)
 _WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels do as well."
 _ANEW = "Save or copy it anew."
 
@@ -53,7 +55,7 @@ class _Meaning(NamedTuple):
 def read(path: Path) -> Found:
     """Read the arrays in a .npz, .npy or .safetensors file, or in the .npy files of a folder.
 
-    Inputs stay uint8 or bool, or become int64 or float32; targets become int64 or float32, stay bool, or are text. Shapes and
+    Inputs stay uint8 or bool, or become int64 or float32; targets keep their type, or are text. Shapes and
     lengths are as found. With a .npy file come those beside it that belong to it. Raises `DataError` naming the arrays that
     were found and those that are wanted.
     """
@@ -61,7 +63,7 @@ def read(path: Path) -> Found:
     classes = _class_names(arrays.pop(_CLASSES)(), path) if _CLASSES in arrays else None
     chosen = _choose(arrays, path)
     parts = {
-        split: Part(_inputs(arrays[inputs](), f"'{inputs}' in {path}"), _targets(arrays[targets](), f"'{targets}' in {path}"))
+        split: Part(_inputs(arrays[inputs](), f"'{inputs}' in {path}"), read_targets(arrays[targets](), split))
         for split, (inputs, targets) in chosen.items()
     }
     unused = sorted(arrays.keys() - {name for pair in chosen.values() for name in pair})
@@ -132,7 +134,7 @@ def _safetensors_array(file: Path, name: str) -> NDArray[Any]:
     with _blaming(f"'{name}' in {file}"), safe_open(file, "pt") as content:
         tensor: Tensor = content.get_tensor(name)
         # NumPy knows no bfloat16 and no float8.
-        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        array: NDArray[Any] = (tensor if tensor.dtype in _WIDE or not tensor.is_floating_point() else tensor.float()).numpy()
         return array
 
 
@@ -181,16 +183,6 @@ def _inputs(array: NDArray[Any], where: str) -> Tensor:
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise DataError(f"{where} holds {_content(array)}, which cannot be learned from.", "Save an array of numbers, an example per row.")
     return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype in (np.uint8, np.bool_) else _numbers(array, where)
-
-
-def _targets(array: NDArray[Any], where: str) -> Tensor | list[str]:
-    if array.dtype.kind in "US" and (array.ndim == 1 or array.shape == (len(array), 1)):
-        return _words(np.char.decode(array, "utf-8", "backslashreplace") if array.dtype.kind == "S" else array, where)
-    if array.dtype.kind not in "buif" or array.ndim == 0:
-        raise DataError(
-            f"{where} holds {_content(array)}, which cannot be targets.", "Save an array of numbers or words, a row per example."
-        )
-    return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype == np.bool_ else _numbers(array, where)
 
 
 def _words(array: NDArray[Any], where: str) -> list[str]:

@@ -17,6 +17,7 @@ from torch.utils.data import default_collate as collate
 
 from epochal.data.examples import Found, Lazy, Part
 from epochal.data.pictures import open_picture, to_tensor
+from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS, DataSpec, PictureRule
 from epochal.device import free_memory
 from epochal.errors import DataError
@@ -64,7 +65,7 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
     if isinstance(what, TensorDataset) and len(what.tensors) == 2:
         what = what.tensors
     if isinstance(what, Sequence) and not isinstance(what, str) and len(what) == 2:
-        return Part(_tensor(what[0], f"the inputs of {split}"), _targets(what[1], split))
+        return Part(_tensor(what[0], f"the inputs of {split}"), read_targets(what[1], split))
     if isinstance(what, IterableDataset) or not (hasattr(what, "__getitem__") and hasattr(what, "__len__")):
         raise DataError(
             f"Data of type {type(what).__name__} cannot be used: it has no length and index.",
@@ -116,10 +117,10 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     # The same examples have the same hash whether they fit memory or not; random ones have none.
     made_from = None if varies else digest.digest()
     if kept is not None and not varies:
-        return Part(kept, _targets(targets, split), digest=made_from)
+        return Part(kept, read_targets(targets, split), digest=made_from)
     why = "it does not fit memory" if kept is None else "it gives other values at every reading"
     notes.append(f"the dataset for {split} is read anew in each epoch: {why}")
-    return Part(inputs, _targets(targets, split), digest=made_from)
+    return Part(inputs, read_targets(targets, split), digest=made_from)
 
 
 def _varies(inputs: Lazy, before: Tensor | Lazy) -> bool:
@@ -179,13 +180,3 @@ def _tensor(value: Any, where: str) -> Tensor:
         raise DataError(
             f"{where.capitalize()} cannot be turned into numbers: {error}.", "Pass tensors, arrays, numbers or pictures."
         ) from error
-
-
-def _targets(values: Any, split: str) -> Tensor | list[str]:
-    if isinstance(values, Sequence) and len(values) and isinstance(values[0], Tensor):
-        values = [value.tolist() for value in values]
-    if not isinstance(values, Tensor):
-        words = numpy.asarray(values, dtype=object)
-        if words.ndim == 1 and all(isinstance(word, str) for word in words):
-            return [str(word) for word in words]
-    return _tensor(values, f"the targets of {split}")
