@@ -203,7 +203,11 @@ class Recipe(Settings):
         "with half the learning rate, up to three times",
     )
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
-    monitor: Literal["loss", "accuracy"] = Field("loss", description="the validation score that picks the best epoch")
+    monitor: Literal["auto", "loss", "accuracy"] = Field(
+        "auto",
+        description="the validation score that picks the best epoch; auto: loss, but with fewer than 1,000 examples the latest epoch "
+        "whose accuracy is as good as the best within its error",
+    )
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch's weights to keep; best needs validation data, without which it is the last"
     )

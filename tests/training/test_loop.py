@@ -291,7 +291,7 @@ def _overfits(blobs: Arrays) -> dict[str, Arrays]:
 
 
 def test_best_epoch_is_kept(blobs: Arrays) -> None:
-    model, result, weights = _fit_reading_weights(_overfits(blobs), _recipe(epochs=6, lr=0.05))
+    model, result, weights = _fit_reading_weights(_overfits(blobs), _recipe(epochs=6, lr=0.05, monitor="loss"))
     losses = [done.valid.loss for done in result.epochs if done.valid is not None]
     best = min(range(6), key=losses.__getitem__)
     assert best < 5
@@ -307,7 +307,7 @@ def test_last_epoch_is_kept_when_asked(blobs: Arrays) -> None:
 
 
 def test_patience_ends_training(blobs: Arrays) -> None:
-    _, result, _ = _fit_reading_weights(_overfits(blobs), _recipe(epochs=50, lr=0.05, patience=2, schedule="constant"))
+    _, result, _ = _fit_reading_weights(_overfits(blobs), _recipe(epochs=50, lr=0.05, patience=2, schedule="constant", monitor="loss"))
     assert result.finished.reason == "patience"
     assert result.finished.epochs == len(result.epochs) == result.finished.best_epoch + 2
 

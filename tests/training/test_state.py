@@ -14,9 +14,8 @@ from epochal.data.feed import feed
 from epochal.data.load import load
 from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, ModelError, RecipeError
-from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
-from epochal.training.state import Best, Training, prepare
+from epochal.training.state import Training, prepare
 
 SpecMaker = Callable[..., DataSpec]
 CPU = torch.device("cpu")
@@ -142,54 +141,3 @@ def test_single_picture_and_batch_norm(pictures: tuple[Tensor, Tensor]) -> None:
     statistics = model[1].running_mean.clone()  # type: ignore[operator]
     _prepare(model, pictures, batch_size=23)
     assert torch.equal(model[1].running_mean, statistics)  # type: ignore[arg-type]
-
-
-def _valid(loss: float, accuracy: float | None = None) -> Evaluation:
-    return Evaluation("single-label", 1, loss, torch.zeros(1), torch.zeros(1), accuracy)
-
-
-def _see(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[list[bool], Best]:
-    model = nn.Linear(1, 1, bias=False)
-    best = Best(Recipe().updated(changes), has_valid=results[0] is not None)
-    is_best = []
-    for epoch, valid in enumerate(results, 1):
-        nn.init.constant_(model.weight, epoch)
-        is_best.append(best.see(epoch, model, valid))
-    # The weights are those of that epoch, not a view of the latest.
-    assert float(best.weights["weight"]) == best.epoch
-    return is_best, best
-
-
-def test_best_by_loss() -> None:
-    is_best, best = _see({}, [_valid(3.0), _valid(1.0), _valid(1.0), _valid(2.0)])
-    assert is_best == [True, True, False, False]
-    assert (best.epoch, best.improved, best.score) == (2, 2, -1.0)
-
-
-def test_best_by_accuracy() -> None:
-    is_best, best = _see({"monitor": "accuracy"}, [_valid(3.0, 0.0), _valid(1.0, 0.9), _valid(0.5, 0.8)])
-    assert is_best == [True, True, False]
-    assert best.epoch == 2
-
-
-def test_last_still_knows_when_it_improved() -> None:
-    is_best, best = _see({"keep": "last"}, [_valid(3.0), _valid(1.0), _valid(2.0)])
-    assert is_best == [True, True, True]
-    assert (best.epoch, best.improved) == (3, 2)
-
-
-def test_without_validation_the_last_is_kept() -> None:
-    is_best, best = _see({}, [None, None, None])
-    assert is_best == [True, True, True]
-    assert best.epoch == 3
-    with pytest.raises(RecipeError) as raised:
-        Best(Recipe(patience=3), has_valid=False)
-    assert str(raised.value) == "The setting patience needs validation data.\nSet data.valid above 0, or leave patience out."
-
-
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_no_number_is_never_the_best(loss: float) -> None:
-    is_best, best = _see({}, [_valid(loss), _valid(2.0), _valid(loss), _valid(1.0)])
-    assert is_best == [True, True, False, True]
-    assert (best.epoch, best.score) == (4, -1.0)
-    assert _see({}, [_valid(loss), _valid(loss)])[1].epoch == 1

@@ -13,7 +13,7 @@ from epochal.training.records import EpochDone, Finished, Progress, Record, Star
 class Records:
     """The records of a small training, made by hand."""
 
-    recipe = Recipe().updated({"epochs": 3, "lr": 0.25, "model": "mlp"})
+    recipe = Recipe().updated({"epochs": 3, "lr": 0.25, "model": "mlp", "monitor": "loss"})
 
     def spec(self, task: str = "single-label") -> DataSpec:
         return DataSpec.model_validate(

@@ -23,6 +23,7 @@ from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.tasks import LossFunction, reported_loss
+from epochal.training.best import why_kept
 from epochal.training.blame import check_rewinding, rewind
 from epochal.training.checkpoint import Checkpoints, heeding, resting
 from epochal.training.optim import MakeOptimizer, Rewind
@@ -122,8 +123,9 @@ def fit(
 
         model.load_state_dict(training.best.weights)
         finished = Finished(
-            len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds)
-        )
+            len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds),
+            why_kept(recipe, training.history, training.best.epoch),
+        )  # fmt: skip
         tell(finished)
     return Fit(tuple(training.history), finished)
 

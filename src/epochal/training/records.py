@@ -82,7 +82,10 @@ class Rewound:
 
 @dataclass(frozen=True)
 class Finished:
-    """Training is over: which epoch's weights were kept, and why it ended ("epochs", "steps", "seconds" or "patience")."""
+    """Training is over: which epoch's weights were kept, and why it ended ("epochs", "steps", "seconds" or "patience").
+
+    `kept_for` says in words why it is that epoch's weights.
+    """
 
     epochs: int
     steps: int
@@ -90,6 +93,7 @@ class Finished:
     reason: str
     seconds: float
     rewinds: tuple[Rewind, ...] = ()
+    kept_for: str = ""
 
 
 Record: TypeAlias = Started | Progress | EpochDone | Rewound | Finished

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from epochal.data.feed import Feed, feed, targets_on
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
-from epochal.evaluation.evaluate import Evaluation
 from epochal.models.build import check_model, modes_kept
 from epochal.random import drawn_from, key
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
+from epochal.training.best import Best
 from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
@@ -91,34 +90,6 @@ class Training:
                     f"{name.replace('/', ' ')} has a value that is not finite {when}; it is not saved.",
                     "Use a smaller --lr, or set clip_norm; check the inputs' scale." if self.step else "Mend the model's weights.",
                 )
-
-
-class Best:
-    """The weights to keep: those of the epoch with the best validation score, or of the last one."""
-
-    def __init__(self, recipe: Recipe, *, has_valid: bool) -> None:
-        if recipe.patience is not None and not has_valid:
-            raise RecipeError("The setting patience needs validation data.", "Set data.valid above 0, or leave patience out.")
-        self.monitor = recipe.monitor
-        self.keeps_best = recipe.keep == "best" and has_valid
-        self.score = -math.inf
-        self.epoch = 0
-        self.improved = 0
-        self.weights: dict[str, Tensor] = {}
-
-    def see(self, epoch: int, model: nn.Module, valid: Evaluation | None) -> bool:
-        """Take note of an epoch; return whether its weights are now the ones to keep."""
-        score = 0.0 if valid is None else -valid.loss if self.monitor == "loss" else (valid.accuracy or 0.0)
-        # NaN is worse than any number, but would not compare as such.
-        score = -math.inf if math.isnan(score) else score
-        improved = not self.epoch or score > self.score
-        if improved:
-            self.score, self.improved = score, epoch
-        if improved or not self.keeps_best:
-            self.epoch = epoch
-            self.weights = copy.deepcopy(model.state_dict())
-            return True
-        return False
 
 
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:

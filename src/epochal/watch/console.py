@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
+from epochal.recipe import Recipe
+from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
 
 if TYPE_CHECKING:
@@ -86,8 +88,7 @@ class Console:
         valid = done.valid
         loss, score = ("", "") if valid is None else (_number(valid.loss), _score(valid))
         values = [_number(done.train_loss), loss, score, f"{done.lr:.3g}", _duration(done.seconds), f"{done.examples_per_second:,.0f}"]
-        # Where the last weights are kept anyway every epoch is marked as the one to keep, which says nothing about how good it is.
-        is_best = done.is_best and valid is not None and self._started is not None and self._started.recipe.keep == "best"
+        is_best = done.is_best and valid is not None and self._started is not None and _chooses(self._started.recipe, valid)
         if self._live is not None:
             self._live.update("")
         self._print(self._cells(f"{done.epoch}/{done.epochs}", values) + ("  best" if is_best else ""), style="green" if is_best else "")
@@ -110,7 +111,8 @@ class Console:
             "patience": f"Stopped by patience after {epochs}",
         }[finished.reason]
         rewound = f"; rewound {_count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
-        self._print(f"{why} in {_duration(finished.seconds)}{rewound}; kept the weights of epoch {finished.best_epoch}.")
+        kept = f"kept the weights of epoch {finished.best_epoch}" + (f": {finished.kept_for}" if finished.kept_for else "")
+        self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {kept}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
         cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS.values(), strict=True)]
@@ -124,6 +126,11 @@ class Console:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _chooses(recipe: Recipe, valid: Evaluation) -> bool:
+    """Whether the best score picks an epoch: that the last is kept, or the latest of those as good, does not say how good it is."""
+    return recipe.keep == "best" and not is_loose(recipe.monitor, valid)
 
 
 def _live_line(progress: Progress) -> Table:

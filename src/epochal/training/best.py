@@ -1,0 +1,86 @@
+"""Which epoch's weights are kept, and why.
+
+With little validation data the lowest loss is a matter of luck, and comes early: a network grows too sure of its few mistakes while
+it still learns. Below `FEW` examples, therefore, of all epochs whose accuracy is as good as the best within its 95 % interval, the
+latest is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from epochal.errors import RecipeError
+from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.intervals import wilson
+from epochal.recipe import Recipe
+from epochal.training.records import EpochDone
+
+# With at least so many validation examples their loss picks the best epoch, unless the recipe says otherwise.
+FEW = 1000
+
+# Where the interval of an accuracy is wider than that, epochs can hardly be told apart.
+_WIDE = 0.2
+
+
+class Best:
+    """The weights to keep: those of the epoch with the best validation score, or of the last one."""
+
+    def __init__(self, recipe: Recipe, *, has_valid: bool) -> None:
+        if recipe.patience is not None and not has_valid:
+            raise RecipeError("The setting patience needs validation data.", "Set data.valid above 0, or leave patience out.")
+        self.monitor = recipe.monitor
+        self.keeps_best = recipe.keep == "best" and has_valid
+        self.score = -math.inf
+        self.epoch = 0
+        self.improved = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def see(self, epoch: int, model: nn.Module, valid: Evaluation | None) -> bool:
+        """Take note of an epoch; return whether its weights are now the ones to keep."""
+        score = self._score(valid)
+        improved = not self.epoch or score > self.score
+        if improved:
+            self.score, self.improved = score, epoch
+        if improved or not self.keeps_best or self._is_as_good(score, valid):
+            self.epoch = epoch
+            self.weights = copy.deepcopy(model.state_dict())
+            return True
+        return False
+
+    def _score(self, valid: Evaluation | None) -> float:
+        if valid is None:
+            return 0.0
+        score = valid.accuracy or 0.0 if self.monitor == "accuracy" or is_loose(self.monitor, valid) else -valid.loss
+        # NaN is worse than any number, but would not compare as such; and where the loss is none, nothing is good.
+        return score if math.isfinite(valid.loss) and not math.isnan(score) else -math.inf
+
+    def _is_as_good(self, score: float, valid: Evaluation | None) -> bool:
+        if valid is None or not is_loose(self.monitor, valid) or not math.isfinite(self.score):
+            return False
+        return score >= wilson(round(self.score * valid.count), valid.count)[0]
+
+
+def is_loose(monitor: str, valid: Evaluation | None) -> bool:
+    """Whether there is too little validation data for the best score alone to pick an epoch, and the recipe leaves that open."""
+    return monitor == "auto" and valid is not None and valid.accuracy is not None and valid.count < FEW
+
+
+def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
+    """Say in one line why the weights of the epoch `kept` are the ones, of `epochs`; and whether that could be told at all."""
+    valid = epochs[kept - 1].valid
+    if recipe.keep == "last" or valid is None:
+        return "the last" + ("" if valid is not None else ", as there are no validation data to choose by")
+    scores = [done.valid.accuracy for done in epochs if done.valid is not None and done.valid.accuracy is not None]
+    if is_loose(recipe.monitor, valid):
+        told = f"the latest whose validation accuracy is as good as the best ({100 * max(scores):.1f} %), within the error"
+    elif recipe.monitor == "accuracy":
+        told = f"the highest validation accuracy ({100 * max(scores):.1f} %)"
+    else:
+        told = f"the lowest validation loss ({valid.loss:.4g})"
+    if valid.interval is not None and valid.interval[1] - valid.interval[0] > _WIDE:
+        told += f"; {valid.count:,} validation examples are too few to choose by (see data.valid)"
+    return told
