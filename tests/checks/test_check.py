@@ -153,14 +153,25 @@ class TestClasses:
         ]
 
     def test_all_that_is_wrong_with_the_layout(self, photos: Path, scene: Scene) -> None:
-        (photos / "test" / "emu").mkdir()
-        (photos / "train" / "fox").mkdir()
+        for name in ("test/emu", "train/fox", "train/gnu", "test/gnu"):
+            (photos / name).mkdir()
         scene(0, (20, 20)).save(photos / "test" / "emu" / "1.png")
-        found = [finding.words for finding in check(photos).findings if finding.kind == "layout"]
-        assert found == [
-            f"{photos}: the folder of the class 'fox' has no pictures (train)",
+        (photos / "train/gnu/1.heic").write_bytes(b"")
+        found = {finding.kind: told(finding) for finding in check(photos).findings}
+        assert [finding.words for finding in check(photos).findings if finding.kind == "layout"] == [
+            f"{photos}: the pictures of the class 'gnu' (train) are all in formats that are not read",
             f"{photos}: the class 'emu' is in test, but not in train",
         ]
+        assert found["empty class"] == ("warning", "1 class folder is left out, having no pictures", [(("fox",), "")])
+
+    def test_pictures_that_are_not_used(self, photos: Path, scene: Scene) -> None:
+        scene(0, (20, 20)).save(photos / "train/1.png")
+        (photos / "train/cat/2.AVIF").write_bytes(b"")
+        found = {finding.kind: told(finding) for finding in check(photos).findings}
+        assert found == {
+            "format": ("warning", "1 picture is not used, being in a format that is not read", [(("train/cat/2.AVIF",), "")]),
+            "no class": ("warning", "1 picture is not used, being in no class folder", [(("train/1.png",), "")]),
+        }
 
     def test_a_layout_that_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "photos").mkdir()

@@ -144,7 +144,7 @@ def test_predict_prints_class_probability_and_runner_up(call, trained: Path, pho
     header, first, _ = (tmp_path / "answers.csv").read_text().splitlines()
     assert header == "file,label,probability,runner_up,runner_up_probability,bright,dark"
     assert first.startswith(f"{dark},dark,0.")
-    assert sorted(path.name for path in (tmp_path / "titled").iterdir()) == ["0001-0.png", "0001-0.svg", "0002-3.png", "0002-3.svg"]
+    assert sorted(path.name for path in (tmp_path / "titled").glob("[!.]*")) == ["0001-0.png", "0001-0.svg", "0002-3.png", "0002-3.svg"]
 
 
 def test_predict_answers_what_it_can(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

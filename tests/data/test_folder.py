@@ -91,8 +91,95 @@ class TestLayouts:
         assert (found.picture.mode, found.picture.size, found.notes) == ("L", (8, 8), ())
         assert found.parts["test"].inputs.shape == (1, 1, 8, 8)
 
+    @pytest.mark.parametrize(
+        ("train", "valid", "test"),
+        [
+            ("training", "dev", "testing"),
+            ("Training_Set", "Validation_Set", "Test_Set"),
+            ("train data", "val data", "test data"),
+            ("train-images", "val-images", "test-images"),
+            ("trainset", "valset", "testset"),
+            ("train2017", "val2017", "test2017"),
+            ("TRAIN", "EVALUATION", "VAL"),
+            ("trainval", "validate", "hold-out"),
+            ("seg_train", "seg_dev", "seg_test"),
+            ("x.train", "x.val", "x.test"),
+            ("训练集", "验证集", "测试集"),
+        ],
+    )
+    def test_common_names_of_splits(self, tree: Callable[..., Path], train: str, valid: str, test: str) -> None:
+        if "EVALUATION" in (train, valid, test):
+            valid, test = test, valid
+        found = read(tree(f"{train}/cat/1.png", f"{train}/dog/1.png", f"{valid}/dog/2.png", f"{valid}/cat/2.png", f"{test}/cat/3.png"))
+        assert found.classes == ("cat", "dog")
+        assert {name: len(part.targets) for name, part in found.parts.items()} == {"train": 2, "valid": 2, "test": 1}
+
+    @pytest.mark.parametrize("around", ["images", "data/images", "deep/er/still"])
+    def test_folders_around_all(self, tree: Callable[..., Path], around: str) -> None:
+        root = tree(f"{around}/train/cat/1.png", f"{around}/train/dog/1.png", f"{around}/test/cat/2.png")
+        (root / "labels.csv").write_text("")
+        (root / "annotations").mkdir()
+        (root / "annotations/1.xml").write_text("")
+        found = read(root)
+        assert (found.classes, found.parts["test"].files) == (("cat", "dog"), [f"{around}/test/cat/2.png"])
+        assert found.notes == ("1 file is not used, being no picture in a class folder: labels.csv",)
+
+    def test_a_folder_around_class_folders(self, tree: Callable[..., Path]) -> None:
+        assert read(tree("images/cat/1.png", "images/dog/1.png")).parts["train"].files == ["images/cat/1.png", "images/dog/1.png"]
+
+    def test_splits_twice_and_pictures_without_classes(self, tree: Callable[..., Path]) -> None:
+        root = tree(
+            "seg_train/seg_train/cat/1.png", "seg_train/seg_train/dog/1.png", "seg_test/seg_test/dog/1.png", "seg_pred/seg_pred/1.png"
+        )
+        found = read(root)
+        assert (found.classes, found.parts["test"].targets.tolist()) == (("cat", "dog"), [1])
+        assert found.notes == ("1 file is not used, being no picture in a class folder: seg_pred/seg_pred/1.png",)
+
+    def test_classes_with_the_word_for_a_split(self, tree: Callable[..., Path]) -> None:
+        assert read(tree("train station/1.png", "test tube/1.png")).classes == ("test tube", "train station")
+        assert read(tree("train station/1.png", "test tube/1.png", "dog/1.png")).classes == ("dog", "test tube", "train station")
+
+    def test_inner_folders_that_are_no_classes(self, tree: Callable[..., Path]) -> None:
+        assert read(tree("cat/images/1.png", "dog/images/1.png")).classes == ("cat", "dog")
+        assert read(tree("fox/a/1.png", "fox/b/1.png", "cow/c/1.png", "cow/b/1.png")).classes == ("cat", "cow", "dog", "fox")
+
+    def test_two_ways_to_write_a_letter_are_one_class(self, tree: Callable[..., Path]) -> None:
+        found = read(tree("train/caf\u00e9/1.png", "train/cafe\u0301/2.png", "train/dog/1.png", "test/cafe\u0301/3.png"))
+        assert found.classes == ("caf\u00e9", "dog")
+        assert [part.targets.tolist() for part in found.parts.values()] == [[0, 0, 1], [0]]
+
 
 class TestOtherFiles:
+    @pytest.mark.parametrize(
+        "name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found", "System Volume Information", ".Trash-1000", "__MACOSX", ".thumbnails"]
+    )
+    def test_what_systems_leave_behind(self, tree: Callable[..., Path], name: str) -> None:
+        found = read(tree("cat/1.png", "dog/1.png", f"{name}/1.png", f"cat/{name}/1.png/SYNOPHOTO_THUMB.jpg", f"dog/deep/{name}/2.png"))
+        assert (found.classes, found.parts["train"].files, found.notes) == (("cat", "dog"), ["cat/1.png", "dog/1.png"], ())
+
+    @pytest.mark.parametrize("names", [("recipe.toml", "data.json"), ("bundle.json", "model.safetensors"), (".epochal",)])
+    def test_what_epochal_wrote(self, tree: Callable[..., Path], names: tuple[str, ...]) -> None:
+        root = tree("cat/1.png", "dog/1.png", "runs/one/figures/1.png", "cat/seen/1.png")
+        for name in names:
+            (root / "runs/one" / name).write_text("")
+            (root / "cat/seen" / name).write_text("")
+        found = read(root)
+        assert (found.classes, found.parts["train"].files, found.notes) == (("cat", "dog"), ["cat/1.png", "dog/1.png"], ())
+        with pytest.raises(DataError, match=r"one was written by Epochal: it is no data"):
+            read(root / "runs/one")
+
+    def test_class_folders_without_pictures_are_told(self, tree: Callable[..., Path]) -> None:
+        root = tree("train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
+        for name in ("train/fox", "test/dog", "test/cow"):
+            (root / name).mkdir()
+        found = read(root)
+        assert (found.classes, found.notes) == (("cat", "dog"), ("class folders without pictures are left out: cow, ...",))
+
+    def test_pictures_in_other_formats_are_told(self, tree: Callable[..., Path]) -> None:
+        root = tree("cat/1.png", "dog/1.png")
+        (root / "cat/2.HEIC").write_bytes(b"")
+        assert read(root).notes == ("1 picture is not used, being in a format that is not read (save as JPEG or PNG): cat/2.HEIC",)
+
     def test_litter_is_ignored(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "dog/1.png", ".hidden/1.png", "__MACOSX/cat/1.png", "cat/.ipynb_checkpoints/1.png", "cat/._1.png")
         for name in (".DS_Store", "cat/Thumbs.db", "cat/desktop.ini"):
@@ -136,20 +223,30 @@ class TestMistakes:
             (("test/cat/1.png", "test/dog/1.png"), r"photos has test, but no train\.\nPut training pictures into .*train"),
             (("train/1.png", "test/1.png"), r"train has pictures, but no class folders"),
             (("train/cat/1.png", "train/dog/1.png", "test/1.png"), r"test has pictures, but no class folders"),
-            (("cat/1.png", "cat/2.png"), r"has only one class folder, 'cat'\.\nAdd another class; or"),
+            (("cat/1.png", "cat/2.png"), r"has only one class folder with pictures, 'cat'\.\nAdd another class; or"),
             (("train/cat/1.png", "train/dog/1.png", "test/fox/1.png"), r"the class 'fox' is in test, but not in train\.\nAdd pictures"),
             (("train/cat/1.png", "train/dog/1.png", "bus/1.png"), r"bus has pictures, but is no split\.\nName it train, valid or test"),
             (("train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"), r"val and .*valid are both the split 'valid'"),
+            (("old/a/1.png", "old/b/1.png", "new/a/1.png", "new/b/1.png"), r"new and .*old have the same folders in them \(a, b\)"),
+            (("p/p/a/1.png", "p/p/b/1.png", "q/q/a/1.png", "q/q/B/1.png", "c/1.png"), r"p and .*q have the same folders in them \(a, b\)"),
+            (("train/a/1.png", "train/b/1.png", "my_test/a/1.png"), r"my_test has pictures, but is no split"),
+            (("training/a/1.png", "train/b/1.png"), r"train and .*training are both the split 'train'"),
         ],
     )
     def test_unclear_layouts(self, tree: Callable[..., Path], names: Any, text: str) -> None:
         with pytest.raises(DataError, match=text):
             read(tree(*names))
 
-    def test_a_class_without_pictures(self, tree: Callable[..., Path]) -> None:
-        root = tree("cat/1.png", "dog/1.png")
-        (root / "fox").mkdir()
-        with pytest.raises(DataError, match=r"the folder of the class 'fox' has no pictures \(train\)\.\nFill it or remove it"):
+    def test_a_class_whose_pictures_are_in_other_formats(self, tree: Callable[..., Path]) -> None:
+        root = tree("cat/1.png", "dog/1.png", "fox/1.png")
+        (root / "fox/1.png").rename(root / "fox/1.HEIC")
+        with pytest.raises(DataError, match=r"the pictures of the class 'fox' \(train\) are all in formats that are not read\.\nSave them"):
+            read(root)
+
+    def test_a_class_that_has_pictures_only_in_another_split(self, tree: Callable[..., Path]) -> None:
+        root = tree("train/cat/1.png", "train/dog/1.png", "test/fox/1.png")
+        (root / "train/fox").mkdir()
+        with pytest.raises(DataError, match=r"the class 'fox' is in test, but not in train"):
             read(root)
 
     def test_nothing_there(self, tmp_path: Path) -> None:

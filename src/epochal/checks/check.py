@@ -18,7 +18,7 @@ from epochal.data.exclude import write_exclusion
 from epochal.data.load import Data, load
 from epochal.data.pictures import open_picture
 from epochal.data.sources import picture_folder
-from epochal.data.sources.folder import list_folder
+from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
 from epochal.files import write_text
 

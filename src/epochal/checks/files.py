@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from epochal.checks.findings import Case, Finding, Severity, count
 from epochal.data.pictures import survey_picture
 from epochal.data.spec import PictureRule
+from epochal.data.walk import is_foreign, is_picture
 from epochal.errors import DataError
 
 _SUFFIXES = {
@@ -46,15 +47,27 @@ def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root:
 
 
 def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
-    """Yield the files that are no pictures by their names, and those that are pictures all the same."""
-    disguised = [name for name in unused[:_LOOKED_INTO] if _is_picture(root / name)]
-    if disguised:
-        words = f"{count(len(disguised), 'picture')} {_is(disguised)} not used, not being named like one"
-        yield _finding("warning", "misnamed", words, "Give them the suffix of their format: .jpg, .png, ...", disguised)
-    others = [name for name in unused if name not in set(disguised)]
-    if others:
-        words = f"{count(len(others), 'file')} {_is(others)} not used, being no picture in a class folder"
-        yield _finding("note", "unused", words, "Nothing has to be done.", others)
+    """Yield the files that are not used: pictures in other formats, in no class folder or under other names, and the rest."""
+    foreign, outside = [name for name in unused if is_foreign(name)], [name for name in unused if is_picture(name)]
+    rest = [name for name in unused if not (is_foreign(name) or is_picture(name))]
+    disguised = [name for name in rest[:_LOOKED_INTO] if _can_be_read(root / name)]
+    others = [name for name in rest if name not in set(disguised)]
+    kinds: tuple[tuple[Sequence[str], Severity, str, str, str, str], ...] = (
+        (foreign, "warning", "format", "picture", "being in a format that is not read", "Save them as JPEG or PNG."),
+        (outside, "warning", "no class", "picture", "being in no class folder", "Move them to the folder of their class."),
+        (disguised, "warning", "misnamed", "picture", "not being named like one", "Give them the suffix of their format: .jpg, .png, ..."),
+        (others, "note", "unused", "file", "being no picture in a class folder", "Nothing has to be done."),
+    )
+    for names, severity, kind, noun, told, fix in kinds:
+        if names:
+            yield _finding(severity, kind, f"{count(len(names), noun)} {_is(names)} not used, {told}", fix, names)
+
+
+def about_empty(classes: Sequence[str]) -> Iterator[Finding]:
+    """Yield the class folders that have no pictures."""
+    if classes:
+        words = f"{count(len(classes), 'class folder')} {_is(classes)} left out, having no pictures"
+        yield _finding("warning", "empty class", words, "Fill or remove them.", classes)
 
 
 def about_kinds(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
@@ -126,7 +139,7 @@ def _stands_out(values: NDArray[Any], factor: float) -> NDArray[np.bool_]:
     return outlying
 
 
-def _is_picture(path: Path) -> bool:
+def _can_be_read(path: Path) -> bool:
     try:
         survey_picture(str(path), PictureRule(mode="L", size=(1, 1), fit="squash"))
     except DataError:

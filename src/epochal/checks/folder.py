@@ -12,12 +12,12 @@ from torch import Tensor
 
 from epochal.checks.copies import Labelled, about_equal, about_single
 from epochal.checks.duplicates import equal, hash_keys
-from epochal.checks.files import about_kinds, about_sizes, about_unreadable, about_unused
+from epochal.checks.files import about_empty, about_kinds, about_sizes, about_unreadable, about_unused
 from epochal.checks.findings import Finding, about_classes
 from epochal.checks.survey import SMALL, survey
 from epochal.data.cache import content_hash
 from epochal.data.pictures import open_picture
-from epochal.data.sources.folder import Listed, problems
+from epochal.data.sources.layout import Listed, problems
 from epochal.errors import DataError
 
 
@@ -28,6 +28,7 @@ def folder_findings(listed: Listed) -> Iterator[Finding]:
     found = survey([f"{listed.root}/{file}" for file in names])
     yield from about_unreadable(found.wrong, names, listed.root)
     yield from about_unused(listed.unused, listed.root)
+    yield from about_empty(listed.empty)
     yield from about_classes(_class_counts(listed), listed.classes)
     splits = [split for split in listed.splits for _ in listed.files(split)]
     labels = [label for split in listed.splits for label in listed.targets(split).tolist()]

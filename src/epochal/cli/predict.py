@@ -39,11 +39,10 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     A file that cannot be read is told of, and the others are answered; then the exit code is 1.
     """
     from epochal.bundle import Bundle
-    from epochal.errors import OutputError
     from epochal.files import write_text
 
-    if picture is not None and picture.exists() and not picture.is_dir():
-        raise OutputError(f"{picture} is a file.", "Name a folder for the titled pictures.")
+    if picture is not None:
+        _check_folder(picture)
     bundle = Bundle.load(run, model)
     inputs, names, wrong = _read(bundle, [name for file in files for name in _expand(file)])
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
@@ -91,14 +90,29 @@ def _read(bundle: Bundle, files: Sequence[str]) -> tuple[Tensor, list[str], dict
     return torch.cat(inputs), names, wrong
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder for pictures that has other things in it: written among data, they would become data."""
+    from epochal.data.walk import MARK
+    from epochal.errors import OutputError
+    from epochal.files import told
+
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file.", "Name a folder for the titled pictures.")
+    with told(folder):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
+            raise OutputError(f"{folder} has other files in it.", "Name a new folder for the titled pictures.")
+
+
 def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
     """Write each picture as the model saw it, titled with its prediction."""
+    from epochal.data.walk import MARK
     from epochal.figures import save, single
-    from epochal.files import told
+    from epochal.files import told, write_text
 
     figures = [single(picture, f"pred result: {prediction}") for picture, (_, prediction) in zip(inputs, found, strict=True)]
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / MARK, "Written by epochal predict --picture: these are no data.\n")
     for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):
         for written in save(figure, folder / f"{number:04d}-{Path(name).stem}"):
             click.echo(f"wrote {written}")
@@ -106,11 +120,11 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
 
 def _expand(file: str) -> Iterator[str]:
     """Yield the files that an argument names: a folder's pictures, a pattern's matches (where no shell expands it), itself."""
-    from epochal.data.pictures import SUFFIXES
+    from epochal.data.walk import pictures_below
     from epochal.errors import DataError
 
     if Path(file).is_dir():
-        inside = sorted(str(path) for path in Path(file).rglob("*") if path.suffix.lower() in SUFFIXES)
+        inside = pictures_below(Path(file))[0]
         if not inside:
             raise DataError(f"The folder {file} has no pictures in it.", "Give files, or another folder.")
         yield from inside

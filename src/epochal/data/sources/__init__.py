@@ -12,6 +12,7 @@ from epochal.data.archives import is_archive, unpack
 from epochal.data.examples import Found
 from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
+from epochal.data.sources.layout import inner
 from epochal.data.spec import DataSpec, Fit
 from epochal.errors import DataError, RecipeError, suggest
 
@@ -98,7 +99,7 @@ def _unpacked(what: str | Path) -> str | Path:
     with _named(what):
         path = Path(what).expanduser()
         is_one = what not in SOURCES and path.name != cifar10.ARCHIVE and is_archive(path) and path.is_file()
-    return folder.inner(unpack(path)) if is_one else what
+    return inner(unpack(path)) if is_one else what
 
 
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:

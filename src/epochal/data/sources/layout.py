@@ -1,0 +1,243 @@
+"""How a folder of pictures is laid out: one folder for each class, with or without splits above, and with folders around all.
+
+    photos/cat/1.jpg                photos/train/cat/1.jpg  photos/test/cat/2.jpg
+    photos/images/cat/1.jpg         photos/seg_train/seg_train/cat/1.jpg  photos/seg_test/seg_test/cat/2.jpg
+
+Folders are splits by their names (see `splits`). Two that have the same folders in them are never two classes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from pathlib import Path
+
+import torch
+
+from epochal.data.exclude import Exclusion
+from epochal.data.sources.splits import is_unlabelled, split_name
+from epochal.data.spec import SPLITS
+from epochal.data.targets import natural
+from epochal.data.walk import Passed, entries, has_pictures, holds_pictures, identity, is_foreign, is_picture, is_written, relative, walk
+from epochal.errors import DataError
+
+_LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat/1.jpg, or FOLDER/train/cat/1.jpg with FOLDER/test/..."
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The picture files of a folder by split and class, each relative to it with slashes; the files that are not used; and the classes
+    that are left out because their folders have no pictures."""
+
+    root: Path
+    splits: Mapping[str, Mapping[str, Sequence[str]]]
+    unused: Sequence[str]
+    empty: Sequence[str] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes, in natural order ("2" before "10")."""
+        return tuple(sorted({name for classes in self.splits.values() for name in classes}, key=natural))
+
+    def files(self, split: str) -> list[str]:
+        """The pictures of a split, class by class, those of each in alphabetical order."""
+        return [file for name in self.classes for file in self.splits[split].get(name, ())]
+
+    def targets(self, split: str) -> torch.Tensor:
+        """The numbers of their classes: int64 [n]."""
+        counts = torch.tensor([len(self.splits[split].get(name, ())) for name in self.classes])
+        return torch.arange(len(counts)).repeat_interleave(counts)
+
+    def without(self, exclusion: Exclusion, *, needs_train: bool = True) -> Listed:
+        """Return the listing without some files. Raises `DataError` where one is not there, or a class would have none to train on."""
+        if not exclusion.names:
+            return self
+        exclusion.check((file for split in self.splits for file in self.files(split)), str(self.root))
+        left: dict[str, dict[str, list[str]]] = {}
+        for split, classes in self.splits.items():
+            left[split] = {}
+            for name, files in classes.items():
+                kept = [file for file in files if file not in exclusion.names]
+                if needs_train and split == "train" and files:
+                    exclusion.spared(len(kept), f"the pictures of the class '{name}'")
+                if kept or not files:
+                    left[split][name] = kept
+            exclusion.spared(len(left[split]), f"the pictures of {split}")
+        return Listed(self.root, left, self.unused, self.empty)
+
+
+def list_folder(root: Path, known: Collection[str] | None = None) -> Listed:
+    """List a folder of pictures, to be trained on or, where the classes of a model are `known`, for that.
+
+    Raises `DataError` where its layout is not clear.
+    """
+    _check_root(root)
+    # One name may be written in two ways, é in one letter or in two: macOS, and archives made there, take the second.
+    spelled = None if known is None else {_normal(name): name for name in known}
+    above, folders = _splits(root, spelled)
+    unused = _outside(root, above, folders)
+    splits: dict[str, dict[str, list[str]]] = {}
+    empty: set[str] = set()
+    # Other splits have the classes of training pictures, also where they have only one of them.
+    for split in sorted(folders, key=SPLITS.index):
+        classes, others, without = _list(_inside(folders[split], root, spelled), root, spelled or {})
+        splits[split] = {name: relative(files, root) for name, files in classes.items()}
+        spelled = {name: name for name in (*classes, *without)} if spelled is None else spelled
+        unused += others
+        empty |= without
+    if not any(splits.values()):
+        raise DataError(f"{root} has no pictures.", _LAYOUT)
+    empty -= {name for classes in splits.values() for name in classes}
+    return Listed(root, splits, relative(unused, root), sorted(empty, key=natural))
+
+
+def problems(listed: Listed) -> Iterator[DataError]:
+    """Yield what keeps the pictures of a folder from being trained on."""
+    root, trained = listed.root, listed.splits["train"]
+    for split, classes in listed.splits.items():
+        for name, files in classes.items():
+            if not files:
+                fix = "Save them as JPEG or PNG, or remove that folder."
+                yield DataError(f"{root}: the pictures of the class '{name}' ({split}) are all in formats that are not read.", fix)
+            elif name not in trained:
+                yield DataError(f"{root}: the class '{name}' is in {split}, but not in train.", "Add pictures of it, or remove it.")
+    if len(trained) < 2:
+        only = f" only one class folder with pictures, '{next(iter(trained))}'" if trained else " no class folder with pictures in train"
+        yield DataError(f"{root} has{only}.", "Add another class; or if that folder has the classes, name it.")
+
+
+def inner(root: Path) -> Path:
+    """Return the folder in which there is more than one other: archives often have one around all."""
+    folders, files = entries(root)
+    return inner(folders[0]) if len(folders) == 1 and not files else root
+
+
+def _check_root(root: Path) -> None:
+    if not root.exists():
+        raise DataError(f"There is no folder {root}.", "Check the path.")
+    if not root.is_dir():
+        raise DataError(f"{root} is a file, not a folder of pictures.", _LAYOUT)
+    if root.resolve() == Path(root.resolve().anchor):
+        raise DataError(f"{root} is the folder of all files.", "Give the folder of the pictures.")
+    if is_written(root):
+        raise DataError(f"{root} was written by Epochal: it is no data.", "Give the folder of the pictures.")
+
+
+def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str, Path]]:
+    """Find the folder of each split, and the one that they lie in; where there are none, that of the classes is "train"."""
+    folder: Path | None = root
+    while folder is not None:
+        above, found = folder, _named(folder, known)
+        if found:
+            break
+        folder = _only(folder, root, known)
+    else:
+        return above, {"train": above}
+    splits: dict[str, Path] = {}
+    for split, named in found:
+        if split in splits:
+            raise DataError(f"{splits[split]} and {named} are both the split '{split}'.", "Remove or rename one of them.")
+        splits[split] = named
+    if "train" not in splits and known is not None:
+        return above, {"train": splits.get("test") or splits["valid"]}
+    if "train" not in splits:
+        raise DataError(f"{above} has {' and '.join(sorted(splits))}, but no train.", f"Put training pictures into {above / 'train'}.")
+    return above, splits
+
+
+def _named(folder: Path, known: Mapping[str, str] | None) -> list[tuple[str, Path]]:
+    """Return the folders in a folder that are splits, each with which one; none where they are classes."""
+    folders = [inner for inner in entries(folder)[0] if _normal(inner.name) not in (known or ())]
+    names = {inner: found for inner in folders if (found := split_name(inner.name))}
+    sure = [inner for inner, found in names.items() if found.is_sure]
+    # A class may be called "train" too; but then others stand beside it, and pictures lie in it.
+    if sure and (len(sure) == len(entries(folder)[0]) or any(entries(inner)[0] for inner in sure)):
+        return [(names[inner].split, inner) for inner in sure]
+    # Other names with such a word (seg_train, but also "train station") are splits where all are, and have folders and no pictures.
+    others = (inner for inner in folders if inner not in names and not is_unlabelled(inner.name))
+    if len({found.split for found in names.values()}) < 2 or any(has_pictures(inner, folder) for inner in others):
+        return []
+    full = [inner for inner in names if has_pictures(inner, folder)]
+    return [] if any(map(holds_pictures, full)) else [(names[inner].split, inner) for inner in full]
+
+
+def _only(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path | None:
+    """Return the only folder with pictures where it is no class: it lies around others, and has no pictures of its own."""
+    folders, files = entries(folder)
+    full = list(islice((inner for inner in folders if has_pictures(inner, root, folder)), 2))
+    if len(full) != 1 or _normal(full[0].name) in (known or ()) or any(map(is_picture, files)):
+        return None
+    return full[0] if entries(full[0])[0] and not holds_pictures(full[0]) else None
+
+
+def _inside(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path:
+    """Return the folder of the classes in that of a split: seg_train/seg_train."""
+    only = _only(folder, root, known)
+    return folder if only is None else _inside(only, root, known)
+
+
+def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
+    """Return the files above those of the classes, and pictures beside splits that have no classes. Raises `DataError` for others."""
+    unused = entries(root)[1] if root not in folders.values() else []
+    if above in folders.values():
+        return unused
+    unused += entries(above)[1] if above != root else []
+    for folder in entries(above)[0]:
+        if folder in folders.values():
+            continue
+        if is_unlabelled(folder.name):
+            unused += walk(folder, {identity(root)})
+        elif has_pictures(folder, root):
+            raise DataError(f"{folder} has pictures, but is no split.", "Name it train, valid or test, or move it away.")
+    return unused
+
+
+def _list(folder: Path, root: Path, known: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str], set[str]]:
+    """List the files below the folder of a split: the pictures of each class, the others, and the classes that have none."""
+    folders, unused = entries(folder)
+    if not folders:
+        what = "has pictures, but no class folders" if any(map(is_picture, unused)) else "has no pictures" if unused else "is empty"
+        raise DataError(f"{folder} {what}.", _LAYOUT)
+    classes: dict[str, list[str]] = {}
+    empty: set[str] = set()
+    for inner in folders:
+        passed = Passed()
+        files = sorted(walk(inner, {identity(root), identity(folder)}, passed))
+        pictures, others = [file for file in files if is_picture(file)], [file for file in files if not is_picture(file)]
+        unused += others
+        name = known.get(_normal(inner.name), _normal(inner.name))
+        if pictures or any(map(is_foreign, others)):
+            classes[name] = sorted([*classes.get(name, ()), *pictures])
+        elif files or not passed.written:
+            empty.add(name)
+    _refuse_alike(folder, {name: relative(files, folder) for name, files in classes.items() if name not in known.values()})
+    return classes, unused, empty
+
+
+def _refuse_alike(folder: Path, classes: Mapping[str, Sequence[str]]) -> None:
+    """Raise `DataError` where two classes, by their files relative to `folder`, have the same folders in them."""
+    inner = {name: names for name, files in classes.items() if len(names := _inner_names(files)) > 1}
+    for (one, names), (two, others) in combinations(inner.items(), 2):
+        if len(same := sorted(names & others, key=natural)) > 1:
+            told = ", ".join(same[:3]) + ", ..." * (len(same) > 3)
+            raise DataError(
+                f"{folder / one} and {folder / two} have the same folders in them ({told}): are these the classes?",
+                "If so, name the folders above them train, valid and test; else put the pictures of each class directly into its folder.",
+            )
+
+
+def _inner_names(files: Sequence[str]) -> set[str]:
+    """The names of the folders that the pictures of a class are divided into; none where some lie beside them."""
+    paths, level = [file.split("/") for file in files], 1
+    while paths and all(len(path) > level + 1 for path in paths):
+        names = {_normal(path[level]).casefold() for path in paths}
+        if len(names) > 1:
+            return names
+        level += 1
+    return set()
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,145 @@
+"""Walking through folders of pictures, past what nobody means: what systems leave behind, and what Epochal itself wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from epochal.data.pictures import SUFFIXES
+from epochal.errors import DataError
+
+# Left behind by systems, network disks and archives, in lower case; hidden names are passed by anyway.
+_LITTER = frozenset(
+    {
+        *("__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),  # Windows
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini"),
+        *("lost+found", "lost.dir"),  # Linux and Android
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp"),  # network disks: Synology, QNAP
+        *("__pycache__", "cvs"),
+    }
+)
+
+# This file says that a folder of pictures was written by Epochal.
+MARK = ".epochal"
+
+# A folder with all of these is what Epochal wrote: a run, a bundle, measured speeds, pictures.
+_WRITTEN = (("recipe.toml", "data.json"), ("bundle.json", "model.safetensors"), ("bench.json", "speed.png"), (MARK,))
+
+# Pictures in formats that are not read.
+_FOREIGN = frozenset(
+    {
+        *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".bpg"),
+        *(".svg", ".svgz", ".eps", ".ai", ".psd", ".xcf", ".kra"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".ico", ".dds", ".exr", ".hdr"),
+        *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """The folders and files that were passed by on a walk: what systems left behind, and what Epochal wrote. Hidden ones do not count."""
+
+    litter: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+
+
+def entries(folder: Path, passed: Passed | None = None) -> tuple[list[Path], list[str]]:
+    """List the folders and the files in a folder, in alphabetical order, without hidden ones, litter, and what Epochal wrote.
+
+    Files are text: there may be millions, and a `Path` takes fifty times as long as listing one. Raises `DataError`.
+    """
+    folders: list[Path] = []
+    files: list[str] = []
+    for path, is_folder in _scan(folder, passed or Passed()):
+        if is_folder:
+            folders.append(Path(path))
+        else:
+            files.append(path)
+    return sorted(folders), sorted(files)
+
+
+def walk(folder: Path, seen: set[tuple[int, int]], passed: Passed | None = None) -> Iterator[str]:
+    """Yield all files below a folder. A link to a folder that was `seen` already leads nowhere, so that loops end."""
+    if identity(folder) in seen:
+        return
+    seen.add(identity(folder))
+    folders, files = entries(folder, passed)
+    yield from files
+    for inner in folders:
+        yield from walk(inner, seen, passed)
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Whether there is a picture in a folder itself."""
+    return any(not is_folder and is_picture(path) for path, is_folder in _scan(folder, Passed()))
+
+
+def has_pictures(folder: Path, *above: Path) -> bool:
+    """Whether there is a picture anywhere below a folder, which lies in those `above`."""
+    return holds_pictures(folder) or any(map(is_picture, walk(folder, set(map(identity, above)))))
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Return what tells a folder from all others, however a path leads to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def is_written(folder: str | Path) -> bool:
+    """Whether a folder is a run, a bundle or pictures that Epochal wrote, and so no data."""
+    return any(all(os.path.isfile(f"{folder}/{name}") for name in names) for names in _WRITTEN)  # noqa: PTH113  many folders
+
+
+def is_picture(file: str) -> bool:
+    """Whether a file is called like a picture that can be read."""
+    return file.lower().endswith(SUFFIXES)
+
+
+def is_foreign(file: str) -> bool:
+    """Whether a file is called like a picture in a format that is not read."""
+    return os.path.splitext(file)[1].lower() in _FOREIGN  # noqa: PTH122  many files
+
+
+def pictures_below(folder: Path) -> tuple[list[str], list[str], Passed]:
+    """Return the pictures anywhere below a folder, the other files, and what was passed by."""
+    passed = Passed()
+    files = sorted(walk(folder, set(), passed))
+    return [file for file in files if is_picture(file)], [file for file in files if not is_picture(file)], passed
+
+
+def relative(files: list[str], root: Path) -> list[str]:
+    """Return the names of files below `root`, with slashes."""
+    prefix = _prefix(root)
+    return [file.removeprefix(prefix).replace(os.sep, "/") for file in files]
+
+
+def _scan(folder: Path, passed: Passed) -> Iterator[tuple[str, bool]]:
+    """Yield the path of all in a folder that may be meant, and whether it is a folder."""
+    prefix = _prefix(folder)
+    try:
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                path = prefix + entry.name
+                # A link in a circle is no folder, and only Path says so without an error.
+                is_folder = Path(path).is_dir() if entry.is_symlink() else entry.is_dir()
+                if entry.name.lower() in _LITTER:
+                    passed.litter.append(path)
+                elif is_folder and is_written(path):
+                    passed.written.append(path)
+                else:
+                    yield path, is_folder
+    except PermissionError as error:
+        raise DataError(f"{folder} may not be read.", "Change its permissions.") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}.", "Check the path.") from error
+
+
+def _prefix(folder: Path) -> str:
+    """What the names of files in a folder begin with; that of the current folder is empty."""
+    return "" if folder == Path() else f"{folder}{os.sep}"
