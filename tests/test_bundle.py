@@ -220,6 +220,90 @@ def test_wrong_numbers_are_refused(what: Any, message: str) -> None:
         table().predict(what)
 
 
+class _Table:
+    """A table as a DataFrame is one: it gives its rows as an array, but goes over its columns."""
+
+    columns = ("a", "b", "c")
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.rows, object)
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", ">f4", "f2", "i1", "i8", "u1", "u2", "u8"])
+def test_numbers_of_every_type_are_predicted(kind: str) -> None:
+    bundle = table()
+    rows = np.array([[1, 2, 3], [4, 5, 6]])
+    expected = [prediction.values for prediction in bundle.predict(rows)]
+    typed = rows.astype(kind)
+    for what in (typed, list(typed), tuple(typed), typed.tolist(), _Table(rows), iter(typed), [torch.tensor(row) for row in rows]):
+        assert [prediction.values for prediction in bundle.predict(what)] == expected
+    forms: list[Any] = [typed[1], typed[1].tolist(), [torch.tensor(4.0), torch.tensor(5.0), torch.tensor(6.0)], [np.float32(4), 5, 6]]
+    for one in forms:
+        assert bundle.predict(one)[0].values == bundle.predict(rows[1])[0].values
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (_Table([[1.0, 2.0]]), r"takes inputs of shape \(3,\), not an input of shape \(1, 2\)"),
+        (_Table([[1.0, 2.0, None]]), "There is a missing value in the inputs, at row 0, column 'c'"),
+        ({"a": 1.0, "b": 2.0, "c": 3.0}, "A dict of inputs cannot be used"),
+        (np.array([["1", "2", "3"]]), "The inputs cannot be turned into numbers: it holds words"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False]), r"There is a masked value in the inputs, at \[1\]"),
+        (torch.eye(3).to_sparse(), "that is sparse"),
+        (np.array([[1.0, 1e300, 0.0]]), r"The input \[0\] has 1e\+300 at \[1\], which is beyond float32"),
+    ],
+)
+def test_what_prediction_cannot_take(what: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        table().predict(what)
+
+
+def test_a_bundle_of_numbers_far_from_zero_keeps_them_apart(tmp_path: Path) -> None:
+    start = 1.7e9
+    times = np.linspace(0, 100, 300)[:, None]
+    labels = (times[:, 0] > 50).astype(int)
+    run = train((times + start, labels), epochs=8, lr=0.02, model="mlp", watchers=())
+    assert run.bundle.spec.dtype == "float64"
+    assert run.test is not None
+    assert run.test.accuracy is not None
+    assert run.test.accuracy > 0.9
+    loaded = Bundle.load(run.bundle.save(tmp_path / "model"))
+    assert loaded.spec == run.bundle.spec
+    for what in (np.array([[48.0], [52.0]]) + start, [start + 48, start + 52], [[start + 48], [start + 52]]):
+        assert [prediction.label for prediction in loaded.predict(what)] == ["0", "1"]
+    assert loaded.summary().parameters == run.summary().parameters
+    with pytest.raises(DataError, match="float32 does not tell such numbers apart"):
+        loaded.predict((times + start).astype(np.float32))
+
+
+def test_pictures_of_16_bits_are_read_as_files_of_any_size_are(folder: Path) -> None:
+    bundle = build(Recipe(), load(folder, size=16, fit="pad"))[1]
+    for size in (16, 20):
+        grey = np.random.default_rng(0).integers(0, 256, (size, size)).astype(np.uint8)
+        assert bundle.predict(grey.astype(np.uint16) * 257)[0].values == bundle.predict(grey)[0].values
+
+
+def test_channels_last_of_any_number_and_type() -> None:
+    x = np.random.default_rng(0).random((20, 6, 6, 5), np.float32)
+    bundle = build(Recipe(), load((x, np.arange(20) % 2)))[1]
+    expected = [prediction.values for prediction in bundle.predict(x)]
+    assert [prediction.values for prediction in bundle.predict(x.transpose(0, 3, 1, 2))] == expected
+    assert [bundle.predict(one)[0].values for one in x[:3]] == expected[:3]
+
+
+def test_data_that_were_not_loaded_for_the_model_are_refused(bundle: Bundle) -> None:
+    x = np.random.default_rng(0).random((10, *bundle.spec.shape))
+    with pytest.raises(DataError, match=r"are float32 of shape .* the model takes uint8 of shape .*\nLoad them for this model"):
+        bundle.evaluate(load((x, np.arange(10) % 2)))
+
+
 def test_wrong_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="uint8"):
         bundle.predict(np.zeros((3, 16, 16), dtype=np.float32))
@@ -261,12 +345,12 @@ def test_raw_inputs_may_have_the_layouts_that_load_takes(tmp_path: Path) -> None
 def test_pictures_in_another_unit_are_refused() -> None:
     pictures = torch.rand(20, 1, 6, 6)
     bundle = build(Recipe(), load((pictures, torch.arange(20) % 2)))[1]
-    with pytest.raises(DataError, match="not uint8"):
+    with pytest.raises(DataError, match=r"The inputs are uint8; this model takes float32\.\nScale them as in training"):
         bundle.predict(np.zeros((1, 6, 6), dtype=np.uint8))
 
 
 def test_nothing_is_not_an_input(bundle: Bundle) -> None:
-    with pytest.raises(DataError, match="not None"):
+    with pytest.raises(DataError, match="The inputs cannot be turned into numbers: it is of type NoneType"):
         bundle.predict(None)  # type: ignore[arg-type]
 
 

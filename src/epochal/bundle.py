@@ -29,8 +29,10 @@ from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.load import Data
 from epochal.data.npy import read_npy
+from epochal.data.numbers import as_tensor
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
+from epochal.data.standard import arrange, cast, check_finite, type_name
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError
 from epochal.evaluation.evaluate import Evaluation, score
@@ -38,7 +40,7 @@ from epochal.files import new_directory, sealed, unsealed, write_bytes, write_js
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
 from epochal.models.summary import Summary, summarize
-from epochal.random import isolated
+from epochal.random import drawn_from, isolated, key
 from epochal.recipe import DataSettings
 from epochal.tasks import Loss, answers, reported_loss
 from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
@@ -92,13 +94,11 @@ class Bundle:
         """Predict one input or many; the answer is always a list, in the same order.
 
         `what` is the path of a picture (or of an .npy file of inputs), a Pillow picture, a picture as an array (uint8 [height,
-        width] or [height, width, channels], of any size), an array or tensor of raw inputs ([*spec.shape] or [n, *spec.shape]),
-        or a list of such, or of numbers. The same picture gives the same numbers in each form. Raises `DataError` for what cannot be read.
+        width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs ([*spec.shape] or
+        [n, *spec.shape]), or a list of such, or of numbers. The same picture gives the same numbers in each form. Raises `DataError`
+        for what cannot be read, and for numbers of another type than those of training.
         """
-        items = [what] if isinstance(what, str | Path | numpy.ndarray | Tensor) or not isinstance(what, Iterable) else list(what)
-        if items and isinstance(items[0], int | float | list | tuple):
-            items = [numpy.asarray(items)]
-        inputs = [self.inputs(item) for item in items]
+        inputs = [self.inputs(item) for item in _items(what)]
         return self.predict_inputs(torch.cat(inputs)) if inputs else []
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
@@ -113,17 +113,26 @@ class Bundle:
                 item = read_npy(Path(item))
             except (OSError, ValueError) as error:
                 raise DataError(f"{item} cannot be read: {error}.", "Give an .npy file of plain numbers.") from error
-        if isinstance(item, numpy.ndarray | Tensor):
-            tensor = self._as_loaded(torch.tensor(item) if isinstance(item, numpy.ndarray) else item)
-            if tensor is not None:
-                return self._raw(tensor)
-            item = numpy.asarray(item)
-        if self.spec.picture is None or not isinstance(item, str | Path | numpy.ndarray | Image.Image):
-            given = f"an input of shape {item.shape}" if isinstance(item, numpy.ndarray) else str(item)
-            raise DataError(
-                f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
-            )
-        return to_tensor(open_picture(item), self.spec.picture)[None]
+        if self.spec.picture is not None and (
+            isinstance(item, str | Path | Image.Image)
+            or (isinstance(item, numpy.ndarray) and item.dtype == numpy.uint16 and item.ndim == 2)
+        ):
+            return to_tensor(open_picture(item), self.spec.picture)[None]
+        if isinstance(item, str | Path | Image.Image):
+            raise self._misfit(str(item))
+        tensor = as_tensor(item, "the inputs")
+        raw = self._as_loaded(tensor)
+        if raw is not None:
+            check_finite(raw, lambda index: f"[{index}]")
+            return cast(raw, getattr(torch, self.spec.dtype), "The inputs are", "this model takes")
+        if self.spec.picture is None or tensor.dtype != torch.uint8 or tensor.ndim not in (2, 3):
+            raise self._misfit(f"an input of shape {tuple(tensor.shape)}")
+        return to_tensor(open_picture(tensor.numpy()), self.spec.picture)[None]
+
+    def _misfit(self, given: str) -> DataError:
+        return DataError(
+            f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
+        )
 
     def evaluate(self, data: Data, loss: Loss | None = None) -> Evaluation:
         """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
@@ -131,6 +140,14 @@ class Bundle:
         `data` should be loaded with `like=bundle.spec`, so that pictures and classes mean the same.
         """
         measured = [data.test] if data.test is not None else list(data.splits.values())
+        with drawn_from(key("measure")):
+            first = measured[0].input(0)
+        if (tuple(first.shape), type_name(first.dtype)) != (self.spec.shape, self.spec.dtype):
+            raise DataError(
+                f"Inputs of {data.name} are {type_name(first.dtype)} of shape {tuple(first.shape)}; "
+                f"the model takes {self.spec.dtype} of shape {self.spec.shape}.",
+                "Load them for this model: load(..., like=bundle.spec).",
+            )
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
         return score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
@@ -196,27 +213,9 @@ class Bundle:
         return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
 
     def _as_loaded(self, inputs: Tensor) -> Tensor | None:
-        """Return inputs [n, *spec.shape] in any layout that `load` takes too, or `None` where they are not such."""
-        wanted = self.spec.shape
-        if inputs.shape == wanted:
-            return inputs[None]
-        if inputs.ndim == len(wanted) and wanted[0] == 1 and inputs.shape[1:] == wanted[1:]:
-            inputs = inputs[:, None]
-        elif inputs.ndim == 4 and self.spec.is_image and inputs.shape[1:] == (*wanted[1:], wanted[0]):
-            inputs = inputs.movedim(-1, 1)
-        return inputs if inputs.shape[1:] == wanted else None
-
-    def _raw(self, inputs: Tensor) -> Tensor:
-        wanted = getattr(torch, self.spec.dtype)
-        if wanted == torch.uint8 and inputs.dtype != torch.uint8:
-            raise DataError(f"This model takes uint8 values from 0 to 255, not {inputs.dtype}.", "Pass pixels as they are in the file.")
-        if wanted == torch.float32 and self.spec.is_image and inputs.dtype == torch.uint8:
-            raise DataError("This model takes pictures as numbers with a fraction, not uint8.", "Scale them as in training.")
-        if wanted == torch.int64 and inputs.is_floating_point():
-            raise DataError(f"This model takes whole numbers, not {inputs.dtype}.", "Pass an integer array.")
-        if inputs.is_floating_point() and not inputs.isfinite().all():
-            raise DataError("The input has a NaN or infinite value.", "Mend it.")
-        return inputs.detach().cpu().to(wanted)
+        """Return one input or several [n, *spec.shape], given in any layout that `load` takes too, or `None` where they are not such."""
+        one = arrange(inputs[None], self.spec.shape)
+        return one if one is not None or not inputs.ndim else arrange(inputs, self.spec.shape)
 
     def _prediction(self, values: Sequence[float]) -> Prediction:
         named = dict(zip(self.spec.outputs, values, strict=True))
@@ -228,6 +227,18 @@ class Bundle:
             return Prediction(", ".join(there) or "none", None, None, named)
         first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
         return Prediction(first, named[first], (second, named[second]), named)
+
+
+def _items(what: Any) -> list[Any]:
+    """Return the things that were passed to `predict`, each of which holds one input or several."""
+    if isinstance(what, Mapping):
+        raise DataError("A dict of inputs cannot be used: the model knows numbers by their place.", "Pass them in the order of training.")
+    if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
+        return [what]
+    items = list(what)
+    # Lists hold paths, pictures and arrays; or they are an array themselves.
+    holds = bool(items) and (isinstance(items[0], str | Path | Image.Image) or bool(numpy.ndim(items[0])))
+    return items if holds and not isinstance(items[0], list | tuple) else [items] if items else []
 
 
 def is_bundle(path: Path) -> bool:

@@ -120,16 +120,16 @@ class TestNumbers:
         [
             (np.uint8, torch.uint8, torch.uint8),
             (np.bool_, torch.bool, torch.bool),
-            (np.int8, torch.int64, torch.int8),
+            (np.int8, torch.int8, torch.int8),
             (np.uint16, torch.int64, torch.int64),
             (np.uint32, torch.int64, torch.int64),
             (np.uint64, torch.int64, torch.int64),
-            (">i4", torch.int64, torch.int32),
+            (">i4", torch.int32, torch.int32),
             (np.int64, torch.int64, torch.int64),
-            (np.float16, torch.float32, torch.float16),
+            (np.float16, torch.float16, torch.float16),
             (np.float32, torch.float32, torch.float32),
-            (">f8", torch.float32, torch.float64),
-            (np.float64, torch.float32, torch.float64),
+            (">f8", torch.float64, torch.float64),
+            (np.float64, torch.float64, torch.float64),
         ],
     )
     def test_types(self, tmp_path: Path, theirs: Any, inputs: Any, targets: Any) -> None:
@@ -140,14 +140,11 @@ class TestNumbers:
         part.inputs[0] = 1  # It is writable: nothing is shared with a file.
 
     def test_types_of_torch(self, tmp_path: Path) -> None:
-        for kind in (torch.bfloat16, torch.float64, torch.float8_e4m3fn):
+        for kind, kept in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64), (torch.float8_e4m3fn, torch.float32)):
             save_file({"x": torch.ones(2, 1).to(kind), "y": torch.zeros(2, dtype=torch.int16)}, tmp_path / "a.safetensors")
             part = read(tmp_path / "a.safetensors").parts["train"]
-            assert (part.inputs.dtype, part.targets.dtype) == (torch.float32, torch.int16)
+            assert (part.inputs.dtype, part.targets.dtype) == (kept, torch.int16)
             assert part.inputs.tolist() == [[1], [1]]
-
-    def test_what_is_too_large_for_float32_becomes_infinite(self, tmp_path: Path) -> None:
-        assert read(write(tmp_path, "npz", x=np.array([1e300]), y=Y)).parts["train"].inputs.isinf().all()
 
     def test_fortran_order(self, tmp_path: Path) -> None:
         assert read(write(tmp_path, "npz", x=np.asfortranarray(X), y=Y)).parts["train"].inputs.equal(torch.from_numpy(X))
@@ -163,7 +160,7 @@ class TestNumbers:
             ("x", np.array([1j]), r"'x' in .* holds complex numbers"),
             ("x", np.array(3.0), r"'x' in .* holds a single value"),
             ("x", np.array(["2026-01-01"], "M8[D]"), r"holds dates"),
-            ("x", np.array([2**63], np.uint64), r"'x' in .* holds 9223372036854775808, which is beyond 64 bits with a sign"),
+            ("x", np.array([2**63], np.uint64), r"There is 9223372036854775808 in 'x' in .*, at \[0\], which is beyond 64 bits"),
             ("x", np.array([{}]), r"'x' in .* holds Python objects, which are not read: they could run any code\.\nSave numbers or words"),
             ("x", np.zeros(2, [("a", "i4")]), r"holds values of type"),
             ("y", np.array([1j]), r"The targets of train are complex numbers"),

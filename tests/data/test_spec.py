@@ -32,8 +32,8 @@ def test_frozen_and_strict(make_spec: SpecMaker) -> None:
         make_spec(color="red")
     with pytest.raises(ValueError, match="finite number"):
         make_spec(mean=(float("nan"), 0.0))
-    with pytest.raises(ValueError, match="Input should be 'uint8', 'int64' or 'float32'"):
-        make_spec(dtype="float64")
+    with pytest.raises(ValueError, match="Input should be 'uint8', 'int64', 'float32' or 'float64'"):
+        make_spec(dtype="float16")
 
 
 def test_json_there_and_back(make_spec: SpecMaker) -> None:

@@ -116,6 +116,10 @@ class Part:
         """Where an example stood in what the source brought."""
         return index if self.positions is None else int(self.positions[index])
 
+    def where(self, part: str, index: int) -> str:
+        """Name an example of `part` for an error message: its file, or its place in the source."""
+        return self.files[index] if self.files is not None else address(part, self.position(index))
+
     def without(self, names: Container[str], part: str) -> Part:
         """Return the examples of `part` that no name names."""
         kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -14,26 +14,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples, Found, Lazy, Part, Stored, address
+from epochal.data.examples import Examples, Found, Lazy, address
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
 from epochal.data.split import cut
+from epochal.data.standard import Form, form_of, measure, to_form, type_name
 from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError
 from epochal.random import drawn_from, key
-
-# Statistics of inputs that are read one by one come from so many of them.
-_MEASURED = 10_000
 
 # Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
 # all are; and so do targets of sizes that its exponents barely reach.
 _FAR = 256
 _LARGE = 1e30
-
-# They are measured so many numbers at a time: 4 MB in float64, which caches hold.
-_CHUNK = 500_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class Data:
             return self.described
         with drawn_from(key("measure")):
             first = self.train.input(0)
-            input_mean, input_std = _statistics(self.train.inputs)
+            input_mean, input_std = measure(self.train.inputs)
         learned: dict[str, Any]
         if self.task == "regression":
             targets = self.train.targets.double()
@@ -99,10 +94,11 @@ class Data:
             name=self.name,
             task=self.task,
             shape=tuple(first.shape),
-            dtype=str(first.dtype).removeprefix("torch."),
+            dtype=type_name(first.dtype),
             outputs=self.outputs,
-            mean=input_mean,
-            std=input_std,
+            mean=tuple(input_mean.reshape(-1).tolist()),
+            # A channel or feature that never changes is only shifted.
+            std=tuple(input_std.where(input_std > 0, 1.0).reshape(-1).tolist()),
             counts={name: len(examples) for name, examples in self.splits.items()},
             picture=self.picture,
             fingerprint=self.fingerprint,
@@ -133,7 +129,8 @@ def load(
     `exclude` is the file of a list of examples to leave out, as `epochal check` writes it, or a list of their names; left out picture
     files are not read at all.
 
-    Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first.
+    Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
+    float32, or stay float64 where float32 would not tell them apart; all splits must be of one type.
     Raises `DataError` saying what is wrong, where, and what to do.
     """
     if isinstance(what, Data):
@@ -178,22 +175,20 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
             raise DataError(f"{found.name}: {name} has {len(part.inputs)} inputs but {len(part.targets)} targets.", "They must be as many.")
         if not len(part.inputs):
             raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
-    inputs = {name: _inputs(part, name, notes) for name, part in found.parts.items()}
-    shapes = {name: tuple(values[0].shape) for name, values in inputs.items()}
-    for name, shape in shapes.items():
-        if shape != shapes["train"]:
-            raise DataError(f"{found.name}: inputs of {name} have shape {shape}, those of train {shapes['train']}.", "Make them alike.")
-    if prod(shapes["train"]) > MAX_NUMBERS:
-        raise DataError(f"{found.name}: inputs of shape {shapes['train']} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
-    if like is not None and shapes["train"] != like.shape:
-        raise DataError(f"{found.name}: inputs have shape {shapes['train']}; the model takes {like.shape}.", "Bring inputs of that shape.")
+    if like is None:
+        form, asked = form_of(found.parts["train"], "train", notes), "those of train"
+    else:
+        form, asked = Form(like.shape, getattr(torch, like.dtype)), "those of the model"
+    if prod(form.shape) > MAX_NUMBERS:
+        raise DataError(f"{found.name}: inputs of shape {form.shape} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
+    inputs = {name: to_form(part, name, form, asked) for name, part in found.parts.items()}
     if like is None and (told := _blank(inputs["train"])):
         fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
         if found.picture is not None:
             raise DataError(f"{found.name}: {told}.", f"{fix}.")
         notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
-    encoded = encode(targets, found.classes, task, like, lambda name, index: _where(found.parts[name], name, index))
+    encoded = encode(targets, found.classes, task, like, lambda name, index: found.parts[name].where(name, index))
     splits = {
         name: Examples(
             inputs[name],
@@ -220,15 +215,6 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
     )
 
 
-def _inputs(part: Part, name: str, notes: list[str]) -> Tensor | Lazy:
-    """Bring inputs to one of three dtypes, channels first, and refuse NaN."""
-    if not isinstance(part.inputs, Tensor):
-        standard = (_StoredStandard if isinstance(part.inputs, Stored) else _Standard)(part.inputs, part, name)
-        _standard(part.inputs[0][None], lambda _: _where(part, name, 0), notes)
-        return standard
-    return _standard(part.inputs, lambda index: _where(part, name, index), notes)
-
-
 def _blank(inputs: Tensor | Lazy) -> str:
     """Say what is wrong with pictures in which there is nothing to see. The first in which there is something ends the search."""
     first = inputs[0]
@@ -239,99 +225,11 @@ def _blank(inputs: Tensor | Lazy) -> str:
     return f"all training pictures are the same, every pixel of them is {int(pixel)}"
 
 
-def _where(part: Part, name: str, index: int) -> str:
-    return part.files[index] if part.files is not None else address(name, part.position(index))
-
-
-class _Standard:
-    """Inputs read one by one, each brought into the form of inputs in memory."""
-
-    def __init__(self, inputs: Lazy, part: Part, name: str) -> None:
-        self.inputs = inputs
-        self.part = part
-        self.name = name
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return _standard(self.inputs[index][None], lambda _: _where(self.part, self.name, index), [])[0]
-
-
-class _StoredStandard(_Standard):
-    """The same of inputs that are read many at once."""
-
-    inputs: Stored
-
-    def gather(self, index: Tensor) -> Tensor:
-        return _standard(self.inputs.gather(index), lambda place: _where(self.part, self.name, int(index[place])), [])
-
-
-def _standard(inputs: Tensor, where: Callable[[int], str], notes: list[str]) -> Tensor:
-    """Bring inputs [n, ...] to one of three dtypes, channels first; `where` names an example in an error."""
-    if inputs.is_complex():
-        raise DataError(f"The input {where(0)} has complex numbers.", "Pass real numbers.")
-    if not inputs.numel():
-        raise DataError(f"The input {where(0)} has no numbers: its shape is {tuple(inputs.shape[1:])}.", "Bring inputs with at least one.")
-    if inputs.is_floating_point() or inputs.dtype == torch.bool:
-        inputs = inputs.float()
-    elif inputs.dtype != torch.uint8:
-        inputs = inputs.long()
-    if inputs.is_floating_point() and not inputs.isfinite().all():
-        bad = (~inputs.isfinite()).nonzero()[0].tolist()
-        raise DataError(f"The input {where(bad[0])} has a NaN or infinite value at {bad[1:]}.", "Mend or remove that example.")
-    if inputs.ndim == 1:
-        return inputs[:, None]
-    if inputs.ndim == 3 and inputs.dtype == torch.uint8:
-        return inputs[:, None]
-    if inputs.ndim == 4 and inputs.shape[-1] in (1, 3, 4) and inputs.shape[1] not in (1, 3, 4):
-        notes.append("pictures came with channels last; they are used with channels first")
-        return inputs.movedim(-1, 1).contiguous()
-    return inputs
-
-
 def _rule_of(first: Tensor) -> PictureRule | None:
     """The rule by which picture files become inputs like `first`, where they can."""
     if first.ndim != 3 or first.dtype != torch.uint8 or first.shape[0] not in (1, 3):
         return None
     return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad")
-
-
-def _statistics(inputs: Tensor | Lazy) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel or feature, in float64, a chunk at a time; uint8 counts 0 to 1."""
-    first = inputs[0][None]
-    by_channel = [0, *range(2, first.ndim)] if first.ndim == 4 else [0] if first.ndim == 2 else list(range(first.ndim))
-    # Differences from one value keep the squares small: the variance of values far from zero is not lost in rounding. Those of
-    # whole numbers are exact.
-    exact = torch.int64 if first.dtype == torch.int64 else torch.float64
-    origin = first.to(exact).amin(by_channel, keepdim=True)
-    total = square = torch.zeros((), dtype=torch.float64)
-    size = 0
-    for chunk in _chunks(inputs, first.numel()):
-        off = (chunk.to(exact) - origin).double()
-        total = total + off.sum(by_channel)
-        square = square + off.square_().sum(by_channel)
-        size += off.numel() // total.numel()
-    unit = 255.0 if first.dtype == torch.uint8 else 1.0
-    variance = (square / size - (total / size).square()).clamp(min=0)
-    std = variance.sqrt() / unit
-    mean = (total / size + origin.reshape(total.shape)) / unit
-    # A channel or feature that never changes is only shifted.
-    return tuple(mean.reshape(-1).tolist()), tuple(std.where(std > 0, 1.0).reshape(-1).tolist())
-
-
-def _chunks(inputs: Tensor | Lazy, numbers: int) -> Iterator[Tensor]:
-    """Yield inputs of so many `numbers` each in chunks that stay small in float64; of inputs read one by one, some."""
-    step = max(1, _CHUNK // numbers)
-    if isinstance(inputs, Tensor):
-        yield from inputs.split(step)
-        return
-    if isinstance(inputs, Stored):
-        yield from (inputs.gather(index) for index in torch.arange(len(inputs)).split(step))
-        return
-    places = range(0, len(inputs), -(-len(inputs) // _MEASURED))
-    for start in range(0, len(places), step):
-        yield torch.stack([inputs[place] for place in places[start : start + step]])
 
 
 def _target_dtype(mean: Tensor, std: Tensor) -> Literal["float32", "float64"]:

@@ -41,18 +41,18 @@ class DataSpec(_Described):
     """What was learned from data; nothing here can be traced back to an example.
 
     `shape` is one input without the batch: (channels, height, width) for pictures, (features,) for numbers. `dtype` is as it
-    is fed: "uint8" pixels, "int64" or "float32" numbers. `outputs` names what the model gives: the classes, the labels or the
-    predicted quantities. `mean` and `std` are measured on training inputs only, per channel of pictures and per feature of
-    numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those of each predicted quantity (regression only),
-    and `target_dtype` is the type that keeps the differences between targets: "float64" where they are far from 0 for their spread.
-    `counts` is the number of examples in each split; `class_counts` that of each class or label. `fingerprint` is a SHA-256
-    over all inputs and targets.
+    is fed: "uint8" pixels, "int64" or "float32" numbers, or "float64" ones that float32 would not tell apart. `outputs` names
+    what the model gives: the classes, the labels or the predicted quantities. `mean` and `std` are measured on training inputs
+    only, per channel of pictures and per feature of numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those
+    of each predicted quantity (regression only), and `target_dtype` is the type that keeps the differences between targets:
+    "float64" where they are far from 0 for their spread. `counts` is the number of examples in each split; `class_counts` that of
+    each class or label. `fingerprint` is a SHA-256 over all inputs and targets.
     """
 
     name: str
     task: Task
     shape: tuple[PositiveInt, ...]
-    dtype: Literal["uint8", "int64", "float32"]
+    dtype: Literal["uint8", "int64", "float32", "float64"]
     outputs: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[PositiveFloat, ...]

@@ -70,7 +70,8 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
             hint = suggest(option, known) if known else "It has no options."
             raise ModelError(f"The model {name} has no option '{option}'.", hint)
     if entry.for_pictures and not spec.is_image:
-        raise ModelError(f"The model {name} is for pictures; these data have shape {spec.shape}.", "Use mlp or linear.")
+        fix = "x[:, None] makes pictures with one channel of them; or use" if len(spec.shape) == 2 else "Use"
+        raise ModelError(f"The model {name} is for pictures; these data have shape {spec.shape}.", f"{fix} mlp or linear.")
     try:
         net = entry.build(spec, **options)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -196,7 +197,7 @@ def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
     except Exception as error:  # a user's network may raise anything
         fix = (
             f"A model given to fit gets inputs as they are ({spec.dtype}); train puts preprocessing before it."
-            if spec.dtype == "uint8"
+            if spec.dtype != "float32"
             else ""
         )
         reason = str(error).split("\n")[0] if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"

@@ -22,6 +22,7 @@ from torch import Tensor
 from epochal.data.archives import open_zip
 from epochal.data.examples import Found, Part
 from epochal.data.npy import ObjectsError, read_array, read_npy
+from epochal.data.numbers import from_array
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
 from epochal.errors import DataError
@@ -55,7 +56,7 @@ class _Meaning(NamedTuple):
 def read(path: Path) -> Found:
     """Read the arrays in a .npz, .npy or .safetensors file, or in the .npy files of a folder.
 
-    Inputs stay uint8 or bool, or become int64 or float32; targets keep their type, or are text. Shapes and
+    Inputs and targets keep their values and types, up to 64 bits; targets may be text. Shapes and
     lengths are as found. With a .npy file come those beside it that belong to it. Raises `DataError` naming the arrays that
     were found and those that are wanted.
     """
@@ -182,7 +183,7 @@ def _choose(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
 def _inputs(array: NDArray[Any], where: str) -> Tensor:
     if array.dtype.kind not in "buif" or array.ndim == 0:
         raise DataError(f"{where} holds {_content(array)}, which cannot be learned from.", "Save an array of numbers, an example per row.")
-    return torch.from_numpy(np.ascontiguousarray(array)) if array.dtype in (np.uint8, np.bool_) else _numbers(array, where)
+    return from_array(array, where)
 
 
 def _words(array: NDArray[Any], where: str) -> list[str]:
@@ -190,16 +191,6 @@ def _words(array: NDArray[Any], where: str) -> list[str]:
         return [str(word) for word in array.ravel()]
     except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
         raise DataError(f"{where} holds letters that are none.", "Save it anew.") from error
-
-
-def _numbers(array: NDArray[Any], where: str) -> Tensor:
-    """Turn numbers of any width and byte order into int64 or float32."""
-    if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # What is too large becomes infinite, which is refused where all data are checked.
-            return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{where} holds {array.max()}, which is beyond 64 bits with a sign.", "Save smaller numbers.")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
 
 
 def _content(array: NDArray[Any]) -> str:

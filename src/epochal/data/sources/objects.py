@@ -8,7 +8,6 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-import numpy
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from torch.utils.data import default_collate as collate
 
 from epochal.data.examples import Found, Lazy, Part
+from epochal.data.numbers import as_tensor
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS, DataSpec, PictureRule
@@ -167,16 +167,7 @@ class _DatasetInputs:
 
 def _tensor(value: Any, where: str) -> Tensor:
     """Turn an array, a number, a list or a picture into a tensor; pictures get their channels first."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu()
     if isinstance(value, Image.Image):
         picture = open_picture(value, where)
         return to_tensor(picture, PictureRule(mode="L" if picture.mode == "L" else "RGB", size=(picture.height, picture.width), fit="pad"))
-    try:
-        array = numpy.asarray(value)
-        array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("="))
-        return torch.from_numpy(array if array.flags.writeable else array.copy())
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"{where.capitalize()} cannot be turned into numbers: {error}.", "Pass tensors, arrays, numbers or pictures."
-        ) from error
+    return as_tensor(value, where)

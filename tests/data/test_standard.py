@@ -1,0 +1,250 @@
+"""Inputs have one form in every split and at prediction: nothing is rounded together, transposed or rescaled without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from epochal.data import standard as module
+from epochal.data.load import Data, load
+from epochal.data.preprocess import Preprocess
+from epochal.data.spec import DataSpec
+from epochal.data.standard import _chunks, _layout, measure
+from epochal.errors import DataError
+
+SpecMaker = Callable[..., DataSpec]
+
+
+class Slow:
+    """Inputs that are read one by one."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.values[index]
+
+
+class Rows(Dataset[Any]):
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.x[index], self.y[index]
+
+
+def _labels(count: int) -> np.ndarray[Any, Any]:
+    return np.arange(count) % 2
+
+
+def _scaled(data: Data) -> Tensor:
+    scaled: Tensor = Preprocess(data.spec)(torch.stack([data.train.input(place) for place in range(len(data.train))]))
+    return scaled
+
+
+def _refused(what: Any, **options: Any) -> str:
+    with pytest.raises(DataError) as raised:
+        load(what, **options)
+    return str(raised.value)
+
+
+TIMES = 1.7e9 + np.arange(400)[:, None] * 0.05
+
+
+class TestNumbersThatFloat32WouldBlur:
+    @pytest.mark.parametrize("form", ["array", "tensor", "list", "dataset", "streamed", "npz", "npy", "safetensors"])
+    def test_every_source_keeps_them(self, form: str, tmp_path: Path) -> None:
+        y = _labels(400)
+        np.savez(tmp_path / "times.npz", x=TIMES, y=y)
+        np.save(tmp_path / "x.npy", TIMES)
+        np.save(tmp_path / "y.npy", y)
+        save_file({"x": torch.tensor(TIMES), "y": torch.tensor(y)}, tmp_path / "times.safetensors")
+        what: Any = {
+            "array": (TIMES, y),
+            "tensor": (torch.tensor(TIMES), torch.tensor(y)),
+            "list": (TIMES.tolist(), y.tolist()),
+            "dataset": Rows(TIMES, y),
+            "streamed": Rows(TIMES, y),
+            "npz": tmp_path / "times.npz",
+            "npy": tmp_path / "x.npy",
+            "safetensors": tmp_path / "times.safetensors",
+        }[form]
+        data = load(what, memory=1e-7 if form == "streamed" else None)
+        assert data.spec.dtype == "float64"
+        scaled = _scaled(data)
+        assert scaled.dtype == torch.float32
+        expected = (TIMES - TIMES.mean()) / TIMES.std()
+        np.testing.assert_allclose(scaled.numpy(), expected, atol=1e-6)
+
+    @pytest.mark.parametrize("offset", [1e4, -1e6, 1e8, 1e12])
+    def test_a_feature_among_others(self, offset: float) -> None:
+        x = np.random.default_rng(0).normal(size=(300, 3))
+        data = load((x + np.array([0, offset, 0]), _labels(300)))
+        assert data.spec.dtype == "float64"
+        np.testing.assert_allclose(_scaled(data).numpy(), (x - x.mean(0)) / x.std(0), atol=abs(offset) * 1e-15 + 1e-5)
+
+    def test_ordinary_numbers_become_float32_as_ever(self) -> None:
+        x = np.random.default_rng(0).normal(20, 3, size=(300, 3))
+        x[:, 1] = np.arange(300) + 2**23
+        x[:, 2] = 1e9 / 3
+        data = load((x, _labels(300)))
+        assert data.spec.dtype == "float32"
+        assert isinstance(data.train.inputs, Tensor)
+        assert torch.equal(data.train.inputs, torch.tensor(x).float())
+
+    def test_every_split_has_the_type_of_training(self) -> None:
+        y = _labels(400)
+        data = load({"train": (TIMES, y), "test": (TIMES[:1] - 5, y[:1]), "valid": (np.array([[1_700_000_000]]), y[:1])})
+        assert [part.input(0).dtype for part in data.splits.values()] == [torch.float64] * 3
+        assert load((TIMES[:2] * 1000, y[:2]), like=data.spec).train.input(0).dtype == torch.float64
+        told = "Inputs of test are float32; those of train are float64.\nPass them as float64: float32 does not tell such numbers apart."
+        assert _refused({"train": (TIMES, y), "test": (TIMES.astype(np.float32), y)}) == told
+
+    def test_pictures_by_channel(self) -> None:
+        x = np.random.default_rng(0).normal(size=(20, 2, 5, 5))
+        x[:, 1] += 1e7
+        scaled = _scaled(load((x, _labels(20))))
+        np.testing.assert_allclose(scaled.mean((0, 2, 3)), [0, 0], atol=1e-6)
+        np.testing.assert_allclose(scaled.std((0, 2, 3), correction=0), [1, 1], rtol=1e-5)
+
+    @pytest.mark.parametrize("scale", [1e-40, 1e-100, 5e37])
+    def test_spreads_of_any_size(self, scale: float) -> None:
+        x = np.random.default_rng(0).uniform(-1, 1, size=(100, 2))
+        data = load((x * scale, _labels(100)))
+        np.testing.assert_allclose(_scaled(data).numpy(), (x - x.mean(0)) / x.std(0), atol=1e-5)
+
+    @pytest.mark.parametrize(("scale", "kind"), [(1e-200, "float64"), (1e-40, "float32")])
+    def test_spreads_that_cannot_be_measured(self, scale: float, kind: str) -> None:
+        x = (np.arange(10.0)[:, None] * scale).astype(kind)
+        assert _refused((x, _labels(10))).startswith("There are inputs of train that differ by ")
+
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_whole_numbers_near_the_end_of_int64(self, sign: int) -> None:
+        x = sign * (2**63 - 2000 + np.arange(100, dtype=np.int64)[:, None])
+        data = load((x, _labels(100)))
+        assert data.spec.dtype == "int64"
+        assert len(_scaled(data).unique()) == 100
+
+    def test_whole_numbers_from_end_to_end(self) -> None:
+        x = np.linspace(-(2.0**62), 2.0**62, 100).astype(np.int64)[:, None]
+        data = load((x * 2 - (x > 0), _labels(100)))
+        assert data.spec.dtype == "float64"
+        scaled = _scaled(data)[:, 0]
+        assert torch.equal(scaled, scaled.sort().values)
+        torch.testing.assert_close(scaled.std(correction=0), torch.tensor(1.0))
+
+
+class TestOneTypeInAllSplits:
+    @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8), (8, 8, 3), (5,)])
+    @pytest.mark.parametrize("kind", ["float64", "float32", "int64", "bool", "uint16"])
+    def test_uint8_counts_differently(self, shape: tuple[int, ...], kind: str) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (10, *shape)).astype(np.uint8)
+        scaled, y = (pixels / 255).astype(kind), _labels(10)
+        name = {"uint16": "int64"}.get(kind, kind)
+        fix = "Pass pixels as they are in the file, as uint8 from 0 to 255."
+        told = f"Inputs of test are {name}; those of train are uint8.\n{fix}"
+        assert _refused({"train": (pixels, y), "test": (scaled, y)}) == told
+        spec = load((pixels, y)).spec
+        assert _refused((scaled, y), like=spec) == f"Inputs of train are {name}; those of the model are uint8.\n{fix}"
+
+    def test_and_the_other_way_round(self) -> None:
+        pixels, y = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8)).astype(np.uint8), _labels(10)
+        told = "Inputs of valid are uint8; those of train are float32.\nScale them as in training."
+        assert _refused({"train": (pixels / 255, y), "valid": (pixels, y)}) == told
+
+    def test_whole_numbers_and_others(self) -> None:
+        whole, y = np.arange(10)[:, None], _labels(10)
+        mixed = load({"train": (whole, y), "test": (whole * 1.0, y)})
+        assert (mixed.spec.dtype, mixed.splits["test"].input(9).tolist()) == ("int64", [9])
+        told = "Inputs of test are float64; those of train are int64.\nPass whole numbers."
+        assert _refused({"train": (whole, y), "test": (whole / 2, y)}) == told
+        assert load({"train": (whole / 2, y), "test": (whole, y)}).splits["test"].input(3).tolist() == [3.0]
+        assert load({"train": (whole > 4, y), "test": (whole / 2, y)}).spec.dtype == "float32"
+        assert load({"train": (whole, y), "test": (whole.astype(np.uint8), y)}).splits["test"].input(9).tolist() == [9]
+
+    def test_splits_take_the_layout_of_training(self) -> None:
+        grey, y = np.random.default_rng(0).random((10, 1, 8, 8), np.float32), _labels(10)
+        data = load({"train": (grey, y), "test": (grey[:, 0], y), "valid": (grey.transpose(0, 2, 3, 1), y)})
+        for part in data.splits.values():
+            assert torch.equal(part.input(3), torch.from_numpy(grey[3]))
+
+
+class TestChannels:
+    @pytest.mark.parametrize(
+        ("shape", "where"),
+        [
+            ((32, 32, 13), "last"),
+            ((32, 32, 2), "last"),
+            ((4, 4, 1), "last"),
+            ((4, 4, 3), "last"),
+            ((8, 8, 12), "last"),
+            ((3, 3, 32), "last"),
+            ((28, 28, 1), "last"),
+            ((224, 160, 3), "last"),
+            ((64, 48, 13), "last"),
+            ((13, 32, 32), "first"),
+            ((12, 8, 8), "first"),
+            ((1, 4, 4), "first"),
+            ((1, 64, 3), "first"),
+            ((1, 1, 5), "first"),
+            ((5, 1, 1), "first"),
+            ((64, 3, 3), "first"),
+            ((3, 224, 160), "first"),
+            ((13, 64, 48), "first"),
+            ((3, 8, 3), "unclear"),
+            ((4, 4, 4), "unclear"),
+            ((4, 8, 3), "unclear"),
+            ((20, 64, 16), "unclear"),
+        ],
+    )
+    def test_where_they_are(self, shape: tuple[int, int, int], where: str) -> None:
+        assert _layout(*shape) == where
+        x = np.random.default_rng(0).random((6, *shape), np.float32)
+        data = load((x, _labels(6)))
+        expected = x.transpose(0, 3, 1, 2) if where == "last" else x
+        assert np.array_equal(data.train.input(2).numpy(), expected[2])
+        words = {
+            "first": (),
+            "last": ("pictures came with channels last; they are used with channels first",),
+            "unclear": (
+                f"it cannot be told whether inputs of shape {shape} have channels first or last; they are used as {shape[0]} channels",
+            ),
+        }
+        assert data.notes == words[where]
+
+    @pytest.mark.parametrize("kind", ["float32", "int64", "uint16"])
+    def test_grey_pictures_of_other_types_are_told_how_to_become_some(self, kind: str) -> None:
+        x = np.random.default_rng(0).integers(0, 9, (6, 8, 8)).astype(kind)
+        name = {"uint16": "int64"}.get(kind, kind)
+        data = load((x, _labels(6)))
+        assert data.notes == (f"inputs of 8×8 {name} are used as tables of numbers; x[:, None] makes pictures of them",)
+        assert load((x[:, None], _labels(6))).spec.is_image
+        # Sequences of a few features have no such shape.
+        assert load((x[:, :, :3], _labels(6))).notes == ()
+
+
+def test_few_numbers_are_measured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wide = pixels.double() / 255
+    monkeypatch.setattr(module, "_CHUNK", 2000)
+    for inputs in (pixels, Slow(pixels)):
+        chunks = list(_chunks(inputs, 3 * 16 * 16))
+        assert max(chunk.numel() for chunk in chunks) <= 2000
+        assert torch.equal(torch.cat(chunks), pixels)
+        mean, std = measure(inputs)
+        np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-12)
+        np.testing.assert_allclose(std, wide.std((0, 2, 3), correction=0), rtol=1e-9)
