@@ -42,6 +42,7 @@ from epochal.models.build import assemble, build_net, check_model, lay_out, own_
 from epochal.models.summary import Summary, summarize
 from epochal.random import drawn_from, isolated, key
 from epochal.recipe import DataSettings
+from epochal.shown import Rows, Shown, few
 from epochal.tasks import Loss, answers, reported_loss
 from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
 
@@ -77,8 +78,8 @@ class Prediction:
         return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
 
 
-@dataclass(frozen=True)
-class Bundle:
+@dataclass(frozen=True, repr=False)
+class Bundle(Shown):
     """A model with all it needs to predict.
 
     `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how its network is built again: a name from
@@ -89,6 +90,18 @@ class Bundle:
     spec: DataSpec
     origin: tuple[str, Mapping[str, Any]] | None
     batch_size: int = 1000
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of what the model gives, in the order of its outputs: classes, labels or quantities."""
+        return self.spec.outputs
+
+    def _title(self) -> str:
+        name = type(self.model.get_submodule("net")).__name__ if self.origin is None else self.origin[0]
+        return f"{name}, {sum(weights.numel() for weights in self.model.parameters()):,} parameters"
+
+    def _rows(self) -> Rows:
+        return ("trained on", self.spec.describe()), ("outputs", few(self.classes))
 
     def predict(self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]]) -> list[Prediction]:
         """Predict one input or many; the answer is always a list, in the same order.

@@ -272,6 +272,12 @@ class Recipe(Settings):
         recipe._origins.update(origins)
         return recipe
 
+    def __repr__(self) -> str:
+        chosen = ", ".join(f"{name} = {value!r}" for name, value in self.flat().items() if self.origin(name) != DEFAULT)
+        return f"Recipe({chosen or 'all defaults'})"
+
+    __str__ = __repr__
+
     def to_toml(self) -> str:
         """Return the recipe as TOML, each value followed by its origin. Settings that are none are left out."""
         import tomlkit

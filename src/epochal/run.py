@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -40,12 +40,14 @@ from epochal.data.sources import SOURCES
 from epochal.data.spec import DataSpec
 from epochal.device import choose, computing, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, TakenError, TrainingError, UnreadableError, reason_of
+from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
+from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import Fit, fit, train_step
@@ -67,8 +69,8 @@ _COARSE = (
 _LISTED = 500_000
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
 
     `test` is `None` where there are no test data. `seconds` is the time of each phase. `folder` is `None` where nothing was
@@ -82,7 +84,19 @@ class Run:
     test: Evaluation | None
     seconds: Mapping[str, float]
     folder: Path | None
-    result: Mapping[str, Any] = field(repr=False)
+    result: Mapping[str, Any]
+
+    def _title(self) -> str:
+        return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
+
+    def _rows(self) -> Rows:
+        told = () if self.test is None else advice(self.test, self.data.spec, self.recipe)
+        return [
+            ("test", "there was no test data" if self.test is None else str(self.test)),
+            *(("" if number else "advice", words) for number, words in enumerate(told)),
+            ("model", self.fit.finished.kept_weights()),
+            ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
+        ]
 
     def predict(self, what: Input | Sequence[Input]) -> list[Prediction]:
         """Predict one input or many; see `Bundle.predict`."""

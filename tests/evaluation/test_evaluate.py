@@ -39,7 +39,8 @@ def test_one_label(make_spec: SpecMaker) -> None:
         ("a", 0.5, 1.0, 1), ("b", 1.0, 0.5, 2), ("c", 1.0, 1.0, 1),
     ]  # fmt: skip
     torch.testing.assert_close(result.answers.sum(1), torch.ones(4))
-    assert str(result) == "Accuracy 75.0 % (95 % interval 30.1 to 95.4), n = 4"
+    assert result.baseline == ("b", 0.5)
+    assert str(result) == "Accuracy 75.0 % (95 % interval 30.1 to 95.4), n = 4; always 'b' would be 50.0 %"
     assert (result.mse, result.r2, result.top_k) == (None, None, {})
 
 
@@ -59,11 +60,12 @@ def test_several_labels(make_spec: SpecMaker) -> None:
     assert result.confusion is None
     assert [(one.precision, one.recall, one.support) for one in result.per_class] == [(1.0, 1.0, 2), (0.0, 0.0, 0), (1.0, 1.0, 2)]
     assert str(result).startswith("All labels right 66.7 % (95 % interval ")
+    assert str(result).endswith(", n = 3; always 'c' would be 33.3 %")
 
 
 def test_no_label_at_all(make_spec: SpecMaker) -> None:
     result = _score(torch.full((2, 3), -9.0), torch.zeros(2, 3), make_spec(task="multi-label"))
-    assert (result.accuracy, result.weighted) == (1.0, None)
+    assert (result.accuracy, result.weighted, result.baseline) == (1.0, None, ("none", 1.0))
     assert "weighted" not in result.to_json()
 
 
@@ -105,7 +107,7 @@ def test_own_loss_is_reported(make_spec: SpecMaker) -> None:
 def test_json_has_every_number(make_spec: SpecMaker) -> None:
     result = _score(torch.rand(8, 4), torch.arange(8) % 4, make_spec(outputs=tuple("abcd")))
     values = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert set(values) == {"count", "loss", "accuracy", "interval", "top_k", "macro", "weighted", "per_class", "confusion"}
+    assert set(values) == {"count", "loss", "accuracy", "interval", "baseline", "top_k", "macro", "weighted", "per_class", "confusion"}
     assert set(values["per_class"][0]) == {"name", "precision", "recall", "f1", "support"}
     assert list(values["top_k"]) == ["2"]
     quantities = _score(torch.rand(8, 1), torch.rand(8, 1), make_spec(task="regression", outputs=("y",)))

@@ -21,10 +21,11 @@ from epochal.data.sources import picture_folder
 from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
 from epochal.files import write_text
+from epochal.shown import Rows, Shown
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, repr=False)
+class Check(Shown):
     """What was found in data: the worst first.
 
     `counts` are the numbers of examples by split; of `picture` the page gets its pictures, by name.
@@ -45,6 +46,12 @@ class Check:
         counts = ", ".join(f"{number:,} {split}" for split, number in self.counts.items())
         found = ", ".join(count(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
         return f"{self.name}: {count(len(self.classes), 'class', 'classes')}; {counts}: {found or 'nothing found'}"
+
+    def _title(self) -> str:
+        return self.summary()
+
+    def _rows(self) -> Rows:
+        return [(finding.severity, finding.words) for finding in self.findings]
 
     def __str__(self) -> str:
         return "\n".join([self.summary(), *(f"{finding.severity}: {finding.words}" for finding in self.findings)])

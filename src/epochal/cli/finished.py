@@ -15,6 +15,11 @@ def report(done: Run, *, as_json: bool) -> None:
     """Print the result, where it is kept, and what to type next."""
     assert done.folder is not None
     click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
+    if done.test is not None:
+        from epochal.evaluation.advice import advice
+
+        for line in advice(done.test, done.data.spec, done.recipe):
+            click.echo(line)
     click.echo(f"  run       {done.folder}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.spec import PictureRule
+from epochal.shown import Rows, Shown
 
 
 class Lazy(Protocol):
@@ -31,8 +32,8 @@ class Stored(Lazy, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Examples:
+@dataclass(frozen=True, repr=False)
+class Examples(Shown):
     """The examples of one split.
 
     `inputs` is [n, *shape]: uint8, int64 or float32, or `Lazy`. `targets` is int64 [n] for one label, float32 [n, labels] of
@@ -51,6 +52,16 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def _title(self) -> str:
+        return f"{len(self):,} from {self.part}"
+
+    def _rows(self) -> Rows:
+        tensors = {"inputs": self.inputs, "targets": self.targets}
+        return [
+            (name, f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}" if isinstance(values, Tensor) else "read one by one")
+            for name, values in tensors.items()
+        ]
 
     def take(self, index: Tensor) -> Examples:
         """Return the examples at `index` (int64), in that order."""

@@ -18,12 +18,13 @@ from epochal.data.examples import Examples, Found, Lazy, address
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
-from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task
+from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task, described
 from epochal.data.split import cut
 from epochal.data.standard import Form, form_of, measure, to_form, type_name
 from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError
 from epochal.random import drawn_from, key
+from epochal.shown import Rows, Shown, few
 
 # Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
 # all are; and so do targets of sizes that its exponents barely reach.
@@ -31,8 +32,8 @@ _FAR = 256
 _LARGE = 1e30
 
 
-@dataclass(frozen=True)
-class Data:
+@dataclass(frozen=True, repr=False)
+class Data(Shown):
     """Labelled examples in up to three splits, checked and described.
 
     `valid` and `test` are `None` until the data bring them or `split` cuts them off. `outputs` names the classes, labels or
@@ -52,6 +53,16 @@ class Data:
     batch_size: int | None = None
     excluded: tuple[str, ...] = ()
     described: DataSpec | None = None
+
+    def _title(self) -> str:
+        with drawn_from(key("measure")):
+            first = self.train.input(0)
+        counts = {name: len(examples) for name, examples in self.splits.items()}
+        dtype = str(first.dtype).removeprefix("torch.")
+        return described(self.name, first.shape, dtype, self.task, len(self.outputs), counts)
+
+    def _rows(self) -> Rows:
+        return (("task", self.task), ("outputs", few(self.outputs)), *(("note", note) for note in self.notes))
 
     @property
     def splits(self) -> dict[str, Examples]:

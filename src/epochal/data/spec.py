@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -105,7 +106,16 @@ class DataSpec(_Described):
 
     def describe(self) -> str:
         """Return the data in one line, for people."""
-        shape = "×".join(str(side) for side in self.shape) or "1 number"
-        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
-        kind = {"single-label": "classes", "multi-label": "labels", "regression": "outputs"}[self.task]
-        return f"{self.name}: {shape} {self.dtype}, {len(self.outputs)} {kind}; {counts}"
+        return described(self.name, self.shape, self.dtype, self.task, len(self.outputs), self.counts)
+
+    def __repr__(self) -> str:
+        return f"DataSpec({self.describe()})"
+
+    __str__ = __repr__
+
+
+def described(name: str, shape: Sequence[int], dtype: str, task: Task, outputs: int, counts: Mapping[str, int]) -> str:
+    """Return data in one line, for people."""
+    sides = "×".join(str(side) for side in shape) or "1 number"
+    kind = {"single-label": "classes", "multi-label": "labels", "regression": "outputs"}[task]
+    return f"{name}: {sides} {dtype}, {outputs} {kind}; {', '.join(f'{count:,} {split}' for split, count in counts.items())}"

@@ -18,17 +18,22 @@ from epochal.data.spec import DataSpec, Task
 from epochal.evaluation.intervals import wilson
 from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
 from epochal.inference import infer
+from epochal.shown import Rows, Shown
 from epochal.tasks import Loss, answers, reported_loss
 
+# A notebook shows the scores of so many classes.
+_SHOWN = 30
 
-@dataclass(frozen=True)
-class Evaluation:
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """How good a model is on one split.
 
     `loss` is the mean per example. `accuracy` (0 to 1, with its 95 % `interval`) is the share of examples that are right; with
     several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
     precision, recall and F1; `confusion` has a row for each true class. Regression has `mse`, `mae` and `r2`, means over the
-    outputs. What does not apply is `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
+    outputs. `baseline` is the commonest class (or set of labels) and the accuracy of always answering it. What does not apply is `None`
+    or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
     `unreadable` names the files that are not among the examples because they cannot be read.
     """
 
@@ -47,6 +52,7 @@ class Evaluation:
     mse: float | None = None
     mae: float | None = None
     r2: float | None = None
+    baseline: tuple[str, float] | None = None
     unreadable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -58,7 +64,16 @@ class Evaluation:
             return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, {count}"
         low, high = self.interval
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
-        return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}"
+        always = "" if self.baseline is None else f"; always '{self.baseline[0]}' would be {100 * self.baseline[1]:.1f} %"
+        return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}{always}"
+
+    def _title(self) -> str:
+        return str(self)
+
+    def _table(self) -> tuple[Sequence[str], Rows]:
+        scores = (*self.per_class[:_SHOWN], *(score for score in (self.macro, self.weighted) if score is not None))
+        rows = [(one.name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}") for one in scores]
+        return ("class", "precision", "recall", "F1", "examples"), rows
 
     def numbers(self) -> Evaluation:
         """Return the same numbers without the answers and targets of each example, which would fill the memory over many epochs."""
@@ -73,6 +88,8 @@ class Evaluation:
         for name in ("accuracy", "interval", "mse", "mae", "r2"):
             if getattr(self, name) is not None:
                 values[name] = getattr(self, name)
+        if self.baseline is not None:
+            values["baseline"] = {"answer": self.baseline[0], "accuracy": self.baseline[1]}
         if self.top_k:
             values["top_k"] = {str(k): share for k, share in self.top_k.items()}
         if self.macro is not None and self.weighted is not None:
@@ -98,6 +115,7 @@ class Evaluation:
             answers=torch.empty(0),
             targets=torch.empty(0),
             interval=tuple(values["interval"]) if "interval" in values else None,
+            baseline=(values["baseline"]["answer"], float(values["baseline"]["accuracy"])) if "baseline" in values else None,
             top_k={int(k): share for k, share in values["top_k"].items()} if "top_k" in values else None,
             per_class=tuple(ClassScore(**found) for found in values.get("per_class", ())),
             confusion=torch.tensor(values["confusion"]) if "confusion" in values else None,
@@ -135,12 +153,17 @@ def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evalu
         predicted, actual = found >= 0.5, targets > 0.5
         right = int((predicted == actual).all(1).sum())
         scores = class_scores(names, (predicted & actual).sum(0), predicted.sum(0), actual.sum(0))
-        extra: dict[str, Any] = {}
+        sets, counts = actual.unique(dim=0, return_counts=True)
+        most = int(counts.argmax())
+        commonest = ", ".join(name for name, there in zip(names, sets[most].tolist(), strict=True) if there) or "none"
+        extra: dict[str, Any] = {"baseline": (commonest, int(counts[most]) / len(targets))}
     else:
         matrix = confusion_matrix(found.argmax(1), targets, len(names))
         right = int(matrix.diagonal().sum())
         scores = class_scores(names, matrix.diagonal(), matrix.sum(0), matrix.sum(1))
-        extra = {"confusion": matrix, "top_k": {k: top_k_accuracy(outputs, targets, k) for k in _useful_k(names)}}
+        commonest = names[int(matrix.sum(1).argmax())]
+        extra = {"baseline": (commonest, int(matrix.sum(1).max()) / len(targets))}
+        extra |= {"confusion": matrix, "top_k": {k: top_k_accuracy(outputs, targets, k) for k in _useful_k(names)}}
     return Evaluation(
         task=spec.task,
         count=len(targets),

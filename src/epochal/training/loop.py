@@ -22,6 +22,7 @@ from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
+from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, reported_loss
 from epochal.training.best import why_kept
 from epochal.training.blame import check_rewinding, rewind
@@ -34,13 +35,26 @@ from epochal.training.state import Training, prepare, training_feed
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
 REPORT_SECONDS = 0.25
 
+# A notebook shows so many epochs, the last ones.
+_SHOWN = 30
 
-@dataclass(frozen=True)
-class Fit:
+
+@dataclass(frozen=True, repr=False)
+class Fit(Shown):
     """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given."""
 
     epochs: tuple[EpochDone, ...]
     finished: Finished
+
+    def _title(self) -> str:
+        count = len(self.epochs)
+        return f"{count} epoch{'s' * (count != 1)} in {self.finished.seconds:.3g} s, {self.finished.kept_weights()}"
+
+    def _table(self) -> tuple[Sequence[str], Rows]:
+        rows = [
+            (str(done.epoch), f"{done.train_loss:.4g}", "" if done.valid is None else str(done.valid)) for done in self.epochs[-_SHOWN:]
+        ]
+        return ("epoch", "train loss", "validation"), rows
 
 
 def fit(

@@ -95,6 +95,10 @@ class Finished:
     rewinds: tuple[Rewind, ...] = ()
     kept_for: str = ""
 
+    def kept_weights(self) -> str:
+        """Say which epoch's weights were kept, and why."""
+        return f"kept the weights of epoch {self.best_epoch}" + (f": {self.kept_for}" if self.kept_for else "")
+
 
 Record: TypeAlias = Started | Progress | EpochDone | Rewound | Finished
 Watcher: TypeAlias = Callable[[Record], None]

@@ -111,8 +111,7 @@ class Console:
             "patience": f"Stopped by patience after {epochs}",
         }[finished.reason]
         rewound = f"; rewound {_count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
-        kept = f"kept the weights of epoch {finished.best_epoch}" + (f": {finished.kept_for}" if finished.kept_for else "")
-        self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {kept}.")
+        self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {finished.kept_weights()}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
         cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS.values(), strict=True)]

@@ -1,0 +1,35 @@
+"""What to try where a model has hardly learned anything: it is no better than the same answer for every example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from epochal.data.spec import DataSpec
+from epochal.evaluation.evaluate import Evaluation
+from epochal.recipe import Recipe
+
+# Where the largest class has so many times as many examples as the smallest, the weights of classes matter.
+_UNEVEN = 1.5
+
+
+def advice(test: Evaluation, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
+    """Return lines that say that `test` is not clearly better than its baseline, and what to try; none where it is."""
+    if test.baseline is not None and test.interval is not None and test.interval[0] <= test.baseline[1]:
+        told = f"This is not clearly better than always answering '{test.baseline[0]}' ({100 * test.baseline[1]:.1f} %). What to try:"
+    elif test.r2 is not None and test.r2 <= 0:
+        told = "This is no better than always answering the mean. What to try:"
+    else:
+        return ()
+    return told, *(f"  {option:<25} {reason}" for option, reason in _options(spec, recipe))
+
+
+def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    yield f"--epochs {3 * recipe.epochs}", f"longer training than {recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
+    if spec.is_image and not (recipe.augment.flip or recipe.augment.shift):
+        yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
+    counts = spec.class_counts.get("train", ())
+    if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
+        yield "--class-weights balanced", "every class counts the same, however few examples it has"
+    if not spec.is_image:
+        yield f"--lr {recipe.optimizer.lr / 10:g}", "smaller steps"
+    yield "epochal check DATA", "broken or wrongly labelled examples; and more examples help most"
