@@ -112,7 +112,9 @@ def resume(
         if watchers is None:
             watchers = (stack.enter_context(Console()),)
         stack.enter_context(kept(folder, [], tell))
-        return train_and_keep(again.recipe, again.data, again.bundle, loss, optimizer, folder, (begun, *watchers), tell, clock)
+        return train_and_keep(
+            again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, (begun, *watchers), tell, clock
+        )
 
 
 def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:

@@ -165,7 +165,7 @@ def run(
     clock = Clock()
     _check_new(out)
     own = {"loss": loss, "optimizer": optimizer}
-    recipe, data, bundle = _begin(source, recipe, model, own, data_dir, tell, clock)
+    recipe, data, bundle, summary = _begin(source, recipe, model, own, data_dir, tell, clock)
     with ExitStack() as stack:
         missing: list[Path] = []
 
@@ -182,7 +182,7 @@ def run(
 
         folder = None if out is None else first_free(out, write)
         stack.enter_context(kept(folder, missing, tell))
-        return train_and_keep(recipe, data, bundle, loss, optimizer, folder, watchers, tell, clock)
+        return train_and_keep(recipe, data, bundle, summary, loss, optimizer, folder, watchers, tell, clock)
 
 
 def rehearse(
@@ -200,7 +200,7 @@ def rehearse(
     where that step gives no finite loss.
     """
     _check_new(out)
-    recipe, data, bundle = _begin(source, recipe, model, {}, data_dir, tell, Clock())
+    recipe, data, bundle, summary = _begin(source, recipe, model, {}, data_dir, tell, Clock())
     device = choose(recipe.device)
     with isolated(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
@@ -211,7 +211,7 @@ def rehearse(
     if not math.isfinite(loss):
         raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
     tell(f"one step runs: loss {loss:.4f}")
-    return recipe, bundle.summary()
+    return recipe, summary
 
 
 def _check_new(out: Path | Iterable[Path] | None) -> None:
@@ -227,7 +227,7 @@ def _begin(
     data_dir: str | Path | None,
     tell: Callable[[str], object],
     clock: Clock,
-) -> tuple[Recipe, Data, Bundle]:
+) -> tuple[Recipe, Data, Bundle, Summary]:
     """Read and split the data, build the model, and settle every setting."""
     # A device that is not there is told before data are read.
     choose(recipe.device)
@@ -245,19 +245,21 @@ def _begin(
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
-    tell(f"model {recipe.model.name}: {bundle.summary().flops:,} FLOPs per example")
+    summary = bundle.summary()
+    tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     if data.spec.target_dtype == "float64" and output_units(bundle.model) is None:
         tell(f"note: {_COARSE}")
     is_own = any(function is not None for function in own.values())
     recipe = settle(recipe, bundle.model, data, train_step, own=is_own, tell=tell)
     clock.lap("build")
-    return recipe, data, bundle
+    return recipe, data, bundle, summary
 
 
 def train_and_keep(
     recipe: Recipe,
     data: Data,
     bundle: Bundle,
+    summary: Summary,
     loss: LossFunction | None,
     optimizer: MakeOptimizer | None,
     folder: Path | None,
@@ -294,9 +296,7 @@ def train_and_keep(
         if folder is not None:
             _draw(folder / "figures", fitted, test, data)
         clock.lap("keep")
-        result = _result(
-            folder, recipe, data, bundle.summary(), fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds
-        )
+        result = _result(folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds)
         if folder is not None:
             write_json(folder / RESULT, sealed(result))
     return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)

@@ -66,7 +66,9 @@ def test_update_has_the_bits_of_step(settings: dict[str, Any], gap: str) -> None
     sizes = [(37, 5), (5,), (700,), ()]
     ours = [nn.Parameter(torch.randn(size)) for size in sizes]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
-    made, by_hand = (build_optimizer(OptimizerSettings(lr=0.1, **settings), parameters, CPU) for parameters in (ours, theirs))
+    made = build_optimizer(OptimizerSettings(lr=0.1, **settings), ours, CPU)
+    kind = optimizer_names()[settings["name"]]
+    by_hand = kind(theirs, **{name: made.defaults[name] for name in inspect.signature(kind).parameters if name in made.defaults})
     update = Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False)
     for step in range(8):
         for place, (mine, other) in enumerate(zip(ours, theirs, strict=True)):

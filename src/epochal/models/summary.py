@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from epochal.data.spec import DataSpec
 from epochal.models.build import check_model
@@ -75,31 +76,63 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     device = stored[0].device if stored else torch.device("cpu")
     inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
     layers: list[Layer] = []
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounter()
     with _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
         check_model(model, inputs, spec)
     return Summary(
         layers=tuple(layers),
         parameters=sum(weight.numel() for weight in weights),
         trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
-        flops=counter.get_total_flops(),
+        flops=counter.total,
         weight_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored),
     )
 
 
+class FlopCounter(TorchDispatchMode):
+    """Adds up the FLOPs of what is computed in its block, by the formulas of `torch.utils.flop_counter`.
+
+    Its own `FlopCounterMode` also sorts them by module, and imports PyTorch's compiler, which takes longer than all else here.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # It is skipped by a decorator that imports the compiler; nothing is compiled here.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(getattr(func, "overloadpacket", None))
+        if formula is None and isinstance(func, torch._ops.OpOverload):
+            # In inference mode, operations come here that are made of others.
+            with self:
+                outputs = func.decompose(*args, **kwargs)
+            if outputs is not NotImplemented:
+                return outputs
+        outputs = func(*args, **kwargs)
+        if formula is not None:
+            self.total += formula(*args, **kwargs, out_val=outputs)
+        return outputs
+
+
 @contextmanager
-def _listing(model: nn.Module, counter: FlopCounterMode, layers: list[Layer]) -> Iterator[None]:
+def _listing(model: nn.Module, counter: FlopCounter, layers: list[Layer]) -> Iterator[None]:
     """Append to `layers` each call of a module without children while the block runs."""
     before: list[int] = []
     counted: set[nn.Parameter] = set()
 
     def enter(*_: Any) -> None:
-        before.append(counter.get_total_flops())
+        before.append(counter.total)
 
     def leave(name: str, module: nn.Module, outputs: Any) -> None:
         own = set(module.parameters()) - counted
         counted.update(own)
-        flops = counter.get_total_flops() - before.pop()
+        flops = counter.total - before.pop()
         layers.append(Layer(name, type(module).__name__, _shape(outputs), sum(weight.numel() for weight in own), flops))
 
     hooks = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
@@ -71,10 +72,22 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
     if "fused" in takes and "fused" not in arguments and device.type in ("cpu", "cuda", "mps"):
         arguments["fused"] = not {"foreach", "capturable", "differentiable"} & arguments.keys()
     try:
-        made: torch.optim.Optimizer = kind(parameters, lr=settings.lr, **arguments)
+        made: torch.optim.Optimizer = _uncompiled(kind)(parameters, lr=settings.lr, **arguments)
         return made
     except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(f"The optimizer {name} cannot be used: {error}.", "Choose another, or change optimizer.options.") from error
+
+
+@functools.cache
+def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
+    """Return a subclass of `kind` whose methods are those beneath the decorators for `torch.compile`.
+
+    Those import PyTorch's compiler at their first call, which takes longer than training on a small set, and no optimizer is
+    compiled here.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad")}
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {**methods, "step": step})
 
 
 class Update:
@@ -89,7 +102,7 @@ class Update:
     def __init__(self, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, is_own: bool) -> None:
         self.optimizer = optimizer
         self.scaler = scaler
-        self.has_kernel = not is_own and not scaler.is_enabled() and type(optimizer) in _KERNELS
+        self.has_kernel = not is_own and not scaler.is_enabled() and _kind(optimizer) in _KERNELS
         self.kernels: list[_Kernel] = []
 
     def __call__(self) -> None:
@@ -135,9 +148,14 @@ class _Kernel:
             parameter.grad = None
 
 
+def _kind(optimizer: Optimizer) -> type:
+    """Return the class of `torch.optim` that an optimizer is."""
+    return next(kind for kind in type(optimizer).__mro__ if kind.__module__.startswith("torch.optim."))
+
+
 def _gather(optimizer: torch.optim.Optimizer) -> list[_Kernel]:
     """Bind the kernels; there are none where some parameter has no state yet, or those of a group are of several kinds."""
-    parts, settings = _KERNELS[type(optimizer)]
+    parts, settings = _KERNELS[_kind(optimizer)]
     found = []
     for group in optimizer.param_groups:
         parameters: list[nn.Parameter] = group["params"]
