@@ -18,7 +18,6 @@ Every message says what is wrong, where, and what to do. The command prints it w
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -93,6 +92,8 @@ def reason_of(error: Exception) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the help for a mistyped `word`: the nearest of `known`, or all of them."""
+    import difflib
+
     names = sorted(known)
     if not names:
         return "There is none to choose from."

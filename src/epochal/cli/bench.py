@@ -10,7 +10,6 @@ import click
 
 from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,6 +50,8 @@ def command(
     (of tensors on a GPU, of the whole program on the CPU), and how many times as long a step takes as its floor, the matrix
     products and convolutions alone. Nothing is kept of what is learned.
     """
+    from epochal.recipe import Recipe, load_recipe
+
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     for setting in _VARIED:
         if recipe.origin(setting) == "command line":

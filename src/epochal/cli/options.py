@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from epochal.cli.table import read_table
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe, fields
+
+if TYPE_CHECKING:
+    from epochal.recipe import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -50,21 +51,20 @@ class RecipeCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def settings(only: Collection[str] = ()) -> Iterator[Setting]:
-    """Yield an option for each setting of the recipe, or `only` for some whose default is what a run has."""
-    for name, field in fields():
-        if get_origin(field.annotation) is dict or (only and name not in only):
-            continue  # a table is written --set NAME={...}
+def settings(*, only_neutral: bool = False) -> Iterator[Setting]:
+    """Yield an option for each setting of the recipe; or for those that a run may go on with, whose default is what it has."""
+    for name, kind, default, is_neutral, description in read_table():
+        if only_neutral and not is_neutral:
+            continue
         group = name.rpartition(".")[0]
-        default = "" if only else _words(field.get_default(call_default_factory=True))
-        told = f"{field.description}{f' [{default}]' if default else ''}"
+        told = description if only_neutral or not default else f"{description} [{default}]"
         section = f"{group.capitalize()} settings" if group else "Training settings"
         # Click wants Python names, so the dot is written otherwise until recipe_from.
         variable = name.replace(".", "__")
-        if field.annotation is bool:
+        if kind == "BOOL":
             yield Setting(f"--{option_name(name)}/--no-{option_name(name)}", variable, section=section, default=None, help=told)
         else:
-            yield Setting(f"--{option_name(name)}", variable, section=section, metavar=_kind(field.annotation), help=told)
+            yield Setting(f"--{option_name(name)}", variable, section=section, metavar=kind, help=told)
 
 
 def option_name(name: str) -> str:
@@ -72,7 +72,7 @@ def option_name(name: str) -> str:
     group, _, last = name.rpartition(".")
     if last == "name":
         return group
-    alike = [known for known, _ in fields() if known.rpartition(".")[2] == last]
+    alike = [row.name for row in read_table() if row.name.rpartition(".")[2] == last]
     return (last if not group or len(alike) == 1 else f"{group}-{last}").replace("_", "-")
 
 
@@ -95,6 +95,8 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse(text: str) -> Any:
     """Read a value as TOML does (numbers, true, "text", [1, 2]), "none" as nothing, and anything else as text."""
+    import tomllib
+
     if text.lower() == "none":
         return None
     for kind in (int, float):
@@ -113,23 +115,6 @@ def numbered(data: str, kind: str = "") -> Iterator[Path]:
     name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return (Path("runs", f"{short}{kind}-{number}") for number in itertools.count(1))
-
-
-def _kind(annotation: Any) -> str:
-    """Return what a value looks like, for --help."""
-    if get_origin(annotation) is Literal:
-        return "|".join(map(str, get_args(annotation)))
-    if annotation in (int, float, str, bool):
-        return {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}[annotation]
-    inner = [argument for argument in get_args(annotation) if argument is not type(None)]
-    if get_origin(annotation) in (Union, UnionType):
-        # Where a list may be given too, the description says so.
-        return "|".join(_kind(argument) for argument in inner if get_origin(argument) is not tuple)
-    return _kind(inner[0]) if inner else "VALUE"
-
-
-def _words(default: Any) -> str:
-    return "" if default is None or default in ((), {}) else str(default)
 
 
 def print_list(rows: dict[str, str]) -> None:

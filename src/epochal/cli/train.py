@@ -11,7 +11,6 @@ import click
 
 from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
-from epochal.recipe import Recipe, load_recipe
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
@@ -50,6 +49,8 @@ def command(
     Ctrl-C or SIGTERM: the step is finished, a checkpoint is written, and `epochal resume` goes on from there; a second one ends at once.
     SIGUSR1 (kill -USR1 PID) writes a checkpoint, and training goes on.
     """
+    from epochal.recipe import Recipe, load_recipe
+
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported from here on, after the settings are known to be right.
     from epochal.run import rehearse, run

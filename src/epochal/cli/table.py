@@ -1,0 +1,68 @@
+"""The table of settings that command-line options are made from.
+
+It repeats what the recipe's fields say, so that --help need not build them, which takes longer than all else it does.
+A test fails where the two differ; `python -m epochal.cli.table` writes the table again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+TABLE = Path(__file__).with_name("settings.json")
+
+
+class Row(NamedTuple):
+    """A setting: its dotted name, what a value looks like, its default in words, whether it is of `recipe.NEUTRAL`, and its help."""
+
+    name: str
+    kind: str
+    default: str
+    is_neutral: bool
+    description: str
+
+
+@functools.cache
+def read_table() -> tuple[Row, ...]:
+    """Return the settings that are options, in the order of the recipe's fields."""
+    return tuple(Row(*row) for row in json.loads(TABLE.read_text("utf-8")))
+
+
+def made_from_fields() -> tuple[Row, ...]:
+    """Return what the table has to hold."""
+    from epochal.recipe import NEUTRAL, fields
+
+    return tuple(
+        Row(name, _kind(field.annotation), _words(field.get_default(call_default_factory=True)), name in NEUTRAL, field.description)
+        for name, field in fields()
+        if get_origin(field.annotation) is not dict  # a table is written --set NAME={...}
+    )
+
+
+def _kind(annotation: Any) -> str:
+    """Return what a value looks like, for --help."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if annotation in (int, float, str, bool):
+        return {int: "INT", float: "NUMBER", str: "TEXT", bool: "BOOL"}[annotation]
+    inner = [argument for argument in get_args(annotation) if argument is not type(None)]
+    if get_origin(annotation) in (Union, UnionType):
+        # Where a list may be given too, the description says so.
+        return "|".join(_kind(argument) for argument in inner if get_origin(argument) is not tuple)
+    return _kind(inner[0]) if inner else "VALUE"
+
+
+def _words(default: Any) -> str:
+    return "" if default is None or default in ((), {}) else str(default)
+
+
+def _write() -> None:
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in made_from_fields())
+    TABLE.write_text(f"[\n{rows}\n]\n", "utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    _write()

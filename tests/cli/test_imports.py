@@ -1,0 +1,43 @@
+"""What the command imports, which is most of what it takes to start: nothing heavy for --help, and no more than it uses to train."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from epochal.cli.main import VERBS
+
+# PyTorch's compiler and what it brings, which no step uses, and packages of which only a file or a class is needed.
+NEVER = ("torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "matplotlib.pyplot", "pandas", "mlflow", "tensorboard")
+HEAVY = ("torch", "numpy", "pydantic", "rich", "matplotlib", "PIL", "tomlkit", "importlib.metadata")
+
+
+def _run(*arguments: str, cwd: Path) -> tuple[str, set[str]]:
+    """Run the command in a process of its own; return what it prints and the modules that are loaded at its end."""
+    end = "import sys, json, atexit; atexit.register(lambda: print('\\n' + json.dumps([*sys.modules]), file=sys.stderr))"
+    start = f"{end}; from epochal.cli.main import main; sys.argv = ['epochal', *sys.argv[1:]]; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", start, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
+    shown, modules = _run(*filter(None, [verb]), "--help", cwd=tmp_path)
+    assert f"epochal {verb}".strip() in shown
+    assert not modules & {*HEAVY, *NEVER}
+
+
+def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
+    shown, modules = _run("train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept", cwd=tmp_path)
+    assert "Accuracy" in shown
+    assert "torch" in modules
+    assert not modules & {*NEVER}
+    for arguments in (["evaluate", "kept"], ["resume", "kept", "--epochs", "3"], ["train", "digits", "--dry-run"]):
+        assert not _run(*arguments, cwd=tmp_path)[1] & {*NEVER}
