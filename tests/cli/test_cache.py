@@ -14,6 +14,8 @@ from epochal.cli.main import cli
 from epochal.data.archives import unpack
 from epochal.data.cache import checksums, open_cache
 
+KEY = "0" * 32
+
 
 @pytest.fixture(autouse=True)
 def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +34,7 @@ def _pack() -> None:
     pixels = np.zeros((4000, 3, 50, 50), np.uint8)
     with open_cache().draft(pixels.nbytes) as draft:
         draft.path.write_bytes(pixels.tobytes())
-        draft.seal("key", "photos", pixels.shape, checksums(pixels.tobytes(), 7500))
+        draft.seal(KEY, "photos", pixels.shape, checksums(pixels.tobytes(), 7500))
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -47,23 +49,28 @@ def test_packs(tmp_path: Path) -> None:
     assert lines[0].startswith("photos: 4,000×3×50×50, 0.03 GB, used 20")
     assert lines[1] == f"0.03 GB of 2.0 GB in {tmp_path / 'pictures'}"
     found = json.loads(lines[2])
-    size = (tmp_path / "pictures" / "key.pack").stat().st_size
+    size = (tmp_path / "pictures" / f"{KEY}.pack").stat().st_size
     assert (found["folder"], found["size"], found["limit"]) == (str(tmp_path / "pictures"), size, 2_000_000_000)
     (pack,) = found["packs"]
     assert pack.pop("used") > 1e9
-    assert pack == {"key": "key", "name": "photos", "shape": [4000, 3, 50, 50], "size": size}
+    assert pack == {"key": KEY, "name": "photos", "shape": [4000, 3, 50, 50], "size": size}
 
 
 def test_clear_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     _pack()
     (tmp_path / "mnist").mkdir()
-    (tmp_path / "pictures" / "notes.txt").write_text("mine")
+    others = [f"pictures/{name}" for name in ("notes.txt", "p.png", "mine.pack", f"{KEY}.txt", ".mine.part")]
+    others += ["archives/old.zip", "archives/taxes/2020.txt", f"archives/{KEY}"]
+    for name in others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
     with open_cache().draft(1) as draft:
         lines = _call("clear", "--json")
         assert draft.path.exists()
     assert lines[0] == "removed 1 set of decoded pictures, 0.03 GB"
     assert json.loads(lines[1])["packs"] == 1
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mnist", "notes.txt", "pictures"]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
+    assert (tmp_path / "mnist").is_dir()
 
 
 def test_unpacked_archives(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from epochal.checks.check import check
 from epochal.data import archives
 from epochal.data.archives import tar_members, unpack, unpacked_folder
 from epochal.data.load import load
@@ -252,3 +253,27 @@ def test_large_and_negative_numbers_in_a_tar(tmp_path: Path) -> None:
         (tmp_path / "a.tar").write_bytes(whole)
         with Unpacked(tmp_path / "a.tar") as stream, pytest.raises(ValueError, match=r"truncated|no number"):
             list(tar_members(stream))
+
+
+def test_messages_name_the_archive_and_not_the_cache(tmp_path: Path) -> None:
+    path, inside = tmp_path / "a.zip", photos()
+    path.write_bytes(zipped({"pets.ZIP": zipped(inside)}))
+    with pytest.raises(DataError, match=r"^There is nothing in .*a\.zip but another archive, pets\.ZIP\.\nUnpack it, and give that one\.$"):
+        load(path)
+    path.write_bytes(zipped({"photos/1.png": inside["photos/cat/0.png"]}))
+    with pytest.raises(DataError, match=r"a\.zip/photos has pictures, but no class folders") as told:
+        load(path)
+    assert "cache" not in str(told.value)
+    assert "a.zip/photos has pictures" in check(path).findings[0].words
+    path.write_bytes(zipped({**inside, "photos/cat/0.png": b"?"}))
+    with pytest.raises(DataError, match=r"a\.zip/photos/cat/0\.png is not a picture") as told:
+        load(path)
+    assert "cache" not in str(told.value)
+
+
+def test_splits_in_an_archive(tmp_path: Path) -> None:
+    files = {
+        f"set/{part}/{name.removeprefix('photos/')}": content for part in ("seg_train", "seg_test") for name, content in photos().items()
+    }
+    (tmp_path / "a.zip").write_bytes(zipped(files))
+    assert {name: len(part) for name, part in load(tmp_path / "a.zip").splits.items()} == {"train": 4, "test": 4}

@@ -19,6 +19,9 @@ from epochal.errors import RecipeError
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 5), dtype=np.uint8)
 SHAPE = PIXELS.shape
 
+# What packs are called.
+A, B, C, D, E, THEIRS = (letter * 32 for letter in "abcdef")
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
@@ -40,7 +43,7 @@ def keys(cache: Cache) -> list[str]:
 
 class TestPack:
     def test_reads_what_was_written(self, cache: Cache) -> None:
-        for pack in (make(cache, "a"), Pack(cache.folder / "a.pack")):
+        for pack in (make(cache, A), Pack(cache.folder / f"{A}.pack")):
             assert (pack.name, pack.shape, len(pack)) == ("photos", SHAPE, 9)
             assert (pack.read([8, 0, 0, 3]) == PIXELS[[8, 0, 0, 3]]).all()
             assert pack.read([]).shape == (0, 3, 4, 5)
@@ -51,22 +54,20 @@ class TestPack:
     def test_all_is_read_in_parts(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_AT_ONCE", 125)
         out = np.zeros_like(PIXELS)
-        make(cache, "a").read_all(out)
+        make(cache, A).read_all(out)
         assert (out == PIXELS).all()
 
     def test_a_file_cut_off_anywhere_is_damaged(self, cache: Cache) -> None:
-        content = make(cache, "a").path.read_bytes()
-        path = cache.folder / "b.pack"
+        content = make(cache, A).path.read_bytes()
+        path = cache.folder / f"{B}.pack"
         for length in range(len(content)):
             path.write_bytes(content[:length])
-            with pytest.raises(
-                DamagedError, match=r"The decoded pictures in .*b\.pack are damaged: their end is missing\.\nRemove them by"
-            ):
+            with pytest.raises(DamagedError, match=r"The decoded pictures in .*\.pack are damaged: their end is missing\.\nRemove them by"):
                 Pack(path)
 
     def test_any_byte_that_changes_is_noticed(self, cache: Cache) -> None:
-        content = make(cache, "a").path.read_bytes()
-        path = cache.folder / "b.pack"
+        content = make(cache, A).path.read_bytes()
+        path = cache.folder / f"{B}.pack"
         out = np.zeros_like(PIXELS)
         for place in range(len(content)):
             path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
@@ -76,7 +77,7 @@ class TestPack:
                 Pack(path).read(range(9))
 
     def test_a_file_that_is_cut_off_while_it_is_open(self, cache: Cache) -> None:
-        pack = make(cache, "a")
+        pack = make(cache, A)
         os.truncate(pack.path, 100)
         assert (pack.read([0]) == PIXELS[0]).all()
         with pytest.raises(DamagedError, match=r"picture 8 is not what was written"):
@@ -85,56 +86,56 @@ class TestPack:
             pack.read_all(np.zeros_like(PIXELS))
 
     def test_an_open_pack_outlives_its_removal(self, cache: Cache) -> None:
-        pack = make(cache, "a")
+        pack = make(cache, A)
         cache.clear()
         assert (pack.read([4]) == PIXELS[4]).all()
 
     def test_strange_files(self, cache: Cache) -> None:
         cache.folder.mkdir()
         for content in (b"", b"x" * 1000, module._SEAL.pack(module._MAGIC, 1 << 60, 0, 0), module._SEAL.pack(module._MAGIC, 0, 0, 0)):
-            (cache.folder / "b.pack").write_bytes(content)
+            (cache.folder / f"{B}.pack").write_bytes(content)
             with pytest.raises(DamagedError):
-                Pack(cache.folder / "b.pack")
+                Pack(cache.folder / f"{B}.pack")
 
 
 class TestFind:
     def test_by_key(self, cache: Cache) -> None:
-        assert cache.find("a", SHAPE) is None
-        make(cache, "a")
-        pack = cache.find("a", SHAPE)
+        assert cache.find(A, SHAPE) is None
+        make(cache, A)
+        pack = cache.find(A, SHAPE)
         assert pack is not None
         assert pack.path.stat().st_mtime > 1
         pack.path.unlink()
-        assert cache.find("a", SHAPE) is None
+        assert cache.find(A, SHAPE) is None
 
     @pytest.mark.parametrize("shape", [SHAPE, (8, 3, 4, 5)])
     def test_what_is_damaged_goes(self, cache: Cache, shape: tuple[int, ...]) -> None:
-        pack = make(cache, "a")
+        pack = make(cache, A)
         if shape == SHAPE:
             os.truncate(pack.path, 100)
         with pytest.raises(DamagedError):
-            cache.find("a", shape)
-        assert cache.find("a", shape) is None
+            cache.find(A, shape)
+        assert cache.find(A, shape) is None
 
 
 class TestLimit:
     def test_the_least_recently_used_go_first(self, cache: Cache) -> None:
-        size = make(cache, "a", used=3).path.stat().st_size
+        size = make(cache, A, used=3).path.stat().st_size
         cache.limit = 3 * size
-        make(cache, "b", used=1)
-        make(cache, "c", used=2)
-        assert keys(cache) == ["a", "c", "b"]
-        make(cache, "d", used=4)
-        assert keys(cache) == ["d", "a", "c"]
-        cache.find("c", SHAPE)
-        make(cache, "e", used=5)
-        assert set(keys(cache)) == {"c", "d", "e"}
+        make(cache, B, used=1)
+        make(cache, C, used=2)
+        assert keys(cache) == [A, C, B]
+        make(cache, D, used=4)
+        assert keys(cache) == [D, A, C]
+        cache.find(C, SHAPE)
+        make(cache, E, used=5)
+        assert set(keys(cache)) == {C, D, E}
 
     def test_what_can_never_fit_removes_nothing(self, cache: Cache) -> None:
-        make(cache, "a")
+        make(cache, A)
         with pytest.raises(OSError, match=r"0\.0 GB are more than its limit of 0\.0 GB \(EPOCHAL_CACHE_SIZE\)"), cache.draft(10_001):
             pass
-        assert keys(cache) == ["a"]
+        assert keys(cache) == [A]
 
     def test_a_disk_that_is_full(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = shutil.disk_usage("/")._replace(free=99)
@@ -146,11 +147,11 @@ class TestLimit:
 
     def test_size_and_entries(self, cache: Cache) -> None:
         assert (cache.size(), cache.entries()) == (0, [])
-        size = make(cache, "a", used=7).path.stat().st_size
-        assert cache.entries() == [("a", "photos", SHAPE, size, 7.0)]
-        (cache.folder / "b.pack").write_bytes(b"x")
-        os.utime(cache.folder / "b.pack", (1, 1))
-        assert cache.entries()[1] == ("b", "(damaged)", (), 1, 1.0)
+        size = make(cache, A, used=7).path.stat().st_size
+        assert cache.entries() == [(A, "photos", SHAPE, size, 7.0)]
+        (cache.folder / f"{B}.pack").write_bytes(b"x")
+        os.utime(cache.folder / f"{B}.pack", (1, 1))
+        assert cache.entries()[1] == (B, "(damaged)", (), 1, 1.0)
         assert cache.size() == size + 1
 
 
@@ -161,7 +162,7 @@ def _write_and_die(cache: Cache, ready: Any, die: bool) -> None:
         if die:
             os.kill(os.getpid(), signal.SIGKILL)
         ready.recv()
-        draft.seal("theirs", "photos", SHAPE, checksums(PIXELS.tobytes(), 60))
+        draft.seal(THEIRS, "photos", SHAPE, checksums(PIXELS.tobytes(), 60))
 
 
 def _other(cache: Cache, die: bool) -> tuple[Any, Any]:
@@ -177,13 +178,13 @@ def _other(cache: Cache, die: bool) -> tuple[Any, Any]:
 class TestOtherProcesses:
     def test_what_another_is_writing_stays(self, cache: Cache) -> None:
         process, connection = _other(cache, die=False)
-        make(cache, "a")
+        make(cache, A)
         assert cache.clear()[0] == 1
-        make(cache, "b")
+        make(cache, B)
         connection.send(True)
         process.join()
-        assert set(keys(cache)) == {"theirs", "b"}
-        assert (Pack(cache.folder / "theirs.pack").read([5]) == PIXELS[5]).all()
+        assert set(keys(cache)) == {THEIRS, B}
+        assert (Pack(cache.folder / f"{THEIRS}.pack").read([5]) == PIXELS[5]).all()
 
     @pytest.mark.parametrize("then", ["draft", "clear"])
     def test_what_the_dead_left_behind_goes(self, cache: Cache, then: str) -> None:
@@ -194,15 +195,15 @@ class TestOtherProcesses:
         if then == "clear":
             assert cache.clear() == (0, 0)
         else:
-            make(cache, "a")
+            make(cache, A)
         assert [path.suffix for path in cache.folder.iterdir()] == [".pack"] * (then == "draft")
 
     def test_the_same_pack_by_two(self, cache: Cache) -> None:
         process, connection = _other(cache, die=False)
-        mine = make(cache, "theirs")
+        mine = make(cache, THEIRS)
         connection.send(True)
         process.join()
-        assert keys(cache) == ["theirs"]
+        assert keys(cache) == [THEIRS]
         assert (mine.read([2]) == PIXELS[2]).all()
 
     def test_a_draft_taken_before_it_was_locked(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from epochal.data.examples import Found
 from epochal.data.sources import SOURCES, Source, arrays, cifar10, digits, find, folder, idx
-from epochal.errors import DataError, RecipeError
+from epochal.errors import DataError, DownloadError, RecipeError
 
 
 @pytest.fixture
@@ -43,6 +43,23 @@ def test_a_bare_word_is_a_name_first(readers: None, tmp_path: Path, monkeypatch:
     assert find("mnist", data_dir=tmp_path).name == f"mnist from {tmp_path}"
     for path in ("./mnist", "mnist/", f"..{os.sep}{tmp_path.name}{os.sep}mnist", tmp_path / "mnist", "photos"):
         assert find(path).name == "folder"
+
+
+def test_what_has_the_name_of_a_data_set_is_told(readers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    note = "mnist is the data set of that name; there is a mnist here too: write ./mnist to read that"
+    assert find("mnist").notes == (note,)
+    assert find("mnist", data_dir=tmp_path).notes == ()  # There it is looked for.
+    assert find("./mnist").notes == ()
+    assert find("digits").notes == ()
+
+    def offline(_: Path | None) -> Found:
+        raise DownloadError("x cannot be downloaded.", "Check the network.")
+
+    monkeypatch.setitem(SOURCES, "mnist", Source(offline, ""))
+    with pytest.raises(DataError, match=r"x cannot be downloaded\.\nCheck the network\.\nThere is a mnist here too.*: write \./mnist to"):
+        find("mnist")
 
 
 def test_paths_are_told_apart(readers: None, tmp_path: Path) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from epochal.checks.findings import SEVERITIES, Finding, count
+from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import render
 from epochal.data.exclude import write_exclusion
 from epochal.data.load import Data, load
 from epochal.data.pictures import open_picture
-from epochal.data.sources import picture_folder
+from epochal.data.sources import Place, picture_folder
 from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
 from epochal.files import write_text
@@ -103,20 +103,32 @@ def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
     return _check_data(load(what, data_dir=data_dir))
 
 
-def _check_folder(root: Path) -> Check:
+def _check_folder(place: Place) -> Check:
+    root = Path(place.what).expanduser()
     name = root.resolve().name
     try:
         listed = list_folder(root)
     except DataError as error:
-        return Check(name, {}, (), (layout_finding(error),))
+        return Check(name, {}, (), (_told(layout_finding(error), place),))
     counts = {split: len(listed.files(split)) for split in listed.splits}
-    return Check(name, counts, listed.classes, _worst_first(folder_findings(listed)), lambda file: open_picture(root / file))
+    findings = [_told(finding, place) for finding in folder_findings(listed)]
+    return Check(name, counts, listed.classes, _worst_first(findings), lambda file: open_picture(root / file))
+
+
+def _told(finding: Finding, place: Place) -> Finding:
+    return replace(finding, words=place.told(finding.words), fix=place.told(finding.fix))
 
 
 def _check_data(data: Data) -> Check:
     counts = {split: len(part) for split, part in data.splits.items()}
     is_picture = data.spec.is_image and data.spec.dtype == "uint8"
-    return Check(data.name, counts, data.outputs, _worst_first(loaded_findings(data)), _Shown(data).picture if is_picture else None)
+    return Check(
+        data.name,
+        counts,
+        data.outputs,
+        _worst_first([*loaded_findings(data), *about_notes(data.notes)]),
+        _Shown(data).picture if is_picture else None,
+    )
 
 
 class _Shown:

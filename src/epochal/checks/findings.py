@@ -68,3 +68,9 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
             few = ", ".join(f'"{name}"' for name in lacking[:3]) + ", ..." * (len(lacking) > 3)
             words = f"{split} has no examples of {count(len(lacking), 'class', 'classes')}: {few}"
             yield Finding("warning", "missing class", words, f"Add some: what {split} does not have is not measured.")
+
+
+def about_notes(notes: Sequence[str]) -> Iterator[Finding]:
+    """Yield what was noted when data were read."""
+    for note in notes:
+        yield Finding("note", "reading", note, "Nothing has to be done, unless other data are meant.")

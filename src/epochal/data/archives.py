@@ -112,8 +112,8 @@ def remove_unpacked() -> None:
 
 
 def _unpacked() -> list[Path]:
-    # Hidden ones are being written just now.
-    return [path for path in unpacked_folder().glob("*") if not path.name.startswith(".")]
+    # Hidden ones are being written just now; other names are somebody else's.
+    return [path for path in unpacked_folder().glob("*") if re.fullmatch("[0-9a-f]{32}", path.name) and path.is_dir()]
 
 
 class _Place:

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import struct
@@ -52,6 +53,9 @@ _AT_ONCE = 16_000_000
 _SEAL = struct.Struct("<8sQQI")
 _MAGIC = b"epochal1"
 _MAX_DESCRIPTION = 1 << 16
+
+# What files in the cache are called; others there are somebody else's.
+_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files)|\.[0-9a-f]{16}\.part")
 
 SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
 
@@ -256,7 +260,7 @@ class Cache:
 
     def _files(self) -> Iterator[_File]:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.suffix in (".pack", ".files", ".part"):
+            if _OURS.fullmatch(path.name):
                 with suppress(FileNotFoundError):
                     status = path.stat()
                     yield _File(status.st_mtime, status.st_size, path)
@@ -272,7 +276,7 @@ class Cache:
         """Remove what writers that died left behind: their locks went with them."""
         import fcntl
 
-        for path in self.folder.glob(".*.part"):
+        for path in [file.path for file in self._files() if _is_part(file.path)]:
             with suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochal.data.archives import SUFFIXES as ARCHIVES
@@ -14,9 +14,10 @@ from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
 from epochal.data.sources.layout import inner
 from epochal.data.spec import DataSpec, Fit
-from epochal.errors import DataError, RecipeError, suggest
+from epochal.data.walk import entries
+from epochal.errors import DataError, EpochalError, RecipeError, suggest
 
-__all__ = ["SOURCES", "Source", "find", "picture_folder"]
+__all__ = ["SOURCES", "Place", "Source", "find", "picture_folder"]
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,50 @@ def find(
     pictures, which are read as those that `like` describes where it is given. Files of the `exclusion` are not read; of other data it
     has to be taken afterwards. Raises `DataError`.
     """
-    what = _unpacked(what)
-    read = _find(what, data_dir)
-    if read is None:
-        return folder.read(Path(what).expanduser(), size=size, fit=fit, memory=memory, like=like, exclusion=exclusion)
+    place = _place(what)
+    with place.named():
+        read = _find(place.what, data_dir)
+        if read is None:
+            return folder.read(Path(place.what).expanduser(), size=size, fit=fit, memory=memory, like=like, exclusion=exclusion)
     for name, setting in (("size", size), ("fit", fit)):
         if setting is not None:
             raise RecipeError(
                 f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
             )
-    return read()
+    with place.named():
+        return read()
 
 
-def picture_folder(what: str | Path, data_dir: Path | None = None) -> Path | None:
+@dataclass(frozen=True)
+class Place:
+    """What a user named; or where that is an archive, the folder in it that has more than one other.
+
+    `unpacked` is then the folder in the cache that the archive is in, which messages should not name.
+    """
+
+    what: str | Path
+    archive: str = ""
+    unpacked: str = ""
+
+    def told(self, text: str) -> str:
+        """Return a message in which the archive stands for the folder that it was unpacked to."""
+        return text.replace(self.unpacked, self.archive) if self.archive else text
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Let errors name the archive."""
+        try:
+            yield
+        except DataError as error:
+            EpochalError.__init__(error, self.told(error.problem), self.told(error.fix))
+            raise
+
+
+def picture_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
     """Return the folder of pictures that `what` means to `find`, or `None` where it is something else. Raises `DataError` as that does."""
-    what = _unpacked(what)
-    return Path(what).expanduser() if _find(what, data_dir) is None else None
+    place = _place(what)
+    with place.named():
+        return place if _find(place.what, data_dir) is None else None
 
 
 def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
@@ -94,18 +123,40 @@ def _named(path: str | Path) -> Iterator[None]:
         raise DataError(f"'{path}' cannot be looked at: {reason}.", "Check the path.") from error
 
 
-def _unpacked(what: str | Path) -> str | Path:
-    """Return the folder that an archive unpacks to, and anything else as it is."""
+def _place(what: str | Path) -> Place:
+    """Unpack an archive, and take anything else as it is."""
     with _named(what):
         path = Path(what).expanduser()
-        is_one = what not in SOURCES and path.name != cifar10.ARCHIVE and is_archive(path) and path.is_file()
-    return inner(unpack(path)) if is_one else what
+        if what in SOURCES or path.name == cifar10.ARCHIVE or not (is_archive(path) and path.is_file()):
+            return Place(what)
+    unpacked = unpack(path)
+    found = inner(unpacked)
+    folders, files = entries(found)
+    if not folders and len(files) == 1 and is_archive(Path(files[0])):
+        raise DataError(f"There is nothing in {what} but another archive, {Path(files[0]).name}.", "Unpack it, and give that one.")
+    return Place(found, str(what), str(unpacked))
+
+
+def _built_in(name: str, data_dir: Path | None) -> Found:
+    """Read a data set known by its name, and tell of something else that has that name."""
+    beside = Path(name)
+    is_itself = data_dir is not None and data_dir.resolve() == Path.cwd()
+    if is_itself or not beside.exists():
+        return SOURCES[name].read(data_dir)
+    try:
+        found = SOURCES[name].read(data_dir)
+    except DataError as error:
+        raise DataError(
+            error.problem, f"{error.fix}\nThere is a {beside} here too, which is no part of it: write ./{name} to read that."
+        ) from error
+    note = f"{name} is the data set of that name; there is a {name} here too: write ./{name} to read that"
+    return replace(found, notes=(note, *found.notes))
 
 
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
     """Return what reads this, or `None` for a folder of pictures."""
     if isinstance(what, str) and what in SOURCES:
-        return lambda: SOURCES[what].read(data_dir)
+        return lambda: _built_in(what, data_dir)
     path = Path(what).expanduser()
     if not str(what) or not path.exists():
         is_word = str(what) == path.name
