@@ -11,11 +11,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from epochal import figures
+from epochal import figures, fonts
 from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, OutputError
@@ -27,6 +28,7 @@ from epochal.training.profile import PHASES, Profile
 from epochal.training.records import EpochDone
 
 DIGITS = tuple("0123456789")
+DEJAVU = font_manager.findfont("DejaVu Sans")
 KMNIST = tuple("おきすつなはまやれを")
 
 
@@ -73,6 +75,18 @@ def epochs(losses: Sequence[float | None], task: str = "single-label") -> list[E
     ]
 
 
+def forget_fonts() -> None:
+    for cached in (fonts.families, fonts._letters, fonts._add_new_fonts):
+        cached.cache_clear()
+
+
+def begin_with_fonts(monkeypatch: pytest.MonkeyPatch, listed: Sequence[str]) -> None:
+    """Begin again with these fonts beside DejaVu Sans, on a machine that has no others."""
+    monkeypatch.setattr(fonts, "_CJK", tuple(listed))
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
+    forget_fonts()
+
+
 def texts(figure: Any) -> list[str]:
     figure.draw_without_rendering()
     return [text.get_text() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
@@ -94,6 +108,7 @@ def overlaps(figure: Figure, start: str) -> bool:
 def global_state_is_left_alone() -> Iterator[None]:
     before = dict(mpl.rcParams)
     yield
+    forget_fonts()
     assert dict(mpl.rcParams) == before
 
 
@@ -284,16 +299,42 @@ class TestSave:
             save(single(torch.zeros(1, 2, 2), "7"), tmp_path / "nowhere" / "seven")
 
     def test_scripts_that_no_font_has_bring_numbers_and_no_warning(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(figures, "_CJK_FONTS", ())
-        for cached in (figures._fonts, figures._letters):
-            cached.cache_clear()
-        try:
-            _, svg = save(confusion(evaluated(spec(KMNIST))[1], KMNIST), tmp_path / "kmnist")
-        finally:
-            for cached in (figures._fonts, figures._letters):
-                cached.cache_clear()
+        begin_with_fonts(monkeypatch, listed=())
+        _, svg = save(confusion(evaluated(spec(KMNIST))[1], KMNIST), tmp_path / "kmnist")
         assert "0: お" in svg.read_text("utf-8"), "a browser has the fonts"
         assert "3: つ" in svg.read_text("utf-8")
+
+    def test_a_font_that_is_newer_than_the_list_of_fonts_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        manager = font_manager.fontManager
+        (new,) = {entry.fname for entry in manager.ttflist if entry.name == "STIXGeneral" and entry.fname.endswith("STIXGeneral.ttf")}
+        letter = chr(min(font_manager.get_font(new).get_charmap().keys() - font_manager.get_font(DEJAVU).get_charmap().keys()))
+        monkeypatch.setattr(manager, "ttflist", [entry for entry in manager.ttflist if entry.name != "STIXGeneral"])
+        begin_with_fonts(monkeypatch, ["STIXGeneral"])
+        assert letter in fonts.boxes([letter, "a"])
+
+        begin_with_fonts(monkeypatch, ["STIXGeneral"])
+        monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [new, __file__])
+        names = (letter, "b")
+        figure = confusion(evaluated(spec(names))[1], names)
+        assert fonts.boxes(names) == ""
+        labels = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text() == letter]
+        assert labels
+        assert all("STIXGeneral" in label.get_fontfamily() for label in labels)
+
+    def test_letters_without_a_font_are_told_in_one_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begin_with_fonts(monkeypatch, ())
+        assert fonts.boxes(DIGITS) == ""
+        assert fonts.boxes(["猫 犬", "cat", "猫"]) == (
+            "no font here has 犬猫: figures show boxes instead. Install one that has them, for example Noto Sans CJK."
+        )
+
+    def test_control_signs_and_names_that_are_no_text_are_drawn_as_numbers(self, tmp_path: Path) -> None:
+        names = ("a\x1b[2J", "chi\udcean", "_hidden")
+        png, svg = save(confusion(evaluated(spec(names))[1], names), tmp_path / "odd")
+        assert ElementTree.parse(svg).getroot() is not None
+        assert all(name in svg.read_text("utf-8") for name in (r"a\x1b[2J", r"chi\udcean", "_hidden"))
+        save(single(torch.zeros(3, 4, 4), "pred result: chi\udcean"), tmp_path / "single")
+        assert png.stat().st_size
 
     def test_dollars_are_no_mathematics(self, tmp_path: Path) -> None:
         names = ("$5_{", "a$b$c")

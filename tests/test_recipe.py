@@ -239,13 +239,22 @@ def test_recipe_files(tmp_path: Path) -> None:
     assert recipe.origin("data.valid") == str(good)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_recipe_files_as_windows_writes_them(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes('# 配方\r\nepochs = 3\r\n\r\n[data]\r\nexclude = "猫.txt"\r\n'.encode(encoding))
+    recipe = load_recipe(path)
+    assert (recipe.epochs, recipe.data.exclude) == (3, "猫.txt")
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
+        (b"\xff\xfea", "Cannot read the recipe {path}: it is not text in UTF-16."),
         (b"epochs = ", "{path} is not valid TOML: Invalid value (at end of document).\nMend that line."),
         (b"epoch = 3", "{path}: Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
         (b"epochs = 0", "The setting epochs = 0 ({path}) cannot be used: it should be greater than or equal to 1."),
-        (b"\xff", "Cannot read the recipe {path}: 'utf-8' codec can't decode byte 0xff"),
+        (b"\xff", "Cannot read the recipe {path}: it is not text in UTF-8."),
     ],
 )
 def test_wrong_recipe_files(tmp_path: Path, content: bytes, told: str) -> None:

@@ -70,6 +70,9 @@ class TestJson:
         with pytest.raises(ValueError, match=reason):
             parse_json(content)
 
+    def test_the_bytes_of_a_name_that_is_not_utf_8_come_back(self) -> None:
+        assert parse_json(rb'["chi\udcea"]') == ["chi\udcea"]
+
     @pytest.mark.parametrize("piece", [b"[],", b"{},", b'"ab",', b'{"a":0},', b"1.5,", "[\U0001f600],".encode()])
     def test_what_would_take_too_much_memory_is_refused_before(self, piece: bytes) -> None:
         with pytest.raises(ValueError, match="would take more than 1 MB"):

@@ -19,12 +19,11 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import matplotlib as mpl
 import numpy
 import torch
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from torch import Tensor
 
 from epochal.data.examples import Examples
@@ -32,18 +31,13 @@ from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.files import write_bytes
+from epochal.fonts import families, find_fonts, printable, short
 from epochal.training.profile import Profile
 from epochal.training.records import EpochDone
 
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#5F5F5F"
 _GREEN, _ORANGE, _SKY = "#009E73", "#E69F00", "#56B4E9"
 _DOTS_PER_INCH = 150
-# Matplotlib brings DejaVu Sans, which has no Chinese, Japanese or Korean; these are the usual fonts that do.
-_CJK_FONTS = (
-    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans", "Hiragino Sans", "PingFang SC", "Yu Gothic",
-    "Meiryo", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAexGothic", "IPAGothic", "TakaoGothic",
-    "Malgun Gothic", "Arial Unicode MS", "Droid Sans Fallback",
-)  # fmt: skip
 _CELLS_WITH_TEXT = 20
 _MOST_PANELS = 4
 _VERY_DIFFERENT = 30
@@ -69,7 +63,7 @@ def _styled(draw: Callable[P, T]) -> Callable[P, T]:
 def _style() -> Iterator[None]:
     # Newer type stubs of matplotlib list the allowed names, older ones take any.
     settings: Any = {
-        "font.family": _fonts(),
+        "font.family": families(),
         "font.size": 9,
         "axes.titlesize": 10,
         "axes.spines.top": False,
@@ -94,10 +88,17 @@ def _style() -> Iterator[None]:
         yield
 
 
-@functools.cache
-def _fonts() -> list[str]:
-    installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _CJK_FONTS if name in installed)]
+def _with_fonts_for(names: Sequence[str]) -> bool:
+    """Draw from here on with fonts for names; return whether all their letters are there."""
+    lacking = find_fonts(names)
+    mpl.rcParams["font.family"] = families()
+    return not lacking
+
+
+def _readable(names: Sequence[str]) -> list[str]:
+    """Return the names, with their numbers before them where no font here has their letters: boxes all look the same."""
+    shown = [printable(name) for name in names]
+    return shown if _with_fonts_for(names) else [f"{number}: {name}" for number, name in enumerate(shown)]
 
 
 def draw_all(
@@ -202,7 +203,7 @@ def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     assert evaluation.confusion is not None
     counts = evaluation.confusion
     shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
-    shown = [_short(name, 20) for name in _readable(names)]
+    shown = [short(name, 20) for name in _readable(names)]
     number = len(shown)
     side = max(2.4, 0.46 * number) if number <= _CELLS_WITH_TEXT else min(13.0, 5 + 0.09 * number)
     # Of many classes only some are named: a thousand names are slow to draw and too small to read.
@@ -282,7 +283,7 @@ def _draw_block(part: SubFigure, places: Sequence[int], colour: str, mark: str, 
     for axes, place in zip(grid, places, strict=False):
         _show(axes, examples.input(place))
         axes.spines[:].set(visible=True, color=colour, linewidth=2)
-        axes.set_title(f"{mark} {_short(read.predicted[place], 18)}\ntrue: {_short(read.true[place], 16)}", fontsize=8, pad=4)
+        axes.set_title(f"{mark} {short(read.predicted[place], 18)}\ntrue: {short(read.true[place], 16)}", fontsize=8, pad=4)
         axes.set_xlabel(_percent(float(read.sure[place])), fontsize=8, labelpad=3)
 
 
@@ -313,7 +314,7 @@ def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
         axes.set_visible(False)
     for index, (axes, name) in enumerate(zip(grid, _readable(names)[:panels], strict=False)):
         _scatter(axes, targets[:, index], evaluation.answers[:, index])
-        axes.set_title(_short(name, 40))
+        axes.set_title(short(name, 40))
     of = f" (the first {panels} of {len(names)} outputs)" if panels < len(names) else ""
     figure.suptitle(f"R² {evaluation.r2:.4f}, mean absolute error {evaluation.mae:.4g}{of}")
     return figure
@@ -387,7 +388,8 @@ def single(picture: Tensor, title: str) -> Figure:
     """Return one picture, [channels, height, width] of 1 or 3 channels, under `title`. Raises `DataError` for anything else."""
     if not _is_picture(tuple(picture.shape)):
         raise DataError(f"Inputs of shape {tuple(picture.shape)} are no pictures.", "Only pictures can be drawn.")
-    words = textwrap.fill(" ".join(title.split()), 38)
+    _with_fonts_for([title])
+    words = textwrap.fill(printable(title), 38)
     figure = Figure(figsize=(4, 4 * _aspect(tuple(picture.shape)) + 0.4 + 0.2 * words.count("\n")), layout="constrained")
     axes = figure.subplots()
     _show(axes, picture)
@@ -420,24 +422,3 @@ def _show(axes: Axes, picture: Tensor) -> None:
 def _percent(share: float) -> str:
     """Write a probability; one that is not 1 never reads as 100 %."""
     return f"{100 * share:.1f} %" if share < 0.9995 else "> 99.9 %"
-
-
-def _readable(names: Sequence[str]) -> list[str]:
-    """Return the names, with their numbers before them where no font here has their letters: boxes all look the same."""
-    cleaned = [" ".join(name.split()) for name in names]
-    known = _letters()
-    if all(ord(letter) in known for name in cleaned for letter in name):
-        return cleaned
-    return [f"{number}: {name}" for number, name in enumerate(cleaned)]
-
-
-@functools.cache
-def _letters() -> frozenset[int]:
-    """The characters that the fonts in use have."""
-    files = [font_manager.findfont(name) for name in _fonts()]
-    return frozenset(code for file in files for code in font_manager.get_font(file).get_charmap())
-
-
-def _short(name: str, width: int) -> str:
-    """Cut a name to `width` columns, in which a Chinese character takes two."""
-    return name if cell_len(name) <= width else set_cell_size(name, width - 1).rstrip() + "…"

@@ -27,6 +27,9 @@ if sys.platform != "win32":
 
 _SEAL = "sha256"
 
+# So many bytes of a name may be kept where something is added to it.
+_LONGEST = 200
+
 # Processes that a killed one had made, which share its locks, may take so long to notice: PyTorch's look every 5 seconds.
 _ENDING_SECONDS = 7.0
 
@@ -61,13 +64,33 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` as UTF-8 to `path`, whole or not at all."""
-    write_bytes(path, content.encode())
+    """Write `content` as UTF-8 to `path`, whole or not at all. Names of files that are not UTF-8 keep their bytes."""
+    write_bytes(path, as_bytes(content))
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, whole or not at all. NaN and infinity are refused: JSON has neither."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return `value` as JSON, with escapes for all but ASCII where a text in it, such as the name of a file, is not Unicode."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    return text
+
+
+def as_bytes(text: str) -> bytes:
+    """Return text in UTF-8; the name of a file in it that is not UTF-8 has the bytes that it has on the disk."""
+    return text.encode("utf-8", sys.getfilesystemencodeerrors())
+
+
+def as_text(content: bytes) -> str:
+    """Return what `as_bytes` made bytes of."""
+    return content.decode("utf-8", sys.getfilesystemencodeerrors())
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def unsealed(value: dict[str, Any]) -> dict[str, Any]:
 
 def sealed_text(text: str) -> str:
     """Return a text in which "#" begins a comment, with its SHA-256 as the last line, which lets `unsealed_text` see any change."""
-    return f"{text}# {_SEAL}: {hashlib.sha256(text.encode()).hexdigest()}\n"
+    return f"{text}# {_SEAL}: {hashlib.sha256(as_bytes(text)).hexdigest()}\n"
 
 
 def unsealed_text(text: str) -> str:
@@ -246,7 +269,12 @@ def told(path: Path) -> Iterator[None]:
 
 def _beside(path: Path) -> Path:
     """A hidden name beside `path` that no other process uses, on the same disk, so that it can be renamed."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{shortened(path.name)}.{secrets.token_hex(4)}")
+
+
+def shortened(name: str) -> str:
+    """Cut the name of a file so that others can be made of it: file systems take 255 bytes, most people fewer."""
+    return os.fsencode(name)[:_LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > _LONGEST else name
 
 
 _BESIDE = re.compile(r"^\.(.+)\.[0-9a-f]{8}$")

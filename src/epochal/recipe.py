@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +22,8 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from epochal.errors import RecipeError, reason_of, suggest
-from epochal.files import sealed_text, unsealed_text, write_text
-from epochal.untrusted import MAX_TOML, open_file
+from epochal.files import as_text, sealed_text, unsealed_text, write_text
+from epochal.untrusted import MAX_TOML, open_file, text_of
 
 DEFAULT = "default"
 
@@ -307,9 +307,13 @@ def load_recipe(name: str | Path) -> Recipe:
     if str(name) in known:
         text, where = (resources.files("epochal") / "recipes" / f"{name}.toml").read_text("utf-8"), f"recipe {name}"
     elif Path(name).suffix == ".toml":
-        text, where = _read(Path(name)), str(name)
+        text, where = _read(Path(name), text_of), str(name)
     else:
         raise RecipeError(f"Unknown recipe '{name}'.", f"{suggest(str(name), known)} `epochal recipes` lists them; a TOML file works too.")
+    return _from_toml(text, where)
+
+
+def _from_toml(text: str, where: str) -> Recipe:
     try:
         changes = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # For an integer with very many digits, no TOMLDecodeError.
@@ -331,7 +335,8 @@ def read_kept(path: Path) -> Recipe:
     """Return the recipe that `keep_recipe` wrote, each value with the origin that stands behind it. Raises `RecipeError`."""
     import tomlkit
 
-    recipe, text = load_recipe(path), _read(path)
+    text = _read(path, as_text)
+    recipe = _from_toml(text, str(path))
     try:
         document = tomlkit.parse(unsealed_text(text))
     except ValueError as error:
@@ -348,13 +353,13 @@ def read_kept(path: Path) -> Recipe:
     return recipe
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, decode: Callable[[bytes], str]) -> str:
     try:
         with open_file(path) as file:
             content = file.read(MAX_TOML + 1)
         if len(content) > MAX_TOML:
             raise ValueError(f"it has more than {MAX_TOML:,} bytes")
-        text = content.decode()
+        text = decode(content)
         # Readers of TOML take time that grows with the square of a name's depth.
         if any(piece.count(".") > _DEEPEST_NAME for piece in re.split(r"[^\w.\"'\s-]|\n", text)):
             raise ValueError("a name in it is too deep")

@@ -294,7 +294,7 @@ def train_and_keep(
         clock.lap("evaluate")
 
         if folder is not None:
-            _draw(folder / "figures", fitted, test, data)
+            _draw(folder / "figures", fitted, test, data, tell)
         clock.lap("keep")
         result = _result(folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds)
         if folder is not None:
@@ -478,12 +478,15 @@ def _refuse_idle(recipe: Recipe, own: Mapping[str, Any]) -> None:
             raise RecipeError(f"The setting {given[0]} does not reach a {group} function of your own.", "Leave it out, or use it in there.")
 
 
-def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data) -> None:
+def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data, tell: Callable[[str], object]) -> None:
     from epochal.figures import draw_all
+    from epochal.fonts import boxes
 
     with told(folder):
         folder.mkdir(exist_ok=True)
     draw_all(folder, fitted.epochs, test, data.test, data.spec)
+    if test is not None and (note := boxes(data.outputs)):
+        tell(f"note: {note}")
 
 
 def _names(own: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ function raises `ValueError` with a reason that can follow the file's name, or t
 
 from __future__ import annotations
 
+import codecs
 import errno
 import gzip
 import io
@@ -18,6 +19,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from epochal.files import as_bytes
 
 # A description in JSON may take so many bytes of memory, once it is read.
 MAX_DESCRIPTION = 128_000_000
@@ -79,6 +82,18 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
         return file.read(size)
 
 
+def text_of(content: bytes) -> str:
+    """Return the text of a file that somebody wrote: UTF-8, or what Windows' editors and shells make of it (a mark, UTF-16)."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        name, encoding = "UTF-16", "utf-16"
+    else:
+        name, encoding = "UTF-8", "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not text in {name}") from error
+
+
 def check_no_links(folder: Path) -> None:
     """Raise `ValueError` for a link anywhere below `folder`: what is written or removed there would be so elsewhere."""
     for parent, folders, files in os.walk(folder):
@@ -107,7 +122,7 @@ def parse_json(content: bytes, limit: int = MAX_DESCRIPTION) -> Any:
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
         if b"\\u" in content:
-            json.dumps(value, ensure_ascii=False).encode()  # Half a letter could be neither printed nor kept.
+            as_bytes(json.dumps(value, ensure_ascii=False))  # Half a letter is none, unless it stands for a byte of a file's name.
         return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -31,9 +31,10 @@ def test_what_is_written_is_read_back(tmp_path: Path, reasons: dict[str, str], h
         assert line == name or line.startswith('"')
 
 
-def test_by_hand(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_by_hand(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "list.txt"
-    path.write_bytes('\ufeff# bad ones\r\n\r\n  cat/1.jpg \r\n"#odd/\\n.jpg"\r\ncat/ü 2.jpg'.encode())
+    path.write_bytes('# bad ones\r\n\r\n  cat/1.jpg \r\n"#odd/\\n.jpg"\r\ncat/ü 2.jpg'.encode(encoding))
     assert dict(as_exclusion(path).names) == {
         "cat/1.jpg": f"{path}, line 3",
         "#odd/\n.jpg": f"{path}, line 4",
@@ -50,7 +51,7 @@ def test_by_hand(tmp_path: Path) -> None:
             None,
             r"The list of examples to leave out, .*list.txt, cannot be read: No such file or directory\.\nCheck the setting data.exclude",
         ),
-        (b"\xff\xfe", r"cannot be read: it is not text in UTF-8"),
+        (b"\xff", r"cannot be read: it is not text in UTF-8"),
         (b'a\n"b', r"list.txt, line 2: a line in quotation marks must be a JSON string"),
     ],
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
+from epochal.cli.output import print_table, say, say_json
 from epochal.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -60,19 +60,17 @@ def command(
     sizes = [] if batch_sizes is None else [_size(word) for word in batch_sizes.split(",")]
     names = [] if devices is None else devices.split(",")
     # PyTorch is imported from here on, after the settings are known to be right.
-    from rich.console import Console
-
     from epochal.bench import bench
 
     place = out or numbered(data, "-bench")
-    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=place, data_dir=data_dir, tell=click.echo)
-    Console().print(_table(done.profiles))
+    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=place, data_dir=data_dir, tell=say)
+    print_table(_table(done.profiles))
     for words in done.others:
-        click.echo(f"not measured: {words}")
+        say(f"not measured: {words}")
     assert done.folder is not None
-    click.echo(f"  numbers   {done.folder / 'bench.json'}\n  picture   {done.folder / 'speed.png'}")
+    say(f"  numbers   {done.folder / 'bench.json'}\n  picture   {done.folder / 'speed.png'}")
     if as_json:
-        click.echo(json.dumps(done.result, ensure_ascii=False))
+        say_json(done.result)
 
 
 def _size(word: str) -> int:

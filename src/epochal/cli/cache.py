@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import click
 
 from epochal.cli.options import as_json
+from epochal.cli.output import say, say_json
 
 
 @click.group(invoke_without_command=True)
@@ -29,25 +29,22 @@ def command(context: click.Context, as_json: bool) -> None:
     for entry in entries:
         shape = "×".join(f"{side:,}" for side in entry.shape)
         used = datetime.fromtimestamp(entry.used, UTC).astimezone()
-        click.echo(f"{entry.name}: {shape}, {entry.size / 1e9:.2f} GB, used {used:%Y-%m-%d %H:%M}")
-    click.echo(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
+        say(f"{entry.name}: {shape}, {entry.size / 1e9:.2f} GB, used {used:%Y-%m-%d %H:%M}")
+    say(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
     archives, unpacked = unpacked_archives()
     if archives:
-        click.echo(f"{count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
+        say(f"{count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
     if as_json:
         packs = [entry._asdict() for entry in entries]
-        click.echo(
-            json.dumps(
-                {
-                    "folder": str(cache.folder),
-                    "size": size,
-                    "limit": cache.limit,
-                    "packs": packs,
-                    "archives": archives,
-                    "unpacked": unpacked,
-                },
-                ensure_ascii=False,
-            )
+        say_json(
+            {
+                "folder": str(cache.folder),
+                "size": size,
+                "limit": cache.limit,
+                "packs": packs,
+                "archives": archives,
+                "unpacked": unpacked,
+            }
         )
 
 
@@ -60,10 +57,10 @@ def clear(as_json: bool) -> None:
     from epochal.data.cache import open_cache
 
     packs, size = open_cache().clear()
-    click.echo(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")
+    say(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")
     archives, unpacked = unpacked_archives()
     remove_unpacked()
     if archives:
-        click.echo(f"removed {count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
+        say(f"removed {count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
     if as_json:
-        click.echo(json.dumps({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked}))
+        say_json({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from epochal.cli.options import data_dir
+from epochal.cli.output import print_table, say, say_json
 
 if TYPE_CHECKING:
     from epochal.checks.findings import Finding
@@ -50,10 +50,10 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
     found = check(data, data_dir=data_dir)
     # First of all: whatever fails from here on, what was found is told.
     if as_json:
-        click.echo(json.dumps(found.to_json()))
+        say_json(found.to_json())
     else:
         _print(found.summary(), found.findings)
-    tell = click.echo if not as_json else lambda _: None
+    tell = say if not as_json else lambda _: None
     if html is not None:
         found.write_html(html)
         tell(f"  {html}  with pictures")
@@ -64,7 +64,6 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
 
 
 def _print(summary: str, findings: tuple[Finding, ...]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -80,9 +79,9 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
             words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
         words.append(f"\n{finding.fix}")
         table.add_row(Text(finding.severity, _COLOURS[finding.severity]), Text(finding.kind), words)
-    click.echo(summary)
+    say(summary)
     if findings:
-        Console().print(table)
+        print_table(table)
 
 
 def _printable(text: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import click
 
 from epochal.cli.options import as_json, data_dir, own_model
+from epochal.cli.output import print_table, say, say_json
 
 
 @click.command()
@@ -31,22 +31,21 @@ def command(
 
     Of DATA the test split is used where it has one, else all of it.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from epochal.files import finite
     from epochal.run import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, tell=click.echo)
-    click.echo(str(found))
+    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, tell=say)
+    say(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)
         for column in ("class", "precision", "recall", "F1", "examples"):
-            table.add_column(column, justify="left" if column == "class" else "right")
+            table.add_column(column, justify="left" if column == "class" else "right", no_wrap=column != "class", overflow="fold")
         for score in (*found.per_class, found.macro, found.weighted):
             if score is not None:
                 table.add_row(escape(score.name), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}", f"{score.support:,}")
-        Console().print(table)
+        print_table(table)
     if as_json:
-        click.echo(json.dumps(finite(found.to_json()), ensure_ascii=False))
+        say_json(finite(found.to_json()))

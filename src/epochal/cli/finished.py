@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import click
+from epochal.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from epochal.run import Run
@@ -14,17 +13,17 @@ if TYPE_CHECKING:
 def report(done: Run, *, as_json: bool) -> None:
     """Print the result, where it is kept, and what to type next."""
     assert done.folder is not None
-    click.echo(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
+    say(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
     if done.test is not None:
         from epochal.evaluation.advice import advice
 
         for line in advice(done.test, done.data.spec, done.recipe):
-            click.echo(line)
-    click.echo(f"  run       {done.folder}")
+            say(line)
+    say(f"  run       {done.folder}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):
-        click.echo(f"  {'' if number else 'pictures':8}  {picture}")
+        say(f"  {'' if number else 'pictures':8}  {picture}")
     sample = "picture.png" if done.data.picture is not None else "inputs.npy"
-    click.echo(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
+    say(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
     if as_json:
-        click.echo(json.dumps(done.result, ensure_ascii=False))
+        say_json(done.result)

@@ -8,7 +8,9 @@ from importlib import import_module
 
 import click
 
-from epochal.errors import EpochalError
+from epochal.cli.output import say, say_error
+from epochal.errors import EpochalError, OutputError
+from epochal.terminal import failure, forgive
 
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
@@ -62,6 +64,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
+    forgive()
     # As Ctrl-C does, so that what was begun is put in order.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGUSR1"):
@@ -70,14 +73,15 @@ def main() -> None:
     try:
         code = cli.main(prog_name="epochal", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nInterrupted.", err=True)
+        say("\nInterrupted.", err=True)
         code = INTERRUPTED
     except EpochalError as error:
-        click.echo(f"{click.style('error:', fg='red')} {error.problem}", err=True)
-        if error.fix:
-            click.echo(error.fix, err=True)
+        say_error(error)
         code = 1
+    if reason := failure():
+        say_error(OutputError(f"Cannot write to standard output: {reason}.", "What it would have said is lost; the work itself was done."))
+        code = code or 1
     sys.exit(code)

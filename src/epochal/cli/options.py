@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from epochal.cli.output import say
 from epochal.cli.table import read_table
 from epochal.errors import RecipeError
 
@@ -121,4 +122,4 @@ def print_list(rows: dict[str, str]) -> None:
     """Print names with their one-line descriptions."""
     width = max(map(len, rows))
     for name, description in rows.items():
-        click.echo(f"{name:<{width}}  {description}")
+        say(f"{name:<{width}}  {description}")

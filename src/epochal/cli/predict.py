@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from epochal.cli.options import as_json, own_model
+from epochal.cli.output import say, say_error, say_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     inputs, names, wrong = _read(bundle, [name for file in files for name in _expand(file)])
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
     for name, prediction in found:
-        click.echo(_line(name, prediction, width=max(map(len, names))))
+        say(_line(name, prediction, width=max(map(len, names))))
     if csv_file is not None:
         write_text(csv_file, _csv(found, bundle.spec.outputs))
     if picture is not None:
@@ -55,9 +55,9 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if as_json:
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
         rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        say_json(rows)
     for error in wrong.values():
-        click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+        say_error(error)
     sys.exit(1 if wrong else 0)
 
 
@@ -107,15 +107,18 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.data.walk import MARK
     from epochal.figures import save, single
-    from epochal.files import told, write_text
+    from epochal.files import shortened, told, write_text
+    from epochal.fonts import boxes
 
+    if note := boxes(prediction.label for _, prediction in found):
+        say(f"note: {note}")
     figures = [single(picture, f"pred result: {prediction}") for picture, (_, prediction) in zip(inputs, found, strict=True)]
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / MARK, "Written by epochal predict --picture: these are no data.\n")
     for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):
-        for written in save(figure, folder / f"{number:04d}-{Path(name).stem}"):
-            click.echo(f"wrote {written}")
+        for written in save(figure, folder / f"{number:04d}-{shortened(Path(name).stem)}"):
+            say(f"wrote {written}")
 
 
 def _expand(file: str) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from epochal.cli.output import say
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -15,4 +17,4 @@ def command(name: str | None) -> None:
     if name is None:
         print_list(presets())
     else:
-        click.echo(load_recipe(name).to_toml(), nl=False)
+        say(load_recipe(name).to_toml(), nl=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from epochal.cli.options import as_json, data_dir
+from epochal.cli.output import say, say_json
 
 
 @click.command()
@@ -29,11 +29,11 @@ def command(context: click.Context, run: Path, model: str | None, data: str | No
     with Console() as console:
         found = reproduce(run, model=model, data=data, data_dir=data_dir, watchers=[console])
     if found.divergence:
-        click.echo(f"\nNot the same: {found.divergence}.")
-        click.echo("\n".join(f"  {cause}" for cause in found.causes) or "  Nothing else is known to have changed.")
+        say(f"\nNot the same: {found.divergence}.")
+        say("\n".join(f"  {cause}" for cause in found.causes) or "  Nothing else is known to have changed.")
     else:
-        click.echo(f"\nThe same to the bit: {found.epochs} epochs, and the weights.")
+        say(f"\nThe same to the bit: {found.epochs} epochs, and the weights.")
     if as_json:
-        click.echo(json.dumps(asdict(found), ensure_ascii=False))
+        say_json(asdict(found))
     if found.divergence:
         context.exit(1)

@@ -9,6 +9,7 @@ import click
 
 from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, settings
+from epochal.cli.output import say
 
 
 @click.command(cls=RecipeCommand, params=list(settings(only_neutral=True)))
@@ -33,8 +34,6 @@ def command(
     from epochal.watch.console import Console
 
     with Console() as console:
-        done = resume(
-            run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=[console], tell=click.echo, **changes(options)
-        )
+        done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=[console], tell=say, **changes(options))
     if done is not None:
         report(done, as_json=as_json)

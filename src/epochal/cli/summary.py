@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from epochal.cli.options import as_json, data_dir
+from epochal.cli.output import say, say_json
 
 
 @click.command()
@@ -32,6 +32,6 @@ def command(what: str, recipe: str | None, data_dir: str | None, model: str | No
         wanted = wanted.updated({"model": model}, "command line") if model else wanted
         bundle = build(wanted, load_for(what, wanted, data_dir))[1]
     found = bundle.summary()
-    click.echo(str(found))
+    say(str(found))
     if as_json:
-        click.echo(json.dumps(found.to_json(), ensure_ascii=False))
+        say_json(found.to_json())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
+from epochal.cli.output import say, say_json
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
@@ -57,10 +57,10 @@ def command(
     from epochal.watch.console import Console
 
     if dry_run:
-        settled, summary = rehearse(data, recipe, out=out, data_dir=data_dir, tell=click.echo)
-        click.echo(f"\n{summary}\n\n{settled.to_toml()}")
+        settled, summary = rehearse(data, recipe, out=out, data_dir=data_dir, tell=say)
+        say(f"\n{summary}\n\n{settled.to_toml()}")
         if as_json:
-            click.echo(json.dumps({"recipe": settled.model_dump(mode="json"), "origins": settled.origins()}, ensure_ascii=False))
+            say_json({"recipe": settled.model_dump(mode="json"), "origins": settled.origins()})
         return
 
     with ExitStack() as stack:
@@ -73,6 +73,6 @@ def command(
             from epochal.watch.mlflow import MLflow
 
             watchers.append(stack.enter_context(MLflow(mlflow)))
-        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, tell=click.echo)
+        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, tell=say)
 
     report(done, as_json=as_json)

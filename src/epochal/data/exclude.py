@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epochal.errors import DataError
+from epochal.errors import DataError, reason_of
 from epochal.files import write_text
+from epochal.untrusted import text_of
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,13 @@ def as_exclusion(what: str | Path | Sequence[str] | None) -> Exclusion:
 def read_exclusion(path: Path) -> Exclusion:
     """Read a list. Raises `DataError` naming the file and the line."""
     try:
-        # With a mark of the byte order, as some editors write it, or without.
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else "") or "it is not text in UTF-8"
+        text = text_of(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise DataError(
-            f"The list of examples to leave out, {path}, cannot be read: {reason}.", "Check the setting data.exclude."
+            f"The list of examples to leave out, {path}, cannot be read: {reason_of(error)}.", "Check the setting data.exclude."
         ) from error
     names: dict[str, str] = {}
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         told, where = line.strip(), f"{path}, line {number}"
         if told and not told.startswith("#"):
             names.setdefault(_unquoted(told, where), where)

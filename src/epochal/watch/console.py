@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Self
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
+from epochal.terminal import readable
 from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # A log that is not a terminal hears of a long epoch so many seconds apart.
 _LOG_SECONDS = 10.0
+# The bar has at least so many columns.
+_BAR = 8
 _WIDTHS = {"train loss": 10, "valid loss": 10, "accuracy": 8, "lr": 8, "time": 7, "examples/s": 10}
 
 
@@ -78,7 +81,7 @@ class Console:
 
     def _progress(self, progress: Progress) -> None:
         if self._live is not None:
-            self._live.update(_live_line(progress), refresh=True)
+            self._live.update(_live_line(progress, self._screen.width), refresh=True)
         elif time.monotonic() - self._logged >= _LOG_SECONDS:
             self._logged = time.monotonic()
             share = progress.examples / progress.epoch_examples
@@ -118,8 +121,9 @@ class Console:
         return "  ".join([f"{epoch:>{self._epoch_width}}", *cells])
 
     def _print(self, line: str, style: str = "") -> None:
-        # A line too long for the screen is the terminal's to wrap; names of devices are not markup.
-        self._screen.print(line, style=style or None, markup=False, emoji=False, soft_wrap=True)
+        # A line too long for the screen is the terminal's to wrap; names of devices are not markup. A name that its encoding
+        # cannot write must not end training.
+        self._screen.print(readable(line, self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True)
 
     def _stop_live(self) -> None:
         if self._live is not None:
@@ -132,7 +136,8 @@ def _chooses(recipe: Recipe, valid: Evaluation) -> bool:
     return recipe.keep == "best" and not is_loose(recipe.monitor, valid)
 
 
-def _live_line(progress: Progress) -> Table:
+def _live_line(progress: Progress, width: int) -> Table:
+    """Return the line as wide as the screen; where that is narrow, with fewer numbers, but whole ones."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -140,11 +145,13 @@ def _live_line(progress: Progress) -> Table:
     line.add_column(no_wrap=True)
     # The bar takes what room the words leave.
     line.add_column(ratio=1)
-    words = _words(progress)
+    words, epoch = _words(progress), f"epoch {progress.epoch}/{progress.epochs}"
+    while len(words) > 1 and len("  ".join([epoch, *words])) + _BAR > width:
+        del words[-2]
     for _ in words:
         line.add_column(no_wrap=True, justify="right")
     bar = ProgressBar(total=progress.epoch_examples, completed=progress.examples)
-    line.add_row(f"epoch {progress.epoch}/{progress.epochs}", bar, *words)
+    line.add_row(epoch, bar, *words)
     return line
 
 

@@ -1,0 +1,47 @@
+"""How every verb prints: text, tables, and results as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from epochal.errors import EpochalError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# In a narrower terminal a table keeps that width, and the terminal breaks its lines: numbers are never cut.
+_NARROWEST = 60
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text on standard output, or on standard error."""
+    # Named, as click would write UTF-8 where the stream takes ASCII alone.
+    click.echo(text, file=sys.stderr if err else sys.stdout, nl=nl)
+
+
+def say_error(error: EpochalError) -> None:
+    """Print on standard error what is wrong and what to do."""
+    say(f"{click.style('error:', fg='red')} {error}", err=True)
+
+
+def say_json(value: Any) -> None:
+    """Print `value` as one line of JSON, in which letters that the output cannot take are escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    say(text)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal is."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, _NARROWEST)
+    console.print(table)

@@ -1,0 +1,137 @@
+"""What is printed, where the output takes only some letters, and of folders whose names are odd."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console as Screen
+
+from epochal.cli.main import main
+
+CLASSES = ("猫", "chien né")
+
+
+def paint(folder: str | bytes | Path, level: int, count: int = 10) -> None:
+    os.makedirs(folder)
+    random = np.random.default_rng(level)
+    for number in range(count):
+        content = io.BytesIO()
+        Image.fromarray(random.integers(level, level + 40, (8, 8), dtype=np.uint8)).save(content, "png")
+        with open(os.path.join(os.fsencode(folder), f"{number}.png".encode()), "wb") as file:
+            file.write(content.getvalue())
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with pictures of two classes, and a run that was trained on them."""
+    work = tmp_path_factory.mktemp("work")
+    for level, name in enumerate(CLASSES):
+        paint(work / "data" / name, 40 + 140 * level)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        code, out = printed(patch, "ascii", "train", "data", "--epochs", "3", "--out", "run")
+        assert code == 0
+        assert "1x8x8" in out
+        yield work
+
+
+def printed(patch: pytest.MonkeyPatch, encoding: str, *arguments: str) -> tuple[int, str]:
+    """Call the command in this process; return its exit code and what it wrote in that encoding."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with patch.context() as inner:
+        inner.setattr(sys, "stdout", stream)
+        inner.setattr(sys, "argv", ["epochal", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        stream.flush()
+    assert isinstance(exit_.value.code, int | None)
+    return exit_.value.code or 0, stream.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "cp932"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "data", "--dry-run"), "one step runs"),
+        (("evaluate", "run", "data"), "chien n"),
+        (("check", "data"), "2 classes"),
+        (("predict", "run", "data/猫/0.png"), "0.png"),
+        (("summary", "run"), "parameters"),
+        (("datasets",), "digits"),
+        (("models",), "conv"),
+        (("recipes",), "tutorial-mlp"),
+        (("cache",), "GB"),
+    ],
+)
+def test_every_verb_prints_in_any_encoding(
+    work: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: tuple[str, ...], told: str
+) -> None:
+    code, out = printed(monkeypatch, encoding, *arguments)
+    assert code == 0
+    assert told in out
+    assert ("猫" in out or r"\u732b" in out) == (arguments[0] in ("evaluate", "predict"))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_says_the_same_in_any_encoding(work: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    out = printed(monkeypatch, encoding, "predict", "run", "data/猫/0.png", "--json")[1]
+    (row,) = json.loads(out.splitlines()[-1])
+    assert row["file"] == "data/猫/0.png"
+    assert set(row["values"]) == set(CLASSES)
+
+
+def test_numbers_are_whole_in_a_narrow_terminal(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = printed(monkeypatch, "utf-8", "evaluate", "run", "data")[1]
+    monkeypatch.setenv("COLUMNS", "20")
+    assert Screen().width == 20
+    narrow = printed(monkeypatch, "utf-8", "evaluate", "run", "data")[1]
+    assert narrow.split() == wide.split()
+    assert "precision" in narrow
+
+
+def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    paint(tmp_path / "data" / "dog", 40)
+    try:
+        paint(os.fsencode(tmp_path) + b"/data/chi\xean", 180)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    code, _, err = call("train", "data", "--epochs", "2", "--out", b"r\xean".decode(errors="surrogateescape"))
+    assert (code, err) == (0, "")
+    run = tmp_path / "r\udcean"
+    assert json.loads((run / "data.json").read_text())["spec"]["outputs"] == ["chi\udcean", "dog"]
+    assert r"chi\udcean" in (run / "figures" / "confusion.svg").read_text("utf-8")
+
+    (tmp_path / "list\udcea.txt").write_text("dog/0.png\n")
+    (picture,) = (tmp_path / "data" / "chi\udcean").glob("0.png")
+    for arguments in (
+        ("evaluate", run),
+        ("resume", run, "--epochs", "3"),
+        ("predict", run, picture, "--csv", "odd\udcea.csv", "--picture", "titled"),
+        ("check", "data", "--html", "page.html", "--quarantine", "leave-out.txt"),
+        ("train", "data", "--epochs", "1", "--exclude", "list\udcea.txt", "--out", "second"),
+        ("evaluate", "second"),
+    ):
+        code, _, err = call(*arguments)
+        assert (code, err) == (0, ""), arguments
+    assert (tmp_path / "odd\udcea.csv").read_bytes().splitlines()[1].startswith(os.fsencode(picture) + b",")
+
+
+def test_names_of_255_bytes(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    name = "猫" * 85
+    for level, letter in enumerate("xy"):
+        paint(tmp_path / name / (letter * 255), 40 + 140 * level)
+    code, _, err = call("train", name, "--epochs", "1", "--out", "ñ" * 127)
+    assert (code, err) == (0, "")
+    (picture,) = (tmp_path / name / ("x" * 255)).glob("0.png")
+    long = picture.rename(picture.with_name("z" * 251 + ".png"))
+    code, _, err = call("predict", "ñ" * 127, long, "--csv", "c" * 251 + ".csv", "--picture", "p" * 255)
+    assert (code, err) == (0, "")
+    assert len(list((tmp_path / ("p" * 255)).glob("0001-z*.png"))) == 1
+    code, _, err = call("check", name, "--html", "h" * 250 + ".html", "--quarantine", "q" * 255)
+    assert (code, err) == (0, "")
