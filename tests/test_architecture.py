@@ -41,6 +41,7 @@ LAYERS = [
     "fonts",
     "figures",
     "run",
+    "measure",
     "again",
     "bench",
     "",

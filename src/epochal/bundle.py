@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,9 +25,10 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
 
+from epochal.checks.seen import Keys, are_seen, read_seen
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
-from epochal.data.load import Data
+from epochal.data.load import Data, load
 from epochal.data.npy import read_npy
 from epochal.data.numbers import as_tensor
 from epochal.data.pictures import open_picture, to_tensor
@@ -83,13 +84,15 @@ class Bundle(Shown):
     """A model with all it needs to predict.
 
     `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how its network is built again: a name from
-    `epochal models` and its options, or `None` for a network of the user's own code.
+    `epochal models` and its options, or `None` for a network of the user's own code. `seen` are the keys of the examples that it
+    knows from training; `None` where that was not kept.
     """
 
     model: nn.Module
     spec: DataSpec
     origin: tuple[str, Mapping[str, Any]] | None
     batch_size: int = 1000
+    seen: Keys | None = field(default=None, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -147,11 +150,41 @@ class Bundle(Shown):
             f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
         )
 
-    def evaluate(self, data: Data, loss: Loss | None = None) -> Evaluation:
+    def evaluate(self, data: Any, loss: Loss | None = None, *, include_training: bool = False) -> Evaluation:
         """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
 
-        `data` should be loaded with `like=bundle.spec`, so that pictures and classes mean the same.
+        `data` is anything that `load` takes; or `Data`, loaded with `like=bundle.spec`, so that pictures and classes mean the same.
+        Examples that the model knows from training (see `checks/seen.py`) are left out, and counted in `Evaluation.left_out`; with
+        `include_training` they are measured too, and counted in `known`. A bundle that was copied without its run knows only whether
+        `data` are all that it was trained on: it then leaves out nothing, and counts them.
+
+        Raises `DataError` where nothing is left to measure on.
         """
+        data = load(data, like=self.spec)
+        self._check_like(data)
+        measured = [data.test] if data.test is not None else list(data.splits.values())
+        known = left_out = 0
+        if self.seen is not None:
+            seen = [torch.from_numpy(are_seen(examples, self.seen)) for examples in measured]
+            known = sum(int(places.sum()) for places in seen)
+            if known and not include_training:
+                known, left_out = 0, known
+                measured = [part.take((~places).nonzero().flatten()) for part, places in zip(measured, seen, strict=True)]
+                measured = [part for part in measured if len(part)]
+        elif data.fingerprint == self.spec.fingerprint and data.test is None:
+            known = sum(self.spec.counts.get(split, 0) for split in ("train", "valid"))
+        if not measured:
+            raise DataError(
+                f"All {left_out:,} examples of {data.name} were used in training: nothing is left to measure on.",
+                "Bring others; or measure on these: --include-training, or include_training=True.",
+            )
+        outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
+        targets = torch.cat([examples.targets for examples in measured])
+        found = score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
+        return replace(found, known=known, left_out=left_out)
+
+    def _check_like(self, data: Data) -> None:
+        """Raise `DataError` where `data` were not loaded for this model."""
         measured = [data.test] if data.test is not None else list(data.splits.values())
         with drawn_from(key("measure")):
             first = measured[0].input(0)
@@ -161,9 +194,11 @@ class Bundle(Shown):
                 f"the model takes {self.spec.dtype} of shape {self.spec.shape}.",
                 "Load them for this model: load(..., like=bundle.spec).",
             )
-        outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
-        targets = torch.cat([examples.targets for examples in measured])
-        return score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
+        if data.outputs != self.spec.outputs:
+            raise DataError(
+                f"{data.name} has the outputs {few(data.outputs)}; the model gives {few(self.spec.outputs)}.",
+                "Load them for this model: load(..., like=bundle.spec).",
+            )
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""
@@ -219,7 +254,7 @@ class Bundle(Shown):
             raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
         if origin is not None:
             lay_out(whole)
-        return cls(whole.eval(), spec, origin)
+        return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)))
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))

@@ -6,6 +6,7 @@ environment.json    versions and machine
 metrics.jsonl       a line for each epoch
 checkpoints/        where training can go on from: the last two
 model/              the bundle: the model alone
+seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out
 figures/            pictures
 result.json         the numbers; written last, so a folder that has it is whole
 """
@@ -25,7 +26,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -34,10 +35,10 @@ from torch import nn
 from epochal import untrusted
 from epochal.bundle import Bundle, Input, Prediction
 from epochal.checks.loaded import in_one_line
+from epochal.checks.seen import keys_of, write_seen
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
-from epochal.data.spec import DataSpec
 from epochal.device import choose, computing, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, TakenError, TrainingError, UnreadableError, reason_of
 from epochal.evaluation.advice import advice
@@ -280,11 +281,14 @@ def train_and_keep(
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
         fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers, checkpoints=checkpoints)
         bundle.model.eval()
+        bundle = replace(bundle, seen=keys_of(data))
         if folder is not None:
             # First of all: whatever fails from here on, the weights are kept.
             if (folder / "model").exists():
                 remove_directory(folder / "model")
             bundle.save(folder / "model")
+            assert bundle.seen is not None
+            write_seen(folder, bundle.seen)
         clock.lap("train")
 
         reported = reported_loss(data.spec, bundle.model, recipe.loss, loss)
@@ -300,57 +304,6 @@ def train_and_keep(
         if folder is not None:
             write_json(folder / RESULT, sealed(result))
     return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)
-
-
-def evaluate_run(
-    folder: Path,
-    data: Any = None,
-    *,
-    data_dir: str | Path | None = None,
-    model: str | nn.Module | None = None,
-    unreadable: Literal["stop", "count"] = "stop",
-    tell: Callable[[str], object] = lambda _: None,
-) -> Evaluation:
-    """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
-
-    Of other data the test split counts if they have one, else all; `tell` hears which. Files of other data that cannot be read are an
-    error; or, where `unreadable` says "count", left out, told, and named in the evaluation.
-
-    Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
-    """
-    bundle = Bundle.load(folder, model)
-    recipe = recipe_of(folder)
-    kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
-    if data is not None:
-        found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
-    elif unreadable == "count":
-        raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
-    elif kept["source"] is None:
-        raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
-    else:
-        with as_they_were():
-            found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=bundle.spec, exclude=kept["excluded"])
-        if found.fingerprint != bundle.spec.fingerprint:
-            raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
-        found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
-        if found.test is None:
-            raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
-    tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
-    evaluation = bundle.evaluate(found, reported_loss(bundle.spec, bundle.model, recipe.loss))
-    return evaluation if data is None else replace(evaluation, unreadable=_lost(found))
-
-
-def _load_other(
-    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], tell: Callable[[str], object]
-) -> Data:
-    """Load data that a model is to be measured on; where unreadable files only count, without these."""
-    try:
-        return load(data, data_dir=data_dir, like=like)
-    except UnreadableError as error:
-        if unreadable == "stop":
-            raise DataError(error.problem, "Mend, replace or remove them; or measure without them: --unreadable count.") from error
-        tell(error.problem)
-        return load(data, data_dir=data_dir, like=like, exclude=error.names)
 
 
 @contextmanager
@@ -370,14 +323,6 @@ def recipe_of(folder: Path) -> Recipe:
         return read_kept(folder / "recipe.toml")
     except RecipeError as error:
         raise BundleError(error.problem, error.fix) from error
-
-
-def _lost(data: Data) -> tuple[str, ...]:
-    """Return the excluded names that would have been measured: of folders with a test split, those in its folder."""
-    if data.test is None or data.test.files is None:
-        return data.excluded
-    folders = {name.partition("/")[0] for name in data.test.files}
-    return tuple(name for name in data.excluded if name.partition("/")[0] in folders)
 
 
 def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None, exclude: Sequence[str] | None = None) -> Data:

@@ -26,8 +26,8 @@ from epochal.data.sources import cifar10
 from epochal.data.sources.idx import read_idx
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import EpochalError
+from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, read_kept
-from epochal.run import evaluate_run
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.state import Training, prepare, training_feed
 

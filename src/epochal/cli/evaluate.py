@@ -23,21 +23,29 @@ from epochal.cli.output import print_table, say, say_json
     show_default=True,
     help="Where files of DATA cannot be read: stop, or measure without them and tell how many, and which.",
 )
+@click.option("--include-training", is_flag=True, help="Measure also on examples of DATA that RUN was trained on.")
 @as_json
 def command(
-    run: Path, data: str | None, data_dir: str | None, model: str | None, unreadable: Literal["stop", "count"], as_json: bool
+    run: Path,
+    data: str | None,
+    data_dir: str | None,
+    model: str | None,
+    unreadable: Literal["stop", "count"],
+    include_training: bool,
+    as_json: bool,
 ) -> None:
     """Measure the model that RUN kept, on its own test data, or on other DATA with the same classes.
 
-    Of DATA the test split is used where it has one, else all of it.
+    Of DATA the test split is used where it has one, else all of it; but for examples that were used in training, which are known by
+    their content, and told of. RUN may also be a copied `model` folder.
     """
     from rich.markup import escape
     from rich.table import Table
 
     from epochal.files import finite
-    from epochal.run import evaluate_run
+    from epochal.measure import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, tell=say)
+    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, tell=say)
     say(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)

@@ -34,7 +34,8 @@ class Evaluation(Shown):
     precision, recall and F1; `confusion` has a row for each true class. Regression has `mse`, `mae` and `r2`, means over the
     outputs. `baseline` is the commonest class (or set of labels) and the accuracy of always answering it. What does not apply is `None`
     or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
-    `unreadable` names the files that are not among the examples because they cannot be read.
+    `unreadable` names the files that are not among the examples because they cannot be read; `left_out` examples are not among them
+    because the model knows them from training, and `known` are among them although it does.
     """
 
     task: Task
@@ -54,12 +55,18 @@ class Evaluation(Shown):
     r2: float | None = None
     baseline: tuple[str, float] | None = None
     unreadable: tuple[str, ...] = ()
+    left_out: int = 0
+    known: int = 0
 
     def __str__(self) -> str:
         count = f"n = {self.count:,}"
         if self.unreadable:
             files = f"{len(self.unreadable):,} file{'s' * (len(self.unreadable) > 1)}"
             count += f", without {files} that cannot be read"
+        if self.left_out:
+            count += f", without {self.left_out:,} known from training"
+        if self.known:
+            count += f", {self.known:,} of them known from training"
         if self.accuracy is None or self.interval is None:
             return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, {count}"
         low, high = self.interval
@@ -98,6 +105,9 @@ class Evaluation(Shown):
             values["per_class"] = [asdict(score) for score in self.per_class]
         if self.confusion is not None and len(self.confusion) <= 100:
             values["confusion"] = self.confusion.tolist()
+        for name in ("left_out", "known"):
+            if getattr(self, name):
+                values[name] = getattr(self, name)
         if self.unreadable:
             values["unreadable"] = list(self.unreadable)
         return values

@@ -1,0 +1,76 @@
+"""Which examples a model knows from its training: those it was trained on, and those by which its epoch was chosen.
+
+An example is known by its content, whatever it is called and wherever it lies: by the hash of its file, and by its input as the model
+sees it; where inputs are rows of numbers, which may be equal by chance, together with its target. Kept are 8 bytes for each of these, in
+the run's folder and not in the bundle: who has an example could see whether it was trained on. Inputs that are read one by one, and may
+be others at each reading, are not known again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epochal.checks.duplicates import hash_keys, row_keys
+from epochal.data.examples import Examples
+from epochal.data.load import Data
+from epochal.errors import BundleError, reason_of
+from epochal.files import CHANGED, write_bytes
+from epochal.untrusted import read_file
+
+SEEN = "seen.bin"
+
+Keys = NDArray[np.uint64]
+
+_DIGEST_BYTES = 32
+
+
+def keys_of(data: Data) -> Keys:
+    """Return the keys of all examples of the splits that training uses, train and valid: uint64, sorted."""
+    parts = [data.train] if data.valid is None else [data.train, data.valid]
+    found = [keys for part in parts for keys in _keys(part)]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
+
+
+def are_seen(examples: Examples, seen: Keys) -> NDArray[np.bool_]:
+    """Return which examples are among those with the keys `seen`: bool [n]."""
+    known = np.zeros(len(examples), np.bool_)
+    for keys in _keys(examples):
+        known |= np.isin(keys, seen)
+    return known
+
+
+def write_seen(folder: Path, seen: Keys) -> None:
+    """Keep keys in the folder of a run, whole or not at all. Raises `OutputError`."""
+    content = seen.astype("<u8").tobytes()
+    write_bytes(folder / SEEN, content + hashlib.sha256(content).digest())
+
+
+def read_seen(folder: Path) -> Keys | None:
+    """Return the keys that a run kept, or `None` where it has none. Raises `BundleError` where they are damaged."""
+    path = folder / SEEN
+    if not path.exists():
+        return None
+    try:
+        whole = read_file(path)
+        content, digest = whole[:-_DIGEST_BYTES], whole[-_DIGEST_BYTES:]
+        if len(content) % 8 or hashlib.sha256(content).digest() != digest:
+            raise ValueError(CHANGED)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Bring it back as it was, or remove it.") from error
+    return np.frombuffer(content, "<u8").astype(np.uint64)
+
+
+def _keys(examples: Examples) -> Iterator[Keys]:
+    """Yield a key for each example [n]: of its file, and of its content, whichever there are."""
+    if examples.hashes is not None:
+        yield hash_keys(examples.hashes[examples.positions.numpy()])
+    if isinstance(examples.inputs, Tensor):
+        keys = row_keys(examples.inputs)
+        is_picture = examples.inputs.ndim == 4
+        yield keys if is_picture else keys ^ row_keys(examples.targets.double())

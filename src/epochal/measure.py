@@ -1,0 +1,97 @@
+"""A kept model measured: on the test data of its own run, or on others, without what it knows from training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from epochal.bundle import Bundle
+from epochal.data.load import Data, load
+from epochal.data.spec import DataSpec
+from epochal.errors import DataError, UnreadableError
+from epochal.evaluation.evaluate import Evaluation
+from epochal.recipe import Recipe
+from epochal.run import as_they_were, read_json, recipe_of
+from epochal.tasks import reported_loss
+
+
+def evaluate_run(
+    folder: Path,
+    data: Any = None,
+    *,
+    data_dir: str | Path | None = None,
+    model: str | nn.Module | None = None,
+    unreadable: Literal["stop", "count"] = "stop",
+    include_training: bool = False,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Evaluation:
+    """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
+
+    `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
+    but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `tell` hears which. Files of
+    other data that cannot be read are an error; or, where `unreadable` says "count", left out, told, and named in the evaluation.
+
+    Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
+    """
+    bundle = Bundle.load(folder, model)
+    recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
+    loss = reported_loss(bundle.spec, bundle.model, None if recipe is None else recipe.loss)
+    if data is None:
+        if unreadable == "count":
+            raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
+        own = _own_data(folder, recipe, bundle.spec, data_dir)
+        tell(f"measured on the test split of {own.name}")
+        return bundle.evaluate(own, loss, include_training=True)
+    found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
+    tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
+    evaluation = bundle.evaluate(found, loss, include_training=include_training)
+    if evaluation.left_out:
+        tell(
+            f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples were used in training, and are "
+            "left out; --include-training measures on them too"
+        )
+    elif evaluation.known:
+        tell(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
+    return replace(evaluation, unreadable=_lost(found))
+
+
+def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None) -> Data:
+    """Read and split the data of a run again. Raises `DataError` where that cannot be done, or they are no longer what they were."""
+    if recipe is None:
+        raise DataError(f"{folder} is a model without its run.", "Name the data to evaluate on.")
+    kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
+    if kept["source"] is None:
+        raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
+    with as_they_were():
+        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=spec, exclude=kept["excluded"])
+    if found.fingerprint != spec.fingerprint:
+        raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
+    found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
+    if found.test is None:
+        raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
+    return found
+
+
+def _load_other(
+    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], tell: Callable[[str], object]
+) -> Data:
+    """Load data that a model is to be measured on; where unreadable files only count, without these."""
+    try:
+        return load(data, data_dir=data_dir, like=like)
+    except UnreadableError as error:
+        if unreadable == "stop":
+            raise DataError(error.problem, "Mend, replace or remove them; or measure without them: --unreadable count.") from error
+        tell(error.problem)
+        return load(data, data_dir=data_dir, like=like, exclude=error.names)
+
+
+def _lost(data: Data) -> tuple[str, ...]:
+    """Return the excluded names that would have been measured: of folders with a test split, those in its folder."""
+    if data.test is None or data.test.files is None:
+        return data.excluded
+    folders = {name.partition("/")[0] for name in data.test.files}
+    return tuple(name for name in data.excluded if name.partition("/")[0] in folders)
