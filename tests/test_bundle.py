@@ -304,6 +304,17 @@ def test_data_that_were_not_loaded_for_the_model_are_refused(bundle: Bundle) -> 
         bundle.evaluate(load((x, np.arange(10) % 2)))
 
 
+def test_inputs_of_another_scale_are_told() -> None:
+    x, y = torch.rand(20, 3), torch.arange(20) % 2
+    bundle = build(Recipe(), load((x, y)))[1]
+    assert len(bundle.predict(x[:1])) == len(bundle.predict(x[:1] / 255)) == 1
+    for scaled in (x * 255, x[:2] * 255, x / 255):
+        with pytest.warns(UserWarning, match=r"the inputs vary .* times (more|less) than those that the model was trained on"):
+            bundle.predict(scaled)
+    with pytest.warns(UserWarning, match="the inputs vary 255 times more"):
+        bundle.evaluate((x * 255, y))
+
+
 def test_wrong_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="uint8"):
         bundle.predict(np.zeros((3, 16, 16), dtype=np.float32))

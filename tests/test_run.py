@@ -404,6 +404,18 @@ def test_evaluating_on_other_data_matches_classes_by_name(tmp_path: Path) -> Non
         evaluate_run(tmp_path / "run")
 
 
+def test_other_data_of_another_type_or_scale_are_refused_or_told(tmp_path: Path) -> None:
+    x, y = torch.rand(60, 1, 8, 8).numpy(), np.arange(60) % 2
+    train((x, y), epochs=1, out=tmp_path / "run", watchers=())
+    np.savez(tmp_path / "pixels.npz", x=(x * 255).astype(np.uint8), y=y)
+    with pytest.raises(DataError, match="Inputs of train are uint8; those of the model are float32"):
+        evaluate_run(tmp_path / "run", tmp_path / "pixels.npz")
+    np.savez(tmp_path / "larger.npz", x=x * 255, y=y)
+    lines: list[str] = []
+    evaluate_run(tmp_path / "run", tmp_path / "larger.npz", tell=lines.append)
+    assert any(line.startswith("note: inputs of train vary 25") for line in lines)
+
+
 def test_digits_reach_98_percent() -> None:
     seeds = int(os.environ.get("EPOCHAL_SEEDS", "2"))
     accuracies = []

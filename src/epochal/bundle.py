@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,14 +27,14 @@ from safetensors.torch import save as save_weights
 from torch import Tensor, nn
 
 from epochal.checks.seen import Keys, are_seen, read_seen
-from epochal.data.examples import Examples
+from epochal.data.examples import Examples, Lazy
 from epochal.data.feed import feed
 from epochal.data.load import Data, load
 from epochal.data.npy import read_npy
 from epochal.data.numbers import as_tensor
 from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
-from epochal.data.standard import arrange, cast, check_finite, type_name
+from epochal.data.standard import apart, arrange, cast, check_finite, type_name
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError
 from epochal.evaluation.evaluate import Evaluation, score
@@ -112,10 +113,20 @@ class Bundle(Shown):
         `what` is the path of a picture (or of an .npy file of inputs), a Pillow picture, a picture as an array (uint8 [height,
         width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs ([*spec.shape] or
         [n, *spec.shape]), or a list of such, or of numbers. The same picture gives the same numbers in each form. Raises `DataError`
-        for what cannot be read, and for numbers of another type than those of training.
+        for what cannot be read, and for numbers of another type than those of training; warns of inputs of another scale.
         """
         inputs = [self.inputs(item) for item in _items(what)]
-        return self.predict_inputs(torch.cat(inputs)) if inputs else []
+        if not inputs:
+            return []
+        together = torch.cat(inputs)
+        if told := self.apart(together):
+            warnings.warn(told, stacklevel=2)
+        return self.predict_inputs(together)
+
+    def apart(self, inputs: Tensor | Lazy) -> str:
+        """Say how raw inputs [n, *spec.shape] differ in scale from those of training, "" where they do not."""
+        told = apart(inputs, self.spec.std)
+        return f"the inputs {told} than those that the model was trained on" if told else ""
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
@@ -160,9 +171,12 @@ class Bundle(Shown):
 
         Raises `DataError` where nothing is left to measure on.
         """
+        is_loaded = isinstance(data, Data)
         data = load(data, like=self.spec)
         self._check_like(data)
         measured = [data.test] if data.test is not None else list(data.splits.values())
+        for told in () if is_loaded else filter(None, {self.apart(examples.inputs) for examples in measured}):
+            warnings.warn(told, stacklevel=2)
         known = left_out = 0
         if self.seen is not None:
             seen = [torch.from_numpy(are_seen(examples, self.seen)) for examples in measured]

@@ -278,6 +278,36 @@ class TestWithoutFiles:
         }
         assert in_one_line(load((inputs, labels))) == ""
 
+    def test_rows_in_train_and_test_are_told_before_training_too(self, blobs: tuple[Tensor, Tensor]) -> None:
+        inputs, labels = blobs
+        parts = {"train": (inputs, labels), "test": (inputs[:20], labels[:20])}
+        finding = only(check(parts), "leakage")
+        assert (finding.severity, finding.words) == ("warning", "20 examples are in both train and test")
+        assert len(check(parts).quarantine()) == 20
+        assert in_one_line(load(parts)) == finding.words
+        turned = load({"train": (inputs, labels), "test": (inputs[:20], (labels[:20] + 1) % 3)})
+        assert in_one_line(turned) == "20 examples are in two classes, 20 of them in both train and test"
+        quantities = load({"train": (inputs, labels + 0.5), "test": (inputs[:20], labels[:20] + 0.7)})
+        assert in_one_line(quantities) == "20 examples are there with different targets, 20 of them in both train and test"
+
+    @pytest.mark.parametrize("shape", [(3,), (1, 4, 4), (4, 4)])
+    @pytest.mark.parametrize(("factor", "told"), [(255.0, "vary 255 times more"), (1 / 255, "vary 255 times less"), (1.0, "")])
+    def test_splits_of_another_scale(self, shape: tuple[int, ...], factor: float, told: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        inputs, labels = torch.rand(40, *shape, generator=generator), torch.arange(40) % 2
+        inputs[..., 0] = 0  # What never changes says nothing of it.
+        words = f"inputs of test {told} than those of train"
+        parts = {"train": (inputs, labels), "test": (inputs.flip(0) * factor, labels)}
+        line = in_one_line(load(parts))
+        assert (f"inputs of test {told or 'vary'}" in line) == bool(told)
+        assert [finding.words for finding in check(parts).findings if finding.kind == "scale"] == [words] * bool(told)
+        later = load(parts["test"], like=load(parts["train"]).spec)
+        assert later.notes == ((f"inputs of train {told} than those that the model was trained on",) if told else ())
+
+    def test_a_few_examples_that_are_alike_are_of_no_other_scale(self) -> None:
+        inputs, labels = torch.arange(40.0)[:, None], torch.arange(40) % 2
+        assert in_one_line(load({"train": (inputs, labels), "test": (inputs[20:22] + 0.5, labels[20:22])})) == ""
+
     def test_other_tasks(self) -> None:
         rows = torch.arange(60.0).reshape(30, 2)
         rows[3] = rows[7]

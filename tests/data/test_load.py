@@ -156,6 +156,22 @@ def test_a_bad_example_is_named_by_its_file() -> None:
         _assemble(Found("f", {"train": part}), None, None)
 
 
+def test_tables_on_their_side_are_told() -> None:
+    told = "arrays: train has 2 inputs but 5 targets.\nTranspose the inputs: they have shape (2, 5), and an example is a row."
+    assert _refused((torch.rand(2, 5), [0, 1, 0, 1, 1])) == told
+    told = "arrays: train has 5 inputs but 3 targets.\nTranspose the targets: they have shape (3, 5), and an example is a row."
+    assert _refused((torch.rand(5, 2), torch.rand(3, 5))) == told
+
+
+def test_inputs_and_targets_that_seem_to_be_swapped_are_told() -> None:
+    x, y = torch.rand(60, 4), torch.arange(60) % 3
+    assert load((y, x)).notes == (
+        "each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)",
+    )
+    for pair in ((x, y), (y, x[:, 0]), (torch.arange(60), x), (y, (x > 0.5).float())):
+        assert not any("swapped" in note for note in load(pair).notes)
+
+
 def test_task_and_words_pass_through() -> None:
     assert load((torch.rand(4, 2), [1, 2, 3, 4]), task="regression").task == "regression"
     assert load((torch.rand(4, 2), ["b", "a", "b", "a"])).outputs == ("a", "b")

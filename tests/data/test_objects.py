@@ -78,6 +78,16 @@ def test_pairs(pair: Any) -> None:
     assert (part.inputs.tolist(), part.targets.tolist()) == ([[1.0], [2.0]], [0, 1])
 
 
+def test_a_list_of_two_examples_is_no_pair_of_inputs_and_targets() -> None:
+    part = _train([(numpy.array([1.0, 2.0]), 0), (numpy.array([3.0, 4.0]), 1)])
+    assert isinstance(part.inputs, Tensor)
+    assert isinstance(part.targets, Tensor)
+    assert (part.inputs.tolist(), part.targets.tolist()) == ([[1.0, 2.0], [3.0, 4.0]], [0, 1])
+    told = "Data for train that are a list of two pairs may be two examples, or inputs and targets.\n"
+    assert _refused([(1.5, 0), (2.5, 1)]) == f"{told}Pass inputs and targets as a tuple: (x, y)."
+    assert _inputs(((1.5, 2.5), (0, 1))).tolist() == _inputs([[1.5, 2.5], [0, 1]]).tolist() == [1.5, 2.5]
+
+
 def test_arrays_that_torch_does_not_take_as_they_are() -> None:
     array = numpy.arange(4.0)[::-1]
     array.flags.writeable = False

@@ -17,12 +17,16 @@ _LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is the word for one."""
+    """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is the word for one.
+
+    `has_classes` says that labels are classes, not quantities.
+    """
 
     split: Callable[[int], str]
     label: Callable[[int], Hashable]
     name: Callable[[int], str]
     noun: str = "picture"
+    has_classes: bool = True
 
 
 def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
@@ -32,21 +36,24 @@ def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Fi
     """
     leaking, torn, repeated = _sorted(groups, among)
     noun = among.noun
-    severity: Severity = "error" if noun == "picture" else "note"
+    is_sure = noun == "picture"
+    fix = _LEAVE_OUT if is_sure else f"Rows that only happen to be equal may stay. {_LEAVE_OUT}"
     if leaking:
         words = f"{count(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"
-        fix = "The score would count what was learned by heart. " + _LEAVE_OUT
-        yield Finding(severity, "leakage", words, fix, tuple(_case(group, among) for group in leaking))
+        severity: Severity = "error" if is_sure else "warning"
+        cases = tuple(_case(group, among) for group in leaking)
+        yield Finding(severity, "leakage", words, f"The score would count what was learned by heart. {fix}", cases)
     if torn:
-        words = f"{count(len(torn), noun)} {_are(torn)} in two classes"
-        yield Finding(
-            severity, "contradiction", words, "Only one can be right. " + _LEAVE_OUT, tuple(_torn(group, among) for group in torn)
-        )
+        parted = [group for group in torn if _splits(group, among) > 1]
+        words = f"{count(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'there with different targets'}"
+        words += f", {len(parted):,} of them in {_where(parted, among)}" if parted and not is_sure else ""
+        severity = "error" if is_sure else "warning" if parted else "note"
+        cases = tuple(_torn(group, among) for group in torn)
+        yield Finding(severity, "contradiction", words, f"Only one can be right. {fix}" if is_sure else fix, cases)
     if repeated:
         copies = sum(map(len, repeated)) - len(repeated)
         words = f"{count(len(repeated), noun)} {_are(repeated)} there more than once ({count(copies, 'copy', 'copies')})"
-        milder: Severity = "warning" if severity == "error" else "note"
-        yield Finding(milder, "duplicates", words, _LEAVE_OUT, tuple(_case(group, among) for group in repeated))
+        yield Finding("warning" if is_sure else "note", "duplicates", words, fix, tuple(_case(group, among) for group in repeated))
 
 
 def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
@@ -95,11 +102,15 @@ def _sorted(groups: Iterable[Sequence[int]], among: Labelled) -> tuple[list[Sequ
     for group in groups:
         if len({among.label(place) for place in group}) > 1:
             torn.append(group)
-        elif len({among.split(place) for place in group}) > 1:
+        elif _splits(group, among) > 1:
             leaking.append(group)
         else:
             repeated.append(group)
     return leaking, torn, repeated
+
+
+def _splits(group: Sequence[int], among: Labelled) -> int:
+    return len({among.split(place) for place in group})
 
 
 def _case(group: Sequence[int], among: Labelled) -> Case:

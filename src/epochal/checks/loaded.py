@@ -14,6 +14,7 @@ from epochal.checks.findings import Case, Finding, about_classes, count
 from epochal.checks.survey import SIDE
 from epochal.data.examples import Examples
 from epochal.data.load import Data
+from epochal.data.standard import apart
 
 
 def loaded_findings(data: Data) -> Iterator[Finding]:
@@ -23,6 +24,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
         yield from about_classes(data.spec.class_counts, data.outputs)
     groups = _equal_examples(parts)
     yield from about_equal(groups, among)
+    yield from _about_scale(data)
     inputs = [part.inputs for part in parts if isinstance(part.inputs, Tensor)]
     if len(inputs) < len(parts):
         return
@@ -37,7 +39,16 @@ def in_one_line(data: Data) -> str:
     """Return what is quickly found and matters in data that are split, in one line; "" where there is nothing."""
     found = [] if data.task == "regression" else [*about_classes(data.spec.class_counts, data.outputs)]
     found += about_equal(_equal_examples(list(data.splits.values())), _labelled(data))
+    found += _about_scale(data)
     return "; ".join(finding.words for finding in found if finding.severity != "note" and finding.kind != "duplicates")
+
+
+def _about_scale(data: Data) -> Iterator[Finding]:
+    """Yield splits whose inputs are of another scale than those of training, such as pixels from 0 to 255 beside such from 0 to 1."""
+    for split, part in data.splits.items():
+        told = "" if split == "train" else apart(part.inputs, data.spec.std)
+        if told:
+            yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Bring all splits in one unit.")
 
 
 def _about_inputs(inputs: Sequence[Tensor], among: Labelled, *, is_picture: bool) -> Iterator[Finding]:
@@ -107,4 +118,5 @@ def _labelled(data: Data) -> Labelled:
         number, index = found(place)
         return parts[number].where(index)
 
-    return Labelled(lambda place: names[found(place)[0]], label, name, "picture" if data.spec.is_image else "example")
+    noun = "picture" if data.spec.is_image else "example"
+    return Labelled(lambda place: names[found(place)[0]], label, name, noun, has_classes=data.task == "single-label")

@@ -56,6 +56,8 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
         rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
         say_json(rows)
+    if told := bundle.apart(inputs):
+        say(f"note: {told}", err=True)
     for error in wrong.values():
         say_error(error)
     sys.exit(1 if wrong else 0)

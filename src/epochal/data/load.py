@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples, Found, Lazy, address
+from epochal.data.examples import Examples, Found, Lazy, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task, described
 from epochal.data.split import cut
-from epochal.data.standard import Form, form_of, measure, to_form, type_name
+from epochal.data.standard import Form, apart, form_of, measure, to_form, type_name
 from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError
 from epochal.random import drawn_from, key
@@ -183,9 +183,11 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
     notes = list(found.notes)
     for name, part in found.parts.items():
         if len(part.inputs) != len(part.targets):
-            raise DataError(f"{found.name}: {name} has {len(part.inputs)} inputs but {len(part.targets)} targets.", "They must be as many.")
+            raise _unequal(found.name, name, part)
         if not len(part.inputs):
             raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
+    if _swapped(found.parts["train"]):
+        notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
     if like is None:
         form, asked = form_of(found.parts["train"], "train", notes), "those of train"
     else:
@@ -193,6 +195,9 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
     if prod(form.shape) > MAX_NUMBERS:
         raise DataError(f"{found.name}: inputs of shape {form.shape} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
     inputs = {name: to_form(part, name, form, asked) for name, part in found.parts.items()}
+    if like is not None:
+        scales = {name: apart(values, like.std) for name, values in inputs.items()}
+        notes += [f"inputs of {name} {told} than those that the model was trained on" for name, told in scales.items() if told]
     if like is None and (told := _blank(inputs["train"])):
         fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
         if found.picture is not None:
@@ -224,6 +229,24 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
         valid=splits.get("valid"),
         test=splits.get("test"),
     )
+
+
+def _unequal(data: str, split: str, part: Part) -> DataError:
+    """Say that there are not as many inputs as targets, and whether one of the two lies on its side."""
+    fix = "They must be as many."
+    for values, others, what in ((part.inputs, part.targets, "inputs"), (part.targets, part.inputs, "targets")):
+        if isinstance(values, Tensor) and values.ndim == 2 and values.shape[1] == len(others):
+            fix = f"Transpose the {what}: they have shape {tuple(values.shape)}, and an example is a row."
+    return DataError(f"{data}: {split} has {len(part.inputs)} inputs but {len(part.targets)} targets.", fix)
+
+
+def _swapped(part: Part) -> bool:
+    """Whether inputs look like labels, and targets like inputs."""
+    inputs, targets = part.inputs, part.targets
+    if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs[0].numel() > 1 or targets.ndim < 2:
+        return False
+    is_label = not inputs.is_floating_point() and len(inputs.unique()) <= max(2, len(inputs) // 10)
+    return is_label and targets.shape[1] > 1 and bool(((targets != 0) & (targets != 1)).any())
 
 
 def _blank(inputs: Tensor | Lazy) -> str:

@@ -7,7 +7,7 @@ for their spread, such as times. `Preprocess` takes their offset off in full pre
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,10 @@ _BLUR = 2.0**-17
 # Nor does float32 hold the reciprocal of spreads that are smaller or larger than this, nor float64 the squares of the least.
 _SPREADS = (2.0**-110, 2.0**125)
 _LEAST = 1e-140
+
+# Inputs are told to be of another scale where they vary so many times more or less than those of training.
+_APART = 8
+
 _LARGEST = torch.finfo(torch.float32).max
 
 
@@ -129,6 +133,22 @@ def measure(inputs: Tensor | Lazy) -> Moments:
     unit = 255.0 if first.dtype == torch.uint8 else 1.0
     variance = (square / size - (total / size).square()).clamp(min=0)
     return Moments((total / size + origin.reshape(total.shape)) / unit, variance.sqrt() / unit)
+
+
+def apart(inputs: Tensor | Lazy, std: Sequence[float]) -> str:
+    """Say how inputs differ in scale from those whose deviations are `std`, "" where they do not: "vary 255 times less".
+
+    Of uint8 every value has its meaning, and inputs that are read one by one are not read for this. Of fewer than ten examples only
+    larger ones are told: a few may well be alike.
+    """
+    if not isinstance(inputs, Tensor) or inputs.dtype == torch.uint8:
+        return ""
+    own, usual = measure(inputs).std.reshape(-1), torch.tensor(std, dtype=torch.float64)
+    varies = (own > 0) | (usual != 1)  # What never changed counts as 1.
+    ratio = float((own / usual)[varies].median()) if varies.any() else 1.0
+    if ratio > _APART:
+        return f"vary {ratio:,.0f} times more"
+    return f"vary {1 / ratio:,.0f} times less" if 0 < ratio < 1 / _APART and len(inputs) >= 10 else ""
 
 
 def _axes(ndim: int) -> list[int]:

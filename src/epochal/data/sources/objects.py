@@ -64,7 +64,7 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
         what = what.dataset
     if isinstance(what, TensorDataset) and len(what.tensors) == 2:
         what = what.tensors
-    if isinstance(what, Sequence) and not isinstance(what, str) and len(what) == 2:
+    if isinstance(what, Sequence) and not isinstance(what, str) and len(what) == 2 and not _lists_examples(what, split):
         return Part(_tensor(what[0], f"the inputs of {split}"), read_targets(what[1], split))
     if isinstance(what, IterableDataset) or not (hasattr(what, "__getitem__") and hasattr(what, "__len__")):
         raise DataError(
@@ -73,6 +73,25 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
         )
     with drawn_from(key("read", split)):
         return _read(what, split, notes, memory)
+
+
+def _lists_examples(what: Sequence[Any], split: str) -> bool:
+    """Whether a list of two is not inputs and targets but two examples (input, target). Raises `DataError` where it may be both."""
+    if not isinstance(what, list) or not all(isinstance(item, tuple) and len(item) == 2 for item in what):
+        return False
+    (one, first), (two, second) = [tuple(map(_shape, item)) for item in what]
+    if one == first == two == second:
+        raise DataError(
+            f"Data for {split} that are a list of two pairs may be two examples, or inputs and targets.",
+            "Pass inputs and targets as a tuple: (x, y).",
+        )
+    return bool(one == two and first == second)
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, str | Image.Image):
+        return type(value)
+    return tuple(value.shape) if hasattr(value, "shape") else (len(value),) if isinstance(value, Sequence) else ()
 
 
 def _check_loader(loader: DataLoader[Any]) -> None:
