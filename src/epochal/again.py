@@ -22,6 +22,7 @@ from epochal.models.build import MODELS
 from epochal.recipe import NEUTRAL, Recipe, keep_recipe
 from epochal.run import RESULT, Clock, Run, as_they_were, build, environment, kept, load_for, read_json, recipe_of, train_and_keep
 from epochal.tasks import LossFunction
+from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer, Rewind
@@ -145,7 +146,9 @@ def reproduce(
     """
     folder = Path(folder)
     if not (folder / RESULT).exists():
-        raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: epochal resume {folder}")
+        raise BundleError(
+            f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
+        )
     again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
     wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
     wanted_weights = _weights(folder)

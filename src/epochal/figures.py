@@ -30,14 +30,19 @@ from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.files import write_bytes
+from epochal.files import check_output, write_bytes
 from epochal.fonts import families, find_fonts, printable, short
 from epochal.training.profile import Profile
 from epochal.training.records import EpochDone
 
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#5F5F5F"
 _GREEN, _ORANGE, _SKY = "#009E73", "#E69F00", "#56B4E9"
-_DOTS_PER_INCH = 150
+# Who made them stands in both files, and tells them from other people's.
+_MADE_BY = b"Epochal, by Matplotlib"
+_FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 150, "metadata": {"Software": _MADE_BY.decode()}},
+    "svg": {"metadata": {"Creator": _MADE_BY.decode(), "Date": None}},
+}
 _CELLS_WITH_TEXT = 20
 _MOST_PANELS = 4
 _VERY_DIFFERENT = 30
@@ -104,7 +109,7 @@ def _readable(names: Sequence[str]) -> list[str]:
 def draw_all(
     folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation | None, examples: Examples | None, spec: DataSpec
 ) -> list[Path]:
-    """Write every figure that fits the task into `folder`, which must exist, and return the files.
+    """Write every figure that fits the task into `folder`, that of a run, which must exist; return the files.
 
     `evaluation` is that of `examples`, in their order; both are `None` where there were no test data.
     """
@@ -115,17 +120,23 @@ def draw_all(
             "predictions": predictions(examples, evaluation, spec),
             "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
         }
-    return [file for name, figure in figures.items() if figure is not None for file in save(figure, folder / name)]
+    return [file for name, figure in figures.items() if figure is not None for file in _write(figure, folder / name)]
 
 
-@_styled
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write `figure` as PNG and as SVG to `path` plus .png and .svg; the same figure gives the same bytes.
 
-    Raises `OutputError` when the disk refuses.
+    A figure of ours there is replaced. Raises `OutputError` where something else is, and when the disk refuses.
     """
+    for kind in _FORMATS:
+        check_output(_file(path, kind), _MADE_BY)
+    return _write(figure, path)
+
+
+@_styled
+def _write(figure: Figure, path: Path) -> list[Path]:
     written = []
-    for kind, options in (("png", {"dpi": _DOTS_PER_INCH}), ("svg", {"metadata": {"Date": None}})):
+    for kind, options in _FORMATS.items():
         content = io.BytesIO()
         with warnings.catch_warnings():
             # Class names may be in a script that no font of this machine has: the PNG then shows boxes, beside the number of
@@ -134,10 +145,13 @@ def save(figure: Figure, path: Path) -> list[Path]:
             figure.savefig(content, format=kind, **options)
         # What the first format laid out stays for the second.
         figure.set_layout_engine("none")
-        file = path.with_name(f"{path.name}.{kind}")
-        write_bytes(file, content.getvalue())
-        written.append(file)
+        write_bytes(_file(path, kind), content.getvalue())
+        written.append(_file(path, kind))
     return written
+
+
+def _file(path: Path, kind: str) -> Path:
+    return path.with_name(f"{path.name}.{kind}")
 
 
 @_styled

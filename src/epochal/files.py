@@ -33,6 +33,9 @@ _LONGEST = 200
 # Processes that a killed one had made, which share its locks, may take so long to notice: PyTorch's look every 5 seconds.
 _ENDING_SECONDS = 7.0
 
+# What kind a file is of shows in so many bytes.
+_BEGINNING = 4096
+
 CHANGED = "it is no longer what was written (its SHA-256 differs)"
 
 
@@ -46,6 +49,26 @@ def cache_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "epochal"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epochal"
+
+
+def check_output(path: Path, mark: bytes) -> None:
+    """Raise `OutputError` where a file cannot be written to `path`, or would replace one that is not of its kind.
+
+    A file of its kind has `mark` near its beginning; one that is empty may be replaced too.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"Cannot write {path}: there is no folder {path.parent}.", "Make it, or write elsewhere.")
+    with told(path):
+        if path.exists() and not path.is_file():
+            raise OutputError(f"Cannot write {path}: it is not a file.", "Name a file.")
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        begin = b""
+        if path.exists():
+            with path.open("rb") as file:
+                begin = file.read(_BEGINNING)
+    if begin and mark not in begin:
+        raise OutputError(f"{path} exists already, and is something else than what would replace it.", "Choose another name.")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

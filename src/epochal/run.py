@@ -50,6 +50,7 @@ from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
 from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
+from epochal.terminal import command
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import Fit, fit, train_step
 from epochal.training.optim import MakeOptimizer
@@ -242,7 +243,7 @@ def _begin(
     for note in data.notes:
         tell(f"note: {note}")
     if told := in_one_line(data):
-        tell(f"check: {told}" + (f" (epochal check {source} tells more)" if isinstance(source, str | Path) else ""))
+        tell(f"check: {told}" + (f" ({command('epochal', 'check', source)} tells more)" if isinstance(source, str | Path) else ""))
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
@@ -396,7 +397,7 @@ def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object
             tell(f"The trained model is kept in {folder / 'model'}.")
         # Checkpoints that cannot be used have been told of.
         if has_checkpoints and not isinstance(end, BundleError):
-            tell(f"To go on from the last checkpoint: epochal resume {folder}")
+            tell(f"To go on from the last checkpoint: {command('epochal', 'resume', folder)}")
         # Not where a user has put a copy of a checkpoint.
         if model is None and not any((folder / "checkpoints").glob("step-*")):
             shutil.rmtree(folder, ignore_errors=True)

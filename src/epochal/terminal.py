@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 # What a terminal shows instead of the signs of ours that its encoding lacks.
@@ -75,6 +76,17 @@ def failure() -> str:
     raw = _raw(sys.stdout)
     failed = raw.failed if isinstance(raw, _Raw) else None
     return "" if failed is None or failed.errno == errno.EPIPE else failed.strerror or str(failed)
+
+
+def command(*words: str | Path) -> str:
+    """Return a command that can be typed, with quotation marks where a word needs them."""
+    if sys.platform == "win32":
+        from subprocess import list2cmdline
+
+        return list2cmdline(map(str, words))
+    from shlex import join
+
+    return join(map(str, words))
 
 
 def readable(text: str, encoding: str | None) -> str:

@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,95 @@ def test_numbers_are_whole_in_a_narrow_terminal(work: Path, monkeypatch: pytest.
     narrow = printed(monkeypatch, "utf-8", "evaluate", "run", "data")[1]
     assert narrow.split() == wide.split()
     assert "precision" in narrow
+
+
+class TestWarnings:
+    def test_only_those_about_the_users_own_code_are_shown(self, call, work: Path) -> None:  # type: ignore[no-untyped-def]
+        Path("net.py").write_text(
+            """
+import warnings
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 2))
+        warnings.warn("mine")
+        for module in ("torch.nn.modules.linear", "numpy", "epochal.training.loop", "torchnet"):
+            warnings.warn_explicit(f"that of {module}", UserWarning, "line.py", 1, module=module)
+"""
+        )
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.resetwarnings()
+            code, _, _ = call("train", work / "data", "--model", "net.py:Net", "--epochs", "1", "--dry-run")
+        assert code == 0
+        assert {str(warning.message) for warning in seen if warning.category is UserWarning} == {"mine", "that of torchnet"}
+
+    def test_what_libraries_log_is_not(self, call, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+        logger = logging.getLogger("matplotlib")
+        monkeypatch.setattr(logger, "level", logging.NOTSET)
+        call("recipes")
+        assert not logging.getLogger("matplotlib.font_manager").isEnabledFor(logging.WARNING)
+
+
+class TestOthersFiles:
+    """Results replace results of their own kind, and nothing else."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "name"),
+        [
+            (("predict", "{work}/run", "{work}/data/猫/0.png", "--csv"), "answers.csv"),
+            (("check", "{work}/data", "--html"), "page.html"),
+            (("check", "{work}/data", "--quarantine"), "list.txt"),
+        ],
+    )
+    def test_files(self, call, work: Path, tmp_path: Path, arguments: tuple[str, ...], name: str) -> None:  # type: ignore[no-untyped-def]
+        arguments = tuple(word.format(work=work) for word in arguments)
+        mine = tmp_path / "picture.png"
+        mine.write_bytes((work / "data/猫/1.png").read_bytes())
+        (tmp_path / "link").symlink_to("picture.png")
+        (tmp_path / "folder").mkdir()
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "notes.txt").write_text("# What I need\nfile,label\n<html>\n")
+        for other, told in (
+            ("picture.png", "exists already, and is something else"),
+            ("link", "exists already, and is something else"),
+            ("notes.txt", "exists already, and is something else"),
+            ("folder", "folder"),
+            ("pipe", "it is not a file"),
+            ("gone/x", "there is no folder gone"),
+            ("x" * 300, "File name too long"),
+        ):
+            code, out, err = call(*arguments, other)
+            assert code != 0
+            assert out == ""
+            assert told in err
+        assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
+        (tmp_path / name).touch()
+        for _ in range(2):
+            assert call(*arguments, name)[0] == 0
+            assert (tmp_path / name).stat().st_size
+
+    def test_pictures(self, call, work: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+        command = ("predict", work / "run", work / "data/猫/0.png", "--picture", "titled")
+        for _ in range(2):
+            assert call(*command)[0] == 0
+        mine = tmp_path / "titled" / "0001-0.png"
+        assert mine.exists()
+        mine.write_bytes((work / "data/猫/1.png").read_bytes())
+        code, _, err = call(*command)
+        assert code == 1
+        assert "0001-0.png exists already, and is something else" in err
+        assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
+
+
+def test_hints_can_be_typed(call, work: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "my data").symlink_to(work / "data")
+    out = call("train", "my data", "--epochs", "1", "--out", "my run")[1]
+    assert "epochal predict 'my run' picture.png\n            epochal evaluate 'my run'\n" in out
+    out = call("check", "my data", "--quarantine", "leave out")[1]
+    assert "epochal train 'my data' --exclude 'leave out'\n" in out
+    (tmp_path / "my run/result.json").unlink()
+    assert "First: epochal resume 'my run'\n" in call("reproduce", "my run")[2]
 
 
 def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -13,15 +13,18 @@ from PIL import Image
 from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
-from epochal.checks.page import render
+from epochal.checks.page import MARK, render
 from epochal.data.exclude import write_exclusion
 from epochal.data.load import Data, load
 from epochal.data.pictures import open_picture
 from epochal.data.sources import Place, picture_folder
 from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
-from epochal.files import write_text
+from epochal.files import check_output, write_text
 from epochal.shown import Rows, Shown
+
+# How a list of what to leave out begins.
+_LIST = "What to leave out of"
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,14 +82,32 @@ class Check(Shown):
         return reasons
 
     def write_quarantine(self, path: str | Path) -> int:
-        """Write that as the list that `load(exclude=...)` and the setting `data.exclude` take; return how many names it has."""
+        """Write that as the list that `load(exclude=...)` and the setting `data.exclude` take; return how many names it has.
+
+        Replaces such a list; raises `OutputError` where `path` is anything else.
+        """
         reasons = self.quarantine()
-        write_exclusion(Path(path), reasons, f"What to leave out of {self.name}: epochal train DATA --exclude THIS-FILE")
+        check_list_output(Path(path))
+        write_exclusion(Path(path), reasons, f"{_LIST} {self.name}: epochal train DATA --exclude THIS-FILE")
         return len(reasons)
 
     def write_html(self, path: str | Path) -> None:
-        """Write all as one page with thumbnails, which needs no other file."""
+        """Write all as one page with thumbnails, which needs no other file.
+
+        Replaces such a page; raises `OutputError` where `path` is anything else.
+        """
+        check_page_output(Path(path))
         write_text(Path(path), render(self.name, self.summary(), self.findings, self.picture))
+
+
+def check_page_output(path: Path) -> None:
+    """Raise `OutputError` where `Check.write_html` could not write to `path`, or would replace something else."""
+    check_output(path, MARK.encode())
+
+
+def check_list_output(path: Path) -> None:
+    """Raise `OutputError` where `Check.write_quarantine` could not write to `path`, or would replace something else."""
+    check_output(path, f"# {_LIST} ".encode())
 
 
 def check(what: Any, *, data_dir: str | Path | None = None) -> Check:

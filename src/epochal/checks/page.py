@@ -45,6 +45,13 @@ figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywher
 """
 
 
+# How the page begins, which tells it from other files.
+MARK = """<!doctype html>
+<html lang="en">
+<head>
+<meta name="generator" content="Epochal check">"""
+
+
 def render(name: str, summary: str, findings: Sequence[Finding], picture: Callable[[str], Image.Image] | None) -> str:
     """Return the page; `picture` gives the picture of an example by its name."""
     inner = "\n".join(_section(finding, picture) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
@@ -53,9 +60,7 @@ def render(name: str, summary: str, findings: Sequence[Finding], picture: Callab
         for severity in SEVERITIES
         if (number := sum(finding.severity == severity for finding in findings))
     )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
+    return f"""{MARK}
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">

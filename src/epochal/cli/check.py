@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from epochal import terminal
 from epochal.cli.options import data_dir
 from epochal.cli.output import print_table, say, say_json
 
@@ -41,12 +42,12 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
     DATA is what `epochal train` takes. Nothing in it is changed. Ends with exit code 1 where there are errors: files that cannot be
     read, pictures in two splits or in two classes.
     """
-    from epochal.checks.check import check
-    from epochal.errors import OutputError
+    from epochal.checks.check import check, check_list_output, check_page_output
 
-    for path in (html, quarantine):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"Cannot write {path}: there is no folder {path.parent}.", "Make it, or write elsewhere.")
+    if html is not None:
+        check_page_output(html)
+    if quarantine is not None:
+        check_list_output(quarantine)
     found = check(data, data_dir=data_dir)
     # First of all: whatever fails from here on, what was found is told.
     if as_json:
@@ -59,7 +60,7 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
         tell(f"  {html}  with pictures")
     if quarantine is not None:
         left_out = found.write_quarantine(quarantine)
-        tell(f"  {quarantine}  {left_out:,} to leave out; epochal train {data} --exclude {quarantine}")
+        tell(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")
     sys.exit(1 if found.number("error") else 0)
 
 

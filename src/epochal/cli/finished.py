@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epochal.cli.output import say, say_json
+from epochal.terminal import command
 
 if TYPE_CHECKING:
     from epochal.run import Run
@@ -24,6 +25,7 @@ def report(done: Run, *, as_json: bool) -> None:
     for number, picture in enumerate(pictures):
         say(f"  {'' if number else 'pictures':8}  {picture}")
     sample = "picture.png" if done.data.picture is not None else "inputs.npy"
-    say(f"  next      epochal predict {done.folder} {sample}\n            epochal evaluate {done.folder}")
+    say(f"  next      {command('epochal', 'predict', done.folder, sample)}")
+    say(f"            {command('epochal', 'evaluate', done.folder)}")
     if as_json:
         say_json(done.result)

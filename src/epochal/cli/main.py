@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import warnings
 from importlib import import_module
 
 import click
@@ -62,9 +65,23 @@ def cli() -> None:
     """
 
 
+# Libraries whose warnings are about their use in here, and tell a user nothing.
+_LIBRARIES = ("epochal", "matplotlib", "numpy", "PIL", "safetensors", "torch")
+
+
+def _keep_quiet() -> None:
+    """Let warnings about the user's own code through, not those about ours or within libraries, nor what these log."""
+    # Behind all other filters: what -W and PYTHONWARNINGS say counts.
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(_LIBRARIES)})(\.|$)", append=True)
+    for library in _LIBRARIES:
+        logging.getLogger(library).setLevel(logging.ERROR)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
     forgive()
+    _keep_quiet()
     # As Ctrl-C does, so that what was begun is put in order.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGUSR1"):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from epochal.bundle import Bundle, Prediction
     from epochal.errors import DataError
 
+# How a table of predictions begins; the values of the outputs follow.
+_COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -39,8 +42,10 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     A file that cannot be read is told of, and the others are answered; then the exit code is 1.
     """
     from epochal.bundle import Bundle
-    from epochal.files import write_text
+    from epochal.files import check_output, write_text
 
+    if csv_file is not None:
+        check_output(csv_file, ",".join(_COLUMNS).encode())
     if picture is not None:
         _check_folder(picture)
     bundle = Bundle.load(run, model)
@@ -162,7 +167,7 @@ def _row(prediction: Prediction) -> dict[str, object]:
 def _csv(found: Sequence[tuple[str, Prediction]], outputs: Sequence[str]) -> str:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "label", "probability", "runner_up", "runner_up_probability", *outputs])
+    writer.writerow([*_COLUMNS, *outputs])
     for name, prediction in found:
         runner_up = prediction.runner_up or ("", "")
         writer.writerow([name, prediction.label, prediction.probability, *runner_up, *(prediction.values[output] for output in outputs)])

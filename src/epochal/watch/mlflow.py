@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from epochal.errors import OutputError
+from epochal.terminal import readable
 from epochal.training.records import EpochDone, Finished, Record, Started
 from epochal.watch.scalars import epoch_scalars
 
@@ -84,14 +85,14 @@ class MLflow:
         self._end("FAILED")
         spec, recipe = started.spec, started.recipe
         tags = {
-            "epochal.data": spec.describe(),
+            "epochal.data": readable(spec.describe(), "utf-8"),
             "epochal.fingerprint": spec.fingerprint,
             "epochal.device": str(started.device),
             "epochal.parameters": str(started.parameters),
         }
-        run = self._client.create_run(self._experiment, tags=tags, run_name=f"{spec.name} {recipe.model.name}")
+        run = self._client.create_run(self._experiment, tags=tags, run_name=readable(f"{spec.name} {recipe.model.name}", "utf-8"))
         self._run = run.info.run_id
-        self._client.log_batch(self._run, params=[Param(name, str(value)) for name, value in recipe.flat().items()])
+        self._client.log_batch(self._run, params=[Param(name, readable(str(value), "utf-8")) for name, value in recipe.flat().items()])
 
     def _log(self, run: str, scalars: dict[str, Any], epoch: int) -> None:
         from mlflow.entities import Metric

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from epochal.errors import OutputError
 from epochal.files import told
+from epochal.terminal import readable
 from epochal.training.records import EpochDone, Finished, Record, Started
 from epochal.watch.scalars import epoch_scalars
 
@@ -56,8 +57,8 @@ class TensorBoard:
         self._settings = {name: _setting(value) for name, value in started.recipe.flat().items() if value is not None}
         # TensorBoard shows text as Markdown, in which an indented block stays as it is.
         text = "".join(f"    {line}\n" for line in started.recipe.to_toml().splitlines())
-        self._writer.add_text("recipe", text)
-        self._writer.add_text("data", started.spec.describe())
+        self._writer.add_text("recipe", readable(text, "utf-8"))
+        self._writer.add_text("data", readable(started.spec.describe(), "utf-8"))
 
     def _epoch(self, done: EpochDone) -> None:
         assert self._writer is not None
@@ -82,4 +83,4 @@ class TensorBoard:
 
 
 def _setting(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    return value if isinstance(value, bool | int | float | str) else readable(str(value), "utf-8")
