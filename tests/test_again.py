@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
 from epochal.files import sealed
+from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, keep_recipe
 from epochal.run import run, train
 from epochal.training import loop
@@ -346,7 +348,51 @@ def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) 
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         resume(tmp_path / "run", epochs=9, watchers=[interrupted], tell=told.append)
-    assert told == [f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"]
+    assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
+    assert not any("trained model is kept" in words for words in told)
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant", "step"])
+def test_a_longer_run_says_what_the_learning_rate_does(tmp_path: Path, file: Path, schedule: str) -> None:
+    run = train(file, SETTINGS, out=tmp_path / "run", quiet=True, schedule=schedule)
+    told: list[str] = []
+    done = resume(tmp_path / "run", epochs=9, quiet=True, tell=told.append)
+    assert done is not None
+    (*said,) = (words for words in told if "learning rate" in words)
+    if schedule in ("constant", "step"):
+        assert said == []
+        return
+    found = re.fullmatch(
+        rf"note: the learning rate of {schedule} follows from the number of epochs: it goes on at (\S+) "
+        rf"\(it was at (\S+)\), as if 9 had been asked for from the start",
+        said[0],
+    )
+    assert found is not None
+    assert found[2] == f"{run.fit.epochs[-1].lr:.3g}"
+    # What is recorded of an epoch is the rate of its last step.
+    assert done.fit.epochs[5].lr / 1.001 <= float(found[1]) <= 2 * done.fit.epochs[5].lr
+
+
+def test_a_run_keeps_the_new_place_of_its_data(tmp_path: Path, file: Path) -> None:
+    train(file, SETTINGS, out=tmp_path / "run", quiet=True)
+    moved = file.rename(tmp_path / "moved.npz")
+    assert resume(tmp_path / "run", epochs=6, data=str(moved), quiet=True) is not None
+    assert resume(tmp_path / "run", epochs=7, quiet=True) is not None
+    assert evaluate_run(tmp_path / "run").count == 24
+
+
+def test_training_and_resuming_print_unless_quiet(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[object] = []
+    train(file, SETTINGS, out=tmp_path / "run", watchers=[heard.append])
+    printed = capsys.readouterr().out
+    assert "blobs: 4 float32, 3 classes; 84 train, 12 valid, 24 test" in printed
+    assert "kept the weights of epoch" in printed
+    assert sum(isinstance(record, EpochDone) for record in heard) == 5
+    resume(tmp_path / "run", epochs=6)
+    assert "note: the learning rate of one-cycle follows from the number of epochs" in capsys.readouterr().out
+    resume(tmp_path / "run", epochs=7, quiet=True)
+    train(file, SETTINGS, quiet=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_reproduce_says_that_a_run_was_made_longer(tmp_path: Path, file: Path) -> None:

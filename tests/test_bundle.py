@@ -106,8 +106,22 @@ def test_loading_leaves_the_global_random_state(saved: Path) -> None:
 
 
 def test_saving_over_something_is_refused(bundle: Bundle, saved: Path) -> None:
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already.\nChoose another name; or replace=True"):
         bundle.save(saved)
+
+
+def test_a_bundle_may_be_replaced_and_nothing_else(bundle: Bundle, saved: Path, tmp_path: Path) -> None:
+    (saved / WEIGHTS).write_bytes(b"old")
+    assert bundle.save(saved, replace=True) == saved
+    assert Bundle.load(saved).classes == bundle.classes == bundle.spec.outputs
+    bundle.save(tmp_path / "new", replace=True)
+    (saved / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for path in (saved, tmp_path / "file", tmp_path):
+        before = sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))
+        with pytest.raises(OutputError, match="is no bundle, and is not replaced"):
+            bundle.save(path, replace=True)
+        assert (sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))) == before
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5000])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from epochal.run import Run, train
     from epochal.training.loop import Fit, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
+    from epochal.watch.mlflow import MLflow
+    from epochal.watch.tensorboard import TensorBoard
 
 _HOMES = {
     "Bundle": "bundle",
@@ -32,12 +34,14 @@ _HOMES = {
     "Evaluation": "evaluation.evaluate",
     "Finished": "training.records",
     "Fit": "training.loop",
+    "MLflow": "watch.mlflow",
     "Prediction": "bundle",
     "Progress": "training.records",
     "Recipe": "recipe",
     "Rewound": "training.records",
     "Run": "run",
     "Started": "training.records",
+    "TensorBoard": "watch.tensorboard",
     "check": "checks.check",
     "evaluate": "evaluation.evaluate",
     "fit": "training.loop",
@@ -59,12 +63,14 @@ __all__ = [
     "Evaluation",
     "Finished",
     "Fit",
+    "MLflow",
     "Prediction",
     "Progress",
     "Recipe",
     "Rewound",
     "Run",
     "Started",
+    "TensorBoard",
     "check",
     "evaluate",
     "fit",

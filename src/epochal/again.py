@@ -17,15 +17,29 @@ from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, reason_of
-from epochal.files import alone, remove_unfinished, told
+from epochal.files import alone, remove_unfinished, sealed, told, write_json
 from epochal.models.build import MODELS
 from epochal.recipe import NEUTRAL, Recipe, keep_recipe
-from epochal.run import RESULT, Clock, Run, as_they_were, build, environment, kept, load_for, read_json, recipe_of, train_and_keep
+from epochal.run import (
+    RESULT,
+    Clock,
+    Run,
+    as_they_were,
+    build,
+    environment,
+    kept,
+    load_for,
+    place_of,
+    read_json,
+    recipe_of,
+    train_and_keep,
+    unheard,
+)
 from epochal.tasks import LossFunction
 from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
-from epochal.training.optim import MakeOptimizer, Rewind
+from epochal.training.optim import MakeOptimizer, Rewind, Schedule
 from epochal.training.records import EpochDone, Record, Started, Watcher
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
@@ -64,25 +78,29 @@ def resume(
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
     data_dir: str | Path | None = None,
-    watchers: Sequence[Watcher] | None = None,
-    tell: Callable[[str], object] = lambda _: None,
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    tell: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
     """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
 
     `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
     came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
-    that have moved. `tell` hears what was found; `watchers` are as in `train`. `settings` may be those that cannot change results
-    (`recipe.NEUTRAL`): from here on they hold instead of the run's own.
+    that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet` are as in `train`; `tell` hears
+    what is else printed beside the progress. `settings` may be those that cannot change results (`recipe.NEUTRAL`): from here on they hold
+    instead of the run's own.
 
     Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
     """
     folder = Path(folder)
     clock = Clock()
     with ExitStack() as stack:
+        console = None if quiet else stack.enter_context(Console())
+        tell = tell or (unheard if console is None else console.say)
         if folder.exists():
             stack.enter_context(alone(folder))
-        recipe = _recipe(folder)
+        before = recipe = _recipe(folder)
         if epochs is not None and epochs <= recipe.epochs:
             raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
         if (folder / RESULT).exists() and epochs is None:
@@ -109,13 +127,42 @@ def resume(
                     (folder / RESULT).unlink(missing_ok=True)
                 if epochs is not None or settings:
                     keep_recipe(folder / "recipe.toml", again.recipe)
+                if isinstance(data, str | Path) or data_dir is not None:
+                    _keep_place(folder, data, data_dir)
+                if epochs is not None and (note := _about_rate(before, record, len(again.data.train))):
+                    tell(note)
 
-        if watchers is None:
-            watchers = (stack.enter_context(Console()),)
         stack.enter_context(kept(folder, [], tell))
-        return train_and_keep(
-            again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, (begun, *watchers), tell, clock
-        )
+        heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
+        return train_and_keep(again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, heard, tell, clock)
+
+
+def _keep_place(folder: Path, data: str | Path | None, data_dir: str | Path | None) -> None:
+    """Let the run know where its data lie now."""
+    described = read_json(folder / "data.json")
+    if isinstance(data, str | Path):
+        described["source"] = place_of(data)
+    if data_dir is not None:
+        described["data_dir"] = str(Path(data_dir).expanduser().resolve())
+    write_json(folder / "data.json", sealed(described))
+
+
+def _about_rate(before: Recipe, started: Started, examples: int) -> str:
+    """Say what the learning rate does where a run is made longer, and its schedule follows from the number of epochs; else ""."""
+    after, steps = started.recipe, -(-examples // started.recipe.examples_per_step)
+    if after.schedule.name not in ("one-cycle", "cosine") or not started.step:
+        return ""
+    ends = [min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps) for recipe in (before, after)]
+    if started.step > ends[0]:
+        return ""
+    was, now = (
+        recipe.optimizer.lr * Schedule(recipe.schedule, recipe.epochs, steps, end).factor(max(0, step))
+        for recipe, end, step in ((before, ends[0], started.step - 1), (after, ends[1], started.step))
+    )
+    return (
+        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it goes on at {now:.3g} (it was at "
+        f"{was:.3g}), as if {after.epochs} had been asked for from the start"
+    )
 
 
 def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:

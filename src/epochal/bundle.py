@@ -36,7 +36,7 @@ from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
 from epochal.data.standard import apart, arrange, cast, check_finite, type_name
 from epochal.device import free_memory
-from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError
+from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
@@ -218,11 +218,17 @@ class Bundle(Shown):
         """Return the layers with output shapes, parameters and FLOPs."""
         return summarize(self.model, self.spec)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, replace: bool = False) -> Path:
         """Write the bundle as a new folder, whole or not at all.
 
+        Where `path` exists it is refused; with `replace`, a bundle there gives way to this one, and anything else is still refused.
         Raises `OutputError` where that cannot be done, and `NotFiniteError` where a weight is not finite.
         """
+        path = Path(path)
+        if path.exists() and not replace:
+            raise TakenError(path, "Choose another name; or replace=True, where a bundle may be replaced.")
+        if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} == {WEIGHTS, DESCRIPTION}):
+            raise OutputError(f"{path} is no bundle, and is not replaced.", "Choose another name.")
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it anew.")
@@ -237,10 +243,10 @@ class Bundle(Shown):
             "data": self.spec.model_dump(mode="json"),
             "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
         }
-        with new_directory(Path(path)) as folder:
+        with new_directory(path, replace=replace) as folder:
             write_bytes(folder / WEIGHTS, weights)
             write_json(folder / DESCRIPTION, sealed(description))
-        return Path(path)
+        return path
 
     @classmethod
     def load(cls, path: str | Path, model: nn.Module | str | None = None) -> Bundle:

@@ -81,8 +81,8 @@ class OutputError(EpochalError):
 class TakenError(OutputError):
     """The name of a result is taken already."""
 
-    def __init__(self, path: object) -> None:
-        super().__init__(f"{path} exists already.", "Choose another name, or remove it first.")
+    def __init__(self, path: object, fix: str = "Choose another name, or remove it first.") -> None:
+        super().__init__(f"{path} exists already.", fix)
 
 
 def reason_of(error: Exception) -> str:

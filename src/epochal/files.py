@@ -166,12 +166,13 @@ def finite(value: Any) -> Any:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
 
-    Raises `TakenError` where `path` exists already, or comes to be in the meantime.
+    A folder that is there already is removed, at the end, where it may be replaced. Raises `TakenError` where `path` exists otherwise,
+    or comes to be in the meantime.
     """
-    if path.exists():
+    if path.exists() and not replace:
         raise TakenError(path)
     beside = _beside(path)
     with told(path):
@@ -179,6 +180,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         try:
             yield beside
             sync_directory(beside)
+            if replace and path.exists():
+                remove_directory(path)
             _rename_to_new(beside, path)
             sync_directory(path.parent)
         except BaseException:

@@ -71,6 +71,10 @@ _COARSE = (
 _LISTED = 500_000
 
 
+def unheard(_: str) -> None:
+    """Hear, and say nothing."""
+
+
 @dataclass(frozen=True, repr=False)
 class Run(Shown):
     """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
@@ -118,7 +122,8 @@ def train(
     optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
-    watchers: Sequence[Watcher] | None = None,
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
     **settings: Any,
 ) -> Run:
     """Load, split, build, train, test once, and keep: the whole road.
@@ -126,8 +131,9 @@ def train(
     `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
     takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss` and `optimizer` may be
-    functions, as in `fit`. `out` names the run folder, which must not exist yet; without it nothing is written. `watchers`
-    replaces the progress that is printed; `()` is silent.
+    functions, as in `fit`. `out` names the run folder, which must not exist yet; without it nothing is written. What was
+    found, notes and progress are printed, unless `quiet`; each of `watchers` hears every record too, such as
+    `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
@@ -136,15 +142,15 @@ def train(
     own: dict[str, Any] = {name: value for name, value in given.items() if name not in by_name}
     resolved = as_recipe(recipe).updated({**settings, **by_name}, "given")
     with ExitStack() as stack:
-        if watchers is None:
-            watchers = (stack.enter_context(Console()),)
+        console = None if quiet else stack.enter_context(Console())
         return run(
             data,
             resolved,
             **own,
             out=None if out is None else Path(out),
             data_dir=data_dir,
-            watchers=watchers,
+            watchers=watchers if console is None else (console, *watchers),
+            tell=unheard if console is None else console.say,
         )
 
 
@@ -158,7 +164,7 @@ def run(
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
-    tell: Callable[[str], object] = lambda _: None,
+    tell: Callable[[str], object] = unheard,
 ) -> Run:
     """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way.
 
@@ -194,7 +200,7 @@ def rehearse(
     model: nn.Module | None = None,
     out: Path | None = None,
     data_dir: str | Path | None = None,
-    tell: Callable[[str], object] = lambda _: None,
+    tell: Callable[[str], object] = unheard,
 ) -> tuple[Recipe, Summary]:
     """Do what `run` does before training, and one step on a copy of the model; keep nothing.
 
@@ -442,16 +448,19 @@ def _names(own: Mapping[str, Any]) -> dict[str, str]:
 
 def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path | None) -> dict[str, Any]:
     """Return what data.json holds: enough to read the same data again and to see which example was in which split."""
-    is_path = isinstance(source, Path) or (isinstance(source, str) and source not in SOURCES)
-    named = str(Path(source).resolve()) if is_path else source if isinstance(source, str) else None
     return {
-        "source": named,
+        "source": place_of(source) if isinstance(source, str | Path) else None,
         "data_dir": None if data_dir is None else str(Path(data_dir).expanduser().resolve()),
         "spec": data.spec.model_dump(mode="json"),
         "notes": list(data.notes),
         "excluded": list(data.excluded),
         "split": {name: _describe_split(name, examples, recipe) for name, examples in data.splits.items()},
     }
+
+
+def place_of(source: str | Path) -> str:
+    """Return what names the same data from any folder: the whole path, or the name of a data set."""
+    return source if isinstance(source, str) and source in SOURCES else str(Path(source).expanduser().resolve())
 
 
 def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, Any]:

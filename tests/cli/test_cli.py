@@ -179,9 +179,12 @@ def test_class_names_are_not_markup(call, tmp_path: Path) -> None:  # type: igno
 
 
 def test_evaluate_prints_a_row_for_each_class(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]
-    code, out, _ = call("evaluate", trained, photos, "--json")
+    code, out, _ = call("evaluate", trained, photos)
     assert code == 0
-    assert "n = 20" in out
+    assert "n = 4, without 16 known from training" in out
+    code, out, _ = call("evaluate", trained, photos, "--include-training", "--json")
+    assert code == 0
+    assert "n = 20, 16 of them known from training" in out
     assert re.search(r"bright +\d\.\d{3} +\d\.\d{3} +\d\.\d{3} +10", out)
     assert json.loads(out.splitlines()[-1])["count"] == 20
     kept = json.loads((trained / "result.json").read_text())["test"]
@@ -198,7 +201,7 @@ def test_unreadable_files_end_evaluation_or_are_counted(call, trained: Path, pho
     code, _, err = call("train", "some", "--out", "run")
     assert code == 1
     assert "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST." in err
-    code, out, _ = call("evaluate", trained, "some", "--unreadable", "count", "--json")
+    code, out, _ = call("evaluate", trained, "some", "--include-training", "--unreadable", "count", "--json")
     assert code == 0
     assert "dark/3.png is not a picture" in out
     assert "n = 19, without 1 file that cannot be read" in out
@@ -211,7 +214,7 @@ def test_a_class_of_which_nothing_can_be_read(call, trained: Path, photos: Path,
     shutil.copytree(photos, tmp_path / "some")
     for path in (tmp_path / "some" / "dark").iterdir():
         path.write_bytes(b"")
-    code, out, err = call("evaluate", trained, "some", "--unreadable", "count")
+    code, out, err = call("evaluate", trained, "some", "--include-training", "--unreadable", "count")
     assert (code, err) == (0, "")
     assert "n = 10, without 10 files that cannot be read" in out
     code, _, err = call("evaluate", trained, "--unreadable", "count")
@@ -224,7 +227,7 @@ def test_of_a_folder_with_splits_only_unreadable_test_files_count(call, trained:
         shutil.copytree(photos, tmp_path / "some" / split)
         (tmp_path / "some" / split / "bright" / "1.png").write_bytes(b"")
     (tmp_path / "some" / "test" / "bright" / "2.png").write_bytes(b"")
-    code, out, _ = call("evaluate", trained, "some", "--unreadable", "count", "--json")
+    code, out, _ = call("evaluate", trained, "some", "--include-training", "--unreadable", "count", "--json")
     assert code == 0
     assert "n = 18, without 2 files that cannot be read" in out
     assert json.loads(out.splitlines()[-1])["unreadable"] == ["test/bright/1.png", "test/bright/2.png"]

@@ -9,7 +9,6 @@ import click
 
 from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, settings
-from epochal.cli.output import say
 
 
 @click.command(cls=RecipeCommand, params=list(settings(only_neutral=True)))
@@ -31,9 +30,7 @@ def command(
     kill -USR1 PID writes one, and training goes on.
     """
     from epochal.again import resume
-    from epochal.watch.console import Console
 
-    with Console() as console:
-        done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=[console], tell=say, **changes(options))
+    done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, **changes(options))
     if done is not None:
         report(done, as_json=as_json)

@@ -59,6 +59,10 @@ class Console:
         else:
             self._end(record)
 
+    def say(self, line: str) -> None:
+        """Print a line that is no record."""
+        self._print(line)
+
     def _begin(self, started: Started) -> None:
         self._stop_live()
         self._started = started
