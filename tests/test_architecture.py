@@ -29,6 +29,7 @@ LAYERS = [
     "recipe",
     "random",
     "device",
+    "cores",
     "data.*",
     "checks.*",
     "models.*",

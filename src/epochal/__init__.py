@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from epochal.run import Run, train
     from epochal.training.loop import Fit, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
+    from epochal.training.sharing import ThreadChange
     from epochal.watch.mlflow import MLflow
     from epochal.watch.tensorboard import TensorBoard
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Run": "run",
     "Started": "training.records",
     "TensorBoard": "watch.tensorboard",
+    "ThreadChange": "training.sharing",
     "check": "checks.check",
     "evaluate": "evaluation.evaluate",
     "fit": "training.loop",
@@ -71,6 +73,7 @@ __all__ = [
     "Run",
     "Started",
     "TensorBoard",
+    "ThreadChange",
     "check",
     "evaluate",
     "fit",

@@ -14,6 +14,7 @@ from torch import nn
 
 from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
+from epochal.cores import sharing_cores
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, reason_of
@@ -41,6 +42,7 @@ from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer, Rewind, Schedule
 from epochal.training.records import EpochDone, Record, Started, Watcher
+from epochal.training.sharing import ThreadChange, checked_changes
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
 
@@ -69,6 +71,7 @@ class _DivergedError(Exception):
     """Ends training at the first difference."""
 
 
+@sharing_cores()
 def resume(
     folder: str | Path,
     *,
@@ -198,6 +201,7 @@ def reproduce(
         )
     again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
     wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
+    threads = _threads(folder / RESULT, again.recipe)
     wanted_weights = _weights(folder)
     # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
     recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
@@ -215,7 +219,16 @@ def reproduce(
             same += 1
 
     try:
-        fit(again.bundle.model, again.data, recipe, loss=loss, optimizer=optimizer, watchers=(*watchers, compare), rewinds=rewinds)
+        fit(
+            again.bundle.model,
+            again.data,
+            recipe,
+            loss=loss,
+            optimizer=optimizer,
+            watchers=(*watchers, compare),
+            rewinds=rewinds,
+            threads=threads,
+        )
     except _DivergedError:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:
@@ -335,6 +348,13 @@ def _rewinds(path: Path) -> list[Rewind]:
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: its rewinds are damaged.", "Give the folder of a run.") from error
+
+
+def _threads(path: Path, recipe: Recipe) -> list[ThreadChange]:
+    try:
+        return checked_changes(read_json(path, threads=list[dict[str, int]])["threads"], recipe.threads_per_step)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: its changes of threads are damaged.", "Give the folder of a run.") from error
 
 
 def _short(value: Any) -> str:

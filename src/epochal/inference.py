@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from epochal.cores import sharing_cores
 from epochal.data.feed import Feed
 from epochal.device import precision
 from epochal.models.build import evaluating
 from epochal.progress import progress
 
 
+@sharing_cores()
 def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str = "fp32", label: str = "") -> Tensor:
     """Return the model's outputs for all examples of `feed`, in their order: [n, outputs] on the CPU, float32 or, of a model that
     answers in it, float64.
@@ -19,7 +21,13 @@ def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str
     Where there is a `label`, a progress bar of that name is shown.
     """
     outputs = []
-    with evaluating(model), torch.inference_mode(), precision(device, number_format), progress(label, len(feed)) as advance:
+    with (
+        sharing_cores(),
+        evaluating(model),
+        torch.inference_mode(),
+        precision(device, number_format),
+        progress(label, len(feed)) as advance,
+    ):
         for batch in feed.epoch(0):
             outputs.append(model(batch.inputs))
             advance()

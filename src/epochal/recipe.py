@@ -181,7 +181,9 @@ class Recipe(Settings):
         "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured where training is long enough, else cuda, mps or cpu"
     )
     threads: Count | Literal["auto"] = Field(
-        "auto", description="CPU threads of one step; auto: the fastest number, measured where training is long enough, else PyTorch's"
+        "auto",
+        description="CPU threads of one step; auto: PyTorch's number, or fewer where that is measured to be faster, or where other "
+        "programs keep the cores busy",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "fp32",

@@ -36,6 +36,7 @@ from epochal import untrusted
 from epochal.bundle import Bundle, Input, Prediction
 from epochal.checks.loaded import in_one_line
 from epochal.checks.seen import keys_of, write_seen
+from epochal.cores import sharing_cores
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
 from epochal.data.sources import SOURCES
@@ -154,6 +155,7 @@ def train(
         )
 
 
+@sharing_cores()
 def run(
     source: Any,
     recipe: Recipe,
@@ -297,6 +299,8 @@ def train_and_keep(
             assert bundle.seen is not None
             write_seen(folder, bundle.seen)
         clock.lap("train")
+        # As it was when training ended: the last bits of results depend on the number of threads.
+        torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
 
         reported = reported_loss(data.spec, bundle.model, recipe.loss, loss)
         test = None
@@ -525,6 +529,7 @@ def _result(
         "best_epoch": fitted.finished.best_epoch,
         "ended_by": fitted.finished.reason,
         "rewinds": [asdict(rewind) for rewind in fitted.finished.rewinds],
+        "threads": [asdict(change) for change in fitted.finished.threads],
         "valid": best.valid.to_json() if best.valid is not None else None,
         "test": test.to_json() if test is not None else None,
         "own": dict(own),

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def _prepare(model: nn.Module, what: Any, *, loss: Any = None, optimizer: Any = None, **changes: Any) -> Training:
-    data, recipe = load(what), Recipe().updated(changes)
+    data, recipe = load(what), Recipe().updated({"threads": 1} | changes)
     batches = feed(data.train, recipe.examples_per_step, CPU, shuffle_seed=recipe.seed)
     return prepare(model, batches, data.spec, recipe, CPU, loss, optimizer)
 

@@ -14,6 +14,7 @@ from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, render
+from epochal.cores import sharing_cores
 from epochal.data.exclude import write_exclusion
 from epochal.data.load import Data, load
 from epochal.data.pictures import open_picture
@@ -110,6 +111,7 @@ def check_list_output(path: Path) -> None:
     check_output(path, f"# {_LIST} ".encode())
 
 
+@sharing_cores()
 def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
     """Look for what is wrong with data before training.
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from epochal.cores import sharing_cores
 from epochal.data.examples import Examples, Found, Lazy, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.sources import find
@@ -117,6 +118,7 @@ class Data(Shown):
         )
 
 
+@sharing_cores()
 def load(
     what: Any,
     *,

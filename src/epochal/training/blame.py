@@ -46,8 +46,11 @@ def rewind(
     where the same steps now go well, that is not known: then it is `error`.
     """
     until, history, began = training.step, tuple(training.history), training.began
+    changes = training.threads.changes
     if checkpoints is None or not checkpoints.restore(training):
         raise error
+    # The same steps use the same threads.
+    training.threads.changes = changes
     told = _first(training, batches, step, until, history, checkpoints)
     cause = NotFiniteError(told, _FIX) if told else error
     if training.recipe.on_nan == "stop":
@@ -62,6 +65,8 @@ def rewind(
     # The time that was lost is spent all the same.
     training.began = began
     training.schedule.rewinds = [*made, Rewind(training.step, FACTOR, cause.problem)]
+    if training.sharing is not None:
+        training.sharing.forget()
     checkpoints.save(training)
     return Rewound(training.schedule.rewinds[-1], tuple(training.history))
 

@@ -37,10 +37,11 @@ from epochal.evaluation.evaluate import Evaluation
 from epochal.files import new_directory, remove_directory, write_bytes, write_text
 from epochal.training.optim import Rewind, Update
 from epochal.training.records import EpochDone
+from epochal.training.sharing import checked_changes
 from epochal.training.state import Training
 from epochal.untrusted import open_file, parse_json, read_file, read_tensors
 
-VERSION = 3
+VERSION = 4
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2
@@ -73,6 +74,12 @@ class _RewindKept(_Kept):
     reason: str
 
 
+class _ThreadsKept(_Kept):
+    step: _Count
+    threads: Annotated[int, Field(ge=1)]
+    before: Annotated[int, Field(ge=1)]
+
+
 class _ScheduleKept(_Kept):
     cuts: _Count
     best: str
@@ -102,6 +109,7 @@ class _StateKept(_Kept):
     epoch_began: Annotated[float, Field(ge=0)]
     best: _BestKept
     schedule: _ScheduleKept
+    threads: list[_ThreadsKept]
     average_steps: _Count | None
     scaler: dict[str, Any]
     optimizer: dict[str, dict[str, Any]]
@@ -297,6 +305,7 @@ def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "bad_epochs": schedule.bad_epochs,
             "rewinds": [asdict(rewind) for rewind in schedule.rewinds],
         },
+        "threads": [asdict(change) for change in training.threads.changes],
         "average_steps": None if average is None else average.steps,
         "scaler": training.scaler.state_dict(),
         "optimizer": numbers,
@@ -337,6 +346,7 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
     training.schedule.best = float(state["schedule"]["best"])
     training.schedule.cuts, training.schedule.bad_epochs = state["schedule"]["cuts"], state["schedule"]["bad_epochs"]
     training.schedule.rewinds = [Rewind(**rewind) for rewind in state["schedule"]["rewinds"]]
+    training.threads.changes = checked_changes(state["threads"], training.threads.first)
     training.scaler.load_state_dict(state["scaler"])
     training.history[:] = [_record(values) for values in state["history"]]
     training.epoch, training.step = state["epoch"], state["step"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from epochal.cores import sharing_cores
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
 from epochal.device import choose, computing, precision
@@ -30,6 +31,7 @@ from epochal.training.checkpoint import Checkpoints, heeding, resting
 from epochal.training.optim import MakeOptimizer, Rewind
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
+from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.state import Training, prepare, training_feed
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
@@ -67,6 +69,7 @@ def fit(
     watchers: Sequence[Watcher] = (),
     checkpoints: Checkpoints | None = None,
     rewinds: Sequence[Rewind] = (),
+    threads: Sequence[ThreadChange] | None = None,
 ) -> Fit:
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
 
@@ -75,7 +78,8 @@ def fit(
     and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
     `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
-    `rewinds` are those of a training that is made again: they cut the learning rate where they did then.
+    `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
+    threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
     PyTorch's global random state is left as it was.
     """
     recipe = as_recipe(recipe)
@@ -84,11 +88,14 @@ def fit(
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with isolated(device), computing(recipe.threads_per_step), heeding(checkpoints):
+    with sharing_cores() as watch, isolated(device), computing(recipe.threads_per_step), heeding(checkpoints):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
         training.schedule.rewinds.extend(rewinds)
+        training.threads.changes.extend(threads or ())
+        if threads is None and is_open(recipe, device):
+            training.sharing = Sharing(training.threads, watch)
         resumed = checkpoints is not None and checkpoints.restore(training)
         if checkpoints is not None and not resumed:
             checkpoints.save(training)
@@ -112,6 +119,7 @@ def fit(
                 tell(rewind(training, batches, train_step, checkpoints, error))
                 continue
             seconds = training.elapsed() - training.epoch_began
+            training.threads.use(training.step)
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
@@ -138,7 +146,7 @@ def fit(
         model.load_state_dict(training.best.weights)
         finished = Finished(
             len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds),
-            why_kept(recipe, training.history, training.best.epoch),
+            why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
         )  # fmt: skip
         tell(finished)
     return Fit(tuple(training.history), finished)
@@ -158,7 +166,9 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
             break
         waited += time.perf_counter() - before
         train_step(training, batch)
-        before = time.perf_counter()
+        began, before = before, time.perf_counter()
+        if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
+            tell(changed)
         if before - told > REPORT_SECONDS:
             told, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
@@ -180,6 +190,7 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
 def train_step(training: Training, batch: Batch) -> None:
     """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
     seed_generators(training.device, key(training.recipe.seed, "step", training.step))
+    training.threads.use(training.step)
     for inputs, targets, share in _parts(batch, training):
         if training.compiled is not None and len(inputs) == training.compiled.batch_size:
             loss = training.compiled(inputs, targets)

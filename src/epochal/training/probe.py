@@ -11,10 +11,12 @@ import copy
 import hashlib
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -22,6 +24,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
+from epochal.cores import CoreWatch, sharing_cores
 from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
@@ -34,11 +37,12 @@ from epochal.random import drawn_from, isolated, key
 from epochal.recipe import DEFAULT, Recipe
 from epochal.training.state import Training, prepare, training_feed
 
-# Shorter training is over before a measurement could pay.
-_WORTH_STEPS = 1000
-_WORTH_SECONDS = 30.0
-# How long each choice is timed, and how long its steps between two looks at the clock take about.
-_SECONDS = 0.3
+# Measuring may take this share of the time that training takes: each choice is timed so many seconds at most, and not for less at all.
+_SHARE = 0.02
+_SECONDS, _LEAST_SECONDS = 0.3, 0.1
+# Two steps say how long training takes about, which is too much to ask of fewer steps than these.
+_WORTH_STEPS = 2 / _SHARE
+# How long the steps between two looks at the clock take about.
 _LAP_SECONDS = 0.02
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 _PLAIN_BATCH_SIZE = 64
@@ -87,39 +91,27 @@ def settle(
 ) -> Recipe:
     """Return the recipe with nothing "auto" left in it that can be measured; one in which nothing is is returned as it is.
 
-    The fastest choice is measured, once for each model, kind of settings and machine, unless training is too short for that to
-    pay. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they see,
-    nothing is measured. `tell` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
+    The fastest choice is measured, once for each model, kind of settings and machine, where that takes a small share of the time that
+    training takes. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they
+    see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and nothing is
+    remembered. `tell` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
     """
     if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision, recipe.compile):
         return recipe
     chosen, choices = _choices(recipe, len(data.train))
     origin = "this machine"
-    if (len(choices) > 1 or recipe.compile == "auto") and not own and _is_worth(recipe, len(data.train), chosen):
-        speeds = _speeds(choices, recipe, model, data, step, tell)
-        if speeds:
-            chosen, origin = _best(speeds), "measured"
-            if recipe.compile == "auto":
-                chosen = _compiled_or_not(chosen, speeds[chosen], recipe, model, data, step, tell)
+    if (len(choices) > 1 or recipe.compile == "auto") and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
+        with sharing_cores() as watch:
+            probe = _Probe(recipe, model, data, step, tell, watch)
+            speeds = probe.compare(choices, chosen)
+            if speeds:
+                chosen, origin = _best(speeds), "measured"
+                if recipe.compile == "auto":
+                    chosen = probe.compiled_or_not(chosen, speeds[chosen])
     if recipe.batch_size == "auto" and recipe.origin("optimizer.lr") == DEFAULT:
         tell(f"batch_size = {chosen.batch_size}; lr = {recipe.optimizer.lr:g} stays as it is, though another may suit such batches better.")
     open_settings = {name: value for name, value in chosen._asdict().items() if getattr(recipe, name) == "auto"}
     return recipe.updated(open_settings, origin)
-
-
-def _compiled_or_not(
-    chosen: Choice, plain: Speed, recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
-) -> Choice:
-    """Return `chosen` with compiling on, where that saves more than it takes within this training."""
-    steps = min(recipe.epochs * -(-len(data.train) // chosen.batch_size), recipe.max_steps or sys.maxsize)
-    examples = steps * chosen.batch_size
-    if examples / plain.examples < _WORTH_COMPILING_SECONDS or recipe.accumulate > 1 or chosen.precision == "fp16":
-        return chosen
-    other = chosen._replace(compile="on")
-    found = _speeds([other], recipe, model, data, step, tell)
-    if other in found and found[other].start + examples / found[other].examples < examples / plain.examples:
-        return other
-    return chosen
 
 
 def timed(training: Training, batches: Feed, step: Step, seconds: float) -> Speed:
@@ -193,9 +185,9 @@ def _can_compute(kind: str, name: str) -> bool:
     return True
 
 
-def _is_worth(recipe: Recipe, count: int, plain: Choice) -> bool:
-    steps = recipe.epochs * -(-count // plain.batch_size)
-    return min(steps, recipe.max_steps or steps) >= _WORTH_STEPS and (recipe.max_seconds or _WORTH_SECONDS) >= _WORTH_SECONDS
+def _steps(recipe: Recipe, data: Data, choice: Choice) -> int:
+    """Return how many steps training makes."""
+    return min(recipe.epochs * -(-len(data.train) // choice.batch_size), recipe.max_steps or sys.maxsize)
 
 
 def _best(speeds: dict[Choice, Speed]) -> Choice:
@@ -203,53 +195,94 @@ def _best(speeds: dict[Choice, Speed]) -> Choice:
     return next(choice for choice, speed in speeds.items() if speed.examples >= _ALIKE * fastest)
 
 
-def _speeds(
-    choices: Sequence[Choice], recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
-) -> dict[Choice, Speed]:
-    """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now."""
-    name = _key(choices, recipe, model, data.spec)
-    memory = _read(tell)
-    remembered = name in memory
-    speeds = dict(memory[name]) if remembered else _measure(choices, recipe, model, data, step, tell)
-    if not speeds:
-        return {}
-    if not remembered:
-        _write({**memory, name: list(speeds.items())}, tell)
-    fastest = sorted(speeds.items(), key=lambda item: -item[1].examples)
-    shown = [f"{choice} {speed.examples:,.0f}" for choice, speed in fastest[:_SHOWN]]
-    rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
-    tell(f"{'remembered' if remembered else 'measured'} examples/s: {'; '.join(shown)}{rest} → {_best(speeds)}")
-    return speeds
+@dataclass
+class _Probe:
+    """Measures the training that a recipe describes, on a copy of the model and a few examples."""
 
+    recipe: Recipe
+    model: nn.Module
+    data: Data
+    step: Step
+    tell: Callable[[str], object]
+    watch: CoreWatch
 
-def _measure(
-    choices: Sequence[Choice], recipe: Recipe, model: nn.Module, data: Data, step: Step, tell: Callable[[str], object]
-) -> dict[Choice, Speed]:
-    sample = _sample(data.train, max(choice.batch_size for choice in choices), recipe.seed)
-    speeds: dict[Choice, Speed] = {}
-    with progress("Measuring", len(choices)) as advance:
-        for choice in choices:
-            try:
-                speeds[choice] = _speed(choice, sample, recipe, model, data.spec, step)
-            except TooLargeError:
-                tell(f"{choice}: would not fit the memory.")
-            # A device may lack an operation, or the memory that was thought to be there; a network may refuse to be copied.
-            except (RuntimeError, TypeError) as error:
-                tell(f"{choice}: cannot be measured: {str(error).splitlines()[0]}")
-            advance()
-    return speeds
+    def compare(self, choices: Sequence[Choice], plain: Choice) -> dict[Choice, Speed]:
+        """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now.
 
+        There is none where training takes too little time for a measurement to pay, which a few steps of the `plain` choice tell.
+        """
+        name, memory = _key(choices, self.recipe, self.model, self.data.spec), _read(self.tell)
+        remembered = dict(memory.get(name, ()))
+        sample = _sample(self.data.train, max(choice.batch_size for choice in choices), self.recipe.seed)
+        rough = remembered or self._measure([plain], sample, 0.0)
+        if not remembered and self.watch.crowded_seconds():
+            # How many threads are fastest beside other programs shows while training goes on.
+            choices = [choice for choice in choices if choice.threads == plain.threads]
+        if len(choices) == 1 and plain in choices and self.recipe.compile != "auto":
+            return {}
+        # Where the plain choice does not work, another one may.
+        training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
+        seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
+        if seconds < _LEAST_SECONDS:
+            return {}
+        speeds = remembered or self._measure(choices, sample, seconds, "Measuring")
+        if self.watch.crowded_seconds() and not remembered:
+            self.tell("note: other programs keep the cores busy: what was measured is not remembered.")
+            speeds = {choice: speed for choice, speed in speeds.items() if choice.threads == plain.threads}
+        elif speeds and not remembered:
+            _write({**memory, name: list(speeds.items())}, self.tell)
+        if speeds:
+            self._tell_speeds("remembered" if remembered else "measured", speeds)
+        return speeds
 
-def _speed(choice: Choice, sample: Examples, recipe: Recipe, model: nn.Module, spec: DataSpec, step: Step) -> Speed:
-    """Return how fast a copy of the model trains."""
-    device = choose(choice.device)
-    open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
-    trial = recipe.updated({**choice._asdict(), **open_ended}, "probe")
-    with drawn_from(key(recipe.seed, "probe")), isolated(device), computing(choice.threads):
-        batches = training_feed(sample, spec, trial, device)
-        training = prepare(copy.deepcopy(model), batches, spec, trial, device, None, None)
-        training.model.train()
-        return timed(training, batches, step, _SECONDS)
+    def compiled_or_not(self, chosen: Choice, plain: Speed) -> Choice:
+        """Return `chosen` with compiling on, where that saves more than it takes within this training."""
+        seconds = self._training_seconds(chosen, plain)
+        if seconds < _WORTH_COMPILING_SECONDS or self.recipe.accumulate > 1 or chosen.precision == "fp16":
+            return chosen
+        other = chosen._replace(compile="on")
+        found = self.compare([other], other)
+        if other in found and found[other].start + self._training_seconds(other, found[other]) < seconds:
+            return other
+        return chosen
+
+    def _training_seconds(self, choice: Choice, speed: Speed) -> float:
+        """Return how long training takes about."""
+        examples = _steps(self.recipe, self.data, choice) * choice.batch_size
+        return min(examples / speed.examples, self.recipe.max_seconds or math.inf)
+
+    def _measure(self, choices: Sequence[Choice], sample: Examples, seconds: float, label: str = "") -> dict[Choice, Speed]:
+        """Return the speed of each choice that works, measured for so many seconds each; without a `label` in silence."""
+        tell = self.tell if label else str
+        speeds: dict[Choice, Speed] = {}
+        with progress(label, len(choices)) as advance:
+            for choice in choices:
+                try:
+                    speeds[choice] = self._speed(choice, sample, seconds)
+                except TooLargeError:
+                    tell(f"{choice}: would not fit the memory.")
+                # A device may lack an operation, or the memory that was thought to be there; a network may refuse to be copied.
+                except (RuntimeError, TypeError) as error:
+                    tell(f"{choice}: cannot be measured: {str(error).splitlines()[0]}")
+                advance()
+        return speeds
+
+    def _speed(self, choice: Choice, sample: Examples, seconds: float) -> Speed:
+        """Return how fast a copy of the model trains."""
+        device = choose(choice.device)
+        open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
+        trial = self.recipe.updated({**choice._asdict(), **open_ended}, "probe")
+        with drawn_from(key(self.recipe.seed, "probe")), isolated(device), computing(choice.threads):
+            batches = training_feed(sample, self.data.spec, trial, device)
+            training = prepare(copy.deepcopy(self.model), batches, self.data.spec, trial, device, None, None)
+            training.model.train()
+            return timed(training, batches, self.step, seconds)
+
+    def _tell_speeds(self, how: str, speeds: dict[Choice, Speed]) -> None:
+        fastest = sorted(speeds.items(), key=lambda item: -item[1].examples)
+        shown = [f"{choice} {speed.examples:,.0f}" for choice, speed in fastest[:_SHOWN]]
+        rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
+        self.tell(f"{how} examples/s: {'; '.join(shown)}{rest} → {_best(speeds)}")
 
 
 def _sample(examples: Examples, largest: int, seed: int) -> Examples:

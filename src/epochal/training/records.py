@@ -12,6 +12,7 @@ from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
 from epochal.training.optim import Rewind
+from epochal.training.sharing import ThreadChange
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Rewound:
 class Finished:
     """Training is over: which epoch's weights were kept, and why it ended ("epochs", "steps", "seconds" or "patience").
 
-    `kept_for` says in words why it is that epoch's weights.
+    `kept_for` says in words why it is that epoch's weights. `threads` are all changes of the number of CPU threads, those that were
+    tried in vain too.
     """
 
     epochs: int
@@ -94,11 +96,12 @@ class Finished:
     seconds: float
     rewinds: tuple[Rewind, ...] = ()
     kept_for: str = ""
+    threads: tuple[ThreadChange, ...] = ()
 
     def kept_weights(self) -> str:
         """Say which epoch's weights were kept, and why."""
         return f"kept the weights of epoch {self.best_epoch}" + (f": {self.kept_for}" if self.kept_for else "")
 
 
-Record: TypeAlias = Started | Progress | EpochDone | Rewound | Finished
+Record: TypeAlias = Started | Progress | EpochDone | Rewound | ThreadChange | Finished
 Watcher: TypeAlias = Callable[[Record], None]

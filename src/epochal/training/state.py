@@ -25,6 +25,7 @@ from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
 from epochal.training.records import EpochDone
+from epochal.training.sharing import Sharing, Threads
 
 
 @dataclass
@@ -51,6 +52,8 @@ class Training:
     best: Best
     loss_sum: Tensor
     constants: frozenset[str]
+    threads: Threads
+    sharing: Sharing | None = None
     began: float = field(default_factory=time.perf_counter)
     epoch_began: float = 0.0
     epoch: int = 1
@@ -171,6 +174,7 @@ def prepare(
         best=Best(recipe, has_valid=has_valid),
         loss_sum=torch.zeros((), device=device),
         constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
+        threads=Threads(recipe.threads_per_step),
     )
 
 

@@ -12,6 +12,7 @@ from epochal.recipe import Recipe
 from epochal.terminal import readable
 from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
+from epochal.training.sharing import ThreadChange
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -56,6 +57,8 @@ class Console:
             self._row(record)
         elif isinstance(record, Rewound):
             self._rewound(record)
+        elif isinstance(record, ThreadChange):
+            self._threads_changed(record)
         else:
             self._end(record)
 
@@ -106,6 +109,13 @@ class Console:
             self._live.update("")
         rewind = record.rewind
         self._print(f"{rewind.reason} Going on after step {rewind.step:,} with the learning rate times {rewind.factor:g}.", style="yellow")
+        self._logged = time.monotonic()
+
+    def _threads_changed(self, change: ThreadChange) -> None:
+        if self._live is not None:
+            self._live.update("")
+        why = "other programs keep the cores busy" if change.threads < change.before else "there are cores to spare again"
+        self._print(f"{why}: {_count(change.threads, 'thread')} after step {change.step:,}")
         self._logged = time.monotonic()
 
     def _end(self, finished: Finished) -> None:

@@ -1,0 +1,124 @@
+"""How many CPU threads the steps of training use where other programs want the cores too.
+
+PyTorch's results depend, in their last bits, on the number of threads. So the number is a function of the step like everything else:
+it changes only where the user has not set it, each change is kept with the step that it counts from, and a run that is resumed or
+reproduced changes at the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from epochal.cores import CoreWatch
+from epochal.recipe import Recipe
+
+# A pace is measured over so many seconds; the cores have to be crowded for so long before fewer threads are tried, at the start and later.
+_WINDOW_SECONDS = 0.3
+_PATIENCE_AT_START, _PATIENCE = 0.25, 1.0
+_START_SECONDS = 2.0
+# More threads are tried again after so many seconds, twice as many after each time in vain.
+_RETRY_SECONDS = 4.0
+# So much faster must be what is tried.
+_BETTER = 1.1
+
+
+@dataclass(frozen=True)
+class ThreadChange:
+    """From the step that comes after `step` others on, each step uses `threads` CPU threads, where those before it used `before`."""
+
+    step: int
+    threads: int
+    before: int
+
+
+def is_open(recipe: Recipe, device: torch.device) -> bool:
+    """Return whether the number of threads may change while training goes on: there are several, and nobody has asked for just so many.
+
+    Processes that read data take cores of their own: with them the pace says little about other programs.
+    """
+    is_chosen = recipe.origin("threads") not in ("measured", "this machine")
+    return device.type == "cpu" and recipe.threads_per_step > 1 and not is_chosen and not recipe.workers
+
+
+def checked_changes(kept: Sequence[Mapping[str, int]], most: int) -> list[ThreadChange]:
+    """Return the changes that a file has kept. Raises `ValueError` where one has more threads than the `most` that training began with."""
+    changes = [ThreadChange(**change) for change in kept]
+    if not all(0 < change.threads <= most for change in changes):
+        raise ValueError(f"a change is to more than {most} threads")
+    return changes
+
+
+class Threads:
+    """The number of CPU threads as a function of the step: `first`, and the `changes` that followed."""
+
+    def __init__(self, first: int, changes: Sequence[ThreadChange] = ()) -> None:
+        self.first = first
+        self.changes = list(changes)
+
+    def at(self, step: int) -> int:
+        """Return the number for the step that comes after `step` others."""
+        return next((change.threads for change in reversed(self.changes) if change.step <= step), self.first)
+
+    def use(self, step: int) -> None:
+        """Let operations use the number of that step."""
+        threads = self.at(step)
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+
+class Sharing:
+    """Tries fewer threads while the cores are crowded, and more from time to time afterwards; keeps what is faster.
+
+    What counts is the pace of the real steps before and after a change, so that nothing has to be known about the other programs.
+    """
+
+    def __init__(self, threads: Threads, watch: CoreWatch) -> None:
+        self.threads = threads
+        self.watch = watch
+        self.retry = _RETRY_SECONDS
+        self.total = self.seconds = self.settled = 0.0
+        self.steps = 0
+        self.before: tuple[int, float] | None = None
+
+    def step_done(self, step: int, seconds: float) -> ThreadChange | None:
+        """Take note that `step` steps are made, the last in so many `seconds`; return a change that has proved its worth."""
+        self.total += seconds
+        self.settled += seconds
+        self.seconds += seconds
+        self.steps += 1
+        return None if self.seconds < _WINDOW_SECONDS else self._look(step)
+
+    def forget(self) -> None:
+        """Let what was being tried go, as training goes back to an earlier step."""
+        self.before = None
+        self.seconds, self.steps = 0.0, 0
+
+    def _look(self, step: int) -> ThreadChange | None:
+        count, pace = self.threads.at(step), self.steps / self.seconds
+        kept = None
+        if self.before is not None:
+            previous, pace_before = self.before
+            self.before = None
+            if pace > _BETTER * pace_before:
+                kept = self.threads.changes[-1]
+                self.retry = _RETRY_SECONDS
+            else:
+                self._change(step, count, previous)
+                self.retry *= 2
+            self.settled = 0.0
+        elif count > 1 and self.watch.crowded_seconds() > (_PATIENCE_AT_START if self.total < _START_SECONDS else _PATIENCE):
+            self._try(step, count, pace, count // 2)
+        elif count < self.threads.first and self.settled > self.retry:
+            self._try(step, count, pace, min(2 * count, self.threads.first))
+        self.seconds, self.steps = 0.0, 0
+        return kept
+
+    def _try(self, step: int, count: int, pace: float, other: int) -> None:
+        self.before = count, pace
+        self._change(step, count, other)
+
+    def _change(self, step: int, before: int, threads: int) -> None:
+        self.threads.changes.append(ThreadChange(step, threads, before))

@@ -1,0 +1,125 @@
+"""Threads that wait for a core are noticed, and OpenMP's threads then sleep instead of spinning."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from epochal import cores
+from epochal.cores import sharing_cores
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say how long threads wait for a core")
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return condition()
+
+
+@contextmanager
+def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float]) -> Iterator[None]:
+    """Let the system say that threads wait for `share[0]` of the time."""
+    began = time.perf_counter()
+    waited = [0.0, began]
+
+    def waits() -> dict[str, float]:
+        now = time.perf_counter()
+        waited[:] = waited[0] + share[0] * (now - waited[1]), now
+        return {"1": waited[0]}
+
+    monkeypatch.setattr(cores, "_waits", waits)
+    monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(cores, "_HOLD_SECONDS", 0.1)
+    yield
+
+
+def _yielding() -> bool:
+    return any(thread.name == "epochal-yielding" for thread in threading.enumerate())
+
+
+def test_crowded_cores_are_noticed_and_yielded_until_they_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = [0.0]
+    with _waiting(monkeypatch, share), sharing_cores() as watch:
+        time.sleep(0.1)
+        assert watch.crowded_seconds() == 0.0
+        assert not _yielding()
+        share[0] = 0.5
+        assert _until(lambda: watch.crowded_seconds() > 0.05)
+        assert _yielding()
+        share[0] = 0.01
+        assert _until(lambda: watch.crowded_seconds() == 0.0)
+        assert _until(lambda: not _yielding())
+        share[0] = 0.5
+        assert _until(_yielding)
+    assert not _yielding()
+
+
+def test_blocks_within_one_another_share_a_watch() -> None:
+    before = threading.active_count()
+    with sharing_cores() as outer, sharing_cores() as inner:
+        assert outer is inner
+        assert threading.active_count() > before
+    assert not _yielding()
+    assert not any(thread.name == "epochal-cores" for thread in threading.enumerate())
+    with pytest.raises(KeyError), sharing_cores():
+        raise KeyError
+    assert not any(thread.name == "epochal-cores" for thread in threading.enumerate())
+
+
+@LINUX
+def test_a_thread_that_shares_its_core_waits() -> None:
+    """Two busy loops on one core: each waits about half of the time."""
+    code = (
+        "import os, threading, time\n"
+        "from epochal import cores\n"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "if os.fork() == 0:\n"
+        "    ends = time.monotonic() + 60\n"
+        "    while os.getppid() != 1 and time.monotonic() < ends: pass\n"
+        "    os._exit(0)\n"
+        "with cores.sharing_cores() as watch:\n"
+        "    ends = time.monotonic() + 50\n"
+        "    while not watch.crowded_seconds() and time.monotonic() < ends: pass\n"
+        "    print(watch.crowded_seconds() > 0, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100).stdout == "True\n"
+
+
+@LINUX
+def test_yielding_makes_a_team_of_more_threads_than_cores_and_ends_it() -> None:
+    if cores._openmp() is None:
+        pytest.skip("this PyTorch does not bring GNU's OpenMP")
+    tasks = Path("/proc/self/task")
+    torch.ones(1)
+    before = len(list(tasks.iterdir()))
+    yielding = cores._Yielding()
+    # The thread itself, and its team of one more than there are cores.
+    assert _until(lambda: len(list(tasks.iterdir())) >= before + 1 + (os.cpu_count() or 1))
+    yielding.end()
+    assert _until(lambda: len(list(tasks.iterdir())) <= before)
+
+
+def test_nothing_happens_where_the_system_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cores, "_TASKS", tmp_path / "absent")
+    monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.001)
+    with sharing_cores() as watch:
+        time.sleep(0.05)
+        assert watch.crowded_seconds() == 0.0
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+    with ExitStack() as stack:
+        yielding = cores._Yielding()
+        stack.callback(yielding.end)
+        assert _yielding()
+    assert not _yielding()
