@@ -100,7 +100,7 @@ def settle(
         return recipe
     chosen, choices = _choices(recipe, len(data.train))
     origin = "this machine"
-    if (len(choices) > 1 or recipe.compile == "auto") and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
+    if (len(choices) > 1 or (choices and recipe.compile == "auto")) and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
         with sharing_cores() as watch:
             probe = _Probe(recipe, model, data, step, tell, watch)
             speeds = probe.compare(choices, chosen)
