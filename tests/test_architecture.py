@@ -38,6 +38,7 @@ LAYERS = [
     "evaluation.*",
     "training.*",
     "watch.*",
+    "prediction",
     "bundle",
     "fonts",
     "figures",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from epochal.again import reproduce, resume
-    from epochal.bundle import Bundle, Prediction
+    from epochal.bundle import Bundle
     from epochal.checks.check import Check, check
     from epochal.data.load import Data, load
     from epochal.data.spec import DataSpec
     from epochal.errors import EpochalError
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
+    from epochal.prediction import Prediction
     from epochal.recipe import Recipe, load_recipe
     from epochal.run import Run, train
     from epochal.training.loop import Fit, fit
@@ -36,7 +37,7 @@ _HOMES = {
     "Finished": "training.records",
     "Fit": "training.loop",
     "MLflow": "watch.mlflow",
-    "Prediction": "bundle",
+    "Prediction": "prediction",
     "Progress": "training.records",
     "Recipe": "recipe",
     "Rewound": "training.records",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal
 
 import numpy
 import safetensors
@@ -42,6 +42,7 @@ from epochal.files import new_directory, sealed, unsealed, write_bytes, write_js
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
 from epochal.models.summary import Summary, summarize
+from epochal.prediction import Input, Prediction, Predictions, Read, items_of, read_items
 from epochal.random import drawn_from, isolated, key
 from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
@@ -55,29 +56,6 @@ DESCRIPTION = "bundle.json"
 
 # How safetensors calls the numbers that our networks have.
 _STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
-
-Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """What a model says of one input.
-
-    `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
-    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
-    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
-    """
-
-    label: str
-    probability: float | None
-    runner_up: tuple[str, float] | None
-    values: Mapping[str, float]
-
-    def __repr__(self) -> str:
-        return f"Prediction({self.label!r}" + (")" if self.probability is None else f", {self.probability:.3f})")
-
-    def __str__(self) -> str:
-        return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,21 +85,25 @@ class Bundle(Shown):
     def _rows(self) -> Rows:
         return ("trained on", self.spec.describe()), ("outputs", few(self.classes))
 
-    def predict(self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]]) -> list[Prediction]:
+    def predict(
+        self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]], *, unreadable: Literal["stop", "count"] = "stop"
+    ) -> Predictions:
         """Predict one input or many; the answer is always a list, in the same order.
 
-        `what` is the path of a picture (or of an .npy file of inputs), a Pillow picture, a picture as an array (uint8 [height,
-        width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs ([*spec.shape] or
-        [n, *spec.shape]), or a list of such, or of numbers. The same picture gives the same numbers in each form. Raises `DataError`
-        for what cannot be read, and for numbers of another type than those of training; warns of inputs of another scale.
+        `what` is the path of a picture (or of a folder of them, or of an .npy file of inputs), a Pillow picture, a picture as an array
+        (uint8 [height, width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs
+        ([*spec.shape] or [n, *spec.shape]), or a list of such, or of numbers. The same picture gives the same numbers in each form.
+        Raises `DataError` for what cannot be read, and for numbers of another type than those of training; warns of inputs of another
+        scale. Where `unreadable` says "count", what cannot be read is left out and named, unless nothing else is there.
         """
-        inputs = [self.inputs(item) for item in _items(what)]
-        if not inputs:
-            return []
-        together = torch.cat(inputs)
-        if told := self.apart(together):
+        read = self.read(what, unreadable=unreadable)
+        if read.names and (told := self.apart(read.inputs)):
             warnings.warn(told, stacklevel=2)
-        return self.predict_inputs(together)
+        return Predictions(self.predict_inputs(read.inputs) if read.names else (), read.names, read.unreadable, read.notes)
+
+    def read(self, what: Any, *, unreadable: Literal["stop", "count"] = "stop") -> Read:
+        """Return the raw inputs of all that `predict` takes."""
+        return read_items(items_of(what, folders=self.spec.picture is not None), self.inputs, unreadable)
 
     def apart(self, inputs: Tensor | Lazy) -> str:
         """Say how raw inputs [n, *spec.shape] differ in scale from those of training, "" where they do not."""
@@ -161,7 +143,14 @@ class Bundle(Shown):
             f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
         )
 
-    def evaluate(self, data: Any, loss: Loss | None = None, *, include_training: bool = False) -> Evaluation:
+    def evaluate(
+        self,
+        data: Any,
+        loss: Loss | None = None,
+        *,
+        include_training: bool = False,
+        unreadable: Literal["stop", "count"] = "stop",
+    ) -> Evaluation:
         """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
 
         `data` is anything that `load` takes; or `Data`, loaded with `like=bundle.spec`, so that pictures and classes mean the same.
@@ -169,10 +158,12 @@ class Bundle(Shown):
         `include_training` they are measured too, and counted in `known`. A bundle that was copied without its run knows only whether
         `data` are all that it was trained on: it then leaves out nothing, and counts them.
 
+        Picture files that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation.
+
         Raises `DataError` where nothing is left to measure on.
         """
         is_loaded = isinstance(data, Data)
-        data = load(data, like=self.spec)
+        data = load(data, like=self.spec, unreadable=unreadable)
         self._check_like(data)
         measured = [data.test] if data.test is not None else list(data.splits.values())
         for told in () if is_loaded else filter(None, {self.apart(examples.inputs) for examples in measured}):
@@ -195,7 +186,7 @@ class Bundle(Shown):
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
         found = score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
-        return replace(found, known=known, left_out=left_out)
+        return replace(found, known=known, left_out=left_out, unreadable=() if is_loaded else data.unmeasured)
 
     def _check_like(self, data: Data) -> None:
         """Raise `DataError` where `data` were not loaded for this model."""
@@ -295,18 +286,6 @@ class Bundle(Shown):
             return Prediction(", ".join(there) or "none", None, None, named)
         first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
         return Prediction(first, named[first], (second, named[second]), named)
-
-
-def _items(what: Any) -> list[Any]:
-    """Return the things that were passed to `predict`, each of which holds one input or several."""
-    if isinstance(what, Mapping):
-        raise DataError("A dict of inputs cannot be used: the model knows numbers by their place.", "Pass them in the order of training.")
-    if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
-        return [what]
-    items = list(what)
-    # Lists hold paths, pictures and arrays; or they are an array themselves.
-    holds = bool(items) and (isinstance(items[0], str | Path | Image.Image) or bool(numpy.ndim(items[0])))
-    return items if holds and not isinstance(items[0], list | tuple) else [items] if items else []
 
 
 def is_bundle(path: Path) -> bool:

@@ -58,7 +58,7 @@ def evaluate_run(
         )
     elif evaluation.known:
         tell(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
-    return replace(evaluation, unreadable=_lost(found))
+    return replace(evaluation, unreadable=found.unmeasured)
 
 
 def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None) -> Data:
@@ -81,19 +81,11 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
 def _load_other(
     data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], tell: Callable[[str], object]
 ) -> Data:
-    """Load data that a model is to be measured on; where unreadable files only count, without these."""
+    """Load data that a model is to be measured on, and tell what was left out."""
     try:
-        return load(data, data_dir=data_dir, like=like)
+        found = load(data, data_dir=data_dir, like=like, unreadable=unreadable)
     except UnreadableError as error:
-        if unreadable == "stop":
-            raise DataError(error.problem, "Mend, replace or remove them; or measure without them: --unreadable count.") from error
-        tell(error.problem)
-        return load(data, data_dir=data_dir, like=like, exclude=error.names)
-
-
-def _lost(data: Data) -> tuple[str, ...]:
-    """Return the excluded names that would have been measured: of folders with a test split, those in its folder."""
-    if data.test is None or data.test.files is None:
-        return data.excluded
-    folders = {name.partition("/")[0] for name in data.test.files}
-    return tuple(name for name in data.excluded if name.partition("/")[0] in folders)
+        raise DataError(error.problem, "Fix, replace or remove them; or measure without them: --unreadable count.") from error
+    for note in found.notes:
+        tell(f"note: {note}")
+    return found

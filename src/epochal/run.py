@@ -26,14 +26,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from epochal import untrusted
-from epochal.bundle import Bundle, Input, Prediction
+from epochal.bundle import Bundle
 from epochal.checks.loaded import in_one_line
 from epochal.checks.seen import keys_of, write_seen
 from epochal.cores import sharing_cores
@@ -47,6 +47,7 @@ from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
+from epochal.prediction import Input, Predictions
 from epochal.random import isolated
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
 from epochal.shown import Rows, Shown
@@ -105,9 +106,9 @@ class Run(Shown):
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
 
-    def predict(self, what: Input | Sequence[Input]) -> list[Prediction]:
+    def predict(self, what: Input | Sequence[Input], *, unreadable: Literal["stop", "count"] = "stop") -> Predictions:
         """Predict one input or many; see `Bundle.predict`."""
-        return self.bundle.predict(what)
+        return self.bundle.predict(what, unreadable=unreadable)
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""

@@ -197,7 +197,7 @@ def test_unreadable_files_end_evaluation_or_are_counted(call, trained: Path, pho
     code, _, err = call("evaluate", trained, "some")
     assert code == 1
     assert "dark/3.png is not a picture" in err
-    assert "Mend, replace or remove them; or measure without them: --unreadable count." in err
+    assert "Fix, replace or remove them; or measure without them: --unreadable count." in err
     code, _, err = call("train", "some", "--out", "run")
     assert code == 1
     assert "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST." in err

@@ -45,3 +45,19 @@ def test_titled_pictures_do_not_come_among_others(call: Callable[..., tuple[int,
     code, out, err = call("predict", "run", photos / "dark/0.png", "--picture", photos / "dark")
     assert (code, out) == (1, "")
     assert f"error: {photos / 'dark'} has other files in it.\nName a new folder" in err
+
+
+def test_predicting_a_folder_skips_what_training_does_and_tells(call: Callable[..., tuple[int, str, str]], photos: Path) -> None:
+    assert call("train", photos, "--model", "linear", "--epochs", "1", "--out", photos / "run")[0] == 0
+    (photos / "dark/@eaDir").mkdir()
+    for name in ("dark/@eaDir/0.jpg", "dark/.hidden.png", "dark/a.heic", "dark/b.HEIC", "notes.txt"):
+        (photos / name).write_bytes(b"")
+    code, out, err = call("predict", photos / "run", photos)
+    assert (code, len(out.splitlines())) == (0, 20)
+    assert err.splitlines() == [
+        f"note: skipped 2 pictures in a format that is not read: {photos}/dark/a.heic, ...",
+        f"note: skipped 1 file with the name of no picture: {photos}/notes.txt",
+        f"note: skipped 1 item left by the system: {photos}/dark/@eaDir",
+        f"note: skipped 1 folder written by Epochal: {photos}/run",
+    ]
+    assert "was written by Epochal" in call("predict", photos / "run", photos / "run")[2]

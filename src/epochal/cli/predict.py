@@ -18,8 +18,7 @@ from epochal.cli.output import say, say_error, say_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epochal.bundle import Bundle, Prediction
-    from epochal.errors import DataError
+    from epochal.prediction import Prediction
 
 # How a table of predictions begins; the values of the outputs follow.
 _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")
@@ -49,7 +48,9 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if picture is not None:
         _check_folder(picture)
     bundle = Bundle.load(run, model)
-    inputs, names, wrong = _read(bundle, [name for file in files for name in _expand(file)])
+    inputs, names, wrong, notes = bundle.read([name for file in files for name in _expand(file)], unreadable="count")
+    for note in notes:
+        say(f"note: {note}", err=True)
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
     for name, prediction in found:
         say(_line(name, prediction, width=max(map(len, names))))
@@ -66,35 +67,6 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     for error in wrong.values():
         say_error(error)
     sys.exit(1 if wrong else 0)
-
-
-def _read(bundle: Bundle, files: Sequence[str]) -> tuple[Tensor, list[str], dict[str, DataError]]:
-    """Read all inputs [n, ...], name each (its file, or where a file has several, FILE[NUMBER]), and say what cannot be read.
-
-    Raises `DataError` where nothing can.
-    """
-    import torch
-
-    from epochal.errors import DataError
-    from epochal.progress import progress
-
-    inputs: list[Tensor] = []
-    names: list[str] = []
-    wrong: dict[str, DataError] = {}
-    with progress("Reading", len(files)) as advance:
-        for file in files:
-            try:
-                found = bundle.inputs(file)
-            except DataError as error:
-                wrong[file] = error
-            else:
-                inputs.append(found)
-                names += [file] if len(found) == 1 else [f"{file}[{number}]" for number in range(len(found))]
-            advance()
-    if not inputs:
-        first = next(iter(wrong.values()))
-        raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
-    return torch.cat(inputs), names, wrong
 
 
 def _check_folder(folder: Path) -> None:
@@ -129,16 +101,10 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
 
 
 def _expand(file: str) -> Iterator[str]:
-    """Yield the files that an argument names: a folder's pictures, a pattern's matches (where no shell expands it), itself."""
-    from epochal.data.walk import pictures_below
+    """Yield the files that an argument names: the matches of a pattern (where no shell expands it), or itself."""
     from epochal.errors import DataError
 
-    if Path(file).is_dir():
-        inside = pictures_below(Path(file))[0]
-        if not inside:
-            raise DataError(f"The folder {file} has no pictures in it.", "Give files, or another folder.")
-        yield from inside
-    elif glob.has_magic(file) and not Path(file).exists():
+    if glob.has_magic(file) and not Path(file).exists():
         matches = sorted(glob.glob(file, recursive=True))  # noqa: PTH207  the pattern may be absolute
         if not matches:
             raise DataError(f"No file matches {file}.", "Check the pattern.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
@@ -23,7 +23,7 @@ from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, T
 from epochal.data.split import cut
 from epochal.data.standard import Form, apart, form_of, measure, to_form, type_name
 from epochal.data.targets import encode
-from epochal.errors import DataError, RecipeError
+from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.random import drawn_from, key
 from epochal.shown import Rows, Shown, few
 
@@ -70,6 +70,17 @@ class Data(Shown):
         """The splits that there are, by name."""
         found = {"train": self.train, "valid": self.valid, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
+
+    @property
+    def unmeasured(self) -> tuple[str, ...]:
+        """The excluded names that would be measured on: those in the folder of the test split, where there is one."""
+        if self.test is None or self.test.files is None:
+            return self.excluded
+        folders = {
+            name: {above for file in part.files or () for above in PurePosixPath(file).parents} for name, part in self.splits.items()
+        }
+        only = folders["test"] - folders["train"] - folders.get("valid", set())
+        return tuple(name for name in self.excluded if not only.isdisjoint(PurePosixPath(name).parents))
 
     def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
         """Return the data with the missing splits cut off from `train` by `seed`; splits that are there stay as they are.
@@ -129,6 +140,7 @@ def load(
     memory: float | None = None,
     like: DataSpec | None = None,
     exclude: str | Path | Sequence[str] | None = None,
+    unreadable: Literal["stop", "count"] = "stop",
 ) -> Data:
     """Read and check data.
 
@@ -140,7 +152,8 @@ def load(
     before they are streamed from the disk; by default, half of what is free. `like` is the description of the data that
     a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
     `exclude` is the file of a list of examples to leave out, as `epochal check` writes it, or a list of their names; left out picture
-    files are not read at all.
+    files are not read at all. Where picture files cannot be read, that is an error; or, where `unreadable` says "count", they are left
+    out, told in a note, and named among `Data.excluded`.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 where float32 would not tell them apart; all splits must be of one type.
@@ -151,7 +164,8 @@ def load(
     allowed, exclusion = None if memory is None else memory * 1e9, as_exclusion(exclude)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        found = find(what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like, exclusion=exclusion)
+        read = partial(find, what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like)
+        found, exclusion = _read(read, exclusion, unreadable)
     else:
         found = find_objects(what, memory=allowed, like=like)
     if exclusion.names and found.parts["train"].files is None:
@@ -159,6 +173,19 @@ def load(
     _check_memory(found, allowed)
     with drawn_from(key("load")):
         return _assemble(found, task, like, tuple(exclusion.names))
+
+
+def _read(read: Callable[..., Found], exclusion: Exclusion, unreadable: Literal["stop", "count"]) -> tuple[Found, Exclusion]:
+    """Read picture files but those of the `exclusion`; where unreadable files only count, without these, and return what was left out."""
+    try:
+        return read(exclusion=exclusion), exclusion
+    except UnreadableError as error:
+        if unreadable == "stop":
+            raise
+        lost = dict.fromkeys(error.names, "unreadable")
+        exclusion = Exclusion({**exclusion.names, **lost}, 'unreadable = "count"')
+        found = read(exclusion=exclusion)
+        return replace(found, notes=(f"left out: {error.problem}", *found.notes)), exclusion
 
 
 def _without(found: Found, exclusion: Exclusion) -> Found:

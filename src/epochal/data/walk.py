@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,11 +104,30 @@ def is_foreign(file: str) -> bool:
     return os.path.splitext(file)[1].lower() in _FOREIGN  # noqa: PTH122  many files
 
 
-def pictures_below(folder: Path) -> tuple[list[str], list[str], Passed]:
-    """Return the pictures anywhere below a folder, the other files, and what was passed by."""
+def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Return the pictures anywhere below a folder, in alphabetical order, and in words what else is there.
+
+    Raises `DataError` where there are none, and for a folder that Epochal wrote.
+    """
+    if is_written(folder):
+        raise DataError(f"{folder} was written by Epochal: it is no data.", "Give the folder of the pictures.")
     passed = Passed()
     files = sorted(walk(folder, set(), passed))
-    return [file for file in files if is_picture(file)], [file for file in files if not is_picture(file)], passed
+    pictures = [file for file in files if is_picture(file)]
+    if not pictures:
+        raise DataError(f"The folder {folder} has no pictures in it.", "Give files, or another folder.")
+    others = [file for file in files if not is_picture(file)]
+    kinds = (
+        ([file for file in others if is_foreign(file)], "picture", "in a format that is not read"),
+        ([file for file in others if not is_foreign(file)], "file", "with the name of no picture"),
+        (sorted(passed.litter), "item", "left by the system"),
+        (sorted(passed.written), "folder", "written by Epochal"),
+    )
+    return pictures, tuple(_skipped(names, noun, why) for names, noun, why in kinds if names)
+
+
+def _skipped(names: Sequence[str], noun: str, why: str) -> str:
+    return f"skipped 1 {noun} {why}: {names[0]}" if len(names) == 1 else f"skipped {len(names):,} {noun}s {why}: {names[0]}, ..."
 
 
 def relative(files: list[str], root: Path) -> list[str]:

@@ -1,0 +1,130 @@
+"""What a model says of inputs, and how the inputs that people name are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy
+import torch
+from PIL import Image
+from torch import Tensor
+
+from epochal.data.walk import pictures_below
+from epochal.errors import DataError
+from epochal.progress import progress
+
+Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a model says of one input.
+
+    `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
+    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
+    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
+    """
+
+    label: str
+    probability: float | None
+    runner_up: tuple[str, float] | None
+    values: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.label!r}" + (")" if self.probability is None else f", {self.probability:.3f})")
+
+    def __str__(self) -> str:
+        return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+
+
+class Predictions(list[Prediction]):
+    """Predictions in the order of their inputs.
+
+    `names` are those of the inputs: the file, FILE[NUMBER] of one with several, or [PLACE] in the list. `unreadable` has what could
+    not be read by its name, each with its error; `notes` say what else was skipped in folders.
+    """
+
+    def __init__(
+        self,
+        predictions: Iterable[Prediction],
+        names: Sequence[str] = (),
+        unreadable: Mapping[str, DataError] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(predictions)
+        self.names = tuple(names)
+        self.unreadable = dict(unreadable or {})
+        self.notes = tuple(notes)
+
+
+class Items(NamedTuple):
+    """Things to read inputs from, and in words what was skipped in folders."""
+
+    items: list[Any]
+    notes: tuple[str, ...]
+
+
+class Read(NamedTuple):
+    """Raw inputs [n, *spec.shape], or [0] of nothing; and as in `Predictions`: names, what could not be read, what was skipped."""
+
+    inputs: Tensor
+    names: tuple[str, ...]
+    unreadable: Mapping[str, DataError]
+    notes: tuple[str, ...]
+
+
+def items_of(what: Any, *, folders: bool) -> Items:
+    """Return the things that were passed to `predict`, each with one input or several; with `folders`, the pictures in those."""
+    if not folders:
+        return Items(_items(what), ())
+    items, notes = [], list[str]()
+    for item in _items(what):
+        if isinstance(item, str | Path) and Path(item).is_dir():
+            inside, skipped = pictures_below(Path(item))
+            items += inside
+            notes += skipped
+        else:
+            items.append(item)
+    return Items(items, tuple(notes))
+
+
+def read_items(items: Items, read: Callable[[Any], Tensor], unreadable: Literal["stop", "count"]) -> Read:
+    """Return what `read` makes of all items, and what cannot be read.
+
+    Raises `DataError` for that where `unreadable` says "stop", or where nothing else is there.
+    """
+    inputs: list[Tensor] = []
+    names: list[str] = []
+    wrong: dict[str, DataError] = {}
+    with progress("Reading" if len(items.items) > 1 else "", len(items.items)) as advance:
+        for place, item in enumerate(items.items):
+            name = str(item) if isinstance(item, str | Path) else f"[{place}]"
+            try:
+                found = read(item)
+            except DataError as error:
+                if unreadable == "stop":
+                    raise
+                wrong[name] = error
+            else:
+                inputs.append(found)
+                names += [name] if len(found) == 1 else [f"{name}[{number}]" for number in range(len(found))]
+            advance()
+    if wrong and not inputs:
+        first = next(iter(wrong.values()))
+        raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
+    return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, items.notes)
+
+
+def _items(what: Any) -> list[Any]:
+    """Return the things that were passed to `predict`, each of which holds one input or several."""
+    if isinstance(what, Mapping):
+        raise DataError("A dict of inputs cannot be used: the model knows numbers by their place.", "Pass them in the order of training.")
+    if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
+        return [what]
+    items = list(what)
+    # Lists hold paths, pictures and arrays; or they are an array themselves.
+    holds = bool(items) and (isinstance(items[0], str | Path | Image.Image) or bool(numpy.ndim(items[0])))
+    return items if holds and not isinstance(items[0], list | tuple) else [items] if items else []

@@ -1,0 +1,83 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epochal.bundle import Bundle
+from epochal.data.load import load
+from epochal.errors import DataError, UnreadableError
+from epochal.recipe import Recipe
+from epochal.run import build
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, level in (("dark", 40), ("bright", 180)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.random.default_rng(number).integers(level, level + 40, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def bundle(photos: Path) -> Bundle:
+    return build(Recipe().updated({"model": "linear"}, "given"), load(photos))[1]
+
+
+def test_a_folder_is_its_pictures(bundle: Bundle, photos: Path) -> None:
+    files = sorted(map(str, photos.rglob("*.png")))
+    (photos / "dark/__MACOSX").mkdir()
+    (photos / "dark/notes.txt").write_text("")
+    found = bundle.predict(photos)
+    assert list(found.names) == files
+    assert [one.values for one in found] == [one.values for one in bundle.predict(files)]
+    assert found.notes == (
+        f"skipped 1 file with the name of no picture: {photos}/dark/notes.txt",
+        f"skipped 1 item left by the system: {photos}/dark/__MACOSX",
+    )
+    assert bundle.predict([photos / "dark", photos / "bright/0.png"]).names == (*files[4:], files[0])
+    with pytest.raises(DataError, match=r"The folder .*__MACOSX has no pictures in it\.\nGive files"):
+        bundle.predict(photos / "dark/__MACOSX")
+
+
+def test_what_cannot_be_read_ends_it_or_is_counted(bundle: Bundle, photos: Path) -> None:
+    broken = photos / "dark/1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"dark/1\.png is truncated"):
+        bundle.predict(photos)
+    what: Any = [photos, np.zeros((8, 8), np.uint8), np.zeros(3)]
+    found = bundle.predict(what, unreadable="count")
+    assert len(found) == len(found.names) == 8
+    assert found.names[-1] == "[8]"
+    assert list(found.unreadable) == [str(broken), "[9]"]
+    assert found.unreadable[str(broken)].problem == f"{broken} is truncated."
+    with pytest.raises(DataError, match=r"None of 2 files can be read\. .*1\.png is truncated"):
+        bundle.predict([broken, broken.with_name("gone.png")], unreadable="count")
+    assert bundle.predict([], unreadable="count") == []
+
+
+def test_loading_without_what_cannot_be_read(photos: Path) -> None:
+    (photos / "dark/1.png").write_bytes(b"")
+    with pytest.raises(UnreadableError):
+        load(photos)
+    found = load(photos, exclude=["bright/2.png"], unreadable="count")
+    assert (len(found.train), found.excluded) == (6, ("bright/2.png", "dark/1.png"))
+    assert found.notes[0].startswith(f"left out: {photos}/dark/1.png is empty")
+    for path in (photos / "dark").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r'unreadable = "count" leaves out all of the pictures of the class \'dark\''):
+        load(photos, unreadable="count")
+
+
+def test_evaluation_without_what_cannot_be_read(bundle: Bundle, photos: Path) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(photos, photos.parent / "around/set" / split)
+        (photos.parent / "around/set" / split / "dark/1.png").write_bytes(b"")
+    with pytest.raises(UnreadableError):
+        bundle.evaluate(photos.parent / "around")
+    found = bundle.evaluate(photos.parent / "around", unreadable="count")
+    assert (found.count, found.unreadable) == (7, ("set/test/dark/1.png",))
