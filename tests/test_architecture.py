@@ -21,6 +21,7 @@ PACKAGE = Path(epochal.__file__).parent
 # Each imports only from those before it; modules of one package may import from each other, without a circle.
 LAYERS = [
     "errors",
+    "user_code",
     "shown",
     "files",
     "untrusted",

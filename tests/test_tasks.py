@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from epochal.data.spec import DataSpec, Task
 from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
-from epochal.tasks import answers, build_loss, check_loss, own_loss, plain_loss, resolve_loss
+from epochal.tasks import answers, build_loss, check_own_loss, check_scores, own_loss, plain_loss, resolve_loss
 
 SpecMaker = Callable[..., DataSpec]
 CPU = torch.device("cpu")
@@ -139,15 +139,104 @@ def test_refused(make_spec: SpecMaker, settings: LossSettings, task: Task, told:
     assert _refused(settings, make_spec(task=task)) == told
 
 
+def _scores(last: Callable[[Tensor], Tensor], spec: DataSpec, targets: Tensor = LABELS, loss: str | None = None) -> str:
+    return check_scores(last(LOGITS.clone().requires_grad_() * 1), spec, targets, loss)
+
+
 def test_nll_needs_log_probabilities(make_spec: SpecMaker) -> None:
-    spec = make_spec()
     with pytest.raises(RecipeError) as raised:
-        check_loss(_settings(name="nll"), spec, LOGITS)
+        _scores(lambda x: x, make_spec(), loss="nll")
     assert str(raised.value) == (
         "The loss nll needs log-probabilities, but the model gives plain scores.\nUse cross-entropy, or end the model with LogSoftmax."
     )
-    check_loss(_settings(name="nll"), spec, LOGITS.log_softmax(1))
-    check_loss(LossSettings(), spec, LOGITS)
+    assert _scores(lambda x: x.log_softmax(1), make_spec(), loss="nll") == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "last", "name", "what"),
+    [
+        ("single-label", lambda x: x.softmax(1), "softmax", "probabilities"),
+        ("single-label", lambda x: x.exp() / x.exp().sum(1, keepdim=True), "softmax", "probabilities"),
+        ("single-label", torch.sigmoid, "sigmoid", "probabilities"),
+        ("multi-label", lambda x: x.sigmoid()[:, None].squeeze(1).half().clone().reshape(-1, 3), "sigmoid", "probabilities"),
+        ("multi-label", lambda x: torch.stack([torch.sigmoid(x[:, place]) for place in range(3)], 1), "sigmoid", "probabilities"),
+        ("multi-label", lambda x: x.softmax(1), "softmax", "probabilities"),
+        ("multi-label", lambda x: x.log_softmax(1), "log-softmax", "values that went through a log-softmax"),
+        ("multi-label", torch.relu, "ReLU", "values that went through a ReLU"),
+    ],
+)
+def test_what_is_squashed_before_it_is_read_as_scores(
+    make_spec: SpecMaker, task: Task, last: Callable[[Tensor], Tensor], name: str, what: str
+) -> None:
+    spec = make_spec(task=task)
+    loss = "cross-entropy" if task == "single-label" else "bce"
+    with pytest.raises(RecipeError) as raised:
+        _scores(last, spec, loss=loss)
+    assert str(raised.value) == (f"The loss {loss} needs plain scores, but the model gives {what}.\nLeave out its last layer, the {name}.")
+    # Predictions are read from scores whatever the loss is.
+    with pytest.raises(RecipeError, match=f"The model gives {what}, but predictions are read from plain scores") as raised:
+        _scores(last, spec)
+    assert ("nn.BCEWithLogitsLoss" if task == "multi-label" else "nn.CrossEntropyLoss") in raised.value.fix
+
+
+def test_scores_as_they_should_be(make_spec: SpecMaker) -> None:
+    for task, loss in (("single-label", "cross-entropy"), ("multi-label", "bce")):
+        for last in (lambda x: x, lambda x: x / 3 + 1, lambda x: torch.stack([x, x]).mean(0)):
+            assert _scores(last, make_spec(task=task), loss=loss) == ""
+    assert _scores(lambda x: x.log_softmax(1), make_spec(), loss="cross-entropy") == ""
+    assert _scores(torch.relu, make_spec(), loss="cross-entropy") == (
+        "the model ends in a ReLU, which bounds its scores: it may learn worse than without"
+    )
+    # Without a gradient nobody knows.
+    assert check_scores(LOGITS.sigmoid(), make_spec(task="multi-label"), TABLE, "bce") == ""
+
+
+def test_quantities_that_the_model_can_never_give(make_spec: SpecMaker) -> None:
+    spec = make_spec(task="regression", outputs=("a", "b", "c"))
+    with pytest.raises(RecipeError) as raised:
+        _scores(torch.sigmoid, spec, 3 * TABLE - 1, "mse")
+    assert str(raised.value) == (
+        "The model ends in a sigmoid, whose values go from 0 to 1; the targets go from -1 to 2.\n"
+        "Leave out its last layer, or bring the targets into that range."
+    )
+    with pytest.raises(RecipeError, match="ends in a ReLU, whose values go from 0 to inf; the targets go from -1 to 0"):
+        _scores(torch.relu, spec, TABLE - 1, None)
+    assert (
+        _scores(torch.sigmoid, spec, TABLE, "mse")
+        == _scores(torch.relu, spec, 9 * TABLE, "mse")
+        == _scores(lambda x: x, spec, -TABLE)
+        == ""
+    )
+
+
+def _own_loss_refused(loss: Any, outputs: Tensor = LOGITS, targets: Tensor = LABELS) -> str:
+    with pytest.raises(RecipeError) as raised:
+        check_own_loss(loss, outputs, targets)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("targets", [LABELS, TABLE])
+def test_an_own_loss_is_a_mean(targets: Tensor) -> None:
+    mean = nn.CrossEntropyLoss() if targets.ndim == 1 else nn.BCEWithLogitsLoss()
+    check_own_loss(mean, LOGITS, targets)
+    check_own_loss(lambda outputs, _: outputs.sum() * 0, LOGITS, targets)
+    for count in (len, lambda targets: len(targets) / 64):
+        told = _own_loss_refused(lambda outputs, targets, count=count: mean(outputs, targets) * count(targets), targets=targets)
+        assert told.startswith("The loss function gives a sum over the batch: ")
+        assert told.endswith('Let it return the mean: reduction="mean", or .mean() instead of .sum().')
+    assert _own_loss_refused(lambda outputs, _: outputs.mean(1), targets=targets).startswith(
+        "The loss function gives something of shape (6,)."
+    )
+    assert _own_loss_refused(lambda *_: 1.0, targets=targets).startswith("The loss function gives something of type float.")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_as_many_examples_as_outputs_are_not_taken_for_them(count: int) -> None:
+    outputs = LOGITS[:count, :2]
+    assert _own_loss_refused(nn.MSELoss(), outputs, LABELS[:count]) == (
+        "The loss function fails: The size of tensor a (2) must match the size of tensor b (6) at non-singleton dimension 1.\n"
+        "Fix it: it was given outputs float32 [6, 2] and targets int64 [6]."
+    )
 
 
 def test_evaluation_reports_the_loss_without_smoothing_and_weights(make_spec: SpecMaker) -> None:

@@ -215,8 +215,10 @@ def rehearse(
     device = choose(recipe.device)
     with isolated(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
-        training = prepare(copy.deepcopy(bundle.model), batches, data.spec, recipe, device, None, None, has_valid=data.valid is not None)
-        training.model.train()
+        training = prepare(
+            copy.deepcopy(bundle.model), batches, data.spec, recipe, device, None, None, has_valid=data.valid is not None, tell=tell
+        )
+        training.train_mode()
         train_step(training, next(batches.epoch(1)))
         loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))
     if not math.isfinite(loss):

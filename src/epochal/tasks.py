@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -13,7 +15,9 @@ from torch.nn import functional
 from epochal.data.preprocess import Rescale
 from epochal.data.spec import DataSpec, Task
 from epochal.errors import RecipeError
+from epochal.models.ending import Ending, ending_of
 from epochal.recipe import LossSettings
+from epochal.user_code import in_words
 
 # A mean over a batch: (outputs [batch, outputs], targets) to a scalar.
 LossFunction = Callable[[Tensor, Tensor], Tensor]
@@ -105,31 +109,91 @@ def build_loss(settings: LossSettings, spec: DataSpec, device: torch.device, uni
     return _Mean(distance_loss)
 
 
-def check_loss(settings: LossSettings, spec: DataSpec, outputs: Tensor) -> None:
-    """Raise `RecipeError` where `outputs` of a few examples show that the loss and the model's last layer do not go together."""
-    name = resolve_loss(settings, spec)
-    if name == "cross-entropy" and (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all():
+def check_scores(outputs: Tensor, spec: DataSpec, targets: Tensor, loss: str | None) -> str:
+    """Look whether `outputs` of a few examples, which carry their gradient, can be read as answers and go with the loss of that name.
+
+    `loss` is `None` for one of the user's own; `targets` are all that are trained on. Returns a note, or nothing. Raises
+    `RecipeError` where the model's last function spoils what follows: probabilities instead of scores, or a range that cannot be left.
+    """
+    end = ending_of(outputs)
+    if spec.task == "regression":
+        _check_range(end, targets)
+        return ""
+    if loss == "nll":
+        if (outputs.logsumexp(1).abs() > 1e-3).any():
+            raise RecipeError(
+                "The loss nll needs log-probabilities, but the model gives plain scores.",
+                "Use cross-entropy, or end the model with LogSoftmax.",
+            )
+        return ""
+    sums_to_one = spec.task == "single-label" and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all())
+    if sums_to_one or (end is not None and end.name in _SQUASHING[spec.task]):
+        last = "softmax" if sums_to_one or end is None else end.name
+        what = "probabilities" if last in ("softmax", "sigmoid") else f"values that went through a {last}"
+        if loss is not None:
+            raise RecipeError(f"The loss {loss} needs plain scores, but the model gives {what}.", f"Leave out its last layer, the {last}.")
+        takes_scores = "BCEWithLogitsLoss" if spec.task == "multi-label" else "CrossEntropyLoss"
         raise RecipeError(
-            "The loss cross-entropy needs plain scores, but the model gives probabilities.", "Leave out its last layer, the softmax."
+            f"The model gives {what}, but predictions are read from plain scores.",
+            f"Leave out its last layer, the {last}, and put it into your loss, or use one that takes scores, such as nn.{takes_scores}.",
         )
-    if name == "nll" and (outputs.logsumexp(1).abs() > 1e-3).any():
-        raise RecipeError(
-            "The loss nll needs log-probabilities, but the model gives plain scores.",
-            "Use cross-entropy, or end the model with LogSoftmax.",
-        )
+    # A log-softmax before cross-entropy changes nothing.
+    if end is None or end.name == "log-softmax":
+        return ""
+    return f"the model ends in a {end.name}, which bounds its scores: it may learn worse than without"
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+# What must not come before the softmax of one label, or the sigmoids of several: of scores that are never negative, all labels would hold.
+_SQUASHING: dict[Task, tuple[str, ...]] = {
+    "single-label": ("softmax", "sigmoid", "log-sigmoid"),
+    "multi-label": ("softmax", "log-softmax", "sigmoid", "log-sigmoid", "ReLU", "softplus", "absolute value", "exponential"),
+}
+
+
+def _check_range(end: Ending | None, targets: Tensor) -> None:
+    """Refuse quantities that the model can never give, as its last function keeps to another range."""
+    low, high = float(targets.min()), float(targets.max())
+    if end is None or end.low <= low <= high <= end.high:
+        return
+    raise RecipeError(
+        f"The model ends in a {end.name}, whose values go from {end.low:g} to {end.high:g}; the targets go from {low:g} to {high:g}.",
+        "Leave out its last layer, or bring the targets into that range.",
+    )
 
 
 def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> None:
     """Raise `RecipeError` where the user's own loss cannot take the outputs of a few examples, or gives no mean over them."""
+    if isinstance(function, type):
+        raise RecipeError(f"{function.__name__} is a class, not a loss.", f"Pass {function.__name__}().")
     if not callable(function):
         raise RecipeError(f"A {type(function).__name__} is no loss.", "Pass a name, or a function of (outputs, targets).")
-    try:
-        found = own_loss(function)(outputs, targets)
-    except Exception as error:  # the user's function may raise anything
-        raise RecipeError(f"The loss function fails: {type(error).__name__}: {error}.", "Mend it.") from error
+    # As many examples as there are outputs could be taken for them.
+    few = torch.arange(8 if outputs.shape[-1] == 6 else 6, device=outputs.device) % len(outputs)
+    loss = own_loss(function)
+    taken = f"outputs {_form(outputs[few])} and targets {_form(targets[few])}"
+
+    def of(rows: Tensor) -> Tensor:
+        try:
+            # What PyTorch warns of here, such as shapes that would be broadcast, is an error with other numbers of examples.
+            with warnings.catch_warnings(action="ignore"), torch.no_grad():
+                return loss(outputs[rows], targets[rows])
+        except (Exception, SystemExit) as error:  # the user's function may raise anything
+            raise RecipeError(f"The loss function fails: {in_words(error)}.", f"Fix it: it was given {taken}.") from error
+
+    found = of(few)
     if not isinstance(found, Tensor) or found.numel() != 1:
         told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
         raise RecipeError(f"The loss function gives something of {told}.", "Let it return the mean over the batch, a tensor of one number.")
+    once, twice = float(found), float(of(torch.cat((few, few))))
+    if once and math.isfinite(once) and math.isclose(twice, 2 * once, rel_tol=1e-4):
+        raise RecipeError(
+            f"The loss function gives a sum over the batch: {once:.4g}, and {twice:.4g} for the same examples twice.",
+            'Let it return the mean: reduction="mean", or .mean() instead of .sum().',
+        )
 
 
 def own_loss(function: LossFunction) -> Loss:

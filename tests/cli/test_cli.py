@@ -417,3 +417,18 @@ def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Pa
     process.communicate(timeout=60)
     assert process.returncode == 143
     assert list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())
+
+
+def test_a_network_of_the_user_that_fails_late_is_told_in_one_message(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "late.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(64, 10)); self.calls = 0\n"
+        "    def forward(self, x):\n"
+        "        self.calls += self.training\n"
+        "        if self.calls > 5: raise KeyError('late')\n"
+        "        return super().forward(x)\n"
+    )
+    code, _, err = call("train", "digits", "--model", "late.py:Net", "--epochs", "1")
+    assert code == 1
+    assert err.startswith("error: Your own code fails: KeyError: 'late' (late.py, line 6).\n")

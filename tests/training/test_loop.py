@@ -181,8 +181,9 @@ def test_dropout_differs_from_step_to_step(blobs: Arrays) -> None:
     model = _net(nn.Dropout(0.5))
     model[1].register_forward_hook(lambda module, _, output: masks.append((output == 0).flatten().tolist()) if module.training else None)
     fit(model, blobs, _recipe(batch_size=20))
-    assert len(masks) == 9
-    assert len({tuple(mask) for mask in masks}) == 9
+    # The first step is tried before.
+    assert len(masks) == 1 + 9
+    assert len({tuple(mask) for mask in masks[1:]}) == 9
 
 
 def test_global_state_is_left_as_it_was(blobs: Arrays) -> None:
@@ -433,7 +434,7 @@ def test_refused_before_the_first_step(blobs: Arrays, pictures: Arrays) -> None:
     before = _bits(model)
     assert _refused(ModelError, model, (blobs[0][:, :1], blobs[1]), _recipe()).startswith("The model cannot take inputs of shape 1: ")
     assert _refused(ModelError, model, (blobs[0], blobs[1] % 2), _recipe()).startswith(
-        "For 2 inputs the model gives outputs of shape (2, 3);"
+        "For 3 inputs the model gives outputs of shape (3, 3);"
     )
     assert _refused(RecipeError, model, blobs, _recipe(optimizer="lbfgs")).startswith("The optimizer lbfgs cannot be used")
     assert _refused(RecipeError, model, blobs, _recipe(flip=True)).startswith(
@@ -564,13 +565,13 @@ def test_lazy_layers_train(blobs: Arrays) -> None:
     assert seen[0].parameters == 2 * 8 + 8 + 8 * 3 + 3
 
 
-def test_trains_in_place_and_stays_in_training_mode(blobs: Arrays) -> None:
+def test_trains_in_place_and_leaves_the_mode_as_it_was(blobs: Arrays) -> None:
     model = _net(nn.Dropout(0.1)).eval()
     parameters, before = list(model.parameters()), _bits(model)
     result = fit(model, _with_valid(blobs), _recipe())
     assert all(one is two for one, two in zip(model.parameters(), parameters, strict=True))
     assert _bits(model) != before
-    assert all(module.training for module in model.modules())
+    assert not any(module.training for module in model.modules())
     assert all(done.valid is not None for done in result.epochs)
 
 
@@ -614,8 +615,9 @@ def test_at_most_three_frames_from_fit_to_backward(blobs: Arrays, monkeypatch: p
 
     monkeypatch.setattr(Tensor, "backward", measured)
     fit(_net(), blobs, _recipe(max_steps=1))
-    assert [name for _, name in stacks[0]] == ["train_step", "train_epoch", "fit"]
-    assert len({file for file, _ in stacks[0]}) == 1
+    # The first one is on trial.
+    assert [name for _, name in stacks[-1]] == ["train_step", "train_epoch", "fit"]
+    assert len({file for file, _ in stacks[-1]}) == 1
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")

@@ -98,6 +98,14 @@ def main() -> None:
     except EpochalError as error:
         say_error(error)
         code = 1
+    except Exception as error:
+        from epochal.user_code import in_words, place_of
+
+        # A network of the user's own may fail at some later example. What fails in our code is for us to see.
+        if not place_of(error):
+            raise
+        say_error(EpochalError(f"Your own code fails: {in_words(error)}.", "Fix it there."))
+        code = 1
     if reason := failure():
         say_error(OutputError(f"Cannot write to standard output: {reason}.", "What it would have said is lost; the work itself was done."))
         code = code or 1

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.recipe import DataSettings
+from epochal.user_code import in_words
 
 
 class Entry(NamedTuple):
@@ -165,7 +166,11 @@ def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale:
     layers: dict[str, nn.Module] = {"preprocess": Preprocess(spec, _list(settings.mean), _list(settings.std)), "net": net}
     if rescale and spec.task == "regression":
         layers["rescale"] = Rescale(spec)
-    return nn.Sequential(OrderedDict(layers))
+    whole = nn.Sequential(OrderedDict(layers))
+    if not any(module.training for module in net.modules()):
+        # The whole is in evaluation mode if all of the network is: then nothing of it was frozen.
+        whole.eval()
+    return whole
 
 
 @contextmanager
@@ -187,30 +192,96 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def frozen_modules(model: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the modules that the user has put into evaluation mode, such as batch norm whose statistics shall stay.
+
+    A model that is in evaluation mode as a whole has none: it was only used before.
+    """
+    modules = list(model.modules())
+    frozen = tuple(module for module in modules if not module.training)
+    return () if len(frozen) == len(modules) else frozen
+
+
+def train_mode(model: nn.Module, frozen: Iterable[nn.Module]) -> None:
+    """Put `model` into training mode, but for `frozen` ones of its modules."""
+    model.train()
+    for module in frozen:
+        module.training = False
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Leave the modes, buffers and attributes of all modules of `model` as they were, whatever a forward pass in the block does to them."""
+    modules = list(model.modules())
+    attributes = [dict(vars(module)) for module in modules]
+    buffers = [{name: (buffer, buffer.clone()) for name, buffer in module._buffers.items() if buffer is not None} for module in modules]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, were, kept in zip(modules, attributes, buffers, strict=True):
+                for name in vars(module).keys() - were.keys():
+                    del vars(module)[name]
+                vars(module).update(were)
+                for name, (buffer, value) in kept.items():
+                    module._buffers[name] = buffer if torch.equal(buffer, value) else buffer.copy_(value)
+
+
 def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
     """Return the outputs for a few inputs [n, *spec.shape] on the model's device, or raise `ModelError` if model and data do not fit."""
     shape = "×".join(map(str, spec.shape))
     try:
         # Not in inference mode: lazy layers make their weights here, which have to be trained later.
         with evaluating(model), torch.no_grad():
-            outputs: Tensor = model(inputs)
-    except Exception as error:  # a user's network may raise anything
+            outputs = model(inputs)
+    except (Exception, SystemExit) as error:  # a user's network may raise anything
         fix = (
             f"A model given to fit gets inputs as they are ({spec.dtype}); train puts preprocessing before it."
             if spec.dtype != "float32"
             else ""
         )
-        reason = str(error).split("\n")[0] if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"
-        raise ModelError(f"The model cannot take inputs of shape {shape}: {reason}", fix or "Change its layers, or the data.") from error
-    wanted = (len(inputs), len(spec.outputs))
+        raise ModelError(
+            f"The model cannot take inputs of shape {shape}: {in_words(error)}", fix or "Change its layers, or the data."
+        ) from error
+    return check_outputs(outputs, len(inputs), spec)
+
+
+def check_outputs(outputs: Any, count: int, spec: DataSpec, when: str = "") -> Tensor:
+    """Return the outputs of a model for so many inputs, or raise `ModelError` where they are not what the data ask for.
+
+    `when` says when it gives them, if not always.
+    """
+    wanted = (count, len(spec.outputs))
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else None
     if given != wanted and not (wanted[1] == 1 and given == wanted[:1]):
         told = f"shape {given}" if given is not None else f"type {type(outputs).__name__}"
         raise ModelError(
-            f"For {wanted[0]} inputs the model gives outputs of {told}; the data ask for {wanted}.",
-            f"Let its last layer have {wanted[1]} outputs: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}.",
+            f"For {wanted[0]} inputs the model gives outputs of {told}{when}; the data ask for {wanted}.",
+            f"Let its last layer have {wanted[1]} outputs: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}."
+            if given is not None
+            else _unpacking(outputs),
         )
-    return outputs
+    if not outputs.is_floating_point():
+        raise ModelError(
+            f"The model gives outputs of {outputs.dtype}{when}, where numbers with a fraction are needed.",
+            "Let it return the values of its last layer, without argmax or rounding.",
+        )
+    checked: Tensor = outputs
+    return checked
+
+
+def _unpacking(outputs: Any) -> str:
+    """Say how a model that gives more than a tensor can be used: by a module of a few lines around it."""
+    if isinstance(outputs, Mapping) and outputs:
+        part = f'["{next(iter(outputs))}"]'
+    elif isinstance(outputs, tuple | list) and outputs:
+        part = "[0]"
+    else:
+        return "Let it return a tensor."
+    return f"""Let it return the main output alone (for auxiliary heads, torchvision's networks take aux_logits=False), or wrap it:
+    class Main(torch.nn.Module):
+        def __init__(self, net): super().__init__(); self.net = net
+        def forward(self, x): out = self.net(x); return out if isinstance(out, torch.Tensor) else out{part}"""
 
 
 def _list(values: float | tuple[float, ...] | None) -> tuple[float, ...] | None:

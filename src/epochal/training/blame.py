@@ -80,7 +80,7 @@ def _first(
     checkpoints: Checkpoints,
 ) -> str:
     """Make the steps up to `until` again, past the epochs of `history`; say of the first value that is not finite where it is."""
-    training.model.train()
+    training.train_mode()
     found: list[tuple[str, Tensor | None]] = []
     while training.step < until:
         for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):

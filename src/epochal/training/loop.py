@@ -21,6 +21,7 @@ from epochal.data.load import load
 from epochal.device import choose, computing, precision
 from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
+from epochal.models.build import modes_kept
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.shown import Rows, Shown
@@ -88,9 +89,11 @@ def fit(
     notes: list[str] = []
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
-    with sharing_cores() as watch, isolated(device), computing(recipe.threads_per_step), heeding(checkpoints):
+    with (
+        sharing_cores() as watch, modes_kept(model), isolated(device), computing(recipe.threads_per_step), heeding(checkpoints),
+    ):  # fmt: skip
         batches = training_feed(data.train, data.spec, recipe, device)
-        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None)
+        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None, tell=notes.append)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
         training.schedule.rewinds.extend(rewinds)
         training.threads.changes.extend(threads or ())
@@ -154,7 +157,7 @@ def fit(
 
 def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: Checkpoints | None = None) -> float:
     """Make the steps that an epoch still has and return the seconds spent waiting for data."""
-    training.model.train()
+    training.train_mode()
     first = training.steps_of_epoch
     if not first:
         training.loss_sum.zero_()

@@ -275,7 +275,7 @@ class _Probe:
         with drawn_from(key(self.recipe.seed, "probe")), isolated(device), computing(choice.threads):
             batches = training_feed(sample, self.data.spec, trial, device)
             training = prepare(copy.deepcopy(self.model), batches, self.data.spec, trial, device, None, None)
-            training.model.train()
+            training.train_mode()
             return timed(training, batches, self.step, seconds)
 
     def _tell_speeds(self, how: str, speeds: dict[Choice, Speed]) -> None:

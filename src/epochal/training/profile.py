@@ -69,7 +69,7 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
     with isolated(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
-        training.model.train()
+        training.train_mode()
         peak = PeakMemory(device)
         speed = timed(training, batches, step, seconds / 2).examples
         peak_bytes = peak.read()

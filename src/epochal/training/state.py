@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from epochal.data.augment import build_augment, build_mixing
 from epochal.data.examples import Examples
-from epochal.data.feed import Feed, feed, targets_on
+from epochal.data.feed import Feed, feed
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
-from epochal.models.build import check_model, modes_kept
-from epochal.random import drawn_from, key
+from epochal.models.build import check_model, frozen_modules, train_mode
 from epochal.recipe import Recipe
-from epochal.tasks import Loss, LossFunction, build_loss, check_loss, check_own_loss, output_units, own_loss
+from epochal.tasks import Loss, LossFunction, build_loss, output_units, own_loss
 from epochal.training.best import Best
 from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
 from epochal.training.records import EpochDone
 from epochal.training.sharing import Sharing, Threads
+from epochal.training.trial import Trial
 
 
 @dataclass
@@ -34,12 +34,13 @@ class Training:
 
     `began` is when training would have begun without breaks, on the clock of `time.perf_counter`; `epoch_began`, how many seconds of
     training there were before this epoch. `constants` are the model's buffers that were not finite from the beginning, such as
-    the -inf of a mask: they may stay so.
+    the -inf of a mask: they may stay so. `frozen` are the modules that stay in evaluation mode.
     """
 
     recipe: Recipe
     device: torch.device
     model: nn.Module
+    frozen: tuple[nn.Module, ...]
     loss: Loss
     optimizer: Optimizer
     update: Callable[[], None]
@@ -74,6 +75,10 @@ class Training:
         """Return how many seconds training has taken, in all sittings together."""
         return time.perf_counter() - self.began
 
+    def train_mode(self) -> None:
+        """Put the model into training mode, but for what the user froze."""
+        train_mode(self.model, self.frozen)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that decide the rest of training: "model/NAME", "average/NAME", "best/NAME", "optimizer/PLACE/NAME"."""
         average = {} if self.average is None else self.average.module.state_dict()
@@ -91,7 +96,9 @@ class Training:
                 when = f"after step {self.step}" if self.step else "before the first step"
                 raise NotFiniteError(
                     f"{name.replace('/', ' ')} has a value that is not finite {when}; it is not saved.",
-                    "Use a smaller --lr, or set clip_norm; check the inputs' scale." if self.step else "Mend the model's weights.",
+                    "Use a smaller --lr, or set clip_norm; check the inputs' scale."
+                    if self.step
+                    else "Fix the weights that the model begins with.",
                 )
 
 
@@ -118,8 +125,9 @@ def prepare(
     optimizer: MakeOptimizer | None,
     *,
     has_valid: bool = True,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Training:
-    """Check that settings, model and data go together, and build the state of training."""
+    """Check that settings, model and data go together, and build the state of training. `tell` hears what may not be meant so."""
     if recipe.monitor == "accuracy" and spec.task == "regression":
         raise RecipeError("The setting monitor = accuracy does not work for regression.", "Use monitor = loss.")
     precision(device, recipe.precision)
@@ -128,16 +136,9 @@ def prepare(
             f"The device {device} has no float64, which the model computes in.", "Use device = cpu, or scale the data yourself."
         )
     model.to(device)
-    some = batches.examples.take(torch.arange(min(2, len(batches.examples))))
-    with drawn_from(key(recipe.seed, "check")):
-        first = torch.stack([some.input(number) for number in range(len(some))]).to(device)
-    outputs = check_model(model, first, spec)
-    if loss is None:
-        check_loss(recipe.loss, spec, outputs)
-    else:
-        is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
-        targets = nn.functional.one_hot(some.targets, len(spec.outputs)).float() if is_mixed else some.targets
-        check_own_loss(loss, outputs, targets_on(device, targets))
+    frozen = frozen_modules(model)
+    trial = Trial(model, frozen, batches.examples, spec, recipe, device)
+    check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
     if optimizer is not None and not callable(optimizer):
         raise RecipeError(
             f"An optimizer that is built already ({type(optimizer).__name__}) cannot be used.",
@@ -146,22 +147,24 @@ def prepare(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
-    check_memory(model, first, len(batches.examples), recipe, device)
+    check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
+    total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
+    loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
+    if note := trial.run(loss_of, loss, total):
+        tell(f"note: {note}")
     made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else optimizer(parameters)
     groups = getattr(made, "param_groups", None)
-    total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
-    _check_smallest_part(model, first[:1], len(batches.examples), total, recipe)
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total)
     if groups is None and not schedule.is_constant:
         raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
     if recipe.on_nan == "rewind" and not isinstance(made, torch.optim.Optimizer):
         raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
-    return Training(
+    training = Training(
         recipe=recipe,
         device=device,
         model=model,
+        frozen=frozen,
         loss=loss_of,
         optimizer=made,
         update=Update(made, scaler, is_own=optimizer is not None),
@@ -176,23 +179,5 @@ def prepare(
         constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
         threads=Threads(recipe.threads_per_step),
     )
-
-
-def _check_smallest_part(model: nn.Module, one: Tensor, count: int, total_steps: int, recipe: Recipe) -> None:
-    """Where some step, or some part of one, has a single example, see whether the model can train on it: batch norm cannot."""
-    steps = -(-count // recipe.examples_per_step)
-    sizes = {min(recipe.examples_per_step, count)} | ({count - (steps - 1) * recipe.examples_per_step} if total_steps >= steps else set())
-    parts = {len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}
-    if 1 not in parts:
-        return
-    # Training mode changes running statistics: those of copies.
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        with modes_kept(model), torch.no_grad():
-            torch.func.functional_call(model.train(), buffers, (one,))
-    except ValueError as error:
-        raise RecipeError(
-            f"With {count} training examples, batch_size = {recipe.examples_per_step} and accumulate = {recipe.accumulate} the model "
-            f"would meet a single example, and cannot train on it: {error}.",
-            "Choose another batch_size (or accumulate), so that at least two are together.",
-        ) from error
+    training.check_finite()
+    return training

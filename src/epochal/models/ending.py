@@ -1,0 +1,46 @@
+"""What a network ends in, told from how its outputs were computed: a softmax, a sigmoid, a ReLU, or none of these."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Ending(NamedTuple):
+    """The last function of a network, and the range of its values."""
+
+    name: str
+    low: float
+    high: float
+
+
+_ENDINGS = {
+    "Softmax": Ending("softmax", 0, 1),
+    "LogSoftmax": Ending("log-softmax", -math.inf, 0),
+    "Sigmoid": Ending("sigmoid", 0, 1),
+    "Hardsigmoid": Ending("sigmoid", 0, 1),
+    "LogSigmoid": Ending("log-sigmoid", -math.inf, 0),
+    "Tanh": Ending("tanh", -1, 1),
+    "Relu": Ending("ReLU", 0, math.inf),
+    "Softplus": Ending("softplus", 0, math.inf),
+    "Abs": Ending("absolute value", 0, math.inf),
+    "Exp": Ending("exponential", 0, math.inf),
+}
+# What changes the form of a tensor, not its values.
+_FORMING = (
+    *("Alias", "Cat", "Clone", "Expand", "Index", "Permute", "Reshape", "ReshapeAlias", "Select", "Slice", "Squeeze", "Stack"),
+    *("T", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View"),
+)
+
+
+def ending_of(outputs: Tensor) -> Ending | None:
+    """Return the function that gave `outputs` their values, where it bounds them; they must carry their gradient."""
+    node = outputs.grad_fn
+    while node is not None:
+        name = node.name().rstrip("0123456789").removesuffix("Backward")
+        if name not in _FORMING:
+            return _ENDINGS.get(name)
+        node = next((before for before, _ in node.next_functions if before is not None), None)
+    return None

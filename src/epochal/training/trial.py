@@ -1,0 +1,159 @@
+"""A few steps on trial: whether network, loss and data go together, told before the first real step.
+
+The network is used as training will use it: in training mode, forward, loss and backward, with each size of batch that it will
+meet. No weight changes, and the network is left as it was, so training comes to the same bits as without.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from epochal.data.examples import Examples
+from epochal.data.feed import targets_on
+from epochal.data.spec import DataSpec
+from epochal.device import precision
+from epochal.errors import ModelError, RecipeError
+from epochal.models.build import check_outputs, evaluating, train_mode, untouched
+from epochal.random import drawn_from, key
+from epochal.recipe import Recipe
+from epochal.tasks import Loss, LossFunction, check_own_loss, check_scores, resolve_loss
+from epochal.user_code import in_words, is_user_code
+
+# So many different examples are read; larger batches repeat them.
+_READ = 8
+_WHEN = " in training mode"
+
+
+class Trial:
+    """A model with a few examples to try it on: spread over the targets, so that they differ where the examples do."""
+
+    def __init__(
+        self, model: nn.Module, frozen: Sequence[nn.Module], examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.model = model
+        self.frozen = frozen
+        self.examples = examples
+        self.spec = spec
+        self.recipe = recipe
+        self.device = device
+        by_target = examples.targets.reshape(len(examples), -1).double().sum(1).argsort(stable=True)
+        few = examples.take(by_target[_spread(min(_READ, len(examples)), len(examples))])
+        with drawn_from(key(recipe.seed, "check")):
+            self._inputs = torch.stack([few.input(number) for number in range(len(few))]).to(device)
+        is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
+        self._targets = targets_on(device, nn.functional.one_hot(few.targets, len(spec.outputs)).float() if is_mixed else few.targets)
+
+    def inputs(self, count: int) -> Tensor:
+        """Return so many inputs (as many as there are examples, if these are fewer)."""
+        return self._inputs[_spread(min(count, len(self.examples)), len(self._inputs))]
+
+    def run(self, loss: Loss, own: LossFunction | None, total_steps: int) -> str:
+        """Make a step with each size of batch that is among so many steps, the largest first; return a note, or nothing.
+
+        `own` is the user's own function, if `loss` is made of one. Raises `ModelError` or `RecipeError` where a step fails.
+        """
+        name = resolve_loss(self.recipe.loss, self.spec) if own is None else None
+        sizes = _sizes(len(self.examples), total_steps, self.recipe)
+        try:
+            with untouched(self.model), drawn_from(key(self.recipe.seed, "trial")):
+                with evaluating(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
+                    note = check_scores(self.model(self.inputs(_READ)), self.spec, self.examples.targets, name)
+                train_mode(self.model, self.frozen)
+                for size in sizes:
+                    try:
+                        self._step(size, loss, own if size == sizes[0] else None)
+                    except ModelError as error:
+                        if size < sizes[0] or (size == 1 and isinstance(error.__cause__, ValueError)):
+                            raise self._odd_size(size, error) from error.__cause__
+                        raise
+        finally:
+            for parameter in self.model.parameters():
+                parameter.grad = None
+        return note
+
+    def _step(self, size: int, loss: Loss, own: LossFunction | None) -> None:
+        """Make all of a step but the update, with so many examples."""
+        rows = _spread(size, len(self._inputs)) if size < len(self._inputs) else torch.arange(size) % len(self._inputs)
+        targets = self._targets[rows]
+        with precision(self.device, self.recipe.precision):
+            outputs = self._forward(self._inputs[rows])
+            if own is not None:
+                check_own_loss(own, outputs.detach(), targets)
+            try:
+                value = loss(outputs, targets)
+            except RuntimeError as error:
+                raise RecipeError(
+                    f"The loss cannot take the model's outputs: {in_words(error)}.", "Change the model, or the loss."
+                ) from error
+        if not value.requires_grad:
+            if not outputs.requires_grad:
+                raise ModelError(
+                    f"The model's outputs carry no gradient{_WHEN}, so it cannot learn.",
+                    "Let its forward compute without torch.no_grad(), .detach(), .data and argmax.",
+                )
+            raise RecipeError(
+                "The loss function gives a value that carries no gradient, so the model cannot learn from it.",
+                "Compute it from the outputs by operations of PyTorch, without torch.no_grad(), .detach(), .item() and argmax.",
+            )
+        try:
+            value.backward()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the user's code may have a backward of its own
+            if "inplace" not in str(error):
+                raise ModelError(f"The backward pass fails: {in_words(error)}.", "Change the model, or the loss.") from error
+            raise ModelError(
+                f"The backward pass fails, as something that it needs was changed in place{self._changed(rows, loss)}: {in_words(error)}.",
+                "Make new tensors instead: x = x + 1, not x += 1; torch.relu(x), not torch.relu_(x); inplace=False.",
+            ) from error
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        try:
+            outputs = self.model(inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except (Exception, SystemExit) as error:  # a user's network may raise anything
+            raise ModelError(f"The model fails{_WHEN}: {in_words(error)}.", "Fix its forward; in evaluation mode it works.") from error
+        return check_outputs(outputs, len(inputs), self.spec, _WHEN)
+
+    def _changed(self, rows: Tensor, loss: Loss) -> str:
+        """Return the line of the user's code whose result was changed later, as " (net.py, line 12)", if PyTorch can tell."""
+        with (
+            warnings.catch_warnings(record=True, action="always") as told,
+            suppress(Exception),
+            torch.autograd.detect_anomaly(check_nan=False),
+        ):
+            loss(self.model(self._inputs[rows]), self._targets[rows]).backward()
+        lines = [line for one in told for line in re.findall(r'File "([^"]+)", line (\d+)', str(one.message)) if is_user_code(line[0])]
+        return f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
+
+    def _odd_size(self, size: int, error: ModelError) -> RecipeError:
+        recipe, cause = self.recipe, error.__cause__
+        why = error.problem.removesuffix(".") if cause is None else in_words(cause)
+        met, them = ("a single example", "it") if size == 1 else (f"{size} examples at once", "them")
+        return RecipeError(
+            f"With {len(self.examples)} training examples, batch_size = {recipe.examples_per_step} and accumulate = {recipe.accumulate} "
+            f"the model would meet {met}, and cannot train on {them}: {why}.",
+            "Choose another batch_size (or accumulate), so that at least two are together."
+            if size == 1
+            else "Choose another batch_size (or accumulate), or let the model take any number of examples.",
+        )
+
+
+def _spread(count: int, among: int) -> Tensor:
+    """Return so many of the numbers 0 to `among` - 1, the first and the last of them with all that lies evenly between."""
+    return torch.arange(count) * (among - 1) // max(1, count - 1)
+
+
+def _sizes(count: int, total_steps: int, recipe: Recipe) -> list[int]:
+    """Return how many examples go through the model at once, in some step or part of one, the largest number first."""
+    steps = -(-count // recipe.examples_per_step)
+    sizes = {min(recipe.examples_per_step, count)} | ({count - (steps - 1) * recipe.examples_per_step} if total_steps >= steps else set())
+    return sorted({len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}, reverse=True)
