@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, check, ingest, memory, reading, run  # noqa: E402
+from benchmarks import accuracy, busy, busy_steps, check, ingest, memory, reading, run  # noqa: E402
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
@@ -293,6 +293,39 @@ def test_checking_is_measured_by_the_bare_decoder_of_its_round(tmp_path: Path) -
     assert check.summarize([alone]) == {}
 
 
+def test_slowness_beside_busy_programs_is_that_of_the_round() -> None:
+    def steps(number: int, load: str, ms: float) -> dict[str, Any]:
+        return {"way": "epochal", "round": number, "load": load, "ms": ms}
+
+    records = [steps(1, "quiet", 4.0), steps(1, "2 busy", 8.0), steps(2, "quiet", 2.0), steps(2, "2 busy", 6.0)]
+    failed = {"way": "skorch", "round": 1, "load": "quiet", "error": "no such module"}
+    assert busy.spreads([*records, failed], "epochal", "ms") == {
+        "quiet": (Spread(3.0, 2.0, 4.0), Spread(1.0, 1.0, 1.0)),
+        "2 busy": (Spread(7.0, 6.0, 8.0), Spread(2.5, 2.0, 3.0)),
+    }
+    command = {"way": "epochal train digits", "round": 1, "load": "quiet", "seconds": 3.0}
+    text = busy.tables([*records, failed, command])
+    assert "| Epochal | 3.00 (2.00–4.00) | – | 7.00 (6.00–8.00), ×2.5 (2.0–3.0) | – | – |" in text
+    assert "| Epochal | 3.0 (3.0–3.0) | – | – |" in text
+    assert len(busy.figure(records).axes) == 4
+
+
+def test_busy_processes_end_with_their_block() -> None:
+    with busy.loaded("half", 2) as load:
+        assert load.running == []
+        load.begin()
+        assert [process.poll() for process in load.running] == [None, None]
+    assert all(process.poll() is not None for process in load.running)
+
+
+@pytest.mark.parametrize("way", ["epochal", "threads", "plain"])
+def test_the_halves_of_training_are_timed(way: str, capfd: pytest.CaptureFixture[str]) -> None:
+    halves = busy_steps.Halves(4)
+    busy_steps.WAYS[way](4, halves)
+    assert capfd.readouterr().out.split() == ["begun", "half", "end"]
+    assert halves.times == sorted(halves.times)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_memory_is_watched_in_all_processes() -> None:
     # A program starts another that holds 60 MiB; all watched from a small process, since a large one's peak would be inherited.
@@ -323,7 +356,7 @@ def test_training_is_found_in_the_curve() -> None:
     assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "checkpoints", "ingest", "check", "memory"])
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "busy", "checkpoints", "ingest", "check", "memory"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True
