@@ -111,3 +111,29 @@ def test_what_float64_cannot_hold_is_refused(y: Any, told: str) -> None:
     with pytest.raises(DataError) as raised:
         load((_X, y), task="regression")
     assert str(raised.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "value", "words"),
+    [
+        (1_234_567.0, 50.0, 1_234_573.75, "1234573.75"),
+        (1_234_567.0, 1e6, 1_234_567.8, "1234568"),
+        (1.7e9, 29.0, 1_700_000_012.347, "1700000012.35"),
+        (288.0, 10.0, float(np.float32(288.15)), "288.15"),
+        (0.0, 1.0, 0.123456789, "0.123457"),
+        (0.0, 1.0, 0.0, "0"),
+        (0.0, 1.0, float("nan"), "nan"),
+    ],
+)
+def test_predictions_are_written_with_the_digits_that_matter(mean: float, spread: float, value: float, words: str) -> None:
+    spec = epochal.DataSpec(
+        name="made", task="regression", shape=(1,), dtype="float32", outputs=("y",), mean=(0.0,), std=(1.0,), target_mean=(mean,),
+        target_std=(spread,), target_dtype="float64", counts={"train": 2}, fingerprint="",
+    )  # fmt: skip
+
+    class Told(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(inputs), 1), value, dtype=torch.float64)
+
+    (prediction,) = Bundle(Told(), spec, None).predict(torch.zeros(1, 1))
+    assert prediction.label == str(prediction) == words

@@ -9,6 +9,7 @@ There is no pickle and no import path in it: loading one from a stranger cannot 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from epochal.data.standard import apart, arrange, cast, check_finite, type_name
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
+from epochal.evaluation.metrics import plain
 from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
@@ -279,13 +281,21 @@ class Bundle(Shown):
     def _prediction(self, values: Sequence[float]) -> Prediction:
         named = dict(zip(self.spec.outputs, values, strict=True))
         if self.spec.task == "regression":
-            words = ", ".join(f"{value:.6g}" if len(named) == 1 else f"{name} {value:.6g}" for name, value in named.items())
+            spreads = self.spec.target_std or [1.0] * len(named)
+            written = [_quantity(value, spread) for value, spread in zip(values, spreads, strict=True)]
+            words = written[0] if len(named) == 1 else ", ".join(map(" ".join, zip(named, written, strict=True)))
             return Prediction(words, None, None, named)
         if self.spec.task == "multi-label":
             there = [name for name, value in named.items() if value >= 0.5]
             return Prediction(", ".join(there) or "none", None, None, named)
         first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
         return Prediction(first, named[first], (second, named[second]), named)
+
+
+def _quantity(value: float, spread: float) -> str:
+    """Write a quantity in six digits, or in more where it takes them to show a thousandth of the targets' spread."""
+    digits = math.ceil(math.log10(abs(value)) - math.log10(spread)) + 4 if value and math.isfinite(value) else 0
+    return plain(value, min(max(6, digits), 17))
 
 
 def is_bundle(path: Path) -> bool:

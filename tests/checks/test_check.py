@@ -325,7 +325,26 @@ class TestWithoutFiles:
             def __getitem__(self, index: int) -> tuple[Tensor, int]:
                 return torch.rand(3), index % 2
 
-        assert [finding.kind for finding in check(Wobbling()).findings] == ["reading"]
+        (found,) = check(Wobbling()).findings
+        note = "the dataset for train is read again in each epoch: it gives other values at every reading"
+        assert (found.severity, found.words) == ("note", note)
+
+    def test_what_targets_were_taken_for_is_told(self) -> None:
+        rows, table = torch.rand(30, 2), torch.eye(3).repeat(10, 1)
+        for targets in (0.9 * table + 0.1 / 3, 2 * table - 1, torch.arange(60).reshape(30, 2) % 7):
+            assert [(found.severity, found.words) for found in check((rows, targets)).findings] == [
+                ("note", load((rows, targets)).notes[0])
+            ]
+
+    def test_a_class_that_is_small_only_after_the_split_is_told_by_neither(self) -> None:
+        rows, targets = torch.rand(60, 2), torch.arange(60) // 12
+        assert check((rows, targets)).findings == ()
+        data = load((rows, targets)).split()
+        assert min(data.spec.class_counts["train"]) < 10
+        assert in_one_line(data) == ""
+        rows, targets = torch.rand(27, 2), torch.arange(27) // 9
+        assert [found.kind for found in check((rows, targets)).findings] == ["tiny class"]
+        assert in_one_line(load((rows, targets)).split()) == check((rows, targets)).findings[0].words
 
     def test_known_data_are_well(self) -> None:
         assert in_one_line(load("digits").split()) == ""
@@ -343,7 +362,7 @@ class TestInTraining:
             (photos / f"train/dog/{number:02}.png").unlink()
         run(photos, recipe, tell=lines.append)
         assert [line for line in lines if line.startswith("check")] == [
-            'check: class "dog" has 1 example; class "cat" has 12 times as many examples as "dog" (12 and 1); '
+            'check: class "dog" has 1 example; class "cat" has 13 times as many examples as "dog" (13 and 1); '
             'valid has no examples of 1 class: "dog"; '
             f"1 picture is in both train and test (epochal check {photos} tells more)"
         ]

@@ -379,7 +379,7 @@ def test_a_dataset_beyond_memory_is_read_one_by_one() -> None:
     assert isinstance(load(_Rows(dataset), memory=1e-6).train.inputs, Tensor)
     data = load(_Rows(dataset), memory=1e-8)
     assert not isinstance(data.train.inputs, Tensor)
-    assert data.notes == ("the dataset for train is read anew in each epoch: it does not fit memory",)
+    assert data.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
 
 
 class _Rows(Dataset[Any]):

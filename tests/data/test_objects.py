@@ -297,7 +297,7 @@ def _jittered() -> Jittered:
 def test_random_transforms_are_read_anew_and_told() -> None:
     found = find_objects(_jittered())
     assert not isinstance(found.parts["train"].inputs, Tensor)
-    assert found.notes == ("the dataset for train is read anew in each epoch: it gives other values at every reading",)
+    assert found.notes == ("the dataset for train is read again in each epoch: it gives other values at every reading",)
 
 
 def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) 
     inputs = found.parts["train"].inputs
     assert not isinstance(inputs, Tensor)
     assert (len(inputs), inputs[3].tolist()) == (10, [3.0, 3.0])
-    assert found.notes == ("the dataset for train is read anew in each epoch: it does not fit memory",)
+    assert found.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
 
 
 def _states() -> tuple[Any, ...]:
@@ -329,3 +329,33 @@ def test_no_number_in_a_dataset_is_found() -> None:
 
 def test_found_is_what_sources_return() -> None:
     assert isinstance(find_objects(([1.0, 2.0], [0, 1])), Found)
+
+
+def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
+    random = Jittered([(torch.rand(2), place % 2) for place in range(40)])
+    (_, note) = load(random).split(valid=0.2, test=0.2).notes
+    assert note.startswith("the examples of valid and test are cut off from a dataset that gives other values at every reading")
+    assert note.endswith('pass a dataset without random changes for them: {"train": ..., "valid": ..., "test": ...}')
+    clean = (torch.rand(20, 2), torch.arange(20) % 2)
+    assert len(load({"train": random, "valid": clean, "test": clean}).split().notes) == 1
+    assert len(load(random).split(valid=0, test=0).notes) == 1
+    # Those that the user brings are told to change where they do.
+    notes = load({"train": clean, "valid": clean, "test": random}).split().notes
+    assert notes == (
+        "the dataset for test is read again in each epoch: it gives other values at every reading, so what scores are measured on "
+        "changes too",
+    )
+
+
+def test_what_a_dataset_raises_comes_with_its_place_and_cause() -> None:
+    class Broken(Listed):
+        def __len__(self) -> int:
+            return 5
+
+        def __getitem__(self, index: int) -> Any:
+            return torch.zeros(2), {0: 0, 1: 1, 2: 0}[index]
+
+    with pytest.raises(DataError) as raised:
+        find_objects(Broken([]))
+    assert str(raised.value) == "train[3] cannot be read: KeyError: 3.\nFix the dataset, which says that it has 5 examples."
+    assert isinstance(raised.value.__cause__, KeyError)

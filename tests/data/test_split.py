@@ -83,12 +83,18 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
     assert (len(part), int((part.targets == 0).sum())) == (1300, 1000)
 
 
-@pytest.mark.parametrize("targets", [torch.tensor([0, 1]), torch.rand(1, 1)])
-def test_too_few(targets: Tensor) -> None:
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (torch.rand(1, 1), "1 examples are too few to cut off data.valid = 0.2."),
+        (torch.tensor([0, 1]), "No class has a second example: as each keeps one for training, there is none to cut off data.valid = 0.2."),
+        (torch.arange(600), "No class has a second example: as each keeps one for training, there is none to cut off data.valid = 0.2."),
+    ],
+)
+def test_too_few(targets: Tensor, told: str) -> None:
     with pytest.raises(DataError) as raised:
         cut(_examples(targets), 0.2, 0, "valid")
-    told = f"{len(targets)} examples are too few to cut off data.valid = 0.2.\nBring more data, or set data.valid = 0 to go without."
-    assert str(raised.value) == told
+    assert str(raised.value) == f"{told}\nBring more data, or set data.valid = 0 to go without."
 
 
 def _data(count: int = 100, **splits: int) -> Data:

@@ -108,7 +108,7 @@ def test_json_has_every_number(make_spec: SpecMaker) -> None:
     result = _score(torch.rand(8, 4), torch.arange(8) % 4, make_spec(outputs=tuple("abcd")))
     values = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(values) == {"count", "loss", "accuracy", "interval", "baseline", "top_k", "macro", "weighted", "per_class", "confusion"}
-    assert set(values["per_class"][0]) == {"name", "precision", "recall", "f1", "support"}
+    assert set(values["per_class"][0]) == {"name", "precision", "recall", "f1", "support", "predicted"}
     assert list(values["top_k"]) == ["2"]
     quantities = _score(torch.rand(8, 1), torch.rand(8, 1), make_spec(task="regression", outputs=("y",)))
     assert set(quantities.to_json()) == {"count", "loss", "mse", "mae", "r2"}

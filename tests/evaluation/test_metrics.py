@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
-from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
+from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, top_k_accuracy, weighted
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -24,7 +24,9 @@ def test_one_label(pairs: list[tuple[int, int]]) -> None:
     for column, name in enumerate(("precision", "recall", "f1", "support")):
         assert [getattr(score, name) for score in scores] == pytest.approx(expected[column].tolist(), rel=1e-6)
     for mean in (macro(scores), weighted(scores)):
-        wanted = theirs.precision_recall_fscore_support(actual, predicted, labels=labels, zero_division=0, average=mean.name)
+        assert mean is not None
+        # Without labels it takes those that are there or predicted.
+        wanted = theirs.precision_recall_fscore_support(actual, predicted, zero_division=0, average=mean.name)
         assert (mean.precision, mean.recall, mean.f1) == pytest.approx(wanted[:3], rel=1e-6)
         assert mean.support == len(pairs)
     assert [score.name for score in scores] == list("abcde")
@@ -51,3 +53,35 @@ def test_top_k(count: int, k: int, seed: int) -> None:
 def test_shares_of_nothing_count_0() -> None:
     scores = class_scores(("a",), torch.tensor([0]), torch.tensor([0]), torch.tensor([0]))
     assert scores == (ClassScore("a", 0.0, 0.0, 0.0, 0),)
+    assert not scores[0].is_measured
+    assert macro(scores) is None
+    assert weighted(scores) is None
+
+
+def test_means_leave_out_what_is_neither_there_nor_predicted() -> None:
+    matrix = torch.tensor([[3, 0, 0], [0, 0, 0], [0, 0, 2]])
+    scores = class_scores(("a", "b", "c"), matrix.diagonal(), matrix.sum(0), matrix.sum(1))
+    assert macro(scores) == ClassScore("macro", 1.0, 1.0, 1.0, 5, 5)
+    # Predicted once, it counts.
+    matrix[0, 1] = 1
+    found = macro(class_scores(("a", "b", "c"), matrix.diagonal(), matrix.sum(0), matrix.sum(1)))
+    assert found is not None
+    assert found.precision == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [
+        (0.123456, 4, "0.1235"),
+        (26224.4, 4, "26224"),
+        (1234573.75, 9, "1234573.75"),
+        (999_999.96, 6, "1000000"),
+        (-1234567.8, 6, "-1234568"),
+        (1e15, 4, "1e+15"),
+        (float("inf"), 4, "inf"),
+        (float("nan"), 4, "nan"),
+        (0.0, 4, "0"),
+    ],
+)
+def test_plain(value: float, digits: int, words: str) -> None:
+    assert plain(value, digits) == words

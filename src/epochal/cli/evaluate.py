@@ -53,7 +53,7 @@ def command(
             table.add_column(column, justify="left" if column == "class" else "right", no_wrap=column != "class", overflow="fold")
         for score in (*found.per_class, found.macro, found.weighted):
             if score is not None:
-                table.add_row(escape(score.name), f"{score.precision:.3f}", f"{score.recall:.3f}", f"{score.f1:.3f}", f"{score.support:,}")
+                table.add_row(*map(escape, score.row()))
         print_table(table)
     if as_json:
         say_json(finite(found.to_json()))

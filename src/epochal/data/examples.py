@@ -40,7 +40,7 @@ class Examples(Shown):
     0 and 1 for several, and [n, outputs] for regression: float32, or float64 where that would round them. `part` and
     `positions` (int64 [n]) say where the examples stood
     in what the source brought; `files` and the `hashes` of their content (16 bytes each), where there are any, are indexed by
-    position too.
+    position too. `varies` says that each reading of the same input gives another one.
     """
 
     inputs: Tensor | Lazy
@@ -49,6 +49,7 @@ class Examples(Shown):
     positions: Tensor
     files: Sequence[str] | None = None
     hashes: NDArray[Any] | None = None
+    varies: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -113,7 +114,7 @@ class Part:
 
     `digest` is a hash of what the inputs were made from, where the source has one; otherwise they are hashed themselves.
     `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) say where the examples stood in what the
-    source brought, where some were left out.
+    source brought, where some were left out. `varies` says that each reading of the same input gives another one.
     """
 
     inputs: Tensor | Lazy
@@ -122,6 +123,7 @@ class Part:
     digest: bytes | None = None
     hashes: NDArray[Any] | None = None
     positions: Tensor | None = None
+    varies: bool = False
 
     def position(self, index: int) -> int:
         """Where an example stood in what the source brought."""
@@ -138,7 +140,7 @@ class Part:
         inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
-        return Part(inputs, targets, digest=digest, positions=index)
+        return Part(inputs, targets, digest=digest, positions=index, varies=self.varies)
 
 
 @dataclass(frozen=True)

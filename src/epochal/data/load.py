@@ -27,6 +27,11 @@ from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.random import drawn_from, key
 from epochal.shown import Rows, Shown, few
 
+_VARYING = (
+    "the examples of {} are cut off from a dataset that gives other values at every reading, so what scores are measured on changes "
+    'too; for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
+)
+
 # Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
 # all are; and so do targets of sizes that its exponents barely reach.
 _FAR = 256
@@ -95,7 +100,10 @@ class Data(Shown):
             raise DataError(f"{told} leave nothing to train on.", "Use smaller fractions.")
         for name, fraction in cuts.items():
             train, found[name] = cut(train, fraction, seed, name, brought=brought)
-        return replace(self, train=train, valid=found["valid"], test=found["test"])
+        notes = self.notes
+        if cuts and train.varies:
+            notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
+        return replace(self, train=train, valid=found["valid"], test=found["test"], notes=notes)
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -242,6 +250,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
             torch.arange(len(part.inputs)) if part.positions is None else part.positions,
             part.files,
             part.hashes,
+            part.varies,
         )
         for name, part in found.parts.items()
     }

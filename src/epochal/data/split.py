@@ -24,10 +24,11 @@ def cut(examples: Examples, fraction: float, seed: int, name: str, *, brought: i
     wanted = max(1, round(fraction * (brought or count)))
     given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
     if not given.any():
-        raise DataError(
-            f"{count} examples are too few to cut off data.{name} = {fraction:g}.",
-            f"Bring more data, or set data.{name} = 0 to go without.",
-        )
+        cannot = f"cut off data.{name} = {fraction:g}"
+        fix = f"Bring more data, or set data.{name} = 0 to go without."
+        if wanted < count and count > 1:
+            raise DataError(f"No class has a second example: as each keeps one for training, there is none to {cannot}.", fix)
+        raise DataError(f"{count} examples are too few to {cannot}.", fix)
     order = permutation(key(seed, name), count)
     order = order[group[order].argsort(stable=True)]  # Class by class, each in random order.
     rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)

@@ -16,7 +16,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.spec import DataSpec, Task
 from epochal.evaluation.intervals import wilson
-from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, top_k_accuracy, weighted
+from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, top_k_accuracy, weighted
 from epochal.inference import infer
 from epochal.shown import Rows, Shown
 from epochal.tasks import Loss, answers, reported_loss
@@ -31,9 +31,10 @@ class Evaluation(Shown):
 
     `loss` is the mean per example. `accuracy` (0 to 1, with its 95 % `interval`) is the share of examples that are right; with
     several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
-    precision, recall and F1; `confusion` has a row for each true class. Regression has `mse`, `mae` and `r2`, means over the
-    outputs. `baseline` is the commonest class (or set of labels) and the accuracy of always answering it. What does not apply is `None`
-    or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
+    precision, recall and F1, and the two means leave out classes that are neither there nor predicted; `confusion` has a row for
+    each true class. Regression has `mse`, `mae` and `r2`, means over the outputs, computed in float64 against the targets as they
+    were brought. `baseline` is the commonest class (or set of labels) and the accuracy of always answering it. What does not apply is
+    `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
     `unreadable` names the files that are not among the examples because they cannot be read; `left_out` examples are not among them
     because the model knows them from training, and `known` are among them although it does.
     """
@@ -68,7 +69,9 @@ class Evaluation(Shown):
         if self.known:
             count += f", {self.known:,} of them known from training"
         if self.accuracy is None or self.interval is None:
-            return f"R² {self.r2:.4f}, mean absolute error {self.mae:.4g}, mean squared error {self.mse:.4g}, {count}"
+            assert self.mae is not None
+            assert self.mse is not None
+            return f"R² {self.r2:.4f}, mean absolute error {plain(self.mae, 4)}, mean squared error {plain(self.mse, 4)}, {count}"
         low, high = self.interval
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
         always = "" if self.baseline is None else f"; always '{self.baseline[0]}' would be {100 * self.baseline[1]:.1f} %"
@@ -79,8 +82,7 @@ class Evaluation(Shown):
 
     def _table(self) -> tuple[Sequence[str], Rows]:
         scores = (*self.per_class[:_SHOWN], *(score for score in (self.macro, self.weighted) if score is not None))
-        rows = [(one.name, f"{one.precision:.3f}", f"{one.recall:.3f}", f"{one.f1:.3f}", f"{one.support:,}") for one in scores]
-        return ("class", "precision", "recall", "F1", "examples"), rows
+        return ("class", "precision", "recall", "F1", "examples"), [score.row() for score in scores]
 
     def numbers(self) -> Evaluation:
         """Return the same numbers without the answers and targets of each example, which would fill the memory over many epochs."""
@@ -184,7 +186,7 @@ def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evalu
         interval=wilson(right, len(targets)),
         per_class=scores,
         macro=macro(scores),
-        weighted=weighted(scores) if sum(score.support for score in scores) else None,
+        weighted=weighted(scores),
         **extra,
     )
 

@@ -20,7 +20,7 @@ from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS, DataSpec, PictureRule
 from epochal.device import free_memory
-from epochal.errors import DataError
+from epochal.errors import DataError, EpochalError
 from epochal.progress import progress
 from epochal.random import drawn_from, key
 
@@ -137,9 +137,10 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     made_from = None if varies else digest.digest()
     if kept is not None and not varies:
         return Part(kept, read_targets(targets, split), digest=made_from)
-    why = "it does not fit memory" if kept is None else "it gives other values at every reading"
-    notes.append(f"the dataset for {split} is read anew in each epoch: {why}")
-    return Part(inputs, read_targets(targets, split), digest=made_from)
+    why = "it gives other values at every reading" if varies else "it does not fit memory"
+    measured = ", so what scores are measured on changes too" * (varies and split != "train")
+    notes.append(f"the dataset for {split} is read again in each epoch: {why}{measured}")
+    return Part(inputs, read_targets(targets, split), digest=made_from, varies=varies)
 
 
 def _varies(inputs: Lazy, before: Tensor | Lazy) -> bool:
@@ -178,7 +179,13 @@ class _DatasetInputs:
         return self.example(index)[0]
 
     def example(self, index: int) -> tuple[Tensor, Any]:
-        item = self.dataset[index]
+        try:
+            item = self.dataset[index]
+        except EpochalError:
+            raise
+        except Exception as error:  # the user's own code may raise anything
+            told = f"{self.split}[{index}] cannot be read: {type(error).__name__}: {error}"
+            raise DataError(f"{told.rstrip('.: ')}.", f"Fix the dataset, which says that it has {len(self)} examples.") from error
         if not isinstance(item, Sequence) or len(item) != 2:
             raise DataError(f"{self.split}[{index}] is not a pair (input, target).", "Let the dataset return (x, y).")
         return _tensor(item[0], f"{self.split}[{index}]"), item[1]
