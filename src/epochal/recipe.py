@@ -398,6 +398,15 @@ def fields() -> Iterator[tuple[str, Any]]:
             yield from ((f"{name}.{inner}", value) for inner, value in group.model_fields.items())
 
 
+def type_of(setting: str) -> Any:
+    """Return the type of a setting by its name, full or short; of a model's option, which only the model knows, `Any`.
+
+    Raises `RecipeError` for an unknown name.
+    """
+    field = dict(fields()).get(_full_name(setting))
+    return Any if field is None else field.annotation
+
+
 def _group(field: Any) -> type[Settings] | None:
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Settings) else None

@@ -18,7 +18,7 @@ from PIL import Image
 from epochal.cli.main import cli
 from epochal.cli.options import option_name, parse
 from epochal.cli.table import made_from_fields, read_table
-from epochal.recipe import fields
+from epochal.recipe import fields, type_of
 from epochal.run import read_json
 
 # So long a run would first measure what is "auto".
@@ -82,6 +82,53 @@ def test_train_help_has_every_setting_once() -> None:
 )
 def test_values_are_read_as_people_mean_them(text: str, value: object) -> None:
     assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "value"),
+    [
+        ("data.exclude", "none", "none"),
+        ("exclude", "123", "123"),
+        ("data.exclude", '"a b"', "a b"),
+        ("device", "none", "none"),
+        ("model", "1e3", "1e3"),
+        ("epochs", "1e1", 10),
+        ("epochs", "1e400", float("inf")),
+        ("epochs", "1.5", 1.5),
+        ("epochs", "1_0", "1_0"),
+        ("epochs", "none", "none"),
+        ("max_steps", "none", None),
+        ("lr", "1_0.5", "1_0.5"),
+        ("lr", "2", 2),
+        ("batch_size", "auto", "auto"),
+        ("batch_size", "64", 64),
+        ("precision", "true", "true"),
+        ("nesterov", "true", True),
+        ("size", "[8, 9]", [8, 9]),
+        ("size", "none", None),
+        ("policy", "none", None),
+        ("class_weights", "[1, 2.5]", [1, 2.5]),
+        ("class_weights", "balanced", "balanced"),
+        ("optimizer.options", "{eps = 1}", {"eps": 1}),
+        ("model.widths", "[8]", [8]),
+        ("model.mirror", "true", True),
+        ("model.depth", "2", 2),
+    ],
+)
+def test_values_are_read_by_the_type_of_their_setting(setting: str, text: str, value: object) -> None:
+    found = parse(text, type_of(setting))
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_list_to_leave_out_may_have_any_name(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("none", "123"):
+        (tmp_path / name).write_text("nowhere.png\n")
+        code, _, err = call("train", photos, "--exclude", name)
+        assert code == 1
+        assert f"{name}, line 1: there is no example 'nowhere.png'" in err
+    code, _, err = call("train", photos, "--epochs", "1_0")
+    assert code == 1
+    assert "The setting epochs = '1_0' (command line) cannot be used: it should be a valid integer." in err
 
 
 def test_the_main_job(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import click
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from epochal.recipe import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Without the underscores that Python and TOML allow in numbers: in what people type they are mistakes.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|nan)")
 
 data_dir = click.option(
     "--data-dir", type=click.Path(), envvar="EPOCHAL_DATA", help="Where named data sets are, or are downloaded to. [env: EPOCHAL_DATA]"
@@ -79,36 +83,67 @@ def option_name(name: str) -> str:
 
 def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str, ...]) -> Recipe:
     """Put what the user typed on top of `recipe`: options from `settings`, and NAME=VALUE assignments."""
+    from epochal.recipe import type_of
+
     given = changes(options)
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise RecipeError(f"--set {assignment} has no value.", "Write --set NAME=VALUE, for example --set optimizer.lr=0.05")
-        given[name.strip()] = parse(value.strip())
+        given[name.strip()] = parse(value.strip(), type_of(name.strip()))
     return recipe.updated(given, "command line")
 
 
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the user typed as options, by their dotted names."""
+    from epochal.recipe import type_of
+
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
-    return {name: value if isinstance(value, bool) else parse(value) for name, value in given.items()}
+    return {name: value if isinstance(value, bool) else parse(value, type_of(name)) for name, value in given.items()}
 
 
-def parse(text: str) -> Any:
-    """Read a value as TOML does (numbers, true, "text", [1, 2]), "none" as nothing, and anything else as text."""
+def parse(text: str, annotation: Any = Any) -> Any:
+    """Read a value as the type of its setting asks: text as it stands, numbers, "none" where there may be nothing, else as TOML does.
+
+    What is of no such form stays text, for the recipe to refuse.
+    """
+    kinds = set(_kinds(annotation))
+    is_open = Any in kinds
+    if str in kinds and text[:1] not in ("'", '"'):
+        return text
+    if text.lower() == "none" and (is_open or NoneType in kinds):
+        return None
+    if (is_open or kinds & {int, float}) and _NUMBER.fullmatch(text):
+        return _number(text, is_whole=int in kinds)
+    if not is_open and kinds <= {int, float, NoneType, Literal}:
+        return text
     import tomllib
 
-    if text.lower() == "none":
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _number(text: str, *, is_whole: bool) -> int | float:
+    """Read a number; where a whole one is wanted, 1e3 is one."""
+    try:
+        return int(text)
+    except ValueError:  # Also for one of thousands of digits.
+        number = float(text)
+        return int(number) if is_whole and number.is_integer() and abs(number) < 2**53 else number
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the types that a setting may have: of a list or table, and of a choice of words, only that it is one."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        for inner in get_args(annotation):
+            yield from _kinds(inner)
+    elif origin is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    else:
+        yield origin or annotation
 
 
 def numbered(data: str, kind: str = "") -> Iterator[Path]:
