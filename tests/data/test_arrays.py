@@ -108,6 +108,9 @@ class TestClasses:
         with pytest.raises(DataError, match=r"'classes' in the metadata of .* is damaged: Expecting value"):
             read(path)
 
+    def test_names_as_bytes(self, tmp_path: Path) -> None:
+        assert read(write(tmp_path, "npz", x=X, y=Y, classes=np.array([b"cat", "ü".encode()]))).classes == ("cat", "ü")
+
     @pytest.mark.parametrize("classes", [np.array([1, 2]), np.array([["a", "b"]]), np.array(["a", "a"]), np.array("a")])
     def test_what_is_no_list_of_names(self, tmp_path: Path, classes: Any) -> None:
         with pytest.raises(DataError, match=r"'classes' in .* is not a list of different words\.\nGive the name of each class"):

@@ -287,3 +287,124 @@ def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, 
     assert refused(3, ("a", "b", "x")) == "The model does not know the output 'x'; it knows a, b, c.\nName the columns as in training."
     assert refused(2, ("a", "c")) == "The targets lack a column 'b', which the model gives.\nBring the same columns."
     assert refused(2, None) == "The targets have 2 columns; the model gives 3.\nBring the same columns."
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (torch.tensor([1, -1, 1]), ("-1", "1")),
+        (torch.tensor([-3, -5, -4], dtype=torch.int8), ("-5", "-4", "-3")),
+        (torch.tensor([2**62, -(2**62), 0]), (str(-(2**62)), "0", str(2**62))),
+    ],
+)
+def test_labels_below_0_are_classes(labels: Tensor, names: tuple[str, ...]) -> None:
+    encoded = _encode(labels)
+    assert (encoded.task, encoded.outputs) == ("single-label", names)
+    assert [encoded.outputs[code] for code in encoded.targets["train"].tolist()] == [str(label) for label in labels.tolist()]
+
+
+def test_labels_below_0_beside_others_from_0_are_told() -> None:
+    note = "labels below 0 are classes too (-100): leave their examples out where they stand for no label"
+    assert _encode(torch.tensor([0, 1, -100])).notes == (note,)
+    assert _encode(torch.tensor([-1, 1])).notes == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_long_codes_are_never_rounded_together(dtype: torch.dtype) -> None:
+    encoded = _encode(
+        torch.tensor([123_456_789, 123_456_790] * 2, dtype=dtype), "single-label", test=torch.tensor([123_456_790.0], dtype=torch.float64)
+    )
+    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("123456789", "123456790"), [0, 1, 0, 1])
+    assert encoded.targets["test"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (torch.tensor([1.0, 123_456_789.0]), "The label of train[1] is 123456792, but float32 has not all whole numbers beyond 16777216"),
+        (torch.tensor([1.0, 2.0**60], dtype=torch.float64), "The label of train[1] is 1152921504606846976, but float64 has not all"),
+        (
+            torch.tensor([1.0, 4096.0], dtype=torch.float16),
+            "The label of train[1] is 4096, but float16 has not all whole numbers beyond 2048",
+        ),
+        (
+            torch.tensor([1.0, 1e300], dtype=torch.float64),
+            "The label of train[1] is 1000000000000000052504760255204420248704468581108159154915",
+        ),
+    ],
+)
+def test_codes_that_may_have_been_rounded_are_refused(labels: Tensor, told: str) -> None:
+    assert _refused(labels, "single-label").startswith(told)
+    assert _refused(labels, "single-label").endswith("Give labels as whole numbers (int64) or words from the start.")
+
+
+def test_splits_of_different_types_keep_their_labels() -> None:
+    encoded = _encode(torch.tensor([123_456_789, 123_456_790]), test=torch.tensor([123_456_790], dtype=torch.int32))
+    assert encoded.targets["test"].tolist() == [1]
+    # True and False beside 0 and 1 are numbers.
+    assert _encode(torch.tensor([True, False]), test=torch.tensor([0, 1])).outputs == ("0", "1")
+
+
+def test_names_that_unicode_counts_as_equal_are_one_class() -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    encoded = _encode([composed, apart, "tea"], test=[apart])
+    assert (encoded.outputs, encoded.targets["train"].tolist(), encoded.targets["test"].tolist()) == ((composed, "tea"), [0, 0, 1], [0])
+    assert _encode([composed, "tea"], classes=(apart, "tea")).outputs == (composed, "tea")
+    assert (
+        _refused(torch.tensor([0, 1]), classes=(composed, apart))
+        == f"Two classes have the name '{composed}'.\nGive each class a name of its own."
+    )
+
+
+def test_words_that_differ_only_in_blanks_are_refused() -> None:
+    told = "The target of test[1] is 'a ', while others are 'a'.\nRemove the blanks around the word."
+    assert _refused(["a", "b"], test=["b", "a "]) == told
+    # Where all have them they are part of the name.
+    assert _encode(["a ", "b "]).outputs == ("a ", "b ")
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "<NA>", "N/A"])
+def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
+    assert _encode(["a", "b", word]).notes == (f"the class '{word}' may stand for missing labels: leave its examples out if so",)
+
+
+@pytest.mark.parametrize(
+    ("table", "note"),
+    [
+        (
+            torch.tensor([[0.9, 0.1], [0.3, 0.7]]),
+            "targets are rows that add up to 1, taken as 2 quantities: regression; where they are probabil",
+        ),
+        (
+            torch.tensor([[1, -1], [-1, -1]]),
+            "targets are a table of -1 and 1, taken as 2 quantities: regression; where they are labels, write 0",
+        ),
+        (torch.tensor([[255, 0], [0, 0]], dtype=torch.uint8), "targets are a table of 0 and 255, taken as 2 quantities: regression; where"),
+        (
+            torch.tensor([[2, 0], [1, 2]]),
+            "targets are a table of whole numbers, taken as 2 quantities: regression; where its columns are labels",
+        ),
+        (_t(1.0, 2.0, 1.0), "targets are whole numbers written as decimals: regression; data.task = single-label if they are labels"),
+    ],
+)
+def test_what_targets_were_taken_for_is_told(table: Tensor, note: str) -> None:
+    (told,) = _encode(table).notes
+    assert told.startswith(note)
+    # Not where it was asked for.
+    assert _encode(table, "regression").notes == ()
+
+
+def test_real_quantities_need_no_note() -> None:
+    assert _encode(torch.rand(3, 2)).notes == _encode(_t(0.5, 2.0)).notes == ()
+    assert _encode(torch.arange(300).reshape(150, 2)).notes == ()
+
+
+def test_quantities_keep_what_float32_would_round() -> None:
+    encoded = _encode(torch.tensor([1.7e9 + 0.05, 1.7e9], dtype=torch.float64), test=torch.tensor([2.0], dtype=torch.float32))
+    assert encoded.targets["train"].tolist() == [[1.7e9 + 0.05], [1.7e9]]
+    assert {targets.dtype for targets in encoded.targets.values()} == {torch.float64}
+
+
+def test_errors_name_examples_as_the_source_does() -> None:
+    with pytest.raises(DataError, match=r"^The target of photos/7\.png is NaN"):
+        encode({"train": _t(0.5, float("nan"))}, None, None, where=lambda split, index: f"photos/{index + 6}.png")

@@ -201,6 +201,8 @@ def _content(array: NDArray[Any]) -> str:
 
 
 def _class_names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "backslashreplace")
     names = tuple(_words(array, f"'{_CLASSES}' in {path}")) if array.dtype.kind == "U" else ()
     if not names or array.ndim != 1 or len(set(names)) < len(names):
         raise DataError(
