@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -86,6 +87,39 @@ def test_update_has_the_bits_of_step(settings: dict[str, Any], gap: str) -> None
     assert kept.keys() == wanted.keys()
     for place in kept:
         assert all(torch.equal(kept[place][name], wanted[place][name]) for name in kept[place] if kept[place][name] is not None)
+
+
+@pytest.mark.parametrize("lack", ["no kernel", "not for this device"])
+@pytest.mark.parametrize("settings", [{"name": "sgd", "momentum": 0.9}, {"name": "adam"}, {"name": "adamw"}], ids=str)
+def test_without_fused_kernels_the_numbers_are_the_same(settings: dict[str, Any], lack: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older versions of PyTorch lack them, or have them for some devices alone."""
+    start = torch.randn(37, 5)
+    weights, optimizers = [nn.Parameter(start.clone()), nn.Parameter(start.clone())], []
+    for weight in weights:
+        optimizers.append(build_optimizer(OptimizerSettings(lr=0.1, **settings), [weight], CPU))
+        if lack == "no kernel":
+            monkeypatch.delattr(torch, f"_fused_{settings['name']}_", raising=False)
+        else:
+            kind = optimizer_names()[settings["name"]]
+            real = kind.__init__
+
+            @functools.wraps(real)
+            def without(self: Any, *given: Any, real: Any = real, **named: Any) -> None:
+                if named.get("fused"):
+                    raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices: ['cuda']")
+                real(self, *given, **named)
+
+            monkeypatch.setattr(kind, "__init__", without)
+    assert [bool(made.param_groups[0]["fused"]) for made in optimizers] == [True, False]
+    monkeypatch.undo()
+    updates = [Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False) for made in optimizers]
+    for _ in range(5):
+        gradient = torch.randn(37, 5)
+        for weight, update in zip(weights, updates, strict=True):
+            weight.grad = gradient.clone()
+            update()
+    assert [bool(update.kernels) for update in updates] == [True, False]
+    torch.testing.assert_close(weights[0], weights[1])
 
 
 def test_own_optimizers_are_stepped_as_they_are() -> None:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -49,7 +50,7 @@ def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """Return the `torch.optim` class that `settings` name, in its fused form where the device has one.
+    """Return the `torch.optim` class that `settings` name, in its fused form where PyTorch has one for the device.
 
     Raises `RecipeError` for an unknown class, or settings that it does not take.
     """
@@ -69,10 +70,16 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
     for argument in arguments:
         if argument not in takes:
             raise RecipeError(f"The optimizer {name} does not take {argument}.", f"It takes {', '.join(list(takes)[1:])}.")
-    if "fused" in takes and "fused" not in arguments and device.type in ("cpu", "cuda", "mps"):
-        arguments["fused"] = not {"foreach", "capturable", "differentiable"} & arguments.keys()
+    made: torch.optim.Optimizer
+    parameters, kind = list(parameters), _uncompiled(kind)
+    is_plain = not {"fused", "foreach", "capturable", "differentiable"} & arguments.keys()
     try:
-        made: torch.optim.Optimizer = _uncompiled(kind)(parameters, lr=settings.lr, **arguments)
+        if "fused" in takes and is_plain and device.type in ("cpu", "cuda", "mps") and hasattr(torch, f"_fused_{name}_"):
+            # Older versions of PyTorch have the kernel, but not for every device.
+            with suppress(RuntimeError):
+                made = kind(parameters, lr=settings.lr, fused=True, **arguments)
+                return made
+        made = kind(parameters, lr=settings.lr, **arguments)
         return made
     except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(f"The optimizer {name} cannot be used: {error}.", "Choose another, or change optimizer.options.") from error
@@ -163,14 +170,15 @@ def _gather(optimizer: torch.optim.Optimizer) -> list[_Kernel]:
         # What is switched off has no state: momentum_buffer without momentum, max_exp_avg_sq without amsgrad.
         lists = {part: [state[part] for state in states if state.get(part) is not None] for part in parts}
         is_gap = any(len(made) not in (0, len(parameters)) for made in lists.values()) or ("step" in parts and not lists["step"])
-        if is_gap or not group["fused"] or len({(parameter.device, parameter.dtype) for parameter in parameters}) > 1:
+        if is_gap or not group.get("fused") or len({(parameter.device, parameter.dtype) for parameter in parameters}) > 1:
             return []
         bound = {name: group[name] for name in (*settings, "weight_decay", "maximize")}
         if isinstance(optimizer, torch.optim.SGD):
             change: Callable[..., object] = partial(torch._fused_sgd_, **bound, is_first_step=False)
         else:
             beta1, beta2 = group["betas"]
-            kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+            decoupled = isinstance(optimizer, torch.optim.AdamW) or group.get("decoupled_weight_decay")
+            kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
             change = partial(kernel, **bound, beta1=beta1, beta2=beta2)
         found.append(_Kernel(group, parameters, list(lists.values()), lists.get("step", []), change))
     return found
