@@ -41,7 +41,7 @@ def cost(data: Any, settings: dict[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         Checkpoints.save = timed  # type: ignore[method-assign]
         try:
-            done = epochal.train(data, **settings, out=Path(folder) / "run", watchers=())
+            done = epochal.train(data, **settings, out=Path(folder) / "run", quiet=True)
         finally:
             Checkpoints.save = real  # type: ignore[method-assign]
     return {"training": done.fit.finished.seconds, "saving": sum(times), "checkpoints": len(times)}

@@ -34,5 +34,5 @@ def report(record: object) -> None:
 
 torch.manual_seed(0)
 recipe = epochal.load_recipe("tutorial-simple").updated({"model": "SimpleNN", "epochs": arguments.epochs})
-run = epochal.train(arguments.data, recipe, model=SimpleNN(), watchers=[report])
+run = epochal.train(arguments.data, recipe, model=SimpleNN(), watchers=[report], quiet=True)
 print(f"Test Accuracy: {100 * run.test.accuracy:.2f}%")

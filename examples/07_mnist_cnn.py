@@ -40,5 +40,5 @@ def report(record: object) -> None:
 
 torch.manual_seed(0)
 recipe = epochal.load_recipe("tutorial-cnn").updated({"model": "Net", "epochs": arguments.epochs})
-test = epochal.train(arguments.data, recipe, model=Net(), watchers=[report]).test
+test = epochal.train(arguments.data, recipe, model=Net(), watchers=[report], quiet=True).test
 print(f"\nTest: average loss: {test.loss:.4f}, accuracy: {round(test.accuracy * test.count)}/{test.count} ({100 * test.accuracy:.0f}%)")

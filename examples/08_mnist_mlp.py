@@ -25,4 +25,4 @@ def report(record: object) -> None:
 
 # To watch the test set after every epoch, it is also named as validation data; keep="last" lets nothing be chosen by it.
 data = epochal.load(arguments.data)
-epochal.train(replace(data, valid=data.test), recipe="tutorial-mlp", keep="last", epochs=arguments.epochs, watchers=[report])
+epochal.train(replace(data, valid=data.test), recipe="tutorial-mlp", keep="last", epochs=arguments.epochs, watchers=[report], quiet=True)

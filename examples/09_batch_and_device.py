@@ -21,5 +21,5 @@ for device in ("cpu", gpu):
         if device is None:
             print(f"batch {batch_size}: no GPU here")
             continue
-        run = epochal.train(data, recipe="tutorial-mlp", device=device, batch_size=batch_size, epochs=arguments.epochs, watchers=())
+        run = epochal.train(data, recipe="tutorial-mlp", device=device, batch_size=batch_size, epochs=arguments.epochs, quiet=True)
         print(f"batch {batch_size} on {device}: {run.seconds['train']:.2f} s, {run.test}")

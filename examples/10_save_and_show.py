@@ -13,7 +13,7 @@ parser.add_argument("--epochs", type=int, default=5)
 arguments = parser.parse_args()
 
 data = epochal.load(arguments.data)
-run = epochal.train(data, recipe="tutorial-mlp", epochs=arguments.epochs, watchers=())
+run = epochal.train(data, recipe="tutorial-mlp", epochs=arguments.epochs, quiet=True)
 run.bundle.save(arguments.out)
 
 bundle = epochal.Bundle.load(arguments.out)  # needs no training data

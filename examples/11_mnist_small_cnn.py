@@ -38,5 +38,5 @@ def report(record: object) -> None:
 
 torch.manual_seed(42)
 recipe = epochal.load_recipe("tutorial-small-cnn").updated({"model": "Net", "epochs": arguments.epochs})
-run = epochal.train(arguments.data, recipe, model=Net(), watchers=[report])
+run = epochal.train(arguments.data, recipe, model=Net(), watchers=[report], quiet=True)
 print(run.test)

@@ -22,7 +22,7 @@ def train(job: Job) -> Outcome:
 
     run = epochal.train(
         "mnist", "tutorial-mlp", data_dir=job.data_dir, epochs=job.epochs, batch_size=job.batch_size, seed=job.seed, device="cpu",
-        threads=torch.get_num_threads(), watchers=[watch],
+        threads=torch.get_num_threads(), watchers=[watch], quiet=True,
     )  # fmt: skip
     return Outcome(clock.seconds, run.test.accuracy)
 
