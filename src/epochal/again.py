@@ -18,6 +18,7 @@ from epochal.cores import sharing_cores
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, reason_of
+from epochal.evaluation.named import Metrics
 from epochal.files import alone, remove_unfinished, sealed, told, write_json
 from epochal.models.build import MODELS
 from epochal.recipe import NEUTRAL, Recipe, keep_recipe
@@ -80,6 +81,7 @@ def resume(
     model: str | nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    metrics: Metrics = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
@@ -89,10 +91,10 @@ def resume(
     """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
 
     `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
-    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`. `data_dir` is for named data
-    that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet` are as in `train`; `tell` hears
-    what is else printed beside the progress. `settings` may be those that cannot change results (`recipe.NEUTRAL`): from here on they hold
-    instead of the run's own.
+    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `metrics`. `data_dir` is for
+    named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet` are as in `train`;
+    `tell` hears what is else printed beside the progress. `settings` may be those that cannot change results (`recipe.NEUTRAL`): from here
+    on they hold instead of the run's own.
 
     Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
     """
@@ -111,7 +113,7 @@ def resume(
             return None
         _refuse_deciding(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
-        again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+        again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer, "metrics": metrics}, data_dir)
         for cause in again.causes:
             if cause.is_data:
                 raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
@@ -137,7 +139,9 @@ def resume(
 
         stack.enter_context(kept(folder, [], tell))
         heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
-        return train_and_keep(again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, heard, tell, clock)
+        return train_and_keep(
+            again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, heard, tell, clock, metrics
+        )
 
 
 def _keep_place(folder: Path, data: str | Path | None, data_dir: str | Path | None) -> None:
@@ -186,6 +190,7 @@ def reproduce(
     model: str | nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    metrics: Metrics = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Reproduction:
@@ -199,7 +204,7 @@ def reproduce(
         raise BundleError(
             f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
         )
-    again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer}, data_dir)
+    again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer, "metrics": metrics}, data_dir)
     wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
     threads = _threads(folder / RESULT, again.recipe)
     wanted_weights = _weights(folder)
@@ -225,6 +230,7 @@ def reproduce(
             recipe,
             loss=loss,
             optimizer=optimizer,
+            metrics=metrics,
             watchers=(*watchers, compare),
             rewinds=rewinds,
             threads=threads,
@@ -261,7 +267,8 @@ def _reopen(
     was = read_json(folder / "environment.json", own=dict, code=dict, **dict.fromkeys(_CAUSES, object))
     for name, given in own.items():
         if name in was["own"] and given is None:
-            raise RecipeError(f"{folder} was trained with a {name} of your own, {was['own'][name]}.", f"Pass it again, as {name}=...")
+            what = name if name == "metrics" else f"a {name}"
+            raise RecipeError(f"{folder} was trained with {what} of your own, {was['own'][name]}.", f"Pass it again, as {name}=...")
     source = described["source"] if data is None else data
     if source is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again, as data=...")

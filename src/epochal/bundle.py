@@ -40,6 +40,7 @@ from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.metrics import plain
+from epochal.evaluation.named import Metrics
 from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
@@ -152,6 +153,7 @@ class Bundle(Shown):
         *,
         include_training: bool = False,
         unreadable: Literal["stop", "count"] = "stop",
+        metrics: Metrics = None,
     ) -> Evaluation:
         """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
 
@@ -161,6 +163,7 @@ class Bundle(Shown):
         `data` are all that it was trained on: it then leaves out nothing, and counts them.
 
         Picture files that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation.
+        `metrics` are further scores: names of usual ones, or functions (see `evaluation/named.py`).
 
         Raises `DataError` where nothing is left to measure on.
         """
@@ -187,7 +190,7 @@ class Bundle(Shown):
             )
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
-        found = score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model))
+        found = score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model), metrics)
         return replace(found, known=known, left_out=left_out, unreadable=() if is_loaded else data.unmeasured)
 
     def _check_like(self, data: Data) -> None:

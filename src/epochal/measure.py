@@ -40,17 +40,18 @@ def evaluate_run(
     bundle = Bundle.load(folder, model)
     recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
     loss = reported_loss(bundle.spec, bundle.model, None if recipe is None else recipe.loss)
+    metrics = () if recipe is None else recipe.metrics
     if data is None:
         if unreadable == "count":
             raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
         own = _own_data(folder, recipe, bundle.spec, data_dir)
         tell(f"measured on the test split of {own.name}")
-        return bundle.evaluate(own, loss, include_training=True)
+        return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
     found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
     for note in found.notes:
         tell(f"note: {note}")
     tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
-    evaluation = bundle.evaluate(found, loss, include_training=include_training)
+    evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics)
     if evaluation.left_out:
         tell(
             f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples were used in training, and are "

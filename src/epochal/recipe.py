@@ -38,6 +38,11 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _words_of(value: Any) -> Any:
+    """Let several names be given in one text: "f1, auc"."""
+    return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
+
+
 class Settings(BaseModel):
     """Base of all groups of settings: frozen, strict about names and types."""
 
@@ -175,7 +180,7 @@ class Recipe(Settings):
         64, description="examples per step; auto: a power of two near the fastest, measured where training is long enough, else 64"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        0, description="decides every random choice: split, initial weights, order, augmentation, dropout"
+        0, description="decides every random choice: what is cut off for validation and test, initial weights, order, augmentation, dropout"
     )
     device: str = Field(
         "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured where training is long enough, else cuda, mps or cpu"
@@ -205,10 +210,13 @@ class Recipe(Settings):
         "with half the learning rate, up to three times",
     )
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
-    monitor: Literal["auto", "loss", "accuracy"] = Field(
+    metrics: Annotated[tuple[str, ...], BeforeValidator(_words_of)] = Field(
+        (), description="further scores on validation and test data: balanced accuracy, f1, auc, ... (in Python also functions)"
+    )
+    monitor: str = Field(
         "auto",
-        description="the validation score that picks the best epoch; auto: loss, but with fewer than 1,000 examples the latest epoch "
-        "whose accuracy is as good as the best within its error",
+        description="the validation score that picks the best epoch: loss, accuracy or a metric (min NAME: lower is better); auto: loss, "
+        "but with fewer than 1,000 examples the latest epoch whose accuracy is as good as the best within its error",
     )
     keep: Literal["best", "last"] = Field(
         "best", description="which epoch's weights to keep; best needs validation data, without which it is the last"

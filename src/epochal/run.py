@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,7 @@ from epochal.device import choose, computing, describe, machine, using_threads
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, TakenError, TrainingError, UnreadableError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.evaluation.named import Metrics, all_metrics
 from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.summary import Summary
@@ -81,14 +83,15 @@ def unheard(_: str) -> None:
 class Run(Shown):
     """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
 
-    `test` is `None` where there are no test data. `seconds` is the time of each phase. `folder` is `None` where nothing was
-    written.
+    `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
+    of each phase. `folder` is `None` where nothing was written.
     """
 
     bundle: Bundle
     recipe: Recipe
     data: Data
     fit: Fit
+    valid: Evaluation | None
     test: Evaluation | None
     seconds: Mapping[str, float]
     folder: Path | None
@@ -122,6 +125,7 @@ def train(
     model: str | nn.Module | Mapping[str, Any] | None = None,
     loss: str | LossFunction | Mapping[str, Any] | None = None,
     optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
+    metrics: Metrics = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
@@ -133,15 +137,20 @@ def train(
     `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
     takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss` and `optimizer` may be
-    functions, as in `fit`. `out` names the run folder, which must not exist yet; without it nothing is written. What was
-    found, notes and progress are printed, unless `quiet`; each of `watchers` hears every record too, such as
-    `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
+    functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones, functions of (answers,
+    targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not exist yet; without it
+    nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears every record too, such
+    as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
     given = {"model": model, "loss": loss, "optimizer": optimizer}
     by_name = {name: value for name, value in given.items() if isinstance(value, str | Mapping)}
     own: dict[str, Any] = {name: value for name, value in given.items() if name not in by_name}
+    if metrics is not None and not isinstance(metrics, Mapping):
+        listed = [metrics] if isinstance(metrics, str) else list(metrics)
+        settings["metrics"] = [one for one in listed if isinstance(one, str)]
+        metrics = [one for one in listed if not isinstance(one, str)]
     resolved = as_recipe(recipe).updated({**settings, **by_name}, "given")
     with ExitStack() as stack:
         console = None if quiet else stack.enter_context(Console())
@@ -149,6 +158,7 @@ def train(
             data,
             resolved,
             **own,
+            metrics=metrics or None,
             out=None if out is None else Path(out),
             data_dir=data_dir,
             watchers=watchers if console is None else (console, *watchers),
@@ -164,6 +174,7 @@ def run(
     model: nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    metrics: Metrics = None,
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
@@ -175,7 +186,7 @@ def run(
     """
     clock = Clock()
     _check_new(out)
-    own = {"loss": loss, "optimizer": optimizer}
+    own = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
     recipe, data, bundle, summary = _begin(source, recipe, model, own, data_dir, tell, clock)
     with ExitStack() as stack:
         missing: list[Path] = []
@@ -193,7 +204,7 @@ def run(
 
         folder = None if out is None else first_free(out, write)
         stack.enter_context(kept(folder, missing, tell))
-        return train_and_keep(recipe, data, bundle, summary, loss, optimizer, folder, watchers, tell, clock)
+        return train_and_keep(recipe, data, bundle, summary, loss, optimizer, folder, watchers, tell, clock, metrics)
 
 
 def rehearse(
@@ -262,7 +273,8 @@ def _begin(
     tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     if data.spec.target_dtype == "float64" and output_units(bundle.model) is None:
         tell(f"note: {_COARSE}")
-    is_own = any(function is not None for function in own.values())
+    all_metrics(recipe.metrics, recipe.monitor, own.get("metrics"), data.spec)
+    is_own = any(own.get(name) is not None for name in ("loss", "optimizer"))
     recipe = settle(recipe, bundle.model, data, train_step, own=is_own, tell=tell)
     clock.lap("build")
     return recipe, data, bundle, summary
@@ -279,6 +291,7 @@ def train_and_keep(
     watchers: Sequence[Watcher],
     tell: Callable[[str], object],
     clock: Clock,
+    metrics: Metrics = None,
 ) -> Run:
     """Train, or go on with it; test; and fill the run folder."""
     device = choose(recipe.device)
@@ -291,7 +304,9 @@ def train_and_keep(
                 with told(folder):
                     (folder / "metrics.jsonl").unlink(missing_ok=True)
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
-        fitted = fit(bundle.model, data, recipe, loss=loss, optimizer=optimizer, watchers=watchers, checkpoints=checkpoints)
+        fitted = fit(
+            bundle.model, data, recipe, loss=loss, optimizer=optimizer, metrics=metrics, watchers=watchers, checkpoints=checkpoints
+        )
         bundle.model.eval()
         bundle = replace(bundle, seen=keys_of(data))
         if folder is not None:
@@ -306,18 +321,22 @@ def train_and_keep(
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
 
         reported = reported_loss(data.spec, bundle.model, recipe.loss, loss)
-        test = None
-        if data.test is not None:
-            test = evaluate(bundle.model, data.test, data.spec, reported, device=device, batch_size=recipe.eval_batch_size, label="Testing")
+        measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec)
+        judge = partial(evaluate, bundle.model, spec=data.spec, loss=reported, device=device, batch_size=recipe.eval_batch_size)
+        # As in training; there the outputs of each epoch are not kept.
+        valid = None if data.valid is None else judge(data.valid, precision=recipe.precision, metrics=measured)
+        test = None if data.test is None else judge(data.test, label="Testing", metrics=measured)
         clock.lap("evaluate")
 
         if folder is not None:
             _draw(folder / "figures", fitted, test, data, tell)
         clock.lap("keep")
-        result = _result(folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer}), clock.seconds)
+        result = _result(
+            folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer, "metrics": metrics}), clock.seconds
+        )
         if folder is not None:
             write_json(folder / RESULT, sealed(result))
-    return Run(bundle, recipe, data, fitted, test, clock.seconds, folder, result)
+    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
 
 
 @contextmanager
@@ -450,7 +469,13 @@ def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data, tell: 
 
 def _names(own: Mapping[str, Any]) -> dict[str, str]:
     """Return what the user's own functions are called."""
-    return {name: getattr(value, "__qualname__", type(value).__name__) for name, value in own.items() if value}
+
+    def called(value: Any) -> str:
+        if isinstance(value, Mapping | Sequence):
+            return ", ".join(value if isinstance(value, Mapping) else map(called, value))
+        return str(getattr(value, "__qualname__", type(value).__name__))
+
+    return {name: called(value) for name, value in own.items() if value}
 
 
 def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path | None) -> dict[str, Any]:

@@ -5,8 +5,9 @@ Where there is a `label`, a progress bar of that name is shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from epochal.data.feed import feed
 from epochal.data.spec import DataSpec, Task
 from epochal.evaluation.intervals import wilson
 from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, top_k_accuracy, weighted
+from epochal.evaluation.named import ALWAYS, Metrics, as_metrics, measure, plain_name
 from epochal.inference import infer
 from epochal.shown import Rows, Shown
 from epochal.tasks import Loss, answers, reported_loss
@@ -34,7 +36,8 @@ class Evaluation(Shown):
     precision, recall and F1, and the two means leave out classes that are neither there nor predicted; `confusion` has a row for
     each true class. Regression has `mse`, `mae` and `r2`, means over the outputs, computed in float64 against the targets as they
     were brought. `baseline` is the commonest class (or set of labels) and the accuracy of always answering it. What does not apply is
-    `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves.
+    `None` or empty. `answers` [n, outputs] are the probabilities or quantities themselves. `metrics` are further numbers by name
+    (`evaluation/named.py`). `outputs` are what the network gave, before they were made answers.
     `unreadable` names the files that are not among the examples because they cannot be read; `left_out` examples are not among them
     because the model knows them from training, and `known` are among them although it does.
     """
@@ -58,6 +61,8 @@ class Evaluation(Shown):
     unreadable: tuple[str, ...] = ()
     left_out: int = 0
     known: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    outputs: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __str__(self) -> str:
         count = f"n = {self.count:,}"
@@ -68,6 +73,7 @@ class Evaluation(Shown):
             count += f", without {self.left_out:,} known from training"
         if self.known:
             count += f", {self.known:,} of them known from training"
+        count += "".join(f"; {name} {value:.4g}" for name, value in self.metrics.items())
         if self.accuracy is None or self.interval is None:
             assert self.mae is not None
             assert self.mse is not None
@@ -76,6 +82,13 @@ class Evaluation(Shown):
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
         always = "" if self.baseline is None else f"; always '{self.baseline[0]}' would be {100 * self.baseline[1]:.1f} %"
         return f"{right} {100 * self.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}{always}"
+
+    def number(self, name: str) -> float:
+        """Return the score of that name: loss, accuracy, or one of the metrics (a usual one in any way of writing it)."""
+        if name in ALWAYS:
+            found = self.loss if name == "loss" else self.accuracy
+            return math.nan if found is None else found
+        return self.metrics[name] if name in self.metrics else self.metrics[plain_name(name)]
 
     def _title(self) -> str:
         return str(self)
@@ -86,7 +99,7 @@ class Evaluation(Shown):
 
     def numbers(self) -> Evaluation:
         """Return the same numbers without the answers and targets of each example, which would fill the memory over many epochs."""
-        return replace(self, answers=torch.empty(0), targets=torch.empty(0))
+        return replace(self, answers=torch.empty(0), targets=torch.empty(0), outputs=torch.empty(0))
 
     def to_json(self) -> dict[str, Any]:
         """Return every number by its name, without the answers themselves; what does not apply is left out.
@@ -107,6 +120,8 @@ class Evaluation(Shown):
             values["per_class"] = [asdict(score) for score in self.per_class]
         if self.confusion is not None and len(self.confusion) <= 100:
             values["confusion"] = self.confusion.tolist()
+        if self.metrics:
+            values["metrics"] = dict(self.metrics)
         for name in ("left_out", "known"):
             if getattr(self, name):
                 values[name] = getattr(self, name)
@@ -128,6 +143,7 @@ class Evaluation(Shown):
             targets=torch.empty(0),
             interval=tuple(values["interval"]) if "interval" in values else None,
             baseline=(values["baseline"]["answer"], float(values["baseline"]["accuracy"])) if "baseline" in values else None,
+            metrics={name: float(value) for name, value in values.get("metrics", {}).items()},
             top_k={int(k): share for k, share in values["top_k"].items()} if "top_k" in values else None,
             per_class=tuple(ClassScore(**found) for found in values.get("per_class", ())),
             confusion=torch.tensor(values["confusion"]) if "confusion" in values else None,
@@ -144,18 +160,24 @@ def evaluate(
     batch_size: int = 1000,
     precision: str = "fp32",
     label: str = "",
+    metrics: Metrics = None,
 ) -> Evaluation:
-    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given) and the task's metrics.
+    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given), the task's scores, and `metrics`.
 
     Where there is a `label`, a progress bar of that name is shown.
     """
     device = torch.device(device)
     outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
-    return score(outputs, examples.targets, spec, loss or reported_loss(spec, model))
+    return score(outputs, examples.targets, spec, loss or reported_loss(spec, model), metrics)
 
 
-def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evaluation:
+def score(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss, metrics: Metrics = None) -> Evaluation:
     """Return how good `outputs` [n, outputs] are for `targets`."""
+    found = _scored(outputs, targets, spec, loss)
+    return replace(found, outputs=outputs, metrics=measure(as_metrics(metrics, spec), found.answers, targets, spec.task))
+
+
+def _scored(outputs: Tensor, targets: Tensor, spec: DataSpec, loss: Loss) -> Evaluation:
     mean_loss = float(loss(outputs, targets))
     found = answers(outputs, spec.task)
     if spec.task == "regression":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from epochal.errors import RecipeError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.intervals import wilson
+from epochal.evaluation.named import monitored
 from epochal.recipe import Recipe
 from epochal.training.records import EpochDone
 
@@ -33,6 +34,7 @@ class Best:
         if recipe.patience is not None and not has_valid:
             raise RecipeError("The setting patience needs validation data.", "Set data.valid above 0, or leave patience out.")
         self.monitor = recipe.monitor
+        self.name, self.sign = monitored(recipe.monitor)
         self.keeps_best = recipe.keep == "best" and has_valid
         self.score = -math.inf
         self.epoch = 0
@@ -54,7 +56,12 @@ class Best:
     def _score(self, valid: Evaluation | None) -> float:
         if valid is None:
             return 0.0
-        score = valid.accuracy or 0.0 if self.monitor == "accuracy" or is_loose(self.monitor, valid) else -valid.loss
+        if is_loose(self.monitor, valid):
+            score = valid.accuracy or 0.0
+        elif self.monitor in ("auto", "loss"):
+            score = -valid.loss
+        else:
+            score = self.sign * valid.number(self.name)
         # NaN is worse than any number, but would not compare as such; and where the loss is none, nothing is good.
         return score if math.isfinite(valid.loss) and not math.isnan(score) else -math.inf
 
@@ -79,8 +86,11 @@ def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
         told = f"the latest whose validation accuracy is as good as the best ({100 * max(scores):.1f} %), within the error"
     elif recipe.monitor == "accuracy":
         told = f"the highest validation accuracy ({100 * max(scores):.1f} %)"
-    else:
+    elif recipe.monitor in ("auto", "loss"):
         told = f"the lowest validation loss ({valid.loss:.4g})"
+    else:
+        name, sign = monitored(recipe.monitor)
+        told = f"the {'highest' if sign > 0 else 'lowest'} validation {name} ({valid.number(name):.4g})"
     if valid.interval is not None and valid.interval[1] - valid.interval[0] > _WIDE:
         told += f"; {valid.count:,} validation examples are too few to choose by (see data.valid)"
     return told

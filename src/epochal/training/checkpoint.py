@@ -421,12 +421,14 @@ def _plain(done: EpochDone) -> dict[str, Any]:
     values = {name: getattr(done, name) for name in done.__dataclass_fields__}
     if done.valid is None:
         return values
-    # JSON has no number that is not finite; `Evaluation.from_json` reads its name as well.
-    numbers = {
-        name: repr(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in done.valid.to_json().items()
-    }
-    return values | {"valid": {"task": done.valid.task, **numbers}}
+    return values | {"valid": {"task": done.valid.task, **_finite_or_named(done.valid.to_json())}}
+
+
+def _finite_or_named(value: Any) -> Any:
+    """JSON has no number that is not finite; `Evaluation.from_json` reads its name as well."""
+    if isinstance(value, dict):
+        return {name: _finite_or_named(inner) for name, inner in value.items()}
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _record(values: dict[str, Any]) -> EpochDone:

@@ -21,6 +21,7 @@ from epochal.data.load import load
 from epochal.device import choose, computing, precision
 from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
+from epochal.evaluation.named import Metrics, all_metrics, check_metrics
 from epochal.models.build import modes_kept
 from epochal.random import isolated, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
@@ -67,6 +68,7 @@ def fit(
     *,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    metrics: Metrics = None,
     watchers: Sequence[Watcher] = (),
     checkpoints: Checkpoints | None = None,
     rewinds: Sequence[Rewind] = (),
@@ -77,7 +79,8 @@ def fit(
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
     The model gets inputs as they are in the data (pictures as uint8); `epochal.train` is the layer above, which splits data
     and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
-    `optimizer` the recipe's by a function of the parameters. Settings, model and data are checked before the first step.
+    `optimizer` the recipe's by a function of the parameters. `metrics` are further scores of the validation data: names of usual ones, or
+    functions (answers, targets) -> number (see `evaluation/named.py`). Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
@@ -95,6 +98,8 @@ def fit(
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None, tell=notes.append)
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
+        measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec)
+        check_metrics(measured, data.spec, (data.valid or data.test or data.train).targets)
         training.schedule.rewinds.extend(rewinds)
         training.threads.changes.extend(threads or ())
         if threads is None and is_open(recipe, device):
@@ -108,6 +113,7 @@ def fit(
             Started(
                 recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
                 notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
+                metrics=tuple(metric.name for metric in measured),
             )
         )  # fmt: skip
 
@@ -129,7 +135,7 @@ def fit(
                 with resting(checkpoints, training):
                     valid = evaluate(
                         weights, data.valid, data.spec, valid_loss,
-                        device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision,
+                        device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
                     ).numbers()  # fmt: skip
             is_best = training.best.see(training.epoch, weights, valid)
             rate = training.schedule.factor(training.step - 1) * training.rates[0]

@@ -20,7 +20,7 @@ class Started:
     """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement.
 
     Where training goes on from a checkpoint, `history` has the epochs that are over, and `step` is how many steps were made;
-    else `step` is `None`.
+    else `step` is `None`. `metrics` are the names of what is measured beside loss and accuracy.
     """
 
     recipe: Recipe
@@ -32,6 +32,7 @@ class Started:
     notes: tuple[str, ...] = ()
     history: tuple[EpochDone, ...] = ()
     step: int | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

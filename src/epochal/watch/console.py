@@ -39,6 +39,7 @@ class Console:
         self._live: Live | None = None
         self._started: Started | None = None
         self._epoch_width = 0
+        self._widths = list(_WIDTHS.values())
         self._logged = 0.0
 
     def __enter__(self) -> Self:
@@ -76,7 +77,8 @@ class Console:
             self._print(f"going on after step {started.step:,} of {started.steps:,}")
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
         score = "R²" if started.spec.task == "regression" else "accuracy"
-        self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s"]), style="bold")
+        self._widths = [*_WIDTHS.values(), *(max(8, len(name)) for name in started.metrics)]
+        self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics]), style="bold")
         self._logged = time.monotonic()
         # FORCE_COLOR makes rich take any output for a terminal: colours may go into a log, a live line must not.
         if self._screen.is_interactive and self._screen.file.isatty():
@@ -98,6 +100,8 @@ class Console:
         valid = done.valid
         loss, score = ("", "") if valid is None else (_number(valid.loss), _score(valid))
         values = [_number(done.train_loss), loss, score, f"{done.lr:.3g}", _duration(done.seconds), f"{done.examples_per_second:,.0f}"]
+        if valid is not None:
+            values += map(_number, valid.metrics.values())
         is_best = done.is_best and valid is not None and self._started is not None and _chooses(self._started.recipe, valid)
         if self._live is not None:
             self._live.update("")
@@ -131,7 +135,7 @@ class Console:
         self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {finished.kept_weights()}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
-        cells = [f"{value:>{width}}" for value, width in zip(values, _WIDTHS.values(), strict=True)]
+        cells = [f"{value:>{width}}" for value, width in zip(values, self._widths, strict=False)]
         return "  ".join([f"{epoch:>{self._epoch_width}}", *cells])
 
     def _print(self, line: str, style: str = "") -> None:

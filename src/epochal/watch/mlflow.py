@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -98,7 +99,9 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._client.log_batch(run, metrics=[Metric(name, value, now, epoch) for name, value in scalars.items()])
+        # Other letters than these MLflow refuses.
+        named = {re.sub(r"[^\w.\- /:]", "_", name): value for name, value in scalars.items()}
+        self._client.log_batch(run, metrics=[Metric(name, value, now, epoch) for name, value in named.items()])
 
     def _end(self, status: str) -> None:
         if self._run is not None:

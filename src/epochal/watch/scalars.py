@@ -7,7 +7,7 @@ from epochal.training.records import EpochDone
 
 
 def valid_scalars(valid: Evaluation) -> dict[str, float]:
-    """Return the single numbers of an evaluation: its loss, and those of accuracy, macro F1, mse, mae and r2 that apply."""
+    """Return the single numbers of an evaluation: its loss, those of accuracy, macro F1, mse, mae and r2 that apply, and its metrics."""
     found = {
         "loss": valid.loss,
         "accuracy": valid.accuracy,
@@ -16,7 +16,7 @@ def valid_scalars(valid: Evaluation) -> dict[str, float]:
         "mae": valid.mae,
         "r2": valid.r2,
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {**valid.metrics, **{name: value for name, value in found.items() if value is not None}}
 
 
 def epoch_scalars(done: EpochDone) -> dict[str, float]:
