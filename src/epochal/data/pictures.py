@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from epochal.data import png
 from epochal.data.cache import Pack, content_hash, signature
 from epochal.data.spec import MAX_NUMBERS, Fit, PictureRule
 from epochal.errors import DataError
@@ -45,9 +46,6 @@ MAX_BYTES = 600_000_000
 
 # So many pixels a side are laid on white at once.
 _TILE = 1024
-
-# The last chunk of a PNG, with its checksum.
-_PNG_END = b"IEND\xae\x42\x60\x82"
 
 # Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
 _SHORT_SIDE = 64
@@ -163,8 +161,14 @@ def hash_picture(path: str) -> bytes:
 
 def measure_picture(path: str) -> Measured:
     """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
-    with _blaming(path), open_file(path) as file, Image.open(file, formats=FORMATS) as picture:
-        return _measured(picture)
+    with _blaming(path), open_file(path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as picture:
+                return _measured(picture)
+        except (ValueError, UnidentifiedImageError):
+            # What stands beside the pixels of a PNG may be what is wrong with it.
+            with _decoder(_content(path)[1]) as picture:
+                return _measured(picture)
 
 
 def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None, fit: Fit | None) -> tuple[PictureRule, tuple[str, ...]]:
@@ -223,9 +227,11 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
 
 
 def _decoder(content: bytes) -> Image.Image:
+    if content.startswith(png.SIGNATURE):
+        return Image.open(BytesIO(png.without_extras(content)), formats=("PNG",))
     picture = Image.open(BytesIO(content), formats=FORMATS)
     # Pillow needs no more than the pixels of the first frame.
-    if (picture.format == "PNG" and _PNG_END not in content) or (picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";")):
+    if picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";"):
         raise EOFError
     return picture
 
