@@ -20,9 +20,12 @@ import matplotlib as mpl
 import numpy
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.transforms import Bbox, TransformedBbox
 from rich.cells import cell_len
 from torch import Tensor
 
@@ -48,7 +51,7 @@ _CELLS_WITH_TEXT = 20
 _MOST_PANELS = 4
 _VERY_DIFFERENT = 30
 _COLUMNS, _ROWS = 6, 2
-_WIDTH = 9.6
+_WIDTH, _HEADING = 9.6, 0.4
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,8 +162,11 @@ def _file(path: Path, kind: str) -> Path:
 def learning_curves(epochs: Sequence[EpochDone]) -> Figure:
     """Return training and validation loss over the epochs and, with validation data, accuracy or R² beside it."""
     validated = [done.valid for done in epochs if done.valid is not None]
-    figure = Figure(figsize=(9, 3.4) if validated else (5, 3.4), layout="constrained")
+    # Laid out by hand, as there is room for any number at the axes: a layout engine would take as long as drawing does.
+    wide = 9.0 if validated else 5.0
+    figure = Figure(figsize=(wide, 3.4))
     panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
+    figure.subplots_adjust(left=0.8 / wide, right=1 - 0.2 / wide, bottom=0.16, top=0.9, wspace=0.25)
     numbers = [done.epoch for done in epochs]
     _curve(panels[0], numbers, [done.train_loss for done in epochs], "training", _BLUE, "o", "-")
     panels[0].set(title="Loss", xlabel="epoch")
@@ -280,26 +286,53 @@ def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> F
         (f"✓ Right: {len(right):,} of {evaluation.count:,}, evenly chosen", right[evenly], _BLUE, "✓"),
     ]
     blocks = [block for block in blocks if len(block[1])]
-    rows = [-(-len(places) // _COLUMNS) for _, places, _, _ in blocks]
-    high = _WIDTH / _COLUMNS * _aspect(spec.shape) + 0.6
-    heights = [high * count + 0.3 for count in rows]
-    figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
-    parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
-    for part, (title, places, colour, mark) in zip(parts, blocks, strict=True):
-        part.suptitle(title, color=colour, fontweight="bold")
-        _draw_block(part, places.tolist(), colour, mark, examples, read)
+    high = _cell(spec.shape)[1]
+    heights = [_HEADING + high * -(-len(places) // _COLUMNS) for _, places, _, _ in blocks]
+    top = sum(heights)
+    figure = Figure(figsize=(_WIDTH, top))
+    for (title, places, colour, mark), height in zip(blocks, heights, strict=True):
+        place_in_inches: Any = {"transform": figure.dpi_scale_trans, "ha": "center", "va": "top"}
+        figure.text(_WIDTH / 2, top - 0.1, title, color=colour, fontsize=11, fontweight="bold", **place_in_inches)
+        _draw_block(figure, top - _HEADING, places.tolist(), colour, mark, examples, read)
+        top -= height
     return figure
 
 
-def _draw_block(part: SubFigure, places: Sequence[int], colour: str, mark: str, examples: Examples, read: _Answers) -> None:
-    grid = part.subplots(-(-len(places) // _COLUMNS), _COLUMNS, squeeze=False).reshape(-1)
-    for axes in grid[len(places) :]:
-        axes.set_visible(False)
-    for axes, place in zip(grid, places, strict=False):
-        _show(axes, examples.input(place))
-        axes.spines[:].set(visible=True, color=colour, linewidth=2)
-        axes.set_title(f"{mark} {short(read.predicted[place], 18)}\ntrue: {short(read.true[place], 16)}", fontsize=8, pad=4)
-        axes.set_xlabel(_percent(float(read.sure[place])), fontsize=8, labelpad=3)
+def _cell(shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the width of a picture in a block, and the height of it with what is written above and below, in inches."""
+    wide = _WIDTH / _COLUMNS - 0.3
+    return wide, wide * _aspect(shape) + 0.7
+
+
+def _draw_block(figure: Figure, top: float, places: Sequence[int], colour: str, mark: str, examples: Examples, read: _Answers) -> None:
+    """Draw pictures in rows, from `top` inches above the lower edge downwards.
+
+    They are laid out by hand: a set of axes for each, and a layout engine to place them, would take ten times as long.
+    """
+    inches = figure.dpi_scale_trans
+    around: Any = {"transform": inches, "ha": "center", "va": "top", "fontsize": 8}
+    for number, place in enumerate(places):
+        picture = examples.input(place)
+        wide, high = _cell(tuple(picture.shape))
+        row, column = divmod(number, _COLUMNS)
+        middle, above = _WIDTH / _COLUMNS * (column + 0.5), top - row * high
+        figure.text(
+            middle, above, f"{mark} {short(read.predicted[place], 18)}\ntrue: {short(read.true[place], 16)}", linespacing=1.2, **around
+        )
+        height, width = (share * wide for share in _fitted(picture))
+        bounds = (middle - width / 2, above - 0.34 - height, width, height)
+        image = BboxImage(TransformedBbox(Bbox.from_bounds(*bounds), inches), cmap="gray", norm=Normalize(0, 255), interpolation="nearest")
+        image.set_data(_pixels(picture))
+        figure.add_artist(image)
+        figure.add_artist(Rectangle(bounds[:2], width, height, transform=inches, fill=False, edgecolor=colour, linewidth=2))
+        figure.text(middle, bounds[1] - 0.05, _percent(float(read.sure[place])), color=_GREY, **around)
+
+
+def _fitted(picture: Tensor) -> tuple[float, float]:
+    """Return height and width of a picture that is to fit a cell of width 1."""
+    high = _aspect(tuple(picture.shape))
+    aspect = picture.shape[1] / picture.shape[2]
+    return (high, high / aspect) if aspect > high else (aspect, 1.0)
 
 
 def _read(evaluation: Evaluation, names: Sequence[str]) -> _Answers:
@@ -423,6 +456,13 @@ def _aspect(shape: tuple[int, ...]) -> float:
 
 
 def _show(axes: Axes, picture: Tensor) -> None:
+    axes.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _pixels(picture: Tensor) -> Any:
+    """Return [channels, height, width] as uint8 [height, width] of one channel, or [height, width, 3]."""
     pixels = picture.detach().cpu()
     if pixels.dtype != torch.uint8:
         # Other numbers have no black and white of their own: what is not 0 to 1 is stretched to it.
@@ -430,9 +470,7 @@ def _show(axes: Axes, picture: Tensor) -> None:
         low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
         pixels = ((pixels - low) / (high - low) * 255).round().to(torch.uint8)
     shown = numpy.asarray(pixels.movedim(0, -1))
-    axes.imshow(shown[..., 0] if len(picture) == 1 else shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    return shown[..., 0] if len(picture) == 1 else shown
 
 
 def _percent(share: float) -> str:

@@ -1,5 +1,6 @@
 """The command as people use it: in a process of its own, and, where speed matters, through click's runner."""
 
+import gc
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from epochal.cli.main import cli
-from epochal.cli.options import option_name, parse
+from epochal.cli.options import importing, option_name, parse
 from epochal.cli.table import made_from_fields, read_table
 from epochal.recipe import fields, type_of
 from epochal.run import read_json
@@ -52,6 +53,16 @@ def trained(photos: Path) -> Path:
 
 def test_the_table_of_options_is_what_the_recipe_says() -> None:
     assert read_table() == made_from_fields(), "Write it again: python -m epochal.cli.table"
+
+
+def test_garbage_is_looked_for_again_once_all_is_imported() -> None:
+    try:
+        with importing():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 def test_train_help_has_every_setting_once() -> None:

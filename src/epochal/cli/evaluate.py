@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from epochal.cli.options import as_json, data_dir, own_model
+from epochal.cli.options import as_json, data_dir, importing, own_model
 from epochal.cli.output import print_table, say, say_json
 
 
@@ -42,8 +42,9 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
-    from epochal.files import finite
-    from epochal.measure import evaluate_run
+    with importing():
+        from epochal.files import finite
+        from epochal.measure import evaluate_run
 
     found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, tell=say)
     say(str(found))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -151,6 +153,20 @@ def numbered(data: str, kind: str = "") -> Iterator[Path]:
     name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return (Path("runs", f"{short}{kind}-{number}") for number in itertools.count(1))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage while the block imports PyTorch and what builds on it: there is none, and a tenth of the time goes into it.
+
+    What is loaded by then is not looked at later either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def print_list(rows: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from epochal.cli.options import as_json, data_dir
+from epochal.cli.options import as_json, data_dir, importing
 from epochal.cli.output import say, say_json
 
 
@@ -23,8 +23,9 @@ def command(context: click.Context, run: Path, model: str | None, data: str | No
 
     Ends with exit code 1 at the first difference, and names what is no longer as it was.
     """
-    from epochal.again import reproduce
-    from epochal.watch.console import Console
+    with importing():
+        from epochal.again import reproduce
+        from epochal.watch.console import Console
 
     with Console() as console:
         found = reproduce(run, model=model, data=data, data_dir=data_dir, watchers=[console])

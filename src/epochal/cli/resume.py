@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, settings
+from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, importing, settings
 
 
 @click.command(cls=RecipeCommand, params=list(settings(only_neutral=True)))
@@ -29,7 +29,8 @@ def command(
     Checkpoints are written every minute (checkpoint_every), at the ends of epochs, when Ctrl-C or SIGTERM ends training, and on request:
     kill -USR1 PID writes one, and training goes on.
     """
-    from epochal.again import resume
+    with importing():
+        from epochal.again import resume
 
     done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, **changes(options))
     if done is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, recipe_from, settings
 from epochal.cli.output import say, say_json
 
 
@@ -53,8 +53,9 @@ def command(
 
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported from here on, after the settings are known to be right.
-    from epochal.run import rehearse, run
-    from epochal.watch.console import Console
+    with importing():
+        from epochal.run import rehearse, run
+        from epochal.watch.console import Console
 
     if dry_run:
         settled, summary = rehearse(data, recipe, out=out, data_dir=data_dir, tell=say)

@@ -27,7 +27,7 @@ def read() -> Found:
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:
-            table = np.loadtxt(lines, delimiter=",")
+            table = np.loadtxt(lines, np.uint8, delimiter=",")
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{file} cannot be read: {error}.", "Install scikit-learn anew.") from error
     if table.shape != (_COUNT, 65):
