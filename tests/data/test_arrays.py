@@ -49,8 +49,12 @@ class TestNames:
         assert found.parts["train"].inputs.equal(torch.from_numpy(X))
         assert found.parts["train"].targets.equal(torch.from_numpy(Y))
 
+    def test_other_words_for_splits(self, tmp_path: Path) -> None:
+        found = read(write(tmp_path, "npz", training_images=X, training_labels=Y, x_testing=X + 1, y_testing=Y))
+        assert (list(found.parts), found.notes) == (["train", "test"], ())
+
     @pytest.mark.parametrize("names", ["x_{}", "{}_x"])
-    @pytest.mark.parametrize("valid", ["val", "valid", "validation"])
+    @pytest.mark.parametrize("valid", ["val", "valid", "validation", "dev"])
     def test_splits(self, tmp_path: Path, form: str, names: Any, valid: Any) -> None:
         content = {}
         for number, split in enumerate(("train", valid, "test")):

@@ -151,6 +151,14 @@ def test_refused(what: Any, told: str) -> None:
     assert _refused(what).startswith(told)
 
 
+def test_a_table_alone() -> None:
+    class Table(Listed):
+        columns = ("a", "b")
+
+    told = "A Table does not say which of its columns are targets.\nPass (table[inputs], table[target])."
+    assert _refused(Table([])) == _refused({"train": Table([])}) == told
+
+
 def test_iterable_dataset() -> None:
     class Stream(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:

@@ -66,6 +66,16 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[Iterable[nn.Parameter]], t
 }
 
 
+def test_numbers_that_float32_would_blur_are_given_as_they_are() -> None:
+    times = 1.7e9 + numpy.arange(60)[:, None] * 0.05
+    data = (times, numpy.arange(60) % 2)
+    told = _refused(ModelError, nn.Linear(1, 2), data, _recipe())
+    assert told.endswith("A model given to fit gets inputs as they are (float64); train puts preprocessing before it.")
+    assert fit(nn.Linear(1, 2).double(), data, _recipe(epochs=1)).finished.steps == 4
+    # Where float32 tells them apart, every network takes them.
+    assert fit(nn.Linear(1, 2), (times - times[0], data[1]), _recipe(epochs=1)).finished.steps == 4
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("seed", [0, 7])
 def test_bits_are_those_of_a_loop_by_hand(blobs: Arrays, name: str, seed: int) -> None:

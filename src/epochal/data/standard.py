@@ -78,7 +78,7 @@ def arrange(inputs: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     if shape[0] == 1 and inputs.ndim == len(shape) and inputs.shape[1:] == shape[1:]:
         return inputs[:, None]
     if len(shape) == 3 and inputs.ndim == 4 and inputs.shape[1:] == (*shape[1:], shape[0]):
-        return inputs.movedim(-1, 1).contiguous()
+        return inputs.movedim(-1, 1)
     return None
 
 
@@ -206,7 +206,7 @@ def _to_form(inputs: Tensor, part: Part, split: str, form: Form, asked: str, ind
     if arranged is None:
         shape = tuple(inputs.shape[1:])
         raise DataError(f"Inputs of {split} have shape {shape}; {asked} have {form.shape}.", "Bring inputs of that shape.")
-    return values
+    return values.contiguous()
 
 
 def _check_size(inputs: Tensor, name: str) -> None:

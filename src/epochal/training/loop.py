@@ -77,10 +77,11 @@ def fit(
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
 
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
-    The model gets inputs as they are in the data (pictures as uint8); `epochal.train` is the layer above, which splits data
-    and puts preprocessing into the model. `loss` replaces the recipe's by a function (outputs, targets) -> mean over the batch,
-    `optimizer` the recipe's by a function of the parameters. `metrics` are further scores of the validation data: names of usual ones, or
-    functions (answers, targets) -> number (see `evaluation/named.py`). Settings, model and data are checked before the first step.
+    The model gets inputs as `load` gives them (pictures as uint8; float64 only where float32 would round inputs together);
+    `epochal.train` is the layer above, which splits data and puts preprocessing into the model. `loss` replaces the recipe's by a
+    function (outputs, targets) -> mean over the batch, `optimizer` the recipe's by a function of the parameters. `metrics` are
+    further scores of the validation data: names of usual ones, or functions (answers, targets) -> number (see
+    `evaluation/named.py`). Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.

@@ -23,6 +23,7 @@ from epochal.data.archives import open_zip
 from epochal.data.examples import Found, Part
 from epochal.data.npy import ObjectsError, read_array, read_npy
 from epochal.data.numbers import from_array
+from epochal.data.sources.splits import split_name
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
 from epochal.errors import DataError
@@ -34,7 +35,6 @@ _WORDS = {
     "inputs": ("x", "input", "inputs", "image", "images", "data", "features"),
     "targets": ("y", "target", "targets", "label", "labels"),
 }
-_SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
 _CLASSES = "classes"
 _NAMED = 20
 _WIDE = (torch.float64, torch.float32, torch.float16)
@@ -145,14 +145,15 @@ def _json_array(text: str, where: str) -> NDArray[Any]:
 
 
 def _parse(name: str) -> _Meaning | None:
-    """Understand names such as x, x_train and train_images."""
+    """Understand names such as x, x_train and training_images."""
     word, split = name.lower(), "train"
     first, _, rest = word.partition("_")
     start, _, last = word.rpartition("_")
-    if first in _SPLIT_NAMES:
-        word, split = rest, _SPLIT_NAMES[first]
-    elif last in _SPLIT_NAMES:
-        word, split = start, _SPLIT_NAMES[last]
+    for named, other in ((first, rest), (last, start)):
+        found = split_name(named)
+        if found is not None and found.is_sure:
+            word, split = other, found.split
+            break
     role = next((role for role, words in _WORDS.items() if word in words), None)
     return None if role is None else _Meaning(split, role, word)
 

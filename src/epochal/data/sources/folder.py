@@ -15,8 +15,8 @@ from epochal.data.sources.layout import Listed, list_folder, problems
 from epochal.data.spec import DataSpec, Fit
 from epochal.data.walk import is_foreign
 
-# Of 16-bit pictures no brighter than that (12 bits, say), the high byte keeps little.
-_DARK = 32
+# Of 16-bit pictures no brighter than that (14 bits, say), the high byte keeps little.
+_DARK = 64
 
 
 def read(

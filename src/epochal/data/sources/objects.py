@@ -66,6 +66,8 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
         what = what.tensors
     if isinstance(what, Sequence) and not isinstance(what, str) and len(what) == 2 and not _lists_examples(what, split):
         return Part(_tensor(what[0], f"the inputs of {split}"), read_targets(what[1], split))
+    if hasattr(what, "columns"):
+        raise DataError(f"A {type(what).__name__} does not say which of its columns are targets.", "Pass (table[inputs], table[target]).")
     if isinstance(what, IterableDataset) or not (hasattr(what, "__getitem__") and hasattr(what, "__len__")):
         raise DataError(
             f"Data of type {type(what).__name__} cannot be used: it has no length and index.",
