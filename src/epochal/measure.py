@@ -48,8 +48,6 @@ def evaluate_run(
         tell(f"measured on the test split of {own.name}")
         return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
     found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
-    for note in found.notes:
-        tell(f"note: {note}")
     tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
     evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics)
     if evaluation.left_out:
