@@ -12,7 +12,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
@@ -23,6 +23,7 @@ import numpy
 import safetensors
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from epochal.evaluation.named import Metrics
 from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
 from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
+from epochal.models.own_code import changed_code
 from epochal.models.summary import Summary, summarize
 from epochal.prediction import Input, Prediction, Predictions, Read, items_of, read_items
 from epochal.random import drawn_from, isolated, key
@@ -67,7 +69,7 @@ class Bundle(Shown):
 
     `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how its network is built again: a name from
     `epochal models` and its options, or `None` for a network of the user's own code. `seen` are the keys of the examples that it
-    knows from training; `None` where that was not kept.
+    knows from training; `None` where that was not kept. `code` has the SHA-256 of each file of the user's that its network was trained as.
     """
 
     model: nn.Module
@@ -75,6 +77,7 @@ class Bundle(Shown):
     origin: tuple[str, Mapping[str, Any]] | None
     batch_size: int = 1000
     seen: Keys | None = field(default=None, compare=False)
+    code: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -231,7 +234,8 @@ class Bundle(Shown):
         # Tied weights share their memory; the file has each of them whole.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
         net = self.model.get_submodule("net") if self.origin is None else None
-        model = {"own": type(net).__name__} if self.origin is None else {"name": self.origin[0], "options": dict(self.origin[1])}
+        own = {"own": type(net).__name__, "code": dict(self.code)}
+        model = own if self.origin is None else {"name": self.origin[0], "options": dict(self.origin[1])}
         description = {
             "format": FORMAT,
             "version": VERSION,
@@ -245,10 +249,11 @@ class Bundle(Shown):
         return path
 
     @classmethod
-    def load(cls, path: str | Path, model: nn.Module | str | None = None) -> Bundle:
+    def load(cls, path: str | Path, model: nn.Module | str | None = None, *, tell: Callable[[str], object] | None = None) -> Bundle:
         """Read a bundle from its folder, or from that of a run.
 
         A bundle of the user's own network needs that network again, as `model` (or "my_file.py:Net"): its code is not in the bundle.
+        Where that code is not what was trained any more, `tell` hears of it; without it, that is a warning.
         Raises `BundleError` when a file is missing, damaged or of another version.
         """
         folder = _folder(Path(path))
@@ -266,11 +271,15 @@ class Bundle(Shown):
                 file.seek(0)
                 weights = load_weights(file.read(size))
             whole.load_state_dict(weights, assign=origin is not None)
+            code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
             raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
         if origin is not None:
             lay_out(whole)
-        return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)))
+        if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
+            told = f"the code of the network is not what was trained any more: {', '.join(changed)} changed; its answers may be wrong."
+            warnings.warn(told, stacklevel=2) if tell is None else tell(f"note: {told}")
+        return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))

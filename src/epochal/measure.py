@@ -37,7 +37,7 @@ def evaluate_run(
 
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
-    bundle = Bundle.load(folder, model)
+    bundle = Bundle.load(folder, model, tell=tell)
     recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
     loss = reported_loss(bundle.spec, bundle.model, None if recipe is None else recipe.loss)
     metrics = () if recipe is None else recipe.metrics

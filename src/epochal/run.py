@@ -14,8 +14,6 @@ result.json         the numbers; written last, so a folder that has it is whole
 from __future__ import annotations
 
 import copy
-import hashlib
-import inspect
 import math
 import platform
 import shutil
@@ -48,6 +46,7 @@ from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.named import Metrics, all_metrics
 from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
+from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.prediction import Input, Predictions
 from epochal.random import isolated
@@ -408,7 +407,9 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     strange = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise ModelError(f"The model's state '{strange[0]}' is not a tensor and could not be kept.", "Leave it out of its state_dict.")
-    return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size)
+    # Now: the files may be edited while training goes on.
+    code = own_code(net) if is_own else {}
+    return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size, code=code)
 
 
 @contextmanager
@@ -517,23 +518,9 @@ def environment(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
         "threads": recipe.threads_per_step,
         "processor": machine()[0],
         "packages": {name: metadata.version(name) for name in packages},
-        "code": _own_code(model),
+        "code": own_code(model),
         "command": sys.argv,
     }
-
-
-def _own_code(model: nn.Module) -> dict[str, str]:
-    """Return the SHA-256 of each file that the modules of a network of the user's own come from."""
-    found: dict[str, str] = {}
-    for kind in {type(module) for module in model.modules()}:
-        if kind.__module__.split(".")[0] not in ("torch", "epochal"):
-            try:
-                path = Path(inspect.getfile(kind))
-                found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-            except (TypeError, OSError):
-                # Typed in by hand: there is no file.
-                continue
-    return dict(sorted(found.items()))
 
 
 def _result(

@@ -47,7 +47,7 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
         check_output(csv_file, ",".join(_COLUMNS).encode())
     if picture is not None:
         _check_folder(picture)
-    bundle = Bundle.load(run, model)
+    bundle = Bundle.load(run, model, tell=lambda told: say(told, err=True))
     inputs, names, wrong, notes = bundle.read([name for file in files for name in _expand(file)], unreadable="count")
     for note in notes:
         say(f"note: {note}", err=True)
