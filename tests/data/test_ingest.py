@@ -196,11 +196,50 @@ class TestWithoutCache:
         assert (found.hashes == read(root).hashes).all()
 
 
-def test_few_pictures_are_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "_SMALL_SECONDS", 0.5)
-    assert isinstance(read(root).inputs, Tensor)
-    assert not open_cache().folder.exists()
-    assert isinstance(read(root, memory=1).inputs, PackedPictures)
+class TestFew:
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ingest, "_SMALL_SECONDS", 0.5)
+
+    def test_they_are_kept_too(self, root: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        first = read(root)
+        assert [entry[1:3] for entry in open_cache().entries()] == [("photos", (6, 3, 8, 8))]
+        monkeypatch.setattr(ingest, "decode", None)
+        second, streamed = read(root), read(root, memory=1)
+        assert decoded == []
+        assert isinstance(streamed.inputs, PackedPictures)
+        for found in (second, streamed):
+            assert (found.rule, (found.hashes == first.hashes).all()) == (first.rule, True)
+            assert pixels(found).equal(expected(root, found.rule))
+
+    def test_damage_is_told(self, root: Path) -> None:
+        first = read(root)
+        TestDamage.spoil(lambda content: content[:-1])
+        found = read(root)
+        assert found.notes[0].endswith("they were decoded anew")
+        assert pixels(found).equal(pixels(first))
+        assert read(root).notes == ()
+
+    def test_that_they_are_not_kept_is_told_where_it_costs_time(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0")
+        assert read(root).notes == ()
+        monkeypatch.setattr(ingest, "seconds_to_decode", lambda _: 0)
+        monkeypatch.setattr(ingest, "_SMALL_SECONDS", 1e-9)
+        told = "decoded pictures are not kept in the cache: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
+        assert read(root).notes == (told,)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_giants_are_named_when_they_are_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch, save_picture: Callable[..., Path], seconds: float
+) -> None:
+    monkeypatch.setattr(ingest, "_SMALL_SECONDS", seconds)
+    monkeypatch.setattr(ingest, "GIANT", 1_000_000)
+    save_picture(f"photos/{NAMES[3]}", (2000, 600))
+    assert read(root).notes[-1] == (
+        "1 picture has more than 1 million pixels, which take seconds to read the first time: dog/0.png (2,000×600)"
+    )
+    assert not any("million" in note for note in read(root).notes)
 
 
 @pytest.mark.parametrize("sample", [1, 100])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epochal.checks.findings import Case, Finding, Severity, count
-from epochal.data.pictures import survey_picture
+from epochal.data.pictures import GIANT, survey_picture
 from epochal.data.spec import PictureRule
 from epochal.data.walk import is_foreign, is_picture
 from epochal.errors import DataError
@@ -100,6 +100,8 @@ def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Itera
     fix = "Only the first frame is used: split them if others matter."
     yield known["animated"], "warning", "animated", "animated, or of several pages", fix
     yield known["deep"], "warning", "16 bits", "of 16 bits", "Their high byte is used: rescale them to 0-65535 if they are dark."
+    size = known["height"].astype(np.int64) * known["width"]
+    yield size >= GIANT, "note", "giant", f"of more than {GIANT / 1e6:.0f} million pixels", "They take seconds to read: save them smaller."
     fix = "They are converted; save them as RGB if the colours look wrong."
     yield np.isin(modes, ("CMYK", "YCbCr", "LAB", "HSV")), "note", "colours", "not in RGB, but in colours for print or video", fix
     yield known["transparent"], "note", "transparent", "transparent in places", "What lies behind becomes white."

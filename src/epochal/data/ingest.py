@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, prod
@@ -11,19 +11,20 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epochal.data.cache import Cache, DamagedError, Pack, content_hash, open_cache
+from epochal.data.cache import Cache, DamagedError, Pack, checksums, content_hash, open_cache
 from epochal.data.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode, shared_memory
-from epochal.data.pictures import LazyPictures, Measured, PackedPictures, choose_rule
+from epochal.data.pictures import GIANT, LazyPictures, Measured, PackedPictures, choose_rule
 from epochal.data.spec import Fit, PictureRule
 from epochal.device import free_memory
 from epochal.errors import DataError, UnreadableError
 
-# What is decoded sooner is not worth a place in the cache.
+# What is decoded sooner is decoded by threads, into memory; that the cache did not take it is not worth a word.
 _SMALL_SECONDS = 0.5
 
 # So many training pictures are measured to see whether all may be alike.
@@ -86,6 +87,7 @@ class _Packed(NamedTuple):
     hashes: NDArray[Any]
     choice: _Choice
     memory: mmap | None = None  # what is in the pack, if it was just made there too
+    notes: tuple[str, ...] = ()
 
 
 def ingest(wanted: Wanted) -> Ingested:
@@ -98,16 +100,48 @@ def ingest(wanted: Wanted) -> Ingested:
 
 
 def _ingest(wanted: Wanted) -> Ingested:
-    notes: list[str] = []
-    if seconds_to_decode(wanted.paths) < _SMALL_SECONDS:
-        choice = _choose(wanted, _measured(wanted))
-        if wanted.fits(choice.rule):
-            return _uncached(wanted, choice, ())
+    cache, notes = open_cache(), list[str]()
     try:
-        return _cached(wanted, open_cache(), notes)
+        packed, choice = _find(wanted, cache, notes)
+        if packed is None and seconds_to_decode(wanted.paths) < _SMALL_SECONDS:
+            choice = choice or _choose(wanted, _measured(wanted))
+            if wanted.fits(choice.rule):
+                return _few(wanted, cache, choice, notes)
+        return _cached(wanted, cache, packed or _make(wanted, cache, choice), notes)
     except OSError as error:
-        notes.append(f"decoded pictures are not kept in the cache: {error.strerror}")
+        notes.append(_not_kept(error))
     return _uncached(wanted, _choose(wanted, _measured(wanted)), notes)
+
+
+def _few(wanted: Wanted, cache: Cache, choice: _Choice, notes: list[str]) -> Ingested:
+    """Decode pictures into memory, and keep them all the same: a few giant ones may be packed so well that they seem to be small."""
+    began = time.time_ns()
+    inputs, known = decode(wanted.paths, choice.rule)
+    took = (time.time_ns() - began) / 1e9
+    pixels = inputs.numpy()
+    try:
+        with cache.draft(pixels.nbytes) as draft:
+            draft.path.write_bytes(pixels.data)
+            sums = checksums(pixels.data.cast("B"), prod(choice.rule.shape))
+            draft.seal(_key(choice.rule, known), wanted.root.resolve().name, pixels.shape, sums)
+        cache.remember(wanted.root, wanted.names, known, began)
+    except OSError as error:
+        if took >= _SMALL_SECONDS:
+            notes.append(_not_kept(error))
+    return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes, *_giants(wanted, known)))
+
+
+def _not_kept(error: OSError) -> str:
+    return f"decoded pictures are not kept in the cache: {error.strerror}"
+
+
+def _giants(wanted: Wanted, known: NDArray[Any]) -> Iterator[str]:
+    """Tell of pictures that take seconds to read."""
+    giants = np.flatnonzero(known["height"].astype(np.int64) * known["width"] >= GIANT)
+    if len(giants):
+        first = f"{wanted.names[giants[0]]} ({known['width'][giants[0]]:,}×{known['height'][giants[0]]:,})" + ", ..." * (len(giants) > 1)
+        what = "1 picture has" if len(giants) == 1 else f"{len(giants):,} pictures have"
+        yield f"{what} more than {GIANT / 1e6:.0f} million pixels, which take seconds to read the first time: {first}"
 
 
 def _measured(wanted: Wanted) -> list[Measured]:
@@ -133,8 +167,7 @@ def _beyond(wanted: Wanted, rule: PictureRule) -> str:
     return f"{len(wanted.names):,} pictures would take {wanted.bytes(rule) / 1e9:,.1f} GB of memory"
 
 
-def _cached(wanted: Wanted, cache: Cache, notes: list[str]) -> Ingested:
-    packed = _find(wanted, cache, notes)
+def _cached(wanted: Wanted, cache: Cache, packed: _Packed, notes: list[str]) -> Ingested:
     rule, told = packed.choice.rule, packed.choice.notes
     inputs: Tensor | PackedPictures
     if wanted.fits(rule):
@@ -147,7 +180,7 @@ def _cached(wanted: Wanted, cache: Cache, notes: list[str]) -> Ingested:
     else:
         inputs = PackedPictures(packed.pack)
         told = (*told, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
-    return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *told))
+    return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *told, *packed.notes))
 
 
 def _in_memory(packed: _Packed) -> Tensor:
@@ -162,18 +195,18 @@ def _mended(error: DamagedError) -> str:
     return f"{error.problem.rstrip('.')}; they were decoded anew"
 
 
-def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> _Packed:
-    """Find the pack of files that have not changed since they were read, or make one."""
+def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> tuple[_Packed | None, _Choice | None]:
+    """Find the pack of files that have not changed since they were read; and where these are known, how they become inputs."""
     known = cache.recall(wanted.root, wanted.names)
     if known is None:
-        return _make(wanted, cache, None)
+        return None, None
     choice = _choose(wanted, [Measured(*row) for row in known[: wanted.training][list(Measured._fields)].tolist()])
     try:
         pack = cache.find(_key(choice.rule, known), (len(known), *choice.rule.shape))
     except DamagedError as error:
         notes.append(_mended(error))
         pack = None
-    return _make(wanted, cache, choice) if pack is None else _Packed(pack, known["hash"], choice)
+    return None if pack is None else _Packed(pack, known["hash"], choice), choice
 
 
 def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
@@ -189,7 +222,7 @@ def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
         choice = _choose(wanted, _measured(wanted))
         pack, known, memory = _decode(wanted, cache, choice.rule, None)
     cache.remember(wanted.root, wanted.names, known, began)
-    return _Packed(pack, known["hash"], choice, memory)
+    return _Packed(pack, known["hash"], choice, memory, tuple(_giants(wanted, known)))
 
 
 def _common(wanted: Wanted) -> Measured | None:

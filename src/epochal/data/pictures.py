@@ -41,6 +41,9 @@ _NOTES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
 # Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
 MAX_PIXELS = 178_000_000
 
+# Those of so many pixels take seconds to read.
+GIANT = 40_000_000
+
 # Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
 MAX_BYTES = 600_000_000
 
