@@ -222,6 +222,18 @@ def test_pictures_of_a_dataset_are_read_as_files_are() -> None:
         find_objects(Listed([(Image.new("F", (2, 2)), 0)]))
 
 
+def test_a_list_of_pictures_is_read_as_each_of_them_is() -> None:
+    coloured = Image.new("RGB", (5, 4), (255, 0, 0))
+    inputs = _inputs(([coloured, coloured.convert("P"), coloured.convert("RGBA")], [0, 1, 0]))
+    assert inputs.shape == (3, 3, 4, 5)
+    assert torch.equal(inputs[1], inputs[0])
+    assert torch.equal(inputs[2], inputs[0])
+    told = (
+        "Picture 1 of the inputs of train is uint8 of shape (1, 4, 5), but the first is uint8 of shape (3, 4, 5).\nMake all inputs alike."
+    )
+    assert _refused(([coloured, coloured.convert("L")], [0, 1])).startswith(told)
+
+
 def test_grey_and_coloured_pictures_in_one_dataset() -> None:
     told = _refused(Listed([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
     assert told == (

@@ -121,6 +121,16 @@ class TestNumbersThatFloat32WouldBlur:
         np.testing.assert_allclose(scaled.mean((0, 2, 3)), [0, 0], atol=1e-6)
         np.testing.assert_allclose(scaled.std((0, 2, 3), correction=0), [1, 1], rtol=1e-5)
 
+    def test_sequences_have_one_scale_and_what_it_blurs_is_told(self) -> None:
+        x = np.random.default_rng(0).normal(size=(50, 6, 2))
+        assert load((x, _labels(50))).notes == load((x * np.array([1, 1e4]), _labels(50))).notes == ()
+        told = (
+            "inputs of shape (6, 2) share one mean and deviation; "
+            "number 1 of a row varies so little beside the others that it is lost: scale it first"
+        )
+        assert load((x + np.array([0, 1.7e9]), _labels(50))).notes == (told.replace("number 1", "number 0"),)
+        assert load((x[:, :, :1] * np.array([0, 1]) + np.array([1.7e9, 0]), _labels(50))).notes == (told,)
+
     @pytest.mark.parametrize("scale", [1e-40, 1e-100, 5e37])
     def test_spreads_of_any_size(self, scale: float) -> None:
         x = np.random.default_rng(0).uniform(-1, 1, size=(100, 2))

@@ -15,7 +15,7 @@ from epochal.data.load import load
 from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, ModelError, RecipeError
 from epochal.recipe import Recipe
-from epochal.training.state import Training, prepare
+from epochal.training.state import Training, prepare, training_feed
 
 SpecMaker = Callable[..., DataSpec]
 CPU = torch.device("cpu")
@@ -39,6 +39,14 @@ def _net(*layers: nn.Module) -> nn.Sequential:
 
 def _numbers(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 2), torch.arange(count) % 3
+
+
+def test_a_device_without_float64_is_refused_where_it_is_needed() -> None:
+    data = load((1.7e9 + torch.arange(20, dtype=torch.float64)[:, None] / 20, torch.arange(20) % 2))
+    told = "These data need float64, which the device mps does not have.\nUse --device cpu, or bring them nearer to 0."
+    with pytest.raises(RecipeError) as raised:
+        training_feed(data.train, data.spec, Recipe(), torch.device("mps"))
+    assert str(raised.value) == told
 
 
 def test_steps_are_counted(blobs: tuple[Tensor, Tensor]) -> None:

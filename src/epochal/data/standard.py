@@ -56,7 +56,14 @@ def form_of(part: Part, split: str, notes: list[str]) -> Form:
     shape = _chosen_shape(tuple(inputs.shape[1:]), inputs.dtype, notes)
     arranged = arrange(inputs, shape)
     assert arranged is not None
-    return Form(shape, _chosen_dtype(arranged, split))
+    dtype = _chosen_dtype(arranged, split)
+    if arranged.ndim == 3 and dtype != torch.uint8:
+        columns = measure(arranged.flatten(0, 1)).std
+        lost = ((columns > 0) & (columns < _BLUR * measure(arranged).std)).nonzero().flatten().tolist()
+        if lost:
+            told = f"number {lost[0]} of a row varies so little beside the others that it is lost: scale it first"
+            notes.append(f"inputs of shape {shape} share one mean and deviation; {told}")
+    return Form(shape, dtype)
 
 
 def to_form(part: Part, split: str, form: Form, asked: str) -> Tensor | Lazy:

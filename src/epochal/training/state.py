@@ -104,6 +104,8 @@ class Training:
 
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
     """Return the feed that training reads from: shuffled and augmented as the recipe says."""
+    if device.type == "mps" and "float64" in (spec.dtype, spec.target_dtype):
+        raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or bring them nearer to 0.")
     return feed(
         examples,
         recipe.examples_per_step,

@@ -30,6 +30,8 @@ _PROBES = 64
 _SURE_PROBES = 8
 _PROBE_SECONDS = 1.0
 
+_ALIKE = 'Make all inputs alike. Pictures take resize() and convert("RGB").'
+
 
 def find_objects(what: Any, *, memory: float | None = None, like: DataSpec | None = None) -> Found:
     """Return what a Python object holds: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
@@ -128,8 +130,8 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
             value, target = inputs.example(place)
             targets.append(target)
             if value.shape != first.shape or value.dtype != first.dtype:
-                hint = ' Pictures take resize() and convert("RGB").' * (value.ndim == first.ndim == 3)
-                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", f"Make all inputs alike.{hint}")
+                fix = _ALIKE if value.ndim == first.ndim == 3 else "Make all inputs alike."
+                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", fix)
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             if kept is not None:
                 kept[place] = value
@@ -198,4 +200,10 @@ def _tensor(value: Any, where: str) -> Tensor:
     if isinstance(value, Image.Image):
         picture = open_picture(value, where)
         return to_tensor(picture, PictureRule(mode="L" if picture.mode == "L" else "RGB", size=(picture.height, picture.width), fit="pad"))
+    if isinstance(value, list | tuple) and value and all(isinstance(item, Image.Image) for item in value):
+        pictures = [_tensor(item, f"{where} [{index}]") for index, item in enumerate(value)]
+        for index, read in enumerate(pictures):
+            if read.shape != pictures[0].shape:
+                raise DataError(f"Picture {index} of {where} is {_kind(read)}, but the first is {_kind(pictures[0])}.", _ALIKE)
+        return torch.stack(pictures)
     return as_tensor(value, where)
