@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from epochal.terminal import failure, forgive, readable
+from epochal.terminal import failure, forgive, harmless, readable
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,10 @@ def test_other_signs_stand_for_what_an_encoding_lacks(encoding: str | None, show
 
 def test_the_bytes_of_a_name_that_is_no_text_are_shown_as_numbers() -> None:
     assert readable("chi\udcea", "utf-8") == r"chi\udcea"
+
+
+def test_what_a_terminal_would_obey_is_shown_as_numbers() -> None:
+    assert harmless("a\x1b[2Jb\rc\x9b\n\td 猫") == "a\\x1b[2Jb\\x0dc\\x9b\n\td 猫"
 
 
 def test_streams_take_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters), error.end
 
 
+# Names of files may hold what a terminal would take for orders.
+_ORDERS = {number: rf"\x{number:02x}" for number in (*range(9), *range(11, 32), *range(127, 160))}
+
+
 codecs.register_error(_ERRORS, _replaced)
 
 
@@ -87,6 +91,11 @@ def command(*words: str | Path) -> str:
     from shlex import join
 
     return join(map(str, words))
+
+
+def harmless(text: str) -> str:
+    """Return text in which control signs, but line breaks and tabs, are written as their numbers."""
+    return text.translate(_ORDERS)
 
 
 def readable(text: str, encoding: str | None) -> str:

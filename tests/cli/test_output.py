@@ -213,6 +213,31 @@ def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -
     assert (tmp_path / "odd\udcea.csv").read_bytes().splitlines()[1].startswith(os.fsencode(picture) + b",")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train",),
+        ("check",),
+        ("evaluate",),
+        ("resume",),
+        ("reproduce",),
+        ("summary",),
+        ("train", "digits", "--out"),
+        ("bench", "digits", "--out"),
+    ],
+)
+def test_a_name_that_is_too_long_is_told(call, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+    code, out, err = call(*arguments, "x" * 256)
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ")
+    assert "File name too long" in err
+    assert len(err.splitlines()) == 2
+
+
+def test_a_name_gives_the_terminal_no_orders(call) -> None:  # type: ignore[no-untyped-def]
+    assert r"no file or folder 'a\x1b[2Jb'" in call("train", "a\x1b[2Jb")[2]
+
+
 def test_names_of_255_bytes(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     name = "猫" * 85
     for level, letter in enumerate("xy"):

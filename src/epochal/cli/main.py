@@ -12,7 +12,7 @@ from importlib import import_module
 import click
 
 from epochal.cli.output import say, say_error
-from epochal.errors import EpochalError, OutputError
+from epochal.errors import EpochalError, OutputError, reason_of
 from epochal.terminal import failure, forgive
 
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
@@ -87,26 +87,36 @@ def main() -> None:
     if hasattr(signal, "SIGUSR1"):
         # Training takes it as a request for a checkpoint; at other times there is nothing to do, and no reason to end.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        code = cli.main(prog_name="epochal", standalone_mode=False)
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        say("\nInterrupted.", err=True)
-        code = INTERRUPTED
-    except EpochalError as error:
-        say_error(error)
-        code = 1
-    except Exception as error:
-        from epochal.user_code import in_words, place_of
-
-        # A network of the user's own may fail at some later example. What fails in our code is for us to see.
-        if not place_of(error):
-            raise
-        say_error(EpochalError(f"Your own code fails: {in_words(error)}.", "Fix it there."))
-        code = 1
+    code = _run()
     if reason := failure():
         say_error(OutputError(f"Cannot write to standard output: {reason}.", "What it would have said is lost; the work itself was done."))
         code = code or 1
     sys.exit(code)
+
+
+def _run() -> int | None:
+    """Run the command, say what is wrong where it fails, and return the exit code."""
+    try:
+        code: int | None = cli.main(prog_name="epochal", standalone_mode=False)
+        return code
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("\nInterrupted.", err=True)
+        return INTERRUPTED
+    except EpochalError as error:
+        say_error(error)
+    except Exception as error:
+        from epochal.user_code import in_words, place_of
+
+        if place_of(error):
+            # A network of the user's own may fail at some later example.
+            say_error(EpochalError(f"Your own code fails: {in_words(error)}.", "Fix it there."))
+        elif isinstance(error, OSError) and error.filename is not None:
+            # A path that nothing can be found out about: too long, or in a folder that may not be entered.
+            say_error(EpochalError(f"{error.filename}: {reason_of(error)}.", "Check the path."))
+        else:
+            # What fails in our code is for us to see.
+            raise
+    return 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from epochal.errors import EpochalError
+from epochal.terminal import harmless
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,13 +20,17 @@ _NARROWEST = 60
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text on standard output, or on standard error."""
-    # Named, as click would write UTF-8 where the stream takes ASCII alone.
-    click.echo(text, file=sys.stderr if err else sys.stdout, nl=nl)
+    _echo(harmless(text), err=err, nl=nl)
 
 
 def say_error(error: EpochalError) -> None:
     """Print on standard error what is wrong and what to do."""
-    say(f"{click.style('error:', fg='red')} {error}", err=True)
+    _echo(f"{click.style('error:', fg='red')} {harmless(str(error))}", err=True)
+
+
+def _echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    # Named, as click would write UTF-8 where the stream takes ASCII alone.
+    click.echo(text, file=sys.stderr if err else sys.stdout, nl=nl)
 
 
 def say_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Self
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
-from epochal.terminal import readable
+from epochal.terminal import harmless, readable
 from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
 from epochal.training.sharing import ThreadChange
@@ -141,7 +141,7 @@ class Console:
     def _print(self, line: str, style: str = "") -> None:
         # A line too long for the screen is the terminal's to wrap; names of devices are not markup. A name that its encoding
         # cannot write must not end training.
-        self._screen.print(readable(line, self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True)
+        self._screen.print(readable(harmless(line), self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True)
 
     def _stop_live(self) -> None:
         if self._live is not None:
