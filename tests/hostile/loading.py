@@ -124,8 +124,8 @@ _FORBIDDEN = (
     "code.__new__",
 )
 
-# PyTorch's own libraries are asked for their settings.
-_TORCH = str(Path(torch.__file__).parent)
+# PyTorch's own libraries are asked for their settings; and where it is built for CUDA, it asks NVIDIA's driver how many GPUs there are.
+_LIBRARIES = (str(Path(torch.__file__).parent), "libnvidia-ml.so")
 
 # What is wrong with the values of whole arrays is told by the place in them, and with settings by their names.
 _TOLD_BY_PLACE = ("npy", "npz", "resume", "run", "safetensors")
@@ -153,7 +153,8 @@ class Watch:
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.allowed is None:
             return
-        is_ours = (event == "import" and arguments[0] in sys.modules) or (event == "ctypes.dlopen" and str(arguments[0]).startswith(_TORCH))
+        is_loaded = event == "import" and arguments[0] in sys.modules
+        is_ours = is_loaded or (event == "ctypes.dlopen" and str(arguments[0]).startswith(_LIBRARIES))
         if event in _FORBIDDEN and not is_ours:
             self.seen.append(f"{event} {str(arguments)[:200]}")
         if event == "open" and isinstance(arguments[0], str | bytes) and _writes(arguments[1], arguments[2]):
