@@ -125,8 +125,9 @@ def flushing_denormals() -> Iterator[None]:
 
 def _flush(*, flush: bool) -> None:
     if torch.set_flush_denormal(flush):
-        for library in (Path(torch.__file__).parent / "lib").glob("lib*omp*"):
-            ctypes.CDLL(str(library)).omp_pause_resource_all(_SOFT)
+        for library in (Path(torch.__file__).parent / "lib").iterdir():
+            if library.name.startswith(("libgomp", "libiomp", "libomp")):
+                ctypes.CDLL(str(library)).omp_pause_resource_all(_SOFT)
 
 
 class PeakMemory:
