@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from itertools import product
 from math import prod
-from pathlib import Path
 from statistics import median, median_low
 from typing import Any, NamedTuple
 
@@ -27,6 +26,8 @@ from torch import Tensor
 
 from epochal.data import png
 from epochal.data.cache import Pack, content_hash, signature
+from epochal.data.quiet import hearing_libtiff
+from epochal.data.refused import MAX_PIXELS, UnfitError, blaming
 from epochal.data.spec import MAX_NUMBERS, Fit, PictureRule
 from epochal.errors import DataError
 from epochal.untrusted import check_regular, open_file
@@ -37,9 +38,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", "
 
 # Where a JPEG file may say that it is rotated.
 _NOTES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
-
-# Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
-MAX_PIXELS = 178_000_000
 
 # Those of so many pixels take seconds to read.
 GIANT = 40_000_000
@@ -125,12 +123,12 @@ def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], na
     is called `name`.
     """
     if isinstance(source, np.ndarray):
-        with _blaming(f"The array of shape {source.shape}"):
+        with blaming(f"The array of shape {source.shape}"):
             return _from_array(source)
     if isinstance(source, Image.Image):
-        with _blaming(name):
+        with blaming(name):
             return _plain(_upright(source))
-    with _blaming(os.fspath(source)), _decoder(_content(source)[1]) as picture:
+    with blaming(os.fspath(source)), _decoder(_content(source)[1]) as picture:
         return _plain(_upright(picture))
 
 
@@ -141,7 +139,7 @@ def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
 
 def read_picture(path: str, rule: PictureRule) -> PictureFile:
     """Read a picture file once, for all that is wanted of it. Raises `DataError` as `open_picture` does."""
-    with _blaming(path):
+    with blaming(path):
         status, content = _content(path)
         with _decoder(content) as picture:
             return _read(status, content, picture, rule)
@@ -149,7 +147,7 @@ def read_picture(path: str, rule: PictureRule) -> PictureFile:
 
 def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
     """Read a picture file as `read_picture` does, and tell what sort of file it is."""
-    with _blaming(path):
+    with blaming(path):
         status, content = _content(path)
         with _decoder(content) as picture:
             kind = _kind(picture)
@@ -158,13 +156,13 @@ def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
 
 def hash_picture(path: str) -> bytes:
     """Return the hash of a picture file's content. Raises `DataError` where it cannot be read."""
-    with _blaming(path):
+    with blaming(path):
         return content_hash(_content(path)[1])
 
 
 def measure_picture(path: str) -> Measured:
     """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
-    with _blaming(path), open_file(path) as file:
+    with blaming(path), open_file(path) as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 return _measured(picture)
@@ -219,7 +217,7 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
         status = os.fstat(file)
         check_regular(status)
         if status.st_size > MAX_BYTES:
-            raise _UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
+            raise UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
         # One call is nearly always enough; those of a Python file object would take a tenth of the time of a small picture.
         content = os.read(file, status.st_size + 1)
         while len(content) <= status.st_size and (more := os.read(file, status.st_size + 1 - len(content))):
@@ -266,11 +264,11 @@ def _measured(picture: Image.Image) -> Measured:
 def _from_array(array: NDArray[Any]) -> Image.Image:
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
-        raise _UnfitError("is not a picture", "Pass [height, width], or [height, width, channels] with 1, 3 or 4 channels.")
+        raise UnfitError("is not a picture", "Pass [height, width], or [height, width, channels] with 1, 3 or 4 channels.")
     if array.dtype.kind == "u" and array.dtype.itemsize == 2 and array.ndim == 2:
         array = _high_byte(array)
     if array.dtype != np.uint8:
-        raise _UnfitError(f"holds {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
+        raise UnfitError(f"holds {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
     picture = Image.fromarray(array if channels > 1 else array.reshape(array.shape[:2]))
     _check_size(picture)
     return _plain(picture)
@@ -279,7 +277,8 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 def _upright(picture: Image.Image) -> Image.Image:
     """Decode to the last row, which shows whether the file is whole, and rotate."""
     _check_size(picture)
-    picture.load()
+    with hearing_libtiff() if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) else nullcontext():
+        picture.load()
     return ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture
 
 
@@ -299,7 +298,7 @@ def _plain(picture: Image.Image) -> Image.Image:
     if picture.mode in _DEEP_GREY:
         return Image.fromarray(_high_byte(np.asarray(picture)))
     if picture.mode == "F":
-        raise _UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
+        raise UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
     mode = "L" if picture.mode in _GREY else "RGB"
     if picture.has_transparency_data:
         picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
@@ -319,7 +318,7 @@ def _on_white(layer: Image.Image) -> Image.Image:
 
 def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
     if grey.min() < 0 or grey.max() > 0xFFFF:
-        raise _UnfitError("holds numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
+        raise UnfitError("holds numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
     return (grey >> 8).astype(np.uint8)
 
 
@@ -327,7 +326,7 @@ def _check_size(picture: Image.Image) -> None:
     # The decoder of WebP, which is made for animations, has each pixel in memory four times.
     limit = MAX_PIXELS // 2 if picture.format == "WEBP" else MAX_PIXELS
     if picture.width * picture.height > limit:
-        raise _UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
+        raise UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
 
 
 def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
@@ -388,69 +387,3 @@ def _span(measured: Sequence[Measured]) -> str:
         return f"{measured[0].height}×{measured[0].width}"
     sides = [side for picture in measured for side in (picture.height, picture.width)]
     return f"{min(sides):,} to {max(sides):,}"
-
-
-class _UnfitError(ValueError):
-    """A picture that is whole cannot become an input; the words follow its name."""
-
-
-@contextmanager
-def _blaming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a picture into a `DataError` that begins with its name."""
-    try:
-        yield
-    except Exception as error:  # Pillow meets damaged files with nearly any exception.
-        reason, fix = _reason(error, name)
-        raise DataError(f"{name} {reason}.", fix) from error
-
-
-def _reason(error: Exception, name: str) -> tuple[str, str]:
-    match error:
-        case _UnfitError():
-            return error.args
-        case FileNotFoundError(filename=str() | Path() as file) if Path(file).is_symlink():
-            return "is a link to nothing", "Mend the link, or remove it."
-        case FileNotFoundError():
-            return "does not exist", "Check the path."
-        case IsADirectoryError():
-            return "is a folder, not a picture", "Give the path of one picture."
-        case PermissionError():
-            return "may not be read", "Change its permissions."
-        case UnidentifiedImageError():
-            return _unidentified(name)
-        case Image.DecompressionBombError():
-            return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
-        case MemoryError():
-            return "does not fit memory", "Save it smaller."
-        case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
-            return "is truncated", "Copy it anew, or remove it."
-    return f"is damaged ({error})", "Copy it anew, or remove it."
-
-
-# What files often are that are named like pictures, by how they begin.
-_NO_PICTURES = (
-    (b"version https://git-lfs", "is the address of a file in Git LFS, not the file", "Fetch it: git lfs pull"),
-    (b"<!doctype html", "is a web page", "Download the picture itself, or remove it."),
-    (b"<html", "is a web page", "Download the picture itself, or remove it."),
-    (b"<svg", "is a drawing in SVG", "Save it as PNG, or remove it."),
-    (b"%pdf", "is a document in PDF", "Save its pages as PNG, or remove it."),
-    (b"pk\x03\x04", "is a zip archive", "Unpack it, or remove it."),
-    (b"8bps", "is a picture in Photoshop's own format", "Save it as PNG, or remove it."),
-)
-
-
-def _unidentified(path: str) -> tuple[str, str]:
-    """Say what a file is that is no picture."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(512)
-    except OSError:
-        head = b"?"
-    if not head.strip(b"\0"):
-        return "holds only zeros" if head else "is empty", "Copy it anew, or remove it."
-    for begin, what, fix in _NO_PICTURES:
-        if head.lstrip().lower().startswith(begin):
-            return what, fix
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
-        return "is a picture in HEIC or AVIF", "Save it as JPEG or PNG, or remove it."
-    return "is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF", "Save it as one of these, or remove it."

@@ -1,0 +1,85 @@
+"""What decoders of pictures would say past their callers: Pillow's warnings, and what libtiff writes to the error stream by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What Pillow logs comes with an exception; without a handler, Python would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# Lines of libtiff, which calls each file that it gets from Pillow that; and those of them that tell of pixels.
+_LIBTIFF = re.compile(rb"(?:tempfile\.tif|\w*TIFF\w*|\w+Decode\w*|\w+Setup\w*|LZW\w*|JPEGLib|Fax\w+|ZSTD\w*|PixarLog\w*)(?:, \w+)?: .*")
+_OF_PIXELS = re.compile(rb"(?:\w+Decode\w*|JPEGLib|Fax\w+): .*")
+
+
+class _Quiet:
+    """A block in which Pillow's warnings are ignored, in whatever thread; that of Python itself restores filters in the order in which
+    threads happen to leave it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.block = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.block = warnings.catch_warnings()
+                self.block.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.block.__exit__(None, None, None)
+
+
+quiet = _Quiet()
+_stream = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Free, in a new process, the locks of threads that are not in it."""
+    global _stream
+    quiet.lock, _stream = threading.Lock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextmanager
+def hearing_libtiff() -> Iterator[None]:
+    """Keep what libtiff writes from the error stream. Raises `ValueError` where it tells that pixels are damaged, and goes on.
+
+    What others write to the stream meanwhile comes out of it at the end.
+    """
+    with _stream, tempfile.TemporaryFile() as heard:
+        try:
+            kept = os.dup(2)
+        except OSError:  # There is no such stream.
+            yield
+            return
+        os.dup2(heard.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            heard.seek(0)
+            lines = heard.read().splitlines(keepends=True)
+            for line in lines:
+                if not _LIBTIFF.match(line):
+                    os.write(2, line)
+    for line in lines:
+        if _OF_PIXELS.match(line):
+            raise ValueError(line.decode("utf-8", "replace").strip().rstrip("."))
