@@ -28,8 +28,8 @@ def test_a_poor_model_is_told_with_what_to_try(make_spec: SpecMaker) -> None:
     head, *options = _told(make_spec(**photos, class_counts={"train": (10, 10, 30)}), 31, epochs=10)
     assert head == "This is not clearly better than always answering 'c' (50.0 %). What to try:"
     assert [option.split("  ")[1] for option in options] == [
-        "--epochs 30",
         "--recipe photos",
+        "--epochs 30",
         "--class-weights balanced",
         "epochal check DATA",
     ]

@@ -24,9 +24,9 @@ def advice(test: Evaluation, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    yield f"--epochs {3 * recipe.epochs}", f"longer training than {recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
     if spec.is_image and not (recipe.augment.flip or recipe.augment.shift):
         yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
+    yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
     counts = spec.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
         yield "--class-weights balanced", "every class counts the same, however few examples it has"
