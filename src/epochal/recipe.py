@@ -76,6 +76,10 @@ class DataSettings(Settings):
     exclude: str | None = Field(
         None, description="file that lists examples to leave out, as `epochal check DATA --quarantine FILE` writes it"
     )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled",
+        description="what an epoch is made of; shuffled: each example once; balanced: as many examples, but as many of each class",
+    )
     mean: float | tuple[float, ...] | None = Field(
         None, description="subtracted from inputs, per channel or feature (pixels count 0 to 1); none: measured on training data"
     )

@@ -11,7 +11,16 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from epochal.data.examples import Found, Part
 from epochal.data.load import load
@@ -130,7 +139,7 @@ def test_splits_by_name() -> None:
         (([1.0, 2.0], [0, None]), "The target of train[1] is missing.\nFill it in, or remove that example."),
         (Listed([]), "The dataset for train is empty.\nBring examples."),
         (Listed([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
-        (Listed([(1.0, 0, 3)]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (Listed([None]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (numpy.zeros((3, 2)), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (
             Listed([(torch.zeros(2), 0), (torch.zeros(3), 1)]),
@@ -164,7 +173,9 @@ def test_iterable_dataset() -> None:
         def __iter__(self) -> Iterator[Any]:
             return iter(())
 
-    assert _refused(Stream()).startswith("Data of type Stream cannot be used: it has no length and index.")
+    assert _refused(Stream()).startswith(
+        "Data of type Stream cannot be used: it has no length and index.\nWhere it ends, pass list(...) of it: a list of pairs"
+    )
 
 
 def test_dataset_is_read_once_and_kept() -> None:
@@ -256,13 +267,41 @@ def test_subset_and_loader_of_torch() -> None:
 
 def test_loaders_that_do_more() -> None:
     dataset = Listed([(torch.zeros(1), 0), (torch.zeros(1), 1)])
-    fix = "Pass its dataset, with the examples you want."
-    told = f"A DataLoader with a sampler of its own cannot be used.\n{fix}"
-    assert _refused(DataLoader(dataset, sampler=WeightedRandomSampler([1.0, 1.0], 2))) == told
-    assert _refused(DataLoader(dataset, batch_sampler=[[0], [1]])) == told
-    assert _refused(DataLoader(dataset, collate_fn=list)) == (
-        "A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples."
+    assert _refused(DataLoader(dataset, sampler=WeightedRandomSampler([1.0, 1.0], 2))) == (
+        "A DataLoader with a sampler of its own (WeightedRandomSampler) cannot be used.\n"
+        "Pass its dataset, and sampling = balanced (each class as often), or loss.class_weights = balanced."
     )
+    fix = "Pass its dataset; for some of its examples, torch.utils.data.Subset(dataset, places)."
+    for options, kind in (({"batch_sampler": [[0], [1]]}, "list"), ({"sampler": SubsetRandomSampler([0])}, "SubsetRandomSampler")):
+        assert _refused(DataLoader(dataset, **options)) == f"A DataLoader with a sampler of its own ({kind}) cannot be used.\n{fix}"
+
+
+def _wrapped(told: str, dataset: Any, **names: Any) -> Any:
+    """Run the lines that a message shows, and put them around a dataset."""
+    lines = told.split("or wrap it:\n")[1].splitlines()[:4]
+    namespace = {"torch": torch, **names}
+    exec("\n".join(line.removeprefix("    ") for line in lines), namespace)
+    return namespace["Pairs"](dataset)
+
+
+def test_examples_that_are_no_pairs_and_the_lines_that_make_pairs_of_them() -> None:
+    values = [(torch.full((2,), float(place)), torch.zeros(1), place % 2) for place in range(6)]
+    dicts = Listed([{"pixels": x, "path": "p", "label": y} for x, _, y in values])
+    told = _refused(dicts)
+    assert told.startswith("train[0] is a dict of 'pixels', 'path', 'label', not a pair (input, target).\n")
+    assert told.endswith("A network of several inputs gets them side by side in one tensor, which a module around it takes apart again.")
+    assert _inputs(_wrapped(told, dicts))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    triples = Listed([(x, y, extra) for x, extra, y in values])
+    told = _refused(triples)
+    assert told.startswith("train[0] is a tuple of 3, not a pair (input, target).\n")
+    assert _inputs(_wrapped(told, triples))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+    def collate_fn(batch: list[Any]) -> Any:
+        return torch.stack([x for x, _, _ in batch]) + 1, torch.tensor([y for _, y, _ in batch])
+
+    told = _refused(DataLoader(triples, collate_fn=collate_fn))
+    assert told.startswith("A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples")
+    assert _inputs(_wrapped(told, triples, collate_fn=collate_fn))[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(

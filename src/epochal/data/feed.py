@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from epochal.data.augment import Augment
 from epochal.data.examples import Examples, Lazy, Stored
 from epochal.data.mixing import Mixing
-from epochal.random import drawn_from, key, permutation
+from epochal.data.order import Order
+from epochal.random import drawn_from, key
 
 
 class Batch(NamedTuple):
@@ -53,53 +54,38 @@ def feed(
     augment: Augment | None = None,
     mixing: Mixing | None = None,
     workers: int = 0,
+    balanced: bool = False,
 ) -> Feed:
     """Return a feed of `examples`, shuffled in each epoch where there is a `shuffle_seed`, else in their own order.
 
-    `augment` changes examples one by one; then `mixing` mixes each with the one that follows it.
+    Where `balanced`, an epoch has as many examples of each class (see `Order`). `augment` changes examples one by one; then `mixing`
+    mixes each with the one that follows it.
     """
-    order = _Order(len(examples), batch_size, shuffle_seed)
+    order = Order(len(examples), batch_size, shuffle_seed, examples.targets if balanced else None)
+    changes = _Changes(order, augment, mixing)
     if isinstance(examples.inputs, Tensor):
-        return _ResidentFeed(examples, order, device, _Changes(augment, mixing))
+        return _ResidentFeed(examples, order, device, changes)
     if isinstance(examples.inputs, Stored):
-        return _StoredFeed(examples, order, device, _Changes(augment, mixing))
-    return _StreamedFeed(examples, order, device, _Changes(augment, mixing), workers)
-
-
-class _Order:
-    """Which examples stand in which batch of which epoch."""
-
-    def __init__(self, count: int, batch_size: int, seed: int | None) -> None:
-        self.count = count
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def batches(self, epoch: int, following: int) -> list[Tensor]:
-        """Return the places of the examples of each batch, and of so many that come after it (after the last the first)."""
-        order = torch.arange(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
-        ring = torch.cat((order, order[:following]))
-        begins = range(0, self.count, self.batch_size)
-        return [ring[begin : min(begin + self.batch_size, self.count) + following] for begin in begins]
+        return _StoredFeed(examples, order, device, changes)
+    return _StreamedFeed(examples, order, device, changes, workers)
 
 
 class _Changes:
     """What is done to examples between reading and training."""
 
-    def __init__(self, augment: Augment | None, mixing: Mixing | None) -> None:
+    def __init__(self, order: Order, augment: Augment | None, mixing: Mixing | None) -> None:
+        self.order = order
         self.augment = augment
         self.mixing = mixing
         self.following = 0 if mixing is None else 1
 
-    def __call__(self, inputs: Tensor, targets: Tensor, places: Tensor, epoch: int) -> Batch:
-        """Make a batch of what was read for it, all on the device."""
+    def __call__(self, inputs: Tensor, targets: Tensor, numbers: Tensor, epoch: int) -> Batch:
+        """Make a batch of what was read for the examples of these `numbers` of an order, all on the device."""
         if self.augment is not None:
-            inputs = self.augment(inputs, places, epoch)
+            inputs = self.augment(inputs, numbers, epoch)
         if self.mixing is not None:
-            inputs, targets = self.mixing(inputs, targets, places, epoch)
-        return Batch(inputs, targets, places[: len(inputs)])
+            inputs, targets = self.mixing(inputs, targets, numbers, epoch)
+        return Batch(inputs, targets, self.order.places(numbers[: len(inputs)]))
 
 
 def targets_on(device: torch.device, targets: Tensor) -> Tensor:
@@ -108,7 +94,7 @@ def targets_on(device: torch.device, targets: Tensor) -> Tensor:
 
 
 class _ResidentFeed:
-    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes) -> None:
+    def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes) -> None:
         assert isinstance(examples.inputs, Tensor)
         self.examples = examples
         self.inputs = examples.inputs.to(device)
@@ -120,13 +106,14 @@ class _ResidentFeed:
         return len(self.order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        for places in self.order.batches(number, self.changes.following)[start:]:
-            on_device = places.to(self.inputs.device)
-            yield self.changes(self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device), on_device, number)
+        for batch in self.order.batches(number, self.changes.following)[start:]:
+            numbers = batch.to(self.inputs.device)
+            places = self.order.places(numbers)
+            yield self.changes(self.inputs.index_select(0, places), self.targets.index_select(0, places), numbers, number)
 
 
 class _StoredFeed:
-    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes) -> None:
+    def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes) -> None:
         assert isinstance(examples.inputs, Stored)
         self.examples = examples
         self.inputs: Stored = examples.inputs
@@ -142,21 +129,21 @@ class _StoredFeed:
         batches = self.order.batches(number, self.changes.following)[start:]
         # While a batch is used, a thread reads the next from the disk.
         with ThreadPoolExecutor(1) as reader:
-            coming = deque(reader.submit(self._read, places) for places in batches[:1])
-            for place, places in enumerate(batches, 1):
+            coming = deque(reader.submit(self._read, batch) for batch in batches[:1])
+            for place, batch in enumerate(batches, 1):
                 inputs = coming.popleft().result()
                 coming.extend(reader.submit(self._read, following) for following in batches[place : place + 1])
-                on_device = places.to(self.device)
+                numbers = batch.to(self.device)
                 inputs = inputs.to(self.device, non_blocking=True)
-                yield self.changes(inputs, self.targets.index_select(0, on_device), on_device, number)
+                yield self.changes(inputs, self.targets.index_select(0, self.order.places(numbers)), numbers, number)
 
-    def _read(self, places: Tensor) -> Tensor:
-        inputs = self.inputs.gather(places)
+    def _read(self, numbers: Tensor) -> Tensor:
+        inputs = self.inputs.gather(self.order.places(numbers))
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
 
 
 class _StreamedFeed:
-    def __init__(self, examples: Examples, order: _Order, device: torch.device, changes: _Changes, workers: int) -> None:
+    def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes, workers: int) -> None:
         assert not isinstance(examples.inputs, Tensor)
         self.examples = examples
         self.inputs: Lazy = examples.inputs
@@ -170,8 +157,8 @@ class _StreamedFeed:
         return len(self.order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        batches = [places.tolist() for places in self.order.batches(number, self.changes.following)[start:]]
-        seeded = _Seeded(self.inputs, key(self.order.seed or 0, number, "read"))
+        batches = [batch.tolist() for batch in self.order.batches(number, self.changes.following)[start:]]
+        seeded = _Seeded(self.inputs, self.order, key(self.order.seed or 0, number, "read"))
         # DataLoader draws a seed for its workers from the global generator; a generator of its own leaves that one alone.
         loader = DataLoader(
             seeded,
@@ -181,21 +168,23 @@ class _StreamedFeed:
             generator=torch.Generator(),
         )
         for batch, inputs in zip(batches, loader, strict=True):
-            places = torch.tensor(batch)
+            numbers = torch.tensor(batch)
             inputs = inputs.to(self.device, non_blocking=True)
-            yield self.changes(inputs, targets_on(self.device, self.targets[places]), places.to(self.device), number)
+            targets = targets_on(self.device, self.targets[self.order.places(numbers)])
+            yield self.changes(inputs, targets, numbers.to(self.device), number)
 
 
 class _Seeded(Dataset[Tensor]):
-    """Inputs whose own random changes become a function of (seed, epoch, place): no worker repeats another's."""
+    """Inputs whose own random changes become a function of (seed, epoch, number): no worker repeats another's."""
 
-    def __init__(self, inputs: Lazy, stream: int) -> None:
+    def __init__(self, inputs: Lazy, order: Order, stream: int) -> None:
         self.inputs = inputs
+        self.count = order.count
         self.stream = stream
 
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, place: int) -> Tensor:
-        with drawn_from(key(self.stream, place)):
-            return self.inputs[place]
+    def __getitem__(self, number: int) -> Tensor:
+        with drawn_from(key(self.stream, number)):
+            return self.inputs[number % self.count]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from epochal.data.augment import build_augment, build_mixing
 from epochal.data.examples import Examples
 from epochal.data.feed import Feed, feed
+from epochal.data.order import describe_balance
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
@@ -103,9 +104,16 @@ class Training:
 
 
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
-    """Return the feed that training reads from: shuffled and augmented as the recipe says."""
+    """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`."""
     if device.type == "mps" and "float64" in (spec.dtype, spec.target_dtype):
         raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or bring them nearer to 0.")
+    balanced = recipe.data.sampling == "balanced"
+    if balanced and spec.task != "single-label":
+        raise RecipeError(f"The setting data.sampling = balanced does not work for {spec.task} targets.", "Leave it out.")
+    if balanced and recipe.loss.class_weights == "balanced":
+        raise RecipeError(
+            "data.sampling = balanced and loss.class_weights = balanced would make up for rare classes twice.", "Use one of the two."
+        )
     return feed(
         examples,
         recipe.examples_per_step,
@@ -114,6 +122,7 @@ def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: to
         augment=build_augment(recipe.augment, spec, recipe.seed),
         mixing=build_mixing(recipe.augment, spec, recipe.seed),
         workers=recipe.workers,
+        balanced=balanced,
     )
 
 
@@ -152,7 +161,10 @@ def prepare(
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
     loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
-    if note := trial.run(loss_of, loss, total):
+    notes = [trial.run(loss_of, loss, total)]
+    if recipe.data.sampling == "balanced":
+        notes.append(describe_balance(spec.class_counts["train"], spec.outputs))
+    for note in filter(None, notes):
         tell(f"note: {note}")
     made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else optimizer(parameters)
     groups = getattr(made, "param_groups", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from time import monotonic
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset, WeightedRandomSampler
 from torch.utils.data import default_collate as collate
 
 from epochal.data.examples import Found, Lazy, Part
@@ -31,6 +31,13 @@ _SURE_PROBES = 8
 _PROBE_SECONDS = 1.0
 
 _ALIKE = 'Make all inputs alike. Pictures take resize() and convert("RGB").'
+
+
+_WRAPPED = """Let the dataset return finished examples, or wrap it:
+    class Pairs(torch.utils.data.Dataset):
+        def __init__(self, data): self.data = data
+        def __len__(self): return len(self.data)
+        def __getitem__(self, place): {reading}"""
 
 
 def find_objects(what: Any, *, memory: float | None = None, like: DataSpec | None = None) -> Found:
@@ -71,9 +78,10 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
     if hasattr(what, "columns"):
         raise DataError(f"A {type(what).__name__} does not say which of its columns are targets.", "Pass (table[inputs], table[target]).")
     if isinstance(what, IterableDataset) or not (hasattr(what, "__getitem__") and hasattr(what, "__len__")):
+        listed = "Where it ends, pass list(...) of it: a list of pairs (input, target). Else: " * isinstance(what, Iterable)
         raise DataError(
             f"Data of type {type(what).__name__} cannot be used: it has no length and index.",
-            "Pass (x, y), a map-style Dataset, a DataLoader, or {'train': ..., 'test': ...}.",
+            f"{listed}Pass (x, y), a map-style Dataset, a DataLoader, or {{'train': ..., 'test': ...}}.",
         )
     with drawn_from(key("read", split)):
         return _read(what, split, notes, memory)
@@ -102,13 +110,20 @@ def _check_loader(loader: DataLoader[Any]) -> None:
     """Refuse what would not be taken over: only the dataset and the batch size are."""
     sampler = loader.sampler
     is_plain = isinstance(sampler, RandomSampler | SequentialSampler) and loader.batch_size is not None
-    fix = "Pass its dataset, with the examples you want."
+    fix = "Pass its dataset; for some of its examples, torch.utils.data.Subset(dataset, places)."
+    balance = "Pass its dataset, and sampling = balanced (each class as often), or loss.class_weights = balanced."
+    own = f"a sampler of its own ({type(sampler if loader.batch_size is not None else loader.batch_sampler).__name__})"
     for is_so, what, remedy in (
-        (not is_plain, "a sampler of its own", fix),
+        (isinstance(sampler, WeightedRandomSampler), own, balance),
+        (not is_plain, own, fix),
         (isinstance(sampler, RandomSampler) and sampler.replacement, "sampling with replacement", fix),
         (is_plain and len(sampler) != len(loader.dataset), "another number of samples than its dataset has", fix),  # type: ignore[arg-type]
         (loader.drop_last, "drop_last", "Leave that out: the last batch is smaller, and no example is lost."),
-        (loader.collate_fn is not collate, "a collate function of its own", "Let the dataset return finished examples."),
+        (
+            loader.collate_fn is not collate,
+            "a collate function of its own",
+            _WRAPPED.format(reading="x, y = collate_fn([self.data[place]]); return x[0], y[0]"),
+        ),
     ):
         if is_so:
             raise DataError(f"A DataLoader with {what} cannot be used.", remedy)
@@ -191,8 +206,24 @@ class _DatasetInputs:
             told = f"{self.split}[{index}] cannot be read: {type(error).__name__}: {error}"
             raise DataError(f"{told.rstrip('.: ')}.", f"Fix the dataset, which says that it has {len(self)} examples.") from error
         if not isinstance(item, Sequence) or len(item) != 2:
-            raise DataError(f"{self.split}[{index}] is not a pair (input, target).", "Let the dataset return (x, y).")
+            raise _no_pair(item, f"{self.split}[{index}]")
         return _tensor(item[0], f"{self.split}[{index}]"), item[1]
+
+
+def _no_pair(item: Any, where: str) -> DataError:
+    """Say what an example is instead of a pair, and how to make one of it."""
+    if isinstance(item, Mapping) and len(item) >= 2:
+        # The target is most often the last of them.
+        names = [*map(repr, item)]
+        taken = f"item[{names[0]}], item[{names[-1]}]"
+        what = f"a {type(item).__name__} of {', '.join(names)}"
+    elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) > 2:
+        taken, what = "item[0], item[1]", f"a {type(item).__name__} of {len(item)}"
+    else:
+        return DataError(f"{where} is not a pair (input, target).", "Let the dataset return (x, y).")
+    fix = _WRAPPED.format(reading=f"item = self.data[place]; return {taken}")
+    inputs = "A network of several inputs gets them side by side in one tensor, which a module around it takes apart again."
+    return DataError(f"{where} is {what}, not a pair (input, target).", f"{fix}\n{inputs}")
 
 
 def _tensor(value: Any, where: str) -> Tensor:
