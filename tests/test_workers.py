@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from epochal.again import reproduce, resume
-from epochal.data import load as loading
+from epochal.data import standard
 from epochal.data.examples import Stored
 from epochal.data.load import Data, load
 from epochal.errors import RecipeError
@@ -121,7 +121,7 @@ def test_a_run_goes_on_elsewhere(
     data, wanted = whole
     _kill(monkeypatch, 7, data, tmp_path / "run", **first)
     # Of what is streamed a part is measured, which must not count for a run that was begun with another part.
-    monkeypatch.setattr(loading, "_MEASURED", 7)
+    monkeypatch.setattr(standard, "_MEASURED", 7)
     again = {} if isinstance(data, Path) else {"data": data}
     done = resume(tmp_path / "run", watchers=(), **again, **then)
     assert done is not None

@@ -122,8 +122,8 @@ class _Yielding:
     def _hold(self) -> None:
         library = _openmp()
         if library is not None:
-            # The team lives as long as the thread that made it. What its threads run is the C library's getpid, which does nothing.
-            nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
+            # The team lives as long as the thread that made it. What its threads run is a question whose answer nobody hears.
+            nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
             library.GOMP_parallel(nothing, None, ctypes.c_uint((os.cpu_count() or 1) + 1), ctypes.c_uint(0))
         self._ended.wait()
 
