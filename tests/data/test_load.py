@@ -104,7 +104,7 @@ def test_channels_come_first_and_the_user_hears_of_it() -> None:
     data = load((pixels, _labels(6)))
     assert data.notes == ("pictures came with channels last; they are used with channels first",)
     assert torch.equal(_inputs(data), pixels.permute(0, 3, 1, 2))
-    assert data.picture == PictureRule(mode="RGB", size=(8, 9), fit="pad")
+    assert data.picture == PictureRule(mode="RGB", size=(8, 9), fit="pad", ground="border")
 
 
 @pytest.mark.parametrize(

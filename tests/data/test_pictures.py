@@ -269,6 +269,29 @@ class TestToTensor:
         made = to_tensor(open_picture(np.ascontiguousarray(array)), rule(mode, (height, width), fit))
         assert (made.numpy() == (array.transpose(2, 0, 1) if mode == "RGB" else array[None])).all()
 
+    @pytest.mark.parametrize(
+        ("edge", "filled"),
+        [((255, 255, 255), (255, 255, 255)), ((240, 20, 90), (240, 20, 90)), ((0, 0, 0), (0, 0, 0)), (None, (0, 0, 0))],
+    )
+    @pytest.mark.parametrize("size", [(12, 40), (40, 12)])
+    def test_pads_with_the_colour_of_the_edges_where_they_have_one(self, edge: Any, filled: Any, size: tuple[int, int]) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        if edge is not None:
+            noise = np.random.default_rng(1).integers(-6, 7, pixels.shape)
+            plain = np.clip(np.array(edge) + noise, 0, 255).astype(np.uint8)
+            plain[4:-4, 4:-4] = pixels[4:-4, 4:-4]
+            pixels = plain
+        padded = PictureRule(mode="RGB", size=(20, 20), fit="pad", ground="border")
+        made = to_tensor(open_picture(pixels), padded).permute(1, 2, 0)
+        corner = made[0, 0].int() - torch.tensor(filled)
+        assert corner.abs().max() <= 4
+        assert (made[0] == made[0, 0]).all() if size == (12, 40) else (made[:, 0] == made[0, 0]).all()
+        assert (to_tensor(open_picture(pixels), rule("RGB", (20, 20), "pad"))[:, 0, 0] == 0).all()
+
+    def test_of_new_rules_only_those_that_pad_have_a_ground(self) -> None:
+        assert [choose_rule([Measured(8, 20, False)], (8, 8), rule(fit=fit).fit)[0].ground for fit in FITS] == ["border", "black", "black"]
+        assert rule().key == b'{"mode":"RGB","size":[6,10],"fit":"pad"}'  # As when there was no choice.
+
     def test_pad_centres_on_black(self) -> None:
         made = to_tensor(open_picture(np.full((4, 8), 255, np.uint8)), rule("L", (8, 8), "pad"))[0]
         assert made[:2].eq(0).all()

@@ -245,4 +245,4 @@ def _decode(wanted: Wanted, cache: Cache, rule: PictureRule, expected: Measured 
 
 def _key(rule: PictureRule, known: NDArray[Any]) -> str:
     """The key of a pack: what the files hold, and how they were decoded."""
-    return content_hash(rule.model_dump_json().encode(), PIL.__version__.encode(), known["hash"].tobytes()).hex()
+    return content_hash(rule.key, PIL.__version__.encode(), known["hash"].tobytes()).hex()

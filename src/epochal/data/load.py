@@ -301,7 +301,7 @@ def _rule_of(first: Tensor) -> PictureRule | None:
     """The rule by which picture files become inputs like `first`, where they can."""
     if first.ndim != 3 or first.dtype != torch.uint8 or first.shape[0] not in (1, 3):
         return None
-    return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad")
+    return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad", ground="border")
 
 
 def _target_dtype(mean: Tensor, std: Tensor) -> Literal["float32", "float64"]:

@@ -48,6 +48,9 @@ MAX_BYTES = 600_000_000
 # So many pixels a side are laid on white at once.
 _TILE = 1024
 
+# Pixels are of one colour where so many of them are within so many levels of it.
+_MOST, _CLOSE = 0.75, 16
+
 # Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
 _SHORT_SIDE = 64
 
@@ -182,7 +185,7 @@ def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None
     chosen = _choose_size(measured, aspects) if size is None else (size, size) if isinstance(size, int) else size
     wanted = chosen[1] / chosen[0]
     least_kept = min(min(aspect / wanted, wanted / aspect) for aspect in aspects)
-    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to black bars.
+    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to bars.
     why: dict[Fit, str] = {
         "squash": "aspect ratios agree",
         "crop": f"at least {least_kept:.0%} of every picture stays",
@@ -190,7 +193,8 @@ def choose_rule(measured: Sequence[Measured], size: int | tuple[int, int] | None
     }
     best: Fit = "squash" if _agree(aspects) else "crop" if least_kept >= 0.9 else "pad"
     mode = "L" if all(picture.grey for picture in measured) else "RGB"
-    rule = PictureRule(mode=mode, size=chosen, fit=fit or best)
+    wanted_fit = fit or best
+    rule = PictureRule(mode=mode, size=chosen, fit=wanted_fit, ground="border" if wanted_fit == "pad" else "black")
     if prod(rule.shape) > MAX_NUMBERS:
         raise DataError(
             f"The size of {chosen[0]:,}×{chosen[1]:,} pixels is beyond the limit of {MAX_NUMBERS:,} numbers.", "Choose a smaller data.size."
@@ -343,8 +347,9 @@ def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
     scales = width / picture.width, height / picture.height
     if rule.fit == "pad":
         inner = tuple(max(1, round(side * min(scales))) for side in picture.size)
-        ground = Image.new(picture.mode, (width, height))
-        ground.paste(_resized(picture, (inner[0], inner[1])), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        small = _resized(picture, (inner[0], inner[1]))
+        ground = Image.new(picture.mode, (width, height), _edge_colour(small, rule) if rule.ground == "border" else 0)
+        ground.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return ground
     if rule.fit == "crop":
         # Cutting first and at whole pixels: no pixel is computed in vain, and none changes where cutting is enough.
@@ -352,6 +357,21 @@ def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
         left, top = (picture.width - cut[0]) // 2, (picture.height - cut[1]) // 2
         picture = picture.crop((left, top, left + cut[0], top + cut[1]))
     return _resized(picture, (width, height))
+
+
+def _edge_colour(picture: Image.Image, rule: PictureRule) -> int | tuple[int, ...]:
+    """Return the colour of the edges at which a picture is filled up, or black where they have not one."""
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    edges = [pixels[[0, -1]]] * (picture.height < rule.size[0]) + [pixels[:, [0, -1]]] * (picture.width < rule.size[1])
+    colour = colour_of(np.concatenate([edge.reshape(-1, pixels.shape[2]) for edge in edges])) if edges else (0,)
+    return colour if len(colour) > 1 else colour[0]
+
+
+def colour_of(pixels: NDArray[np.uint8]) -> tuple[int, ...]:
+    """Return the colour that most of some pixels [n, channels] are close to, or black where there is none."""
+    middle = np.median(pixels, axis=0)
+    is_close = (np.abs(pixels - middle) <= _CLOSE).all(1)
+    return tuple(int(level) for level in middle) if is_close.mean() >= _MOST else (0,) * pixels.shape[1]
 
 
 def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

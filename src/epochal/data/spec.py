@@ -24,13 +24,20 @@ class PictureRule(_Described):
     """How any picture becomes an input: the same for training, evaluation and prediction.
 
     `mode` is Pillow's: "L" (grey) or "RGB". `size` is (height, width) in pixels. `fit` says what happens to another shape:
-    "pad" shrinks or grows it to fit inside and fills up with black, "crop" fills the size and cuts what hangs over on both
-    sides, "squash" ignores the aspect ratio.
+    "pad" shrinks or grows it to fit inside and fills up, "crop" fills the size and cuts what hangs over on both sides, "squash"
+    ignores the aspect ratio. `ground` is what fills up: "border" the colour of the edges there, where they have one, else black;
+    "black" (of rules from before there was a choice) always black.
     """
 
     mode: Literal["L", "RGB"]
     size: tuple[PositiveInt, PositiveInt]
     fit: Fit
+    ground: Literal["black", "border"] = "black"
+
+    @property
+    def key(self) -> bytes:
+        """What tells this rule from others that make other pixels."""
+        return self.model_dump_json(exclude_defaults=True).encode()
 
     @property
     def shape(self) -> tuple[int, int, int]:

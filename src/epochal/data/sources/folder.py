@@ -48,7 +48,7 @@ def read(
     for split in listed.splits:
         end = begin + len(files[split])
         hashes = found.hashes[begin:end]
-        digest = content_hash(found.rule.model_dump_json().encode(), hashes.tobytes())
+        digest = content_hash(found.rule.key, hashes.tobytes())
         inputs = found.inputs[begin:end] if isinstance(found.inputs, torch.Tensor) else subset(found.inputs, torch.arange(begin, end))
         parts[split] = Part(inputs, listed.targets(split), files[split], digest, hashes)
         begin = end
