@@ -26,6 +26,7 @@ LAYERS = [
     "files",
     "untrusted",
     "terminal",
+    "language",
     "progress",
     "recipe",
     "random",

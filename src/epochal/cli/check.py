@@ -11,6 +11,7 @@ import click
 from epochal import terminal
 from epochal.cli.options import data_dir
 from epochal.cli.output import print_table, say, say_json
+from epochal.language import translated
 
 if TYPE_CHECKING:
     from epochal.checks.findings import Finding
@@ -70,7 +71,7 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for finding in findings:
-        words = Text(finding.words)
+        words = Text(translated(finding.words))
         for case in finding.cases[:_SHOWN]:
             told = f" ({case.words})" if case.words else ""
             words.append(
@@ -78,8 +79,8 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
             )
         if len(finding.cases) > _SHOWN:
             words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
-        words.append(f"\n{finding.fix}")
-        table.add_row(Text(finding.severity, _COLOURS[finding.severity]), Text(finding.kind), words)
+        words.append(f"\n{translated(finding.fix)}")
+        table.add_row(Text(translated(finding.severity), _COLOURS[finding.severity]), Text(translated(finding.kind)), words)
     say(summary)
     if findings:
         print_table(table)

@@ -9,6 +9,7 @@ import click
 
 from epochal.cli.options import as_json, data_dir, importing, own_model
 from epochal.cli.output import print_table, say, say_json
+from epochal.language import translated
 
 
 @click.command()
@@ -51,7 +52,9 @@ def command(
     if found.per_class:
         table = Table(box=None, pad_edge=False)
         for column in ("class", "precision", "recall", "F1", "examples"):
-            table.add_column(column, justify="left" if column == "class" else "right", no_wrap=column != "class", overflow="fold")
+            table.add_column(
+                translated(column), justify="left" if column == "class" else "right", no_wrap=column != "class", overflow="fold"
+            )
         for score in (*found.per_class, found.macro, found.weighted):
             if score is not None:
                 table.add_row(*map(escape, score.row()))

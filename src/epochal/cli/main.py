@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import click
 
 from epochal.cli.output import say, say_error
 from epochal.errors import EpochalError, OutputError, reason_of
+from epochal.language import speak
 from epochal.terminal import failure, forgive
 
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
@@ -78,10 +80,19 @@ def _keep_quiet() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+def _choose_language() -> None:
+    click.Context.formatter_class = click.HelpFormatter
+    if speak(sys.stdout.encoding):
+        from epochal.cli.help import Formatter
+
+        click.Context.formatter_class = Formatter
+
+
 def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
     forgive()
     _keep_quiet()
+    _choose_language()
     # As Ctrl-C does, so that what was begun is put in order.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGUSR1"):
@@ -100,7 +111,9 @@ def _run() -> int | None:
         code: int | None = cli.main(prog_name="epochal", standalone_mode=False)
         return code
     except click.ClickException as error:
-        error.show(sys.stderr)
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("\nInterrupted.", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from epochal.errors import EpochalError
+from epochal.language import translated
 from epochal.terminal import harmless
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ _NARROWEST = 60
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print text on standard output, or on standard error."""
-    _echo(harmless(text), err=err, nl=nl)
+    _echo(harmless(translated(text)), err=err, nl=nl)
 
 
 def say_error(error: EpochalError) -> None:
     """Print on standard error what is wrong and what to do."""
-    _echo(f"{click.style('error:', fg='red')} {harmless(str(error))}", err=True)
+    _echo(f"{click.style(translated('error:'), fg='red')} {harmless(translated(str(error)))}", err=True)
 
 
 def _echo(text: str, *, err: bool = False, nl: bool = True) -> None:

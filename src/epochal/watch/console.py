@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
+from epochal.language import columns, translated
 from epochal.recipe import Recipe
 from epochal.terminal import harmless, readable
 from epochal.training.best import is_loose
@@ -78,7 +79,8 @@ class Console:
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
         score = "R²" if started.spec.task == "regression" else "accuracy"
         self._widths = [*_WIDTHS.values(), *(max(8, len(name)) for name in started.metrics)]
-        self._print(self._cells("epoch", ["train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics]), style="bold")
+        head = [translated(name) for name in ("epoch", "train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics)]
+        self._print(self._cells(head[0], head[1:]), style="bold")
         self._logged = time.monotonic()
         # FORCE_COLOR makes rich take any output for a terminal: colours may go into a log, a live line must not.
         if self._screen.is_interactive and self._screen.file.isatty():
@@ -105,7 +107,10 @@ class Console:
         is_best = done.is_best and valid is not None and self._started is not None and _chooses(self._started.recipe, valid)
         if self._live is not None:
             self._live.update("")
-        self._print(self._cells(f"{done.epoch}/{done.epochs}", values) + ("  best" if is_best else ""), style="green" if is_best else "")
+        self._print(
+            self._cells(f"{done.epoch}/{done.epochs}", values) + (f"  {translated('best')}" if is_best else ""),
+            style="green" if is_best else "",
+        )
         self._logged = time.monotonic()
 
     def _rewound(self, record: Rewound) -> None:
@@ -135,13 +140,15 @@ class Console:
         self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {finished.kept_weights()}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
-        cells = [f"{value:>{width}}" for value, width in zip(values, self._widths, strict=False)]
-        return "  ".join([f"{epoch:>{self._epoch_width}}", *cells])
+        wide = zip((epoch, *values), (self._epoch_width, *self._widths), strict=False)
+        return "  ".join(" " * (width - columns(value)) + value for value, width in wide)
 
     def _print(self, line: str, style: str = "") -> None:
         # A line too long for the screen is the terminal's to wrap; names of devices are not markup. A name that its encoding
         # cannot write must not end training.
-        self._screen.print(readable(harmless(line), self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True)
+        self._screen.print(
+            readable(harmless(translated(line)), self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True
+        )
 
     def _stop_live(self) -> None:
         if self._live is not None:
@@ -169,7 +176,7 @@ def _live_line(progress: Progress, width: int) -> Table:
     for _ in words:
         line.add_column(no_wrap=True, justify="right")
     bar = ProgressBar(total=progress.epoch_examples, completed=progress.examples)
-    line.add_row(epoch, bar, *words)
+    line.add_row(translated(epoch), bar, *map(translated, words))
     return line
 
 

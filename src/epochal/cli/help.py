@@ -1,0 +1,67 @@
+"""Help in Chinese, whose words have no blanks between them and whose letters are two columns wide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import click
+
+from epochal.language import columns, translated
+
+# A wide letter or a word, with the marks behind it that may not begin a line; or blanks.
+_WIDE, _MARKS = r"\u3000-\u9fff\uff00-\uffef", r"[\u3001\u3002\uff0c\uff1a\uff1b\uff09\uff1f]*"
+_PIECES = re.compile(rf"[{_WIDE}]{_MARKS}|[^\s{_WIDE}]+{_MARKS}|\s+")
+
+# What click adds to the help of an option stands in brackets at its end.
+_ADDED = re.compile(r"(.*?)((?:\s*\[[^\]]*\])*)", re.DOTALL)
+
+
+class Formatter(click.HelpFormatter):
+    """Writes help as click does, in the language that is spoken."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write a line on how a command is called."""
+        super().write_usage(prog, args, translated("Usage:") if prefix is None else prefix)
+
+    def write_heading(self, heading: str) -> None:
+        """Write a heading."""
+        self.write(f"{'':>{self.current_indent}}{translated(heading)}\uff1a\n")
+
+    def write_text(self, text: str) -> None:
+        """Write paragraphs."""
+        indent = " " * self.current_indent
+        paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+        shown = ("\n".join(f"{indent}{line}" for line in wrapped(translated(one), self.width - len(indent))) for one in paragraphs)
+        self.write("\n\n".join(shown) + "\n")
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of names and what they are."""
+        rows = list(rows)
+        first = min(max(len(name) for name, _ in rows), col_max) + col_spacing
+        begin = self.current_indent + first
+        for name, about in rows:
+            lines = list(wrapped(_of_option(about), max(self.width - begin, 10)))
+            beside = lines[:1] if len(name) <= first - col_spacing else []
+            self.write(f"{name:>{self.current_indent + len(name)}}".ljust(begin if beside else 0) + "".join(beside) + "\n")
+            self.write("".join(f"{'':>{begin}}{line}\n" for line in lines[len(beside) :]))
+
+
+def _of_option(about: str) -> str:
+    whole = " ".join(about.split())
+    match = _ADDED.fullmatch(whole)
+    assert match is not None
+    chinese = translated(whole)
+    return chinese if chinese != whole else translated(match[1]) + match[2]
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """Break text into lines of at most `width` columns; between Chinese letters a line may end anywhere."""
+    line = ""
+    for piece in _PIECES.findall(text):
+        if line and columns((line + piece).rstrip()) > width:
+            yield line.rstrip()
+            line = ""
+        line = (line + piece).lstrip()
+    if line:
+        yield line.rstrip()

@@ -1,0 +1,130 @@
+"""The Chinese that the command speaks: each entry is of something that the code says, and keeps its values."""
+
+import ast
+import inspect
+import json
+import re
+import string
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import pytest
+
+import epochal
+from epochal import language
+from epochal.language import TABLE, columns, speak, translated
+
+CHINESE: dict[str, str] = json.loads(TABLE.read_text("utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    language._texts.clear()
+    language._templates.clear()
+
+
+@pytest.fixture
+def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    assert speak("utf-8")
+
+
+def _said_in(file: Path) -> Iterator[str]:
+    """The texts in a file of code: constants, f-strings with {} for their values, and both of these line by line."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(value.value if isinstance(value, ast.Constant) else "{}" for value in node.values)  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def said() -> frozenset[str]:
+    package, of_click = Path(epochal.__file__).parent, Path(inspect.getfile(click)).parent
+    texts = [text for folder in (package, of_click) for file in folder.rglob("*.py") for text in _said_in(file)]
+    texts += [first for file in package.rglob("*.toml") if (first := file.read_text("utf-8").split("\n", 1)[0])]
+    pieces = [*texts, *(line for text in texts for line in text.split("\n"))]
+    pieces += [" ".join(paragraph.split()) for text in texts for paragraph in text.split("\n\n")]
+    return frozenset(re.sub(r"\{\w*\}", "{}", piece).strip(" #").casefold() for piece in pieces)
+
+
+@pytest.mark.parametrize("english", CHINESE)
+def test_the_code_says_so(said: frozenset[str], english: str) -> None:
+    text = re.sub(r"\{\w+\}", "{}", english).casefold()
+    # A number and what is counted, which may be one or several.
+    counted = {text.removeprefix("{} "), text.removeprefix("{} ").removesuffix("s")} if re.fullmatch(r"\{\} \w+", text) else set()
+    assert {text, *counted} & said
+
+
+@pytest.mark.parametrize(("english", "chinese"), CHINESE.items())
+def test_values_are_kept(english: str, chinese: str) -> None:
+    wanted, found = ([name for _, name, _, _ in string.Formatter().parse(text) if name] for text in (english, chinese))
+    assert sorted(wanted) == sorted(found)
+    assert len(set(wanted)) == len(wanted)
+    assert re.search("[\u4e00-\u9fff]", chinese)
+    # Beside Chinese letters stand Chinese marks.
+    assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
+
+
+def test_every_setting_is_explained() -> None:
+    from epochal.cli.table import read_table
+
+    assert [row.name for row in read_table() if row.description not in CHINESE] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_chinese"),
+    [
+        ({}, False),
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "zh_CN.UTF-8"}, True),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, False),
+        ({"LANG": "de_DE.UTF-8", "LC_MESSAGES": "zh_TW"}, True),
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "zh:en"}, True),
+        ({"LANG": "zh_CN.UTF-8", "LANGUAGE": "en"}, False),
+        ({"LANG": "C", "LANGUAGE": "zh"}, False),
+    ],
+)
+def test_the_language_is_that_of_the_system(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], *, is_chinese: bool) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert speak("utf-8") is is_chinese
+    assert (translated("error") == "error") is not is_chinese
+
+
+@pytest.mark.parametrize(("number", "is_chinese"), [(0x0804, True), (0x0409, False)])
+def test_windows_has_a_number_for_it(monkeypatch: pytest.MonkeyPatch, number: int, *, is_chinese: bool) -> None:
+    kernel = SimpleNamespace(GetUserDefaultUILanguage=lambda: number)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr("ctypes.windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert speak("utf-8") is is_chinese
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_an_output_without_chinese_letters_gets_english(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    monkeypatch.setenv("LANG", "zh_CN")
+    assert not speak(encoding)
+    assert speak("gbk")
+
+
+@pytest.mark.usefixtures("chinese")
+class TestChinese:
+    def test_values_stand_where_they_belong_and_stay_as_they_are(self) -> None:
+        assert (
+            translated("note: no font here has 猫: figures show boxes instead.") == "提示：no font here has 猫: figures show boxes instead."
+        )
+        assert translated("measured on the test split of error") == "在 error 的测试集上评估"
+        assert translated("\n  Trained 3 epochs in 0.50 s; kept.  ") == "\n  训练了 3 轮，用时 0.50 s；kept。  "
+        assert translated("model {x}: 5 FLOPs per example") == "模型 {x}：每个样本 5 FLOPs"
+
+    def test_what_has_no_chinese_stays_english(self) -> None:
+        assert translated("Something new.\nerror") == "Something new.\n错误"
+
+    def test_letters_take_two_columns(self) -> None:
+        assert [columns(text) for text in ("abc", "é", "准确率", "R²")] == [3, 1, 6, 2]
