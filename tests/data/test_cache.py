@@ -322,3 +322,10 @@ class TestOpen:
         monkeypatch.setenv("EPOCHAL_CACHE_SIZE", told)
         with pytest.raises(RecipeError, match=rf"EPOCHAL_CACHE_SIZE = '{told}' is no size\.\nGive a number of GB; 0 goes without"):
             open_cache()
+
+
+def test_a_cache_where_nobody_may_look_is_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A name that is too long is like a folder that is closed: looking there is an error of the system.
+    monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / ("x" * 300) / "cache"))
+    monkeypatch.delenv("EPOCHAL_CACHE_SIZE", raising=False)
+    assert open_cache().limit > 0

@@ -308,7 +308,8 @@ def open_cache() -> Cache:
     folder = cache_folder() / "pictures"
     told = os.environ.get("EPOCHAL_CACHE_SIZE")
     if told is None:
-        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        # Unlike `Path.exists`, this fails nowhere: the cache may lie in a folder that is closed to this user.
+        there = next(parent for parent in folder.absolute().parents if os.access(parent, os.F_OK))
         return Cache(folder, int(shutil.disk_usage(there).total * _SHARE))
     try:
         gigabytes = float(told)
