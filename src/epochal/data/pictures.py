@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from epochal.data import png
+from epochal.data import jpeg, png
 from epochal.data.cache import Pack, content_hash, signature
+from epochal.data.jpeg import JpegFile
 from epochal.data.quiet import hearing_libtiff
 from epochal.data.refused import MAX_PIXELS, UnfitError, blaming
 from epochal.data.spec import MAX_NUMBERS, Fit, PictureRule
@@ -234,7 +235,7 @@ def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
 def _decoder(content: bytes) -> Image.Image:
     if content.startswith(png.SIGNATURE):
         return Image.open(BytesIO(png.without_extras(content)), formats=("PNG",))
-    picture = Image.open(BytesIO(content), formats=FORMATS)
+    picture = Image.open(JpegFile(content) if content.startswith(jpeg.START) else BytesIO(content), formats=FORMATS)
     # Pillow needs no more than the pixels of the first frame.
     if picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";"):
         raise EOFError
@@ -281,8 +282,13 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 def _upright(picture: Image.Image) -> Image.Image:
     """Decode to the last row, which shows whether the file is whole, and rotate."""
     _check_size(picture)
+    file = getattr(picture, "fp", None)
+    if isinstance(file, JpegFile):
+        file.begin()
     with hearing_libtiff() if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) else nullcontext():
         picture.load()
+    if isinstance(file, JpegFile):
+        file.check()
     return ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture
 
 
