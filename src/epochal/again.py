@@ -41,7 +41,8 @@ from epochal.tasks import LossFunction
 from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
-from epochal.training.optim import MakeOptimizer, Rewind, Schedule
+from epochal.training.optim import MakeOptimizer, Rewind, Schedule, ScheduleFunction
+from epochal.training.own import NOT_USED
 from epochal.training.records import EpochDone, Record, Started, Watcher
 from epochal.training.sharing import ThreadChange, checked_changes
 from epochal.watch.console import Console
@@ -81,6 +82,7 @@ def resume(
     model: str | nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
     metrics: Metrics = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
@@ -91,10 +93,10 @@ def resume(
     """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
 
     `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
-    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `metrics`. `data_dir` is for
-    named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet` are as in `train`;
-    `tell` hears what is else printed beside the progress. `settings` may be those that cannot change results (`recipe.NEUTRAL`): from here
-    on they hold instead of the run's own.
+    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `schedule`, `metrics`.
+    `data_dir` is for named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet`
+    are as in `train`; `tell` hears what is else printed beside the progress. `settings` may be those that cannot change results
+    (`recipe.NEUTRAL`): from here on they hold instead of the run's own.
 
     Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
     """
@@ -113,7 +115,8 @@ def resume(
             return None
         _refuse_deciding(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
-        again = _reopen(folder, recipe, data, model, {"loss": loss, "optimizer": optimizer, "metrics": metrics}, data_dir)
+        own: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "metrics": metrics}
+        again = _reopen(folder, recipe, data, model, own, data_dir)
         for cause in again.causes:
             if cause.is_data:
                 raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
@@ -139,9 +142,7 @@ def resume(
 
         stack.enter_context(kept(folder, [], tell))
         heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
-        return train_and_keep(
-            again.recipe, again.data, again.bundle, again.bundle.summary(), loss, optimizer, folder, heard, tell, clock, metrics
-        )
+        return train_and_keep(again.recipe, again.data, again.bundle, again.bundle.summary(), own, folder, heard, tell, clock)
 
 
 def _keep_place(folder: Path, data: str | Path | None, data_dir: str | Path | None) -> None:
@@ -162,13 +163,15 @@ def _about_rate(before: Recipe, started: Started, examples: int) -> str:
     ends = [min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps) for recipe in (before, after)]
     if started.step > ends[0]:
         return ""
+    # An optimizer of the user's own knows its rate alone: then these are shares of it.
+    is_own = after.origin("optimizer.lr").startswith(NOT_USED)
     was, now = (
-        recipe.optimizer.lr * Schedule(recipe.schedule, recipe.epochs, steps, end).factor(max(0, step))
+        (1 if is_own else recipe.optimizer.lr) * Schedule(recipe.schedule, recipe.epochs, steps, end).factor(max(0, step))
         for recipe, end, step in ((before, ends[0], started.step - 1), (after, ends[1], started.step))
     )
     return (
-        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it goes on at {now:.3g} (it was at "
-        f"{was:.3g}), as if {after.epochs} had been asked for from the start"
+        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it goes on at "
+        f"{now:.3g}{' times its highest' * is_own} (it was at {was:.3g}), as if {after.epochs} had been asked for from the start"
     )
 
 
@@ -190,6 +193,7 @@ def reproduce(
     model: str | nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
     metrics: Metrics = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
@@ -204,7 +208,8 @@ def reproduce(
         raise BundleError(
             f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
         )
-    again = _reopen(folder, _recipe(folder), data, model, {"loss": loss, "optimizer": optimizer, "metrics": metrics}, data_dir)
+    own: dict[str, Any] = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "metrics": metrics}
+    again = _reopen(folder, _recipe(folder), data, model, own, data_dir)
     wanted, rewinds = _lines(folder / "metrics.jsonl"), _rewinds(folder / RESULT)
     threads = _threads(folder / RESULT, again.recipe)
     wanted_weights = _weights(folder)
@@ -224,17 +229,8 @@ def reproduce(
             same += 1
 
     try:
-        fit(
-            again.bundle.model,
-            again.data,
-            recipe,
-            loss=loss,
-            optimizer=optimizer,
-            metrics=metrics,
-            watchers=(*watchers, compare),
-            rewinds=rewinds,
-            threads=threads,
-        )
+        watchers = (*watchers, compare)
+        fit(again.bundle.model, again.data, recipe, **own, watchers=watchers, rewinds=rewinds, threads=threads)
     except _DivergedError:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:

@@ -56,7 +56,8 @@ from epochal.tasks import LossFunction, output_units, reported_loss, resolve_los
 from epochal.terminal import command
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import Fit, fit, train_step
-from epochal.training.optim import MakeOptimizer
+from epochal.training.optim import MakeOptimizer, ScheduleFunction
+from epochal.training.own import names_of, with_own
 from epochal.training.probe import settle
 from epochal.training.records import Watcher
 from epochal.training.state import prepare, training_feed
@@ -124,6 +125,7 @@ def train(
     model: str | nn.Module | Mapping[str, Any] | None = None,
     loss: str | LossFunction | Mapping[str, Any] | None = None,
     optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
+    schedule: str | ScheduleFunction | Mapping[str, Any] | None = None,
     metrics: Metrics = None,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -135,15 +137,15 @@ def train(
 
     `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
-    takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss` and `optimizer` may be
-    functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones, functions of (answers,
-    targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not exist yet; without it
-    nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears every record too, such
-    as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
+    takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss`, `optimizer` and
+    `schedule` may be functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones,
+    functions of (answers, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
+    exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears
+    every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
-    given = {"model": model, "loss": loss, "optimizer": optimizer}
+    given = {"model": model, "loss": loss, "optimizer": optimizer, "schedule": schedule}
     by_name = {name: value for name, value in given.items() if isinstance(value, str | Mapping)}
     own: dict[str, Any] = {name: value for name, value in given.items() if name not in by_name}
     if metrics is not None and not isinstance(metrics, Mapping):
@@ -173,6 +175,7 @@ def run(
     model: nn.Module | None = None,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
     metrics: Metrics = None,
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
@@ -185,7 +188,7 @@ def run(
     """
     clock = Clock()
     _check_new(out)
-    own = {"loss": loss, "optimizer": optimizer, "metrics": metrics}
+    own = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "metrics": metrics}
     recipe, data, bundle, summary = _begin(source, recipe, model, own, data_dir, tell, clock)
     with ExitStack() as stack:
         missing: list[Path] = []
@@ -198,12 +201,12 @@ def run(
                     lock.enter_context(alone(folder))
                     keep_recipe(folder / "recipe.toml", recipe)
                     write_json(folder / "data.json", sealed(_describe_data(source, data, recipe, data_dir)))
-                    write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": _names(own)}))
+                    write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": names_of(own)}))
                 stack.push(lock.pop_all())
 
         folder = None if out is None else first_free(out, write)
         stack.enter_context(kept(folder, missing, tell))
-        return train_and_keep(recipe, data, bundle, summary, loss, optimizer, folder, watchers, tell, clock, metrics)
+        return train_and_keep(recipe, data, bundle, summary, own, folder, watchers, tell, clock)
 
 
 def rehearse(
@@ -254,7 +257,7 @@ def _begin(
     """Read and split the data, build the model, and settle every setting."""
     # A device that is not there is told before data are read.
     choose(recipe.device)
-    _refuse_idle(recipe, own)
+    with_own(recipe, own)
 
     data = load_for(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
@@ -274,7 +277,7 @@ def _begin(
         tell(f"note: {_COARSE}")
     all_metrics(recipe.metrics, recipe.monitor, own.get("metrics"), data.spec)
     is_own = any(own.get(name) is not None for name in ("loss", "optimizer"))
-    recipe = settle(recipe, bundle.model, data, train_step, own=is_own, tell=tell)
+    recipe = settle(with_own(recipe, own), bundle.model, data, train_step, own=is_own, tell=tell)
     clock.lap("build")
     return recipe, data, bundle, summary
 
@@ -284,15 +287,13 @@ def train_and_keep(
     data: Data,
     bundle: Bundle,
     summary: Summary,
-    loss: LossFunction | None,
-    optimizer: MakeOptimizer | None,
+    own: Mapping[str, Any],
     folder: Path | None,
     watchers: Sequence[Watcher],
     tell: Callable[[str], object],
     clock: Clock,
-    metrics: Metrics = None,
 ) -> Run:
-    """Train, or go on with it; test; and fill the run folder."""
+    """Train, or go on with it; test; and fill the run folder. `own` are the arguments of `fit` that are the user's own functions."""
     device = choose(recipe.device)
     with using_threads(recipe.threads_per_step), ExitStack() as stack:
         checkpoints = None
@@ -303,9 +304,7 @@ def train_and_keep(
                 with told(folder):
                     (folder / "metrics.jsonl").unlink(missing_ok=True)
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
-        fitted = fit(
-            bundle.model, data, recipe, loss=loss, optimizer=optimizer, metrics=metrics, watchers=watchers, checkpoints=checkpoints
-        )
+        fitted = fit(bundle.model, data, recipe, **own, watchers=watchers, checkpoints=checkpoints)
         bundle.model.eval()
         bundle = replace(bundle, seen=keys_of(data))
         if folder is not None:
@@ -319,8 +318,8 @@ def train_and_keep(
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
 
-        reported = reported_loss(data.spec, bundle.model, recipe.loss, loss)
-        measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec)
+        reported = reported_loss(data.spec, bundle.model, recipe.loss, own["loss"])
+        measured = all_metrics(recipe.metrics, recipe.monitor, own["metrics"], data.spec)
         judge = partial(evaluate, bundle.model, spec=data.spec, loss=reported, device=device, batch_size=recipe.eval_batch_size)
         # As in training; there the outputs of each epoch are not kept.
         valid = None if data.valid is None else judge(data.valid, precision=recipe.precision, metrics=measured)
@@ -330,9 +329,7 @@ def train_and_keep(
         if folder is not None:
             _draw(folder / "figures", fitted, test, data, tell)
         clock.lap("keep")
-        result = _result(
-            folder, recipe, data, summary, fitted, test, _names({"loss": loss, "optimizer": optimizer, "metrics": metrics}), clock.seconds
-        )
+        result = _result(folder, recipe, data, summary, fitted, test, names_of(own), clock.seconds)
         if folder is not None:
             write_json(folder / RESULT, sealed(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
@@ -449,14 +446,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _refuse_idle(recipe: Recipe, own: Mapping[str, Any]) -> None:
-    """Refuse settings that the user gave for a loss or an optimizer, but that a function of the user's own would ignore."""
-    for group, function in own.items():
-        given = [name for name in recipe.flat() if name.startswith(f"{group}.") and recipe.origin(name) in ("given", "command line")]
-        if function is not None and given:
-            raise RecipeError(f"The setting {given[0]} does not reach a {group} function of your own.", "Leave it out, or use it in there.")
-
-
 def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data, tell: Callable[[str], object]) -> None:
     from epochal.figures import draw_all
     from epochal.fonts import boxes
@@ -466,17 +455,6 @@ def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data, tell: 
     draw_all(folder, fitted.epochs, test, data.test, data.spec)
     if test is not None and (note := boxes(data.outputs)):
         tell(f"note: {note}")
-
-
-def _names(own: Mapping[str, Any]) -> dict[str, str]:
-    """Return what the user's own functions are called."""
-
-    def called(value: Any) -> str:
-        if isinstance(value, Mapping | Sequence):
-            return ", ".join(value if isinstance(value, Mapping) else map(called, value))
-        return str(getattr(value, "__qualname__", type(value).__name__))
-
-    return {name: called(value) for name, value in own.items() if value}
 
 
 def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path | None) -> dict[str, Any]:
@@ -548,6 +526,7 @@ def _result(
         "valid": best.valid.to_json() if best.valid is not None else None,
         "test": test.to_json() if test is not None else None,
         "own": dict(own),
+        "optimizer": fitted.optimizer,
         "training_seconds": fitted.finished.seconds,
         "seconds": dict(seconds),
     }

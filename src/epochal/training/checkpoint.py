@@ -36,12 +36,13 @@ from epochal.errors import BundleError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.files import new_directory, remove_directory, write_bytes, write_text
 from epochal.training.optim import Rewind, Update
+from epochal.training.own import groups_of, numbers_of
 from epochal.training.records import EpochDone
 from epochal.training.sharing import checked_changes
 from epochal.training.state import Training
 from epochal.untrusted import open_file, parse_json, read_file, read_tensors
 
-VERSION = 4
+VERSION = 5
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2
@@ -113,6 +114,7 @@ class _StateKept(_Kept):
     average_steps: _Count | None
     scaler: dict[str, Any]
     optimizer: dict[str, dict[str, Any]]
+    groups: list[dict[str, int | float]]
     history: list[_EpochKept]
 
 
@@ -309,6 +311,7 @@ def _snapshot(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "average_steps": None if average is None else average.steps,
         "scaler": training.scaler.state_dict(),
         "optimizer": numbers,
+        "groups": [numbers_of(group) for group in groups_of(training.optimizer)],
         "history": [_plain(done) for done in training.history],
     }
     # Tied weights share their memory; the file has each of them whole.
@@ -333,6 +336,9 @@ def _restore(training: Training, tensors: dict[str, Tensor], state: dict[str, An
         states.setdefault(int(place), {})[part] = laid_out
     training.model.load_state_dict(group("model"))
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+    # An optimizer of the user's own may change them.
+    for settings, kept in zip(optimizer.param_groups, state["groups"], strict=True):
+        settings.update({name: value for name, value in kept.items() if name in numbers_of(settings)})
     if isinstance(training.update, Update):
         # They hold the tensors of the state before.
         training.update.kernels.clear()

@@ -30,7 +30,8 @@ from epochal.tasks import LossFunction, reported_loss
 from epochal.training.best import why_kept
 from epochal.training.blame import check_rewinding, rewind
 from epochal.training.checkpoint import Checkpoints, heeding, resting
-from epochal.training.optim import MakeOptimizer, Rewind
+from epochal.training.optim import MakeOptimizer, Rewind, ScheduleFunction
+from epochal.training.own import describe_optimizer, in_short, with_own
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.sharing import Sharing, ThreadChange, is_open
@@ -45,10 +46,14 @@ _SHOWN = 30
 
 @dataclass(frozen=True, repr=False)
 class Fit(Shown):
-    """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given."""
+    """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given.
+
+    `optimizer` says which one it was, and of each of its groups how many numbers it changed and with which settings.
+    """
 
     epochs: tuple[EpochDone, ...]
     finished: Finished
+    optimizer: Mapping[str, Any]
 
     def _title(self) -> str:
         count = len(self.epochs)
@@ -68,6 +73,7 @@ def fit(
     *,
     loss: LossFunction | None = None,
     optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
     metrics: Metrics = None,
     watchers: Sequence[Watcher] = (),
     checkpoints: Checkpoints | None = None,
@@ -79,9 +85,10 @@ def fit(
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
     The model gets inputs as `load` gives them (pictures as uint8; float64 only where float32 would round inputs together);
     `epochal.train` is the layer above, which splits data and puts preprocessing into the model. `loss` replaces the recipe's by a
-    function (outputs, targets) -> mean over the batch, `optimizer` the recipe's by a function of the parameters. `metrics` are
-    further scores of the validation data: names of usual ones, or functions (answers, targets) -> number (see
-    `evaluation/named.py`). Settings, model and data are checked before the first step.
+    function (outputs, targets) -> mean over the batch, and `optimizer` the recipe's by a function of the parameters; its rates stay
+    constant unless a schedule is asked for. `schedule` replaces the recipe's by a function: the number of steps made -> share of the
+    rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (answers, targets) ->
+    number (see `evaluation/named.py`). Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
@@ -91,13 +98,19 @@ def fit(
     check_rewinding(recipe, checkpoints)
     data = load(data)
     notes: list[str] = []
+    own = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
+    recipe = with_own(recipe, own)
     recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
     device = choose(recipe.device)
     with (
         sharing_cores() as watch, modes_kept(model), isolated(device), computing(recipe.threads_per_step), heeding(checkpoints),
     ):  # fmt: skip
         batches = training_feed(data.train, data.spec, recipe, device)
-        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, has_valid=data.valid is not None, tell=notes.append)
+        has_valid = data.valid is not None
+        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, schedule, has_valid=has_valid, tell=notes.append)
+        made_by = describe_optimizer(training.optimizer)
+        if optimizer is not None:
+            notes.append(f"optimizer {in_short(made_by)}")
         valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
         measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec)
         check_metrics(measured, data.spec, (data.valid or data.test or data.train).targets)
@@ -139,7 +152,7 @@ def fit(
                         device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
                     ).numbers()  # fmt: skip
             is_best = training.best.see(training.epoch, weights, valid)
-            rate = training.schedule.factor(training.step - 1) * training.rates[0]
+            rate = training.rate()
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
             done = EpochDone(
                 training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, _trained(training, batches) / seconds,
@@ -159,7 +172,7 @@ def fit(
             why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
         )  # fmt: skip
         tell(finished)
-    return Fit(tuple(training.history), finished)
+    return Fit(tuple(training.history), finished, made_by)
 
 
 def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: Checkpoints | None = None) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from epochal.errors import RecipeError, suggest
 from epochal.recipe import OptimizerSettings, ScheduleSettings
 from epochal.training.muon import Muon
+from epochal.user_code import in_words
 
 
 class Optimizer(Protocol):
@@ -31,6 +32,12 @@ class Optimizer(Protocol):
 
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+# A schedule of the user's own: the share of the optimizer's rates in the step that comes after so many others.
+ScheduleFunction = Callable[[int], float]
+
+# At about so many steps a schedule of the user's own is tried before the first.
+_TRIED = 100
 
 # Classes of torch.optim that cannot make the steps of `train_step`.
 _REFUSED = {
@@ -95,6 +102,23 @@ def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad")}
     step = torch.no_grad()(inspect.unwrap(kind.step))
     return type(kind.__name__, (kind,), {**methods, "step": step})
+
+
+def check_step(optimizer: Optimizer) -> None:
+    """Raise `RecipeError` for an optimizer whose step asks for something: training calls it without."""
+    try:
+        asked = [
+            one.name
+            for one in inspect.signature(optimizer.step).parameters.values()
+            if one.default is one.empty and one.kind < one.VAR_POSITIONAL
+        ]
+    except (TypeError, ValueError):
+        return
+    if asked:
+        raise RecipeError(
+            f"The optimizer {type(optimizer).__name__} cannot be used: its step() asks for {asked[0]}.",
+            "Training makes one forward pass in a step. Use another, such as torch.optim.AdamW.",
+        )
 
 
 class Update:
@@ -197,11 +221,15 @@ class Schedule:
     """The learning rate, as a share of the highest one.
 
     All but "plateau" are functions of the position alone. The formulas are those of `torch.optim.lr_scheduler`; "cosine" and
-    "one-cycle" change with every step, the others at the ends of epochs. Each of the `rewinds` cuts the rate from its step on.
+    "one-cycle" change with every step, the others at the ends of epochs. A `function` of the user's own takes their place. Each of the
+    `rewinds` cuts the rate from its step on.
     """
 
-    def __init__(self, settings: ScheduleSettings, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+    def __init__(
+        self, settings: ScheduleSettings, epochs: int, steps_per_epoch: int, total_steps: int, function: ScheduleFunction | None = None
+    ) -> None:
         self.settings = settings
+        self.function = function
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.cuts = 0
@@ -215,11 +243,14 @@ class Schedule:
             raise RecipeError(
                 f"The setting schedule.warmup = {settings.warmup} is not shorter than the {epochs} epochs of training.", "Shorten it."
             )
+        if function is not None:
+            for step in {*range(0, total_steps, max(1, total_steps // _TRIED)), total_steps - 1}:
+                _share(function, step)
 
     @property
     def is_constant(self) -> bool:
         """Whether the rate is the same in every step."""
-        return self.settings.name == "constant" and not self.warmup_steps and not self.rewinds
+        return self.function is None and self.settings.name == "constant" and not self.warmup_steps and not self.rewinds
 
     def factor(self, step: int) -> float:
         """Return the share for the step that comes after `step` others."""
@@ -230,6 +261,8 @@ class Schedule:
         return [rewind for rewind in self.rewinds if rewind.step <= step]
 
     def _planned(self, step: int) -> float:
+        if self.function is not None:
+            return _share(self.function, step)
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         epoch = step // self.steps_per_epoch
@@ -264,6 +297,22 @@ class Schedule:
         # Where there is but one step, it lies in the middle of the fall.
         last = max(self.total_steps - 1, 1)
         return _cosine(1.0, 1 / 250_000, (step - peak) / (last - peak))
+
+
+def _share(function: ScheduleFunction, step: int) -> float:
+    """Return what the user's own schedule gives for a step. Raises `RecipeError` where that is no share of a rate."""
+    if not callable(function):
+        raise RecipeError(f"A {type(function).__name__} is no schedule.", "Pass a name, or a function: step -> share of the learning rate.")
+    try:
+        share = float(function(step))
+    except (Exception, SystemExit) as error:  # the user's function may raise anything
+        raise RecipeError(
+            f"The schedule function fails for step {step}: {in_words(error)}.",
+            "Fix it: it gets the number of steps made, and returns a number.",
+        ) from error
+    if not (math.isfinite(share) and share >= 0):
+        raise RecipeError(f"The schedule function gives {share} for step {step}.", "Let it return a share of the learning rate, 0 or more.")
+    return share
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -23,7 +23,8 @@ from epochal.tasks import Loss, LossFunction, build_loss, output_units, own_loss
 from epochal.training.best import Best
 from epochal.training.compiled import Compiled
 from epochal.training.memory import check_memory
-from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, Update, build_optimizer
+from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, ScheduleFunction, Update, build_optimizer
+from epochal.training.own import groups_of, own_optimizer
 from epochal.training.records import EpochDone
 from epochal.training.sharing import Sharing, Threads
 from epochal.training.trial import Trial
@@ -75,6 +76,13 @@ class Training:
     def elapsed(self) -> float:
         """Return how many seconds training has taken, in all sittings together."""
         return time.perf_counter() - self.began
+
+    def rate(self) -> float:
+        """Return the highest learning rate of the last step; NaN where the optimizer does not say."""
+        if not self.schedule.is_constant:
+            return self.schedule.factor(self.step - 1) * max(self.rates)
+        # An optimizer of the user's own may change its rates by itself.
+        return max((float(group["lr"]) for group in groups_of(self.optimizer) if "lr" in group), default=math.nan)
 
     def train_mode(self) -> None:
         """Put the model into training mode, but for what the user froze."""
@@ -134,6 +142,7 @@ def prepare(
     device: torch.device,
     loss: LossFunction | None,
     optimizer: MakeOptimizer | None,
+    schedule: ScheduleFunction | None = None,
     *,
     has_valid: bool = True,
     tell: Callable[[str], object] = lambda _: None,
@@ -150,11 +159,6 @@ def prepare(
     frozen = frozen_modules(model)
     trial = Trial(model, frozen, batches.examples, spec, recipe, device)
     check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
-    if optimizer is not None and not callable(optimizer):
-        raise RecipeError(
-            f"An optimizer that is built already ({type(optimizer).__name__}) cannot be used.",
-            "Pass a function that builds it: optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)",
-        )
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
@@ -166,11 +170,11 @@ def prepare(
         notes.append(describe_balance(spec.class_counts["train"], spec.outputs))
     for note in filter(None, notes):
         tell(f"note: {note}")
-    made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else optimizer(parameters)
-    groups = getattr(made, "param_groups", None)
-    schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total)
-    if groups is None and not schedule.is_constant:
-        raise RecipeError("An optimizer without param_groups cannot follow a schedule.", "Set schedule = constant.")
+    made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else own_optimizer(optimizer, parameters)
+    groups = groups_of(made)
+    follows = Schedule(recipe.schedule, recipe.epochs, len(batches), total, schedule)
+    if not follows.is_constant and not (groups and all("lr" in group for group in groups)):
+        raise RecipeError("An optimizer without param_groups, each with its lr, cannot follow a schedule.", "Set schedule = constant.")
     if recipe.on_nan == "rewind" and not isinstance(made, torch.optim.Optimizer):
         raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
@@ -182,8 +186,8 @@ def prepare(
         loss=loss_of,
         optimizer=made,
         update=Update(made, scaler, is_own=optimizer is not None),
-        rates=[group["lr"] for group in groups] if groups is not None else [recipe.optimizer.lr],
-        schedule=schedule,
+        rates=[float(group["lr"]) for group in groups if "lr" in group],
+        schedule=follows,
         scaler=scaler,
         average=MovingAverage(model, recipe.ema) if recipe.ema else None,
         compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,

@@ -1,0 +1,117 @@
+"""Functions of the user's own in the place of settings: what is then left of these, and how the functions are told of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from epochal.errors import RecipeError
+from epochal.recipe import DEFAULT, Recipe
+from epochal.training.optim import MakeOptimizer, Optimizer, check_step
+from epochal.user_code import in_words
+
+# The groups of settings that a function may replace.
+GROUPS = ("loss", "optimizer", "schedule")
+
+# How the origin of a setting that a function replaces begins.
+NOT_USED = "not used"
+
+
+def with_own(recipe: Recipe, own: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a training with functions of the user's `own`, by their group: the settings that they replace say so.
+
+    An optimizer of one's own knows its rates, which stay constant unless a schedule is asked for. Raises `RecipeError` where the user
+    gave a setting too that a function would ignore.
+    """
+    replaced = [group for group in GROUPS if own.get(group) is not None]
+    for group in replaced:
+        names = [name for name in recipe.flat() if name.startswith(f"{group}.")]
+        for name in names:
+            if recipe.origin(name) in ("given", "command line"):
+                raise RecipeError(f"The setting {name} does not reach a {group} function of your own.", "Leave it out, or use it in there.")
+        recipe = recipe.updated({name: recipe.flat()[name] for name in names}, f"{NOT_USED}: own {group}")
+    if "schedule" in replaced:
+        return recipe.updated({"schedule.name": "constant"}, f"{NOT_USED}: own schedule")
+    if "optimizer" in replaced and recipe.origin("schedule.name") == DEFAULT:
+        return recipe.updated({"schedule.name": "constant"}, "own optimizer")
+    return recipe
+
+
+def names_of(own: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the user's own functions are called."""
+
+    def called(value: Any) -> str:
+        if isinstance(value, Mapping | Sequence):
+            return ", ".join(value if isinstance(value, Mapping) else map(called, value))
+        return str(getattr(value, "__qualname__", type(value).__name__))
+
+    return {name: called(value) for name, value in own.items() if value}
+
+
+def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Return the optimizer that the user's function makes. Raises `RecipeError` where training could not use it."""
+    parameters = list(parameters)
+    if not callable(make):
+        raise RecipeError(
+            f"An optimizer that is built already ({type(make).__name__}) cannot be used.",
+            "Pass a function that builds it: optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)",
+        )
+    try:
+        made = make(parameters)
+    except (Exception, SystemExit) as error:  # the user's function may raise anything
+        raise RecipeError(f"The optimizer function fails: {in_words(error)}.", "Fix it: it gets a list of parameters.") from error
+    if not all(callable(getattr(made, method, None)) for method in ("step", "zero_grad")):
+        raise RecipeError(
+            f"The optimizer function gives a {type(made).__name__}, which has no step() and zero_grad().", "Let it return an optimizer."
+        )
+    check_step(made)
+    known = {id(parameter) for parameter in parameters}
+    strangers = sum(id(parameter) not in known for group in groups_of(made) for parameter in group["params"])
+    if strangers:
+        raise RecipeError(
+            f"{strangers} of the tensors that the optimizer changes are not among the parameters that the model trains.",
+            "Take them from the function's argument, or from the very module that is trained; what else is to be learned belongs into it.",
+        )
+    return made
+
+
+def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Return an optimizer's groups of parameters, each with its settings; none where it has no such thing."""
+    return list(getattr(optimizer, "param_groups", ()))
+
+
+def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """Return what an optimizer is, as JSON has it: its class, and of each group how many numbers it changes, and its settings."""
+    groups = [
+        {"numbers": sum(parameter.numel() for parameter in group["params"])}
+        | {name: _plain(value) for name, value in group.items() if name != "params"}
+        for group in groups_of(optimizer)
+    ]
+    return {"name": type(optimizer).__name__, "groups": groups}
+
+
+def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the settings of a group that are plain finite numbers, which an optimizer may change as it goes on."""
+    return {
+        name: value
+        for name, value in group.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def in_short(described: Mapping[str, Any]) -> str:
+    """Say what `describe_optimizer` found: "SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
+    groups = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group]
+    return f"{described['name']}{': ' * bool(groups)}{', '.join(groups)}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
