@@ -45,6 +45,7 @@ from epochal.training.optim import MakeOptimizer, Rewind, Schedule, ScheduleFunc
 from epochal.training.own import NOT_USED
 from epochal.training.records import EpochDone, Record, Started, Watcher
 from epochal.training.sharing import ThreadChange, checked_changes
+from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
 
@@ -73,6 +74,7 @@ class _DivergedError(Exception):
     """Ends training at the first difference."""
 
 
+@concise
 @sharing_cores()
 def resume(
     folder: str | Path,
@@ -186,6 +188,7 @@ def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) 
             )
 
 
+@concise
 def reproduce(
     folder: str | Path,
     *,

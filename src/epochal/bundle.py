@@ -53,6 +53,7 @@ from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
 from epochal.tasks import Loss, answers, reported_loss
 from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
+from epochal.user_code import concise
 
 FORMAT = "epochal-bundle"
 VERSION = 2
@@ -91,6 +92,7 @@ class Bundle(Shown):
     def _rows(self) -> Rows:
         return ("trained on", self.spec.describe()), ("outputs", few(self.classes))
 
+    @concise
     def predict(
         self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]], *, unreadable: Literal["stop", "count"] = "stop"
     ) -> Predictions:
@@ -104,7 +106,7 @@ class Bundle(Shown):
         """
         read = self.read(what, unreadable=unreadable)
         if read.names and (told := self.apart(read.inputs)):
-            warnings.warn(told, stacklevel=2)
+            warnings.warn(told, stacklevel=3)
         return Predictions(self.predict_inputs(read.inputs) if read.names else (), read.names, read.unreadable, read.notes)
 
     def read(self, what: Any, *, unreadable: Literal["stop", "count"] = "stop") -> Read:
@@ -149,6 +151,7 @@ class Bundle(Shown):
             f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
         )
 
+    @concise
     def evaluate(
         self,
         data: Any,
@@ -175,7 +178,7 @@ class Bundle(Shown):
         self._check_like(data)
         measured = [data.test] if data.test is not None else list(data.splits.values())
         for told in () if is_loaded else filter(None, {self.apart(examples.inputs) for examples in measured}):
-            warnings.warn(told, stacklevel=2)
+            warnings.warn(told, stacklevel=3)
         known = left_out = 0
         if self.seen is not None:
             seen = [torch.from_numpy(are_seen(examples, self.seen)) for examples in measured]
@@ -217,6 +220,7 @@ class Bundle(Shown):
         """Return the layers with output shapes, parameters and FLOPs."""
         return summarize(self.model, self.spec)
 
+    @concise
     def save(self, path: str | Path, *, replace: bool = False) -> Path:
         """Write the bundle as a new folder, whole or not at all.
 
@@ -249,6 +253,7 @@ class Bundle(Shown):
         return path
 
     @classmethod
+    @concise
     def load(cls, path: str | Path, model: nn.Module | str | None = None, *, tell: Callable[[str], object] | None = None) -> Bundle:
         """Read a bundle from its folder, or from that of a run.
 
@@ -278,7 +283,7 @@ class Bundle(Shown):
             lay_out(whole)
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
             told = f"the code of the network is not what was trained any more: {', '.join(changed)} changed; its answers may be wrong."
-            warnings.warn(told, stacklevel=2) if tell is None else tell(f"note: {told}")
+            warnings.warn(told, stacklevel=3) if tell is None else tell(f"note: {told}")
         return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:

@@ -61,6 +61,7 @@ from epochal.training.own import names_of, with_own
 from epochal.training.probe import settle
 from epochal.training.records import Watcher
 from epochal.training.state import prepare, training_feed
+from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
@@ -109,6 +110,7 @@ class Run(Shown):
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
 
+    @concise
     def predict(self, what: Input | Sequence[Input], *, unreadable: Literal["stop", "count"] = "stop") -> Predictions:
         """Predict one input or many; see `Bundle.predict`."""
         return self.bundle.predict(what, unreadable=unreadable)
@@ -118,6 +120,7 @@ class Run(Shown):
         return self.bundle.summary()
 
 
+@concise
 def train(
     data: Any,
     recipe: Recipe | str | Path | Mapping[str, Any] | None = None,

@@ -1,10 +1,15 @@
-"""Where an error came from in the user's own code, which may raise anything: in a network, a loss, an optimizer or a Dataset."""
+"""Where an error came from in the user's own code, which may raise anything, and how errors leave ours."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from epochal.errors import EpochalError
 
 # Where Python and libraries have their source.
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
@@ -34,3 +39,32 @@ def in_words(error: BaseException) -> str:
     reason = str(error).split("\n")[0].partition(" Hint: ")[0].rstrip(".")
     kind = "" if isinstance(error, RuntimeError | ValueError) and reason else f"{type(error).__name__}{': ' * bool(reason)}"
     return f"{kind}{reason}{place_of(error)}"
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def concise(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function of the public interface raise an `EpochalError` as its own: without the way to it through our code.
+
+    What is wrong, where, and what to do stands in its message. Where the user's own code failed, that error stays its cause, with the
+    way through that code.
+    """
+
+    @functools.wraps(function)
+    def public(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return function(*args, **named)
+        except EpochalError as error:
+            raise error.with_traceback(None) from _within_user_code(error.__cause__)
+
+    return public
+
+
+def _within_user_code(error: BaseException | None) -> BaseException | None:
+    """Return an error with its way from where it first came through the user's code; `None` where it never did."""
+    trace = None if error is None else error.__traceback__
+    while trace is not None and not is_user_code(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return None if error is None or trace is None else error.with_traceback(trace)

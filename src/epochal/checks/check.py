@@ -23,6 +23,7 @@ from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
 from epochal.files import check_output, write_text
 from epochal.shown import Rows, Shown
+from epochal.user_code import concise
 
 # How a list of what to leave out begins.
 _LIST = "What to leave out of"
@@ -111,6 +112,7 @@ def check_list_output(path: Path) -> None:
     check_output(path, f"# {_LIST} ".encode())
 
 
+@concise
 @sharing_cores()
 def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
     """Look for what is wrong with data before training.

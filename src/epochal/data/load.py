@@ -26,6 +26,7 @@ from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.random import drawn_from, key
 from epochal.shown import Rows, Shown, few
+from epochal.user_code import concise
 
 _VARYING = (
     "the examples of {} are cut off from a dataset that gives other values at every reading, so what scores are measured on changes "
@@ -87,6 +88,7 @@ class Data(Shown):
         only = folders["test"] - folders["train"] - folders.get("valid", set())
         return tuple(name for name in self.excluded if not only.isdisjoint(PurePosixPath(name).parents))
 
+    @concise
     def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
         """Return the data with the missing splits cut off from `train` by `seed`; splits that are there stay as they are.
 
@@ -137,6 +139,7 @@ class Data(Shown):
         )
 
 
+@concise
 @sharing_cores()
 def load(
     what: Any,

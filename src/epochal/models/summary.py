@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from epochal.data.spec import DataSpec
 from epochal.models.build import check_model
 from epochal.random import isolated
+from epochal.user_code import concise
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Summary:
         return values
 
 
+@concise
 def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     """Return the layers of `model`, measured on one forward pass of an all-zero example as `spec` describes it.
 

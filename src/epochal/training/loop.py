@@ -36,6 +36,7 @@ from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.state import Training, prepare, training_feed
+from epochal.user_code import concise
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
 REPORT_SECONDS = 0.25
@@ -66,6 +67,7 @@ class Fit(Shown):
         return ("epoch", "train loss", "validation"), rows
 
 
+@concise
 def fit(
     model: nn.Module,
     data: Any,
