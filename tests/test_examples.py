@@ -56,6 +56,7 @@ EXPECTED = {
     "13_catalogue.py": ([], "is really"),
     "own_dataset.py": ([], "Accuracy "),
     "own_module.py": ([], "Accuracy "),
+    "own_optimizer.py": ([], "[0.003, 0.01]\nAccuracy "),
 }
 
 

@@ -163,6 +163,9 @@ def test_nll_needs_log_probabilities(make_spec: SpecMaker) -> None:
         ("multi-label", lambda x: x.softmax(1), "softmax", "probabilities"),
         ("multi-label", lambda x: x.log_softmax(1), "log-softmax", "values that went through a log-softmax"),
         ("multi-label", torch.relu, "ReLU", "values that went through a ReLU"),
+        ("multi-label", torch.nn.functional.softplus, "softplus", "values that went through a softplus"),
+        ("multi-label", torch.nn.functional.relu6, "clamp", "values that went through a clamp"),
+        ("multi-label", lambda x: x.clamp(0, 1), "clamp", "values that went through a clamp"),
     ],
 )
 def test_what_is_squashed_before_it_is_read_as_scores(
@@ -187,6 +190,7 @@ def test_scores_as_they_should_be(make_spec: SpecMaker) -> None:
     assert _scores(torch.relu, make_spec(), loss="cross-entropy") == (
         "the model ends in a ReLU, which bounds its scores: it may learn worse than without"
     )
+    assert "ends in a clamp, which bounds its scores" in _scores(lambda x: x.clamp(-2, 2), make_spec(task="multi-label"), loss="bce")
     # Without a gradient nobody knows.
     assert check_scores(LOGITS.sigmoid(), make_spec(task="multi-label"), TABLE, "bce") == ""
 

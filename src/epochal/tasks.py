@@ -127,7 +127,7 @@ def check_scores(outputs: Tensor, spec: DataSpec, targets: Tensor, loss: str | N
             )
         return ""
     sums_to_one = spec.task == "single-label" and bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all())
-    if sums_to_one or (end is not None and end.name in _SQUASHING[spec.task]):
+    if sums_to_one or (end is not None and _spoils(end, spec.task)):
         last = "softmax" if sums_to_one or end is None else end.name
         what = "probabilities" if last in ("softmax", "sigmoid") else f"values that went through a {last}"
         if loss is not None:
@@ -147,11 +147,14 @@ def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-# What must not come before the softmax of one label, or the sigmoids of several: of scores that are never negative, all labels would hold.
-_SQUASHING: dict[Task, tuple[str, ...]] = {
-    "single-label": ("softmax", "sigmoid", "log-sigmoid"),
-    "multi-label": ("softmax", "log-softmax", "sigmoid", "log-sigmoid", "ReLU", "softplus", "absolute value", "exponential"),
-}
+def _spoils(end: Ending, task: Task) -> bool:
+    """Whether what a model ends in must not come before the softmax of one label, or the sigmoids of several.
+
+    Of scores that are never negative all labels would hold always, and of those that are never positive none.
+    """
+    if task == "multi-label":
+        return end.low >= 0 or end.high <= 0
+    return end.name in ("softmax", "sigmoid", "log-sigmoid")
 
 
 def _check_range(end: Ending | None, targets: Tensor) -> None:

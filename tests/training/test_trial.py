@@ -154,6 +154,26 @@ def test_a_loss_may_read_what_the_model_left_in_training(blobs: Arrays) -> None:
     assert len(fit(model, blobs, {"epochs": 1, "ema": 0.9}, loss=loss).epochs) == 1
 
 
+def test_a_loss_with_parameters_of_its_own(blobs: Arrays) -> None:
+    class Learned(nn.Module):
+        def __init__(self, weight: nn.Parameter) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            return functional.cross_entropy(outputs * self.weight, targets)
+
+    model = nn.Linear(2, 3)
+    told = _refused(RecipeError, model, blobs, loss=Learned(nn.Parameter(torch.ones(3))))
+    assert told.startswith("The loss Learned has parameters of its own, which would be neither trained nor kept.\n")
+    assert len(fit(model, blobs, {"epochs": 1}, loss=Learned(model.bias)).epochs) == 1
+
+
+def test_a_loss_that_is_nan_from_the_beginning_is_not_blamed_on_the_rate_alone(blobs: Arrays) -> None:
+    told = _refused(NotFiniteError, nn.Linear(2, 3), blobs, loss=lambda outputs, _: outputs.sum() * float("nan"))
+    assert told.endswith("Check the loss function; use a smaller --lr, or set clip_norm; check the inputs' scale.")
+
+
 def test_weights_that_are_not_finite(blobs: Arrays) -> None:
     model = nn.Linear(2, 3)
     nn.init.constant_(model.weight, float("nan"))

@@ -35,11 +35,18 @@ _FORMING = (
 )
 
 
+# What cuts values off, with the names of its bounds in autograd's graph.
+_CUTTING = {"Clamp": ("_saved_min", "_saved_max"), "Hardtanh": ("_saved_min_val", "_saved_max_val")}
+
+
 def ending_of(outputs: Tensor) -> Ending | None:
     """Return the function that gave `outputs` their values, where it bounds them; they must carry their gradient."""
     node = outputs.grad_fn
     while node is not None:
         name = node.name().rstrip("0123456789").removesuffix("Backward")
+        if name in _CUTTING:
+            low, high = (getattr(node, bound, None) for bound in _CUTTING[name])
+            return Ending("clamp", -math.inf if low is None else float(low), math.inf if high is None else float(high))
         if name not in _FORMING:
             return _ENDINGS.get(name)
         node = next((before for before, _ in node.next_functions if before is not None), None)

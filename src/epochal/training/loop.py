@@ -31,7 +31,7 @@ from epochal.training.best import why_kept
 from epochal.training.blame import check_rewinding, rewind
 from epochal.training.checkpoint import Checkpoints, heeding, resting
 from epochal.training.optim import MakeOptimizer, Rewind, ScheduleFunction
-from epochal.training.own import describe_optimizer, in_short, with_own
+from epochal.training.own import NOT_USED, describe_optimizer, in_short, with_own
 from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.sharing import Sharing, ThreadChange, is_open
@@ -264,9 +264,10 @@ def _finite(training: Training, batches: Feed) -> float:
     """Read the mean loss of the epoch so far, which waits for the device, and stop if it is no number."""
     mean = training.loss_sum.item() / _trained(training, batches)
     if not math.isfinite(mean):
+        is_own = training.recipe.origin("loss.name").startswith(NOT_USED)
         raise NotFiniteError(
             f"The loss became {mean} in epoch {training.epoch}, by step {training.step}.",
-            "Use a smaller --lr, or set clip_norm; check the inputs' scale.",
+            f"{'Check the loss function; ' * is_own}{'u' if is_own else 'U'}se a smaller --lr, or set clip_norm; check the inputs' scale.",
         )
     return mean
 

@@ -160,6 +160,11 @@ def prepare(
     trial = Trial(model, frozen, batches.examples, spec, recipe, device)
     check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if isinstance(loss, nn.Module) and {id(one) for one in loss.parameters() if one.requires_grad} - {id(one) for one in parameters}:
+        raise RecipeError(
+            f"The loss {type(loss).__name__} has parameters of its own, which would be neither trained nor kept.",
+            "Make it a part of the model, and let the loss function read it from there.",
+        )
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
