@@ -97,8 +97,8 @@ def test_what_is_not_faster_is_taken_back_and_tried_less_and_less_often(monkeypa
 
 def test_a_short_disturbance_counts_only_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     early, late = Machine(2, monkeypatch), Machine(2, monkeypatch)
+    monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.0)
     late.train(5.0, QUIET)
-    early.crowded = late.crowded = 0.5
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.5)
     early.train(1.0, BUSY | {2: 0.03})
     late.train(1.0, BUSY | {2: 0.03})
@@ -164,6 +164,18 @@ def _fit(records: list[Any], **changes: Any) -> tuple[Fit, dict[str, Tensor]]:
     model = _net()
     done = fit(model, _data(), _recipe(**changes), watchers=[records.append])
     return done, model.state_dict()
+
+
+def test_fewer_threads_that_are_no_faster_are_tried_less_and_less_often_until_the_cores_were_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(2, monkeypatch)
+    machine.crowded = 2.0
+    machine.train(200.0, QUIET)
+    tries = [change.step for change in machine.threads.changes if change.threads == 1]
+    assert 3 <= len(tries) <= 8
+    machine.crowded = 0.0
+    machine.train(1.0, QUIET)
+    machine.crowded = 2.0
+    assert [change.threads for change in machine.train(2.0, BUSY)] == [1]
 
 
 @pytest.mark.usefixtures("four_threads")

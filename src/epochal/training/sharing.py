@@ -15,11 +15,12 @@ import torch
 from epochal.cores import CoreWatch
 from epochal.recipe import Recipe
 
-# A pace is measured over so many seconds; the cores have to be crowded for so long before fewer threads are tried, at the start and later.
-_WINDOW_SECONDS = 0.3
-_PATIENCE_AT_START, _PATIENCE = 0.25, 1.0
+# A pace is measured over so many seconds. Fewer threads are tried once the cores have been crowded for longer than a moment, but in the
+# first seconds of training at once.
+_WINDOW_SECONDS = 0.4
+_PATIENCE = 1.0
 _START_SECONDS = 2.0
-# More threads are tried again after so many seconds, twice as many after each time in vain.
+# What was tried in vain is tried again after so many seconds, twice as many each time.
 _RETRY_SECONDS = 4.0
 # So much faster must be what is tried.
 _BETTER = 1.1
@@ -78,10 +79,11 @@ class Sharing:
     def __init__(self, threads: Threads, watch: CoreWatch) -> None:
         self.threads = threads
         self.watch = watch
-        self.retry = _RETRY_SECONDS
-        self.total = self.seconds = self.settled = 0.0
+        # Of all steps, of those since the last trial, and of those in this window.
+        self.total = self.settled = self.seconds = 0.0
         self.steps = 0
         self.before: tuple[int, float] | None = None
+        self.pause_before_fewer, self.pause_before_more = 0.0, _RETRY_SECONDS
 
     def step_done(self, step: int, seconds: float) -> ThreadChange | None:
         """Take note that `step` steps are made, the last in so many `seconds`; return a change that has proved its worth."""
@@ -97,24 +99,33 @@ class Sharing:
         self.seconds, self.steps = 0.0, 0
 
     def _look(self, step: int) -> ThreadChange | None:
-        count, pace = self.threads.at(step), self.steps / self.seconds
+        count, pace, crowded = self.threads.at(step), self.steps / self.seconds, self.watch.crowded_seconds()
+        # While threads spin the pace says nothing: it must be that of a window in which they yielded.
+        patience = max(self.seconds, _PATIENCE if self.total > _START_SECONDS else 0.0)
+        self.pause_before_fewer *= bool(crowded)
         kept = None
         if self.before is not None:
-            previous, pace_before = self.before
-            self.before = None
-            if pace > _BETTER * pace_before:
-                kept = self.threads.changes[-1]
-                self.retry = _RETRY_SECONDS
-            else:
-                self._change(step, count, previous)
-                self.retry *= 2
-            self.settled = 0.0
-        elif count > 1 and self.watch.crowded_seconds() > (_PATIENCE_AT_START if self.total < _START_SECONDS else _PATIENCE):
+            kept = self._judge(step, count, pace, *self.before)
+        elif count > 1 and crowded > patience and self.settled > self.pause_before_fewer:
             self._try(step, count, pace, count // 2)
-        elif count < self.threads.first and self.settled > self.retry:
+        elif count < self.threads.first and self.settled > self.pause_before_more:
             self._try(step, count, pace, min(2 * count, self.threads.first))
         self.seconds, self.steps = 0.0, 0
         return kept
+
+    def _judge(self, step: int, count: int, pace: float, previous: int, pace_before: float) -> ThreadChange | None:
+        """End a trial: return the change if it is kept, else take it back."""
+        self.before = None
+        self.settled = 0.0
+        if pace > _BETTER * pace_before:
+            self.pause_before_fewer, self.pause_before_more = 0.0, _RETRY_SECONDS
+            return self.threads.changes[-1]
+        self._change(step, count, previous)
+        if previous > count:
+            self.pause_before_fewer = max(2 * self.pause_before_fewer, _RETRY_SECONDS)
+        else:
+            self.pause_before_more *= 2
+        return None
 
     def _try(self, step: int, count: int, pace: float, other: int) -> None:
         self.before = count, pace
