@@ -19,6 +19,10 @@ _LIBTIFF = re.compile(rb"(?:tempfile\.tif|\w*TIFF\w*|\w+Decode\w*|\w+Setup\w*|LZ
 _OF_PIXELS = re.compile(rb"(?:\w+Decode\w*|JPEGLib|Fax\w+): .*")
 
 
+# So much of what was written is looked at.
+_MOST = 1 << 20
+
+
 class _Quiet:
     """A block in which Pillow's warnings are ignored, in whatever thread; that of Python itself restores filters in the order in which
     threads happen to leave it."""
@@ -63,23 +67,37 @@ def hearing_libtiff() -> Iterator[None]:
 
     What others write to the stream meanwhile comes out of it at the end.
     """
-    with _stream, tempfile.TemporaryFile() as heard:
+    with _stream, _memory_file() as heard:
         try:
             kept = os.dup(2)
         except OSError:  # There is no such stream.
             yield
             return
-        os.dup2(heard.fileno(), 2)
+        os.dup2(heard, 2)
         try:
             yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-            heard.seek(0)
-            lines = heard.read().splitlines(keepends=True)
+            os.lseek(heard, 0, os.SEEK_SET)
+            lines = os.read(heard, _MOST).splitlines(keepends=True)
             for line in lines:
                 if not _LIBTIFF.match(line):
                     os.write(2, line)
     for line in lines:
         if _OF_PIXELS.match(line):
             raise ValueError(line.decode("utf-8", "replace").strip().rstrip("."))
+
+
+@contextmanager
+def _memory_file() -> Iterator[int]:
+    """Yield a new file to write to, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("libtiff")
+        try:
+            yield file
+        finally:
+            os.close(file)
+    else:
+        with tempfile.TemporaryFile() as made:
+            yield made.fileno()
