@@ -37,6 +37,7 @@ class NAType:
         (np.array([3, 2**63 - 1], np.uint64), torch.int64),
         (np.array([3, 4], np.longdouble), torch.float64),
         (np.ma.masked_equal(np.array([0, 1]), 9), torch.int64),
+        (list(np.ma.masked_equal(np.array([[0, 1], [2, 3]]), 9)), torch.int64),
         (_objects(1, 2**53 + 1), torch.int64),
         (_objects(np.int64(1), 2), torch.int64),
         (_objects(np.float32(0.5), np.float32(2)), torch.float32),
@@ -93,6 +94,7 @@ def test_a_missing_number_is_named(missing: Any) -> None:
     [
         (np.ma.masked_equal(np.array([0, 9, 1]), 9), "The target of train[1] is missing: it is masked."),
         (np.ma.masked_equal(np.array([[0, 1], [1, 9]]), 9), "The target of train[1] is missing: it is masked."),
+        (list(np.ma.masked_equal(np.array([[0, 1], [1, 9]]), 9)), "The target of train[1] is missing: it is masked."),
         (np.array([1, 2**63], np.uint64), "The target of train[1] is 9223372036854775808, which is beyond 64 bits with a sign."),
         (torch.tensor([1, 2**62], dtype=torch.int64).to(torch.uint64) * 2, "The target of train[1] is 9223372036854775808, which is"),
         ([1, 2**64], "The target of train[1] is 18446744073709551616, which is beyond 64 bits with a sign."),

@@ -377,7 +377,7 @@ def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
         ),
         (
             torch.tensor([[1, -1], [-1, -1]]),
-            "targets are a table of -1 and 1, taken as 2 quantities: regression; where they are labels, write 0",
+            "targets are a table of -1 and 1, taken as 2 quantities: regression; where they are labels, write them",
         ),
         (torch.tensor([[255, 0], [0, 0]], dtype=torch.uint8), "targets are a table of 0 and 255, taken as 2 quantities: regression; where"),
         (

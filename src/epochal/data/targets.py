@@ -216,7 +216,7 @@ def _about_columns(train: Tensor, task: Task) -> tuple[str, ...]:
         low, high = (f"{value:.15g}" for value in values)
         return (
             f"targets are a table of {low} and {high}, taken as {train.shape[1]} quantities: regression; where they are labels, "
-            f"write 0 for {low} and 1 for {high}",
+            "write them as 0 and 1",
         )
     if train.ndim == 2 and len(values) <= _FEW:
         return (

@@ -32,9 +32,12 @@ def read_targets(values: Any, split: str) -> Tensor | list[str]:
         values = _stacked(values, split)
     if isinstance(values, Tensor):
         return _from_tensor(values, split)
-    if isinstance(values, np.ma.MaskedArray):
-        _refuse_any(np.ma.getmaskarray(values), split, lambda _: "is missing: it is masked", _FILL)
-        values = values.data
+    if isinstance(values, np.ma.MaskedArray) or (
+        isinstance(values, Sequence) and any(isinstance(one, np.ma.MaskedArray) for one in values)
+    ):
+        masked = np.array([bool(np.ma.getmaskarray(one).any()) for one in values], dtype=np.bool_)
+        _refuse_any(masked, split, lambda _: "is missing: it is masked", _FILL)
+        values = values.data if isinstance(values, np.ma.MaskedArray) else [np.ma.getdata(one) for one in values]
     array = np.asarray(values) if hasattr(values, "__array__") else _from_list(values)
     return _from_array(array, split)
 
