@@ -33,7 +33,7 @@ from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.metrics import plain
+from epochal.evaluation.metrics import plain, r2_words
 from epochal.files import check_output, write_bytes
 from epochal.fonts import families, find_fonts, printable, short
 from epochal.training.profile import Profile
@@ -363,9 +363,10 @@ def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     for index, (axes, name) in enumerate(zip(grid, _readable(names)[:panels], strict=False)):
         _scatter(axes, targets[:, index], evaluation.answers[:, index])
         axes.set_title(short(name, 40))
+    assert evaluation.r2 is not None
     assert evaluation.mae is not None
     of = f" (the first {panels} of {len(names)} outputs)" if panels < len(names) else ""
-    figure.suptitle(f"R² {evaluation.r2:.4f}, mean absolute error {plain(evaluation.mae, 4)}{of}")
+    figure.suptitle(f"R² {r2_words(evaluation.r2)}, mean absolute error {plain(evaluation.mae, 4)}{of}")
     return figure
 
 

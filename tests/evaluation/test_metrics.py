@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
-from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, top_k_accuracy, weighted
+from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, r2_words, top_k_accuracy, weighted
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -85,3 +85,7 @@ def test_means_leave_out_what_is_neither_there_nor_predicted() -> None:
 )
 def test_plain(value: float, digits: int, words: str) -> None:
     assert plain(value, digits) == words
+
+
+def test_r2_stays_short() -> None:
+    assert [r2_words(value) for value in (1.0, 0.98765, -99.5, -3.8e15)] == ["1.0000", "0.9877", "-99.5000", "-3.8e+15"]

@@ -17,7 +17,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.spec import DataSpec, Task
 from epochal.evaluation.intervals import wilson
-from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, top_k_accuracy, weighted
+from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, r2_words, top_k_accuracy, weighted
 from epochal.evaluation.named import ALWAYS, Metrics, as_metrics, measure, plain_name
 from epochal.inference import infer
 from epochal.shown import Rows, Shown
@@ -75,9 +75,10 @@ class Evaluation(Shown):
             count += f", {self.known:,} of them known from training"
         count += "".join(f"; {name} {value:.4g}" for name, value in self.metrics.items())
         if self.accuracy is None or self.interval is None:
+            assert self.r2 is not None
             assert self.mae is not None
             assert self.mse is not None
-            return f"R² {self.r2:.4f}, mean absolute error {plain(self.mae, 4)}, mean squared error {plain(self.mse, 4)}, {count}"
+            return f"R² {r2_words(self.r2)}, mean absolute error {plain(self.mae, 4)}, mean squared error {plain(self.mse, 4)}, {count}"
         low, high = self.interval
         right = "All labels right" if self.task == "multi-label" else "Accuracy"
         always = "" if self.baseline is None else f"; always '{self.baseline[0]}' would be {100 * self.baseline[1]:.1f} %"

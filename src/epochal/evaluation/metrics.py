@@ -79,6 +79,11 @@ def _mean(name: str, scores: tuple[ClassScore, ...], weights: list[int]) -> Clas
     return ClassScore(name, precision, recall, f1, support, predicted)
 
 
+def r2_words(value: float) -> str:
+    """Write R² in at most eight characters; it has no lower bound."""
+    return f"{value:.4f}" if value > -100 else f"{value:.1e}"
+
+
 def plain(value: float, digits: int) -> str:
     """Write a number with so many significant digits, and with its whole part in full where that has more."""
     whole = len(str(round(abs(value)))) if abs(value) < _LONG else 0

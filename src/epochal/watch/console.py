@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.metrics import r2_words
 from epochal.language import columns, translated
 from epochal.recipe import Recipe
 from epochal.terminal import harmless, readable
@@ -195,11 +196,11 @@ def _number(value: float) -> str:
 
 
 def _score(valid: Evaluation) -> str:
-    """Write accuracy or R² in at most eight characters; R² has no lower bound."""
+    """Write accuracy or R² in at most eight characters."""
     if valid.accuracy is not None:
         return f"{100 * valid.accuracy:.2f} %"
     assert valid.r2 is not None
-    return f"{valid.r2:.4f}" if valid.r2 > -100 else f"{valid.r2:.1e}"
+    return r2_words(valid.r2)
 
 
 def _duration(seconds: float) -> str:
