@@ -273,7 +273,7 @@ class TestMistakes:
     def test_a_link_to_nowhere_is_named(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "dog/1.png")
         (root / "cat/2.png").symlink_to(root / "gone.png")
-        with pytest.raises(DataError, match=r"cat/2\.png is a link to nothing\.\nMend the link"):
+        with pytest.raises(DataError, match=r"cat/2\.png is a link to nothing\.\nFix the link"):
             read(root)
 
 
@@ -296,6 +296,12 @@ class TestMemory:
         for free, kind in ((2 * 2 * 3 * 64, torch.Tensor), (2 * 2 * 3 * 64 - 1, Stored), (None, torch.Tensor)):
             monkeypatch.setattr(ingest, "free_memory", lambda free=free: free)
             assert isinstance(read(root).parts["train"].inputs, kind)
+
+
+@pytest.mark.parametrize("size", [(100, 3), (1, 60), (3, 3)])
+def test_strips_are_no_pictures_with_channels_last(tree: Callable[..., Path], size: tuple[int, int]) -> None:
+    data = load(tree("cat/1.png", "dog/1.png", size=size), size=(size[1], size[0]))
+    assert (data.train.input(0).shape, data.notes) == ((3, size[1], size[0]), ())
 
 
 class TestLike:

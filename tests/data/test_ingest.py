@@ -152,7 +152,7 @@ class TestDamage:
         self.spoil(change)
         found = read(root)
         (note,) = found.notes
-        assert note.endswith(f".pack are damaged: {told}; they were decoded anew")
+        assert note.endswith(f".pack are damaged: {told}; they were decoded again")
         assert pixels(found).equal(expected(root, found.rule))
         assert decoded == [6, 6]
         assert read(root).notes == ()
@@ -190,7 +190,7 @@ class TestWithoutCache:
         assert isinstance(found.inputs, LazyPictures)
         assert found.notes == (
             f"decoded pictures are not kept in the cache: {told}",
-            "6 pictures would take 0.0 GB of memory: they are decoded anew in each epoch (see data.size)",
+            "6 pictures would take 0.0 GB of memory: they are decoded again in each epoch (see data.size)",
         )
         assert pixels(found).equal(expected(root, found.rule))
         assert (found.hashes == read(root).hashes).all()
@@ -216,7 +216,7 @@ class TestFew:
         first = read(root)
         TestDamage.spoil(lambda content: content[:-1])
         found = read(root)
-        assert found.notes[0].endswith("they were decoded anew")
+        assert found.notes[0].endswith("they were decoded again")
         assert pixels(found).equal(pixels(first))
         assert read(root).notes == ()
 

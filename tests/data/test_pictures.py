@@ -172,7 +172,7 @@ class TestOpenPicture:
         for name in ("text.png", "picture.ppm"):
             with pytest.raises(DataError, match=rf"{name} is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF\.\nSave it"):
                 open_picture(tmp_path / name)
-        with pytest.raises(DataError, match=r"empty.png is empty\.\nCopy it anew"):
+        with pytest.raises(DataError, match=r"empty.png is empty\.\nCopy it again"):
             open_picture(tmp_path / "empty.png")
         with pytest.raises(DataError, match=r"absent\.png does not exist\.\nCheck the path"):
             open_picture(tmp_path / "absent.png")
@@ -232,7 +232,7 @@ class TestOpenPicture:
     def test_truncation_is_called_so(self, save_picture: Callable[..., Path]) -> None:
         path = save_picture("a.jpg", (64, 64))
         path.write_bytes(path.read_bytes()[:-500])
-        with pytest.raises(DataError, match=r"a\.jpg is truncated\.\nCopy it anew, or remove it"):
+        with pytest.raises(DataError, match=r"a\.jpg is truncated\.\nCopy it again, or remove it"):
             open_picture(path)
 
     @settings(max_examples=150, deadline=None)

@@ -42,7 +42,7 @@ def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root:
         for place, error in wrong.items():
             reason = error.problem.removeprefix(f"{root}/{names[place]} ").rstrip(".")
             cases.append(Case((names[place],), reason, (names[place],)))
-        fix = "Mend, replace or remove them; or leave them out: --quarantine FILE lists them."
+        fix = "Fix, replace or remove them; or leave them out: --quarantine FILE lists them."
         yield Finding("error", "unreadable", f"{count(len(wrong), 'file')} cannot be read", fix, tuple(cases))
 
 

@@ -318,5 +318,5 @@ def _raise(wrong: dict[int, DataError]) -> None:
     if errors:
         named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
         more = "\n  ..." * (len(errors) > _NAMED)
-        fix = f"Mend, replace or remove them. {_LEAVE_OUT}"
+        fix = f"Fix, replace or remove them. {_LEAVE_OUT}"
         raise UnreadableError(f"{len(errors):,} pictures cannot be read:{named}{more}", fix, places) from errors[0]

@@ -158,7 +158,7 @@ def _uncached(wanted: Wanted, choice: _Choice, notes: Sequence[str]) -> Ingested
     if wanted.fits(choice.rule):
         inputs, known = decode(wanted.paths, choice.rule)
         return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes))
-    told = f"{_beyond(wanted, choice.rule)}: they are decoded anew in each epoch (see data.size)"
+    told = f"{_beyond(wanted, choice.rule)}: they are decoded again in each epoch (see data.size)"
     hashes = hash_files(wanted.paths)
     return Ingested(LazyPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, told))
 
@@ -192,7 +192,7 @@ def _in_memory(packed: _Packed) -> Tensor:
 
 
 def _mended(error: DamagedError) -> str:
-    return f"{error.problem.rstrip('.')}; they were decoded anew"
+    return f"{error.problem.rstrip('.')}; they were decoded again"
 
 
 def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> tuple[_Packed | None, _Choice | None]:

@@ -228,7 +228,9 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
             raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
     if _swapped(found.parts["train"]):
         notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
-    if like is None:
+    if like is None and found.picture is not None:
+        form, asked = Form(found.picture.shape, torch.uint8), "those of train"  # Of files it is known where the channels are.
+    elif like is None:
         form, asked = form_of(found.parts["train"], "train", notes), "those of train"
     else:
         form, asked = Form(like.shape, getattr(torch, like.dtype)), "those of the model"

@@ -35,7 +35,7 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
         case UnfitError():
             return error.args
         case FileNotFoundError(filename=str() | Path() as file) if Path(file).is_symlink():
-            return "is a link to nothing", "Mend the link, or remove it."
+            return "is a link to nothing", "Fix the link, or remove it."
         case FileNotFoundError():
             return "does not exist", "Check the path."
         case IsADirectoryError():
@@ -49,8 +49,8 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
         case MemoryError():
             return "does not fit memory", "Save it smaller."
         case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
-            return "is truncated", "Copy it anew, or remove it."
-    return f"is damaged ({error})", "Copy it anew, or remove it."
+            return "is truncated", "Copy it again, or remove it."
+    return f"is damaged ({error})", "Copy it again, or remove it."
 
 
 # What files often are that are named like pictures, by how they begin.
@@ -73,7 +73,7 @@ def _unidentified(path: str) -> tuple[str, str]:
     except OSError:
         head = b"?"
     if not head.strip(b"\0"):
-        return "holds only zeros" if head else "is empty", "Copy it anew, or remove it."
+        return "holds only zeros" if head else "is empty", "Copy it again, or remove it."
     for begin, what, fix in _NO_PICTURES:
         if head.lstrip().lower().startswith(begin):
             return what, fix
