@@ -56,7 +56,7 @@ def said() -> frozenset[str]:
 
 @pytest.mark.parametrize("english", CHINESE)
 def test_the_code_says_so(said: frozenset[str], english: str) -> None:
-    text = re.sub(r"\{\w+\}", "{}", english).casefold()
+    text = re.sub(r"\{\w+\}", "{}", english).strip().casefold()
     # A number and what is counted, which may be one or several.
     counted = {text.removeprefix("{} "), text.removeprefix("{} ").removesuffix("s")} if re.fullmatch(r"\{\} \w+", text) else set()
     assert {text, *counted} & said

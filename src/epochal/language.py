@@ -1,8 +1,9 @@
 """The language that the command speaks: Chinese under a Chinese locale, English everywhere else.
 
 The code says everything in English. `zh.json` has templates of what it says, with {names} where values stand, and what that is in
-Chinese; whatever has none there stays English. A value whose name begins with "said" is itself looked up; one called "n" is a number.
-Only the command calls `speak`: exceptions, Python programs, JSON and files are English.
+Chinese; whatever has none there stays English. A value whose name begins with "said" is itself looked up; one called "n" is a number,
+and one whose name begins with "short" has no semicolon. Only the command calls `speak`: exceptions, Python programs, JSON and files
+are English.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def _pattern(english: str) -> re.Pattern[str]:
 
 
 def _value(name: str) -> str:
-    return f"(?P<{name}>{'[0-9,]+' if name == 'n' else '.*?'})"
+    form = "[0-9,]+" if name == "n" else "[^;]*" if name.startswith("short") else ".*?"
+    return f"(?P<{name}>{form})"
 
 
 def _line(line: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epochal.cli.output import say, say_json
+from epochal.language import columns, translated
 from epochal.terminal import command
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def report(done: Run, *, as_json: bool) -> None:
     say(f"  run       {done.folder}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):
-        say(f"  {'' if number else 'pictures':8}  {picture}")
+        label = "" if number else translated("pictures")
+        say(f"  {label}{' ' * (8 - columns(label))}  {picture}")
     sample = "picture.png" if done.data.picture is not None else "inputs.npy"
     say(f"  next      {command('epochal', 'predict', done.folder, sample)}")
     say(f"            {command('epochal', 'evaluate', done.folder)}")

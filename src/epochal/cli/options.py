@@ -16,6 +16,7 @@ import click
 from epochal.cli.output import say
 from epochal.cli.table import read_table
 from epochal.errors import RecipeError
+from epochal.language import translated
 
 if TYPE_CHECKING:
     from epochal.recipe import Recipe
@@ -173,4 +174,4 @@ def print_list(rows: dict[str, str]) -> None:
     """Print names with their one-line descriptions."""
     width = max(map(len, rows))
     for name, description in rows.items():
-        say(f"{name:<{width}}  {description}")
+        say(f"{name:<{width}}  {translated(description)}")

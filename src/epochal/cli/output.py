@@ -26,7 +26,9 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 def say_error(error: EpochalError) -> None:
     """Print on standard error what is wrong and what to do."""
-    _echo(f"{click.style(translated('error:'), fg='red')} {harmless(translated(str(error)))}", err=True)
+    head = translated("error:")
+    # The marks of Chinese bring their own blanks.
+    _echo(f"{click.style(head, fg='red')}{' ' * head.isascii()}{harmless(translated(str(error)))}", err=True)
 
 
 def _echo(text: str, *, err: bool = False, nl: bool = True) -> None:

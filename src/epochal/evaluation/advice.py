@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from epochal.checks.findings import count
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
+from epochal.language import translated
 from epochal.recipe import Recipe
 
 # Where the largest class has so many times as many examples as the smallest, the weights of classes matter.
@@ -20,13 +22,13 @@ def advice(test: Evaluation, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
         told = "This is no better than always answering the mean. What to try:"
     else:
         return ()
-    return told, *(f"  {option:<25} {reason}" for option, reason in _options(spec, recipe))
+    return told, *(f"  {option:<25} {translated(reason)}" for option, reason in _options(spec, recipe))
 
 
 def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
     if spec.is_image and not (recipe.augment.flip or recipe.augment.shift):
         yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
-    yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {recipe.epochs} epoch{'s' * (recipe.epochs > 1)}"
+    yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
     counts = spec.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
         yield "--class-weights balanced", "every class counts the same, however few examples it has"

@@ -92,5 +92,5 @@ def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
         name, sign = monitored(recipe.monitor)
         told = f"the {'highest' if sign > 0 else 'lowest'} validation {name} ({valid.number(name):.4g})"
     if valid.interval is not None and valid.interval[1] - valid.interval[0] > _WIDE:
-        told += f"; {valid.count:,} validation examples are too few to choose by (see data.valid)"
+        told = f"{told}; {valid.count:,} validation examples are too few to choose by (see data.valid)"
     return told

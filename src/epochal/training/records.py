@@ -101,7 +101,9 @@ class Finished:
 
     def kept_weights(self) -> str:
         """Say which epoch's weights were kept, and why."""
-        return f"kept the weights of epoch {self.best_epoch}" + (f": {self.kept_for}" if self.kept_for else "")
+        if not self.kept_for:
+            return f"kept the weights of epoch {self.best_epoch}"
+        return f"kept the weights of epoch {self.best_epoch}: {self.kept_for}"
 
 
 Record: TypeAlias = Started | Progress | EpochDone | Rewound | ThreadChange | Finished
