@@ -95,7 +95,7 @@ class AugmentSettings(Settings):
     """Random changes of training pictures, in this order; validation and test pictures stay as they are."""
 
     shift: Annotated[int, Field(ge=0)] = Field(
-        0, description="shift pictures by up to so many pixels, filling in black (a padded random crop)"
+        0, description="shift pictures by up to so many pixels, filling in black, or the colour of their edges (a padded random crop)"
     )
     flip: bool = Field(False, description="mirror every other picture left to right, and in the next epoch the others")
     rotate: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="rotate pictures by up to so many degrees, either way")

@@ -288,3 +288,25 @@ def test_everything_is_off_by_itself() -> None:
     recipe = Recipe().updated({"policy": None})
     assert recipe.augment == AugmentSettings()
     assert not any(value for name, value in recipe.augment if name != "policy_magnitude")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"shift": 3}, {"shift": 2, "flip": True}, {"rotate": 40}, {"scale": 0.4, "shear": 20}, {"policy": "rand"}]
+)
+def test_what_is_left_open_gets_the_colour_of_the_ground(settings: dict[str, Any]) -> None:
+    """On pictures of one colour nothing is seen of movements, where it is filled in."""
+    wanted = AugmentSettings(**settings)
+    pictures = torch.tensor([250, 255, 240], dtype=torch.uint8)[:, None, None].expand(30, 3, 12, 10)
+    moved = Augment(wanted, 0, (250, 255, 240))(pictures, torch.arange(30), 1)
+    if wanted.policy is None:
+        assert torch.equal(moved, pictures)
+    else:
+        assert (moved.flatten(2).max(2).values == moved.flatten(2).min(2).values).all()  # Colours change, but those of all pixels alike.
+    black = Augment(wanted, 0)(pictures, torch.arange(30), 1)
+    assert (black == 0).any()
+
+
+def test_a_black_ground_is_what_there_was_without(pictures: tuple[Tensor, Tensor]) -> None:
+    wanted = AugmentSettings(shift=2, flip=True)
+    one, two = (Augment(wanted, 0, ground)(pictures[0], torch.arange(24), 1) for ground in ((), (0,)))
+    assert torch.equal(one, two)

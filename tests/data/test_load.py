@@ -391,3 +391,20 @@ class _Rows(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.rows[index]
+
+
+class TestGround:
+    """The colour at the edges of training pictures, which fills what random changes leave open."""
+
+    @pytest.mark.parametrize(("levels", "ground"), [((255, 250, 255), (255, 250, 255)), ((0, 0, 0), ()), ((0, 0, 90), (0, 0, 90))])
+    def test_of_pictures_with_edges_of_one_colour(self, levels: tuple[int, ...], ground: tuple[int, ...]) -> None:
+        pixels = torch.tensor(levels, dtype=torch.uint8)[None, :, None, None].repeat(100, 1, 8, 6)
+        pixels[:, :, 2:-2, 2:-2] = torch.randint(0, 256, (100, 3, 4, 2), dtype=torch.uint8)
+        pixels[:20] = torch.randint(0, 256, (20, 3, 8, 6), dtype=torch.uint8)  # Some are otherwise.
+        assert load((pixels, torch.arange(100) % 2)).spec.ground == ground
+
+    def test_others_have_none(self) -> None:
+        noise = torch.randint(0, 256, (100, 3, 8, 6), dtype=torch.uint8)
+        assert load((noise, torch.arange(100) % 2)).spec.ground == ()
+        assert load((torch.ones(100, 1, 8, 6), torch.arange(100) % 2)).spec.ground == ()
+        assert load("digits").spec.ground == ()

@@ -69,6 +69,8 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
             "the picture rule does not make float32 inputs",
         ),
         ({"picture": {"mode": "L", "size": (0, 4), "fit": "pad"}}, "greater than 0"),
+        (_PICTURE | {"ground": (256, 0, 0)}, "less than or equal to 255"),
+        (_PICTURE | {"ground": (255,)}, "ground does not fit uint8 inputs"),
     ],
 )
 def test_contradictions_are_refused(make_spec: SpecMaker, changes: dict[str, Any], told: str) -> None:

@@ -6,6 +6,7 @@ that prepares it can change a pixel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -21,25 +22,30 @@ from epochal.recipe import AugmentSettings
 
 
 class Augment:
-    """Change pictures [batch, channels, height, width] one by one; each keeps its dtype and its target."""
+    """Change pictures [batch, channels, height, width] one by one; each keeps its dtype and its target.
 
-    def __init__(self, settings: AugmentSettings, seed: int) -> None:
+    What shifts and turns leave open gets the level of `ground` in each channel, or is black where there is none.
+    """
+
+    def __init__(self, settings: AugmentSettings, seed: int, ground: Sequence[int] = ()) -> None:
         self.settings = settings
         self.seed = seed
+        self.ground = ground
 
     def __call__(self, pictures: Tensor, positions: Tensor, epoch: int) -> Tensor:
         """Return changed copies of `pictures`; `positions` (int64 [batch]) and `epoch` decide how."""
         wanted, draws = self.settings, Draws(self.seed, epoch, positions)
+        ground = pictures.new_tensor(self.ground) if self.ground else None
         if wanted.shift or wanted.flip:
-            pictures = shift_and_flip(pictures, draws, wanted.shift, wanted.flip)
+            pictures = shift_and_flip(pictures, draws, wanted.shift, wanted.flip, ground)
         # What blends pixels works on fractions, rounded once at the end.
         dtype, white = pictures.dtype, white_of(pictures.dtype)
         if _any(wanted, _MOVING):
-            pictures = move(pictures.float(), random_matrix(draws, wanted.rotate, wanted.scale, wanted.shear))
+            pictures = move(pictures.float(), random_matrix(draws, wanted.rotate, wanted.scale, wanted.shear), ground=ground)
         if _any(wanted, _SHADING + _COLOURING):
             pictures = jitter(pictures.float(), draws, wanted, white)
         if wanted.policy == "rand":
-            pictures = rand_augment(pictures.float(), draws, wanted.policy_magnitude, white)
+            pictures = rand_augment(pictures.float(), draws, wanted.policy_magnitude, white, ground)
         pictures = rounded(pictures, dtype)
         return erase(pictures, draws, wanted.erase) if wanted.erase else pictures
 
@@ -76,7 +82,7 @@ def build_augment(settings: AugmentSettings, spec: DataSpec, seed: int) -> Augme
 
     Raises `RecipeError` for data without pictures, and for pictures that a setting is not for.
     """
-    return Augment(settings, seed) if _asked(settings, spec, _CHANGES) else None
+    return Augment(settings, seed, spec.ground) if _asked(settings, spec, _CHANGES) else None
 
 
 def build_mixing(settings: AugmentSettings, spec: DataSpec, seed: int) -> Mixing | None:

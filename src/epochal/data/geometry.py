@@ -11,8 +11,8 @@ from torch.nn import functional
 from epochal.data.draws import Draws
 
 
-def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool) -> Tensor:
-    """Shift pictures of any dtype by up to `reach` pixels into black; with `flip`, mirror every other one first.
+def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool, ground: Tensor | None = None) -> Tensor:
+    """Shift pictures of any dtype by up to `reach` pixels into black, or `ground` [channels]; with `flip`, mirror every other one first.
 
     Which ones alternates: each picture is mirrored in every other epoch, so that in two epochs none comes twice the same way, as
     random choice has it for half of them (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU").
@@ -21,7 +21,11 @@ def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool) -> Te
     down = draws.whole("shift down", 2 * reach + 1)
     right = draws.whole("shift right", 2 * reach + 1)
     source = torch.arange(count, device=pictures.device)
-    padded = functional.pad(pictures, (reach, reach, reach, reach))
+    if ground is None or not reach:
+        padded = functional.pad(pictures, (reach, reach, reach, reach))
+    else:
+        padded = ground[:, None, None].repeat(count, 1, height + 2 * reach, width + 2 * reach)
+        padded[..., reach:-reach, reach:-reach] = pictures
     if flip:
         # Mirrored copies follow the others; on them the same window begins at the other side.
         mirrored = draws.alternating("flip")
@@ -51,12 +55,16 @@ def random_matrix(draws: Draws, rotate: float, scale: float, shear: float) -> Te
     return torch.stack([torch.stack(row, -1) for row in rows], -2) / size[:, None, None]
 
 
-def move(pictures: Tensor, matrix: Tensor, offset: Tensor | None = None) -> Tensor:
-    """Return float32 pictures whose pixel at p is the old one at `matrix` @ p + `offset`, bilinear between pixels and black outside.
+def move(pictures: Tensor, matrix: Tensor, offset: Tensor | None = None, ground: Tensor | None = None) -> Tensor:
+    """Return float32 pictures whose pixel at p is the old one at `matrix` @ p + `offset`, bilinear between pixels; outside they are
+    black, or `ground` [channels].
 
     `matrix` is [batch, 2, 2] and `offset` [batch, 2]. Points are (x, y) in pixels from the middle of the picture, so that turns
     keep the proportions of pictures that are not square.
     """
+    if ground is not None:
+        levels = ground[:, None, None]
+        return move(pictures - levels, matrix, offset) + levels
     height, width = pictures.shape[-2:]
     x = torch.arange(width, device=pictures.device) - (width - 1) / 2
     y = torch.arange(height, device=pictures.device) - (height - 1) / 2

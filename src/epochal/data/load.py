@@ -17,6 +17,7 @@ from torch import Tensor
 from epochal.cores import sharing_cores
 from epochal.data.examples import Examples, Found, Lazy, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
+from epochal.data.pictures import colour_of
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task, described
@@ -37,6 +38,10 @@ _VARYING = (
 # all are; and so do targets of sizes that its exponents barely reach.
 _FAR = 256
 _LARGE = 1e30
+
+
+# The edges of so many pictures tell which colour they have.
+_EDGES = 64
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,6 +120,7 @@ class Data(Shown):
         with drawn_from(key("measure")):
             first = self.train.input(0)
             input_mean, input_std = measure(self.train.inputs)
+            ground = _ground(self.train)
         learned: dict[str, Any]
         if self.task == "regression":
             targets = self.train.targets.double()
@@ -134,6 +140,7 @@ class Data(Shown):
             std=tuple(input_std.where(input_std > 0, 1.0).reshape(-1).tolist()),
             counts={name: len(examples) for name, examples in self.splits.items()},
             picture=self.picture,
+            ground=ground,
             fingerprint=self.fingerprint,
             **learned,
         )
@@ -300,6 +307,18 @@ def _blank(inputs: Tensor | Lazy) -> str:
     if not (is_picture and all(bool((inputs[place] == pixel).all()) for place in range(len(inputs)))):
         return ""
     return f"all training pictures are the same, every pixel of them is {int(pixel)}"
+
+
+def _ground(examples: Examples) -> tuple[int, ...]:
+    """Return the colour that most of some pictures have at their edges; none where there is no such colour, or it is black."""
+    first = examples.input(0)
+    is_slow = examples.files is None and not isinstance(examples.inputs, Tensor)  # Who knows what a Dataset does for an example.
+    if is_slow or first.ndim != 3 or first.dtype != torch.uint8:
+        return ()
+    some = torch.stack([examples.input(place) for place in range(0, len(examples), -(-len(examples) // _EDGES))])
+    edges = torch.cat((some[..., [0, -1], :].flatten(2), some[..., [0, -1]].flatten(2)), 2)
+    colour = colour_of(edges.movedim(1, -1).flatten(0, 1).numpy())
+    return colour if any(colour) else ()
 
 
 def _rule_of(first: Tensor) -> PictureRule | None:

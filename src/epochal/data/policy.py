@@ -39,20 +39,20 @@ class Operation(NamedTuple):
         return [*self.matrix, *self.offset, *self[2:]]
 
 
-def rand_augment(pictures: Tensor, draws: Draws, magnitude: float, white: float) -> Tensor:
+def rand_augment(pictures: Tensor, draws: Draws, magnitude: float, white: float, ground: Tensor | None = None) -> Tensor:
     """Apply two operations to each picture (float32, 0 to `white`), drawn evenly, of `magnitude` 0 (nothing changes) to 10.
 
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space", NeurIPS 2020. The list is
     theirs without autocontrast, equalize and sharpness, which need more than a pixel or the mean; the ranges are those of
     AutoAugment (Cubuk et al., CVPR 2019). Both operations' movements are made at once, so that pixels are blended once, and
-    before their changes of colour.
+    before their changes of colour; what they leave open is black, or `ground` [channels].
     """
     _, channels, height, width = pictures.shape
     table = _table(magnitude, channels == 3, pictures.device)
     first, second = (
         table[draws.whole(f"policy sign {turn}", 2), draws.whole(f"policy operation {turn}", table.shape[1])] for turn in (1, 2)
     )
-    pictures = move(pictures, *_chained(first, second, torch.tensor((width, height), device=pictures.device)))
+    pictures = move(pictures, *_chained(first, second, torch.tensor((width, height), device=pictures.device)), ground)
     for chosen in (first, second):
         factor, to_grey, to_mean, solarize, posterize = chosen[:, 6:, None, None, None].unbind(1)
         own = grey(pictures)

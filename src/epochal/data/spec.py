@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Task = Literal["single-label", "multi-label", "regression"]
 Fit = Literal["pad", "crop", "squash"]
@@ -54,7 +54,9 @@ class DataSpec(_Described):
     only, per channel of pictures and per feature of numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those
     of each predicted quantity (regression only), and `target_dtype` is the type that keeps the differences between targets:
     "float64" where they are far from 0 for their spread. `counts` is the number of examples in each split; `class_counts` that of
-    each class or label. `fingerprint` is a SHA-256 over all inputs and targets.
+    each class or label. `ground` is the colour that most training pictures have at their edges (0 to 255 per channel), which fills
+    what random changes leave open; none where there is no such colour, or it is black. `fingerprint` is a SHA-256 over all inputs
+    and targets.
     """
 
     name: str
@@ -70,6 +72,7 @@ class DataSpec(_Described):
     counts: dict[str, NonNegativeInt]
     class_counts: dict[str, tuple[int, ...]] = {}
     picture: PictureRule | None = None
+    ground: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
     fingerprint: str
 
     @model_validator(mode="after")
@@ -91,6 +94,10 @@ class DataSpec(_Described):
             (
                 len(self.target_mean) != len(self.target_std) or len(self.target_mean) not in targets,
                 f"target_mean and target_std do not fit {self.task} with {names} outputs",
+            ),
+            (
+                len(self.ground) not in (0, scales) or (bool(self.ground) and not (self.is_image and self.dtype == "uint8")),
+                f"ground does not fit {self.dtype} inputs of shape {self.shape}",
             ),
             (
                 self.picture is not None and (self.picture.shape != self.shape or self.dtype != "uint8"),
