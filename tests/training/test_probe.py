@@ -118,8 +118,9 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     assert (settled.threads, settled.precision) == (2, "bf16")
     assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
     assert not cache.exists()
-    assert settle(_long(), _net(), data, train_step).origin("threads") == "this machine"
-    assert len(asked) == 2
+    for compiling in ("off", "auto"):
+        assert settle(_long(compile=compiling), _net(), data, train_step, tell=lines.append).origin("threads") == "this machine"
+    assert len(asked) == len(lines) == 2
 
 
 def test_a_single_choice_is_not_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,8 +218,8 @@ class _Probe:
         if not remembered and self.watch.crowded_seconds():
             # How many threads are fastest beside other programs shows while training goes on.
             choices = [choice for choice in choices if choice.threads == plain.threads]
-        if len(choices) == 1 and plain in choices and self.recipe.compile != "auto":
-            return {}
+            if choices == [plain]:
+                return {}
         # Where the plain choice does not work, another one may.
         training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
         seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
