@@ -59,7 +59,7 @@ def _train(threads: str = "1") -> tuple[str, ...]:
     has_mnist = (Path(os.environ.get("EPOCHAL_DATA", "/nowhere")) / "mnist").exists()
     if has_mnist:
         return ("train", "mnist", *TRAIN, *SETTINGS, "--threads", threads)
-    return ("train", "digits", *TRAIN, "--batch-size", "24", *SETTINGS, "--threads", threads)
+    return ("train", "digits", *TRAIN, "--model", "mlp", "--batch-size", "24", "--epochs", "20", *SETTINGS, "--threads", threads)
 
 
 def _hit_while_starting(folder: Path, number: int, delay: float) -> Ended:
