@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 # Steps of each; those that slow down most make fewer.
 WAYS = {
-    "before": ("Epochal, the other checkout", 600),
-    "plain": ("PyTorch by hand", 60),
-    "lightning": ("Lightning", 60),
-    "skorch": ("skorch", 60),
-    "threads": ("Epochal, --threads given", 600),
-    "epochal": ("Epochal", 600),
+    "before": ("Epochal, the other checkout", 400),
+    "plain": ("PyTorch by hand", 40),
+    "lightning": ("Lightning", 40),
+    "skorch": ("skorch", 40),
+    "threads": ("Epochal, --threads given", 400),
+    "epochal": ("Epochal", 400),
 }
 # When busy processes come, and how many.
 LOADS = {
@@ -123,9 +123,8 @@ def command(load: str, before: Path | None = None) -> dict[str, Any]:
         shutil.rmtree(place)
 
 
-def measure(options: Any) -> list[dict[str, Any]]:
-    """Run all, one after the other, in each round again; return a record of each run."""
-    records = []
+def measure(options: Any, records: list[dict[str, Any]]) -> None:
+    """Run all, one after the other, in each round again; add a record of each run."""
     ways = [way for way in WAYS if way != "before" or options.before]
     for number in range(1, options.rounds + 1):
         for load in LOADS:
@@ -141,7 +140,6 @@ def measure(options: Any) -> list[dict[str, Any]]:
                 told = command(load, options.before if way == "before" else None)
                 records.append({"round": number, "load": load, "way": f"{way} train digits", **told})
                 print(f"round {number}/{options.rounds}  {load:<14} {way} train digits  {_brief(records[-1])}", flush=True)
-    return records
 
 
 def _brief(record: dict[str, Any]) -> str:
@@ -206,7 +204,9 @@ def main() -> int:
     enter("benchmarks.busy")
     if options.quick:
         options.rounds = 1
-    records = measure(options)
+    records: list[dict[str, Any]] = []
+    with suppress(KeyboardInterrupt):  # What was measured until then is told.
+        measure(options, records)
     publish(options, "Beside busy programs", tables(records), {"records": records}, figure(records))
     bad = sorted({f"{record['way']}: {record['error']}" for record in records if "error" in record})
     if bad:
