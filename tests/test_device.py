@@ -138,3 +138,12 @@ def test_denormals_are_flushed_on_all_threads_and_then_no_more() -> None:
             assert _tiny_left() == {False}
         assert _tiny_left() == {False}
     assert _tiny_left() == {True}
+
+
+def test_where_openmp_cannot_let_its_threads_go_nothing_is_switched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libgomp.so.1").touch()
+    monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    with device.flushing_denormals():
+        assert float(torch.tensor(1e-39) * 1) != 0

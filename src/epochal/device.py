@@ -124,10 +124,13 @@ def flushing_denormals() -> Iterator[None]:
 
 
 def _flush(*, flush: bool) -> None:
-    if torch.set_flush_denormal(flush):
-        for library in (Path(torch.__file__).parent / "lib").iterdir():
-            if library.name.startswith(("libgomp", "libiomp", "libomp")):
-                ctypes.CDLL(str(library)).omp_pause_resource_all(_SOFT)
+    folder = Path(torch.__file__).parent / "lib"
+    libraries = [ctypes.CDLL(str(path)) for path in folder.iterdir() if path.name.startswith(("libgomp", "libiomp", "libomp"))]
+    # An OpenMP before 5.0 (PyTorch 2.4 brings one) cannot let its threads go. Then nothing is switched: they would compute otherwise than
+    # the calling thread.
+    if all(hasattr(library, "omp_pause_resource_all") for library in libraries) and torch.set_flush_denormal(flush):
+        for library in libraries:
+            library.omp_pause_resource_all(_SOFT)
 
 
 class PeakMemory:
