@@ -28,8 +28,8 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 
 
 @contextmanager
-def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float]) -> Iterator[None]:
-    """Let the system say that threads wait for `share[0]` of the time."""
+def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float], others: float = 1.0) -> Iterator[None]:
+    """Let the system say that threads wait for `share[0]` of the time, and that other programs use so many cores."""
     began = time.perf_counter()
     waited = [0.0, began]
 
@@ -39,6 +39,7 @@ def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float]) -> Iterator[No
         return {"1": waited[0]}
 
     monkeypatch.setattr(cores, "_waits", waits)
+    monkeypatch.setattr(cores, "_used_by_others", lambda: others * time.perf_counter())
     monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(cores, "_HOLD_SECONDS", 0.1)
     yield
@@ -63,6 +64,24 @@ def test_crowded_cores_are_noticed_and_yielded_until_they_are_free(monkeypatch: 
         share[0] = 0.5
         assert _until(_yielding)
     assert not _yielding()
+
+
+def test_threads_that_wait_for_each_other_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _waiting(monkeypatch, [0.9], others=0.05), sharing_cores() as watch:
+        time.sleep(0.2)
+        assert watch.crowded_seconds() == 0.0
+        assert not _yielding()
+
+
+@LINUX
+def test_what_others_use_is_counted_without_ourselves() -> None:
+    before, began = cores._used_by_others(), time.process_time()
+    while time.process_time() - began < 0.5:
+        pass
+    own = cores._used_by_others() - before
+    busy = subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert busy.returncode == 0
+    assert cores._used_by_others() - before - own > 0.4
 
 
 def test_blocks_within_one_another_share_a_watch() -> None:
@@ -113,6 +132,7 @@ def test_yielding_makes_a_team_of_more_threads_than_cores_and_ends_it() -> None:
 
 def test_nothing_happens_where_the_system_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(cores, "_TASKS", tmp_path / "absent")
+    monkeypatch.setattr(cores, "_USAGE", tmp_path / "absent")
     monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.001)
     with sharing_cores() as watch:
         time.sleep(0.05)

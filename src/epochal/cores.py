@@ -23,17 +23,20 @@ import torch
 # Seconds between two looks, and from the last look that found the cores crowded to the end of yielding.
 _LOOK_SECONDS = 0.2
 _HOLD_SECONDS = 2.0
-# The cores are crowded when threads wait for one for so many seconds in a second, all together; a quiet machine has about 0.01.
+# The cores are crowded when threads wait for one for so many seconds in a second, all together, while other programs use so much of them.
+# Threads also wait for each other, where the system has put two of them on one core: then nobody else is there.
 _CROWDED = 0.15
+_OTHERS = 0.25
 
 _TASKS = Path("/proc/self/task")
+_USAGE = Path("/proc/stat")
 
 
 class CoreWatch(threading.Thread):
     """Looks whether this program's threads have to wait for a core; while they do, OpenMP's threads yield theirs.
 
-    Linux counts how long each thread was ready to run and had no core (`schedstat`), and PyTorch for Linux brings GNU's OpenMP. Where
-    there is none of the two, cores are never found crowded.
+    Linux counts how long each thread was ready to run and had no core (`schedstat`), and how long the cores were in use; and PyTorch for
+    Linux brings GNU's OpenMP. Elsewhere cores are never found crowded.
     """
 
     def __init__(self) -> None:
@@ -49,13 +52,14 @@ class CoreWatch(threading.Thread):
 
     def run(self) -> None:
         """Look until `end` is called."""
-        waits, looked = _waits(), time.perf_counter()
+        waits, others, looked = _waits(), _used_by_others(), time.perf_counter()
         crowded = -float("inf")
         while not self._ended.wait(_LOOK_SECONDS):
-            latest, now = _waits(), time.perf_counter()
+            latest, latest_others, now = _waits(), _used_by_others(), time.perf_counter()
             waited = sum(seconds - waits[task] for task, seconds in latest.items() if task in waits) / (now - looked)
-            waits, looked = latest, now
-            if waited >= _CROWDED:
+            used = (latest_others - others) / (now - looked)
+            waits, others, looked = latest, latest_others, now
+            if waited >= _CROWDED and used >= _OTHERS:
                 crowded = now
                 self._crowded_since = self._crowded_since or now
                 self._yielding = self._yielding or _Yielding()
@@ -105,6 +109,15 @@ def _waits() -> dict[str, float]:
     except OSError:
         pass
     return found
+
+
+def _used_by_others() -> float:
+    """Return how many seconds all other programs have used the cores; what they are counted from does not matter."""
+    try:
+        user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, _USAGE.read_text().split("\n", 1)[0].split()[1:])
+    except (OSError, ValueError):
+        return 0.0
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 class _Yielding:
