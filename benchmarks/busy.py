@@ -83,13 +83,17 @@ def loaded(when: str, number: int) -> Iterator[Load]:
 
 
 def steps(way: str, number: int, load: str, before: Path | None) -> dict[str, Any]:
-    """Let a program make so many steps under a load. Return `ms`, of a step of all or, where the load came midway, of the second half."""
+    """Let a program make so many steps under a load. Return `ms`, of a step of all or, where the load came midway, of the second half.
+
+    What was measured on this machine at other times is not known to it.
+    """
     when, busy = LOADS[load]
     environment = variables()
     if way == "before":
         environment["PYTHONPATH"] = os.pathsep.join([str(before / "src"), environment["PYTHONPATH"]]) if before else ""
     name = "epochal" if way == "before" else way
-    with loaded(when, busy) as other, tempfile.TemporaryFile("w+") as errors:
+    with loaded(when, busy) as other, tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryDirectory() as cache:
+        environment["EPOCHAL_CACHE"] = cache
         command = [sys.executable, "-m", "benchmarks.busy_steps", name, str(number)]
         program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
         assert program.stdout is not None
@@ -107,10 +111,10 @@ def steps(way: str, number: int, load: str, before: Path | None) -> dict[str, An
 
 def command(load: str, before: Path | None = None) -> dict[str, Any]:
     """Return the `seconds` of `epochal train digits` under a load, from before Python starts to the end."""
-    environment = variables()
+    place = Path(tempfile.mkdtemp())
+    environment = variables() | {"EPOCHAL_CACHE": str(place / "cache")}
     if before is not None:
         environment["PYTHONPATH"] = str(before / "src")
-    place = Path(tempfile.mkdtemp())
     try:
         with loaded(*LOADS[load]):
             begun = time.perf_counter()
@@ -191,6 +195,9 @@ def figure(records: Sequence[dict[str, Any]]) -> Figure:
         words = [f"{ratio.median:.1f}×" for ratio in there.values()]
         bars(axes, load, [WAYS[way][0] for way in there], list(there.values()), words, [way in ("epochal", "threads") for way in there])
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"], fontsize=7)
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(0, 2 * max(ratio.high for ratio in there.values()))
         axes.axvline(1, color="black", linewidth=0.8)
     return made
 

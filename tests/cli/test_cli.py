@@ -347,7 +347,8 @@ def test_bench_prints_a_row_for_each_pair(call, tmp_path: Path) -> None:  # type
         (["train", "--size", "32"], "The setting data.size = 32 does not work with digits"),
         (["train", "--device", "tpu"], "device 'tpu'"),
         (["bench", "--devices", "tpu"], "device 'tpu'"),
-        (["bench", "--batch-sizes", "64,x"], "--batch-sizes: 'x' is no number."),
+        (["bench", "--batch-sizes", "64,x"], "--batch-sizes: 'x' is no whole number."),
+        (["bench", "--batch-sizes", "6_4"], "--batch-sizes: '6_4' is no whole number."),
         (["bench", "--batch-sizes", "0"], "A batch of 0 cannot be measured"),
         (["bench", "--set", "batch_size=8"], "--set batch_size does not reach what is measured.\nUse --batch-sizes."),
         (["bench", "--out", "empty"], "empty exists already."),
@@ -388,6 +389,20 @@ def test_bad_input_is_one_message_and_leaves_nothing(call, tmp_path: Path, argum
     assert message in err
     assert "Traceback" not in out + err
     assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "--seconds", "1_0"], "'1_0' is not a number above 0."),
+        (["bench", "--seconds", "inf"], "'inf' is not a number above 0."),
+        *((["resume", "run", "--epochs", word], f"'{word}' is not a whole number above 0.") for word in ("1_0", "0", "2.5", "many")),
+    ],
+)
+def test_numbers_are_those_that_people_write(call, arguments: list[str], message: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert message in err
 
 
 @pytest.mark.parametrize("arguments", [["tarin"], ["train", "--epoch", "3"], ["predict"], ["predict", "run"]])

@@ -633,6 +633,7 @@ def test_at_most_three_frames_from_fit_to_backward(blobs: Arrays, monkeypatch: p
     assert len({file for file, _ in stacks[-1][:3]}) == 1
 
 
+@pytest.mark.usefixtures("_compiler")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 def test_compiled_training_learns_the_same_up_to_rounding(blobs: Arrays) -> None:
     plain, compiled = _net(), _net()

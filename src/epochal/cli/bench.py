@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from epochal.cli.options import RecipeCommand, as_json, data_dir, numbered, recipe_from, settings
+from epochal.cli.options import Positive, RecipeCommand, as_json, data_dir, numbered, parse, recipe_from, settings
 from epochal.cli.output import print_table, say, say_json
 from epochal.errors import RecipeError
 
@@ -24,9 +24,7 @@ _VARIED = ("device", "batch_size")
 @click.argument("data", default="digits")
 @click.option("--devices", metavar="NAME,...", help="Devices to measure on: cpu, cuda, cuda:1, mps. [all there are]")
 @click.option("--batch-sizes", metavar="INT,...", help="Batch sizes to measure with. [64,128,256,512]")
-@click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="About how long to measure each pair."
-)
+@click.option("--seconds", type=Positive(float), default=2.0, show_default=True, help="About how long to measure each pair.")
 @click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for the result; it must not exist yet. [runs/DATA-bench-NUMBER]")
@@ -74,10 +72,10 @@ def command(
 
 
 def _size(word: str) -> int:
-    try:
-        return int(word)
-    except ValueError as error:
-        raise RecipeError(f"--batch-sizes: '{word}' is no number.", "Write for example --batch-sizes 64,128") from error
+    size = parse(word.strip(), int)
+    if not isinstance(size, int):
+        raise RecipeError(f"--batch-sizes: '{word}' is no whole number.", "Write for example --batch-sizes 64,128")
+    return size
 
 
 def _table(profiles: tuple[Profile, ...]) -> Table:

@@ -36,6 +36,21 @@ own_model = click.option("--model", help="Your own network again, as FILE.py:NAM
 _LONGEST_NAME = 200
 
 
+class Positive(click.ParamType):  # type: ignore[type-arg]  # it has no argument before click 8.4
+    """A number above 0, written as people write numbers: with none of the underscores that Python takes."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "integer" if kind is int else "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """Read what was typed, or refuse it."""
+        number = value if isinstance(value, int | float) else parse(value, self.kind)
+        if isinstance(number, str) or not 0 < number < float("inf") or (self.kind is int and not isinstance(number, int)):
+            self.fail(f"{value!r} is not {'a whole number' if self.kind is int else 'a number'} above 0.", param, ctx)
+        return number
+
+
 class Setting(click.Option):
     """An option for one setting; it remembers the section of the recipe that it stands in."""
 

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, changes, data_dir, importing, settings
+from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_dir, importing, settings
 
 
 @click.command(cls=RecipeCommand, params=list(settings(only_neutral=True)))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--epochs", type=click.IntRange(min=1), help="Train for so many epochs in all, more than the run was begun with.")
+@click.option("--epochs", type=Positive(int), help="Train for so many epochs in all, more than the run was begun with.")
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
 @click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
