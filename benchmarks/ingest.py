@@ -36,7 +36,7 @@ BARE = next(iter(WAYS))
 
 
 def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
-    """Read the folder in all ways, a process for each, in each round anew with an empty cache; return a record of each."""
+    """Read the folder in all ways, a process for each, again in each round with an empty cache; return a record of each."""
     # Once before the clock runs, so that files come from memory, not from a disk, for all alike.
     hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
     records = []

@@ -95,7 +95,7 @@ def programs(data_dir: Path, place: Path) -> dict[str, list[str]]:
 
 
 def streaming(pictures: Path, size: float, epochs: int, place: Path) -> dict[str, dict[str, Any]]:
-    """Train on a folder whose pixels take `size` GB, with half of that allowed and with twice that; each reads the files anew."""
+    """Train on a folder whose pixels take `size` GB, with half of that allowed and with twice that; each reads the files again."""
     found = {}
     for name, allowed in (("streamed: half of it allowed", size / 2), ("in memory: twice that allowed", 2 * size)):
         out = place / name.partition(":")[0]

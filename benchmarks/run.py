@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def measure(names: Sequence[str], rounds: int, batch_sizes: Sequence[int], epochs: int, data_dir: Path) -> list[dict[str, Any]]:
-    """Run all contestants one after the other, in each round anew, and return a record of each run.
+    """Run all contestants one after the other, again in each round, and return a record of each run.
 
     Taking turns spreads what else the machine does over all. A contestant that fails is recorded with its reason, and left in peace.
     """

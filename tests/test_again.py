@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 import epochal
-from epochal import files
 from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
-from epochal.files import sealed
+from epochal.io import files
+from epochal.io.checksums import with_checksum
 from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, keep_recipe
 from epochal.run import run, train
@@ -131,7 +131,7 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(tmp_path: Path, fil
     constant = SETTINGS | {"schedule": "constant"}
     train(file, constant, out=tmp_path / "run", watchers=())
     told: list[str] = []
-    assert resume(tmp_path / "run", tell=told.append, watchers=()) is None
+    assert resume(tmp_path / "run", log=told.append, watchers=()) is None
     assert told == [f"{tmp_path / 'run'} has finished; --epochs N makes it longer."]
     with pytest.raises(RecipeError, match="has 5 epochs already"):
         resume(tmp_path / "run", epochs=5, watchers=())
@@ -202,7 +202,7 @@ def test_another_environment_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     _killed(monkeypatch, 5, file, tmp_path / "run")
     _edit(tmp_path / "run" / "environment.json", lambda kept: kept["packages"].update(torch="1.0"))
     told: list[str] = []
-    resume(tmp_path / "run", tell=told.append, watchers=())
+    resume(tmp_path / "run", log=told.append, watchers=())
     assert any(line.startswith("note: other versions (") and "torch 1.0" in line for line in told)
 
 
@@ -239,7 +239,7 @@ def test_the_same_to_the_bit(tmp_path: Path, file: Path) -> None:
 def _edit(path: Path, change: Any) -> None:
     values = json.loads(path.read_text())
     change(values)
-    path.write_text(json.dumps(sealed(values)))
+    path.write_text(json.dumps(with_checksum(values)))
 
 
 @pytest.mark.parametrize("cause", ["versions", "threads", "processor", "data", "code"])
@@ -311,7 +311,7 @@ def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path
     assert {name: (folder / name).read_bytes() for name in kept} == kept
 
 
-def test_without_its_checkpoints_a_finished_run_is_not_begun_anew(tmp_path: Path, file: Path) -> None:
+def test_without_its_checkpoints_a_finished_run_is_not_begun_again(tmp_path: Path, file: Path) -> None:
     train(file, SETTINGS, out=tmp_path / "run", watchers=())
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(BundleError, match="has no checkpoints to go on from"):
@@ -319,13 +319,13 @@ def test_without_its_checkpoints_a_finished_run_is_not_begun_anew(tmp_path: Path
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_what_is_begun_anew_is_told_and_in_no_file_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+def test_what_is_begun_again_is_told_and_in_no_file_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 25, file, tmp_path / "run")
     assert (tmp_path / "run" / "metrics.jsonl").read_text().count("\n") > 1
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     told: list[str] = []
-    assert resume(tmp_path / "run", watchers=(), tell=told.append) is not None
-    assert "note: there is no checkpoint yet: training begins anew." in told
+    assert resume(tmp_path / "run", watchers=(), log=told.append) is not None
+    assert "note: there is no checkpoint yet: training starts from the beginning." in told
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4, 5]
 
@@ -347,7 +347,7 @@ def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) 
 
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        resume(tmp_path / "run", epochs=9, watchers=[interrupted], tell=told.append)
+        resume(tmp_path / "run", epochs=9, watchers=[interrupted], log=told.append)
     assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
     assert not any("trained model is kept" in words for words in told)
 
@@ -356,7 +356,7 @@ def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) 
 def test_a_longer_run_says_what_the_learning_rate_does(tmp_path: Path, file: Path, schedule: str) -> None:
     run = train(file, SETTINGS, out=tmp_path / "run", quiet=True, schedule=schedule)
     told: list[str] = []
-    done = resume(tmp_path / "run", epochs=9, quiet=True, tell=told.append)
+    done = resume(tmp_path / "run", epochs=9, quiet=True, log=told.append)
     assert done is not None
     (*said,) = (words for words in told if "learning rate" in words)
     if schedule in ("constant", "step"):
@@ -413,7 +413,7 @@ def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
 def test_a_recipe_that_settles_nothing_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
     keep_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": "auto"}))
-    with pytest.raises(BundleError, match=r"recipe\.toml does not settle threads"):
+    with pytest.raises(BundleError, match=r"recipe\.toml does not say what threads was"):
         resume(tmp_path / "run", watchers=())
 
 
@@ -425,7 +425,7 @@ def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=numpy.uint8)).save(path)
     train(tmp_path / "photos", {"epochs": 1, "model": "linear", "threads": 1}, out=tmp_path / "run", watchers=())
     path.write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"Bring back the data as they were, or train anew\."):
+    with pytest.raises(DataError, match=r"Bring back the data as they were, or train again\."):
         resume(tmp_path / "run", epochs=2, watchers=())
 
 
@@ -483,7 +483,7 @@ def test_an_error_in_training_leaves_what_can_be_gone_on_with(monkeypatch: pytes
     told: list[str] = []
     with monkeypatch.context() as patch, pytest.raises(EpochalError, match="No more"):
         patch.setattr(loop, "train_step", failing)
-        run(file, epochal.Recipe().updated(SETTINGS), out=tmp_path / "run", tell=told.append)
+        run(file, epochal.Recipe().updated(SETTINGS), out=tmp_path / "run", log=told.append)
     assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
     assert resume(tmp_path / "run", watchers=()) is not None
     assert Bundle.load(tmp_path / "run").predict([[0.0] * 4])

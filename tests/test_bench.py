@@ -16,7 +16,7 @@ from epochal.bench import bench
 from epochal.data.load import Data, load
 from epochal.errors import OutputError, RecipeError, TooLargeError
 from epochal.recipe import Recipe
-from epochal.training.profile import profile
+from epochal.tuning.profile import profile
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ RECIPE = Recipe().updated({"model": "linear", "valid": 0.0, "threads": 1})
 
 def test_all_that_is_kept(data: Data, tmp_path: Path) -> None:
     lines: list[str] = []
-    done = bench(data, RECIPE, devices=["cpu"], batch_sizes=[8, 16], seconds=0.01, out=tmp_path / "bench", tell=lines.append)
+    done = bench(data, RECIPE, devices=["cpu"], batch_sizes=[8, 16], seconds=0.01, out=tmp_path / "bench", log=lines.append)
     assert [(one.device, one.batch_size, one.threads) for one in done.profiles] == [("cpu", 8, 1), ("cpu", 16, 1)]
     assert done.others == ()
     assert sorted(os.listdir(tmp_path / "bench")) == ["bench.json", "speed.png", "speed.svg"]

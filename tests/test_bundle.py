@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, NotFiniteError, OutputError
-from epochal.files import sealed
+from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
 from epochal.run import build, train
 
@@ -142,7 +142,7 @@ def test_a_flipped_bit_is_noticed(saved: Path) -> None:
 
 def change(saved: Path, **changes: Any) -> None:
     described = json.loads((saved / DESCRIPTION).read_text())
-    (saved / DESCRIPTION).write_text(json.dumps(sealed({**described, **changes})))
+    (saved / DESCRIPTION).write_text(json.dumps(with_checksum({**described, **changes})))
 
 
 @pytest.mark.parametrize(

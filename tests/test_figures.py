@@ -25,8 +25,8 @@ from epochal.evaluation.evaluate import Evaluation, score
 from epochal.figures import confusion, draw_all, learning_curves, predictions, regression, save, single, speeds
 from epochal.recipe import LossSettings
 from epochal.tasks import plain_loss
-from epochal.training.profile import PHASES, Profile
 from epochal.training.records import EpochDone
+from epochal.tuning.profile import PHASES, Profile
 
 DIGITS = tuple("0123456789")
 DEJAVU = font_manager.findfont("DejaVu Sans")

@@ -49,13 +49,13 @@ def train(data: Any, out: Path | None = None, **settings: Any) -> epochal.Run:
 
 def test_the_folder_of_a_run_gives_the_score_of_its_test(trained: Path) -> None:
     told: list[str] = []
-    own, again = evaluate_run(trained / "run"), evaluate_run(trained / "run", trained / "photos", tell=told.append)
+    own, again = evaluate_run(trained / "run"), evaluate_run(trained / "run", trained / "photos", log=told.append)
     assert (own.count, again.count, again.left_out, again.known) == (TESTED, TESTED, COUNT - TESTED, 0)
     assert again.accuracy == own.accuracy
     assert str(again).endswith("known from training; always 'ant' would be 50.0 %")
     assert told[1] == ("note: 48 of its 60 examples were used in training, and are left out; --include-training measures on them too")
     told.clear()
-    whole = evaluate_run(trained / "run", trained / "photos", include_training=True, tell=told.append)
+    whole = evaluate_run(trained / "run", trained / "photos", include_training=True, log=told.append)
     assert (whole.count, whole.left_out, whole.known) == (COUNT, 0, COUNT - TESTED)
     assert "n = 60, 48 of them known from training" in str(whole)
     assert told[1] == "note: 48 of its 60 examples were used in training: new ones would score lower"
@@ -119,7 +119,7 @@ def test_a_row_with_another_target_is_another_example() -> None:
 def test_a_copied_model_counts_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "run" / "model", tmp_path / "model")
     told: list[str] = []
-    found = evaluate_run(tmp_path / "model", trained / "photos", tell=told.append)
+    found = evaluate_run(tmp_path / "model", trained / "photos", log=told.append)
     assert (found.count, found.known) == (COUNT, COUNT - TESTED)
     assert "48 of its 60 examples were used in training" in told[1]
     assert evaluate_run(tmp_path / "model", photos(tmp_path / "new", pixels(10, seed=2))).known == 0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epochal.random import bits, drawn_from, isolated, key, permutation, seed_generators, uniform
+from epochal.random import bits, fork_rng, key, permutation, seed_generators, seeded, uniform
 
 N = 100_000
 
@@ -115,7 +115,7 @@ def test_every_bit_is_as_often_1_as_0() -> None:
 
 def test_isolated_leaves_the_global_generator() -> None:
     before = torch.get_rng_state()
-    with isolated(torch.device("cpu")):
+    with fork_rng(torch.device("cpu")):
         torch.manual_seed(5)
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), before)
@@ -123,7 +123,7 @@ def test_isolated_leaves_the_global_generator() -> None:
 
 def test_isolated_also_after_an_error() -> None:
     before = torch.get_rng_state()
-    with pytest.raises(ValueError, match="inside"), isolated(torch.device("cpu")):
+    with pytest.raises(ValueError, match="inside"), fork_rng(torch.device("cpu")):
         torch.rand(3)
         raise ValueError("inside")
     assert torch.equal(torch.get_rng_state(), before)
@@ -131,7 +131,7 @@ def test_isolated_also_after_an_error() -> None:
 
 @pytest.mark.parametrize("seed", [0, 5, 2**64 - 1])
 def test_seed_generators_is_manual_seed(seed: int) -> None:
-    with isolated(torch.device("cpu")):
+    with fork_rng(torch.device("cpu")):
         torch.manual_seed(seed)
         wanted = torch.rand(3)
         seed_generators(torch.device("cpu"), seed)
@@ -146,7 +146,7 @@ def test_drawn_from_leads_all_three_generators() -> None:
     states = python_random.getstate(), str(numpy.random.get_state(legacy=False)), torch.get_rng_state()
     draws = []
     for stream in (1, 1, 2**64 - 1):
-        with drawn_from(stream):
+        with seeded(stream):
             draws.append(_draw())
     assert draws[0] == draws[1]
     assert all(a != b for a, b in zip(draws[0], draws[2], strict=True))

@@ -417,7 +417,7 @@ def test_other_data_of_another_type_or_scale_are_refused_or_told(tmp_path: Path)
         evaluate_run(tmp_path / "run", tmp_path / "pixels.npz")
     np.savez(tmp_path / "larger.npz", x=x * 255, y=y)
     lines: list[str] = []
-    evaluate_run(tmp_path / "run", tmp_path / "larger.npz", tell=lines.append)
+    evaluate_run(tmp_path / "run", tmp_path / "larger.npz", log=lines.append)
     assert any(line.startswith("note: inputs of train vary 25") for line in lines)
 
 

@@ -26,7 +26,7 @@ def run() -> epochal.Run:
         (lambda run: run.data, "Data: arrays: 50 float32, 2 classes; 140 train, 20 valid, 40 test", 3),
         (lambda run: run.data.train, "Examples: 140 from train", 3),
         (lambda run: run.test, "Evaluation: Accuracy ", 1),
-        (lambda run: run.fit, "Fit: 3 epochs in ", 1),
+        (lambda run: run.fit, "TrainingHistory: 3 epochs in ", 1),
         (lambda run: run.fit.epochs[0], "EpochDone(epoch=1, epochs=3, ", 1),
         (lambda run: run.bundle, "Bundle: linear, 102 parameters", 3),
         (lambda run: run.recipe, "Recipe(epochs = 3, ", 1),

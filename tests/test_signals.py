@@ -1,7 +1,7 @@
 """SIGINT and SIGTERM at any moment end a run soon, with the code that the system expects, and cost one step at most: the proof.
 
 Real runs of the command, each in a process of its own, get real signals; then they are resumed. The processes are forks of one that has
-imported everything; those that are to be hit while they start are started anew.
+imported everything; those that are to be hit while they start are started again.
 
 EPOCHAL_SIGNALS=50 python3 -m pytest tests/test_signals.py          the same with so many signals
 """
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 # When the signal comes: the function that is running, and how many times it is called.
 PHASES = {
     "loading": ("epochal.run", "load_for", 1),
-    "warm-up": ("epochal.run", "settle", 1),
+    "warm-up": ("epochal.run", "resolve_auto", 1),
     "training": ("epochal.training.loop", "train_step", 150),
     "evaluation": ("epochal.training.loop", "evaluate", 3),
     "saving": ("epochal.training.checkpoint.Checkpoints", "_write", 4),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from epochal.errors import EpochalError
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
-    from epochal.prediction import Prediction
+    from epochal.predict import Prediction
     from epochal.recipe import Recipe, load_recipe
     from epochal.run import Run, train
-    from epochal.training.loop import Fit, fit
+    from epochal.training.loop import TrainingHistory, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
     from epochal.training.sharing import ThreadChange
     from epochal.watch.mlflow import MLflow
@@ -35,9 +35,9 @@ _HOMES = {
     "EpochalError": "errors",
     "Evaluation": "evaluation.evaluate",
     "Finished": "training.records",
-    "Fit": "training.loop",
+    "TrainingHistory": "training.loop",
     "MLflow": "watch.mlflow",
-    "Prediction": "prediction",
+    "Prediction": "predict",
     "Progress": "training.records",
     "Recipe": "recipe",
     "Rewound": "training.records",
@@ -65,7 +65,6 @@ __all__ = [
     "EpochalError",
     "Evaluation",
     "Finished",
-    "Fit",
     "MLflow",
     "Prediction",
     "Progress",
@@ -75,6 +74,7 @@ __all__ = [
     "Started",
     "TensorBoard",
     "ThreadChange",
+    "TrainingHistory",
     "check",
     "evaluate",
     "fit",

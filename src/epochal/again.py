@@ -12,16 +12,18 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
-from epochal import untrusted
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.cores import sharing_cores
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, reason_of
 from epochal.evaluation.named import Metrics
-from epochal.files import alone, remove_unfinished, sealed, told, write_json
+from epochal.io import safe_read
+from epochal.io.checksums import with_checksum
+from epochal.io.files import remove_unfinished, write_errors, write_json
+from epochal.io.lock import exclusive_lock
 from epochal.models.build import MODELS
-from epochal.recipe import NEUTRAL, Recipe, keep_recipe
+from epochal.recipe import RUNTIME_SETTINGS, Recipe, keep_recipe
 from epochal.run import (
     RESULT,
     Clock,
@@ -34,8 +36,8 @@ from epochal.run import (
     place_of,
     read_json,
     recipe_of,
+    silent,
     train_and_keep,
-    unheard,
 )
 from epochal.tasks import LossFunction
 from epochal.terminal import command
@@ -89,7 +91,7 @@ def resume(
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
-    tell: Callable[[str], object] | None = None,
+    log: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
     """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
@@ -97,8 +99,8 @@ def resume(
     `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
     came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `schedule`, `metrics`.
     `data_dir` is for named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet`
-    are as in `train`; `tell` hears what is else printed beside the progress. `settings` may be those that cannot change results
-    (`recipe.NEUTRAL`): from here on they hold instead of the run's own.
+    are as in `train`; `log` hears what is else printed beside the progress. `settings` may be those that cannot change results
+    (`recipe.RUNTIME_SETTINGS`): from here on they hold instead of the run's own.
 
     Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
     """
@@ -106,14 +108,14 @@ def resume(
     clock = Clock()
     with ExitStack() as stack:
         console = None if quiet else stack.enter_context(Console())
-        tell = tell or (unheard if console is None else console.say)
+        log = log or (silent if console is None else console.say)
         if folder.exists():
-            stack.enter_context(alone(folder))
+            stack.enter_context(exclusive_lock(folder))
         before = recipe = _recipe(folder)
         if epochs is not None and epochs <= recipe.epochs:
             raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
         if (folder / RESULT).exists() and epochs is None:
-            tell(f"{folder} has finished; --epochs N makes it longer.")
+            log(f"{folder} has finished; --epochs N makes it longer.")
             return None
         _refuse_deciding(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
@@ -121,30 +123,30 @@ def resume(
         again = _reopen(folder, recipe, data, model, own, data_dir)
         for cause in again.causes:
             if cause.is_data:
-                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train anew.")
-            tell(f"note: {cause.words}: results may differ from those of a run without a break.")
+                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train again.")
+            log(f"note: {cause.words}: results may differ from those of a run without a break.")
         if not checkpoints_in(folder / "checkpoints"):
             if (folder / "model").exists():
-                raise BundleError(f"{folder} has no checkpoints to go on from.", "Train anew.")
-            tell("note: there is no checkpoint yet: training begins anew.")
+                raise BundleError(f"{folder} has no checkpoints to go on from.", "Train again.")
+            log("note: there is no checkpoint yet: training starts from the beginning.")
         remove_unfinished(folder)
         clock.lap("load")
 
         def begun(record: Record) -> None:
             # Only now, with the checkpoint read, it is sure that the run can go on: no longer a finished one, and with what was given.
             if isinstance(record, Started):
-                with told(folder):
+                with write_errors(folder):
                     (folder / RESULT).unlink(missing_ok=True)
                 if epochs is not None or settings:
                     keep_recipe(folder / "recipe.toml", again.recipe)
                 if isinstance(data, str | Path) or data_dir is not None:
                     _keep_place(folder, data, data_dir)
                 if epochs is not None and (note := _about_rate(before, record, len(again.data.train))):
-                    tell(note)
+                    log(note)
 
-        stack.enter_context(kept(folder, [], tell))
+        stack.enter_context(kept(folder, [], log))
         heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
-        return train_and_keep(again.recipe, again.data, again.bundle, again.bundle.summary(), own, folder, heard, tell, clock)
+        return train_and_keep(again.recipe, again.data, again.bundle, again.bundle.summary(), own, folder, heard, log, clock)
 
 
 def _keep_place(folder: Path, data: str | Path | None, data_dir: str | Path | None) -> None:
@@ -154,7 +156,7 @@ def _keep_place(folder: Path, data: str | Path | None, data_dir: str | Path | No
         described["source"] = place_of(data)
     if data_dir is not None:
         described["data_dir"] = str(Path(data_dir).expanduser().resolve())
-    write_json(folder / "data.json", sealed(described))
+    write_json(folder / "data.json", with_checksum(described))
 
 
 def _about_rate(before: Recipe, started: Started, examples: int) -> str:
@@ -181,10 +183,10 @@ def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) 
     """Refuse settings that would change what a run comes to."""
     begun = recipe.flat()
     for name, value in recipe.updated(settings).flat().items():
-        if name not in NEUTRAL and value != begun[name]:
+        if name not in RUNTIME_SETTINGS and value != begun[name]:
             raise RecipeError(
                 f"{folder} goes on with what it was begun with: the setting {name} decides results.",
-                f"Leave it out, or train anew; these can change: {', '.join(NEUTRAL)}.",
+                f"Leave it out, or train again; these can change: {', '.join(RUNTIME_SETTINGS)}.",
             )
 
 
@@ -309,13 +311,13 @@ def _recipe(folder: Path) -> Recipe:
         raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
     try:
         # Going on writes and removes files in there.
-        untrusted.check_no_links(folder)
+        safe_read.check_no_links(folder)
     except ValueError as error:
-        raise BundleError(f"{folder} cannot be gone on with: {error}.", "Put the file or folder itself there.") from error
+        raise BundleError(f"{folder} cannot be resumed: {error}.", "Put the file or folder itself there.") from error
     recipe = recipe_of(folder)
     unsettled = [name for name in ("batch_size", "threads", "precision", "compile") if getattr(recipe, name) == "auto"]
     if unsettled:
-        raise BundleError(f"{folder / 'recipe.toml'} does not settle {unsettled[0]}.", "Give the folder of a run.")
+        raise BundleError(f"{folder / 'recipe.toml'} does not say what {unsettled[0]} was.", "Give the folder of a run.")
     return recipe
 
 
@@ -330,7 +332,7 @@ def _ends(recipe: Recipe) -> Iterator[str]:
 def _weights(folder: Path) -> bytes:
     path = folder / "model" / WEIGHTS
     try:
-        return untrusted.read_file(path)
+        return safe_read.read_file(path)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Give the folder of a run.") from error
 
@@ -338,7 +340,7 @@ def _weights(folder: Path) -> bytes:
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Return what each line of a metrics file holds."""
     try:
-        lines = [untrusted.parse_json(line) for line in untrusted.read_file(path).splitlines()]
+        lines = [safe_read.parse_json(line) for line in safe_read.read_file(path).splitlines()]
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError("a line is no JSON object")
     except (OSError, ValueError) as error:

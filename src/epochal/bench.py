@@ -16,12 +16,12 @@ import torch
 from epochal.device import available, choose, describe, using_threads
 from epochal.errors import RecipeError, TakenError, TooLargeError
 from epochal.figures import save, speeds
-from epochal.files import first_free, new_directory, write_json
+from epochal.io.files import first_free, new_directory, write_json
 from epochal.progress import progress
 from epochal.recipe import Recipe
 from epochal.run import build, environment, load_for
 from epochal.training.loop import train_step
-from epochal.training.profile import Profile, profile
+from epochal.tuning.profile import Profile, profile
 
 BATCH_SIZES = (64, 128, 256, 512)
 
@@ -48,13 +48,13 @@ def bench(
     seconds: float = 2.0,
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
-    tell: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> Bench:
     """Measure the training that `recipe` describes on each of `devices` with each of `batch_sizes`, about `seconds` for each pair.
 
     Without `devices` all that there are are measured; without `batch_sizes` those of `BATCH_SIZES` that the data fill. The
     recipe's own `device` and `batch_size` do not matter, and neither does how long it trains. `out` names the folder for what
-    was measured, which must not exist yet; of several names, the first that is free counts; without it nothing is written. `tell`
+    was measured, which must not exist yet; of several names, the first that is free counts; without it nothing is written. `log`
     hears in words what was found.
 
     Raises `RecipeError` for a device that is not there, compiled steps, a batch size that the data cannot fill, or where nothing
@@ -66,7 +66,7 @@ def bench(
         raise RecipeError("The phases of a compiled step cannot be told apart.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
     data = load_for(source, recipe, data_dir).split(recipe.data.valid, recipe.data.test, recipe.seed)
-    tell(data.spec.describe())
+    log(data.spec.describe())
     count = len(data.train)
     sizes = batch_sizes or [size for size in BATCH_SIZES if size <= count] or [count]
     for size in sizes:
@@ -76,12 +76,12 @@ def bench(
             )
     recipe, bundle = build(recipe, data)
     summary = bundle.summary()
-    tell(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
+    log(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
     precision = "fp32" if recipe.precision == "auto" else recipe.precision
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
     described = environment(recipe.updated({"device": str(places[0]), "threads": threads}, "bench"), bundle.model)
     with using_threads(threads):
-        tell(f"measured on {' and '.join(describe(device) for device in places)}")
+        log(f"measured on {' and '.join(describe(device) for device in places)}")
 
     found: list[Profile] = []
     others: list[str] = []

@@ -31,28 +31,29 @@ from torch import Tensor, nn
 from epochal.checks.seen import Keys, are_seen, read_seen
 from epochal.data.examples import Examples, Lazy
 from epochal.data.feed import feed
+from epochal.data.inputs.picture.read import open_picture, to_tensor
 from epochal.data.load import Data, load
-from epochal.data.npy import read_npy
 from epochal.data.numbers import as_tensor
-from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.spec import DataSpec
 from epochal.data.standard import apart, arrange, cast, check_finite, type_name
+from epochal.data.storage.npy import read_npy
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.metrics import plain
 from epochal.evaluation.named import Metrics
-from epochal.files import new_directory, sealed, unsealed, write_bytes, write_json
 from epochal.inference import infer
-from epochal.models.build import assemble, build_net, check_model, lay_out, own_net
+from epochal.io.checksums import verify_checksum, with_checksum
+from epochal.io.files import new_directory, write_bytes, write_json
+from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensors
+from epochal.models.build import assemble, build_net, check_model, own_net, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.summary import Summary, summarize
-from epochal.prediction import Input, Prediction, Predictions, Read, items_of, read_items
-from epochal.random import drawn_from, isolated, key
+from epochal.predict import Input, Prediction, Predictions, Read, items_of, read_items
+from epochal.random import fork_rng, key, seeded
 from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
 from epochal.tasks import Loss, answers, reported_loss
-from epochal.untrusted import StoredTensor, open_file, read_json, read_tensors
 from epochal.user_code import concise
 
 FORMAT = "epochal-bundle"
@@ -202,7 +203,7 @@ class Bundle(Shown):
     def _check_like(self, data: Data) -> None:
         """Raise `DataError` where `data` were not loaded for this model."""
         measured = [data.test] if data.test is not None else list(data.splits.values())
-        with drawn_from(key("measure")):
+        with seeded(key("measure")):
             first = measured[0].input(0)
         if (tuple(first.shape), type_name(first.dtype)) != (self.spec.shape, self.spec.dtype):
             raise DataError(
@@ -234,7 +235,7 @@ class Bundle(Shown):
             raise OutputError(f"{path} is no bundle, and is not replaced.", "Choose another name.")
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
-                raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it anew.")
+                raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it again.")
         # Tied weights share their memory; the file has each of them whole.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
         net = self.model.get_submodule("net") if self.origin is None else None
@@ -249,16 +250,16 @@ class Bundle(Shown):
         }
         with new_directory(path, replace=replace) as folder:
             write_bytes(folder / WEIGHTS, weights)
-            write_json(folder / DESCRIPTION, sealed(description))
+            write_json(folder / DESCRIPTION, with_checksum(description))
         return path
 
     @classmethod
     @concise
-    def load(cls, path: str | Path, model: nn.Module | str | None = None, *, tell: Callable[[str], object] | None = None) -> Bundle:
+    def load(cls, path: str | Path, model: nn.Module | str | None = None, *, log: Callable[[str], object] | None = None) -> Bundle:
         """Read a bundle from its folder, or from that of a run.
 
         A bundle of the user's own network needs that network again, as `model` (or "my_file.py:Net"): its code is not in the bundle.
-        Where that code is not what was trained any more, `tell` hears of it; without it, that is a warning.
+        Where that code is no longer what was trained, `log` hears of it; without it, that is a warning.
         Raises `BundleError` when a file is missing, damaged or of another version.
         """
         folder = _folder(Path(path))
@@ -278,12 +279,12 @@ class Bundle(Shown):
             whole.load_state_dict(weights, assign=origin is not None)
             code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle anew.") from error
+            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle again.") from error
         if origin is not None:
-            lay_out(whole)
+            to_channels_last(whole)
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
-            told = f"the code of the network is not what was trained any more: {', '.join(changed)} changed; its answers may be wrong."
-            warnings.warn(told, stacklevel=3) if tell is None else tell(f"note: {told}")
+            told = f"the code of the network is no longer what was trained: {', '.join(changed)} changed; its answers may be wrong."
+            warnings.warn(told, stacklevel=3) if log is None else log(f"note: {told}")
         return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
@@ -339,20 +340,20 @@ def _description(folder: Path) -> dict[str, Any]:
     try:
         described = read_json(folder / DESCRIPTION)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle anew.") from error
+        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle again.") from error
     if described.get("format") != FORMAT:
         raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
     if not isinstance(described.get("model"), dict):
-        raise BundleError(f"{folder / DESCRIPTION} does not say which model it is.", "Copy the bundle anew.")
+        raise BundleError(f"{folder / DESCRIPTION} does not say which model it is.", "Copy the bundle again.")
     if described.get("version") != VERSION:
         raise BundleError(
             f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
-            "Use the Epochal that wrote it, or train anew.",
+            "Use the Epochal that wrote it, or train again.",
         )
     try:
-        return unsealed(described)
+        return verify_checksum(described)
     except ValueError as error:
-        raise BundleError(f"{folder / DESCRIPTION} is damaged: {error}.", "Copy the bundle anew.") from error
+        raise BundleError(f"{folder / DESCRIPTION} is damaged: {error}.", "Copy the bundle again.") from error
 
 
 def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mapping[str, StoredTensor]:
@@ -366,7 +367,7 @@ def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mappin
                 return tensors
     except ValueError as error:
         reason = str(error)
-    raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle anew.")
+    raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle again.")
 
 
 def _rebuild(
@@ -383,7 +384,7 @@ def _rebuild(
     """
     device = torch.device("cpu" if origin is None else "meta")
     try:
-        with device if origin is not None else isolated(device):
+        with device if origin is not None else fork_rng(device):
             net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
         whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in stored)
         if origin is not None:

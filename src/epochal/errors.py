@@ -8,7 +8,7 @@
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
     ├── TrainingError    training cannot go on
-    │   └── NotFiniteError   a loss, a gradient or a weight is no number any more
+    │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
     ├── BundleError      a kept model is missing, damaged, or of another version
     └── OutputError      a result cannot be written
         └── TakenError       its name is taken already
@@ -67,7 +67,7 @@ class TrainingError(EpochalError):
 
 
 class NotFiniteError(TrainingError):
-    """A loss, a gradient or a weight is no number any more."""
+    """A loss, a gradient or a weight is NaN or infinite."""
 
 
 class BundleError(EpochalError):

@@ -34,10 +34,10 @@ from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.metrics import plain, r2_words
-from epochal.files import check_output, write_bytes
 from epochal.fonts import families, find_fonts, printable, short
-from epochal.training.profile import Profile
+from epochal.io.files import check_output, write_bytes
 from epochal.training.records import EpochDone
+from epochal.tuning.profile import Profile
 
 _BLUE, _VERMILLION, _GREY = "#0072B2", "#D55E00", "#5F5F5F"
 _GREEN, _ORANGE, _SKY = "#009E73", "#E69F00", "#56B4E9"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from epochal.cores import sharing_cores
 from epochal.data.feed import Feed
 from epochal.device import precision
-from epochal.models.build import evaluating
+from epochal.models.build import eval_mode
 from epochal.progress import progress
 
 
@@ -23,7 +23,7 @@ def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str
     outputs = []
     with (
         sharing_cores(),
-        evaluating(model),
+        eval_mode(model),
         torch.inference_mode(),
         precision(device, number_format),
         progress(label, len(feed)) as advance,

@@ -27,17 +27,17 @@ def evaluate_run(
     model: str | nn.Module | None = None,
     unreadable: Literal["stop", "count"] = "stop",
     include_training: bool = False,
-    tell: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
 
     `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
-    but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `tell` hears which. Files of
+    but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` hears which. Files of
     other data that cannot be read are an error; or, where `unreadable` says "count", left out, told, and named in the evaluation.
 
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
-    bundle = Bundle.load(folder, model, tell=tell)
+    bundle = Bundle.load(folder, model, log=log)
     recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
     loss = reported_loss(bundle.spec, bundle.model, None if recipe is None else recipe.loss)
     metrics = () if recipe is None else recipe.metrics
@@ -45,18 +45,18 @@ def evaluate_run(
         if unreadable == "count":
             raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
         own = _own_data(folder, recipe, bundle.spec, data_dir)
-        tell(f"measured on the test split of {own.name}")
+        log(f"measured on the test split of {own.name}")
         return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
-    found = _load_other(data, data_dir, bundle.spec, unreadable, tell)
-    tell(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
+    found = _load_other(data, data_dir, bundle.spec, unreadable, log)
+    log(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
     evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics)
     if evaluation.left_out:
-        tell(
+        log(
             f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples were used in training, and are "
             "left out; --include-training measures on them too"
         )
     elif evaluation.known:
-        tell(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
+        log(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
     return replace(evaluation, unreadable=found.unmeasured)
 
 
@@ -78,7 +78,7 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
 
 
 def _load_other(
-    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], tell: Callable[[str], object]
+    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], log: Callable[[str], object]
 ) -> Data:
     """Load data that a model is to be measured on, and tell what was left out."""
     try:
@@ -86,5 +86,5 @@ def _load_other(
     except UnreadableError as error:
         raise DataError(error.problem, "Fix, replace or remove them; or measure without them: --unreadable count.") from error
     for note in found.notes:
-        tell(f"note: {note}")
+        log(f"note: {note}")
     return found

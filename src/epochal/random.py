@@ -48,7 +48,7 @@ def permutation(stream: int, count: int, device: torch.device | str = "cpu") -> 
 
 
 @contextmanager
-def isolated(device: torch.device) -> Iterator[None]:
+def fork_rng(device: torch.device) -> Iterator[None]:
     """Leave PyTorch's global generators as they were found, whatever the block draws from them."""
     index = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=index):
@@ -56,7 +56,7 @@ def isolated(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def drawn_from(stream: int) -> Iterator[None]:
+def seeded(stream: int) -> Iterator[None]:
     """Let the generators of Python, NumPy and PyTorch's CPU begin at `stream` for the block; leave them as they were found."""
     state = python_random.getstate(), numpy.random.get_state(), torch.random.get_rng_state()
     python_random.seed(stream)

@@ -22,13 +22,14 @@ import pydantic
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from epochal.errors import RecipeError, reason_of, suggest
-from epochal.files import as_text, sealed_text, unsealed_text, write_text
-from epochal.untrusted import MAX_TOML, open_file, text_of
+from epochal.io.checksums import text_with_checksum, verified_text
+from epochal.io.files import as_text, write_text
+from epochal.io.safe_read import MAX_TOML, open_file, text_of
 
 DEFAULT = "default"
 
 # Settings that cannot change what comes out, only how it is come by: a run may go on with others than it was begun with.
-NEUTRAL = ("checkpoint_every", "workers", "data.memory")
+RUNTIME_SETTINGS = ("checkpoint_every", "workers", "data.memory")
 
 _DEEPEST_NAME = 100
 
@@ -210,7 +211,7 @@ class Recipe(Settings):
     )
     on_nan: Literal["stop", "rewind"] = Field(
         "stop",
-        description="where a loss, gradient or weight is no number any more: stop, or go back to the last checkpoint and on from there "
+        description="where a loss, gradient or weight is NaN or infinite: stop, or go back to the last checkpoint and on from there "
         "with half the learning rate, up to three times",
     )
     patience: Count | None = Field(None, description="stop after so many epochs without a better validation score")
@@ -244,13 +245,13 @@ class Recipe(Settings):
     @property
     def examples_per_step(self) -> int:
         """The batch size of a recipe in which it is no longer "auto"."""
-        assert self.batch_size != "auto", "settle it first"
+        assert self.batch_size != "auto", "resolve_auto comes first"
         return self.batch_size
 
     @property
     def threads_per_step(self) -> int:
         """The CPU threads of a recipe in which their number is no longer "auto"."""
-        assert self.threads != "auto", "settle it first"
+        assert self.threads != "auto", "resolve_auto comes first"
         return self.threads
 
     def origin(self, setting: str) -> str:
@@ -331,7 +332,7 @@ def _from_toml(text: str, where: str) -> Recipe:
     try:
         changes = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # For an integer with very many digits, no TOMLDecodeError.
-        raise RecipeError(f"{where} is not valid TOML: {error}.", "Mend that line.") from error
+        raise RecipeError(f"{where} is not valid TOML: {error}.", "Fix that line.") from error
     try:
         return Recipe().updated(changes, where)
     except RecipeError as error:
@@ -342,7 +343,7 @@ def _from_toml(text: str, where: str) -> Recipe:
 
 def keep_recipe(path: Path, recipe: Recipe) -> None:
     """Write a recipe so that `read_kept` gives it back, whole or not at all. Raises `OutputError`."""
-    write_text(path, sealed_text(recipe.to_toml()))
+    write_text(path, text_with_checksum(recipe.to_toml()))
 
 
 def read_kept(path: Path) -> Recipe:
@@ -352,9 +353,9 @@ def read_kept(path: Path) -> Recipe:
     text = _read(path, as_text)
     recipe = _from_toml(text, str(path))
     try:
-        document = tomlkit.parse(unsealed_text(text))
+        document = tomlkit.parse(verified_text(text))
     except ValueError as error:
-        fix = "Bring it back as it was; to train anew with what it says now, name it as --recipe."
+        fix = "Bring it back as it was; to train again with what it says now, name it as --recipe."
         raise RecipeError(f"{path} cannot be used: {error}.", fix) from error
     for name in recipe.flat():
         *groups, last = name.split(".")

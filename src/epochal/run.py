@@ -31,7 +31,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from epochal import untrusted
 from epochal.bundle import Bundle
 from epochal.checks.loaded import in_one_line
 from epochal.checks.seen import keys_of, write_seen
@@ -44,23 +43,26 @@ from epochal.errors import BundleError, DataError, ModelError, RecipeError, Take
 from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.named import Metrics, all_metrics
-from epochal.files import alone, finite, first_free, new_directory, remove_directory, sealed, told, unsealed, write_json
+from epochal.io import safe_read
+from epochal.io.checksums import verify_checksum, with_checksum
+from epochal.io.files import finite, first_free, new_directory, remove_directory, write_errors, write_json
+from epochal.io.lock import exclusive_lock
 from epochal.models.build import assemble, build_net, check_room, default_model, own_net
 from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
-from epochal.prediction import Input, Predictions
-from epochal.random import isolated
+from epochal.predict import Input, Predictions
+from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
 from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
 from epochal.terminal import command
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
-from epochal.training.loop import Fit, fit, train_step
+from epochal.training.loop import TrainingHistory, fit, train_step
 from epochal.training.optim import MakeOptimizer, ScheduleFunction
 from epochal.training.own import names_of, with_own
-from epochal.training.probe import settle
 from epochal.training.records import Watcher
 from epochal.training.state import prepare, training_feed
+from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
@@ -76,7 +78,7 @@ _COARSE = (
 _LISTED = 500_000
 
 
-def unheard(_: str) -> None:
+def silent(_: str) -> None:
     """Hear, and say nothing."""
 
 
@@ -91,7 +93,7 @@ class Run(Shown):
     bundle: Bundle
     recipe: Recipe
     data: Data
-    fit: Fit
+    fit: TrainingHistory
     valid: Evaluation | None
     test: Evaluation | None
     seconds: Mapping[str, float]
@@ -166,7 +168,7 @@ def train(
             out=None if out is None else Path(out),
             data_dir=data_dir,
             watchers=watchers if console is None else (console, *watchers),
-            tell=unheard if console is None else console.say,
+            log=silent if console is None else console.say,
         )
 
 
@@ -183,16 +185,16 @@ def run(
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
-    tell: Callable[[str], object] = unheard,
+    log: Callable[[str], object] = silent,
 ) -> Run:
-    """Do what `train` says with a finished recipe. `tell` hears in words what was found and chosen on the way.
+    """Do what `train` says with a finished recipe. `log` hears in words what was found and chosen on the way.
 
     Of several names for the run folder, `out`, the first that is free is taken.
     """
     clock = Clock()
     _check_new(out)
     own = {"loss": loss, "optimizer": optimizer, "schedule": schedule, "metrics": metrics}
-    recipe, data, bundle, summary = _begin(source, recipe, model, own, data_dir, tell, clock)
+    recipe, data, bundle, summary = _begin(source, recipe, model, own, data_dir, log, clock)
     with ExitStack() as stack:
         missing: list[Path] = []
 
@@ -201,25 +203,25 @@ def run(
             with ExitStack() as lock:
                 with new_directory(path) as folder:
                     # The lock goes along when the folder gets its name: nobody can resume this run while it trains.
-                    lock.enter_context(alone(folder))
+                    lock.enter_context(exclusive_lock(folder))
                     keep_recipe(folder / "recipe.toml", recipe)
-                    write_json(folder / "data.json", sealed(_describe_data(source, data, recipe, data_dir)))
-                    write_json(folder / "environment.json", sealed(environment(recipe, bundle.model) | {"own": names_of(own)}))
+                    write_json(folder / "data.json", with_checksum(_describe_data(source, data, recipe, data_dir)))
+                    write_json(folder / "environment.json", with_checksum(environment(recipe, bundle.model) | {"own": names_of(own)}))
                 stack.push(lock.pop_all())
 
         folder = None if out is None else first_free(out, write)
-        stack.enter_context(kept(folder, missing, tell))
-        return train_and_keep(recipe, data, bundle, summary, own, folder, watchers, tell, clock)
+        stack.enter_context(kept(folder, missing, log))
+        return train_and_keep(recipe, data, bundle, summary, own, folder, watchers, log, clock)
 
 
-def rehearse(
+def dry_run(
     source: Any,
     recipe: Recipe,
     *,
     model: nn.Module | None = None,
     out: Path | None = None,
     data_dir: str | Path | None = None,
-    tell: Callable[[str], object] = unheard,
+    log: Callable[[str], object] = silent,
 ) -> tuple[Recipe, Summary]:
     """Do what `run` does before training, and one step on a copy of the model; keep nothing.
 
@@ -227,19 +229,19 @@ def rehearse(
     where that step gives no finite loss.
     """
     _check_new(out)
-    recipe, data, bundle, summary = _begin(source, recipe, model, {}, data_dir, tell, Clock())
+    recipe, data, bundle, summary = _begin(source, recipe, model, {}, data_dir, log, Clock())
     device = choose(recipe.device)
-    with isolated(device), computing(recipe.threads_per_step):
+    with fork_rng(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         training = prepare(
-            copy.deepcopy(bundle.model), batches, data.spec, recipe, device, None, None, has_valid=data.valid is not None, tell=tell
+            copy.deepcopy(bundle.model), batches, data.spec, recipe, device, None, None, has_valid=data.valid is not None, log=log
         )
         training.train_mode()
         train_step(training, next(batches.epoch(1)))
         loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))
     if not math.isfinite(loss):
         raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
-    tell(f"one step runs: loss {loss:.4f}")
+    log(f"one step runs: loss {loss:.4f}")
     return recipe, summary
 
 
@@ -254,10 +256,10 @@ def _begin(
     model: nn.Module | None,
     own: Mapping[str, Any],
     data_dir: str | Path | None,
-    tell: Callable[[str], object],
+    log: Callable[[str], object],
     clock: Clock,
 ) -> tuple[Recipe, Data, Bundle, Summary]:
-    """Read and split the data, build the model, and settle every setting."""
+    """Read and split the data, build the model, and resolve every setting."""
     # A device that is not there is told before data are read.
     choose(recipe.device)
     with_own(recipe, own)
@@ -266,21 +268,21 @@ def _begin(
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
     data = data.split(recipe.data.valid, recipe.data.test, recipe.seed)
-    tell(data.spec.describe())
+    log(data.spec.describe())
     for note in data.notes:
-        tell(f"note: {note}")
+        log(f"note: {note}")
     if told := in_one_line(data):
-        tell(f"check: {told}" + (f" ({command('epochal', 'check', source)} tells more)" if isinstance(source, str | Path) else ""))
+        log(f"check: {told}" + (f" ({command('epochal', 'check', source)} tells more)" if isinstance(source, str | Path) else ""))
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
     summary = bundle.summary()
-    tell(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
+    log(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     if data.spec.target_dtype == "float64" and output_units(bundle.model) is None:
-        tell(f"note: {_COARSE}")
+        log(f"note: {_COARSE}")
     all_metrics(recipe.metrics, recipe.monitor, own.get("metrics"), data.spec)
     is_own = any(own.get(name) is not None for name in ("loss", "optimizer"))
-    recipe = settle(with_own(recipe, own), bundle.model, data, train_step, own=is_own, tell=tell)
+    recipe = resolve_auto(with_own(recipe, own), bundle.model, data, train_step, own=is_own, log=log)
     clock.lap("build")
     return recipe, data, bundle, summary
 
@@ -293,7 +295,7 @@ def train_and_keep(
     own: Mapping[str, Any],
     folder: Path | None,
     watchers: Sequence[Watcher],
-    tell: Callable[[str], object],
+    log: Callable[[str], object],
     clock: Clock,
 ) -> Run:
     """Train, or go on with it; test; and fill the run folder. `own` are the arguments of `fit` that are the user's own functions."""
@@ -301,10 +303,10 @@ def train_and_keep(
     with using_threads(recipe.threads_per_step), ExitStack() as stack:
         checkpoints = None
         if folder is not None:
-            checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint_every, tell)
+            checkpoints = Checkpoints(folder / "checkpoints", recipe.checkpoint_every, log)
             if not checkpoints.found():
                 # Training begins from the first step: what an earlier beginning left there is void.
-                with told(folder):
+                with write_errors(folder):
                     (folder / "metrics.jsonl").unlink(missing_ok=True)
             watchers = (*watchers, stack.enter_context(MetricsFile(folder / "metrics.jsonl")))
         fitted = fit(bundle.model, data, recipe, **own, watchers=watchers, checkpoints=checkpoints)
@@ -330,11 +332,11 @@ def train_and_keep(
         clock.lap("evaluate")
 
         if folder is not None:
-            _draw(folder / "figures", fitted, test, data, tell)
+            _draw(folder / "figures", fitted, test, data, log)
         clock.lap("keep")
         result = _result(folder, recipe, data, summary, fitted, test, names_of(own), clock.seconds)
         if folder is not None:
-            write_json(folder / RESULT, sealed(result))
+            write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
 
 
@@ -344,7 +346,7 @@ def as_they_were() -> Iterator[None]:
     try:
         yield
     except UnreadableError as error:
-        raise DataError(error.problem, "Bring back the data as they were, or train anew.") from error
+        raise DataError(error.problem, "Bring back the data as they were, or train again.") from error
 
 
 def recipe_of(folder: Path) -> Recipe:
@@ -400,7 +402,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     name, options = recipe.model.name, recipe.model.options
     if not is_own:
         check_room(name, spec, options)
-    with isolated(torch.device("cpu")):
+    with fork_rng(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
@@ -413,7 +415,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
 
 
 @contextmanager
-def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object]) -> Iterator[None]:
+def kept(folder: Path | None, made: Sequence[Path], log: Callable[[str], object]) -> Iterator[None]:
     """Where the block ends before its time, say what is kept.
 
     A run folder with nothing worth keeping is removed, and so are the parents that were `made` for it.
@@ -427,10 +429,10 @@ def kept(folder: Path | None, made: Sequence[Path], tell: Callable[[str], object
     except BaseException as end:
         model, has_checkpoints = _identity(folder / "model"), bool(checkpoints_in(folder / "checkpoints"))
         if model is not None and model != before:
-            tell(f"The trained model is kept in {folder / 'model'}.")
+            log(f"The trained model is kept in {folder / 'model'}.")
         # Checkpoints that cannot be used have been told of.
         if has_checkpoints and not isinstance(end, BundleError):
-            tell(f"To go on from the last checkpoint: {command('epochal', 'resume', folder)}")
+            log(f"To go on from the last checkpoint: {command('epochal', 'resume', folder)}")
         # Not where a user has put a copy of a checkpoint.
         if model is None and not any((folder / "checkpoints").glob("step-*")):
             shutil.rmtree(folder, ignore_errors=True)
@@ -449,15 +451,15 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _draw(folder: Path, fitted: Fit, test: Evaluation | None, data: Data, tell: Callable[[str], object]) -> None:
+def _draw(folder: Path, fitted: TrainingHistory, test: Evaluation | None, data: Data, log: Callable[[str], object]) -> None:
     from epochal.figures import draw_all
     from epochal.fonts import boxes
 
-    with told(folder):
+    with write_errors(folder):
         folder.mkdir(exist_ok=True)
     draw_all(folder, fitted.epochs, test, data.test, data.spec)
     if test is not None and (note := boxes(data.outputs)):
-        tell(f"note: {note}")
+        log(f"note: {note}")
 
 
 def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path | None) -> dict[str, Any]:
@@ -509,7 +511,7 @@ def _result(
     recipe: Recipe,
     data: Data,
     summary: Summary,
-    fitted: Fit,
+    fitted: TrainingHistory,
     test: Evaluation | None,
     own: Mapping[str, str],
     seconds: Mapping[str, float],
@@ -558,7 +560,7 @@ def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
     Raises `BundleError` where the file is missing, damaged or changed.
     """
     try:
-        value = unsealed(untrusted.read_json(path))
+        value = verify_checksum(safe_read.read_json(path))
         for name, kind in kinds.items():
             try:
                 TypeAdapter(kind).validate_python(value[name], strict=True)

@@ -355,12 +355,12 @@ class TestInTraining:
         lines: list[str] = []
         recipe = epochal.Recipe().updated({"epochs": 1, "device": "cpu", "threads": 1})
         run: Callable[..., Any] = __import__("epochal.run", fromlist=["run"]).run
-        run(photos, recipe, tell=lines.append)
+        run(photos, recipe, log=lines.append)
         assert not [line for line in lines if line.startswith("check")]
         (photos / "train/cat/copy.png").write_bytes((photos / "test/cat/24.png").read_bytes())
         for number in range(3, 24, 2):
             (photos / f"train/dog/{number:02}.png").unlink()
-        run(photos, recipe, tell=lines.append)
+        run(photos, recipe, log=lines.append)
         assert [line for line in lines if line.startswith("check")] == [
             'check: class "dog" has 1 example; class "cat" has 13 times as many examples as "dog" (13 and 1); '
             'valid has no examples of 1 class: "dog"; '

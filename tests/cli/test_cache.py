@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from epochal.cli.main import cli
-from epochal.data.archives import unpack
-from epochal.data.cache import checksums, open_cache
+from epochal.data.storage.archives import unpack
+from epochal.data.storage.cache import checksums, open_cache
 
 KEY = "0" * 32
 
@@ -21,7 +21,7 @@ KEY = "0" * 32
 def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path))
     monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "2")
-    monkeypatch.setattr("epochal.data.cache._SPARE", 0)
+    monkeypatch.setattr("epochal.data.storage.cache._SPARE", 0)
 
 
 def _call(*arguments: str) -> list[str]:

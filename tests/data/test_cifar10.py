@@ -99,7 +99,7 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     batches = make_batches()
     folder = write_folder(tmp_path / "folder", batches)
     (folder / "data_batch_3.bin").write_bytes(b"x" * 100)
-    with pytest.raises(DataError, match=r"folder/data_batch_3\.bin has 100 bytes instead of 61,460\.\nCopy or download it anew"):
+    with pytest.raises(DataError, match=r"folder/data_batch_3\.bin has 100 bytes instead of 61,460\.\nCopy or download it again"):
         cifar10.read_cifar10(folder)
     (folder / "data_batch_3.bin").unlink()
     with pytest.raises(DataError, match=r"folder/data_batch_3\.bin cannot be read: No such file"):

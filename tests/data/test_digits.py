@@ -36,7 +36,7 @@ def fake_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Any) 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"no gzip", r"digits\.csv\.gz cannot be read: .*\nInstall scikit-learn anew"),
+        (b"no gzip", r"digits\.csv\.gz cannot be read: .*\nReinstall scikit-learn"),
         (gzip.compress(b"1,2,x"), r"digits\.csv\.gz cannot be read"),
         (gzip.compress(b"1,2,3\n" * 50)[:-9], r"digits\.csv\.gz cannot be read"),
         (gzip.compress(b"1,2\n3,4"), r"digits\.csv\.gz has shape \(2, 2\), not \(1797, 65\)"),

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from epochal.data import ingest
 from epochal.data.examples import Stored
 from epochal.data.load import load
 from epochal.data.sources import folder
 from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.storage import ingest
 from epochal.errors import DataError
 
 

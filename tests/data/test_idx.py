@@ -69,7 +69,7 @@ class TestReadIdx:
     def test_more_than_declared_is_refused(self, tmp_path: Path, packed: bool) -> None:
         content = idx_bytes(np.arange(60)) + b"x"
         (tmp_path / "a").write_bytes(gzip.compress(content) if packed else content)
-        with pytest.raises(DataError, match=r"a is damaged: it declares 60 numbers and has more than 60\.\nCopy or download it anew"):
+        with pytest.raises(DataError, match=r"a is damaged: it declares 60 numbers and has more than 60\.\nCopy or download it again"):
             read_idx(tmp_path / "a")
 
     @pytest.mark.parametrize("packed", [False, True])

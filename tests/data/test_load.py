@@ -141,7 +141,7 @@ def test_no_number_in_inputs(value: float, split: str) -> None:
     x = {"train": torch.rand(4, 2), "test": torch.rand(4, 2)}
     x[split][2, 1] = value
     told = _refused({name: (values, _labels(4)) for name, values in x.items()})
-    assert told == f"The input {split}[2] has a NaN or infinite value at [1].\nMend or remove that example."
+    assert told == f"The input {split}[2] has a NaN or infinite value at [1].\nFix or remove that example."
 
 
 def test_float64_that_does_not_fit_is_told() -> None:

@@ -1,4 +1,4 @@
-"""Arrays, Datasets and DataLoaders: read once where possible, read anew where they change, refused where they cannot be used."""
+"""Arrays, Datasets and DataLoaders: read once where possible, read again where they change, refused where they cannot be used."""
 
 from __future__ import annotations
 
@@ -382,7 +382,7 @@ def test_reading_leaves_the_global_generators_and_measures_the_same_every_time()
 def test_no_number_in_a_dataset_is_found() -> None:
     # NaN differs from itself, which must not pass for a random transform.
     data = Listed([(torch.zeros(2), 0), (torch.full((2,), float("nan")), 1)])
-    with pytest.raises(DataError, match=r"The input train\[1\] has a NaN or infinite value at \[0\]\.\nMend or remove that example\."):
+    with pytest.raises(DataError, match=r"The input train\[1\] has a NaN or infinite value at \[0\]\.\nFix or remove that example\."):
         load(data)
 
 

@@ -17,7 +17,7 @@ from epochal.data.mixing import Mixing
 from epochal.data.order import Order, describe_balance, shares
 from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings, Recipe
-from epochal.run import rehearse
+from epochal.run import dry_run
 from epochal.training.loop import fit
 from epochal.training.records import Started
 
@@ -125,7 +125,7 @@ def test_what_it_does_is_told(blobs: tuple[Tensor, Tensor]) -> None:
     assert f"note: {told}" in note
     assert [done.step for done in result.epochs] == [1, 2]
     heard: list[str] = []
-    rehearse(blobs, Recipe().updated({"sampling": "balanced"}), tell=heard.append)
+    dry_run(blobs, Recipe().updated({"sampling": "balanced"}), log=heard.append)
     assert any(line.startswith("note: sampling = balanced: an epoch still has 42 examples") for line in heard)
 
 

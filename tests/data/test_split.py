@@ -10,7 +10,7 @@ from torch import Tensor
 
 from epochal.data.examples import Examples
 from epochal.data.load import Data, load
-from epochal.data.split import cut
+from epochal.data.split import split_off
 from epochal.errors import DataError
 
 
@@ -27,7 +27,7 @@ def test_cut_is_complete_disjoint_and_in_proportion(counts: list[int], fraction:
     targets = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])[torch.randperm(sum(counts))]
     total = max(1, round(sum(counts) * fraction))
     assume(total < sum(counts) and max(counts) > 1)
-    rest, part = cut(_examples(targets), fraction, seed, "test")
+    rest, part = split_off(_examples(targets), fraction, seed, "test")
     assert sorted(rest.positions.tolist() + part.positions.tolist()) == list(range(sum(counts)))
     assert len(part) == total or (len(part) < total and min(counts) == 1)
     for label, count in enumerate(counts):
@@ -44,25 +44,27 @@ def test_cut_is_complete_disjoint_and_in_proportion(counts: list[int], fraction:
 
 def test_cut_is_decided_by_seed_and_name() -> None:
     examples = _examples(torch.arange(200) % 2)
-    chosen = {(seed, name): tuple(cut(examples, 0.3, seed, name)[1].positions.tolist()) for seed in (0, 1) for name in ("test", "valid")}
+    chosen = {
+        (seed, name): tuple(split_off(examples, 0.3, seed, name)[1].positions.tolist()) for seed in (0, 1) for name in ("test", "valid")
+    }
     assert len(set(chosen.values())) == 4
-    assert tuple(cut(examples, 0.3, 0, "test")[1].positions.tolist()) == chosen[0, "test"]
+    assert tuple(split_off(examples, 0.3, 0, "test")[1].positions.tolist()) == chosen[0, "test"]
 
 
 def test_classes_choose_independently() -> None:
     # Were the same places chosen in each class, examples that came in pairs would stay together.
-    _, part = cut(_examples(torch.arange(200) % 2), 0.5, 0, "test")
+    _, part = split_off(_examples(torch.arange(200) % 2), 0.5, 0, "test")
     first, second = (part.positions[part.targets == label] // 2 for label in (0, 1))
     assert set(first.tolist()) != set(second.tolist())
 
 
 def test_quantities_are_cut_by_number() -> None:
-    rest, part = cut(_examples(torch.rand(50, 1)), 0.2, 0, "test")
+    rest, part = split_off(_examples(torch.rand(50, 1)), 0.2, 0, "test")
     assert (len(rest), len(part)) == (40, 10)
 
 
 def test_a_class_of_one_stays_in_train() -> None:
-    rest, part = cut(_examples(torch.tensor([0, 0, 0, 0, 1])), 0.5, 0, "test")
+    rest, part = split_off(_examples(torch.tensor([0, 0, 0, 0, 1])), 0.5, 0, "test")
     assert 1 in rest.targets.tolist()
     assert 1 not in part.targets.tolist()
 
@@ -73,13 +75,13 @@ def test_many_small_classes_give_the_fraction_and_not_one_each() -> None:
     # The last example of a class is never taken, and the seed decides which classes give one.
     assert min(data.spec.class_counts["train"]) >= 1
     examples = _examples(torch.arange(30) % 10)
-    givers = {tuple(cut(examples, 0.1, seed, "test")[1].targets.tolist()) for seed in range(20)}
+    givers = {tuple(split_off(examples, 0.1, seed, "test")[1].targets.tolist()) for seed in range(20)}
     assert len(givers) > 10
 
 
 def test_large_classes_do_not_give_for_small_ones() -> None:
     counts = torch.tensor([10_000] + [3] * 1000)
-    _, part = cut(_examples(torch.arange(1001).repeat_interleave(counts)), 0.1, 0, "test")
+    _, part = split_off(_examples(torch.arange(1001).repeat_interleave(counts)), 0.1, 0, "test")
     assert (len(part), int((part.targets == 0).sum())) == (1300, 1000)
 
 
@@ -93,7 +95,7 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
 )
 def test_too_few(targets: Tensor, told: str) -> None:
     with pytest.raises(DataError) as raised:
-        cut(_examples(targets), 0.2, 0, "valid")
+        split_off(_examples(targets), 0.2, 0, "valid")
     assert str(raised.value) == f"{told}\nBring more data, or set data.valid = 0 to go without."
 
 

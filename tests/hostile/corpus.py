@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from epochal.data.sources import cifar10
-from epochal.files import sealed, sealed_text
+from epochal.io.checksums import text_with_checksum, with_checksum
 from tests.hostile.mutate import change_bytes
 from tests.hostile.seeds import idx, npy, npz, photos, pictures, tarred, zipped
 
@@ -344,7 +344,7 @@ def _bundle(seed: Path, change: Callable[[Path], object], *, right: bool = True)
             described = json.loads((path / "bundle.json").read_bytes())
             content = weights.read_bytes()
             described["weights"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            (path / "bundle.json").write_text(json.dumps(sealed(described)))
+            (path / "bundle.json").write_text(json.dumps(with_checksum(described)))
         return path
 
     return make
@@ -359,7 +359,7 @@ def _described(**changes: Any) -> Callable[[Path], None]:
                 described[group][inner] = value
             else:
                 described[group] = value
-        (path / "bundle.json").write_text(json.dumps(sealed(described)))
+        (path / "bundle.json").write_text(json.dumps(with_checksum(described)))
 
     return change
 
@@ -492,7 +492,7 @@ def models(seeds: dict[str, list[Path]], canary: Path) -> Iterator[Case]:
         "an unknown setting": "__class__ = 1",
         "a network without end": '[model]\nname = "mlp"\nwidths = [1000000000, 1000000000]',
     }.items():
-        yield Case(f"resume: recipe.toml: {name}", "resume", _copied(run, _put("recipe.toml", sealed_text(f"{text}\n").encode())))
+        yield Case(f"resume: recipe.toml: {name}", "resume", _copied(run, _put("recipe.toml", text_with_checksum(f"{text}\n").encode())))
     for name, content in headers().items():
         yield Case(f"checkpoint: {name}", "checkpoint", _copied(checkpoint, partial(_new_state, tensors=content)))
     for name, content in json_bombs().items():

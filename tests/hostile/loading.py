@@ -19,12 +19,12 @@ from torch import nn
 import epochal
 from epochal.again import resume
 from epochal.bundle import Bundle
-from epochal.data.cache import Pack
 from epochal.data.examples import Examples
-from epochal.data.pictures import measure_picture, open_picture, to_tensor
+from epochal.data.inputs.picture.read import measure_picture, open_picture, to_tensor
 from epochal.data.sources import cifar10
 from epochal.data.sources.idx import read_idx
 from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.storage.cache import Pack
 from epochal.errors import EpochalError
 from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, read_kept

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from epochal.files import sealed, sealed_text
+from epochal.io.checksums import text_with_checksum, with_checksum
 
 _NUMBERS = (
     0,
@@ -166,7 +166,7 @@ def change_json_file(path: Path, chance: random.Random) -> None:
         value = json.loads(path.read_bytes())
         changed = change_json(value, chance)
         is_sealed = "sha256" in value and isinstance(changed, dict) and chance.random() < 0.9
-        path.write_text(json.dumps(sealed(changed) if is_sealed else changed))
+        path.write_text(json.dumps(with_checksum(changed) if is_sealed else changed))
 
 
 def change_safetensors(content: bytes, chance: random.Random) -> bytes:
@@ -375,7 +375,7 @@ def change_bundle(folder: Path, chance: random.Random) -> None:
         content = weights.read_bytes()
         described = json.loads(description.read_bytes())
         described["weights"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        description.write_text(json.dumps(sealed(described)))
+        description.write_text(json.dumps(with_checksum(described)))
 
 
 def change_checkpoint(folder: Path, chance: random.Random) -> None:
@@ -430,7 +430,7 @@ def change_toml(content: bytes, chance: random.Random) -> bytes:
         case _:
             lines[place] = f"{name}{equals or ' = '}{chance.choice(values)} # {chance.choice(('default', '', 'x' * 3000))}"
     text = "\n".join(line for line in lines if not line.startswith("# sha256")) + "\n"
-    return (sealed_text(text) if chance.random() < 0.9 else text).encode()
+    return (text_with_checksum(text) if chance.random() < 0.9 else text).encode()
 
 
 def change_run(folder: Path, chance: random.Random) -> None:

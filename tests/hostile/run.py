@@ -64,7 +64,7 @@ def _result(what: str, case: Case, home: Path, watch: Watch) -> dict[str, Any]:
     canaries = home / "canary", folder / "canary"
     before = _tree(home)
     outcome = load(case.kind, path, watch, megabytes=1000 if what == "pictures" else 200)
-    # What an archive unpacks to has its place; a run that is gone on with writes into its folder.
+    # What an archive unpacks to has its place; a run that is resumed writes into its folder.
     own = ("case", "case/cache", "case/cache/archives")
     changed = sorted(name for name, _ in _tree(home).items() ^ before.items() if what != "models" or not name.startswith("case/"))
     result = {

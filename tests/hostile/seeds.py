@@ -17,9 +17,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import epochal
-from epochal.data import archives
-from epochal.data.cache import Cache, checksums
 from epochal.data.sources import cifar10
+from epochal.data.storage import archives
+from epochal.data.storage.cache import Cache, checksums
 from epochal.training.checkpoint import Checkpoints
 from tests.hostile.loading import training
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from epochal.data.preprocess import Preprocess, Rescale
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
-from epochal.models.build import MODELS, assemble, build_net, check_model, default_model, evaluating, load_net
+from epochal.models.build import MODELS, assemble, build_net, check_model, default_model, eval_mode, load_net
 from epochal.recipe import DataSettings
 
 SpecMaker = Callable[..., DataSpec]
@@ -193,7 +193,7 @@ def test_assemble_for_quantities(make_spec: SpecMaker, rescale: bool) -> None:
 def test_evaluating_restores_each_module() -> None:
     model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)).train()
     model[1].eval()
-    with pytest.raises(ValueError, match="inside"), evaluating(model):
+    with pytest.raises(ValueError, match="inside"), eval_mode(model):
         assert not any(module.training for module in model.modules())
         raise ValueError("inside")
     assert [module.training for module in model.modules()] == [True, True, False]

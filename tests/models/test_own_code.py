@@ -75,7 +75,7 @@ def test_a_bundle_tells_that_the_code_changed(net: Path, blobs: Arrays, tmp_path
     assert same.code == done.bundle.code
     numpy.save(tmp_path / "x.npy", blobs[0][:3].numpy())
     net.write_text(NET.replace("turned(self.layer(x))", "-turned(self.layer(x))"))
-    told = "the code of the network is not what was trained any more: net.py changed; its answers may be wrong."
+    told = "the code of the network is no longer what was trained: net.py changed; its answers may be wrong."
     with pytest.warns(UserWarning, match=told) as caught:
         other = Bundle.load(run / "model", f"{net}:Net")
     assert caught[0].filename == __file__

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from epochal.errors import BundleError, OutputError, TrainingError
 from epochal.evaluation.evaluate import evaluate
-from epochal.files import write_bytes
+from epochal.io.files import write_bytes
 from epochal.recipe import Recipe
 from epochal.training import checkpoint, loop
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.loop import Fit, fit
+from epochal.training.loop import TrainingHistory, fit
 from epochal.training.records import EpochDone, Progress, Record
 
 Arrays = tuple[Tensor, Tensor]
@@ -59,7 +59,7 @@ def _data(blobs: Arrays) -> dict[str, Arrays]:
     return {"train": (blobs[0][:45], blobs[1][:45]), "valid": (blobs[0][45:], blobs[1][45:])}
 
 
-def _same(one: Fit, two: Fit) -> None:
+def _same(one: TrainingHistory, two: TrainingHistory) -> None:
     """Both tell the same, but for what the clock says, which no run repeats."""
 
     def numbers(done: EpochDone) -> Any:
@@ -70,7 +70,7 @@ def _same(one: Fit, two: Fit) -> None:
     assert dataclasses.replace(one.finished, seconds=0.0) == dataclasses.replace(two.finished, seconds=0.0)
 
 
-def _run(blobs: Arrays, recipe: Recipe, folder: Path | None, every: float = 1e-9, **options: Any) -> tuple[nn.Module, Fit]:
+def _run(blobs: Arrays, recipe: Recipe, folder: Path | None, every: float = 1e-9, **options: Any) -> tuple[nn.Module, TrainingHistory]:
     model = _net()
     kept = None if folder is None else Checkpoints(folder, every)
     return model, fit(model, _data(blobs), recipe, checkpoints=kept, **options)
@@ -458,7 +458,7 @@ def test_a_signal_after_the_last_step_is_not_lost(blobs: Arrays, tmp_path: Path)
 
 def test_other_threads_hear_no_signals(blobs: Arrays, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    done: list[Fit] = []
+    done: list[TrainingHistory] = []
     thread = threading.Thread(target=lambda: done.append(_run(blobs, _recipe(), tmp_path)[1]))
     thread.start()
     thread.join()

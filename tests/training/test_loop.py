@@ -24,7 +24,7 @@ from epochal.errors import EpochalError, ModelError, RecipeError, TrainingError
 from epochal.random import key, permutation
 from epochal.recipe import AugmentSettings, Recipe
 from epochal.training import loop
-from epochal.training.loop import Fit, fit
+from epochal.training.loop import TrainingHistory, fit
 from epochal.training.records import EpochDone, Finished, Progress, Record, Started
 
 Arrays = tuple[Tensor, Tensor]
@@ -287,7 +287,7 @@ def test_watchers_cannot_steer(blobs: Arrays) -> None:
 
 def _fit_reading_weights(
     what: Any, recipe: Recipe, model: nn.Module | None = None, **options: Any
-) -> tuple[nn.Module, Fit, list[list[Any]]]:
+) -> tuple[nn.Module, TrainingHistory, list[list[Any]]]:
     """Fit, and read the weights at the end of every epoch."""
     model = model or _net()
     weights: list[list[Any]] = []

@@ -16,10 +16,10 @@ import epochal
 from epochal.cores import CoreWatch
 from epochal.data.load import Data, load
 from epochal.errors import BundleError
-from epochal.files import sealed
+from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
 from epochal.training import sharing
-from epochal.training.loop import Fit, fit
+from epochal.training.loop import TrainingHistory, fit
 from epochal.training.sharing import Sharing, ThreadChange, Threads, checked_changes, is_open
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def _recipe(**changes: Any) -> Recipe:
     return Recipe().updated({"device": "cpu", "compile": "off", "epochs": 3, "batch_size": 32, **changes})
 
 
-def _fit(records: list[Any], **changes: Any) -> tuple[Fit, dict[str, Tensor]]:
+def _fit(records: list[Any], **changes: Any) -> tuple[TrainingHistory, dict[str, Tensor]]:
     model = _net()
     done = fit(model, _data(), _recipe(**changes), watchers=[records.append])
     return done, model.state_dict()
@@ -222,6 +222,6 @@ def test_a_run_keeps_its_changes_and_is_reproduced_and_resumed_with_them(tmp_pat
     path = tmp_path / "run" / "result.json"
     kept = json.loads(path.read_text())
     kept["threads"][0]["threads"] = 10_000_000
-    path.write_text(json.dumps(sealed(kept)))
+    path.write_text(json.dumps(with_checksum(kept)))
     with pytest.raises(BundleError, match="changes of threads are damaged"):
         epochal.reproduce(tmp_path / "run", data=data)

@@ -17,7 +17,7 @@ from torch.nn import functional
 from epochal.data.load import load
 from epochal.errors import EpochalError, ModelError, NotFiniteError, RecipeError
 from epochal.recipe import Recipe
-from epochal.run import rehearse, train
+from epochal.run import dry_run, train
 from epochal.training.loop import fit
 from epochal.training.state import prepare, training_feed
 from epochal.training.trial import _sizes, _spread
@@ -283,11 +283,11 @@ def test_a_frozen_part_of_a_network_in_a_run(blobs: Arrays) -> None:
 
 def test_a_dry_run_tries_the_same(blobs: Arrays, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"outputs of type tuple in training mode"):
-        rehearse(blobs, Recipe(), model=_in_training(lambda x: (x, x)))
+        dry_run(blobs, Recipe(), model=_in_training(lambda x: (x, x)))
     out = tmp_path / "run"
     with pytest.raises(ModelError, match=r"outputs of type tuple in training mode"):
         train(blobs, model=_in_training(lambda x: (x, x)), out=out, watchers=())
     assert not out.exists()
     told: list[str] = []
-    rehearse(blobs, Recipe(), model=Net(lambda _, x: x.relu()), tell=told.append)
+    dry_run(blobs, Recipe(), model=Net(lambda _, x: x.relu()), log=told.append)
     assert "note: the model ends in a ReLU, which bounds its scores: it may learn worse than without" in told

@@ -72,9 +72,9 @@ def records() -> Records:
 
 
 @pytest.fixture
-def tell() -> Callable[[Callable[[Record], None], list[Record]], None]:
-    def tell(watcher: Callable[[Record], None], all_of_it: list[Record]) -> None:
+def log() -> Callable[[Callable[[Record], None], list[Record]], None]:
+    def log(watcher: Callable[[Record], None], all_of_it: list[Record]) -> None:
         for record in all_of_it:
             watcher(record)
 
-    return tell
+    return log

@@ -41,10 +41,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, tell: Any) -> None:
+def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, log: Any) -> None:
     file = io.StringIO()
     with Console(file) as watcher:
-        tell(watcher, records.training())
+        log(watcher, records.training())
     device, *table = file.getvalue().splitlines()
     assert device.startswith("cpu (")
     assert device.endswith("1,234 parameters, 300 steps")
@@ -58,19 +58,19 @@ def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, tell: Any
 
 
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
-def test_a_rewind_is_one_line(records: Any, tell: Any, kind: type[io.StringIO]) -> None:
+def test_a_rewind_is_one_line(records: Any, log: Any, kind: type[io.StringIO]) -> None:
     file = kind()
     rewind = Rewind(1200, 0.5, "Step 1234 (epoch 2): the loss has a value that is not finite.")
     with Console(file) as watcher:
-        tell(watcher, [records.started(), records.epoch(1, 0.6), Rewound(rewind, ()), records.epoch(2, 0.5)])
+        log(watcher, [records.started(), records.epoch(1, 0.6), Rewound(rewind, ()), records.epoch(2, 0.5)])
         watcher(dataclasses.replace(records.finished(), rewinds=(rewind,)))
     said = "Step 1234 (epoch 2): the loss has a value that is not finite. Going on after step 1,200 with the learning rate times 0.5."
     assert said in file.getvalue()
     assert "Trained 3 epochs in 4.56 s; rewound 1 time; kept the weights of epoch 2." in file.getvalue()
 
 
-def test_without_a_file_it_prints_to_standard_output(records: Any, tell: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(Console(), records.training())
+def test_without_a_file_it_prints_to_standard_output(records: Any, log: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    log(Console(), records.training())
     out, err = capsys.readouterr()
     assert "kept the weights of epoch 2" in out
     assert err == ""
@@ -167,7 +167,7 @@ def test_the_live_line_vanishes_when_training_does_not_end(records: Any, error: 
     assert sys.stdout is stdout
 
 
-def test_forced_colour_brings_no_live_line_into_a_log(records: Any, tell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_colour_brings_no_live_line_into_a_log(records: Any, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     file = io.StringIO()
     with Console(file) as watcher:

@@ -25,9 +25,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_line_per_epoch(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_a_line_per_epoch(records: Any, log: Any, tmp_path: Path) -> None:
     with MetricsFile(tmp_path / "metrics.jsonl") as watcher:
-        tell(watcher, records.training())
+        log(watcher, records.training())
     written = lines(tmp_path / "metrics.jsonl")
     assert [line["epoch"] for line in written] == [1, 2, 3]
     assert written[0] == {
@@ -66,41 +66,41 @@ def test_an_epoch_is_on_the_disk_at_once_and_survives_failure(records: Any, tmp_
     assert len(lines(path)) == 1
 
 
-def test_a_second_training_appends(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_a_second_training_appends(records: Any, log: Any, tmp_path: Path) -> None:
     watcher = MetricsFile(str(tmp_path / "metrics.jsonl"))
-    tell(watcher, records.training())
-    tell(watcher, [records.started(task="regression"), records.regressed(1), records.finished()])
+    log(watcher, records.training())
+    log(watcher, [records.started(task="regression"), records.regressed(1), records.finished()])
     written = lines(tmp_path / "metrics.jsonl")
     assert len(written) == 4
     assert written[3]["valid"] == {"loss": 0.5, "mse": 0.5, "mae": 0.25, "r2": 0.875}
 
 
-def test_an_epoch_that_is_rewound_or_resumed_is_not_there_twice(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_an_epoch_that_is_rewound_or_resumed_is_not_there_twice(records: Any, log: Any, tmp_path: Path) -> None:
     path, rewind = tmp_path / "metrics.jsonl", Rewind(100, 0.5, "")
     first, second = records.epoch(1, 0.6), records.epoch(2, 0.5)
     with MetricsFile(path) as watcher:
-        tell(watcher, [records.started(), first, second, Rewound(rewind, (first,)), dataclasses.replace(second, rewinds=1)])
+        log(watcher, [records.started(), first, second, Rewound(rewind, (first,)), dataclasses.replace(second, rewinds=1)])
     assert [(line["epoch"], line["rewinds"]) for line in lines(path)] == [(1, 0), (2, 1)]
     with MetricsFile(path) as watcher:
         # From the checkpoint before the first step.
-        tell(watcher, [dataclasses.replace(records.started(), step=0), first])
+        log(watcher, [dataclasses.replace(records.started(), step=0), first])
     assert [line["epoch"] for line in lines(path)] == [1]
 
 
-def test_a_line_that_the_disk_takes_in_parts_is_whole(records: Any, tell: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_the_disk_takes_in_parts_is_whole(records: Any, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(io.FileIO):
         def write(self, content: Any) -> int:
             return super().write(content[:7])
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", lambda path, mode, **_: Slow(path, mode.replace("b", "")))
-        tell(MetricsFile(tmp_path / "metrics.jsonl"), records.training())
+        log(MetricsFile(tmp_path / "metrics.jsonl"), records.training())
     assert [line["epoch"] for line in lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
 
 
-def test_a_number_that_is_not_finite_becomes_null(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_a_number_that_is_not_finite_becomes_null(records: Any, log: Any, tmp_path: Path) -> None:
     with MetricsFile(tmp_path / "metrics.jsonl") as watcher:
-        tell(watcher, [records.started(), records.epoch(1, math.nan, train_loss=math.inf)])
+        log(watcher, [records.started(), records.epoch(1, math.nan, train_loss=math.inf)])
     (line,) = lines(tmp_path / "metrics.jsonl")
     assert line["train_loss"] is None
     assert line["valid"]["loss"] is None

@@ -31,9 +31,9 @@ def the_run(folder: Path, experiment: str = "epochal") -> tuple[Any, Any]:
     return client, run
 
 
-def test_recipe_metrics_and_tags_are_kept(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_recipe_metrics_and_tags_are_kept(records: Any, log: Any, tmp_path: Path) -> None:
     with MLflow(tmp_path / "store") as watcher:
-        tell(watcher, records.training())
+        log(watcher, records.training())
     client, run = the_run(tmp_path / "store")
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "two mlp"
@@ -57,9 +57,9 @@ def test_a_training_that_does_not_end_ends_its_run(records: Any, tmp_path: Path,
     assert run.data.metrics["train/loss"] == 0.625
 
 
-def test_an_experiment_is_used_again(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_an_experiment_is_used_again(records: Any, log: Any, tmp_path: Path) -> None:
     for _ in range(2):
-        tell(MLflow(tmp_path), records.training())
+        log(MLflow(tmp_path), records.training())
     with pytest.raises(ValueError, match="too many values"):
         the_run(tmp_path)
 

@@ -16,9 +16,9 @@ def read(folder: Path) -> Any:
     return events
 
 
-def test_the_numbers_of_each_epoch(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_the_numbers_of_each_epoch(records: Any, log: Any, tmp_path: Path) -> None:
     with TensorBoard(tmp_path / "events") as watcher:
-        tell(watcher, records.training())
+        log(watcher, records.training())
     events = read(tmp_path / "events")
     scalars = {"train/loss", "valid/loss", "valid/accuracy", "valid/macro_f1", "lr", "examples_per_second", "waiting"}
     assert scalars <= set(events.Tags()["scalars"])
@@ -28,9 +28,9 @@ def test_the_numbers_of_each_epoch(records: Any, tell: Any, tmp_path: Path) -> N
     assert events.Scalars("kept/valid/loss")[0].value == pytest.approx(0.5), "epoch 2 was kept"
 
 
-def test_the_recipe_is_there_as_text_and_as_settings(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_the_recipe_is_there_as_text_and_as_settings(records: Any, log: Any, tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as watcher:
-        tell(watcher, records.training())
+        log(watcher, records.training())
     events = read(tmp_path)
     (text,) = events.Tensors("recipe/text_summary")
     assert "    epochs = 3" in text.tensor_proto.string_val[0].decode()
@@ -49,10 +49,10 @@ def test_an_epoch_is_on_the_disk_at_once_and_survives_failure(records: Any, tmp_
     assert "valid/loss" not in read(tmp_path).Tags()["scalars"]
 
 
-def test_one_watcher_for_two_trainings(records: Any, tell: Any, tmp_path: Path) -> None:
+def test_one_watcher_for_two_trainings(records: Any, log: Any, tmp_path: Path) -> None:
     watcher = TensorBoard(str(tmp_path))
-    tell(watcher, records.training())
-    tell(watcher, [records.started(task="regression"), records.regressed(1), records.finished()])
+    log(watcher, records.training())
+    log(watcher, [records.started(task="regression"), records.regressed(1), records.finished()])
     assert "valid/r2" in read(tmp_path).Tags()["scalars"]
 
 

@@ -16,12 +16,12 @@ from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, render
 from epochal.cores import sharing_cores
 from epochal.data.exclude import write_exclusion
+from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
-from epochal.data.pictures import open_picture
 from epochal.data.sources import Place, picture_folder
 from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
-from epochal.files import check_output, write_text
+from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
 from epochal.user_code import concise
 

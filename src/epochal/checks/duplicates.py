@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epochal.data.decoding import cores
+from epochal.data.inputs.picture.decoding import cores
 from epochal.device import using_threads
 
 # The correlation from which on two pictures are nearly equal. Pictures of CIFAR-10 that were resized to 20 to 64 pixels, saved as

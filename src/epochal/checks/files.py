@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epochal.checks.findings import Case, Finding, Severity, count
-from epochal.data.pictures import GIANT, survey_picture
+from epochal.data.inputs.picture.read import GIANT, survey_picture
 from epochal.data.spec import PictureRule
 from epochal.data.walk import is_foreign, is_picture
 from epochal.errors import DataError

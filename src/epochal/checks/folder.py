@@ -15,9 +15,9 @@ from epochal.checks.duplicates import equal, hash_keys
 from epochal.checks.files import about_empty, about_kinds, about_sizes, about_unreadable, about_unused
 from epochal.checks.findings import Finding, about_classes
 from epochal.checks.survey import SMALL, survey
-from epochal.data.cache import content_hash
-from epochal.data.pictures import open_picture
+from epochal.data.inputs.picture.read import open_picture
 from epochal.data.sources.layout import Listed, problems
+from epochal.data.storage.cache import content_hash
 from epochal.errors import DataError
 
 

@@ -20,8 +20,9 @@ from epochal.checks.duplicates import hash_keys, row_keys
 from epochal.data.examples import Examples
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
-from epochal.files import CHANGED, write_bytes
-from epochal.untrusted import read_file
+from epochal.io.checksums import CHANGED
+from epochal.io.files import write_bytes
+from epochal.io.safe_read import read_file
 
 SEEN = "seen.bin"
 

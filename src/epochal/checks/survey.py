@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from epochal.data.cache import content_hash
-from epochal.data.decoding import in_blocks
-from epochal.data.pictures import survey_picture
+from epochal.data.inputs.picture.decoding import in_blocks
+from epochal.data.inputs.picture.read import survey_picture
 from epochal.data.spec import PictureRule
+from epochal.data.storage.cache import content_hash
 from epochal.errors import DataError
 
 # Pictures are compared at this size; those that differ in it are different.

@@ -14,7 +14,7 @@ from epochal.errors import RecipeError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from epochal.training.profile import Profile
+    from epochal.tuning.profile import Profile
 
 # What is varied has options of its own.
 _VARIED = ("device", "batch_size")
@@ -61,7 +61,7 @@ def command(
     from epochal.bench import bench
 
     place = out or numbered(data, "-bench")
-    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=place, data_dir=data_dir, tell=say)
+    done = bench(data, recipe, devices=names, batch_sizes=sizes, seconds=seconds, out=place, data_dir=data_dir, log=say)
     print_table(_table(done.profiles))
     for words in done.others:
         say(f"not measured: {words}")

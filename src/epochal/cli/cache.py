@@ -21,8 +21,8 @@ def command(context: click.Context, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     from epochal.checks.findings import count
-    from epochal.data.archives import unpacked_archives, unpacked_folder
-    from epochal.data.cache import open_cache
+    from epochal.data.storage.archives import unpacked_archives, unpacked_folder
+    from epochal.data.storage.cache import open_cache
 
     cache = open_cache()
     entries, size = cache.entries(), cache.size()
@@ -53,8 +53,8 @@ def command(context: click.Context, as_json: bool) -> None:
 def clear(as_json: bool) -> None:
     """Remove them all, but what is being written just now. They are made again when they are needed."""
     from epochal.checks.findings import count
-    from epochal.data.archives import remove_unpacked, unpacked_archives
-    from epochal.data.cache import open_cache
+    from epochal.data.storage.archives import remove_unpacked, unpacked_archives
+    from epochal.data.storage.cache import open_cache
 
     packs, size = open_cache().clear()
     say(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")

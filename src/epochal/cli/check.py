@@ -55,13 +55,13 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
         say_json(found.to_json())
     else:
         _print(found.summary(), found.findings)
-    tell = say if not as_json else lambda _: None
+    log = say if not as_json else lambda _: None
     if html is not None:
         found.write_html(html)
-        tell(f"  {html}  with pictures")
+        log(f"  {html}  with pictures")
     if quarantine is not None:
         left_out = found.write_quarantine(quarantine)
-        tell(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")
+        log(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")
     sys.exit(1 if found.number("error") else 0)
 
 

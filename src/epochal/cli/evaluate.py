@@ -44,10 +44,10 @@ def command(
     from rich.table import Table
 
     with importing():
-        from epochal.files import finite
+        from epochal.io.files import finite
         from epochal.measure import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, tell=say)
+    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, log=say)
     say(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)

@@ -74,13 +74,13 @@ class RecipeCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def settings(*, only_neutral: bool = False) -> Iterator[Setting]:
+def settings(*, only_runtime: bool = False) -> Iterator[Setting]:
     """Yield an option for each setting of the recipe; or for those that a run may go on with, whose default is what it has."""
-    for name, kind, default, is_neutral, description in read_table():
-        if only_neutral and not is_neutral:
+    for name, kind, default, is_runtime, description in read_table():
+        if only_runtime and not is_runtime:
             continue
         group = name.rpartition(".")[0]
-        told = description if only_neutral or not default else f"{description} [{default}]"
+        told = description if only_runtime or not default else f"{description} [{default}]"
         section = f"{group.capitalize()} settings" if group else "Training settings"
         # Click wants Python names, so the dot is written otherwise until recipe_from.
         variable = name.replace(".", "__")

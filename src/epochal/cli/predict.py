@@ -18,7 +18,7 @@ from epochal.cli.output import say, say_error, say_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epochal.prediction import Prediction
+    from epochal.predict import Prediction
 
 # How a table of predictions begins; the values of the outputs follow.
 _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")
@@ -41,13 +41,13 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     A file that cannot be read is told of, and the others are answered; then the exit code is 1.
     """
     from epochal.bundle import Bundle
-    from epochal.files import check_output, write_text
+    from epochal.io.files import check_output, write_text
 
     if csv_file is not None:
         check_output(csv_file, ",".join(_COLUMNS).encode())
     if picture is not None:
         _check_folder(picture)
-    bundle = Bundle.load(run, model, tell=lambda told: say(told, err=True))
+    bundle = Bundle.load(run, model, log=lambda told: say(told, err=True))
     inputs, names, wrong, notes = bundle.read([name for file in files for name in _expand(file)], unreadable="count")
     for note in notes:
         say(f"note: {note}", err=True)
@@ -73,11 +73,11 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder for pictures that has other things in it: written among data, they would become data."""
     from epochal.data.walk import MARK
     from epochal.errors import OutputError
-    from epochal.files import told
+    from epochal.io.files import write_errors
 
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file.", "Name a folder for the titled pictures.")
-    with told(folder):
+    with write_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
             raise OutputError(f"{folder} has other files in it.", "Name a new folder for the titled pictures.")
 
@@ -86,13 +86,13 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.data.walk import MARK
     from epochal.figures import save, single
-    from epochal.files import shortened, told, write_text
     from epochal.fonts import boxes
+    from epochal.io.files import shortened, write_errors, write_text
 
     if note := boxes(prediction.label for _, prediction in found):
         say(f"note: {note}")
     figures = [single(picture, f"pred result: {prediction}") for picture, (_, prediction) in zip(inputs, found, strict=True)]
-    with told(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / MARK, "Written by epochal predict --picture: these are no data.\n")
     for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):

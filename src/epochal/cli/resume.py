@@ -11,7 +11,7 @@ from epochal.cli.finished import report
 from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_dir, importing, settings
 
 
-@click.command(cls=RecipeCommand, params=list(settings(only_neutral=True)))
+@click.command(cls=RecipeCommand, params=list(settings(only_runtime=True)))
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--epochs", type=Positive(int), help="Train for so many epochs in all, more than the run was begun with.")
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")

@@ -26,7 +26,7 @@ def command(what: str, recipe: str | None, data_dir: str | None, model: str | No
     from epochal.run import build, load_for
 
     if is_bundle(Path(what)):
-        bundle = Bundle.load(what, model, tell=lambda told: say(told, err=True))
+        bundle = Bundle.load(what, model, log=lambda told: say(told, err=True))
     else:
         wanted = load_recipe(recipe) if recipe else Recipe()
         wanted = wanted.updated({"model": model}, "command line") if model else wanted

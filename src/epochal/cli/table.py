@@ -16,12 +16,12 @@ TABLE = Path(__file__).with_name("settings.json")
 
 
 class Row(NamedTuple):
-    """A setting: its dotted name, what a value looks like, its default in words, whether it is of `recipe.NEUTRAL`, and its help."""
+    """A setting: its dotted name, what a value looks like, its default in words, whether it is in `RUNTIME_SETTINGS`, and its help."""
 
     name: str
     kind: str
     default: str
-    is_neutral: bool
+    is_runtime: bool
     description: str
 
 
@@ -33,10 +33,12 @@ def read_table() -> tuple[Row, ...]:
 
 def made_from_fields() -> tuple[Row, ...]:
     """Return what the table has to hold."""
-    from epochal.recipe import NEUTRAL, fields
+    from epochal.recipe import RUNTIME_SETTINGS, fields
 
     return tuple(
-        Row(name, _kind(field.annotation), _words(field.get_default(call_default_factory=True)), name in NEUTRAL, field.description)
+        Row(
+            name, _kind(field.annotation), _words(field.get_default(call_default_factory=True)), name in RUNTIME_SETTINGS, field.description
+        )
         for name, field in fields()
         if get_origin(field.annotation) is not dict  # a table is written --set NAME={...}
     )

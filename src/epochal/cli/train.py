@@ -21,6 +21,7 @@ from epochal.cli.output import say, say_json
 @data_dir
 @click.option(
     "--dry-run",
+    "is_dry",
     is_flag=True,
     help="Show every setting with its origin, the data and the model, see that a step runs, and write nothing but the cache.",
 )
@@ -37,7 +38,7 @@ def command(
     data_dir: str | None,
     tensorboard: Path | None,
     mlflow: str | None,
-    dry_run: bool,
+    is_dry: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -54,11 +55,11 @@ def command(
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported from here on, after the settings are known to be right.
     with importing():
-        from epochal.run import rehearse, run
+        from epochal.run import dry_run, run
         from epochal.watch.console import Console
 
-    if dry_run:
-        settled, summary = rehearse(data, recipe, out=out, data_dir=data_dir, tell=say)
+    if is_dry:
+        settled, summary = dry_run(data, recipe, out=out, data_dir=data_dir, log=say)
         say(f"\n{summary}\n\n{settled.to_toml()}")
         if as_json:
             say_json({"recipe": settled.model_dump(mode="json"), "origins": settled.origins()})
@@ -74,6 +75,6 @@ def command(
             from epochal.watch.mlflow import MLflow
 
             watchers.append(stack.enter_context(MLflow(mlflow)))
-        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, tell=say)
+        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, log=say)
 
     report(done, as_json=as_json)

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from epochal.data.colour import jitter, rounded, white_of
 from epochal.data.draws import Draws
-from epochal.data.geometry import erase, move, random_matrix, shift_and_flip
+from epochal.data.inputs.picture.colour import jitter, rounded, white_of
+from epochal.data.inputs.picture.geometry import erase, move, random_matrix, shift_and_flip
+from epochal.data.inputs.picture.policy import rand_augment
 from epochal.data.mixing import Mixing
-from epochal.data.policy import rand_augment
 from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epochal.errors import DataError, reason_of
-from epochal.files import write_text
-from epochal.untrusted import text_of
+from epochal.io.files import write_text
+from epochal.io.safe_read import text_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Exclusion:
             first = next(name for name in self.names if name in strange)
             raise DataError(
                 f"{self.names[first]}: there is no example '{first}' in {data}.",
-                "Names are as in the list that `epochal check DATA --quarantine FILE` writes: remove that line, or mend it.",
+                "Names are as in the list that `epochal check DATA --quarantine FILE` writes: remove that line, or fix it.",
             )
 
     def spared(self, left: int, what: str) -> None:
@@ -97,7 +97,7 @@ def _unquoted(line: str, where: str) -> str:
     try:
         name = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where}: a line in quotation marks must be a JSON string: {error}.", "Mend that line.") from error
+        raise DataError(f"{where}: a line in quotation marks must be a JSON string: {error}.", "Fix that line.") from error
     return str(name)
 
 

@@ -20,7 +20,7 @@ from epochal.data.augment import Augment
 from epochal.data.examples import Examples, Lazy, Stored
 from epochal.data.mixing import Mixing
 from epochal.data.order import Order
-from epochal.random import drawn_from, key
+from epochal.random import key, seeded
 
 
 class Batch(NamedTuple):
@@ -186,5 +186,5 @@ class _Seeded(Dataset[Tensor]):
         return len(self.inputs)
 
     def __getitem__(self, number: int) -> Tensor:
-        with drawn_from(key(self.stream, number)):
+        with seeded(key(self.stream, number)):
             return self.inputs[number % self.count]

@@ -17,15 +17,15 @@ from torch import Tensor
 from epochal.cores import sharing_cores
 from epochal.data.examples import Examples, Found, Lazy, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
-from epochal.data.pictures import colour_of
+from epochal.data.inputs.picture.read import colour_of
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
-from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, Fit, PictureRule, Task, described
-from epochal.data.split import cut
+from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, PictureRule, ResizeMode, Task, described
+from epochal.data.split import split_off
 from epochal.data.standard import Form, apart, form_of, measure, to_form, type_name
 from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError, UnreadableError
-from epochal.random import drawn_from, key
+from epochal.random import key, seeded
 from epochal.shown import Rows, Shown, few
 from epochal.user_code import concise
 
@@ -67,7 +67,7 @@ class Data(Shown):
     described: DataSpec | None = None
 
     def _title(self) -> str:
-        with drawn_from(key("measure")):
+        with seeded(key("measure")):
             first = self.train.input(0)
         counts = {name: len(examples) for name, examples in self.splits.items()}
         dtype = str(first.dtype).removeprefix("torch.")
@@ -106,7 +106,7 @@ class Data(Shown):
             told = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
             raise DataError(f"{told} leave nothing to train on.", "Use smaller fractions.")
         for name, fraction in cuts.items():
-            train, found[name] = cut(train, fraction, seed, name, brought=brought)
+            train, found[name] = split_off(train, fraction, seed, name, brought=brought)
         notes = self.notes
         if cuts and train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
@@ -117,7 +117,7 @@ class Data(Shown):
         """The description of these data that models are built from, measured on `train` as it now is, if it was not before."""
         if self.described is not None:
             return self.described
-        with drawn_from(key("measure")):
+        with seeded(key("measure")):
             first = self.train.input(0)
             input_mean, input_std = measure(self.train.inputs)
             ground = _ground(self.train)
@@ -154,7 +154,7 @@ def load(
     data_dir: str | Path | None = None,
     task: Task | None = None,
     size: int | tuple[int, int] | None = None,
-    fit: Fit | None = None,
+    fit: ResizeMode | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
     exclude: str | Path | Sequence[str] | None = None,
@@ -189,7 +189,7 @@ def load(
     if exclusion.names and found.parts["train"].files is None:
         found = _without(found, exclusion)
     _check_memory(found, allowed)
-    with drawn_from(key("load")):
+    with seeded(key("load")):
         return _assemble(found, task, like, tuple(exclusion.names))
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from epochal.data.colour import rounded
 from epochal.data.draws import Draws
-from epochal.data.geometry import rectangle
+from epochal.data.inputs.picture.colour import rounded
+from epochal.data.inputs.picture.geometry import rectangle
 from epochal.data.spec import DataSpec
 from epochal.recipe import AugmentSettings
 

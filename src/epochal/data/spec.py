@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Task = Literal["single-label", "multi-label", "regression"]
-Fit = Literal["pad", "crop", "squash"]
+ResizeMode = Literal["pad", "crop", "squash"]
 SPLITS = ("train", "valid", "test")
 
 # An input may have so many numbers; beyond it a few of them would fill the memory.
@@ -31,7 +31,7 @@ class PictureRule(_Described):
 
     mode: Literal["L", "RGB"]
     size: tuple[PositiveInt, PositiveInt]
-    fit: Fit
+    fit: ResizeMode
     ground: Literal["black", "border"] = "black"
 
     @property

@@ -10,7 +10,7 @@ from epochal.errors import DataError
 from epochal.random import key, permutation
 
 
-def cut(examples: Examples, fraction: float, seed: int, name: str, *, brought: int | None = None) -> tuple[Examples, Examples]:
+def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brought: int | None = None) -> tuple[Examples, Examples]:
     """Return (the rest, the part cut off), chosen by `seed` and the part's `name`.
 
     The part has `fraction` of `brought` examples, by default of all, at least one. Where targets are classes it has them in

@@ -234,7 +234,7 @@ def check_finite(inputs: Tensor, name: Callable[[int], str]) -> None:
     if math.isfinite(value):
         told, fix = f"{value:g} at {bad[1:]}, which is beyond float32 (up to {_LARGEST:.2g})", "Scale such numbers first."
     else:
-        told, fix = f"a NaN or infinite value at {bad[1:]}", "Mend or remove that example."
+        told, fix = f"a NaN or infinite value at {bad[1:]}", "Fix or remove that example."
     raise DataError(f"The input {name(bad[0])} has {told}.", fix)
 
 

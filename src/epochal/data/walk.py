@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from epochal.data.pictures import SUFFIXES
+from epochal.data.inputs.picture.read import SUFFIXES
 from epochal.errors import DataError
 
 # Left behind by systems, network disks and archives, in lower case; hidden names are passed by anyway.

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from epochal.data.spec import DataSpec
 from epochal.models.build import check_model
-from epochal.random import isolated
+from epochal.random import fork_rng
 from epochal.user_code import concise
 
 
@@ -79,7 +79,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
     layers: list[Layer] = []
     counter = FlopCounter()
-    with _plain_attention(), isolated(device), counter, _listing(model, counter, layers):
+    with _plain_attention(), fork_rng(device), counter, _listing(model, counter, layers):
         check_model(model, inputs, spec)
     return Summary(
         layers=tuple(layers),

@@ -34,13 +34,13 @@ from torch import Tensor
 
 from epochal.errors import BundleError
 from epochal.evaluation.evaluate import Evaluation
-from epochal.files import new_directory, remove_directory, write_bytes, write_text
+from epochal.io.files import new_directory, remove_directory, write_bytes, write_text
+from epochal.io.safe_read import open_file, parse_json, read_file, read_tensors
 from epochal.training.optim import Rewind, Update
 from epochal.training.own import groups_of, numbers_of
 from epochal.training.records import EpochDone
 from epochal.training.sharing import checked_changes
 from epochal.training.state import Training
-from epochal.untrusted import open_file, parse_json, read_file, read_tensors
 
 VERSION = 5
 _TENSORS, _STATE, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
@@ -122,17 +122,17 @@ class Checkpoints:
     """The checkpoints of one run: when to write one, and where.
 
     One is written before the first step. Then one is due every so many seconds, at the ends of epochs where all together cost less
-    than 1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `tell` hears of one that
+    than 1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `log` hears of one that
     was asked for, and of one that is damaged.
     """
 
-    def __init__(self, folder: Path, every: float, tell: Callable[[str], object] = lambda _: None) -> None:
+    def __init__(self, folder: Path, every: float, log: Callable[[str], object] = lambda _: None) -> None:
         self.folder = folder
         self.every = every
-        self.tell = tell
+        self.log = log
         self.asked: int | None = None
         self.requested = False
-        self.resting: Training | None = None
+        self.checkpoint_on_signal: Training | None = None
         self._begun = self._last = time.perf_counter()
         self._cost = self._spent = 0.0
 
@@ -154,10 +154,10 @@ class Checkpoints:
             self._write(training)
         if self.requested:
             self.requested = False
-            self.tell(
+            self.log(
                 f"checkpoint after step {training.step:,}" if is_kept else "note: no checkpoint: the optimizer's state cannot be kept."
             )
-        self.obey()
+        self.exit_if_requested()
 
     def _write(self, training: Training) -> None:
         begun = time.perf_counter()
@@ -181,7 +181,7 @@ class Checkpoints:
         self._cost = self._last - begun
         self._spent += self._cost
 
-    def obey(self) -> None:
+    def exit_if_requested(self) -> None:
         """End the program if a signal asked for that, as it would have ended without us."""
         if self.asked is not None:
             _end(self.asked)
@@ -201,18 +201,18 @@ class Checkpoints:
                 raise BundleError(f"{place} cannot be read: {error.strerror}.", "Make its files readable.") from error
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
                 damaged.append(place)
-                self.tell(f"note: {place} is damaged ({error}) and is not used.")
+                self.log(f"note: {place} is damaged ({error}) and is not used.")
                 continue
             try:
                 _restore(training, tensors, state)
             except Exception as error:  # A state that is whole may still say anything.
                 raise _not_of_this(place, error) from error
-            # A damaged one must not stand in the way of one that is written anew at the same step.
+            # A damaged one must not stand in the way of one that is written again at the same step.
             for broken in damaged:
                 remove_directory(broken)
             return True
         if damaged:
-            raise BundleError(f"No checkpoint in {self.folder} is whole.", "Train anew.")
+            raise BundleError(f"No checkpoint in {self.folder} is whole.", "Train again.")
         return False
 
     def found(self) -> list[Path]:
@@ -226,10 +226,10 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
+def handle_signals(checkpoints: Checkpoints | None) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step, and the end; a second one ends the program at once.
 
-    Where training is `resting`, there is no step to wait for.
+    Within `checkpoint_on_signal` there is no step to wait for.
 
     SIGUSR1, where the system has it, asks for a checkpoint after the step; training goes on.
     Only Python's main thread hears signals; in another, and without checkpoints, this does nothing. SIGINT and SIGTERM that are
@@ -243,8 +243,8 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
         if checkpoints.asked is not None:
             _end(number)
         checkpoints.asked = number
-        if checkpoints.resting is not None:
-            checkpoints.save(checkpoints.resting)
+        if checkpoints.checkpoint_on_signal is not None:
+            checkpoints.save(checkpoints.checkpoint_on_signal)
 
     def request(*_: object) -> None:
         checkpoints.requested = True
@@ -257,25 +257,25 @@ def heeding(checkpoints: Checkpoints | None) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
-        checkpoints.obey()
+        checkpoints.exit_if_requested()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def resting(checkpoints: Checkpoints | None, training: Training) -> Iterator[None]:
+def checkpoint_on_signal(checkpoints: Checkpoints | None, training: Training) -> Iterator[None]:
     """Make no step in the block: a signal that asks for the end gets its checkpoint at once, however long the block would take."""
     if checkpoints is None:
         yield
         return
-    checkpoints.resting = training
+    checkpoints.checkpoint_on_signal = training
     try:
         if checkpoints.asked is not None:
             checkpoints.save(training)
         yield
     finally:
-        checkpoints.resting = None
+        checkpoints.checkpoint_on_signal = None
 
 
 def _end(number: int) -> NoReturn:

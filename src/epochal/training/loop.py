@@ -22,20 +22,20 @@ from epochal.device import choose, computing, precision
 from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
 from epochal.evaluation.named import Metrics, all_metrics, check_metrics
-from epochal.models.build import modes_kept
-from epochal.random import isolated, key, seed_generators
+from epochal.models.build import preserve_mode
+from epochal.random import fork_rng, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, reported_loss
+from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
-from epochal.training.blame import check_rewinding, rewind
-from epochal.training.checkpoint import Checkpoints, heeding, resting
+from epochal.training.checkpoint import Checkpoints, checkpoint_on_signal, handle_signals
 from epochal.training.optim import MakeOptimizer, Rewind, ScheduleFunction
 from epochal.training.own import NOT_USED, describe_optimizer, in_short, with_own
-from epochal.training.probe import settle
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.state import Training, prepare, training_feed
+from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
@@ -46,7 +46,7 @@ _SHOWN = 30
 
 
 @dataclass(frozen=True, repr=False)
-class Fit(Shown):
+class TrainingHistory(Shown):
     """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given.
 
     `optimizer` says which one it was, and of each of its groups how many numbers it changed and with which settings.
@@ -81,7 +81,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     rewinds: Sequence[Rewind] = (),
     threads: Sequence[ThreadChange] | None = None,
-) -> Fit:
+) -> TrainingHistory:
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
 
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
@@ -102,14 +102,14 @@ def fit(
     notes: list[str] = []
     own = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
     recipe = with_own(recipe, own)
-    recipe = settle(recipe, model, data, train_step, own=loss is not None or optimizer is not None, tell=notes.append)
+    recipe = resolve_auto(recipe, model, data, train_step, own=loss is not None or optimizer is not None, log=notes.append)
     device = choose(recipe.device)
     with (
-        sharing_cores() as watch, modes_kept(model), isolated(device), computing(recipe.threads_per_step), heeding(checkpoints),
+        sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step), handle_signals(checkpoints),
     ):  # fmt: skip
         batches = training_feed(data.train, data.spec, recipe, device)
         has_valid = data.valid is not None
-        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, schedule, has_valid=has_valid, tell=notes.append)
+        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, schedule, has_valid=has_valid, log=notes.append)
         made_by = describe_optimizer(training.optimizer)
         if optimizer is not None:
             notes.append(f"optimizer {in_short(made_by)}")
@@ -123,9 +123,9 @@ def fit(
         resumed = checkpoints is not None and checkpoints.restore(training)
         if checkpoints is not None and not resumed:
             checkpoints.save(training)
-        tell = _teller(watchers)
+        emit = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        tell(
+        emit(
             Started(
                 recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
                 notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
@@ -137,18 +137,18 @@ def fit(
         reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
         while not reason:
             try:
-                waited = train_epoch(training, batches, tell, checkpoints)
+                waited = train_epoch(training, batches, emit, checkpoints)
                 train_loss = _finite(training, batches)
                 training.check_finite()
             except NotFiniteError as error:
-                tell(rewind(training, batches, train_step, checkpoints, error))
+                emit(rewind(training, batches, train_step, checkpoints, error))
                 continue
             seconds = training.elapsed() - training.epoch_began
             training.threads.use(training.step)
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
-                with resting(checkpoints, training):
+                with checkpoint_on_signal(checkpoints, training):
                     valid = evaluate(
                         weights, data.valid, data.spec, valid_loss,
                         device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
@@ -163,7 +163,7 @@ def fit(
             )  # fmt: skip
             training.history.append(done)
             training.epoch += 1
-            tell(done)
+            emit(done)
             reason = _reason_to_stop(training)
             if checkpoints is not None and (reason or checkpoints.is_due(epoch_ends=True)):
                 checkpoints.save(training)
@@ -173,11 +173,11 @@ def fit(
             len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds),
             why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
         )  # fmt: skip
-        tell(finished)
-    return Fit(tuple(training.history), finished, made_by)
+        emit(finished)
+    return TrainingHistory(tuple(training.history), finished, made_by)
 
 
-def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: Checkpoints | None = None) -> float:
+def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints | None = None) -> float:
     """Make the steps that an epoch still has and return the seconds spent waiting for data."""
     training.train_mode()
     first = training.steps_of_epoch
@@ -193,11 +193,11 @@ def train_epoch(training: Training, batches: Feed, tell: Watcher, checkpoints: C
         train_step(training, batch)
         began, before = before, time.perf_counter()
         if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
-            tell(changed)
+            emit(changed)
         if before - told > REPORT_SECONDS:
             told, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
-            tell(
+            emit(
                 Progress(
                     training.epoch, training.recipe.epochs, training.step, training.total_steps, _trained(training, batches),
                     len(batches.examples), _finite(training, batches), training.recipe.examples_per_step / step_seconds,
@@ -261,7 +261,7 @@ def _trained(training: Training, batches: Feed) -> int:
 
 
 def _finite(training: Training, batches: Feed) -> float:
-    """Read the mean loss of the epoch so far, which waits for the device, and stop if it is no number."""
+    """Read the mean loss of the epoch so far, which waits for the device, and stop if it is NaN or infinite."""
     mean = training.loss_sum.item() / _trained(training, batches)
     if not math.isfinite(mean):
         is_own = training.recipe.origin("loss.name").startswith(NOT_USED)
@@ -284,8 +284,8 @@ def _reason_to_stop(training: Training) -> str:
 
 
 def _teller(watchers: Sequence[Watcher]) -> Watcher:
-    def tell(record: Any) -> None:
+    def emit(record: Any) -> None:
         for watcher in watchers:
             watcher(record)
 
-    return tell
+    return emit

@@ -124,7 +124,7 @@ def check_step(optimizer: Optimizer) -> None:
 class Update:
     """One update of the weights, after which the gradients are gone: `optimizer.step()`, then `optimizer.zero_grad()`.
 
-    On a small network, what torch.optim does around its fused kernel (profiling, gathering each parameter's state anew in every
+    On a small network, what torch.optim does around its fused kernel (profiling, gathering each parameter's state again in every
     step) takes longer than the kernel. The fused SGD, Adam and AdamW are therefore one call of that kernel here, over lists
     that are gathered once: the same arithmetic, the same bits, and the state stays in `optimizer.state`. An optimizer of the
     user's own (`is_own`), whose methods may do more, is used as it is; so is any other, and one under a gradient scaler.

@@ -73,7 +73,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Rewound:
-    """Something was no number any more, and training goes on from the last checkpoint: how, and which epochs are over there.
+    """Something became NaN or infinite, and training goes on from the last checkpoint: how, and which epochs are over there.
 
     What was told of later epochs no longer counts.
     """

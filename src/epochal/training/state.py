@@ -145,9 +145,9 @@ def prepare(
     schedule: ScheduleFunction | None = None,
     *,
     has_valid: bool = True,
-    tell: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = lambda _: None,
 ) -> Training:
-    """Check that settings, model and data go together, and build the state of training. `tell` hears what may not be meant so."""
+    """Check that settings, model and data go together, and build the state of training. `log` hears what may not be meant so."""
     if recipe.monitor == "accuracy" and spec.task == "regression":
         raise RecipeError("The setting monitor = accuracy does not work for regression.", "Use monitor = loss.")
     precision(device, recipe.precision)
@@ -174,7 +174,7 @@ def prepare(
     if recipe.data.sampling == "balanced":
         notes.append(describe_balance(spec.class_counts["train"], spec.outputs))
     for note in filter(None, notes):
-        tell(f"note: {note}")
+        log(f"note: {note}")
     made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else own_optimizer(optimizer, parameters)
     groups = groups_of(made)
     follows = Schedule(recipe.schedule, recipe.epochs, len(batches), total, schedule)

@@ -20,8 +20,8 @@ from epochal.data.feed import targets_on
 from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import ModelError, RecipeError
-from epochal.models.build import check_outputs, evaluating, train_mode, untouched
-from epochal.random import drawn_from, key
+from epochal.models.build import check_outputs, eval_mode, train_mode, untouched
+from epochal.random import key, seeded
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, check_own_loss, check_scores, resolve_loss
 from epochal.user_code import in_words, is_user_code
@@ -45,7 +45,7 @@ class Trial:
         self.device = device
         by_target = examples.targets.reshape(len(examples), -1).double().sum(1).argsort(stable=True)
         few = examples.take(by_target[_spread(min(_READ, len(examples)), len(examples))])
-        with drawn_from(key(recipe.seed, "check")):
+        with seeded(key(recipe.seed, "check")):
             self._inputs = torch.stack([few.input(number) for number in range(len(few))]).to(device)
         is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
         self._targets = targets_on(device, nn.functional.one_hot(few.targets, len(spec.outputs)).float() if is_mixed else few.targets)
@@ -62,8 +62,8 @@ class Trial:
         name = resolve_loss(self.recipe.loss, self.spec) if own is None else None
         sizes = _sizes(len(self.examples), total_steps, self.recipe)
         try:
-            with untouched(self.model), drawn_from(key(self.recipe.seed, "trial")):
-                with evaluating(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
+            with untouched(self.model), seeded(key(self.recipe.seed, "trial")):
+                with eval_mode(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
                     note = check_scores(self.model(self.inputs(_READ)), self.spec, self.examples.targets, name)
                 train_mode(self.model, self.frozen)
                 for size in sizes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from epochal.files import finite, told, write_bytes
+from epochal.io.files import finite, write_bytes, write_errors
 from epochal.training.records import EpochDone, Finished, Record, Rewound, Started
 from epochal.watch.scalars import valid_scalars
 
@@ -19,7 +19,7 @@ class MetricsFile:
     """Appends one JSON object per epoch to `path`; a reader finds each finished epoch there, as a whole line.
 
     The file is opened when training starts and closed when it finishes; as a context manager, also when training fails. Where
-    training goes on from a checkpoint, or is rewound to one, the file is written anew with the epochs before that: none is in it twice.
+    training goes on from a checkpoint, or is rewound to one, the file is rewritten with the epochs before that: none is in it twice.
     A number that is not finite becomes null, as JSON has neither NaN nor infinity. Raises `OutputError` when the disk refuses.
     """
 
@@ -40,13 +40,13 @@ class MetricsFile:
         elif isinstance(record, Rewound):
             self._open(record.history)
         elif isinstance(record, EpochDone) and self._file is not None:
-            with told(self.path):
+            with write_errors(self.path):
                 # A disk that is nearly full may take a part of the line; the next write then says why.
                 rest = _line(record)
                 while rest:
                     rest = rest[self._file.write(rest) :]
         elif isinstance(record, Finished) and self._file is not None:
-            with told(self.path):
+            with write_errors(self.path):
                 os.fsync(self._file.fileno())
             self._close()
 
@@ -55,7 +55,7 @@ class MetricsFile:
         self._close()
         if history is not None:
             write_bytes(self.path, b"".join(map(_line, history)))
-        with told(self.path):
+        with write_errors(self.path):
             # Without a buffer a line is one write to the system: it is there at once, and as a rule never in two halves.
             self._file = self.path.open("ab", buffering=0)
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from epochal.errors import OutputError
-from epochal.files import told
+from epochal.io.files import write_errors
 from epochal.terminal import readable
 from epochal.training.records import EpochDone, Finished, Record, Started
 from epochal.watch.scalars import epoch_scalars
@@ -52,7 +52,7 @@ class TensorBoard:
 
     def _begin(self, started: Started) -> None:
         self._close()
-        with told(self.folder):
+        with write_errors(self.folder):
             self._writer = self._make(str(self.folder))
         self._settings = {name: _setting(value) for name, value in started.recipe.flat().items() if value is not None}
         # TensorBoard shows text as Markdown, in which an indented block stays as it is.

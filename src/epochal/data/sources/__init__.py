@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epochal.data.archives import SUFFIXES as ARCHIVES
-from epochal.data.archives import is_archive, unpack
 from epochal.data.examples import Found
 from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
 from epochal.data.sources.layout import inner
-from epochal.data.spec import DataSpec, Fit
+from epochal.data.spec import DataSpec, ResizeMode
+from epochal.data.storage.archives import SUFFIXES as ARCHIVES
+from epochal.data.storage.archives import is_archive, unpack
 from epochal.data.walk import entries
 from epochal.errors import DataError, EpochalError, RecipeError, suggest
 
@@ -42,7 +42,7 @@ def find(
     *,
     data_dir: Path | None = None,
     size: int | tuple[int, int] | None = None,
-    fit: Fit | None = None,
+    fit: ResizeMode | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
     exclusion: Exclusion = NOTHING,

@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from epochal.data.archives import open_zip
 from epochal.data.examples import Found, Part
-from epochal.data.npy import ObjectsError, read_array, read_npy
 from epochal.data.numbers import from_array
 from epochal.data.sources.splits import split_name
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
+from epochal.data.storage.archives import open_zip
+from epochal.data.storage.npy import ObjectsError, read_array, read_npy
 from epochal.errors import DataError
-from epochal.untrusted import open_file, parse_json, read_tensors
+from epochal.io.safe_read import open_file, parse_json, read_tensors
 
 SUFFIXES = (".npz", ".npy", ".safetensors")
 
@@ -39,7 +39,7 @@ _CLASSES = "classes"
 _NAMED = 20
 _WIDE = (torch.float64, torch.float32, torch.float16)
 _WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels do as well."
-_ANEW = "Save or copy it anew."
+_AGAIN = "Save or copy it again."
 
 # Arrays are read only when they are called for: files may hold others too, which need not be readable.
 _Arrays = dict[str, Callable[[], NDArray[Any]]]
@@ -191,7 +191,7 @@ def _words(array: NDArray[Any], where: str) -> list[str]:
     try:
         return [str(word) for word in array.ravel()]
     except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
-        raise DataError(f"{where} holds letters that are none.", "Save it anew.") from error
+        raise DataError(f"{where} holds letters that are none.", "Save it again.") from error
 
 
 def _content(array: NDArray[Any]) -> str:
@@ -222,4 +222,4 @@ def _blaming(name: str) -> Iterator[None]:
             raise DataError(
                 f"{name} holds Python objects, which are not read: they could run any code.", "Save numbers or words."
             ) from error
-        raise DataError(f"{name} is damaged: {str(error) or type(error).__name__}.", _ANEW) from error
+        raise DataError(f"{name} is damaged: {str(error) or type(error).__name__}.", _AGAIN) from error

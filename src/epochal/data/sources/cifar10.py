@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from epochal.data.archives import tar_members
-from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
+from epochal.data.storage.archives import tar_members
+from epochal.data.storage.download import fetch
 from epochal.errors import DataError, reason_of
-from epochal.files import cache_folder
-from epochal.untrusted import Unpacked, open_file
+from epochal.io.files import cache_folder
+from epochal.io.safe_read import Unpacked, open_file
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"
@@ -32,7 +32,7 @@ _MIRRORS = (
 _BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 _RECORDS = 10_000
 _RECORD_SIZE = 1 + 3 * 32 * 32
-_ANEW = "Copy or download it anew."
+_AGAIN = "Copy or download it again."
 
 
 def read(data_dir: Path | None) -> Found:
@@ -65,7 +65,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
                 _check_size(os.fstat(content.fileno()).st_size, str(file))
                 contents[name] = content.read(_RECORDS * _RECORD_SIZE)
         except (OSError, ValueError) as error:
-            raise DataError(f"{file} cannot be read: {reason_of(error)}.", _ANEW) from error
+            raise DataError(f"{file} cannot be read: {reason_of(error)}.", _AGAIN) from error
     return contents
 
 
@@ -79,7 +79,7 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
                     _check_size(member.size, f"{archive}/{member.name}")
                     contents[wanted[member.name]] = stream.take(member.size)
     except (OSError, ValueError) as error:
-        raise DataError(f"{archive} cannot be read: {error}.", _ANEW) from error
+        raise DataError(f"{archive} cannot be read: {error}.", _AGAIN) from error
     missing = [name for member, name in wanted.items() if name not in contents]
     if missing:
         raise DataError(f"{archive} lacks {', '.join(missing)}.", f"Put the published {ARCHIVE} there.")
@@ -88,12 +88,12 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
 
 def _check_size(size: int, where: str) -> None:
     if size != _RECORDS * _RECORD_SIZE:
-        raise DataError(f"{where} has {size:,} bytes instead of {_RECORDS * _RECORD_SIZE:,}.", _ANEW)
+        raise DataError(f"{where} has {size:,} bytes instead of {_RECORDS * _RECORD_SIZE:,}.", _AGAIN)
 
 
 def _unpack(content: bytes, where: str) -> tuple[Tensor, Tensor]:
     records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(_RECORDS, _RECORD_SIZE)
     labels = records[:, 0].long()
     if labels.max() >= len(CLASSES):
-        raise DataError(f"{where} is damaged: record {int(labels.argmax())} has the label {int(labels.max())}.", _ANEW)
+        raise DataError(f"{where} is damaged: record {int(labels.argmax())} has the label {int(labels.max())}.", _AGAIN)
     return records[:, 1:].reshape(-1, 3, 32, 32), labels

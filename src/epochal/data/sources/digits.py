@@ -29,9 +29,9 @@ def read() -> Found:
         with gzip.open(file, "rt", encoding="ascii") as lines:
             table = np.loadtxt(lines, np.uint8, delimiter=",")
     except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}.", "Install scikit-learn anew.") from error
+        raise DataError(f"{file} cannot be read: {error}.", "Reinstall scikit-learn.") from error
     if table.shape != (_COUNT, 65):
-        raise DataError(f"{file} has shape {table.shape}, not {(_COUNT, 65)}.", "Install scikit-learn anew.")
+        raise DataError(f"{file} has shape {table.shape}, not {(_COUNT, 65)}.", "Reinstall scikit-learn.")
     pixels = np.rint(table[:, :64] * (255 / 16)).astype(np.uint8)
     part = Part(torch.from_numpy(pixels.reshape(-1, 1, 8, 8)), torch.from_numpy(table[:, 64].astype(np.int64)))
     return Found("digits", {"train": part}, classes=tuple("0123456789"))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from epochal.data.cache import content_hash
 from epochal.data.examples import Found, Part, subset
 from epochal.data.exclude import NOTHING, Exclusion
-from epochal.data.ingest import Wanted, ingest
 from epochal.data.sources.layout import Listed, list_folder, problems
-from epochal.data.spec import DataSpec, Fit
+from epochal.data.spec import DataSpec, ResizeMode
+from epochal.data.storage.cache import content_hash
+from epochal.data.storage.ingest import Wanted, ingest
 from epochal.data.walk import is_foreign
 
 # Of 16-bit pictures no brighter than that (14 bits, say), the high byte keeps little.
@@ -23,7 +23,7 @@ def read(
     path: Path,
     *,
     size: int | tuple[int, int] | None = None,
-    fit: Fit | None = None,
+    fit: ResizeMode | None = None,
     memory: float | None = None,
     like: DataSpec | None = None,
     exclusion: Exclusion = NOTHING,

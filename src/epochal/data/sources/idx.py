@@ -15,16 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from epochal.data.download import fetch
 from epochal.data.examples import Found, Part
+from epochal.data.storage.download import fetch
 from epochal.errors import DataError
-from epochal.files import cache_folder
-from epochal.untrusted import Unpacked
+from epochal.io.files import cache_folder
+from epochal.io.safe_read import Unpacked
 
 _FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _UINT8 = 0x08
 _TYPES = {0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
-_ANEW = "Copy or download it anew."
+_AGAIN = "Copy or download it again."
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Published:
                 raise DataError(
                     f"{folder} does not hold {self.title}: {split} has pictures {tuple(pictures.shape)} and labels {tuple(labels.shape)} "
                     f"up to {int(labels.max())}; there should be {count:,} of 28×28 pixels, with labels up to {len(self.classes) - 1}.",
-                    "Move these files away, and download them anew.",
+                    "Move these files away, and download them again.",
                 )
         return Found(self.name, _parts(splits), classes=self.classes)
 
@@ -86,16 +86,16 @@ def read_idx(file: Path) -> Tensor:
             shape = _shape(stream, file)
             count = math.prod(shape)
             if count > stream.limit:
-                raise DataError(f"{file} is damaged: it declares {count:,} numbers, more than fit in {stream.packed:,} bytes.", _ANEW)
+                raise DataError(f"{file} is damaged: it declares {count:,} numbers, more than fit in {stream.packed:,} bytes.", _AGAIN)
             content = bytearray(count)
             found = stream.fill(content)
             # Reading to the end finds what is too much, and makes gzip compare its checksum.
             is_more = stream.readinto(bytearray(1)) > 0
     except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read: {error}.", _ANEW) from error
+        raise DataError(f"{file} cannot be read: {error}.", _AGAIN) from error
     if found < count or is_more or not count:
         has = f"more than {count:,}" if is_more else f"{found:,}"
-        raise DataError(f"{file} is damaged: it declares {count:,} numbers and has {has}.", _ANEW)
+        raise DataError(f"{file} is damaged: it declares {count:,} numbers and has {has}.", _AGAIN)
     return torch.frombuffer(content, dtype=torch.uint8).reshape(shape)
 
 
@@ -103,13 +103,13 @@ def _shape(stream: Unpacked, file: Path) -> tuple[int, ...]:
     """Read the header of an IDX file."""
     start = stream.upto(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[3] == 0:
-        raise DataError(f"{file} is not an IDX file: it begins with {start.hex(' ') or 'nothing'}.", _ANEW)
+        raise DataError(f"{file} is not an IDX file: it begins with {start.hex(' ') or 'nothing'}.", _AGAIN)
     kind, axes = start[2], start[3]
     if kind != _UINT8:
         raise DataError(f"{file} holds {_TYPES.get(kind, 'unknown numbers')}; only uint8 can be read.", "Convert it, to .npz for example.")
     lengths = stream.upto(4 * axes)
     if len(lengths) < 4 * axes:
-        raise DataError(f"{file} is damaged: it ends within its header.", _ANEW)
+        raise DataError(f"{file} is damaged: it ends within its header.", _AGAIN)
     return struct.unpack(f">{axes}I", lengths)
 
 

@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from torch.utils.data import default_collate as collate
 
 from epochal.data.examples import Found, Lazy, Part
+from epochal.data.inputs.picture.read import open_picture, to_tensor
 from epochal.data.numbers import as_tensor
-from epochal.data.pictures import open_picture, to_tensor
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS, DataSpec, PictureRule
 from epochal.device import free_memory
 from epochal.errors import DataError, EpochalError
 from epochal.progress import progress
-from epochal.random import drawn_from, key
+from epochal.random import key, seeded
 
 # About so many examples are read again to see whether a Dataset changes them at random, which it may do rarely; of a slow
 # Dataset, the first eight and those that a second is enough for.
@@ -83,7 +83,7 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
             f"Data of type {type(what).__name__} cannot be used: it has no length and index.",
             f"{listed}Pass (x, y), a map-style Dataset, a DataLoader, or {{'train': ..., 'test': ...}}.",
         )
-    with drawn_from(key("read", split)):
+    with seeded(key("read", split)):
         return _read(what, split, notes, memory)
 
 

@@ -1,0 +1,322 @@
+"""Picture files read in bulk: measured and decoded on all cores.
+
+Few or large files are decoded by threads into memory. Many are decoded by processes, since threads would queue for Python's lock,
+into a file that they share; each picture file is read once, for its hash, its header and its pixels.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from math import prod
+from mmap import mmap
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Event
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epochal.data.inputs.picture.read import Measured, hash_picture, measure_picture, read_picture
+from epochal.data.spec import PictureRule
+from epochal.data.storage.cache import FILE, checksums
+from epochal.errors import DataError, UnreadableError
+from epochal.progress import progress
+
+Result = TypeVar("Result")
+
+_CHUNK = 16
+_NAMED = 5
+_LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST."
+
+# Where it is safe, a fork saves each process the second that importing PyTorch takes: they only use Pillow and NumPy.
+_START = "fork" if sys.platform == "linux" else "spawn"
+
+# Processes get so many pictures at a time, or fewer of large ones.
+_BLOCK = 256
+_BLOCK_BYTES = 4_000_000
+
+
+class Decoded(NamedTuple):
+    """What decoding to a file found: what is known of each picture file (`FILE` [n]), and the CRC-32 of each picture."""
+
+    known: NDArray[Any]
+    checksums: array[int]
+
+
+class UnlikeError(Exception):
+    """A picture is not of the expected size and colour."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def seconds_to_decode(paths: Sequence[str]) -> float:
+    """Estimate how long one core decodes picture files, from the size of some: about 0.1 ms for each and 100 MB a second."""
+    return len(paths) * (1e-4 + _mean_size(paths) * 1e-8)
+
+
+def measure(paths: Sequence[str]) -> list[Measured]:
+    """Return size and colour of picture files, in that order, from their headers alone.
+
+    Raises `DataError` naming the files that are no pictures.
+    """
+    found = [Measured(0, 0, True)] * len(paths)
+
+    def header(place: int) -> None:
+        found[place] = measure_picture(paths[place])
+
+    # A few threads hide the waiting for a slow disk; more would only queue for Python's lock.
+    _each(header, len(paths), "Measuring pictures", threads=4)
+    return found
+
+
+def decode(paths: Sequence[str], rule: PictureRule) -> tuple[Tensor, NDArray[Any]]:
+    """Return all pictures as `rule` says, uint8 [n, channels, height, width], and what is known of their files (`FILE` [n]).
+
+    Raises `DataError` naming the files that cannot be read.
+    """
+    pictures = torch.empty((len(paths), *rule.shape), dtype=torch.uint8)
+    pixels, known = pictures.numpy(), np.zeros(len(paths), FILE)
+
+    def read(place: int) -> None:
+        pixels[place] = _read(paths[place], rule, known, place)
+
+    _each(read, len(paths), "Reading pictures", threads=_useful_threads(paths))
+    return pictures, known
+
+
+def hash_files(paths: Sequence[str]) -> NDArray[Any]:
+    """Return the hashes of the content of files. Raises `DataError` naming those that cannot be read."""
+    hashes = np.zeros(len(paths), FILE)["hash"]
+
+    def read(place: int) -> None:
+        hashes[place] = hash_picture(paths[place])
+
+    _each(read, len(paths), "Reading files", threads=4)
+    return hashes
+
+
+def shared_memory(size: int) -> mmap | None:
+    """Return memory of `size` bytes that the processes of `decode_to` share with this one, or `None` where they cannot."""
+    return mmap(-1, size) if _START == "fork" else None
+
+
+def decode_to(
+    file: Path,
+    paths: Sequence[str],
+    rule: PictureRule,
+    expected: Measured | None = None,
+    training: int = 0,
+    shared: mmap | None = None,
+) -> Decoded:
+    """Write all pictures as `rule` says into a file: uint8 [n, channels, height, width], by a process on each core.
+
+    They are also left in `shared`, if there is such memory: reading them back would take a tenth of the time of decoding small ones.
+    Raises `DataError` naming the files that cannot be read, `OSError` where the disk refuses, and `UnlikeError` at once when one of
+    the first `training` pictures is not as `expected`.
+    """
+    count = len(paths)
+    known, sums, wrong = np.zeros(count, FILE), array("I", bytes(4 * count)), dict[int, DataError]()
+    step = max(1, min(_BLOCK, _BLOCK_BYTES // prod(rule.shape)))
+    work = partial(_decode_block, file=file, paths=paths, rule=rule, shared=shared)
+    with closing(in_blocks(work, count, step, "Reading pictures")) as blocks:
+        for places, block in blocks:
+            known[places.start : places.stop] = block.known
+            sums[places.start : places.stop] = block.checksums
+            wrong.update(block.wrong)
+            if expected is not None and not _alike(block, expected, training - places.start):
+                raise UnlikeError
+    _raise(wrong)
+    return Decoded(known, sums)
+
+
+def in_blocks(work: Callable[[range], Result], count: int, step: int, label: str) -> Generator[tuple[range, Result], None, None]:
+    """Call `work` for each range of `step` out of 0 to `count`, by a process on each core; yield range and result as they are done.
+
+    `work` must be picklable, and may raise `OSError`. Raises `DataError` when a process was ended from outside.
+    """
+    places = (range(begin, min(begin + step, count)) for begin in range(0, count, step))
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(min(cores(), -(-count // step)), work))
+        advance = stack.enter_context(progress(label, count))
+        stack.enter_context(_told_of_death())
+        waiting = 0
+        for worker in workers * 2:  # A second one, so that none has to wait for the next.
+            if (some := next(places, None)) is not None:
+                worker.send(some)
+                waiting += 1
+        while waiting:
+            for worker, done, result in _results(workers):
+                waiting -= 1
+                if (some := next(places, None)) is not None:
+                    worker.send(some)
+                    waiting += 1
+                yield done, result
+                advance(len(done))
+
+
+class _Block(NamedTuple):
+    known: NDArray[Any]
+    checksums: array[int]
+    wrong: dict[int, DataError]
+
+
+def _read(path: str, rule: PictureRule, known: NDArray[Any], place: int) -> NDArray[np.uint8]:
+    file = read_picture(path, rule)
+    known[place] = (file.signature, file.hash, *file.measured)
+    return file.pixels
+
+
+def _alike(block: _Block, expected: Measured, training: int) -> bool:
+    """Whether of the first `training` pictures of a block all that could be read are as expected."""
+    some = block.known[: max(0, training)]
+    some = some[some["height"] > 0]
+    return all(bool((some[name] == value).all()) for name, value in expected._asdict().items())
+
+
+def _decode_block(places: range, file: Path, paths: Sequence[str], rule: PictureRule, shared: mmap | None) -> _Block:
+    """Decode the pictures at some places into theirs in the file, and in memory that is shared."""
+    size, known = prod(rule.shape), np.zeros(len(places), FILE)
+    memory = bytearray(len(places) * size) if shared is None else memoryview(shared)[places.start * size : places.stop * size]
+    pixels = np.frombuffer(memory, np.uint8).reshape(len(places), *rule.shape)
+    wrong = {}
+    for number, place in enumerate(places):
+        try:
+            pixels[number] = _read(paths[place], rule, known, number)
+        except DataError as error:
+            wrong[place] = error
+    with file.open("r+b") as content:
+        content.seek(places.start * size)
+        content.write(pixels.data)
+    return _Block(known, checksums(pixels.data.cast("B"), size), wrong)
+
+
+def _work(tasks: Connection, work: Callable[[range], Any]) -> None:
+    """Do the blocks that are asked for until the parent ends this process, or ends itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the others.
+    gc.freeze()  # What came with the fork stays, and looking it through again would copy its memory.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while tasks in wait([tasks, parent.sentinel]):
+        try:
+            places = tasks.recv()
+            tasks.send((places, work(places)))
+        except OSError as error:
+            tasks.send((places, error))
+
+
+@contextmanager
+def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connection]]:
+    """Yield connections to so many processes that do `_work`; they end with the block."""
+    context: Any = multiprocessing.get_context(_START)
+    connections: list[Connection] = []
+    processes: list[BaseProcess] = []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            connections.append(ours)
+            with theirs, warnings.catch_warnings():
+                warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of forks beside threads.
+                process = context.Process(target=_work, args=(theirs, work), daemon=True)
+                process.start()
+                processes.append(process)
+        yield connections
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+            process.close()
+        for connection in connections:
+            connection.close()
+
+
+@contextmanager
+def _told_of_death() -> Iterator[None]:
+    """Turn a connection that breaks into an error that says why."""
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        raise DataError(
+            "A process that decoded pictures was ended from outside.",
+            "Free some memory: the system ends processes when there is none left.",
+        ) from error
+
+
+def _results(workers: list[Connection]) -> Iterator[tuple[Connection, range, Any]]:
+    """Yield what workers have done, waiting for the first."""
+    for worker in wait(workers):
+        assert isinstance(worker, Connection)
+        places, result = worker.recv()
+        if isinstance(result, OSError):
+            raise result
+        yield worker, places, result
+
+
+def _mean_size(paths: Sequence[str]) -> float:
+    some = [os.stat(path).st_size for path in paths[:: len(paths) // 16 + 1] if os.path.exists(path)]  # noqa: PTH110, PTH116  many
+    return sum(some) / (len(some) or 1)
+
+
+def _useful_threads(paths: Sequence[str]) -> int:
+    """How many threads make decoding faster.
+
+    Pillow decodes side by side, but Python around it does not: on tiny files threads only get into each other's way. The
+    size of some files tells how much there is to decode.
+    """
+    return min(cores(), 1 + int(_mean_size(paths)) // 2048)
+
+
+def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> None:
+    """Call `work` for 0 to `count` - 1 on threads, to the end; then raise what went wrong with any of them as one error."""
+    wrong: dict[int, DataError] = {}
+    stop = Event()
+
+    def chunk(first: int) -> int:
+        last = min(first + _CHUNK, count)
+        for place in range(first, last):
+            if stop.is_set():
+                break
+            try:
+                work(place)
+            except DataError as error:
+                wrong[place] = error
+        return last - first
+
+    with progress(label, count) as advance, ThreadPoolExecutor(threads) as pool:
+        try:
+            for done in pool.map(chunk, range(0, count, _CHUNK)):
+                advance(done)
+        finally:
+            # After Ctrl-C the pool still waits for its threads, which need not finish their chunks.
+            stop.set()
+    _raise(wrong)
+
+
+def _raise(wrong: dict[int, DataError]) -> None:
+    """Raise what went wrong with any picture as one error."""
+    places = sorted(wrong)
+    errors = [wrong[place] for place in places]
+    if len(errors) == 1:
+        raise UnreadableError(errors[0].problem, f"{errors[0].fix} {_LEAVE_OUT}", places) from errors[0]
+    if errors:
+        named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
+        more = "\n  ..." * (len(errors) > _NAMED)
+        fix = f"Fix, replace or remove them. {_LEAVE_OUT}"
+        raise UnreadableError(f"{len(errors):,} pictures cannot be read:{named}{more}", fix, places) from errors[0]

@@ -1,0 +1,417 @@
+"""Pictures: opened in one way, measured, and fitted to one size.
+
+    open_picture(anything) → a Pillow picture, upright, "L" or "RGB"
+        to_tensor(picture, rule) → uint8 [channels, height, width]
+
+Training files and pictures to predict take this same path, so that the same picture always becomes the same input.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from contextlib import nullcontext
+from io import BytesIO
+from itertools import product
+from math import prod
+from statistics import median, median_low
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from epochal.data.inputs.picture import jpeg, png
+from epochal.data.inputs.picture.jpeg import JpegFile
+from epochal.data.inputs.picture.quiet import hearing_libtiff
+from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, blaming
+from epochal.data.spec import MAX_NUMBERS, PictureRule, ResizeMode
+from epochal.data.storage.cache import Pack, content_hash, signature
+from epochal.errors import DataError
+from epochal.io.safe_read import check_regular, open_file
+
+# Pillow has some forty more formats; each is code that strange files could attack.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+
+# Where a JPEG file may say that it is rotated.
+_NOTES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
+
+# Those of so many pixels take seconds to read.
+GIANT = 40_000_000
+
+# Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
+MAX_BYTES = 600_000_000
+
+# So many pixels a side are laid on white at once.
+_TILE = 1024
+
+# Pixels are of one colour where so many of them are within so many levels of it.
+_MOST, _CLOSE = 0.75, 16
+
+# Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
+_SHORT_SIDE = 64
+
+_DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_GREY = ("1", "L", "LA", *_DEEP_GREY)
+
+
+class Measured(NamedTuple):
+    """What the header of a picture file says: upright height and width in pixels, if it can only hold grey, if of 16 bits."""
+
+    height: int
+    width: int
+    grey: bool
+    deep: bool = False
+
+
+class PictureFile(NamedTuple):
+    """A picture file as it was read: its signature, the hash of its content, its header, and uint8 [channels, height, width]."""
+
+    signature: tuple[int, int, int, int]
+    hash: bytes
+    measured: Measured
+    pixels: NDArray[np.uint8]
+
+
+class Kind(NamedTuple):
+    """What sort of file a picture came from: its format and mode as Pillow names them, how its EXIF turns it (1: not at all)."""
+
+    format: str
+    mode: str
+    orientation: int
+    is_animated: bool
+    is_transparent: bool
+
+
+class LazyPictures:
+    """Picture files that are decoded one by one, whenever they are asked for, because they fit neither memory nor the cache."""
+
+    def __init__(self, paths: Sequence[str], rule: PictureRule) -> None:
+        self.paths = paths
+        self.rule = rule
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return to_tensor(open_picture(self.paths[index]), self.rule)
+
+
+class PackedPictures:
+    """Decoded pictures in the cache, of which any number can be read at once."""
+
+    def __init__(self, pack: Pack) -> None:
+        self.pack = pack
+
+    def __len__(self) -> int:
+        return len(self.pack)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self.pack.read([range(len(self))[index]])[0])
+
+    def gather(self, index: Tensor) -> Tensor:
+        """Read the pictures at `index` (int64 [n]): uint8 [n, channels, height, width]."""
+        return torch.from_numpy(self.pack.read(index.tolist()))
+
+
+def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], name: str = "The picture") -> Image.Image:
+    """Return a picture fully decoded, upright as its EXIF says, in mode "L" if it can only hold grey and "RGB" otherwise.
+
+    `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), a Pillow picture, or
+    an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts become white,
+    16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do; a Pillow picture
+    is called `name`.
+    """
+    if isinstance(source, np.ndarray):
+        with blaming(f"The array of shape {source.shape}"):
+            return _from_array(source)
+    if isinstance(source, Image.Image):
+        with blaming(name):
+            return _plain(_upright(source))
+    with blaming(os.fspath(source)), _decoder(_content(source)[1]) as picture:
+        return _plain(_upright(picture))
+
+
+def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
+    """Return an opened picture as `rule` says: uint8 [channels, height, width]. One of that size already keeps every bit."""
+    return torch.from_numpy(np.array(_pixels(picture, rule), order="C"))
+
+
+def read_picture(path: str, rule: PictureRule) -> PictureFile:
+    """Read a picture file once, for all that is wanted of it. Raises `DataError` as `open_picture` does."""
+    with blaming(path):
+        status, content = _content(path)
+        with _decoder(content) as picture:
+            return _read(status, content, picture, rule)
+
+
+def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
+    """Read a picture file as `read_picture` does, and tell what sort of file it is."""
+    with blaming(path):
+        status, content = _content(path)
+        with _decoder(content) as picture:
+            kind = _kind(picture)
+            return _read(status, content, picture, rule), kind
+
+
+def hash_picture(path: str) -> bytes:
+    """Return the hash of a picture file's content. Raises `DataError` where it cannot be read."""
+    with blaming(path):
+        return content_hash(_content(path)[1])
+
+
+def measure_picture(path: str) -> Measured:
+    """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
+    with blaming(path), open_file(path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as picture:
+                return _measured(picture)
+        except (ValueError, UnidentifiedImageError):
+            # What stands beside the pixels of a PNG may be what is wrong with it.
+            with _decoder(_content(path)[1]) as picture:
+                return _measured(picture)
+
+
+def choose_rule(
+    measured: Sequence[Measured], size: int | tuple[int, int] | None, fit: ResizeMode | None
+) -> tuple[PictureRule, tuple[str, ...]]:
+    """Return the rule that suits pictures as measured, with notes on what was chosen and matters.
+
+    `size` (pixels, or (height, width)) and `fit` are followed where given. Otherwise small pictures of one size keep it, and
+    others come to a short side of 64 pixels or less, in their common aspect ratio or square.
+    """
+    aspects = [picture.width / picture.height for picture in measured]
+    chosen = _choose_size(measured, aspects) if size is None else (size, size) if isinstance(size, int) else size
+    wanted = chosen[1] / chosen[0]
+    least_kept = min(min(aspect / wanted, wanted / aspect) for aspect in aspects)
+    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to bars.
+    why: dict[ResizeMode, str] = {
+        "squash": "aspect ratios agree",
+        "crop": f"at least {least_kept:.0%} of every picture stays",
+        "pad": f"aspect ratios vary from {min(aspects):.2g} to {max(aspects):.2g}",
+    }
+    best: ResizeMode = "squash" if _agree(aspects) else "crop" if least_kept >= 0.9 else "pad"
+    mode = "L" if all(picture.grey for picture in measured) else "RGB"
+    wanted_fit = fit or best
+    rule = PictureRule(mode=mode, size=chosen, fit=wanted_fit, ground="border" if wanted_fit == "pad" else "black")
+    if prod(rule.shape) > MAX_NUMBERS:
+        raise DataError(
+            f"The size of {chosen[0]:,}×{chosen[1]:,} pixels is beyond the limit of {MAX_NUMBERS:,} numbers.", "Choose a smaller data.size."
+        )
+
+    # A choice is worth a note if another one would have given other pixels.
+    is_resized = any((picture.height, picture.width) != chosen for picture in measured)
+    is_size_chosen = size is None and is_resized
+    is_fit_chosen = fit is None and is_resized and least_kept < 0.98
+    if not (is_size_chosen or is_fit_chosen):
+        return rule, ()
+    reason = f" ({best}: {why[best]})" if is_fit_chosen else ""
+    settings = ["data.size"] * is_size_chosen + ["data.fit"] * is_fit_chosen
+    change = "changes" if len(settings) == 1 else "change"
+    return rule, (
+        f"pictures of {_span(measured)} pixels are read at {chosen[0]}×{chosen[1]}{reason}; {' and '.join(settings)} {change} it",
+    )
+
+
+def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
+    # Without waiting: what is a pipe would not be opened before somebody writes to it.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(file)
+        check_regular(status)
+        if status.st_size > MAX_BYTES:
+            raise UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
+        # One call is nearly always enough; those of a Python file object would take a tenth of the time of a small picture.
+        content = os.read(file, status.st_size + 1)
+        while len(content) <= status.st_size and (more := os.read(file, status.st_size + 1 - len(content))):
+            content += more
+    finally:
+        os.close(file)
+    return status, content
+
+
+def _decoder(content: bytes) -> Image.Image:
+    if content.startswith(png.SIGNATURE):
+        return Image.open(BytesIO(png.without_extras(content)), formats=("PNG",))
+    picture = Image.open(JpegFile(content) if content.startswith(jpeg.START) else BytesIO(content), formats=FORMATS)
+    # Pillow needs no more than the pixels of the first frame.
+    if picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";"):
+        raise EOFError
+    return picture
+
+
+def _read(status: os.stat_result, content: bytes, picture: Image.Image, rule: PictureRule) -> PictureFile:
+    measured = _measured(picture)
+    return PictureFile(signature(status), content_hash(content), measured, _pixels(_plain(_upright(picture)), rule))
+
+
+def _kind(picture: Image.Image) -> Kind:
+    # A JPEG file with a preview or a second view beside the picture is not what people call animated.
+    name = "JPEG" if picture.format == "MPO" else str(picture.format)
+    try:
+        is_animated = name != "JPEG" and bool(getattr(picture, "is_animated", False))
+    except (EOFError, OSError, SyntaxError, ValueError):
+        is_animated = True  # There is more behind the first frame, if damaged; only that one is read.
+    return Kind(name, picture.mode, _orientation(picture), is_animated, picture.has_transparency_data)
+
+
+def _measured(picture: Image.Image) -> Measured:
+    _check_size(picture)
+    width, height = picture.size
+    # Pillow's TIFF headers count the rotation in already.
+    if picture.format != "TIFF" and _orientation(picture) >= 5:
+        width, height = height, width
+    return Measured(height, width, picture.mode in _GREY, picture.mode in _DEEP_GREY)
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 3, 4) or not array.size:
+        raise UnfitError("is not a picture", "Pass [height, width], or [height, width, channels] with 1, 3 or 4 channels.")
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2 and array.ndim == 2:
+        array = _high_byte(array)
+    if array.dtype != np.uint8:
+        raise UnfitError(f"holds {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
+    picture = Image.fromarray(array if channels > 1 else array.reshape(array.shape[:2]))
+    _check_size(picture)
+    return _plain(picture)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Decode to the last row, which shows whether the file is whole, and rotate."""
+    _check_size(picture)
+    file = getattr(picture, "fp", None)
+    if isinstance(file, JpegFile):
+        file.begin()
+    with hearing_libtiff() if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) else nullcontext():
+        picture.load()
+    if isinstance(file, JpegFile):
+        file.check()
+    return ImageOps.exif_transpose(picture) if _orientation(picture) > 1 else picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    if picture.format == "JPEG" and _NOTES.isdisjoint(picture.info):
+        return 1  # As Pillow would find, taking a tenth of the time of a small picture.
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
+        # Notes about a picture may be damaged while the picture is fine: like every viewer, take it as it is stored.
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Bring any mode to "L" or "RGB" without transparency."""
+    if picture.mode in _DEEP_GREY:
+        return Image.fromarray(_high_byte(np.asarray(picture)))
+    if picture.mode == "F":
+        raise UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
+    mode = "L" if picture.mode in _GREY else "RGB"
+    if picture.has_transparency_data:
+        picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _on_white(layer: Image.Image) -> Image.Image:
+    """Lay a picture with transparent parts on white: in tiles, since a large one should not be in memory four times."""
+    made = Image.new("RGB", layer.size)
+    for top, left in product(range(0, layer.height, _TILE), range(0, layer.width, _TILE)):
+        tile = layer.crop((left, top, min(left + _TILE, layer.width), min(top + _TILE, layer.height)))
+        ground = Image.new("RGBA", tile.size, "white")
+        ground.alpha_composite(tile)
+        made.paste(ground.convert("RGB"), (left, top))
+    return made
+
+
+def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    if grey.min() < 0 or grey.max() > 0xFFFF:
+        raise UnfitError("holds numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
+    return (grey >> 8).astype(np.uint8)
+
+
+def _check_size(picture: Image.Image) -> None:
+    # The decoder of WebP, which is made for animations, has each pixel in memory four times.
+    limit = MAX_PIXELS // 2 if picture.format == "WEBP" else MAX_PIXELS
+    if picture.width * picture.height > limit:
+        raise UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
+
+
+def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
+    """An opened picture as `rule` says: a read-only view [channels, height, width]."""
+    if picture.mode != rule.mode:
+        picture = picture.convert(rule.mode)
+    return np.frombuffer(_fitted(picture, rule).tobytes(), np.uint8).reshape(*rule.size, -1).transpose(2, 0, 1)
+
+
+def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
+    height, width = rule.size
+    if picture.size == (width, height):
+        return picture
+    scales = width / picture.width, height / picture.height
+    if rule.fit == "pad":
+        inner = tuple(max(1, round(side * min(scales))) for side in picture.size)
+        small = _resized(picture, (inner[0], inner[1]))
+        ground = Image.new(picture.mode, (width, height), _edge_colour(small, rule) if rule.ground == "border" else 0)
+        ground.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return ground
+    if rule.fit == "crop":
+        # Cutting first and at whole pixels: no pixel is computed in vain, and none changes where cutting is enough.
+        cut = min(picture.width, max(1, round(width / max(scales)))), min(picture.height, max(1, round(height / max(scales))))
+        left, top = (picture.width - cut[0]) // 2, (picture.height - cut[1]) // 2
+        picture = picture.crop((left, top, left + cut[0], top + cut[1]))
+    return _resized(picture, (width, height))
+
+
+def _edge_colour(picture: Image.Image, rule: PictureRule) -> int | tuple[int, ...]:
+    """Return the colour of the edges at which a picture is filled up, or black where they have not one."""
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    edges = [pixels[[0, -1]]] * (picture.height < rule.size[0]) + [pixels[:, [0, -1]]] * (picture.width < rule.size[1])
+    colour = colour_of(np.concatenate([edge.reshape(-1, pixels.shape[2]) for edge in edges])) if edges else (0,)
+    return colour if len(colour) > 1 else colour[0]
+
+
+def colour_of(pixels: NDArray[np.uint8]) -> tuple[int, ...]:
+    """Return the colour that most of some pixels [n, channels] are close to, or black where there is none."""
+    middle = np.median(pixels, axis=0)
+    is_close = (np.abs(pixels - middle) <= _CLOSE).all(1)
+    return tuple(int(level) for level in middle) if is_close.mean() >= _MOST else (0,) * pixels.shape[1]
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resample so that every pixel counts when shrinking.
+
+    Bilinear weights are never negative, so edges get no halos as with Lanczos. Large pictures are first averaged over whole
+    blocks down to three times the size, which is four times faster and hardly differs.
+    """
+    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def _choose_size(measured: Sequence[Measured], aspects: Sequence[float]) -> tuple[int, int]:
+    height, width = measured[0][:2]
+    if _is_one_size(measured) and max(height, width) <= _SHORT_SIDE:
+        return height, width
+    short = min(_SHORT_SIDE, median_low(min(picture.height, picture.width) for picture in measured))
+    if not _agree(aspects) or min(aspects) <= 1 <= max(aspects):
+        return short, short
+    aspect = median(aspects)
+    return (short, round(short * aspect)) if aspect > 1 else (round(short / aspect), short)
+
+
+def _is_one_size(measured: Sequence[Measured]) -> bool:
+    return all(picture[:2] == measured[0][:2] for picture in measured)
+
+
+def _agree(aspects: Sequence[float]) -> bool:
+    return max(aspects) <= 1.1 * min(aspects)
+
+
+def _span(measured: Sequence[Measured]) -> str:
+    if _is_one_size(measured):
+        return f"{measured[0].height}×{measured[0].width}"
+    sides = [side for picture in measured for side in (picture.height, picture.width)]
+    return f"{min(sides):,} to {max(sides):,}"

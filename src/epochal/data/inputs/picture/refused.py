@@ -1,0 +1,82 @@
+"""Why a file cannot become an input, in words that follow its name, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from epochal.data.inputs.picture.quiet import quiet
+from epochal.errors import DataError
+
+# Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
+MAX_PIXELS = 178_000_000
+
+
+class UnfitError(ValueError):
+    """A picture that is whole cannot become an input; the words follow its name."""
+
+
+@contextmanager
+def blaming(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a picture into a `DataError` that begins with its name."""
+    try:
+        with quiet:
+            yield
+    except Exception as error:  # Pillow meets damaged files with nearly any exception.
+        reason, fix = _reason(error, name)
+        raise DataError(f"{name} {reason}.", fix) from error
+
+
+def _reason(error: Exception, name: str) -> tuple[str, str]:
+    match error:
+        case UnfitError():
+            return error.args
+        case FileNotFoundError(filename=str() | Path() as file) if Path(file).is_symlink():
+            return "is a link to nothing", "Fix the link, or remove it."
+        case FileNotFoundError():
+            return "does not exist", "Check the path."
+        case IsADirectoryError():
+            return "is a folder, not a picture", "Give the path of one picture."
+        case PermissionError():
+            return "may not be read", "Change its permissions."
+        case UnidentifiedImageError():
+            return _unidentified(name)
+        case Image.DecompressionBombError():
+            return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
+        case MemoryError():
+            return "does not fit memory", "Save it smaller."
+        case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
+            return "is truncated", "Copy it again, or remove it."
+    return f"is damaged ({error})", "Copy it again, or remove it."
+
+
+# What files often are that are named like pictures, by how they begin.
+_NO_PICTURES = (
+    (b"version https://git-lfs", "is the address of a file in Git LFS, not the file", "Fetch it: git lfs pull"),
+    (b"<!doctype html", "is a web page", "Download the picture itself, or remove it."),
+    (b"<html", "is a web page", "Download the picture itself, or remove it."),
+    (b"<svg", "is a drawing in SVG", "Save it as PNG, or remove it."),
+    (b"%pdf", "is a document in PDF", "Save its pages as PNG, or remove it."),
+    (b"pk\x03\x04", "is a zip archive", "Unpack it, or remove it."),
+    (b"8bps", "is a picture in Photoshop's own format", "Save it as PNG, or remove it."),
+)
+
+
+def _unidentified(path: str) -> tuple[str, str]:
+    """Say what a file is that is no picture."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(512)
+    except OSError:
+        head = b"?"
+    if not head.strip(b"\0"):
+        return "holds only zeros" if head else "is empty", "Copy it again, or remove it."
+    for begin, what, fix in _NO_PICTURES:
+        if head.lstrip().lower().startswith(begin):
+            return what, fix
+    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"):
+        return "is a picture in HEIC or AVIF", "Save it as JPEG or PNG, or remove it."
+    return "is not a picture in PNG, JPEG, WebP, BMP, TIFF or GIF", "Save it as one of these, or remove it."

@@ -1,0 +1,367 @@
+"""Decoded pictures kept on disk, so that they are decoded once: packs, keyed by content.
+
+    KEY.pack     pixels uint8 [n, channels, height, width], a checksum of each picture, what they are, a seal
+    KEY.files    what was found in the files of one folder, so that those which have not changed are not read again
+    .*.part      a file being written, locked by its writer
+
+The key of a pack is a hash of the files' content and of how they were decoded: the same pictures have the same pack wherever
+they lie, and other pictures another. A file gets its name when it is whole; what writers that died left behind is removed. Files
+are not flushed to the disk, which would take as long as decoding: what a power cut leaves of them fails its checksum. Beyond the
+limit, the least recently used go first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import struct
+import time
+import weakref
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, PositiveInt
+
+from epochal.errors import DataError, RecipeError
+from epochal.io.files import cache_folder
+
+# Unless EPOCHAL_CACHE_SIZE says otherwise, the cache takes up to this share of the disk that it lies on.
+_SHARE = 0.25
+
+# So much of the disk stays free.
+_SPARE = 1_000_000_000
+
+# A file that was changed less than so long before it was read may change again without a trace in its times ("racily clean" in
+# git's index): those of some file systems tick in two seconds.
+_RACY_NS = 2_000_000_000
+
+_AT_ONCE = 16_000_000
+
+# The last bytes of a pack: what it is, the lengths of checksums and description, which stand before, and a checksum of all four.
+_SEAL = struct.Struct("<8sQQI")
+_MAGIC = b"epochal1"
+_MAX_DESCRIPTION = 1 << 16
+
+# What files in the cache are called; others there are somebody else's.
+_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files)|\.[0-9a-f]{16}\.part")
+
+SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
+
+# What is known of a picture file: its signature when it was read, the hash of its content, what its header says.
+FILE = np.dtype([("signature", SIGNATURE), ("hash", "V16"), ("height", "<i4"), ("width", "<i4"), ("grey", "?"), ("deep", "?")])
+
+
+class DamagedError(DataError):
+    """A pack is not what was written."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"The decoded pictures in {path} are damaged: {what}.", "Remove them by `epochal cache clear`, and start again.")
+
+
+def signature(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what changes when a file does: inode, size in bytes, times of its content and of its state in nanoseconds."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def content_hash(*parts: bytes) -> bytes:
+    """Return the BLAKE2b hash of bytes, 16 bytes long."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+class Pack:
+    """Decoded pictures in a file: uint8 [n, channels, height, width]. They are read from it when asked for, and take no memory.
+
+    Raises `DamagedError` where the file is not whole, and `OSError` where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # A file that is open can be read to the end, even when another process makes room in the cache.
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        described, self._checksums = _unseal(self._file, path)
+        self.name = described.name
+        self.shape = described.shape
+        self._size = prod(self.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, places: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the pictures at `places`: uint8 [len(places), ...]. Raises `DamagedError` where one is not what was written."""
+        file, size, checksums = self._file, self._size, self._checksums
+        # Unlike a memory map, this keeps the process small, and ends a file that was cut off in an error instead of a signal.
+        pieces = [os.pread(file, size, place * size) for place in places]
+        for place, piece in zip(places, pieces, strict=True):
+            if zlib.crc32(piece) != checksums[place]:
+                raise DamagedError(self.path, f"picture {place} is not what was written")
+        return np.frombuffer(bytearray().join(pieces), np.uint8).reshape(len(places), *self.shape[1:])
+
+    def read_all(self, out: NDArray[np.uint8]) -> None:
+        """Read all pictures into `out`, uint8 [n, ...]. Raises `DamagedError` as `read` does."""
+        flat = out.reshape(len(self), self._size)
+        step = max(1, _AT_ONCE // self._size)
+        for begin in range(0, len(self), step):
+            chunk = flat[begin : begin + step]
+            content = os.pread(self._file, chunk.size, begin * self._size)
+            if len(content) < chunk.size or checksums(content, self._size) != self._checksums[begin : begin + step]:
+                raise DamagedError(self.path, f"those from {begin} on are not what was written")
+            chunk.reshape(-1)[:] = np.frombuffer(content, np.uint8)
+
+
+class Entry(NamedTuple):
+    """A pack in the cache, for people: `size` in bytes, `used` in seconds since 1970."""
+
+    key: str
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    used: float
+
+
+class _File(NamedTuple):
+    used: float
+    size: int
+    path: Path
+
+
+class Draft:
+    """A pack that is being written; it becomes one by `seal`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def seal(self, key: str, name: str, shape: Sequence[int], checksums: array[int]) -> Pack:
+        """Close the pack with what tells that it is whole, and let it be found by its key."""
+        described = json.dumps({"name": name, "shape": list(shape)}).encode()
+        tail = checksums.tobytes() + described
+        seal = _SEAL.pack(_MAGIC, len(tail) - len(described), len(described), 0)[:-4]
+        with self.path.open("r+b") as file:
+            file.seek(prod(shape))
+            file.write(tail + seal + zlib.crc32(tail + seal).to_bytes(4, "little"))
+        target = _pack_path(self.path.parent, key)
+        self.path.replace(target)
+        return Pack(target)
+
+
+class Cache:
+    """The folder of packs. Several processes may use it at once, and any file in it may be removed at any time.
+
+    `limit` is how many bytes it may take. Whatever writes raises `OSError` where the disk refuses.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def entries(self) -> list[Entry]:
+        """Return the packs, the most recently used first."""
+        found = []
+        for used, size, path in sorted(self._files(), reverse=True):
+            if path.suffix == ".pack":
+                try:
+                    pack = Pack(path)
+                except FileNotFoundError:
+                    continue
+                except DamagedError:
+                    found.append(Entry(path.stem, "(damaged)", (), size, used))
+                else:
+                    found.append(Entry(path.stem, pack.name, pack.shape, size, used))
+        return found
+
+    def size(self) -> int:
+        """Return how many bytes all files take."""
+        return sum(file.size for file in self._files())
+
+    def clear(self) -> tuple[int, int]:
+        """Remove all but what other processes are writing; return how many packs and bytes went."""
+        self._sweep()
+        gone = [file for file in self._files() if not _is_part(file.path) and _remove(file.path)]
+        return sum(file.path.suffix == ".pack" for file in gone), sum(file.size for file in gone)
+
+    def find(self, key: str, shape: Sequence[int]) -> Pack | None:
+        """Return the pack with that `key`, now the last used. Raises `DamagedError` where it is not whole, having removed it."""
+        path = _pack_path(self.folder, key)
+        try:
+            pack = Pack(path)
+            if pack.shape != tuple(shape):
+                raise DamagedError(path, f"it holds {pack.shape}")
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except DamagedError:
+            _remove(path)
+            raise
+        return pack
+
+    @contextmanager
+    def draft(self, size: int) -> Iterator[Draft]:
+        """Make room, and yield a new file for a pack of `size` bytes, which vanishes at the end unless it was sealed."""
+        if size > self.limit:
+            told = f"{size / 1e9:,.1f} GB are more than its limit of {self.limit / 1e9:,.1f} GB (EPOCHAL_CACHE_SIZE)"
+            raise OSError(errno.EFBIG, told)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sweep()
+        self._make_room(size)
+        if shutil.disk_usage(self.folder).free < size + _SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with self._part() as part:
+            yield Draft(part)
+
+    def recall(self, root: Path, names: Sequence[str]) -> NDArray[Any] | None:
+        """Return what is known (`FILE` [n]) of the files with these `names` below `root`, or `None` unless all are as they were."""
+        try:
+            content = self._list(root).read_bytes()
+            began, listed, body = int.from_bytes(content[16:24], "little"), content[24:40], content[40:]
+            # A list only saves reading the files again: one that is damaged is as good as none.
+            if content[:16] != content_hash(content[16:]) or listed != _hash_names(names):
+                return None
+            known = np.frombuffer(body, FILE).copy()
+            now = time.time_ns()
+            found = np.fromiter((signature(os.stat(f"{root}/{name}")) for name in names), SIGNATURE, len(names))  # noqa: PTH116  a Path takes longer
+            if not (found == known["signature"]).all():
+                return None
+            racy = np.flatnonzero(np.maximum(found["modified"], found["changed"]) >= began - _RACY_NS)
+            for place in racy.tolist():
+                if content_hash((root / names[place]).read_bytes()) != known["hash"][place].tobytes():
+                    return None
+            if len(racy):
+                self.remember(root, names, known, now)
+            os.utime(self._list(root))
+        except OSError:
+            return None
+        return known
+
+    def remember(self, root: Path, names: Sequence[str], known: NDArray[Any], began: int) -> None:
+        """Keep what is known (`FILE` [n]) of files below `root`; `began` is when the first was read, in nanoseconds since 1970."""
+        head = began.to_bytes(8, "little") + _hash_names(names)
+        body = known.tobytes()
+        with self._part() as part:
+            part.write_bytes(content_hash(head, body) + head + body)
+            part.replace(self._list(root))
+
+    def _list(self, root: Path) -> Path:
+        return self.folder / f"{content_hash(os.fsencode(root.resolve())).hex()}.files"
+
+    def _files(self) -> Iterator[_File]:
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _OURS.fullmatch(path.name):
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    yield _File(status.st_mtime, status.st_size, path)
+
+    def _make_room(self, size: int) -> None:
+        files = sorted(self._files())
+        excess = sum(file.size for file in files) + size - self.limit
+        for file in files:
+            if excess > 0 and not _is_part(file.path) and _remove(file.path):
+                excess -= file.size
+
+    def _sweep(self) -> None:
+        """Remove what writers that died left behind: their locks went with them."""
+        import fcntl
+
+        for path in [file.path for file in self._files() if _is_part(file.path)]:
+            with suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """Yield a new, locked file; it is removed at the end if it still has that name."""
+        import fcntl
+
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self.folder / f".{secrets.token_hex(8)}.part"
+        with path.open("xb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                path.stat()  # Before it was locked, another process may have taken it for left behind.
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+
+
+def checksums(content: bytes | memoryview, size: int) -> array[int]:
+    """Return the CRC-32 of each picture of `size` bytes."""
+    view = memoryview(content)
+    return array("I", [zlib.crc32(view[begin : begin + size]) for begin in range(0, len(view), size)])
+
+
+def open_cache() -> Cache:
+    """Return the cache that the environment names; its folder need not exist yet. Raises `RecipeError` for a size that is none."""
+    folder = cache_folder() / "pictures"
+    told = os.environ.get("EPOCHAL_CACHE_SIZE")
+    if told is None:
+        # Unlike `Path.exists`, this fails nowhere: the cache may lie in a folder that is closed to this user.
+        there = next(parent for parent in folder.absolute().parents if os.access(parent, os.F_OK))
+        return Cache(folder, int(shutil.disk_usage(there).total * _SHARE))
+    try:
+        gigabytes = float(told)
+        if not 0 <= gigabytes < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise RecipeError(f"EPOCHAL_CACHE_SIZE = {told!r} is no size.", "Give a number of GB; 0 goes without a cache.") from None
+    return Cache(folder, int(gigabytes * 1e9))
+
+
+class _Described(BaseModel):
+    """What a pack says of itself."""
+
+    name: str
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+
+
+def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
+    """Return the description and the checksums of a pack, whose seal says that it is whole."""
+    end = os.fstat(file).st_size - _SEAL.size
+    seal = os.pread(file, _SEAL.size, max(0, end))
+    if end >= 0:
+        magic, sums, length, checksum = _SEAL.unpack(seal)
+        begin = end - sums - length
+        if magic == _MAGIC and begin >= 0 and length <= _MAX_DESCRIPTION:
+            tail = os.pread(file, sums + length, begin)
+            if zlib.crc32(tail + seal[:-4]) == checksum:
+                try:
+                    described = _Described.model_validate_json(tail[sums:])
+                except ValueError as error:
+                    raise DamagedError(path, "what they are is not told") from error
+                if prod(described.shape) == begin and sums == 4 * described.shape[0]:
+                    return described, array("I", tail[:sums])
+    raise DamagedError(path, "their end is missing")
+
+
+def _pack_path(folder: Path, key: str) -> Path:
+    return folder / f"{key}.pack"
+
+
+def _is_part(path: Path) -> bool:
+    return path.suffix == ".part"
+
+
+def _remove(path: Path) -> bool:
+    """Whether a file could be removed."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _hash_names(names: Sequence[str]) -> bytes:
+    return content_hash(os.fsencode("\0".join(names)))

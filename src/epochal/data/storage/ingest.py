@@ -1,0 +1,248 @@
+"""The pictures of a folder as inputs: from the cache or decoded, in memory or streamed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, prod
+from mmap import mmap
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epochal.data.inputs.picture.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode, shared_memory
+from epochal.data.inputs.picture.read import GIANT, LazyPictures, Measured, PackedPictures, choose_rule
+from epochal.data.spec import PictureRule, ResizeMode
+from epochal.data.storage.cache import Cache, DamagedError, Pack, checksums, content_hash, open_cache
+from epochal.device import free_memory
+from epochal.errors import DataError, UnreadableError
+
+# What is decoded sooner is decoded by threads, into memory; that the cache did not take it is not worth a word.
+_SMALL_SECONDS = 0.5
+
+# So many training pictures are measured to see whether all may be alike.
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Picture files by `names` relative to `root`, and how they become inputs.
+
+    The first `training` of them decide the rule, with `size` and `fit` as in `choose_rule`, unless there is a `rule` already.
+    Inputs beyond `memory` bytes are streamed; by default, beyond half of what is free.
+    """
+
+    root: Path
+    names: Sequence[str]
+    training: int
+    rule: PictureRule | None = None
+    size: int | tuple[int, int] | None = None
+    fit: ResizeMode | None = None
+    memory: float | None = None
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The files."""
+        return [f"{self.root}/{name}" for name in self.names]
+
+    def fits(self, rule: PictureRule) -> bool:
+        """Whether the inputs may be kept in memory."""
+        free = free_memory()
+        allowed = self.memory if self.memory is not None else inf if free is None else free / 2
+        return self.bytes(rule) <= allowed
+
+    def bytes(self, rule: PictureRule) -> int:
+        """How many bytes the inputs take."""
+        return len(self.names) * prod(rule.shape)
+
+
+class Ingested(NamedTuple):
+    """Inputs [n, channels, height, width], the rule by which they were read, and the hash of each file's content (16 bytes).
+
+    `is_deep` says that some training pictures have 16 bits. `notes` is what the user should hear about.
+    """
+
+    inputs: Tensor | PackedPictures | LazyPictures
+    rule: PictureRule
+    hashes: NDArray[Any]
+    is_deep: bool
+    notes: tuple[str, ...]
+
+
+class _Choice(NamedTuple):
+    rule: PictureRule
+    notes: tuple[str, ...] = ()
+    is_deep: bool = False
+
+
+class _Packed(NamedTuple):
+    pack: Pack
+    hashes: NDArray[Any]
+    choice: _Choice
+    memory: mmap | None = None  # what is in the pack, if it was just made there too
+    notes: tuple[str, ...] = ()
+
+
+def ingest(wanted: Wanted) -> Ingested:
+    """Read pictures from the cache; those that are not there are decoded. Raises `UnreadableError` naming the files that cannot be read."""
+    try:
+        return _ingest(wanted)
+    except UnreadableError as error:
+        error.names = tuple(wanted.names[place] for place in error.places)
+        raise
+
+
+def _ingest(wanted: Wanted) -> Ingested:
+    cache, notes = open_cache(), list[str]()
+    try:
+        packed, choice = _find(wanted, cache, notes)
+        if packed is None and seconds_to_decode(wanted.paths) < _SMALL_SECONDS:
+            choice = choice or _choose(wanted, _measured(wanted))
+            if wanted.fits(choice.rule):
+                return _few(wanted, cache, choice, notes)
+        return _cached(wanted, cache, packed or _make(wanted, cache, choice), notes)
+    except OSError as error:
+        notes.append(_not_kept(error))
+    return _uncached(wanted, _choose(wanted, _measured(wanted)), notes)
+
+
+def _few(wanted: Wanted, cache: Cache, choice: _Choice, notes: list[str]) -> Ingested:
+    """Decode pictures into memory, and keep them all the same: a few giant ones may be packed so well that they seem to be small."""
+    began = time.time_ns()
+    inputs, known = decode(wanted.paths, choice.rule)
+    took = (time.time_ns() - began) / 1e9
+    pixels = inputs.numpy()
+    try:
+        with cache.draft(pixels.nbytes) as draft:
+            draft.path.write_bytes(pixels.data)
+            sums = checksums(pixels.data.cast("B"), prod(choice.rule.shape))
+            draft.seal(_key(choice.rule, known), wanted.root.resolve().name, pixels.shape, sums)
+        cache.remember(wanted.root, wanted.names, known, began)
+    except OSError as error:
+        if took >= _SMALL_SECONDS:
+            notes.append(_not_kept(error))
+    return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes, *_giants(wanted, known)))
+
+
+def _not_kept(error: OSError) -> str:
+    return f"decoded pictures are not kept in the cache: {error.strerror}"
+
+
+def _giants(wanted: Wanted, known: NDArray[Any]) -> Iterator[str]:
+    """Tell of pictures that take seconds to read."""
+    giants = np.flatnonzero(known["height"].astype(np.int64) * known["width"] >= GIANT)
+    if len(giants):
+        first = f"{wanted.names[giants[0]]} ({known['width'][giants[0]]:,}×{known['height'][giants[0]]:,})" + ", ..." * (len(giants) > 1)
+        what = "1 picture has" if len(giants) == 1 else f"{len(giants):,} pictures have"
+        yield f"{what} more than {GIANT / 1e6:.0f} million pixels, which take seconds to read the first time: {first}"
+
+
+def _measured(wanted: Wanted) -> list[Measured]:
+    return [] if wanted.rule is not None else measure(wanted.paths[: wanted.training])
+
+
+def _choose(wanted: Wanted, measured: Sequence[Measured]) -> _Choice:
+    if wanted.rule is not None:
+        return _Choice(wanted.rule)
+    return _Choice(*choose_rule(measured, wanted.size, wanted.fit), any(picture.deep for picture in measured))
+
+
+def _uncached(wanted: Wanted, choice: _Choice, notes: Sequence[str]) -> Ingested:
+    if wanted.fits(choice.rule):
+        inputs, known = decode(wanted.paths, choice.rule)
+        return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes))
+    told = f"{_beyond(wanted, choice.rule)}: they are decoded again in each epoch (see data.size)"
+    hashes = hash_files(wanted.paths)
+    return Ingested(LazyPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, told))
+
+
+def _beyond(wanted: Wanted, rule: PictureRule) -> str:
+    return f"{len(wanted.names):,} pictures would take {wanted.bytes(rule) / 1e9:,.1f} GB of memory"
+
+
+def _cached(wanted: Wanted, cache: Cache, packed: _Packed, notes: list[str]) -> Ingested:
+    rule, told = packed.choice.rule, packed.choice.notes
+    inputs: Tensor | PackedPictures
+    if wanted.fits(rule):
+        try:
+            inputs = _in_memory(packed)
+        except DamagedError as error:
+            notes.append(_mended(error))
+            packed = _make(wanted, cache, packed.choice)
+            inputs = _in_memory(packed)
+    else:
+        inputs = PackedPictures(packed.pack)
+        told = (*told, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
+    return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *told, *packed.notes))
+
+
+def _in_memory(packed: _Packed) -> Tensor:
+    if packed.memory is not None:
+        return torch.frombuffer(packed.memory, dtype=torch.uint8).view(packed.pack.shape)
+    inputs = torch.empty(packed.pack.shape, dtype=torch.uint8)
+    packed.pack.read_all(inputs.numpy())
+    return inputs
+
+
+def _mended(error: DamagedError) -> str:
+    return f"{error.problem.rstrip('.')}; they were decoded again"
+
+
+def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> tuple[_Packed | None, _Choice | None]:
+    """Find the pack of files that have not changed since they were read; and where these are known, how they become inputs."""
+    known = cache.recall(wanted.root, wanted.names)
+    if known is None:
+        return None, None
+    choice = _choose(wanted, [Measured(*row) for row in known[: wanted.training][list(Measured._fields)].tolist()])
+    try:
+        pack = cache.find(_key(choice.rule, known), (len(known), *choice.rule.shape))
+    except DamagedError as error:
+        notes.append(_mended(error))
+        pack = None
+    return None if pack is None else _Packed(pack, known["hash"], choice), choice
+
+
+def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
+    """Decode all pictures into a pack. Where a sample tells how all of them are, that decides the rule, and each file is read once."""
+    expected = None
+    if choice is None:
+        expected = _common(wanted) if wanted.rule is None else None
+        choice = _choose(wanted, _measured(wanted) if expected is None else [expected])
+    began = time.time_ns()
+    try:
+        pack, known, memory = _decode(wanted, cache, choice.rule, expected)
+    except UnlikeError:
+        choice = _choose(wanted, _measured(wanted))
+        pack, known, memory = _decode(wanted, cache, choice.rule, None)
+    cache.remember(wanted.root, wanted.names, known, began)
+    return _Packed(pack, known["hash"], choice, memory, tuple(_giants(wanted, known)))
+
+
+def _common(wanted: Wanted) -> Measured | None:
+    """Return the size and colour of some training pictures where all of those are alike."""
+    paths = wanted.paths[: wanted.training]
+    try:
+        sample = set(measure(paths[:: len(paths) // _SAMPLE + 1]))
+    except DataError:
+        return None  # All that are wrong are named together, when all are measured.
+    return sample.pop() if len(sample) == 1 else None
+
+
+def _decode(wanted: Wanted, cache: Cache, rule: PictureRule, expected: Measured | None) -> tuple[Pack, NDArray[Any], mmap | None]:
+    shape = (len(wanted.names), *rule.shape)
+    memory = shared_memory(wanted.bytes(rule)) if wanted.fits(rule) else None
+    with cache.draft(wanted.bytes(rule)) as draft:
+        known, checksums = decode_to(draft.path, wanted.paths, rule, expected, wanted.training, memory)
+        return draft.seal(_key(rule, known), wanted.root.resolve().name, shape, checksums), known, memory
+
+
+def _key(rule: PictureRule, known: NDArray[Any]) -> str:
+    """The key of a pack: what the files hold, and how they were decoded."""
+    return content_hash(rule.key, PIL.__version__.encode(), known["hash"].tobytes()).hex()

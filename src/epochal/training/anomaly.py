@@ -1,0 +1,140 @@
+"""Where numbers stopped being finite: the step, the layer, and the examples; and how training goes on, if it shall.
+
+Training only notices that its loss is no number some steps later, since looking at each step would wait for the device. As every
+step is a function of the seed and the position, the last checkpoint is taken up again, and the same steps are made once more,
+slowly, with a look at each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from epochal.data.feed import Batch, Feed
+from epochal.errors import NotFiniteError, RecipeError
+from epochal.recipe import Recipe
+from epochal.training.checkpoint import Checkpoints
+from epochal.training.optim import Rewind
+from epochal.training.records import EpochDone, Rewound
+from epochal.training.state import Training
+
+# What the learning rate is multiplied by at each rewind, and how many there are at most: an eighth that is still too high is a mistake.
+FACTOR = 0.5
+MOST = 3
+
+_NAMED = 5
+_FIX = "Look at these examples; use a smaller --lr, or set clip_norm."
+
+
+def check_rewinding(recipe: Recipe, checkpoints: Checkpoints | None) -> None:
+    """Raise `RecipeError` where training shall be rewound, but there will be no checkpoints."""
+    if recipe.on_nan == "rewind" and checkpoints is None:
+        raise RecipeError("The setting on_nan = rewind needs checkpoints to go back to.", "Name a run folder (out), or use on_nan = stop.")
+
+
+def rewind(
+    training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints | None, error: NotFiniteError
+) -> Rewound:
+    """Take training back to its last checkpoint, from where it goes on with a smaller rate, if the recipe says so; return how.
+
+    Where that has been in vain, it goes back to the checkpoint before.
+    Else raise an error that names the first step, layer and examples with a value that is not finite. Without a checkpoint, or
+    where the same steps now go well, that is not known: then it is `error`.
+    """
+    until, history, began = training.step, tuple(training.history), training.began
+    changes = training.threads.changes
+    if checkpoints is None or not checkpoints.restore(training):
+        raise error
+    # The same steps use the same threads.
+    training.threads.changes = changes
+    told = _first(training, batches, step, until, history, checkpoints)
+    cause = NotFiniteError(told, _FIX) if told else error
+    if training.recipe.on_nan == "stop":
+        raise cause from error
+    if len(training.schedule.rewinds) == MOST:
+        raise NotFiniteError(f"{cause.problem} Training was rewound {MOST} times already.", cause.fix) from error
+    checkpoints.restore(training)
+    made = training.schedule.rewinds
+    if made and made[-1].step == training.step:
+        # From these weights a smaller rate did not help: they may be on their way to infinity already.
+        checkpoints.restore(training, before=training.step)
+    # The time that was lost is spent all the same.
+    training.began = began
+    training.schedule.rewinds = [*made, Rewind(training.step, FACTOR, cause.problem)]
+    if training.sharing is not None:
+        training.sharing.forget()
+    checkpoints.save(training)
+    return Rewound(training.schedule.rewinds[-1], tuple(training.history))
+
+
+def _first(
+    training: Training,
+    batches: Feed,
+    step: Callable[[Training, Batch], None],
+    until: int,
+    history: tuple[EpochDone, ...],
+    checkpoints: Checkpoints,
+) -> str:
+    """Make the steps up to `until` again, past the epochs of `history`; say of the first value that is not finite where it is."""
+    training.train_mode()
+    found: list[tuple[str, Tensor | None]] = []
+    while training.step < until:
+        for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
+            # Nothing is lost where a signal ends this: the checkpoint stays as it is.
+            checkpoints.exit_if_requested()
+            with _watched(training, found) as watched:
+                step(watched, batch)
+            training.step = watched.step
+            if found:
+                what, rows = found[0]
+                places = batch.places if rows is None else batch.places[rows]
+                names = ", ".join(batches.examples.where(int(place)) for place in places[:_NAMED])
+                more = f" and {len(places) - _NAMED} more" * (len(places) > _NAMED)
+                whose = "Its batch" if rows is None else "From"
+                return f"Step {training.step} (epoch {training.epoch}): {what} has a value that is not finite. {whose}: {names}{more}."
+            if training.step >= until:
+                break
+        else:
+            if training.step < until:
+                done = history[training.epoch - 1]
+                training.schedule.epoch_done(done.train_loss if done.valid is None else done.valid.loss)
+        training.epoch += 1
+    return ""
+
+
+@contextmanager
+def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iterator[Training]:
+    """Yield the same training, which notes the first thing that is not finite, and for an input or output the rows that are not."""
+
+    def look(what: str, tensor: Any, *, by_row: bool) -> None:
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not found and not tensor.isfinite().all():
+            # The parts of a batch do not say which rows of it they are.
+            is_batch = by_row and tensor.ndim > 0 and training.recipe.accumulate == 1
+            found.append((what, (~tensor.isfinite().reshape(len(tensor), -1).all(1)).nonzero()[:, 0] if is_batch else None))
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def after(module: nn.Module, inputs: Any, output: Any) -> None:
+            look(f"the input of {name or 'the model'}", inputs[0] if inputs else None, by_row=True)
+            look(f"the output of {name or 'the model'} ({type(module).__name__})", output, by_row=True)
+
+        return after
+
+    def update() -> None:
+        look("the loss", training.loss_sum, by_row=False)
+        for name, parameter in training.model.named_parameters():
+            look(f"the gradient of {name}", parameter.grad, by_row=False)
+        training.update()
+        for name, parameter in training.model.named_parameters():
+            look(f"after the update, {name}", parameter, by_row=False)
+
+    # What is inside another comes to its end before that one.
+    hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
+    try:
+        yield replace(training, update=update, compiled=None)
+    finally:
+        for one in hooks:
+            one.remove()

@@ -1,0 +1,332 @@
+"""Settings chosen by measurement where they are "auto": the device, its threads, the batch size, the number format, and compiling.
+
+What is timed is the real step, with its feed, on a copy of the model and a few examples that are kept in memory. The model,
+its generators and the data stay as they were, so training gives the same bits whether a choice was measured, remembered or
+written down.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import pydantic
+import torch
+from torch import Tensor, nn
+
+from epochal.cores import CoreWatch, sharing_cores
+from epochal.data.examples import Examples
+from epochal.data.feed import Batch, Feed
+from epochal.data.load import Data
+from epochal.data.spec import DataSpec
+from epochal.device import available, choose, computing, machine, precision, synchronize
+from epochal.errors import OutputError, RecipeError, TooLargeError
+from epochal.io.files import cache_folder, write_errors, write_json
+from epochal.progress import progress
+from epochal.random import fork_rng, key, seeded
+from epochal.recipe import DEFAULT, Recipe
+from epochal.training.state import Training, prepare, training_feed
+
+# Measuring may take this share of the time that training takes: each choice is timed so many seconds at most, and not for less at all.
+_SHARE = 0.02
+_SECONDS, _LEAST_SECONDS = 0.3, 0.1
+# Two steps say how long training takes about, which is too much to ask of fewer steps than these.
+_WORTH_STEPS = 2 / _SHARE
+# How long the steps between two looks at the clock take about.
+_LAP_SECONDS = 0.02
+_BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
+_PLAIN_BATCH_SIZE = 64
+# Larger batches mean fewer steps to learn in.
+_LEAST_STEPS_PER_EPOCH = 10
+# Speeds that differ by less are the same; then the smaller batch, and the plainer choice, is taken.
+_ALIKE = 0.95
+# Compiling takes from ten seconds to minutes, which only long training can win back.
+_WORTH_COMPILING_SECONDS = 600.0
+_SHOWN = 4
+_REMEMBERED = 1000
+
+Step = Callable[[Training, Batch], None]
+
+
+class Choice(NamedTuple):
+    """What can be chosen by measurement."""
+
+    device: str
+    threads: int
+    batch_size: int
+    precision: str = "fp32"
+    compile: str = "off"
+
+    def __str__(self) -> str:
+        words = [self.device, f"batch {self.batch_size}"]
+        if self.precision != "fp32":
+            words.append(self.precision)
+        if self.device == "cpu":
+            words.append("1 thread" if self.threads == 1 else f"{self.threads} threads")
+        return ", ".join([*words, "compiled"] if self.compile == "on" else words)
+
+
+class Speed(NamedTuple):
+    """How many examples are trained on in a second, and how many seconds the first step took."""
+
+    examples: float
+    start: float
+
+
+_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, Speed]]])
+
+
+def resolve_auto(
+    recipe: Recipe, model: nn.Module, data: Data, step: Step, *, own: bool = False, log: Callable[[str], object] = lambda _: None
+) -> Recipe:
+    """Return the recipe with nothing "auto" left in it that can be measured; one in which nothing is is returned as it is.
+
+    The fastest choice is measured, once for each model, kind of settings and machine, where that takes a small share of the time that
+    training takes. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they
+    see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and nothing is
+    remembered. `log` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
+    """
+    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision, recipe.compile):
+        return recipe
+    chosen, choices = _choices(recipe, len(data.train))
+    origin = "this machine"
+    if (len(choices) > 1 or (choices and recipe.compile == "auto")) and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
+        with sharing_cores() as watch:
+            probe = _Probe(recipe, model, data, step, log, watch)
+            speeds = probe.compare(choices, chosen)
+            if speeds:
+                chosen, origin = _best(speeds), "measured"
+                if recipe.compile == "auto":
+                    chosen = probe.compiled_or_not(chosen, speeds[chosen])
+    if recipe.batch_size == "auto" and recipe.origin("optimizer.lr") == DEFAULT:
+        log(f"batch_size = {chosen.batch_size}; lr = {recipe.optimizer.lr:g} stays as it is, though another may suit such batches better.")
+    open_settings = {name: value for name, value in chosen._asdict().items() if getattr(recipe, name) == "auto"}
+    return recipe.updated(open_settings, origin)
+
+
+def timed(training: Training, batches: Feed, step: Step, seconds: float) -> Speed:
+    """Return how fast `step` trains, with its feed: the median over laps that take `seconds` in all.
+
+    Memory is allocated and caches are warm before the clock starts; a step longer than `seconds` is timed once.
+    """
+    endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
+    start = _lap(training, endless, step, 1)[1]
+    for _ in range(2):
+        examples, single = _lap(training, endless, step, 1)
+        if single > seconds:
+            return Speed(examples / single, start)
+    steps = max(1, min(100, round(_LAP_SECONDS / single)))
+    speeds: list[float] = []
+    begun = time.perf_counter()
+    while not speeds or time.perf_counter() - begun < seconds:
+        examples, taken = _lap(training, endless, step, steps)
+        speeds.append(examples / taken)
+    return Speed(statistics.median(speeds), start)
+
+
+def _lap(training: Training, batches: Iterator[Batch], step: Step, steps: int) -> tuple[int, float]:
+    """Make so many steps; return the number of examples in them and the seconds that they took."""
+    examples, begun = 0, time.perf_counter()
+    for batch in itertools.islice(batches, steps):
+        step(training, batch)
+        examples += len(batch.targets)
+    synchronize(training.device)
+    return examples, time.perf_counter() - begun
+
+
+def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
+    """Return the choice that is taken without measuring, and all that the recipe leaves open: smaller batches and plainer ones first."""
+    device = str(choose(recipe.device))
+    most = torch.get_num_threads()
+    plain = Choice(
+        device,
+        most if recipe.threads == "auto" else recipe.threads,
+        _PLAIN_BATCH_SIZE if recipe.batch_size == "auto" else recipe.batch_size,
+        "fp32" if recipe.precision == "auto" else recipe.precision,
+        "off" if recipe.compile == "auto" else recipe.compile,
+    )
+    devices = available() if recipe.device == "auto" else [device]
+    precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
+    halves = [most >> times for times in range(most.bit_length())]
+    sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
+    choices = [
+        Choice(kind, threads, size, precision, plain.compile)
+        for size in sizes
+        for kind in devices
+        for precision in precisions
+        if _can_compute(kind, precision)
+        # Threads are those of the CPU: a GPU's speed hardly depends on them.
+        for threads in (halves if recipe.threads == "auto" and torch.device(kind).type == "cpu" else [plain.threads])
+    ]
+    return plain, choices
+
+
+def _batch_sizes(count: int) -> list[int]:
+    """Return the batch sizes worth trying with so many examples: not those that would leave a single one for the last step."""
+    fitting = [size for size in _BATCH_SIZES if size * _LEAST_STEPS_PER_EPOCH <= count and count % size != 1]
+    return fitting or [_PLAIN_BATCH_SIZE]
+
+
+def _can_compute(kind: str, name: str) -> bool:
+    try:
+        precision(torch.device(kind), name)
+    except RecipeError:
+        return False
+    return True
+
+
+def _steps(recipe: Recipe, data: Data, choice: Choice) -> int:
+    """Return how many steps training makes."""
+    return min(recipe.epochs * -(-len(data.train) // choice.batch_size), recipe.max_steps or sys.maxsize)
+
+
+def _best(speeds: dict[Choice, Speed]) -> Choice:
+    fastest = max(speed.examples for speed in speeds.values())
+    return next(choice for choice, speed in speeds.items() if speed.examples >= _ALIKE * fastest)
+
+
+@dataclass
+class _Probe:
+    """Measures the training that a recipe describes, on a copy of the model and a few examples."""
+
+    recipe: Recipe
+    model: nn.Module
+    data: Data
+    step: Step
+    log: Callable[[str], object]
+    watch: CoreWatch
+
+    def compare(self, choices: Sequence[Choice], plain: Choice) -> dict[Choice, Speed]:
+        """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now.
+
+        There is none where training takes too little time for a measurement to pay, which a few steps of the `plain` choice tell.
+        """
+        name, memory = _key(choices, self.recipe, self.model, self.data.spec), _read(self.log)
+        remembered = dict(memory.get(name, ()))
+        sample = _sample(self.data.train, max(choice.batch_size for choice in choices), self.recipe.seed)
+        rough = remembered or self._measure([plain], sample, 0.0)
+        if not remembered and self.watch.crowded_seconds():
+            # How many threads are fastest beside other programs shows while training goes on.
+            choices = [choice for choice in choices if choice.threads == plain.threads]
+            if choices == [plain]:
+                return {}
+        # Where the plain choice does not work, another one may.
+        training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
+        seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
+        if seconds < _LEAST_SECONDS:
+            return {}
+        speeds = remembered or self._measure(choices, sample, seconds, "Measuring")
+        if self.watch.crowded_seconds() and not remembered:
+            self.log("note: other programs keep the cores busy: what was measured is not remembered.")
+            speeds = {choice: speed for choice, speed in speeds.items() if choice.threads == plain.threads}
+        elif speeds and not remembered:
+            _write({**memory, name: list(speeds.items())}, self.log)
+        if speeds:
+            self._tell_speeds("remembered" if remembered else "measured", speeds)
+        return speeds
+
+    def compiled_or_not(self, chosen: Choice, plain: Speed) -> Choice:
+        """Return `chosen` with compiling on, where that saves more than it takes within this training."""
+        seconds = self._training_seconds(chosen, plain)
+        if seconds < _WORTH_COMPILING_SECONDS or self.recipe.accumulate > 1 or chosen.precision == "fp16":
+            return chosen
+        other = chosen._replace(compile="on")
+        found = self.compare([other], other)
+        if other in found and found[other].start + self._training_seconds(other, found[other]) < seconds:
+            return other
+        return chosen
+
+    def _training_seconds(self, choice: Choice, speed: Speed) -> float:
+        """Return how long training takes about."""
+        examples = _steps(self.recipe, self.data, choice) * choice.batch_size
+        return min(examples / speed.examples, self.recipe.max_seconds or math.inf)
+
+    def _measure(self, choices: Sequence[Choice], sample: Examples, seconds: float, label: str = "") -> dict[Choice, Speed]:
+        """Return the speed of each choice that works, measured for so many seconds each; without a `label` in silence."""
+        log = self.log if label else str
+        speeds: dict[Choice, Speed] = {}
+        with progress(label, len(choices)) as advance:
+            for choice in choices:
+                try:
+                    speeds[choice] = self._speed(choice, sample, seconds)
+                except TooLargeError:
+                    log(f"{choice}: would not fit the memory.")
+                # A device may lack an operation, or the memory that was thought to be there; a network may refuse to be copied.
+                except (RuntimeError, TypeError) as error:
+                    log(f"{choice}: cannot be measured: {str(error).splitlines()[0]}")
+                advance()
+        return speeds
+
+    def _speed(self, choice: Choice, sample: Examples, seconds: float) -> Speed:
+        """Return how fast a copy of the model trains."""
+        device = choose(choice.device)
+        open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
+        trial = self.recipe.updated({**choice._asdict(), **open_ended}, "probe")
+        with seeded(key(self.recipe.seed, "probe")), fork_rng(device), computing(choice.threads):
+            batches = training_feed(sample, self.data.spec, trial, device)
+            training = prepare(copy.deepcopy(self.model), batches, self.data.spec, trial, device, None, None)
+            training.train_mode()
+            return timed(training, batches, self.step, seconds)
+
+    def _tell_speeds(self, how: str, speeds: dict[Choice, Speed]) -> None:
+        fastest = sorted(speeds.items(), key=lambda item: -item[1].examples)
+        shown = [f"{choice} {speed.examples:,.0f}" for choice, speed in fastest[:_SHOWN]]
+        rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
+        self.log(f"{how} examples/s: {'; '.join(shown)}{rest} → {_best(speeds)}")
+
+
+def _sample(examples: Examples, largest: int, seed: int) -> Examples:
+    """Return a few examples in memory, enough for whole batches; those that are read one by one for a single batch only."""
+    count = len(examples)
+    batches = min(4, count // largest) if isinstance(examples.inputs, Tensor) else 1
+    some = examples.take(torch.arange(min(count, max(1, batches) * largest)))
+    if isinstance(some.inputs, Tensor):
+        return some
+    with seeded(key(seed, "probe")):
+        return Examples(torch.stack([some.input(place) for place in range(len(some))]), some.targets, some.part, some.positions)
+
+
+def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: DataSpec) -> str:
+    """Return what a measurement is remembered by: all that the time of a step depends on."""
+    groups = recipe.model_dump(mode="json", include={"augment", "loss", "optimizer", "precision", "accumulate", "clip_norm", "ema"})
+    described: list[Any] = [
+        choices,
+        groups,
+        repr(model),
+        [(name, list(weight.shape), str(weight.dtype), weight.requires_grad) for name, weight in model.named_parameters()],
+        [spec.task, spec.shape, spec.dtype, len(spec.outputs), min(spec.counts["train"], max(choice.batch_size for choice in choices))],
+        [metadata.version("epochal"), torch.__version__, *machine()],
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _read(log: Callable[[str], object]) -> dict[str, list[tuple[Choice, Speed]]]:
+    path = cache_folder() / "speeds.json"
+    try:
+        return _MEMORY.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, pydantic.ValidationError) as error:
+        log(f"note: {path} cannot be read ({str(error).splitlines()[0]}): measured again.")
+        return {}
+
+
+def _write(memory: dict[str, list[tuple[Choice, Speed]]], log: Callable[[str], object]) -> None:
+    path = cache_folder() / "speeds.json"
+    try:
+        with write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(list(memory.items())[-_REMEMBERED:]))
+    except OutputError as error:
+        # Training does not need it.
+        log(f"note: {error.problem} What was measured is not remembered.")

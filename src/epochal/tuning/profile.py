@@ -1,0 +1,202 @@
+"""Where the time of training goes on one device, with one batch size: the phases of a step, its memory, and its floor."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry
+
+from epochal.data.feed import Batch, Feed
+from epochal.data.load import Data
+from epochal.device import PeakMemory, choose, computing, synchronize
+from epochal.random import fork_rng
+from epochal.recipe import Recipe
+from epochal.tasks import Loss
+from epochal.training.state import Training, prepare, training_feed
+from epochal.tuning.autotune import Step, timed
+
+PHASES = ("feed", "forward", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How fast training is, and why.
+
+    `examples_per_second` and `seconds_per_epoch` are of whole steps with their feed, validation aside. `shares` says which part
+    of the time each of `PHASES` takes, measured with the device waited for after each: forward ends with the loss, and clipping
+    counts as backward. `floor` is how many examples a second the matrix products and convolutions of the step would allow if
+    there were nothing else (see `arithmetic`), `None` where it has none. `peak_bytes` is the most memory in use: on CUDA
+    that of tensors, on the CPU that of the whole program; `None` where nobody says.
+    """
+
+    device: str
+    threads: int
+    batch_size: int
+    examples_per_second: float
+    seconds_per_epoch: float
+    shares: dict[str, float]
+    floor: float | None
+    peak_bytes: int | None
+
+    @property
+    def times_floor(self) -> float | None:
+        """How many times as long as its bare arithmetic a step takes."""
+        return None if self.floor is None else self.floor / self.examples_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON has it."""
+        return {**asdict(self), "times_floor": self.times_floor}
+
+
+def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: float) -> Profile:
+    """Train a copy of `model` on `data` for about `seconds` by `step`, as a settled recipe says, and return where the time goes.
+
+    Raises `RecipeError` for settings that cannot work, `TooLargeError` where a batch would not fit the memory, and PyTorch's
+    own `OutOfMemoryError` where that was not foreseen.
+    """
+    device = choose(recipe.device)
+    with fork_rng(device), computing(recipe.threads_per_step):
+        batches = training_feed(data.train, data.spec, recipe, device)
+        training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
+        training.train_mode()
+        peak = PeakMemory(device)
+        speed = timed(training, batches, step, seconds / 2).examples
+        peak_bytes = peak.read()
+        first = next(batches.epoch(1))
+        floor = arithmetic(training, first, step, seconds / 4)
+        return Profile(
+            device=str(device),
+            threads=recipe.threads_per_step,
+            batch_size=recipe.examples_per_step,
+            examples_per_second=speed,
+            seconds_per_epoch=len(data.train) / speed,
+            shares=_shares(training, batches, step, seconds / 4),
+            floor=None if floor is None else len(first.targets) / floor,
+            peak_bytes=peak_bytes,
+        )
+
+
+def arithmetic(training: Training, batch: Batch, step: Step, seconds: float) -> float | None:
+    """Return the seconds that the bare arithmetic of one step takes on its device, `None` where it has none.
+
+    One step is made, and each matrix product, convolution and attention in it, forward and backward, is noted: the operations
+    that `torch.utils.flop_counter` counts. Then they alone are made again, in their order, by the same kernels, on random
+    numbers of the same shapes, strides and types: the median over so many `seconds`. No exact training of this network by these
+    kernels is faster; better kernels would be.
+    """
+    with _Recorder() as recorder:
+        step(training, batch)
+    if not recorder.calls:
+        return None
+    taken: list[float] = []
+    with torch.no_grad():
+        begun = time.perf_counter()
+        # The first time is that of warming up.
+        while len(taken) < 2 or time.perf_counter() - begun < seconds:
+            synchronize(training.device)
+            before = time.perf_counter()
+            for operation, arguments, named in recorder.calls:
+                operation(*arguments, **named)
+            synchronize(training.device)
+            taken.append(time.perf_counter() - before)
+    return sorted(taken[1:])[len(taken[1:]) // 2]
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the arithmetic that happens in its block, with stand-ins for the tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in flop_registry:
+            self.calls.append((func, *tree_map_only(Tensor, _stand_in, (args, kwargs or {}))))
+        return func(*args, **(kwargs or {}))
+
+
+def _stand_in(tensor: Tensor) -> Tensor:
+    """Return a tensor of random numbers that lies in memory as the given one does."""
+    length = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) if tensor.numel() else 0
+    numbers = torch.zeros(length, dtype=tensor.dtype, device=tensor.device)
+    return (numbers.normal_() if tensor.is_floating_point() else numbers).as_strided(tensor.shape, tensor.stride())
+
+
+def _shares(training: Training, batches: Feed, step: Step, seconds: float) -> dict[str, float]:
+    """Return the share of the time of each phase over so many `seconds`."""
+    watch = _Stopwatch(training.device)
+    with _watched(training, watch) as watched:
+        endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
+        begun, steps = watch.last, 0
+        # The first step, which also starts the feed, does not count.
+        while steps < 2 or watch.last - begun < seconds:
+            batch = next(endless)
+            watch.lap("feed")
+            watch.has_loss = False
+            step(watched, batch)
+            watch.lap("optimizer")
+            steps += 1
+            if steps == 1:
+                watch.seconds = dict.fromkeys(PHASES, 0.0)
+    total = math.fsum(watch.seconds.values())
+    return {phase: taken / total for phase, taken in watch.seconds.items()}
+
+
+class _Stopwatch:
+    """Seconds by phase; each lap counts for the phase that it ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.has_loss = False
+        self.last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        synchronize(self.device)
+        now = time.perf_counter()
+        self.seconds[phase] += now - self.last
+        self.last = now
+
+
+class _TimedLoss:
+    """A loss that ends the forward pass."""
+
+    def __init__(self, loss: Loss, watch: _Stopwatch) -> None:
+        self.loss = loss
+        self.watch = watch
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        found = self.loss(outputs, targets)
+        self.watch.lap("forward")
+        self.watch.has_loss = True
+        return found
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        return self.loss.weight(targets)
+
+
+@contextmanager
+def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
+    """Yield the same training with `watch` called between the phases of its steps."""
+    # In accumulation, the next part's forward pass ends the backward pass of the one before.
+    hook = training.model.register_forward_pre_hook(lambda *_: watch.lap("backward" if watch.has_loss else "forward"))
+
+    def update() -> None:
+        watch.lap("backward")
+        training.update()
+
+    try:
+        yield replace(training, loss=_TimedLoss(training.loss, watch), update=update)
+    finally:
+        hook.remove()

@@ -1,0 +1,375 @@
+"""What is "auto" is measured, remembered, and told; what was given stays, and training does not notice."""
+
+from __future__ import annotations
+
+import json
+import random as python_random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epochal.cores import CoreWatch
+from epochal.data.load import Data, load
+from epochal.errors import RecipeError
+from epochal.recipe import Recipe
+from epochal.run import train
+from epochal.training.loop import fit, train_step
+from epochal.training.records import Started
+from epochal.tuning import autotune
+from epochal.tuning.autotune import Choice, Speed, resolve_auto
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test alone, measurements that take no time, and cores that nobody else wants."""
+    monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.0)
+    monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(autotune, "_SECONDS", 0.001)
+    monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(autotune, "_LAP_SECONDS", 0.0001)
+    return tmp_path / "cache" / "speeds.json"
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data(blobs: tuple[Tensor, Tensor]) -> Data:
+    return load((blobs[0].repeat(11, 1), blobs[1].repeat(11)))
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3))
+
+
+def _long(**changes: Any) -> Recipe:
+    return Recipe().updated({"device": "cpu", "compile": "off", "epochs": 1000, **changes})
+
+
+def _speeds(monkeypatch: pytest.MonkeyPatch, speed: Any) -> list[Choice]:
+    """Let choices be as fast as `speed` says; return those that are asked for."""
+    asked: list[Choice] = []
+
+    def measured(_: object, choice: Choice, sample: object, seconds: float) -> Speed:
+        found = Speed(speed(choice), 20.0 if choice.compile == "on" else 0.0)
+        # A few steps of the plain choice say how long training takes, before any are compared.
+        if seconds:
+            asked.append(choice)
+        return found
+
+    monkeypatch.setattr(autotune._Probe, "_speed", measured)
+    return asked
+
+
+def _state(model: nn.Module) -> tuple[Any, ...]:
+    return (
+        [value.tolist() for value in model.state_dict().values()],
+        [parameter.grad for parameter in model.parameters()],
+        [module.training for module in model.modules()],
+        torch.get_rng_state().tolist(),
+        python_random.getstate(),
+        numpy.random.get_state()[1].tolist(),  # type: ignore[index]
+        torch.get_num_threads(),
+    )
+
+
+def test_what_was_given_stays(data: Data) -> None:
+    recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7, "compile": "on"})
+    assert resolve_auto(recipe, _net(), data, train_step) is recipe
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 50}, {"max_seconds": 9.0}, {"epochs": 1}], ids=str)
+def test_short_training_takes_the_plain_choice(
+    data: Data, cache: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """With 11 steps an epoch and 64 steps a second, 50 epochs take 8.6 seconds, of which two hundredths are too little to measure in."""
+    monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(autotune, "_SECONDS", 0.3)
+    asked = _speeds(monkeypatch, lambda choice: 64.0 * 64)
+    settled = resolve_auto(_long(**changes), _net(), data, train_step)
+    assert (settled.device, settled.threads, settled.batch_size) == ("cpu", 2, 64)
+    assert settled.origin("threads") == "this machine"
+    assert asked == []
+    assert not cache.exists()
+    # What counts is the time, not the number of steps: the same steps, ten times as slow.
+    _speeds(monkeypatch, lambda choice: 6.4 * 64)
+    slow = resolve_auto(_long(epochs=50), _net(), data, train_step)
+    assert slow.origin("threads") == "measured"
+
+
+def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembered(
+    data: Data, cache: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 1.0)
+    asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.precision == "bf16" else 1.0 / choice.threads)
+    lines: list[str] = []
+    settled = resolve_auto(_long(precision="auto"), _net(), data, train_step, log=lines.append)
+    assert asked == [Choice("cpu", 2, 64), Choice("cpu", 2, 64, "bf16")]
+    assert (settled.threads, settled.precision) == (2, "bf16")
+    assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
+    assert not cache.exists()
+    for compiling in ("off", "auto"):
+        assert resolve_auto(_long(compile=compiling), _net(), data, train_step, log=lines.append).origin("threads") == "this machine"
+    assert len(asked) == len(lines) == 2
+
+
+def test_a_single_choice_is_not_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _speeds(monkeypatch, lambda choice: 1.0)
+    assert resolve_auto(_long(), _net(), data, train_step).threads == 1
+    assert resolve_auto(_long(threads=5), _net(), data, train_step).threads == 5
+    assert asked == []
+
+
+def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls.append(1)
+        return nn.functional.cross_entropy(outputs, targets)
+
+    monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
+    fit(_net(), data, _long(max_steps=10), loss=loss)
+    # Two calls see whether it is a mean, and one whether a step works.
+    assert len(calls) == 10 + 3
+    settled = resolve_auto(_long(), _net(), data, train_step, own=True)
+    assert (settled.threads, settled.origin("threads")) == (2, "this machine")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gain", "compiled"),
+    [(500, 10.0, None), (700, 1.5, "on"), (700, 1.02, "off"), (10_000, 1.02, "on"), (10_000, 0.9, "off")],
+)
+def test_compiling_has_to_pay_within_this_training(
+    data: Data, monkeypatch: pytest.MonkeyPatch, seconds: int, gain: float, compiled: str | None
+) -> None:
+    """Its first step takes 20 seconds here; where training is too short to win that back, it is not even tried."""
+    steps = 1000
+    plain = steps * 64 / seconds
+    asked = _speeds(monkeypatch, lambda choice: plain * (gain if choice.compile == "on" else 1.0))
+    lines: list[str] = []
+    settled = resolve_auto(_long(compile="auto", threads=1, max_steps=steps), _net(), data, train_step, log=lines.append)
+    assert asked == [Choice("cpu", 1, 64)] + [Choice("cpu", 1, 64, compile="on")] * (compiled is not None)
+    assert (settled.compile, settled.origin("compile")) == (compiled or "off", "measured")
+    assert ("compiled" in lines[-1]) == (compiled is not None)
+
+
+@pytest.mark.parametrize(("gain", "precision"), [(2.0, "bf16"), (1.01, "fp32"), (0.5, "fp32")])
+def test_the_number_format_is_chosen_where_that_is_asked_for(
+    data: Data, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str
+) -> None:
+    asked = _speeds(monkeypatch, lambda choice: gain if choice.precision == "bf16" else 1.0)
+    settled = resolve_auto(_long(precision="auto", threads=1), _net(), data, train_step)
+    assert [choice.precision for choice in asked] == ["fp32", "bf16"]
+    assert (settled.precision, settled.origin("precision")) == (precision, "measured")
+    short = resolve_auto(_long(precision="auto", max_steps=10), _net(), data, train_step)
+    assert (short.precision, short.origin("precision")) == ("fp32", "this machine")
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(("one", "two", "best"), [(100.0, 50.0, 1), (50.0, 100.0, 2), (104.0, 100.0, 2)])
+def test_the_fastest_is_taken_and_told_and_remembered(
+    data: Data, monkeypatch: pytest.MonkeyPatch, one: float, two: float, best: int
+) -> None:
+    asked = _speeds(monkeypatch, lambda choice: one if choice.threads == 1 else two)
+    lines: list[str] = []
+    settled = resolve_auto(_long(), _net(), data, train_step, log=lines.append)
+    assert asked == [Choice("cpu", 2, 64), Choice("cpu", 1, 64)]
+    assert (settled.threads, settled.origin("threads")) == (best, "measured")
+    assert (settled.device, settled.origin("device")) == ("cpu", "given")
+    assert (settled.batch_size, settled.origin("batch_size")) == (64, "default")
+    again = resolve_auto(_long(), _net(), data, train_step, log=lines.append)
+    assert len(asked) == 2
+    assert again.flat() == settled.flat()
+    assert lines[0].startswith("measured examples/s: cpu, batch 64, ")
+    assert lines[0].endswith(f"→ cpu, batch 64, {'1 thread' if best == 1 else '2 threads'}")
+    assert lines[1] == lines[0].replace("measured", "remembered")
+    assert resolve_auto(settled, _net(), data, train_step) is settled
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 32}, {"precision": "bf16"}, {"optimizer": "sgd"}, {"loss": {"smoothing": 0.1}}, {"ema": 0.9}, {"clip_norm": 1.0}],
+    ids=str,
+)
+def test_what_a_step_depends_on_is_measured_again(data: Data, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    asked = _speeds(monkeypatch, lambda choice: 1.0)
+    resolve_auto(_long(), _net(), data, train_step)
+    resolve_auto(_long(**changes), _net(), data, train_step)
+    resolve_auto(_long(), nn.Linear(2, 3), data, train_step)
+    monkeypatch.setattr(autotune, "machine", lambda: ["another processor"])
+    resolve_auto(_long(), _net(), data, train_step)
+    assert len(asked) == 8
+    resolve_auto(_long(lr=0.1, epochs=2000, seed=3, **{"optimizer.lr": 0.002}), _net(), data, train_step)
+    assert len(asked) == 8
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_smallest_batch_near_the_fastest(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _speeds(monkeypatch, lambda choice: min(choice.batch_size, 62) / choice.threads)
+    lines: list[str] = []
+    settled = resolve_auto(_long(batch_size="auto"), _net(), data, train_step, log=lines.append)
+    # 660 examples give ten steps with batches of 64, but not of 128.
+    assert asked == [Choice("cpu", threads, size) for size in (32, 64) for threads in (2, 1)]
+    assert (settled.threads, settled.batch_size, settled.origin("batch_size")) == (1, 64, "measured")
+    assert (settled.optimizer.lr, settled.origin("optimizer.lr")) == (0.002, "default")
+    assert lines[1] == "batch_size = 64; lr = 0.002 stays as it is, though another may suit such batches better."
+    resolve_auto(_long(batch_size="auto", lr=0.01), _net(), data, train_step, log=lines.append)
+    assert len(lines) == 3
+
+
+def test_batch_sizes_that_make_sense() -> None:
+    assert autotune._batch_sizes(100_000) == [32, 64, 128, 256, 512, 1024, 2048]
+    # The last step would have a single example, which batch norm refuses.
+    assert autotune._batch_sizes(32 * 21 + 1) == [64]
+    assert autotune._batch_sizes(100) == [64]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("batch_size", [64, "auto"])
+def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
+    model = _net()
+    model[0].weight.grad = torch.ones(8, 2)
+    model[2].eval()
+    before = _state(model)
+    settled = resolve_auto(_long(batch_size=batch_size), model, data, train_step)
+    assert settled.origin("threads") == "measured"
+    assert str(_state(model)) == str(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_bits_are_those_of_the_same_recipe_without_a_measurement(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
+    measured, plain = _net(), _net()
+    seen: list[Any] = []
+    fit(measured, data, _long(max_steps=10), watchers=[seen.append])
+    assert isinstance(seen[0], Started)
+    recipe = seen[0].recipe
+    assert recipe.origin("threads") == "measured"
+    assert len(seen[0].notes) == 1
+    assert cache.exists()
+    fit(plain, data, recipe)
+    assert all(torch.equal(one, two) for one, two in zip(measured.state_dict().values(), plain.state_dict().values(), strict=True))
+
+
+def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_threads: None) -> None:
+    reads: list[int] = []
+
+    class Reading(torch.utils.data.Dataset[tuple[Tensor, int]]):
+        def __len__(self) -> int:
+            return 200
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            reads.append(index)
+            return blobs[0][index % 60] + torch.rand(2) * 0.001, int(blobs[1][index % 60])
+
+    data = load(Reading())
+    data.spec  # noqa: B018  it reads too
+    before, state = len(reads), torch.get_rng_state()
+    settled = resolve_auto(_long(), _net(), data, train_step)
+    assert settled.origin("threads") == "measured"
+    assert len(reads) - before <= 64
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("content", ["{", '{"a": [[["cpu", 1], 2.0]]}', '{"a": [[["cpu", "one", 64], 2.0]]}', "[1]"])
+def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content: str) -> None:
+    cache.parent.mkdir()
+    cache.write_text(content)
+    lines: list[str] = []
+    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert lines[0].startswith(f"note: {cache} cannot be read (")
+    assert len(json.loads(cache.read_text())) == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_cache_that_cannot_be_written_is_told(data: Data, cache: Path) -> None:
+    cache.parent.write_text("a file")
+    lines: list[str] = []
+    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert any("What was measured is not remembered." in line for line in lines)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "_REMEMBERED", 2)
+    _speeds(monkeypatch, lambda choice: 1.0)
+    for batch_size in (16, 20, 24):
+        resolve_auto(_long(batch_size=batch_size), _net(), data, train_step)
+    kept = json.loads(cache.read_text())
+    assert [entry[0][0][2] for entry in kept.values()] == [20, 24]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_choice_that_does_not_work_is_told_and_left_out(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    def speed(choice: Choice) -> float:
+        if choice.threads == 2:
+            raise RuntimeError("no such operation\nhere")
+        return 1.0
+
+    _speeds(monkeypatch, speed)
+    lines: list[str] = []
+    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).threads == 1
+    assert lines[0] == "cpu, batch 64, 2 threads: cannot be measured: no such operation"
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_network_that_cannot_be_copied_gets_the_plain_choice(data: Data, cache: Path) -> None:
+    class Uncopied(nn.Linear):
+        def __deepcopy__(self, memo: object) -> Uncopied:
+            raise TypeError("not this one")
+
+    lines: list[str] = []
+    settled = resolve_auto(_long(), Uncopied(2, 3), data, train_step, log=lines.append)
+    assert (settled.threads, settled.origin("threads")) == (2, "this machine")
+    assert lines[0] == "cpu, batch 64, 2 threads: cannot be measured: not this one"
+    assert not cache.exists()
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_settings_that_cannot_work_are_refused_as_without_measuring(data: Data) -> None:
+    with pytest.raises(RecipeError, match="The loss mse is not for single-label targets"):
+        resolve_auto(_long(loss="mse"), _net(), data, train_step)
+    with pytest.raises(RecipeError, match="There is no device 'mps' here"):
+        resolve_auto(_long(device="mps"), _net(), data, train_step)
+
+
+def test_devices_that_there_are(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
+    asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.device == "cpu" else 1.0)
+    settled = resolve_auto(_long(device="auto"), _net(), data, train_step)
+    assert asked == [Choice("cuda", 1, 64), Choice("cpu", 1, 64)]
+    assert (settled.device, settled.origin("device")) == ("cpu", "measured")
+    # There is no fp16 on the CPU: one choice is left.
+    settled = resolve_auto(_long(device="auto", precision="fp16"), _net(), data, train_step)
+    assert (settled.device, settled.origin("device")) == ("cuda", "this machine")
+    assert len(asked) == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_is_measured(data: Data) -> None:
+    settled = resolve_auto(_long(device="auto"), _net(), data, train_step)
+    assert (settled.device in ("cpu", "cuda"), settled.origin("device")) == (True, "measured")
+
+
+def test_a_run_keeps_what_was_settled(data: Data, tmp_path: Path) -> None:
+    train(data, model="linear", epochs=1, threads=2, device="auto", out=tmp_path / "run", watchers=())
+    text = (tmp_path / "run" / "recipe.toml").read_text()
+    assert "threads = 2 # given" in text
+    assert "# this machine" in text
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["threads"] == 2
+    assert torch.get_num_threads() == 1
