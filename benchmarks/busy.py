@@ -197,7 +197,7 @@ def figure(records: Sequence[dict[str, Any]]) -> Figure:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"], fontsize=7)
         axes.set_xticks([], minor=True)
-        axes.set_xlim(0, 2 * max(ratio.high for ratio in there.values()))
+        axes.set_xlim(0, 2 * max((ratio.high for ratio in there.values()), default=1.0))
         axes.axvline(1, color="black", linewidth=0.8)
     return made
 

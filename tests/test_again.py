@@ -18,7 +18,7 @@ import epochal
 from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
-from epochal.io import files
+from epochal.io import lock
 from epochal.io.checksums import with_checksum
 from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, keep_recipe
@@ -431,7 +431,7 @@ def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
-    monkeypatch.setattr(files, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.0)
     refused: list[str] = []
 
     def again(_: object) -> None:
@@ -445,7 +445,7 @@ def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_trains_cannot_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
-    monkeypatch.setattr(files, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.0)
 
     def again(_: object) -> None:
         with pytest.raises(OutputError, match="Another process is writing to"):

@@ -251,7 +251,7 @@ def test_recipe_files_as_windows_writes_them(tmp_path: Path, encoding: str) -> N
     ("content", "told"),
     [
         (b"\xff\xfea", "Cannot read the recipe {path}: it is not text in UTF-16."),
-        (b"epochs = ", "{path} is not valid TOML: Invalid value (at end of document).\nMend that line."),
+        (b"epochs = ", "{path} is not valid TOML: Invalid value (at end of document).\nFix that line."),
         (b"epoch = 3", "{path}: Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
         (b"epochs = 0", "The setting epochs = 0 ({path}) cannot be used: it should be greater than or equal to 1."),
         (b"\xff", "Cannot read the recipe {path}: it is not text in UTF-8."),

@@ -135,9 +135,9 @@ def test_own_file(make_spec: SpecMaker, file: Path, name: str) -> None:
     ("name", "told"),
     [
         ("Nett", "{file} has no 'Nett'.\nDid you mean 'Net'?"),
-        ("Broken", "{file}:Broken cannot be built: line 29: KeyError: 'no such thing'.\nMend that file."),
+        ("Broken", "{file}:Broken cannot be built: line 29: KeyError: 'no such thing'.\nFix that file."),
         ("not_a_net", "{file}:not_a_net gives a int, not an nn.Module.\nName a class of nn.Module, or a function returning one."),
-        ("number", "{file}:number cannot be built: TypeError: 3 is not a callable object.\nMend that file."),
+        ("number", "{file}:number cannot be built: TypeError: 3 is not a callable object.\nFix that file."),
     ],
 )
 def test_wrong_names_in_own_file(make_spec: SpecMaker, file: Path, name: str, told: str) -> None:

@@ -36,7 +36,7 @@ own_model = click.option("--model", help="Your own network again, as FILE.py:NAM
 _LONGEST_NAME = 200
 
 
-class Positive(click.ParamType):  # type: ignore[type-arg]  # it has no argument before click 8.4
+class Positive(click.ParamType):  # type: ignore[type-arg]  # older versions of click have no argument for it
     """A number above 0, written as people write numbers: with none of the underscores that Python takes."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:

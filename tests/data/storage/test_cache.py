@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epochal.data import cache as module
+from epochal.data.storage import cache as module
 from epochal.data.storage.cache import FILE, Cache, DamagedError, Pack, checksums, content_hash, open_cache, signature
 from epochal.errors import RecipeError
 
