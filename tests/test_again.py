@@ -21,7 +21,7 @@ from epochal.errors import BundleError, DataError, EpochalError, ModelError, Out
 from epochal.io import lock
 from epochal.io.checksums import with_checksum
 from epochal.measure import evaluate_run
-from epochal.recipe import Recipe, keep_recipe
+from epochal.recipe import Recipe, save_recipe
 from epochal.run import run, train
 from epochal.training import loop
 from epochal.training.records import EpochDone
@@ -212,7 +212,7 @@ def test_what_is_no_run(tmp_path: Path, file: Path, what: str) -> None:
     if what != "nothing":
         folder.mkdir()
     if what == "no data.json":
-        keep_recipe(folder / "recipe.toml", Recipe(epochs=3))
+        save_recipe(folder / "recipe.toml", Recipe(epochs=3))
     for action in (resume, reproduce):
         with pytest.raises(BundleError):
             action(folder)
@@ -292,7 +292,7 @@ def test_a_changed_file_of_the_run_is_refused(tmp_path: Path, file: Path, name: 
     assert old in text
     (tmp_path / "run" / name).write_text(text.replace(old, new))
     for action in (reproduce, lambda folder: resume(folder, epochs=9)):
-        with pytest.raises(BundleError, match=rf"{name} .*it is no longer what was written"):
+        with pytest.raises(BundleError, match=rf"{name} .*it has changed since it was written"):
             action(tmp_path / "run")
     assert (tmp_path / "run" / "result.json").exists()
 
@@ -412,7 +412,7 @@ def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
 
 def test_a_recipe_that_settles_nothing_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
-    keep_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": "auto"}))
+    save_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": "auto"}))
     with pytest.raises(BundleError, match=r"recipe\.toml does not say what threads was"):
         resume(tmp_path / "run", watchers=())
 

@@ -170,7 +170,7 @@ def test_a_changed_number_in_the_description_is_noticed(saved: Path) -> None:
     described = json.loads((saved / DESCRIPTION).read_text())
     described["data"]["mean"][0] += 0.1
     (saved / DESCRIPTION).write_text(json.dumps(described))
-    with pytest.raises(BundleError, match=r"bundle\.json is damaged: it is no longer what was written"):
+    with pytest.raises(BundleError, match=r"bundle\.json is damaged: it has changed since it was written"):
         Bundle.load(saved)
 
 

@@ -17,12 +17,11 @@ from matplotlib.image import BboxImage
 from matplotlib.text import Text
 from PIL import Image
 
-from epochal import figures, fonts
 from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, OutputError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.figures import confusion, draw_all, learning_curves, predictions, regression, save, single, speeds
+from epochal.figures import confusion, draw_all, fonts, learning_curves, predictions, regression, save, single, speeds
 from epochal.recipe import LossSettings
 from epochal.tasks import plain_loss
 from epochal.training.records import EpochDone
@@ -256,8 +255,10 @@ class TestPredictions:
         assert "94.7 %" in texts(figure)
 
     def test_a_probability_below_one_never_reads_as_certain(self) -> None:
-        assert figures._percent(0.9994) == "99.9 %"
-        assert figures._percent(0.99999) == "> 99.9 %"
+        data = spec(("cat", "dog"))
+        outputs = torch.tensor([[7.0, 0], [12.0, 0]])
+        figure = predictions(evaluated(data, 2)[0], score(outputs, torch.tensor([0, 0]), data, plain_loss(LossSettings(), data)), data)
+        assert [text for text in texts(figure) if text.endswith(" %")] == ["99.9 %", "> 99.9 %"]
 
     def test_nothing_for_numbers_and_for_regression(self) -> None:
         for data in (spec(shape=(4,), dtype="float32"), spec(("size",), task="regression")):

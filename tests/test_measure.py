@@ -132,7 +132,7 @@ def test_keys_that_changed_are_told(trained: Path, tmp_path: Path) -> None:
     content = bytearray((tmp_path / "run" / SEEN).read_bytes())
     content[3] ^= 1
     (tmp_path / "run" / SEEN).write_bytes(content)
-    with pytest.raises(BundleError, match=r"seen.bin cannot be read: it is no longer what was written"):
+    with pytest.raises(BundleError, match=r"seen.bin cannot be read: it has changed since it was written"):
         evaluate_run(tmp_path / "run", trained / "photos")
 
 

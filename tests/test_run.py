@@ -265,7 +265,7 @@ def test_options_of_a_model_that_the_data_choose_are_used() -> None:
         ),
         ({"loss": nn.functional.cross_entropy, "smoothing": 0.1}, RecipeError, "loss.smoothing does not reach a loss function of your own"),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "lr": 0.5}, RecipeError, "optimizer.lr does not reach"),
-        ({"recipe": 5}, RecipeError, "A int is no recipe"),
+        ({"recipe": 5}, RecipeError, "The recipe is of type int"),
         ({"model": nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))}, RecipeError, "the model gives probabilities"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from epochal.terminal import failure, forgive, harmless, readable
+from epochal.terminal import failure, harmless, readable, tolerate_output_errors
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_streams_take_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with (tmp_path / "out").open("w", encoding="ascii") as out, (tmp_path / "err").open("w", encoding="cp1252") as err:
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)
-        forgive()
+        tolerate_output_errors()
         print("猫")
         print("é", file=sys.stderr)
         assert failure() == ""
@@ -47,7 +47,7 @@ def test_streams_take_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_full_disk_ends_nothing_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        forgive()
+        tolerate_output_errors()
         print("lost")
         print("lost too", flush=True)
         assert failure() == "No space left on device"
@@ -59,7 +59,7 @@ def test_a_pipe_that_nobody_reads_any_more_is_no_failure(monkeypatch: pytest.Mon
     os.close(reader)
     with open(writer, "w") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        forgive()
+        tolerate_output_errors()
         print("lost", flush=True)
         assert failure() == ""
         monkeypatch.undo()
@@ -68,7 +68,7 @@ def test_a_pipe_that_nobody_reads_any_more_is_no_failure(monkeypatch: pytest.Mon
 def test_closed_streams_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    forgive()
+    tolerate_output_errors()
     print("lost")
     assert sys.stdout.writable()
     assert failure() == ""
@@ -79,7 +79,7 @@ def test_closed_streams_take_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_streams_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
-    forgive()
+    tolerate_output_errors()
     print("猫")
     assert stream.getvalue() == "猫\n"
     assert failure() == ""

@@ -23,7 +23,7 @@ from epochal.io.checksums import with_checksum
 from epochal.io.files import remove_unfinished, write_errors, write_json
 from epochal.io.lock import exclusive_lock
 from epochal.models.build import MODELS
-from epochal.recipe import RUNTIME_SETTINGS, Recipe, keep_recipe
+from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
 from epochal.run import (
     RESULT,
     Clock,
@@ -138,7 +138,7 @@ def resume(
                 with write_errors(folder):
                     (folder / RESULT).unlink(missing_ok=True)
                 if epochs is not None or settings:
-                    keep_recipe(folder / "recipe.toml", again.recipe)
+                    save_recipe(folder / "recipe.toml", again.recipe)
                 if isinstance(data, str | Path) or data_dir is not None:
                     _keep_place(folder, data, data_dir)
                 if epochs is not None and (note := _about_rate(before, record, len(again.data.train))):

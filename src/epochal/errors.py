@@ -9,9 +9,9 @@
     ├── ModelError       a model is unknown, or does not fit the data
     ├── TrainingError    training cannot go on
     │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
-    ├── BundleError      a kept model is missing, damaged, or of another version
+    ├── BundleError      a saved model is missing, damaged, or of another version
     └── OutputError      a result cannot be written
-        └── TakenError       its name is taken already
+        └── TakenError       its name is already taken
 
 Every message says what is wrong, where, and what to do. The command prints it without a traceback.
 """
@@ -46,7 +46,7 @@ class DataError(EpochalError):
 
 
 class UnreadableError(DataError):
-    """Files of examples cannot be read; `places` tells which, and `names`, where it is known, how the user names them."""
+    """Files of examples cannot be read: those at `places`; `names`, if they are known, are what the user calls them."""
 
     def __init__(self, problem: str, fix: str, places: Sequence[int]) -> None:
         super().__init__(problem, fix)
@@ -71,7 +71,7 @@ class NotFiniteError(TrainingError):
 
 
 class BundleError(EpochalError):
-    """A kept model is missing, damaged, or of another version."""
+    """A saved model is missing, damaged, or of another version."""
 
 
 class OutputError(EpochalError):
@@ -79,24 +79,24 @@ class OutputError(EpochalError):
 
 
 class TakenError(OutputError):
-    """The name of a result is taken already."""
+    """The name of a result is already taken."""
 
     def __init__(self, path: object, fix: str = "Choose another name, or remove it first.") -> None:
         super().__init__(f"{path} exists already.", fix)
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a file could not be used; of an error of the system, without the number and the path that it would repeat."""
+    """Return why a file could not be used; for an `OSError`, without its number and path."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the help for a mistyped `word`: the nearest of `known`, or all of them."""
+def suggest(word: str, known: Iterable[str], *, also: Iterable[str] = ()) -> str:
+    """Return the help for a mistyped `word`: the nearest of `known` and of `also`, or else all of `known`."""
     import difflib
 
     names = sorted(known)
-    if not names:
+    by_lower = {name.lower(): name for name in (*names, *also)}
+    if not by_lower:
         return "There is none to choose from."
-    by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), by_lower, n=1)
     return f"Did you mean '{by_lower[near[0]]}'?" if near else f"Known: {', '.join(names)}."

@@ -1,9 +1,9 @@
 """The language that the command speaks: Chinese under a Chinese locale, English everywhere else.
 
-The code says everything in English. `zh.json` has templates of what it says, with {names} where values stand, and what that is in
-Chinese; whatever has none there stays English. A value whose name begins with "said" is itself looked up; one called "n" is a number,
-and one whose name begins with "short" has no semicolon. Only the command calls `speak`: exceptions, Python programs, JSON and files
-are English.
+All messages in the code are English. `zh.json` maps them, as templates with {names} in place of values, to Chinese; a message
+without an entry stays English. A value whose name begins with "said" is itself translated; one called "n" is a number,
+and one whose name begins with "short" contains no semicolon. Only the command calls `speak`: exceptions, Python programs, JSON and
+files are English.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("zh.json")
 
-# A whole text, or a template as a pattern with its Chinese; both are empty where English is spoken.
+# Whole texts, and patterns of templates, with their Chinese; both are empty while the language is English.
 _texts: dict[str, str] = {}
 _templates: list[tuple[re.Pattern[str], str]] = []
 
 
 def speak(encoding: str | None) -> bool:
-    """Decide by the system's settings which language is spoken from here on; return whether that is Chinese.
+    """Choose the language by the system's settings; return whether it is Chinese.
 
-    Where the output's encoding has no Chinese letters it is English.
+    If the encoding of the output has no Chinese characters, it is English.
     """
     _texts.clear()
     _templates.clear()
@@ -36,20 +36,20 @@ def speak(encoding: str | None) -> bool:
             _templates.append((_pattern(english), chinese))
         else:
             _texts[english] = chinese
-    # Of several that match, the one that says most of it.
+    # Of several templates that match, the longest one is used.
     _templates.sort(key=lambda template: -len(template[0].pattern))
     return True
 
 
 def translated(text: str) -> str:
-    """Return `text` in the language that is spoken, line by line; the blanks at both ends of each line stay."""
+    """Return `text` in the chosen language, line by line; spaces at both ends of each line are preserved."""
     if not _texts:
         return text
     return "\n".join(_line(line) for line in text.split("\n"))
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal text takes: a Chinese letter takes two."""
+    """Return how many columns `text` takes in a terminal: a Chinese character takes two."""
     if text.isascii():
         return len(text)
     from unicodedata import east_asian_width
@@ -58,16 +58,16 @@ def columns(text: str) -> int:
 
 
 def _wanted() -> str:
-    """The language of messages by the standard variables, or what Windows shows; in lower case, "" where nothing says so."""
+    """Return the language by the standard variables, or that of Windows, in lower case; "" if it is unknown."""
     names = ("LC_ALL", "LC_MESSAGES", "LANG")
     locale = next((os.environ[name] for name in names if os.environ.get(name)), "")
     if locale.split(".")[0] not in ("", "C", "POSIX") and os.environ.get("LANGUAGE"):
-        # A list in the order of preference, which counts only beside a locale.
+        # A list in order of preference, which counts only if there is a locale.
         locale = os.environ["LANGUAGE"].split(":")[0]
     if not locale and sys.platform == "win32":
         import ctypes
 
-        # The lower ten bits tell the language, and 4 is Chinese.
+        # The lower ten bits are the language; 4 is Chinese.
         locale = "zh" if ctypes.windll.kernel32.GetUserDefaultUILanguage() & 0x3FF == 4 else ""
     return locale.lower()
 

@@ -1,6 +1,6 @@
-"""Randomness as a function of position, not as a state.
+"""Randomness as a function of position, without any state.
 
-Every random choice is computed from a key such as (seed, epoch, example): nothing has to be saved to resume, and neither
+Every random choice is computed from a key such as (seed, epoch, example): there is nothing to save for resuming, and neither
 the number of workers nor the layout of batches can change a result. The mixing function is the finalizer of SplitMix64
 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 """
@@ -49,7 +49,7 @@ def permutation(stream: int, count: int, device: torch.device | str = "cpu") -> 
 
 @contextmanager
 def fork_rng(device: torch.device) -> Iterator[None]:
-    """Leave PyTorch's global generators as they were found, whatever the block draws from them."""
+    """Restore PyTorch's global generators after the block, whatever it draws from them."""
     index = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=index):
         yield
@@ -57,7 +57,7 @@ def fork_rng(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def seeded(stream: int) -> Iterator[None]:
-    """Let the generators of Python, NumPy and PyTorch's CPU begin at `stream` for the block; leave them as they were found."""
+    """Seed the generators of Python, NumPy and PyTorch's CPU with `stream` for the block, and restore them afterwards."""
     state = python_random.getstate(), numpy.random.get_state(), torch.random.get_rng_state()
     python_random.seed(stream)
     numpy.random.seed(stream % 2**32)
@@ -71,7 +71,7 @@ def seeded(stream: int) -> Iterator[None]:
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed the generators that layers such as dropout draw from on `device` (cheaper than `torch.manual_seed`, which seeds all)."""
+    """Seed the generators that layers such as dropout use on `device` (cheaper than `torch.manual_seed`, which seeds all devices)."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
@@ -86,7 +86,7 @@ def _mix_int(x: int) -> int:
 
 
 def _signed(x: int) -> int:
-    """The same 64 bits as the signed number that an int64 tensor holds; tensor arithmetic wraps around."""
+    """Return the same 64 bits as a signed number, as in an int64 tensor; tensor arithmetic wraps around."""
     return x - (1 << 64) if x >> 63 else x
 
 

@@ -52,7 +52,7 @@ from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
 from epochal.random import fork_rng
-from epochal.recipe import DEFAULT, Recipe, as_recipe, keep_recipe, read_kept
+from epochal.recipe import DEFAULT, Recipe, as_recipe, restore_recipe, save_recipe
 from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
 from epochal.terminal import command
@@ -204,7 +204,7 @@ def run(
                 with new_directory(path) as folder:
                     # The lock goes along when the folder gets its name: nobody can resume this run while it trains.
                     lock.enter_context(exclusive_lock(folder))
-                    keep_recipe(folder / "recipe.toml", recipe)
+                    save_recipe(folder / "recipe.toml", recipe)
                     write_json(folder / "data.json", with_checksum(_describe_data(source, data, recipe, data_dir)))
                     write_json(folder / "environment.json", with_checksum(environment(recipe, bundle.model) | {"own": names_of(own)}))
                 stack.push(lock.pop_all())
@@ -354,7 +354,7 @@ def recipe_of(folder: Path) -> Recipe:
     if not (folder / "recipe.toml").exists():
         raise BundleError(f"{folder} is no run: it has no recipe.toml.", "Give the folder of a run.")
     try:
-        return read_kept(folder / "recipe.toml")
+        return restore_recipe(folder / "recipe.toml")
     except RecipeError as error:
         raise BundleError(error.problem, error.fix) from error
 
@@ -453,7 +453,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _draw(folder: Path, fitted: TrainingHistory, test: Evaluation | None, data: Data, log: Callable[[str], object]) -> None:
     from epochal.figures import draw_all
-    from epochal.fonts import boxes
+    from epochal.figures.fonts import boxes
 
     with write_errors(folder):
         folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
-"""Standard output that takes any text, and whose failure ends nothing.
+"""Standard output that accepts any text, and whose failure does not end the command.
 
-The command calls `forgive` once, at its start. A Python program's own streams are left as they are: `readable` is for what is
-printed there.
+The command calls `tolerate_output_errors` once, at its start. A Python program's own streams are left as they are: `readable` is
+for what is printed there.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-# What a terminal shows instead of the signs of ours that its encoding lacks.
+# Replacements for characters that the encoding of a terminal lacks.
 _PLAIN = {"×": "x", "²": "2", "±": "+-", "–": "-", "—": "-", "…": "...", "✓": "+", "✗": "x"}
 
 _ERRORS = "epochal"
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """What stands for letters that an encoding lacks: a plain sign where there is one, else its number (the é of café: \\xe9)."""
+    """Replace characters that an encoding lacks: by a plain one where there is one, else by their number (the é of café: \\xe9)."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = error.object[error.start : error.end]
     return "".join(_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters), error.end
 
 
-# Names of files may hold what a terminal would take for orders.
-_ORDERS = {number: rf"\x{number:02x}" for number in (*range(9), *range(11, 32), *range(127, 160))}
+# File names may contain control characters, which a terminal would obey.
+_CONTROL = {number: rf"\x{number:02x}" for number in (*range(9), *range(11, 32), *range(127, 160))}
 
 
 codecs.register_error(_ERRORS, _replaced)
 
 
 class _Raw(io.FileIO):
-    """A file that drops what cannot be written (a full disk, a pipe that nobody reads any more), and remembers why."""
+    """A file that drops what cannot be written (a full disk, a pipe without a reader), and remembers why."""
 
     failed: OSError | None = None
 
@@ -48,14 +48,14 @@ class _Raw(io.FileIO):
             return memoryview(content).nbytes
 
 
-def forgive() -> None:
-    """Let standard output and standard error take any text, and go on where they cannot be written; see `failure`."""
-    # Where a stream is closed, its number would go to the next file that is opened.
-    sys.stdout = _forgiving(sys.stdout) if sys.stdout else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-    sys.stderr = _forgiving(sys.stderr) if sys.stderr else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+def tolerate_output_errors() -> None:
+    """Let standard output and standard error accept any text, and drop what cannot be written; see `failure`."""
+    # If a stream is closed, the next file that is opened would get its number.
+    sys.stdout = _tolerant(sys.stdout) if sys.stdout else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = _tolerant(sys.stderr) if sys.stderr else open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
-def _forgiving(stream: TextIO) -> TextIO:
+def _tolerant(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     raw = _raw(stream)
@@ -69,13 +69,13 @@ def _forgiving(stream: TextIO) -> TextIO:
 
 
 def _raw(stream: TextIO) -> Any:
-    """The file below a stream; Python's own standard output has none between where it is told not to buffer."""
+    """Return the file below a stream; an unbuffered standard output has no buffer in between."""
     buffer = getattr(stream, "buffer", None)
     return getattr(buffer, "raw", buffer)
 
 
 def failure() -> str:
-    """Return why standard output could not be written since `forgive`; "" where it could, or where its reader has gone."""
+    """Return why standard output could not be written; "" if it could, or if its reader has gone away."""
     sys.stdout.flush()
     raw = _raw(sys.stdout)
     failed = raw.failed if isinstance(raw, _Raw) else None
@@ -83,7 +83,7 @@ def failure() -> str:
 
 
 def command(*words: str | Path) -> str:
-    """Return a command that can be typed, with quotation marks where a word needs them."""
+    """Return a command line as it can be typed, quoted where necessary."""
     if sys.platform == "win32":
         from subprocess import list2cmdline
 
@@ -94,11 +94,11 @@ def command(*words: str | Path) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return text in which control signs, but line breaks and tabs, are written as their numbers."""
-    return text.translate(_ORDERS)
+    """Return text in which control characters, except line breaks and tabs, are written as their numbers."""
+    return text.translate(_CONTROL)
 
 
 def readable(text: str, encoding: str | None) -> str:
-    """Return `text` with other signs for what an encoding lacks (UTF-8 where it is not known)."""
+    """Return `text` with the characters that `encoding` lacks replaced (UTF-8 if it is unknown)."""
     encoding = encoding or "utf-8"
     return text.encode(encoding, _ERRORS).decode(encoding)

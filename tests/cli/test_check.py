@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epochal.recipe import read_kept
+from epochal.recipe import restore_recipe
 from epochal.run import read_json
 
 Call = Callable[..., tuple[int, str, str]]
@@ -103,7 +103,7 @@ def test_training_without_what_was_found(call: Call, photos: Path, tmp_path: Pat
     code, out, err = call("train", "photos", "--epochs", "1", "--exclude", "bad.txt", "--out", "run")
     assert code == 0, err
     assert "check:" not in out
-    assert read_kept(tmp_path / "run/recipe.toml").origin("data.exclude") == "command line"
+    assert restore_recipe(tmp_path / "run/recipe.toml").origin("data.exclude") == "command line"
     kept = read_json(tmp_path / "run/data.json")
     assert sorted(kept["excluded"]) == ["cat/00.png", "cat/bad.jpg", "dog/copy.png"]
     assert sum(kept["spec"]["counts"].values()) == 39

@@ -145,9 +145,9 @@ class TestOthersFiles:
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "notes.txt").write_text("# What I need\nfile,label\n<html>\n")
         for other, told in (
-            ("picture.png", "exists already, and is something else"),
-            ("link", "exists already, and is something else"),
-            ("notes.txt", "exists already, and is something else"),
+            ("picture.png", "exists already, and is not a file"),
+            ("link", "exists already, and is not a file"),
+            ("notes.txt", "exists already, and is not a file"),
             ("folder", "folder"),
             ("pipe", "it is not a file"),
             ("gone/x", "there is no folder gone"),
@@ -172,7 +172,7 @@ class TestOthersFiles:
         mine.write_bytes((work / "data/猫/1.png").read_bytes())
         code, _, err = call(*command)
         assert code == 1
-        assert "0001-0.png exists already, and is something else" in err
+        assert "0001-0.png exists already, and is not a file" in err
         assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import pad
 
-from epochal.cli.options import option_name
 from epochal.data.augment import Augment, build_augment, build_mixing
 from epochal.data.mixing import Mixing
 from epochal.data.spec import DataSpec
@@ -277,11 +276,6 @@ def test_refused(make_spec: SpecMaker, settings: dict[str, Any], spec: dict[str,
 def test_settings_have_ranges(name: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=rf"^The setting augment\.{name} = "):
         Recipe().updated({name: value})
-
-
-@pytest.mark.parametrize("name", AugmentSettings.model_fields)
-def test_options_have_short_names(name: str) -> None:
-    assert option_name(f"augment.{name}") == name.replace("_", "-")
 
 
 def test_everything_is_off_by_itself() -> None:

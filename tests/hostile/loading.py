@@ -27,7 +27,7 @@ from epochal.data.spec import DataSpec, PictureRule
 from epochal.data.storage.cache import Pack
 from epochal.errors import EpochalError
 from epochal.measure import evaluate_run
-from epochal.recipe import Recipe, read_kept
+from epochal.recipe import Recipe, restore_recipe
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.state import Training, prepare, training_feed
 
@@ -101,7 +101,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "npz": epochal.load,
     "pack": _pack,
     "picture": _picture,
-    "recipe": read_kept,
+    "recipe": restore_recipe,
     "resume": lambda path: resume(path, watchers=()),
     "run": evaluate_run,
     "safetensors": epochal.load,

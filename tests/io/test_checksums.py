@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from epochal.io.checksums import text_with_checksum, verified_text, verify_checksum, with_checksum
 
-CHANGED = "no longer what was written|SHA-256 of its content"
+CHANGED = "changed since it was written|SHA-256 of its content"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from epochal.data.preprocess import Preprocess, Rescale
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
-from epochal.models.build import MODELS, assemble, build_net, check_model, default_model, eval_mode, load_net
+from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, check_model, default_model, eval_mode, load_net
 from epochal.recipe import DataSettings
 
 SpecMaker = Callable[..., DataSpec]
@@ -31,7 +31,8 @@ def _refused(name: str, spec: DataSpec, options: dict[str, Any]) -> str:
 
 
 def test_table() -> None:
-    assert list(MODELS) == sorted(MODELS)
+    assert [*TUTORIALS] == sorted(TUTORIALS)
+    assert [*MODELS] == [*sorted(MODELS.keys() - TUTORIALS.keys()), *TUTORIALS]
     for entry in MODELS.values():
         assert entry.description
         assert entry.build.__doc__

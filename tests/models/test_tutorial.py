@@ -9,7 +9,7 @@ import torch
 
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
-from epochal.models.build import MODELS
+from epochal.models.build import TUTORIALS
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -33,29 +33,30 @@ def _spec(make_spec: SpecMaker, shape: tuple[int, int, int], outputs: tuple[str,
 
 
 def test_all_are_listed() -> None:
-    assert set(PARAMETERS) == {name for name in MODELS if name.startswith("tutorial-")}
+    assert set(PARAMETERS) == set(TUTORIALS)
+    assert all(name.startswith("tutorial-") for name in TUTORIALS)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_size_and_outputs(make_spec: SpecMaker, name: str) -> None:
     shape = _shape(name)
-    net = MODELS[name].build(_spec(make_spec, shape)).eval()
+    net = TUTORIALS[name].build(_spec(make_spec, shape)).eval()
     assert sum(parameter.numel() for parameter in net.parameters()) == PARAMETERS[name]
     outputs = net(torch.rand(2, *shape))
     assert outputs.shape == (2, 10)
     # Those that end in log-probabilities say so, because they need another loss.
     gives_probabilities = bool(torch.allclose(outputs.logsumexp(1), torch.zeros(2), atol=1e-5))
-    assert gives_probabilities == ("log-probabilities" in (MODELS[name].build.__doc__ or ""))
+    assert gives_probabilities == ("log-probabilities" in (TUTORIALS[name].build.__doc__ or ""))
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_other_data(make_spec: SpecMaker, name: str) -> None:
     wanted = "×".join(map(str, _shape(name)))
     with pytest.raises(ModelError) as raised:
-        MODELS[name].build(_spec(make_spec, (1, 8, 8)))
+        TUTORIALS[name].build(_spec(make_spec, (1, 8, 8)))
     assert str(raised.value) == (
         f"The model {name} takes {wanted} pictures of 10 classes; these data have shape 1×8×8 and 10 outputs.\n"
         "Use conv or mlp, which take any."
     )
     with pytest.raises(ModelError, match=f"these data have shape {wanted} and 2 outputs"):
-        MODELS[name].build(_spec(make_spec, _shape(name), ("a", "b")))
+        TUTORIALS[name].build(_spec(make_spec, _shape(name), ("a", "b")))

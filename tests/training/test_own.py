@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from epochal.again import reproduce, resume
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe, load_recipe, read_kept
+from epochal.recipe import Recipe, load_recipe, restore_recipe
 from epochal.run import train
 from epochal.training import loop
 from epochal.training.loop import fit
@@ -85,7 +85,7 @@ def test_groups_with_rates_of_their_own_are_told_and_kept(blobs: Arrays, tmp_pat
     assert kept == json.loads(json.dumps(run.fit.optimizer))
     assert kept["name"] == "SGD"
     assert [(group["numbers"], group["lr"], group["weight_decay"]) for group in kept["groups"]] == [(24, 0.01, 0), (27, 0.1, 0.5)]
-    recipe = read_kept(tmp_path / "run" / "recipe.toml")
+    recipe = restore_recipe(tmp_path / "run" / "recipe.toml")
     assert recipe.origin("optimizer.lr") == "not used: own optimizer"
     assert recipe.schedule.name == "constant"
 

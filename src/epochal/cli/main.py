@@ -15,7 +15,7 @@ import click
 from epochal.cli.output import say, say_error
 from epochal.errors import EpochalError, OutputError, reason_of
 from epochal.language import speak
-from epochal.terminal import failure, forgive
+from epochal.terminal import failure, tolerate_output_errors
 
 # What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
@@ -90,7 +90,7 @@ def _choose_language() -> None:
 
 def main() -> None:
     """Run the command; every foreseen error becomes one message and an exit code."""
-    forgive()
+    tolerate_output_errors()
     _keep_quiet()
     _choose_language()
     # As Ctrl-C does, so that what was begun is put in order.

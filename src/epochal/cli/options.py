@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Without the underscores that Python and TOML allow in numbers: in what people type they are mistakes.
+# Without the underscores that Python and TOML allow in numbers: typed on a command line they are mistakes.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|nan)")
 
 data_dir = click.option(
@@ -32,19 +32,19 @@ data_dir = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
 own_model = click.option("--model", help="Your own network again, as FILE.py:NAME, for a run that was trained with one.")
 
-# File systems take names of 255 bytes; a number, and what is hidden while it is written, need some of them.
+# File systems allow names of 255 bytes; the run's number and the suffix of temporary names need some of them.
 _LONGEST_NAME = 200
 
 
 class Positive(click.ParamType):  # type: ignore[type-arg]  # older versions of click have no argument for it
-    """A number above 0, written as people write numbers: with none of the underscores that Python takes."""
+    """A number above 0, as people write numbers: without the underscores that Python allows."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self.kind = kind
         self.name = "integer" if kind is int else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
-        """Read what was typed, or refuse it."""
+        """Parse the text, or fail with a usage error."""
         number = value if isinstance(value, int | float) else parse(value, self.kind)
         if isinstance(number, str) or not 0 < number < float("inf") or (self.kind is int and not isinstance(number, int)):
             self.fail(f"{value!r} is not {'a whole number' if self.kind is int else 'a number'} above 0.", param, ctx)
@@ -52,7 +52,7 @@ class Positive(click.ParamType):  # type: ignore[type-arg]  # older versions of 
 
 
 class Setting(click.Option):
-    """An option for one setting; it remembers the section of the recipe that it stands in."""
+    """An option for one setting; it knows its section of the help."""
 
     def __init__(self, *names: str, section: str, **attributes: Any) -> None:
         super().__init__(list(names), **attributes)
@@ -75,32 +75,23 @@ class RecipeCommand(click.Command):
 
 
 def settings(*, only_runtime: bool = False) -> Iterator[Setting]:
-    """Yield an option for each setting of the recipe; or for those that a run may go on with, whose default is what it has."""
-    for name, kind, default, is_runtime, description in read_table():
+    """Yield an option for each setting of the recipe; or only for `RUNTIME_SETTINGS`, without defaults: a run has its own."""
+    for name, option, kind, default, is_runtime, description in read_table():
         if only_runtime and not is_runtime:
             continue
         group = name.rpartition(".")[0]
-        told = description if only_runtime or not default else f"{description} [{default}]"
+        shown = description if only_runtime or not default else f"{description} [{default}]"
         section = f"{group.capitalize()} settings" if group else "Training settings"
-        # Click wants Python names, so the dot is written otherwise until recipe_from.
+        # Click wants Python identifiers; `changes` turns the underscores back into dots.
         variable = name.replace(".", "__")
         if kind == "BOOL":
-            yield Setting(f"--{option_name(name)}/--no-{option_name(name)}", variable, section=section, default=None, help=told)
+            yield Setting(f"{option}/--no-{option[2:]}", variable, section=section, default=None, help=shown)
         else:
-            yield Setting(f"--{option_name(name)}", variable, section=section, metavar=kind, help=told)
-
-
-def option_name(name: str) -> str:
-    """Return how a setting is called on the command line: its last word, with its group in front where others end so too."""
-    group, _, last = name.rpartition(".")
-    if last == "name":
-        return group
-    alike = [row.name for row in read_table() if row.name.rpartition(".")[2] == last]
-    return (last if not group or len(alike) == 1 else f"{group}-{last}").replace("_", "-")
+            yield Setting(option, variable, section=section, metavar=kind, help=shown)
 
 
 def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str, ...]) -> Recipe:
-    """Put what the user typed on top of `recipe`: options from `settings`, and NAME=VALUE assignments."""
+    """Return `recipe` with the user's own settings on top: options from `settings`, and NAME=VALUE assignments."""
     from epochal.recipe import type_of
 
     given = changes(options)
@@ -113,7 +104,7 @@ def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str,
 
 
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that the user typed as options, by their dotted names."""
+    """Return the settings that were given as options, by their dotted names."""
     from epochal.recipe import type_of
 
     given = {name.replace("__", "."): value for name, value in options.items() if value is not None}
@@ -121,9 +112,9 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(text: str, annotation: Any = Any) -> Any:
-    """Read a value as the type of its setting asks: text as it stands, numbers, "none" where there may be nothing, else as TOML does.
+    """Parse a value by the type of its setting: text as it is, numbers, "none" where the setting is optional, otherwise as TOML.
 
-    What is of no such form stays text, for the recipe to refuse.
+    Anything else is returned as text, which the recipe then rejects.
     """
     kinds = set(_kinds(annotation))
     is_open = Any in kinds
@@ -144,16 +135,16 @@ def parse(text: str, annotation: Any = Any) -> Any:
 
 
 def _number(text: str, *, is_whole: bool) -> int | float:
-    """Read a number; where a whole one is wanted, 1e3 is one."""
+    """Parse a number; where an integer is expected, 1e3 is one."""
     try:
         return int(text)
-    except ValueError:  # Also for one of thousands of digits.
+    except ValueError:  # Also raised for integers of thousands of digits.
         number = float(text)
         return int(number) if is_whole and number.is_integer() and abs(number) < 2**53 else number
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """Yield the types that a setting may have: of a list or table, and of a choice of words, only that it is one."""
+    """Yield the types that a setting may have; lists, tables and `Literal` without what they contain."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         for inner in get_args(annotation):
@@ -173,9 +164,9 @@ def numbered(data: str, kind: str = "") -> Iterator[Path]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Look for no garbage while the block imports PyTorch and what builds on it: there is none, and a tenth of the time goes into it.
+    """Switch garbage collection off while the block imports PyTorch: there is no garbage, and collecting takes a tenth of the time.
 
-    What is loaded by then is not looked at later either.
+    Whatever is loaded by then is also left out of later collections.
     """
     gc.disable()
     try:

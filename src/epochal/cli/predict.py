@@ -86,7 +86,7 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.data.walk import MARK
     from epochal.figures import save, single
-    from epochal.fonts import boxes
+    from epochal.figures.fonts import boxes
     from epochal.io.files import shortened, write_errors, write_text
 
     if note := boxes(prediction.label for _, prediction in found):

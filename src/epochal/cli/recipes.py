@@ -10,11 +10,13 @@ from epochal.cli.output import say
 @click.command()
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
-    """List the recipes, or show every setting of the one called NAME, with its origin, as a TOML file to start from."""
+    """List the recipes, or show every setting of the recipe NAME, with its origin, as a TOML file to start from."""
     from epochal.cli.options import print_list
-    from epochal.recipe import load_recipe, presets
+    from epochal.recipe import load_recipe, presets, tutorials
 
     if name is None:
         print_list(presets())
+        say("\nThe programs of tutorials, for comparison:\n")
+        print_list(tutorials())
     else:
         say(load_recipe(name).to_toml(), nl=False)

@@ -1,13 +1,14 @@
 """The table of settings that command-line options are made from.
 
-It repeats what the recipe's fields say, so that --help need not build them, which takes longer than all else it does.
-A test fails where the two differ; `python -m epochal.cli.table` writes the table again.
+It repeats what the recipe's fields say, so that --help need not import them, which would take longer than everything else it does.
+A test fails where the two differ; `python -m epochal.cli.table` rewrites the table.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import re
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -16,9 +17,10 @@ TABLE = Path(__file__).with_name("settings.json")
 
 
 class Row(NamedTuple):
-    """A setting: its dotted name, what a value looks like, its default in words, whether it is in `RUNTIME_SETTINGS`, and its help."""
+    """A setting: its dotted name, its option, what a value looks like, its default, whether it is in `RUNTIME_SETTINGS`, and its help."""
 
     name: str
+    option: str
     kind: str
     default: str
     is_runtime: bool
@@ -32,12 +34,18 @@ def read_table() -> tuple[Row, ...]:
 
 
 def made_from_fields() -> tuple[Row, ...]:
-    """Return what the table has to hold."""
-    from epochal.recipe import RUNTIME_SETTINGS, fields
+    """Return what the table should contain."""
+    from epochal.recipe import RUNTIME_SETTINGS, fields, short_names
 
+    short = {full: name for name, full in short_names().items()}
     return tuple(
         Row(
-            name, _kind(field.annotation), _words(field.get_default(call_default_factory=True)), name in RUNTIME_SETTINGS, field.description
+            name,
+            "--" + re.sub(r"[._]", "-", short.get(name, name)),
+            _kind(field.annotation),
+            _words(field.get_default(call_default_factory=True)),
+            name in RUNTIME_SETTINGS,
+            field.description or "",
         )
         for name, field in fields()
         if get_origin(field.annotation) is not dict  # a table is written --set NAME={...}

@@ -1,4 +1,4 @@
-"""Descriptions that have the SHA-256 of their content within them, so that any change to them is noticed."""
+"""Files that contain the SHA-256 of their own content, so that any change to them is detected."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from epochal.io.files import as_bytes
 
 _KEY = "sha256"
 
-CHANGED = "it is no longer what was written (its SHA-256 differs)"
+CHANGED = "it has changed since it was written (its SHA-256 differs)"
 
 
 def with_checksum(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a value for JSON with its SHA-256 as the last entry, which lets `verify_checksum` see any change; an older one is dropped."""
+    """Return a value for JSON with its SHA-256 as the last entry, for `verify_checksum`; an older one is replaced."""
     inner = _without_checksum(value)
     return {**inner, _KEY: _digest(inner)}
 
 
 def verify_checksum(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what was `with_checksum`. Raises `ValueError` where it is no longer what it was."""
+    """Return the value that was given to `with_checksum`. Raises `ValueError` if it has changed."""
     inner = _without_checksum(value)
     if _KEY not in value:
         raise ValueError("it has no SHA-256 of its content")
@@ -30,12 +30,12 @@ def verify_checksum(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_with_checksum(text: str) -> str:
-    """Return a text in which "#" begins a comment, with its SHA-256 as the last line, which lets `verified_text` see any change."""
+    """Return a text in which "#" begins a comment, with its SHA-256 as the last line, for `verified_text`."""
     return f"{text}# {_KEY}: {hashlib.sha256(as_bytes(text)).hexdigest()}\n"
 
 
 def verified_text(text: str) -> str:
-    """Return what was `text_with_checksum`. Raises `ValueError` where it is no longer what it was."""
+    """Return the text that was given to `text_with_checksum`. Raises `ValueError` if it has changed."""
     *lines, last = text.splitlines(keepends=True) or [""]
     if not last.startswith(f"# {_KEY}: "):
         raise ValueError("its last line is not the SHA-256 of its content")

@@ -1,6 +1,6 @@
 """Files that exist whole or not at all.
 
-A file is written beside its final name, flushed to the disk and renamed; a reader never sees half of it.
+A file is written under a temporary name beside its final one, flushed to disk and renamed; a reader never sees half of it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any
 
 from epochal.errors import OutputError, TakenError
 
-# So many bytes of a name may be kept where something is added to it.
+# Bytes of a name that are used where something is added to it.
 _LONGEST = 200
 
-# What kind a file is of shows in so many bytes.
+# Bytes that are read to tell what kind of file it is.
 _BEGINNING = 4096
 
 
 def cache_folder() -> Path:
-    """Return the folder for what can be fetched or computed again: the variable EPOCHAL_CACHE, else where this system keeps such things."""
+    """Return the folder for what can be downloaded or computed again: EPOCHAL_CACHE if it is set, else the cache folder of this system."""
     named = os.environ.get("EPOCHAL_CACHE")
     if named:
         return Path(named).expanduser()
@@ -40,12 +40,12 @@ def cache_folder() -> Path:
 
 
 def check_output(path: Path, mark: bytes) -> None:
-    """Raise `OutputError` where a file cannot be written to `path`, or would replace one that is not of its kind.
+    """Raise `OutputError` if a file cannot be written to `path`, or would replace one of another kind.
 
-    A file of its kind has `mark` near its beginning; one that is empty may be replaced too.
+    A file of the same kind has `mark` near its beginning; an empty one may be replaced too.
     """
     if not path.parent.is_dir():
-        raise OutputError(f"Cannot write {path}: there is no folder {path.parent}.", "Make it, or write elsewhere.")
+        raise OutputError(f"Cannot write {path}: there is no folder {path.parent}.", "Create it, or write elsewhere.")
     with write_errors(path):
         if path.exists() and not path.is_file():
             raise OutputError(f"Cannot write {path}: it is not a file.", "Name a file.")
@@ -56,7 +56,7 @@ def check_output(path: Path, mark: bytes) -> None:
             with path.open("rb") as file:
                 begin = file.read(_BEGINNING)
     if begin and mark not in begin:
-        raise OutputError(f"{path} exists already, and is something else than what would replace it.", "Choose another name.")
+        raise OutputError(f"{path} exists already, and is not a file of the kind that would replace it.", "Choose another name.")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -75,7 +75,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write `content` as UTF-8 to `path`, whole or not at all. Names of files that are not UTF-8 keep their bytes."""
+    """Write `content` as UTF-8 to `path`, whole or not at all. File names that are not UTF-8 keep their bytes."""
     write_bytes(path, as_bytes(content))
 
 
@@ -85,7 +85,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """Return `value` as JSON, with escapes for all but ASCII where a text in it, such as the name of a file, is not Unicode."""
+    """Return `value` as JSON, escaped to ASCII if a text in it, such as a file name, is not valid Unicode."""
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
@@ -95,17 +95,17 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def as_bytes(text: str) -> bytes:
-    """Return text in UTF-8; the name of a file in it that is not UTF-8 has the bytes that it has on the disk."""
+    """Return text in UTF-8; a file name that is not UTF-8 keeps the bytes that it has on disk."""
     return text.encode("utf-8", sys.getfilesystemencodeerrors())
 
 
 def as_text(content: bytes) -> str:
-    """Return what `as_bytes` made bytes of."""
+    """Return the text that `as_bytes` encoded."""
     return content.decode("utf-8", sys.getfilesystemencodeerrors())
 
 
 def finite(value: Any) -> Any:
-    """Return a value for JSON in which each number that is not finite is null."""
+    """Return a value for JSON in which NaN and infinity are null."""
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -115,10 +115,10 @@ def finite(value: Any) -> Any:
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that becomes `path` when the block ends well, and vanishes otherwise.
+    """Yield an empty folder beside `path` that becomes `path` when the block succeeds, and is removed otherwise.
 
-    A folder that is there already is removed, at the end, where it may be replaced. Raises `TakenError` where `path` exists otherwise,
-    or comes to be in the meantime.
+    With `replace`, an existing folder is removed at the end. Raises `TakenError` if `path` exists otherwise, or if another
+    process creates it in the meantime.
     """
     if path.exists() and not replace:
         raise TakenError(path)
@@ -147,20 +147,20 @@ def _rename_to_new(beside: Path, path: Path) -> None:
 
 
 def first_free(names: Path | Iterable[Path], make: Callable[[Path], None]) -> Path:
-    """Let `make` write one path as a `new_directory`: that of `names`, or the first of several that nobody else takes; return which."""
+    """Let `make` create one path as a `new_directory`: `names` itself, or the first of several that is free; return it."""
     if isinstance(names, Path):
         make(names)
         return names
     for path in names:
-        # Another process may take the name at any moment: only writing it shows.
+        # Another process may take the name at any moment: the only way to know is to try.
         with suppress(TakenError):
             make(path)
             return path
-    raise AssertionError("names do not end")
+    raise AssertionError("names must be infinite")
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a folder so that it is never seen half-empty. Raises `OutputError` where that cannot be done."""
+    """Remove a folder so that nobody ever sees it half-empty. Raises `OutputError` if it cannot be removed."""
     beside = _beside(path)
     with write_errors(path):
         path.rename(beside)
@@ -168,18 +168,18 @@ def remove_directory(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed while writing below `folder` have left there. No other may be writing."""
+    """Remove temporary files that killed processes have left below `folder`. No other process may be writing there."""
     with write_errors(folder):
         for path in [path for path in folder.rglob(".*") if _BESIDE.fullmatch(path.name)]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
-                # It may have gone with the folder that it was in.
+                # It may have been removed together with its folder.
                 path.unlink(missing_ok=True)
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable (a no-op where the system cannot open folders)."""
+    """Flush the names in a folder to disk (a no-op on systems that cannot open folders)."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -191,7 +191,7 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing `path` into an `OutputError` that names it and the way out."""
+    """Turn an `OSError` while writing `path` into an `OutputError` that names the path and a fix."""
     try:
         yield
     except OSError as error:
@@ -201,18 +201,18 @@ def write_errors(path: Path) -> Iterator[None]:
             fix = "Make the folder writable, or write elsewhere."
         else:
             fix = "Check the path, or write elsewhere."
-        # Named as it was to be in the end.
+        # Report the final names, not the temporary ones.
         named = Path(*(_BESIDE.sub(r"\1", part) for part in path.parts))
         raise OutputError(f"Cannot write {named}: {error.strerror or error}.", fix) from error
 
 
 def _beside(path: Path) -> Path:
-    """A hidden name beside `path` that no other process uses, on the same disk, so that it can be renamed."""
+    """Return a hidden, unique name beside `path`: on the same disk, so that it can be renamed."""
     return path.with_name(f".{shortened(path.name)}.{secrets.token_hex(4)}")
 
 
 def shortened(name: str) -> str:
-    """Cut the name of a file so that others can be made of it: file systems take 255 bytes, most people fewer."""
+    """Cut a file name so that something can be added to it: file systems allow 255 bytes."""
     return os.fsencode(name)[:_LONGEST].decode(errors="ignore") if len(os.fsencode(name)) > _LONGEST else name
 
 

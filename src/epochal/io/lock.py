@@ -1,4 +1,4 @@
-"""A folder that one process at a time may write to."""
+"""A folder that only one process at a time may write to."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from epochal.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-# Processes that a killed one had started, which share its locks, may take so long to notice: PyTorch's look every 5 seconds.
+# The children of a killed process share its locks, and may take this long to notice its end: PyTorch's workers look every 5 seconds.
 _ENDING_SECONDS = 7.0
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes that ask for it out of a folder; the system frees the lock even of a process that dies.
+    """Hold the lock of a folder for the block; the system frees it even if the process dies.
 
-    Raises `OutputError` where another one has it and does not end soon. Windows, and some network disks, have no such lock.
+    Raises `OutputError` if another process holds it and does not end soon. Windows, and some network disks, have no such lock.
     """
     if sys.platform == "win32":
         yield
@@ -38,7 +38,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock of what is open; return whether that was possible in time."""
+    """Lock an open folder; return whether that succeeded in time."""
     until = time.monotonic() + _ENDING_SECONDS
     while True:
         try:

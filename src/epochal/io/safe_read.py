@@ -1,7 +1,7 @@
-"""Reading what a stranger may have made: descriptions, headers of tensors, packed streams.
+"""Reading files that cannot be trusted: descriptions, headers of tensors, compressed streams.
 
-Nothing that a file declares is believed before it was compared with what is there, and nothing is allocated before that. Every
-function raises `ValueError` with a reason that can follow the file's name, or the `OSError` of the system.
+Nothing that a file claims is believed, and nothing is allocated for it, before the claim has been compared with the file itself.
+Every function raises `ValueError` with a reason that can follow the file's name, or the `OSError` of the system.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any, NamedTuple
 
 from epochal.io.files import as_bytes
 
-# A description in JSON may take so many bytes of memory, once it is read.
+# The most bytes of memory that a description in JSON may take once it is parsed.
 MAX_DESCRIPTION = 128_000_000
 
-# A recipe in TOML may have so many bytes.
+# The most bytes of a recipe in TOML.
 MAX_TOML = 1_000_000
 
-# The header of a .safetensors file may have so many bytes, and a tensor so many axes.
+# The most bytes of the header of a .safetensors file, and axes of a tensor.
 MAX_HEADER = 4_000_000
 MAX_AXES = 32
 
-# What is packed may unpack to so many times its size; or to so many bytes, where that is more.
+# Compressed data may expand to this many times its size, or to this many bytes if that is more.
 MAX_RATIO = 100
 ALWAYS_UNPACKED = 64_000_000
 
-# A packed stream is read in pieces of at most so many bytes, and may ask for so much memory for itself.
+# Compressed streams are read in pieces of at most this many bytes, and a decoder may take this much memory.
 PIECE = 1 << 20
 _XZ_MEMORY = 1 << 27
 
@@ -49,7 +49,7 @@ _ITEM_BYTES = {
 
 
 def open_file(path: str | os.PathLike[str], *, follow: bool = True) -> io.BufferedReader:
-    """Open a regular file for reading: neither a folder nor a device or pipe, which might never end; no link, unless `follow`."""
+    """Open a regular file for reading: not a folder, nor a device or pipe, which might never end; a link only if `follow`."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         number = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
@@ -66,15 +66,15 @@ def open_file(path: str | os.PathLike[str], *, follow: bool = True) -> io.Buffer
 
 
 def check_regular(status: os.stat_result) -> None:
-    """Raise `IsADirectoryError` for a folder, and `ValueError` for what else is no regular file."""
+    """Raise `IsADirectoryError` for a folder, and `ValueError` for anything else that is not a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
 
 
 def read_file(path: Path, limit: int | None = None) -> bytes:
-    """Read a file that belongs to a folder from elsewhere: regular, no link, and of at most `limit` bytes."""
+    """Read a file in a folder that cannot be trusted: a regular file, not a link, of at most `limit` bytes."""
     with open_file(path, follow=False) as file:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
@@ -83,7 +83,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
 
 
 def text_of(content: bytes) -> str:
-    """Return the text of a file that somebody wrote: UTF-8, or what Windows' editors and shells make of it (a mark, UTF-16)."""
+    """Return the text of a file that a person wrote: UTF-8, also with the byte order mark of Windows editors, or UTF-16."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         name, encoding = "UTF-16", "utf-16"
     else:
@@ -95,7 +95,7 @@ def text_of(content: bytes) -> str:
 
 
 def check_no_links(folder: Path) -> None:
-    """Raise `ValueError` for a link anywhere below `folder`: what is written or removed there would be so elsewhere."""
+    """Raise `ValueError` for a link anywhere below `folder`: writing or removing there would change files elsewhere."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118  as os.walk gives them
@@ -103,33 +103,33 @@ def check_no_links(folder: Path) -> None:
 
 
 def read_json(path: Path, limit: int = MAX_DESCRIPTION) -> dict[str, Any]:
-    """Return the object in a JSON file, which is no link; see `parse_json`."""
+    """Return the object in a JSON file that is not a link; see `parse_json`."""
     value = parse_json(read_file(path, limit), limit)
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return value
 
 
 def parse_json(content: bytes, limit: int = MAX_DESCRIPTION) -> Any:
-    """Return what JSON in UTF-8 says, provided that this takes no more than `limit` bytes of memory.
+    """Return the value of JSON in UTF-8, provided that it takes no more than `limit` bytes of memory.
 
-    As the standard (RFC 8259) has it, there is no NaN; numbers too large for a float and names that come twice are refused too.
+    NaN is refused, as the standard says (RFC 8259), and so are numbers too large for a float and names that appear twice.
     """
-    # What CPython needs, from above: characters take up to 4 bytes where one is beyond ASCII.
+    # An upper bound on what CPython needs: characters take up to 4 bytes if one of them is not ASCII.
     texts = len(content) * (2 if content.isascii() else 5) + 40 * content.count(b'"')
     if texts + 32 * content.count(b",") + 100 * (content.count(b"[") + content.count(b"{")) > limit:
         raise ValueError(f"reading it would take more than {limit / 1e6:,.0f} MB of memory")
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
         if b"\\u" in content:
-            as_bytes(json.dumps(value, ensure_ascii=False))  # Half a letter is none, unless it stands for a byte of a file's name.
+            as_bytes(json.dumps(value, ensure_ascii=False))  # Lone surrogates are refused, unless they stand for a byte of a file name.
         return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not valid JSON")
 
 
 def _finite(text: str) -> float:
@@ -142,12 +142,12 @@ def _finite(text: str) -> float:
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a name comes twice")
+        raise ValueError("a name appears twice")
     return values
 
 
 class StoredTensor(NamedTuple):
-    """What the header of a .safetensors file says of a tensor; its data lie from `begin` to `end`, in bytes after the header."""
+    """What the header of a .safetensors file says about a tensor; its data extends from `begin` to `end`, in bytes after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -156,36 +156,36 @@ class StoredTensor(NamedTuple):
 
 
 class StoredTensors(NamedTuple):
-    """What a .safetensors file holds: tensors by name, and texts."""
+    """The content of a .safetensors file: tensors and texts by name."""
 
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str]
 
 
 def read_tensors(file: io.BufferedReader) -> StoredTensors:
-    """Return what the header of a .safetensors file says, after comparing all of it with the file's size.
+    """Return the header of a .safetensors file, after comparing all of it with the size of the file.
 
-    As the format (huggingface/safetensors, README) has it, the data of the tensors fill the rest of the file without gap or overlap.
+    The format (huggingface/safetensors, README) demands that the tensors' data fill the rest of the file without gap or overlap.
     """
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(MAX_HEADER, size - 8):
-        raise ValueError(f"its header would have {length:,} bytes, of a file of {size:,} (and of at most {MAX_HEADER:,})")
+        raise ValueError(f"its header claims {length:,} bytes, in a file of {size:,} (at most {MAX_HEADER:,} are allowed)")
     header = parse_json(file.read(length))
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata are not texts by name")
+        raise ValueError("its metadata does not map names to text")
     tensors = {name: _stored(name, described) for name, described in header.items()}
     position = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
         if tensor.begin != position:
-            raise ValueError(f"the data of {name} begin at {tensor.begin:,}, and should at {position:,}")
+            raise ValueError(f"the data of {name} begins at {tensor.begin:,} instead of {position:,}")
         position = tensor.end
     if 8 + length + position != size:
-        raise ValueError(f"it has {size:,} bytes, and should have {8 + length + position:,}")
+        raise ValueError(f"it has {size:,} bytes instead of {8 + length + position:,}")
     return StoredTensors(tensors, metadata)
 
 
@@ -198,21 +198,21 @@ def _stored(name: str, described: Any) -> StoredTensor:
     if dtype not in _ITEM_BYTES:
         raise ValueError(f"{name} has numbers of the unknown type {dtype}")
     if len(shape) > MAX_AXES or not all(type(side) is int and 0 <= side < 2**63 for side in shape):
-        raise ValueError(f"{name} has no possible shape")
+        raise ValueError(f"{name} has an impossible shape")
     if begin < 0 or end - begin != math.prod(shape) * _ITEM_BYTES[dtype]:
         raise ValueError(f"{name} of shape {shape} has {end - begin:,} bytes of data")
     return StoredTensor(dtype, tuple(shape), begin, end)
 
 
 def unpacked_limit(packed: int) -> int:
-    """Return how many bytes so many packed ones may unpack to."""
+    """Return how many bytes a compressed file of `packed` bytes may expand to."""
     return max(ALWAYS_UNPACKED, MAX_RATIO * packed)
 
 
 class Unpacked(io.RawIOBase):
-    """What a file unpacks to (gzip, xz, or as it is, told by its first bytes), read once from beginning to end.
+    """The decompressed content of a file (gzip, xz or plain, recognized by its first bytes), read once from beginning to end.
 
-    Besides what the packing itself finds wrong, `ValueError` says that it is more than `unpacked_limit` allows.
+    Raises `ValueError` for damaged data, and when there is more of it than `unpacked_limit` allows.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -233,11 +233,11 @@ class Unpacked(io.RawIOBase):
         self.position = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as there is something left, a piece at a time."""
+        """Read the next piece into `buffer`, and return its length; 0 at the end."""
         view = memoryview(buffer).cast("B")[:PIECE]
         try:
             count = self._stream.readinto(view)
@@ -249,19 +249,19 @@ class Unpacked(io.RawIOBase):
         return count
 
     def upto(self, count: int) -> bytes:
-        """Return the next `count` bytes, or all that are left."""
+        """Return the next `count` bytes, or fewer at the end."""
         content = bytearray(count)
         return bytes(content[: self.fill(content)])
 
     def take(self, count: int) -> bytes:
-        """Return the next `count` bytes; there must be as many."""
+        """Return the next `count` bytes. Raises `ValueError` if there are fewer."""
         content = self.upto(count)
         if len(content) < count:
             raise ValueError("it is truncated")
         return content
 
     def fill(self, buffer: bytearray) -> int:
-        """Fill `buffer` as far as there is something left, and return how far that is."""
+        """Fill `buffer`, and return how many bytes were read: fewer than its length at the end."""
         view = memoryview(buffer)
         done = 0
         while done < len(view) and (count := self.readinto(view[done:])):
@@ -269,7 +269,7 @@ class Unpacked(io.RawIOBase):
         return done
 
     def skip(self, count: int) -> None:
-        """Go on by `count` bytes; there must be as many."""
+        """Skip `count` bytes. Raises `ValueError` if there are fewer."""
         while count:
             count -= len(self.take(min(count, PIECE)))
 
@@ -280,7 +280,7 @@ class Unpacked(io.RawIOBase):
 
 
 class _Xz(io.RawIOBase):
-    """What xz unpacks to; unlike `lzma.open`, in little memory, whatever the file asks for."""
+    """The decompressed content of an xz file; unlike `lzma.open`, in limited memory, whatever the file asks for."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         super().__init__()

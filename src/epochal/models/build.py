@@ -34,18 +34,23 @@ class Entry(NamedTuple):
     for_pictures: bool = True
 
 
+# The networks of well-known tutorials, for comparison; they are listed apart from the others.
+TUTORIALS: dict[str, Entry] = {
+    "tutorial-cifar": Entry(tutorial_cifar, "16-32 convolutions for 32×32 colour pictures, from a PyTorch tutorial"),
+    "tutorial-cnn": Entry(tutorial_cnn, "32-64 convolutions and 9216-128-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-mlp": Entry(tutorial_mlp, "784-128-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-simple": Entry(tutorial_simple, "784-128-64-10 for MNIST, from a PyTorch tutorial"),
+    "tutorial-small-cnn": Entry(tutorial_small_cnn, "10-20 convolutions and 320-50-10 for MNIST, from a PyTorch tutorial"),
+}
+
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", for_pictures=False),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", for_pictures=False),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
-    "tutorial-cifar": Entry(tutorial_cifar, "16-32 convolutions for 32×32 colour pictures, from a PyTorch tutorial"),
-    "tutorial-cnn": Entry(tutorial_cnn, "32-64 convolutions and 9216-128-10 for MNIST, from a PyTorch tutorial"),
-    "tutorial-mlp": Entry(tutorial_mlp, "784-128-10 for MNIST, from a PyTorch tutorial"),
-    "tutorial-simple": Entry(tutorial_simple, "784-128-64-10 for MNIST, from a PyTorch tutorial"),
-    "tutorial-small-cnn": Entry(tutorial_small_cnn, "10-20 convolutions and 320-50-10 for MNIST, from a PyTorch tutorial"),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
+    **TUTORIALS,
 }
 
 
@@ -63,7 +68,8 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
     Raises `ModelError` for an unknown name or option, a wrong option value, or data that the network is not for.
     """
     if name not in MODELS:
-        raise ModelError(f"Unknown model '{name}'.", f"{suggest(name, MODELS)} A file works too: --model my_file.py:Net")
+        hint = suggest(name, MODELS.keys() - TUTORIALS.keys(), also=TUTORIALS)
+        raise ModelError(f"Unknown model '{name}'.", f"{hint} A file works too: --model my_file.py:Net")
     entry = MODELS[name]
     known = list(inspect.signature(entry.build).parameters)[1:]
     for option in options:

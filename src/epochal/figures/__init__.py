@@ -1,0 +1,38 @@
+"""Pictures of how training went and of what the model gets right and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from epochal.data.examples import Examples
+from epochal.data.spec import DataSpec
+from epochal.evaluation.evaluate import Evaluation
+from epochal.figures.curves import learning_curves
+from epochal.figures.matrix import confusion
+from epochal.figures.pictures import predictions, single
+from epochal.figures.scatter import regression
+from epochal.figures.speed import speeds
+from epochal.figures.style import save, write
+from epochal.training.records import EpochDone
+
+__all__ = ["confusion", "draw_all", "learning_curves", "predictions", "regression", "save", "single", "speeds"]
+
+
+def draw_all(
+    folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation | None, examples: Examples | None, spec: DataSpec
+) -> list[Path]:
+    """Write every figure that fits the task into `folder`, that of a run, which must exist; return the files.
+
+    `evaluation` is that of `examples`, in their order; both are `None` where there were no test data.
+    """
+    figures: dict[str, Figure | None] = {"learning-curves": learning_curves(epochs)}
+    if evaluation is not None and examples is not None:
+        figures |= {
+            "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
+            "predictions": predictions(examples, evaluation, spec),
+            "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
+        }
+    return [file for name, figure in figures.items() if figure is not None for file in write(figure, folder / name)]
