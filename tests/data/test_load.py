@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from epochal.data import load as module
 from epochal.data.examples import Examples, Found, Lazy, Part
 from epochal.data.load import Data, _assemble, load
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError, RecipeError
+from tests.small import Items
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -376,21 +376,10 @@ def test_memory_that_data_without_a_file_would_exceed() -> None:
 
 def test_a_dataset_beyond_memory_is_read_one_by_one() -> None:
     dataset = [(torch.tensor([float(place)]), place % 2) for place in range(10)]
-    assert isinstance(load(_Rows(dataset), memory=1e-6).train.inputs, Tensor)
-    data = load(_Rows(dataset), memory=1e-8)
+    assert isinstance(load(Items(dataset), memory=1e-6).train.inputs, Tensor)
+    data = load(Items(dataset), memory=1e-8)
     assert not isinstance(data.train.inputs, Tensor)
     assert data.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
-
-
-class _Rows(Dataset[Any]):
-    def __init__(self, rows: list[Any]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.rows[index]
 
 
 class TestGround:

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     IterableDataset,
     RandomSampler,
     Subset,
@@ -28,22 +27,10 @@ from epochal.data.sources import objects
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError
+from tests.small import Items
 
 
-class Listed(Dataset[Any]):
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-        self.reads = 0
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Any:
-        self.reads += 1
-        return self.items[index]
-
-
-class Jittered(Listed):
+class Jittered(Items):
     """Adds noise from all three generators, as random transforms do."""
 
     def __getitem__(self, index: int) -> Any:
@@ -137,23 +124,23 @@ def test_splits_by_name() -> None:
         (([[1, 2], [3]], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         ((["a", "b"], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         (([1.0, 2.0], [0, None]), "The target of train[1] is missing.\nFill it in, or remove that example."),
-        (Listed([]), "The dataset for train is empty.\nBring examples."),
-        (Listed([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
-        (Listed([None]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (Items([]), "The dataset for train is empty.\nBring examples."),
+        (Items([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
+        (Items([None]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (numpy.zeros((3, 2)), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (
-            Listed([(torch.zeros(2), 0), (torch.zeros(3), 1)]),
+            Items([(torch.zeros(2), 0), (torch.zeros(3), 1)]),
             "train[1] is float32 of shape (3,), but train[0] is float32 of shape (2,).\nMake all inputs alike.",
         ),
         (
-            Listed([([1, 2], 0), ([1.5, 2.5], 1)]),
+            Items([([1, 2], 0), ([1.5, 2.5], 1)]),
             "train[1] is float64 of shape (2,), but train[0] is int64 of shape (2,).\nMake all inputs alike.",
         ),
         (
-            Listed([(torch.zeros(2), torch.zeros(1)), (torch.zeros(2), torch.zeros(2))]),
+            Items([(torch.zeros(2), torch.zeros(1)), (torch.zeros(2), torch.zeros(2))]),
             "The target of train[1] is float32 of shape (2,), that of train[0] float32 of shape (1,).\nMake all targets alike.",
         ),
-        (Listed([(torch.zeros(2), {"box": 1})]), "The target of train[0] is of type dict.\nGive a number or a word for each example"),
+        (Items([(torch.zeros(2), {"box": 1})]), "The target of train[0] is of type dict.\nGive a number or a word for each example"),
     ],
 )
 def test_refused(what: Any, told: str) -> None:
@@ -161,7 +148,7 @@ def test_refused(what: Any, told: str) -> None:
 
 
 def test_a_table_alone() -> None:
-    class Table(Listed):
+    class Table(Items):
         columns = ("a", "b")
 
     told = "A Table does not say which of its columns are targets.\nPass (table[inputs], table[target])."
@@ -179,7 +166,7 @@ def test_iterable_dataset() -> None:
 
 
 def test_dataset_is_read_once_and_kept() -> None:
-    dataset = Listed([(torch.full((2,), float(place)), place % 2) for place in range(20)])
+    dataset = Items([(torch.full((2,), float(place)), place % 2) for place in range(20)])
     found = find_objects(dataset)
     inputs = found.parts["train"].inputs
     assert isinstance(inputs, Tensor)
@@ -187,7 +174,7 @@ def test_dataset_is_read_once_and_kept() -> None:
     targets = found.parts["train"].targets
     assert isinstance(targets, Tensor)
     assert targets.tolist() == [place % 2 for place in range(20)]
-    assert (found.name, found.notes) == ("Listed", ())
+    assert (found.name, found.notes) == ("Items", ())
     # Once, but for the few that were read to see whether they change.
     assert dataset.reads < 20 + 25
 
@@ -196,15 +183,15 @@ def test_dataset_is_read_once_and_kept() -> None:
     ("targets", "task"), [([0, 1, 1], "single-label"), ([0.5, 1.5, 1.0], "regression"), (["a", "b", "b"], "single-label")]
 )
 def test_targets_of_a_dataset(targets: list[Any], task: str) -> None:
-    assert load(Listed([(torch.rand(2), target) for target in targets])).task == task
+    assert load(Items([(torch.rand(2), target) for target in targets])).task == task
 
 
 def test_targets_as_small_tensors() -> None:
-    single = _train(Listed([(torch.rand(2), torch.tensor(place % 2)) for place in range(4)])).targets
+    single = _train(Items([(torch.rand(2), torch.tensor(place % 2)) for place in range(4)])).targets
     assert isinstance(single, Tensor)
     assert single.tolist() == [0, 1, 0, 1]
     assert single.dtype == torch.int64
-    rows = _train(Listed([(torch.rand(2), torch.tensor([0.5, 1.0])) for _ in range(4)])).targets
+    rows = _train(Items([(torch.rand(2), torch.tensor([0.5, 1.0])) for _ in range(4)])).targets
     assert isinstance(rows, Tensor)
     assert rows.shape == (4, 2)
 
@@ -215,7 +202,7 @@ def test_targets_as_small_tensors() -> None:
 )
 def test_pictures_of_a_dataset(mode: str, shape: tuple[int, ...]) -> None:
     picture = Image.new("I;16", (5, 4), 513) if mode == "I;16" else Image.new("RGB", (5, 4), (10, 20, 30)).convert(mode)
-    inputs = _inputs(Listed([(picture, 0), (picture, 1)]))
+    inputs = _inputs(Items([(picture, 0), (picture, 1)]))
     assert (inputs.dtype, inputs.shape[1:]) == (torch.uint8, shape)
     if mode == "RGB":
         assert inputs[0, :, 0, 0].tolist() == [10, 20, 30]
@@ -223,14 +210,14 @@ def test_pictures_of_a_dataset(mode: str, shape: tuple[int, ...]) -> None:
 
 def test_pictures_of_a_dataset_are_read_as_files_are() -> None:
     clear = Image.new("RGBA", (5, 4), (255, 0, 0, 0))
-    assert _inputs(Listed([(clear, 0), (clear, 1)])).unique().tolist() == [255]
+    assert _inputs(Items([(clear, 0), (clear, 1)])).unique().tolist() == [255]
     deep = Image.fromarray(numpy.full((4, 5), 0x1234, numpy.uint16))
-    assert _inputs(Listed([(deep, 0), (deep, 1)])).unique().tolist() == [0x12]
+    assert _inputs(Items([(deep, 0), (deep, 1)])).unique().tolist() == [0x12]
     turned = Image.new("RGB", (5, 4))
     turned.getexif()[0x0112] = 6
-    assert _inputs(Listed([(turned, 0), (turned, 1)])).shape == (2, 3, 5, 4)
+    assert _inputs(Items([(turned, 0), (turned, 1)])).shape == (2, 3, 5, 4)
     with pytest.raises(DataError, match=r"train\[0\] holds numbers with a fraction"):
-        find_objects(Listed([(Image.new("F", (2, 2)), 0)]))
+        find_objects(Items([(Image.new("F", (2, 2)), 0)]))
 
 
 def test_a_list_of_pictures_is_read_as_each_of_them_is() -> None:
@@ -246,7 +233,7 @@ def test_a_list_of_pictures_is_read_as_each_of_them_is() -> None:
 
 
 def test_grey_and_coloured_pictures_in_one_dataset() -> None:
-    told = _refused(Listed([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
+    told = _refused(Items([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
     assert told == (
         "train[1] is uint8 of shape (1, 4, 5), but train[0] is uint8 of shape (3, 4, 5).\n"
         'Make all inputs alike. Pictures take resize() and convert("RGB").'
@@ -266,7 +253,7 @@ def test_subset_and_loader_of_torch() -> None:
 
 
 def test_loaders_that_do_more() -> None:
-    dataset = Listed([(torch.zeros(1), 0), (torch.zeros(1), 1)])
+    dataset = Items([(torch.zeros(1), 0), (torch.zeros(1), 1)])
     assert _refused(DataLoader(dataset, sampler=WeightedRandomSampler([1.0, 1.0], 2))) == (
         "A DataLoader with a sampler of its own (WeightedRandomSampler) cannot be used.\n"
         "Pass its dataset, and sampling = balanced (each class as often), or loss.class_weights = balanced."
@@ -286,12 +273,12 @@ def _wrapped(told: str, dataset: Any, **names: Any) -> Any:
 
 def test_examples_that_are_no_pairs_and_the_lines_that_make_pairs_of_them() -> None:
     values = [(torch.full((2,), float(place)), torch.zeros(1), place % 2) for place in range(6)]
-    dicts = Listed([{"pixels": x, "path": "p", "label": y} for x, _, y in values])
+    dicts = Items([{"pixels": x, "path": "p", "label": y} for x, _, y in values])
     told = _refused(dicts)
     assert told.startswith("train[0] is a dict of 'pixels', 'path', 'label', not a pair (input, target).\n")
     assert told.endswith("A network of several inputs gets them side by side in one tensor, which a module around it takes apart again.")
     assert _inputs(_wrapped(told, dicts))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    triples = Listed([(x, y, extra) for x, extra, y in values])
+    triples = Items([(x, y, extra) for x, extra, y in values])
     told = _refused(triples)
     assert told.startswith("train[0] is a tuple of 3, not a pair (input, target).\n")
     assert _inputs(_wrapped(told, triples))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
@@ -313,7 +300,7 @@ def test_examples_that_are_no_pairs_and_the_lines_that_make_pairs_of_them() -> N
     ],
 )
 def test_loaders_that_would_mean_something_else(options: dict[str, Any], what: str) -> None:
-    dataset = Listed([(torch.zeros(1), 0), (torch.zeros(1), 1)])
+    dataset = Items([(torch.zeros(1), 0), (torch.zeros(1), 1)])
     assert _refused(DataLoader(dataset, **options)).startswith(f"A DataLoader with {what} cannot be used.\n")
 
 
@@ -342,7 +329,7 @@ def test_rare_changes_are_noticed() -> None:
 
 
 def test_slow_datasets_are_probed_for_a_second_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = Listed([(torch.zeros(2), place % 2) for place in range(100)])
+    dataset = Items([(torch.zeros(2), place % 2) for place in range(100)])
     clock = iter(range(0, 1000, 2))
     monkeypatch.setattr(objects, "monotonic", lambda: next(clock))
     assert isinstance(_train(dataset).inputs, Tensor)
@@ -361,7 +348,7 @@ def test_random_transforms_are_read_anew_and_told() -> None:
 
 def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "free_memory", lambda: 100)
-    found = find_objects(Listed([(torch.full((2,), float(place)), place % 2) for place in range(10)]))
+    found = find_objects(Items([(torch.full((2,), float(place)), place % 2) for place in range(10)]))
     inputs = found.parts["train"].inputs
     assert not isinstance(inputs, Tensor)
     assert (len(inputs), inputs[3].tolist()) == (10, [3.0, 3.0])
@@ -381,7 +368,7 @@ def test_reading_leaves_the_global_generators_and_measures_the_same_every_time()
 
 def test_no_number_in_a_dataset_is_found() -> None:
     # NaN differs from itself, which must not pass for a random transform.
-    data = Listed([(torch.zeros(2), 0), (torch.full((2,), float("nan")), 1)])
+    data = Items([(torch.zeros(2), 0), (torch.full((2,), float("nan")), 1)])
     with pytest.raises(DataError, match=r"The input train\[1\] has a NaN or infinite value at \[0\]\.\nFix or remove that example\."):
         load(data)
 
@@ -407,7 +394,7 @@ def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
 
 
 def test_what_a_dataset_raises_comes_with_its_place_and_cause() -> None:
-    class Broken(Listed):
+    class Broken(Items):
         def __len__(self) -> int:
             return 5
 

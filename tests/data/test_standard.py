@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from epochal.data import standard as module
 from epochal.data.load import Data, load
@@ -19,6 +18,7 @@ from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.data.standard import _chunks, _layout, measure
 from epochal.errors import DataError
+from tests.small import Items
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -34,17 +34,6 @@ class Slow:
 
     def __getitem__(self, index: int) -> Tensor:
         return self.values[index]
-
-
-class Rows(Dataset[Any]):
-    def __init__(self, x: Any, y: Any) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.x[index], self.y[index]
 
 
 def _labels(count: int) -> np.ndarray[Any, Any]:
@@ -77,8 +66,8 @@ class TestNumbersThatFloat32WouldBlur:
             "array": (TIMES, y),
             "tensor": (torch.tensor(TIMES), torch.tensor(y)),
             "list": (TIMES.tolist(), y.tolist()),
-            "dataset": Rows(TIMES, y),
-            "streamed": Rows(TIMES, y),
+            "dataset": Items(list(zip(TIMES, y, strict=True))),
+            "streamed": Items(list(zip(TIMES, y, strict=True))),
             "npz": tmp_path / "times.npz",
             "npy": tmp_path / "x.npy",
             "safetensors": tmp_path / "times.safetensors",

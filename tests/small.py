@@ -1,0 +1,38 @@
+"""Small things that many tests share: a recipe, a network, a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from epochal.recipe import Recipe
+
+
+def small_recipe(**changes: Any) -> Recipe:
+    """Three epochs of batches of 16 on one thread of the CPU."""
+    return Recipe().updated({"device": "cpu", "threads": 1, "epochs": 3, "batch_size": 16, **changes})
+
+
+def small_net(*layers: nn.Module, seed: int = 0, outputs: int = 3) -> nn.Sequential:
+    """From two numbers to `outputs`, with `layers` in the middle, which are of 8 numbers."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, 8), *layers, nn.ReLU(), nn.Linear(8, outputs))
+
+
+class Items(Dataset[Any]):
+    """A dataset of given items, which counts how often they are read."""
+
+    def __init__(self, items: Sequence[Any] | torch.Tensor) -> None:
+        self.items = items
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        return self.items[index]
