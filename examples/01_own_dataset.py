@@ -1,4 +1,4 @@
-"""A Dataset and a DataLoader of one's own: Epochal takes them as they are."""
+"""Your own Dataset and DataLoader: Epochal takes them as they are."""
 
 import torch
 from torch import Tensor

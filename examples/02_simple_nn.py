@@ -1,4 +1,4 @@
-"""A network of one's own on MNIST: 784-128-64-10, Adam, 10 epochs."""
+"""Your own network on MNIST: 784-128-64-10, Adam, 10 epochs."""
 
 import argparse
 

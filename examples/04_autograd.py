@@ -1,4 +1,4 @@
-"""Automatic differentiation is PyTorch's own: Epochal hides nothing of it."""
+"""Automatic differentiation is PyTorch's: Epochal hides none of it."""
 
 import torch
 

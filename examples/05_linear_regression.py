@@ -22,6 +22,6 @@ def report(record: object) -> None:
 
 epochal.fit(model, (x, y), epochal.load_recipe("tutorial-line"), watchers=[report])
 
-# At this learning rate 200 steps come near; steps twenty times as long arrive.
+# At this learning rate 200 steps come close; with steps twenty times as large they get there.
 epochal.fit(model, (x, y), epochal.load_recipe("tutorial-line").updated({"lr": 0.3}))
 print(f"w = {model.weight.item():.2f}, b = {model.bias.item():.2f}")

@@ -1,4 +1,4 @@
-"""The same line with a model and an optimizer class of one's own: all an optimizer needs is step and zero_grad."""
+"""The same line with your own model and optimizer class: all an optimizer needs is step and zero_grad."""
 
 from collections.abc import Iterable
 

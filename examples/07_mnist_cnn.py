@@ -1,4 +1,4 @@
-"""A CNN on MNIST: two convolutions, dropout, SGD with momentum, 2 epochs, a progress bar of one's own; tested after each epoch."""
+"""A CNN on MNIST: two convolutions, dropout, SGD with momentum, 2 epochs, with your own progress bar; tested after each epoch."""
 
 import argparse
 import math
@@ -51,7 +51,7 @@ def report(record: object) -> None:
 
 torch.manual_seed(0)
 recipe = epochal.load_recipe("tutorial-cnn").updated({"model": "Net", "epochs": arguments.epochs, "keep": "last"})
-# To watch the test set after every epoch, it is also named as validation data; keep = "last" lets nothing be chosen by it.
+# To watch the test set after every epoch, it is also given as validation data; with keep = "last" nothing is chosen by it.
 data = epochal.load(arguments.data)
 run = epochal.train(replace(data, valid=data.test), recipe, model=Net(), watchers=[report], quiet=True)
-# run.bundle.save("mnist-cnn") keeps all that predicting needs; torch.save(run.bundle.model.state_dict(), "mnist_cnn.pt") works too.
+# run.bundle.save("mnist-cnn") saves all that prediction needs; torch.save(run.bundle.model.state_dict(), "mnist_cnn.pt") works too.

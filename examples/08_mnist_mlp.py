@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 def logged_loss(output: Tensor, target: Tensor) -> Tensor:
     loss = F.cross_entropy(output, target)
-    # In training; there are no gradients in testing.
+    # Only in training: evaluation has no gradients.
     if steps is not None and output.requires_grad:
         epoch, batch = divmod(next(steps), math.ceil(len(data.train) / recipe.batch_size))
         if batch % 100 == 0:
@@ -51,10 +51,10 @@ def report(record: object) -> None:
         print(f"\n总耗时:{record.seconds:.2f}")
 
 
-# The steps of training, counted from its start.
+# Steps since the start of training.
 steps = None
 recipe = epochal.load_recipe("tutorial-mlp").updated({"model": "Net", "epochs": arguments.epochs, "keep": "last"})
-# To watch the test set after every epoch, it is also named as validation data; keep = "last" lets nothing be chosen by it.
+# To watch the test set after every epoch, it is also given as validation data; with keep = "last" nothing is chosen by it.
 data = epochal.load(arguments.data)
 run = epochal.train(replace(data, valid=data.test), recipe, model=Net(), loss=logged_loss, watchers=[report], quiet=True)
-# run.bundle.save("mnist-mlp") keeps all that predicting needs; torch.save(run.bundle.model.state_dict(), "mnist_model.pth") works too.
+# run.bundle.save("mnist-mlp") saves all that prediction needs; torch.save(run.bundle.model.state_dict(), "mnist_model.pth") works too.

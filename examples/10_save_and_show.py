@@ -1,4 +1,4 @@
-"""Keep a trained model, load it again, and show a test picture with its prediction."""
+"""Save a trained model, load it again, and show a test picture with its prediction."""
 
 import argparse
 from pathlib import Path

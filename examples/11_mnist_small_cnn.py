@@ -1,4 +1,4 @@
-"""A smaller CNN on MNIST, 10 epochs, with a progress line as it goes."""
+"""A smaller CNN on MNIST, 10 epochs, with progress lines."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The catalogue: models, losses, optimizers, schedules, metrics, saving and loading, on digits that need no download."""
+"""The catalogue: models, losses, optimizers, schedules, metrics, saving and loading, on the digits, which need no download."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bring your own Dataset, also with random transforms of its own: they are kept, and repeatable from the seed."""
+"""Bring your own Dataset, even with random transforms: they stay random, and are repeatable from the seed."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ import epochal
 
 
 class Noisy(Dataset[tuple[Tensor, int]]):
-    """Points in two rings, a little elsewhere at every reading."""
+    """Points in two rings, slightly different at every reading."""
 
     def __init__(self, count: int, noise: float) -> None:
         angle = torch.arange(count) * 2.399963

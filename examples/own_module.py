@@ -1,4 +1,4 @@
-"""Bring your own module: any nn.Module that takes float inputs and gives one output per class. Also with
+"""Bring your own module: any nn.Module that takes float inputs and returns one output per class. Also on the command line:
 
 epochal train digits --model examples/own_module.py:Net
 """

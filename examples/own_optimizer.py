@@ -1,4 +1,4 @@
-"""Bring your own optimizer and schedule: a rate for each part of the network, and a function of the step that moves them all."""
+"""Bring your own optimizer and schedule: a rate for each part of the network, and a function of the step that scales them all."""
 
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -22,12 +22,12 @@ net = Net()
 
 
 def optimizer(_: list[nn.Parameter]) -> AdamW:
-    # With one rate for all: AdamW(parameters, lr=0.01). Where there is no schedule the rates stay constant.
+    # With one rate for all: AdamW(parameters, lr=0.01). Without a schedule the rates stay constant.
     return AdamW([{"params": net.features.parameters(), "lr": 0.003}, {"params": net.head.parameters(), "lr": 0.01}])
 
 
 def schedule(step: int) -> float:
-    """Up for a tenth of the steps, then down: the share of each group's rate."""
+    """The factor on each group's rate: up for a tenth of the steps, then down."""
     return min((step + 1) / (STEPS / 10), (STEPS - step) / (STEPS * 0.9))
 
 

@@ -14,7 +14,6 @@ import click
 import pytest
 
 import epochal
-from epochal import language
 from epochal.language import TABLE, columns, speak, translated
 
 CHINESE: dict[str, str] = json.loads(TABLE.read_text("utf-8"))
@@ -25,8 +24,8 @@ def english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE"):
         monkeypatch.delenv(name, raising=False)
     yield
-    language._texts.clear()
-    language._templates.clear()
+    monkeypatch.setenv("LC_ALL", "C")
+    speak("utf-8")
 
 
 @pytest.fixture
