@@ -55,7 +55,7 @@ MOMENTS = (
 
 # What a process was doing, by the functions that it was in: the first that fits.
 DOING = {
-    "saving a checkpoint": r"checkpoint\.py.* in _write\b",
+    "saving a checkpoint": r"checkpoint\.py.* in save\b",
     "going back to a checkpoint": r"checkpoint\.py.* in restore\b",
     "validating": r" in evaluate\n(.|\n)* in fit\n",
     "training": r" in train_epoch\n",

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy
 import pytest
 
-from epochal.training.checkpoint import Checkpoints, _read
+from epochal.training.checkpoint import Checkpoints, read_checkpoint
 from tests.forks import Ended, Fork, Server, draw_nothing, serve
 from tests.outcome import outcome
 
@@ -82,7 +82,7 @@ def _steps(folder: Path) -> list[int]:
     found = []
     for place in Checkpoints(folder / "run" / "checkpoints", 1.0).found():
         found.append(int(place.name.split("-")[1]))
-        assert _read(place)
+        assert read_checkpoint(place)
     return found
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from epochal.training.checkpoint import Checkpoints, _read
+from epochal.training.checkpoint import Checkpoints, read_checkpoint
 from tests.forks import Ended, Fork, Server, draw_nothing, serve
 from tests.outcome import outcome
 
@@ -33,7 +33,7 @@ PHASES = {
     "warm-up": ("epochal.run", "resolve_auto", 1),
     "training": ("epochal.training.loop", "train_step", 150),
     "evaluation": ("epochal.training.loop", "evaluate", 3),
-    "saving": ("epochal.training.checkpoint.Checkpoints", "_write", 4),
+    "saving": ("epochal.training.checkpoint.Checkpoints", "save", 4),
     "keeping": ("epochal.bundle.Bundle", "save", 1),
     "testing": ("epochal.run", "evaluate", 1),
     "drawing": ("epochal.figures", "draw_all", 1),
@@ -106,7 +106,7 @@ def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
             continue
         assert ended.steps <= total, case
         places = Checkpoints(run / "checkpoints", 1.0).found()
-        assert all(_read(place) for place in places), case
+        assert all(read_checkpoint(place) for place in places), case
         # A second signal may come before the checkpoint that the first one asked for.
         assert int(places[0].name.split("-")[1]) >= (ended.steps - 1 if phase != "second" else 0), case
         again = server(folder, "resume", "run")

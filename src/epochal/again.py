@@ -43,10 +43,11 @@ from epochal.tasks import LossFunction
 from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit
-from epochal.training.optim import MakeOptimizer, Rewind, Schedule, ScheduleFunction
+from epochal.training.optim import MakeOptimizer
 from epochal.training.own import NOT_USED
 from epochal.training.records import EpochDone, Record, Started, Watcher
-from epochal.training.sharing import ThreadChange, checked_changes
+from epochal.training.schedule import Rewind, Schedule, ScheduleFunction
+from epochal.training.sharing import ThreadChange, Threads
 from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import numbers
@@ -360,8 +361,10 @@ def _rewinds(path: Path) -> list[Rewind]:
 
 def _threads(path: Path, recipe: Recipe) -> list[ThreadChange]:
     try:
-        return checked_changes(read_json(path, threads=list[dict[str, int]])["threads"], recipe.threads_per_step)
-    except (TypeError, ValueError) as error:
+        threads = Threads(recipe.threads_per_step)
+        threads.load_state_dict({"changes": read_json(path, threads=list)["threads"]})
+        return threads.changes
+    except ValueError as error:
         raise BundleError(f"{path} cannot be read: its changes of threads are damaged.", "Give the folder of a run.") from error
 
 

@@ -58,9 +58,10 @@ from epochal.tasks import LossFunction, output_units, reported_loss, resolve_los
 from epochal.terminal import command
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import TrainingHistory, fit, train_step
-from epochal.training.optim import MakeOptimizer, ScheduleFunction
+from epochal.training.optim import MakeOptimizer
 from epochal.training.own import names_of, with_own
 from epochal.training.records import Watcher
+from epochal.training.schedule import ScheduleFunction
 from epochal.training.state import prepare, training_feed
 from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise

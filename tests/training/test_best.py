@@ -23,7 +23,7 @@ def _valid(loss: float, accuracy: float | None = None) -> Evaluation:
 
 def _see(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[list[bool], Best]:
     model = nn.Linear(1, 1, bias=False)
-    best = Best(Recipe().updated(changes), has_valid=results[0] is not None)
+    best = Best(Recipe().updated(changes), model, has_valid=results[0] is not None)
     is_best = []
     for epoch, valid in enumerate(results, 1):
         nn.init.constant_(model.weight, epoch)
@@ -56,7 +56,7 @@ def test_without_validation_the_last_is_kept() -> None:
     assert is_best == [True, True, True]
     assert best.epoch == 3
     with pytest.raises(RecipeError) as raised:
-        Best(Recipe(patience=3), has_valid=False)
+        Best(Recipe(patience=3), nn.Linear(1, 1), has_valid=False)
     assert str(raised.value) == "The setting patience needs validation data.\nSet data.valid above 0, or leave patience out."
 
 

@@ -151,14 +151,23 @@ def test_a_finished_training_only_gives_its_result_again(blobs: Arrays, tmp_path
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("epoch", 5.0, "its epoch: Input should be a valid integer"),
+        ("epoch", 5.0, "epoch: Input should be a valid integer"),
         ("epoch", 4, "its epochs are not those before epoch 4"),
-        ("step", -1, "its step: Input should be greater than or equal to 0"),
+        ("step", -1, "step: Input should be greater than or equal to 0"),
         ("step", 10**9, "step 1000000000 is not in epoch 5"),
-        ("best", {"score": "0.1", "epoch": 9, "improved": 1}, "its best epoch is not one of 4"),
-        ("best", {"score": "0.1", "epoch": 0, "improved": 1}, "its best epoch is not one of 4"),
-        ("history", [{"epoch": 1}], r"its history\.0\.epochs: Field required"),
-        ("more", 1, "its more: Extra inputs are not permitted"),
+        ("best/epoch", 9, "its best epoch is not one of 4"),
+        ("best/epoch", 0, "best/weights/.* of shape .* does not belong to it"),
+        ("best/improved", 0, "its best epoch is not one of 4"),
+        ("best/score", "much", "best/could not convert string to float"),
+        ("history", [{"epoch": 1}], r"history\.0\.epochs: Field required"),
+        ("more", 1, "more: Extra inputs are not permitted"),
+        ("more/1", 1, "more/1: Extra inputs are not permitted"),
+        ("schedule/cuts", -1, "schedule/cuts: Input should be greater than or equal to 0"),
+        ("schedule/rewinds", [{"step": 1, "factor": 0.5}], r"schedule/rewinds\.0\.reason: Field required"),
+        ("threads/changes", [{"step": 1, "threads": 2, "before": 1}], "threads/changes: one is to more than 1 threads"),
+        ("optimizer/0/more", 1, "optimizer/0/more does not belong to it"),
+        ("optimizer/groups", [], "zip"),
+        ("model/more", 1, "model/more does not belong to it"),
     ],
 )
 def test_a_state_that_no_training_comes_to_is_refused(blobs: Arrays, tmp_path: Path, name: str, value: object, told: str) -> None:
@@ -374,7 +383,7 @@ def test_a_request_that_cannot_be_met_is_told(blobs: Arrays, tmp_path: Path) -> 
             self.parameters = list(parameters)
 
         def step(self) -> None:
-            checkpoints.requested = True
+            checkpoints.signals.checkpoint = True
 
         def zero_grad(self) -> None:
             for parameter in self.parameters:
@@ -388,11 +397,11 @@ def test_a_request_that_cannot_be_met_is_told(blobs: Arrays, tmp_path: Path) -> 
 
 
 def test_checkpoints_that_may_not_be_read_are_told_and_stay(blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(place: Path) -> Any:
+    def refused(path: Path, most: int) -> Any:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     _run(blobs, _recipe(), tmp_path)
-    monkeypatch.setattr(checkpoint, "_read", refused)
+    monkeypatch.setattr(checkpoint, "read_file", refused)
     with pytest.raises(BundleError, match=r"step-0000000012-5 cannot be read: Permission denied\.\nMake its files readable\."):
         _run(blobs, _recipe(), tmp_path)
     assert len(Checkpoints(tmp_path, 1.0).found()) == 2
@@ -518,8 +527,8 @@ def test_tied_weights(blobs: Arrays, tmp_path: Path) -> None:
         ("optimizer/0/exp_avg", (2, 8)),
         ("optimizer/0/step", (2,)),
         ("optimizer/99/exp_avg", (2,)),
-        ("best/0.weight", (9, 2)),
-        ("average/0.weight", ()),
+        ("best/weights/0.weight", (9, 2)),
+        ("average/weights/0.weight", ()),
         ("model/other", (2,)),
         ("strange", ()),
     ],

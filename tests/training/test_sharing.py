@@ -20,7 +20,7 @@ from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
 from epochal.training import sharing
 from epochal.training.loop import TrainingHistory, fit
-from epochal.training.sharing import Sharing, ThreadChange, Threads, checked_changes, is_open
+from epochal.training.sharing import Sharing, ThreadChange, Threads, is_open
 
 CPU = torch.device("cpu")
 
@@ -126,12 +126,18 @@ def test_a_number_that_was_asked_for_stays() -> None:
 
 
 def test_what_a_file_says_is_not_believed() -> None:
-    assert checked_changes([{"step": 3, "threads": 1, "before": 2}], 2) == [ThreadChange(3, 1, 2)]
-    for kept in ({"step": 3, "threads": 1_000_000, "before": 2}, {"step": 3, "threads": 0, "before": 2}):
-        with pytest.raises(ValueError, match="more than 2 threads"):
-            checked_changes([kept], 2)
-    with pytest.raises(TypeError):
-        checked_changes([{"step": 3}], 2)
+    threads = Threads(2)
+    threads.load_state_dict({"changes": [{"step": 3, "threads": 1, "before": 2}]})
+    assert threads.changes == [ThreadChange(3, 1, 2)]
+    for kept, told in (
+        ({"step": 3, "threads": 1_000_000, "before": 2}, "more than 2 threads"),
+        ({"step": 3, "threads": 0, "before": 2}, r"changes\.0\.threads: Input should be greater than or equal to 1"),
+        ({"step": 3}, r"changes\.0\.threads: "),
+        ({"step": 3, "threads": 1, "before": 2, "more": 1}, r"changes\.0\.more: "),
+    ):
+        with pytest.raises(ValueError, match=told):
+            threads.load_state_dict({"changes": [kept]})
+    assert threads.changes == [ThreadChange(3, 1, 2)]
 
 
 # Training itself: on a machine that is crowded from the first look on, with looks after every step.

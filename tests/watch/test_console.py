@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from epochal.training.optim import Rewind
 from epochal.training.records import Rewound
+from epochal.training.schedule import Rewind
 from epochal.watch import console
 from epochal.watch.console import Console
 

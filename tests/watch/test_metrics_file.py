@@ -13,8 +13,8 @@ from epochal.data.load import load
 from epochal.errors import OutputError
 from epochal.recipe import Recipe
 from epochal.training.loop import fit
-from epochal.training.optim import Rewind
 from epochal.training.records import Rewound
+from epochal.training.schedule import Rewind
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 

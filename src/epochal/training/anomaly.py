@@ -18,8 +18,8 @@ from epochal.data.feed import Batch, Feed
 from epochal.errors import NotFiniteError, RecipeError
 from epochal.recipe import Recipe
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.optim import Rewind
 from epochal.training.records import EpochDone, Rewound
+from epochal.training.schedule import Rewind
 from epochal.training.state import Training
 
 # What the learning rate is multiplied by at each rewind, and how many there are at most: an eighth that is still too high is a mistake.
@@ -30,14 +30,14 @@ _NAMED = 5
 _FIX = "Look at these examples; use a smaller --lr, or set clip_norm."
 
 
-def check_rewinding(recipe: Recipe, checkpoints: Checkpoints | None) -> None:
+def check_rewinding(recipe: Recipe, checkpoints: Checkpoints) -> None:
     """Raise `RecipeError` where training shall be rewound, but there will be no checkpoints."""
-    if recipe.on_nan == "rewind" and checkpoints is None:
+    if recipe.on_nan == "rewind" and checkpoints.folder is None:
         raise RecipeError("The setting on_nan = rewind needs checkpoints to go back to.", "Name a run folder (out), or use on_nan = stop.")
 
 
 def rewind(
-    training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints | None, error: NotFiniteError
+    training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints, error: NotFiniteError
 ) -> Rewound:
     """Take training back to its last checkpoint, from where it goes on with a smaller rate, if the recipe says so; return how.
 
@@ -47,7 +47,7 @@ def rewind(
     """
     until, history, began = training.step, tuple(training.history), training.began
     changes = training.threads.changes
-    if checkpoints is None or not checkpoints.restore(training):
+    if not checkpoints.restore(training):
         raise error
     # The same steps use the same threads.
     training.threads.changes = changes
@@ -85,7 +85,7 @@ def _first(
     while training.step < until:
         for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
             # Nothing is lost where a signal ends this: the checkpoint stays as it is.
-            checkpoints.exit_if_requested()
+            checkpoints.signals.exit_if_requested()
             with _watched(training, found) as watched:
                 step(watched, batch)
             training.step = watched.step

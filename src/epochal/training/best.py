@@ -19,6 +19,7 @@ from epochal.evaluation.intervals import wilson
 from epochal.evaluation.named import monitored
 from epochal.recipe import Recipe
 from epochal.training.records import EpochDone
+from epochal.training.saved import Count, Saved, State, nested, part
 
 # With at least so many validation examples their loss picks the best epoch, unless the recipe says otherwise.
 FEW = 1000
@@ -27,12 +28,19 @@ FEW = 1000
 _WIDE = 0.2
 
 
-class Best:
-    """The weights to keep: those of the epoch with the best validation score, or of the last one."""
+class _Saved(Saved):
+    score: str
+    epoch: Count
+    improved: Count
 
-    def __init__(self, recipe: Recipe, *, has_valid: bool) -> None:
+
+class Best:
+    """The weights of `model` to keep: those of the epoch with the best validation score, or of the last one."""
+
+    def __init__(self, recipe: Recipe, model: nn.Module, *, has_valid: bool) -> None:
         if recipe.patience is not None and not has_valid:
             raise RecipeError("The setting patience needs validation data.", "Set data.valid above 0, or leave patience out.")
+        self.model = model
         self.monitor = recipe.monitor
         self.name, self.sign = monitored(recipe.monitor)
         self.keeps_best = recipe.keep == "best" and has_valid
@@ -52,6 +60,17 @@ class Best:
             self.weights = copy.deepcopy(model.state_dict())
             return True
         return False
+
+    def state_dict(self) -> State:
+        """Return the weights, and when they and the best score were seen."""
+        return {"score": repr(self.score), "epoch": self.epoch, "improved": self.improved} | nested({"weights": self.weights})
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state. Raises `ValueError`."""
+        current = self.model.state_dict()
+        saved = _Saved.read(state, nested({"weights": current}) if state.get("epoch") else {})
+        self.weights = {name: tensor.to(current[name].device) for name, tensor in part(state, "weights").items()}
+        self.score, self.epoch, self.improved = float(saved.score), saved.epoch, saved.improved
 
     def _score(self, valid: Evaluation | None) -> float:
         if valid is None:

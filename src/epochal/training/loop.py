@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ from epochal.shown import Rows, Shown
 from epochal.tasks import LossFunction, reported_loss
 from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
-from epochal.training.checkpoint import Checkpoints, checkpoint_on_signal, handle_signals
-from epochal.training.optim import MakeOptimizer, Rewind, ScheduleFunction
-from epochal.training.own import NOT_USED, describe_optimizer, in_short, with_own
+from epochal.training.checkpoint import Checkpoints
+from epochal.training.optim import MakeOptimizer, describe_optimizer, in_short
+from epochal.training.own import NOT_USED, with_own
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
+from epochal.training.schedule import Rewind, ScheduleFunction
 from epochal.training.sharing import Sharing, ThreadChange, is_open
+from epochal.training.signals import checkpoint_on_signal, handle_signals
 from epochal.training.state import Training, prepare, training_feed
 from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise
@@ -96,7 +99,7 @@ def fit(
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
     PyTorch's global random state is left as it was.
     """
-    recipe = as_recipe(recipe)
+    recipe, checkpoints = as_recipe(recipe), checkpoints or Checkpoints(None)
     check_rewinding(recipe, checkpoints)
     data = load(data)
     notes: list[str] = []
@@ -105,7 +108,8 @@ def fit(
     recipe = resolve_auto(recipe, model, data, train_step, own=loss is not None or optimizer is not None, log=notes.append)
     device = choose(recipe.device)
     with (
-        sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step), handle_signals(checkpoints),
+        sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step),
+        handle_signals(checkpoints.signals),
     ):  # fmt: skip
         batches = training_feed(data.train, data.spec, recipe, device)
         has_valid = data.valid is not None
@@ -120,8 +124,8 @@ def fit(
         training.threads.changes.extend(threads or ())
         if threads is None and is_open(recipe, device):
             training.sharing = Sharing(training.threads, watch)
-        resumed = checkpoints is not None and checkpoints.restore(training)
-        if checkpoints is not None and not resumed:
+        resumed = checkpoints.restore(training)
+        if not resumed:
             checkpoints.save(training)
         emit = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -148,7 +152,7 @@ def fit(
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
-                with checkpoint_on_signal(checkpoints, training):
+                with checkpoint_on_signal(checkpoints.signals, partial(checkpoints.save, training)):
                     valid = evaluate(
                         weights, data.valid, data.spec, valid_loss,
                         device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
@@ -165,7 +169,7 @@ def fit(
             training.epoch += 1
             emit(done)
             reason = _reason_to_stop(training)
-            if checkpoints is not None and (reason or checkpoints.is_due(epoch_ends=True)):
+            if reason or checkpoints.is_due(epoch_ends=True):
                 checkpoints.save(training)
 
         model.load_state_dict(training.best.weights)
@@ -177,7 +181,7 @@ def fit(
     return TrainingHistory(tuple(training.history), finished, made_by)
 
 
-def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints | None = None) -> float:
+def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:
     """Make the steps that an epoch still has and return the seconds spent waiting for data."""
     training.train_mode()
     first = training.steps_of_epoch
@@ -206,7 +210,7 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
             )  # fmt: skip
         if before >= training.deadline:
             break
-        if checkpoints is not None and checkpoints.is_due():
+        if checkpoints.is_due():
             checkpoints.save(training)
             before = time.perf_counter()
     return waited

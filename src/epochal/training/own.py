@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from epochal.errors import RecipeError
 from epochal.recipe import DEFAULT, Recipe
-from epochal.training.optim import MakeOptimizer, Optimizer, check_step
+from epochal.training.optim import MakeOptimizer, Optimizer, groups_of
 from epochal.user_code import in_words
 
 # The groups of settings that a function may replace.
@@ -68,7 +67,7 @@ def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Op
         raise RecipeError(
             f"The optimizer function gives a {type(made).__name__}, which has no step() and zero_grad().", "Let it return an optimizer."
         )
-    check_step(made)
+    _check_step(made)
     known = {id(parameter) for parameter in parameters}
     strangers = sum(id(parameter) not in known for group in groups_of(made) for parameter in group["params"])
     if strangers:
@@ -79,39 +78,18 @@ def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Op
     return made
 
 
-def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return an optimizer's groups of parameters, each with its settings; none where it has no such thing."""
-    return list(getattr(optimizer, "param_groups", ()))
-
-
-def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return what an optimizer is, as JSON has it: its class, and of each group how many numbers it changes, and its settings."""
-    groups = [
-        {"numbers": sum(parameter.numel() for parameter in group["params"])}
-        | {name: _plain(value) for name, value in group.items() if name != "params"}
-        for group in groups_of(optimizer)
-    ]
-    return {"name": type(optimizer).__name__, "groups": groups}
-
-
-def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the settings of a group that are plain finite numbers, which an optimizer may change as it goes on."""
-    return {
-        name: value
-        for name, value in group.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-
-
-def in_short(described: Mapping[str, Any]) -> str:
-    """Say what `describe_optimizer` found: "SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
-    groups = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group]
-    return f"{described['name']}{': ' * bool(groups)}{', '.join(groups)}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def _check_step(optimizer: Optimizer) -> None:
+    """Raise `RecipeError` for an optimizer whose step asks for something: training calls it without."""
+    try:
+        asked = [
+            one.name
+            for one in inspect.signature(optimizer.step).parameters.values()
+            if one.default is one.empty and one.kind < one.VAR_POSITIONAL
+        ]
+    except (TypeError, ValueError):
+        return
+    if asked:
+        raise RecipeError(
+            f"The optimizer {type(optimizer).__name__} cannot be used: its step() asks for {asked[0]}.",
+            "Training makes one forward pass in a step. Use another, such as torch.optim.AdamW.",
+        )

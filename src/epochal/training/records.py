@@ -11,7 +11,7 @@ import torch
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
-from epochal.training.optim import Rewind
+from epochal.training.schedule import Rewind
 from epochal.training.sharing import ThreadChange
 
 

@@ -7,13 +7,16 @@ reproduced changes at the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from epochal.cores import CoreWatch
 from epochal.recipe import Recipe
+from epochal.training.saved import Count, Saved, State
 
 # A pace is measured over so many seconds. Fewer threads are tried once the cores have been crowded for longer than a moment, but in the
 # first seconds of training at once.
@@ -30,9 +33,9 @@ _BETTER = 1.1
 class ThreadChange:
     """From the step that comes after `step` others on, each step uses `threads` CPU threads, where those before it used `before`."""
 
-    step: int
-    threads: int
-    before: int
+    step: Count
+    threads: Annotated[int, Field(ge=1)]
+    before: Annotated[int, Field(ge=1)]
 
 
 def is_open(recipe: Recipe, device: torch.device) -> bool:
@@ -44,12 +47,8 @@ def is_open(recipe: Recipe, device: torch.device) -> bool:
     return device.type == "cpu" and recipe.threads_per_step > 1 and not is_chosen and not recipe.workers
 
 
-def checked_changes(kept: Sequence[Mapping[str, int]], most: int) -> list[ThreadChange]:
-    """Return the changes that a file has kept. Raises `ValueError` where one has more threads than the `most` that training began with."""
-    changes = [ThreadChange(**change) for change in kept]
-    if not all(0 < change.threads <= most for change in changes):
-        raise ValueError(f"a change is to more than {most} threads")
-    return changes
+class _Saved(Saved):
+    changes: list[ThreadChange]
 
 
 class Threads:
@@ -62,6 +61,17 @@ class Threads:
     def at(self, step: int) -> int:
         """Return the number for the step that comes after `step` others."""
         return next((change.threads for change in reversed(self.changes) if change.step <= step), self.first)
+
+    def state_dict(self) -> State:
+        """Return the changes."""
+        return {"changes": [asdict(change) for change in self.changes]}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state. Raises `ValueError`."""
+        changes = _Saved.read(state).changes
+        if any(change.threads > self.first for change in changes):
+            raise ValueError(f"changes: one is to more than {self.first} threads")
+        self.changes = changes
 
     def use(self, step: int) -> None:
         """Let operations use the number of that step."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from epochal.data.augment import build_augment, build_mixing
@@ -20,14 +22,27 @@ from epochal.errors import NotFiniteError, RecipeError
 from epochal.models.build import check_model, frozen_modules, train_mode
 from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, output_units, own_loss
+from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Compiled
+from epochal.training.history import EpochSaved, plain_history
 from epochal.training.memory import check_memory
-from epochal.training.optim import MakeOptimizer, MovingAverage, Optimizer, Schedule, ScheduleFunction, Update, build_optimizer
-from epochal.training.own import groups_of, own_optimizer
+from epochal.training.optim import MakeOptimizer, Optimizer, build_optimizer, groups_of
+from epochal.training.own import own_optimizer
 from epochal.training.records import EpochDone
+from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
+from epochal.training.schedule import Schedule, ScheduleFunction
 from epochal.training.sharing import Sharing, Threads
 from epochal.training.trial import Trial
+from epochal.training.update import Update
+
+
+class _Saved(Saved):
+    epoch: Annotated[int, Field(ge=1)]
+    step: Count
+    elapsed: Annotated[float, Field(ge=0)]
+    epoch_began: Annotated[float, Field(ge=0)]
+    history: list[EpochSaved]
 
 
 @dataclass
@@ -36,7 +51,7 @@ class Training:
 
     `began` is when training would have begun without breaks, on the clock of `time.perf_counter`; `epoch_began`, how many seconds of
     training there were before this epoch. `constants` are the model's buffers that were not finite from the beginning, such as
-    the -inf of a mask: they may stay so. `frozen` are the modules that stay in evaluation mode.
+    the -inf of a mask: they may stay so. `frozen` are the modules that stay in evaluation mode, `parts` what has a state of its own.
     """
 
     recipe: Recipe
@@ -56,6 +71,7 @@ class Training:
     loss_sum: Tensor
     constants: frozenset[str]
     threads: Threads
+    parts: Mapping[str, Stateful]
     sharing: Sharing | None = None
     began: float = field(default_factory=time.perf_counter)
     epoch_began: float = 0.0
@@ -67,6 +83,11 @@ class Training:
     def steps_of_epoch(self) -> int:
         """How many steps of this epoch are made."""
         return self.step - (self.epoch - 1) * self.schedule.steps_per_epoch
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """How many steps were made, which epoch it is, and how often training was rewound."""
+        return self.step, self.epoch, len(self.schedule.rewinds)
 
     @property
     def deadline(self) -> float:
@@ -88,20 +109,45 @@ class Training:
         """Put the model into training mode, but for what the user froze."""
         train_mode(self.model, self.frozen)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors that decide the rest of training: "model/NAME", "average/NAME", "best/NAME", "optimizer/PLACE/NAME"."""
-        average = {} if self.average is None else self.average.module.state_dict()
-        groups = {"model": self.model.state_dict(), "average": average, "best": self.best.weights}
-        found = {f"{group}/{name}": tensor for group, weights in groups.items() for name, tensor in weights.items()}
-        if isinstance(self.optimizer, torch.optim.Optimizer):
-            for place, values in self.optimizer.state_dict()["state"].items():
-                found |= {f"optimizer/{place}/{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-        return found | {"loss_sum": self.loss_sum}
+    def state_dict(self) -> State:
+        """Return all that decides the rest of training, as tensors and JSON values."""
+        own = {"epoch": self.epoch, "step": self.step, "elapsed": self.elapsed(), "epoch_began": self.epoch_began}
+        return own | {"history": plain_history(self.history), "loss_sum": self.loss_sum} | self._state_of_parts()
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from a state. Raises `ValueError` for one that no training of this model, with these settings, comes to."""
+        saved = _Saved.read(
+            {name: value for name, value in state.items() if name.partition("/")[0] not in self.parts}, {"loss_sum": self.loss_sum}
+        )
+        done = len(saved.history)
+        if [epoch.epoch for epoch in saved.history] != list(range(1, done + 1)) or saved.epoch != done + 1:
+            raise ValueError(f"its epochs are not those before epoch {saved.epoch}")
+        for name, holder in self.parts.items():
+            kept = part(state, name)
+            try:
+                if holder is self.model:
+                    check_tensors(kept, self.model.state_dict())
+                holder.load_state_dict(kept)
+            except ValueError as error:
+                raise ValueError(f"{name}/{error}") from error
+        if not all(bool(done) <= epoch <= done for epoch in (self.best.epoch, self.best.improved)):
+            raise ValueError(f"its best epoch is not one of {done}")
+        self.loss_sum.copy_(state["loss_sum"])
+        self.epoch, self.step, self.epoch_began = saved.epoch, saved.step, saved.epoch_began
+        self.history[:] = [epoch.record() for epoch in saved.history]
+        # Where training ended within an epoch, fewer steps were made than the epochs before the next one have.
+        if abs(self.steps_of_epoch) > self.schedule.steps_per_epoch:
+            raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
+        self.began = time.perf_counter() - saved.elapsed
+
+    def _state_of_parts(self) -> State:
+        return nested({name: holder.state_dict() for name, holder in self.parts.items()})
 
     def check_finite(self) -> None:
-        """Raise `NotFiniteError` where one of the `tensors` has a value that is not finite. This waits for the device."""
-        for name, tensor in self.tensors().items():
-            if not tensor.isfinite().all() and name.partition("/")[2] not in self.constants:
+        """Raise `NotFiniteError` where a tensor of the state has a value that is not finite. This waits for the device."""
+        constants = tuple(f"/{name}" for name in self.constants)
+        for name, tensor in {"loss_sum": self.loss_sum, **self._state_of_parts()}.items():
+            if isinstance(tensor, Tensor) and not tensor.isfinite().all() and not name.endswith(constants):
                 when = f"after step {self.step}" if self.step else "before the first step"
                 raise NotFiniteError(
                     f"{name.replace('/', ' ')} has a value that is not finite {when}; it is not saved.",
@@ -183,6 +229,12 @@ def prepare(
     if recipe.on_nan == "rewind" and not isinstance(made, torch.optim.Optimizer):
         raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    update = Update(made, scaler, is_own=optimizer is not None)
+    average = MovingAverage(model, recipe.ema) if recipe.ema else None
+    best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": update, "schedule": follows, "best": best, "threads": threads}
+    if average is not None:
+        parts["average"] = average
     training = Training(
         recipe=recipe,
         device=device,
@@ -190,17 +242,18 @@ def prepare(
         frozen=frozen,
         loss=loss_of,
         optimizer=made,
-        update=Update(made, scaler, is_own=optimizer is not None),
+        update=update,
         rates=[float(group["lr"]) for group in groups if "lr" in group],
         schedule=follows,
         scaler=scaler,
-        average=MovingAverage(model, recipe.ema) if recipe.ema else None,
+        average=average,
         compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,
         total_steps=total,
-        best=Best(recipe, has_valid=has_valid),
+        best=best,
         loss_sum=torch.zeros((), device=device),
         constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
-        threads=Threads(recipe.threads_per_step),
+        threads=threads,
+        parts=parts,
     )
     training.check_finite()
     return training

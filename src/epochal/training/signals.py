@@ -1,0 +1,80 @@
+"""What signals ask of a training: the first SIGINT or SIGTERM a checkpoint and the end, SIGUSR1 a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+
+class Signals:
+    """What signals have asked for: a `checkpoint`, and the `end`, as the number of that signal.
+
+    Where no checkpoint would be written, they are not `handled`, and do what they always do.
+    """
+
+    def __init__(self, *, handled: bool) -> None:
+        self.handled = handled
+        self.checkpoint = False
+        self.end: int | None = None
+        self.save_at_once: Callable[[], object] | None = None
+
+    def exit_if_requested(self) -> None:
+        """End the program if a signal asked for that, as it would have ended without us."""
+        if self.end is not None:
+            _end(self.end)
+
+
+@contextmanager
+def handle_signals(signals: Signals) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step, and the end; a second one ends the program at once.
+
+    Within `checkpoint_on_signal` there is no step to wait for. SIGUSR1, where the system has it, asks for a checkpoint after the
+    step; training goes on. Only Python's main thread gets signals; in another this does nothing. SIGINT and SIGTERM that are
+    ignored, as SIGINT is in what a script starts in the background, stay so.
+    """
+    if not signals.handled or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if signals.end is not None:
+            _end(number)
+        signals.end = number
+        if signals.save_at_once is not None:
+            signals.save_at_once()
+
+    def request(*_: object) -> None:
+        signals.checkpoint = True
+
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        number: ask for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
+    }
+    if hasattr(signal, "SIGUSR1"):
+        handlers[signal.SIGUSR1] = request
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+        signals.exit_if_requested()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def checkpoint_on_signal(signals: Signals, save: Callable[[], object]) -> Iterator[None]:
+    """Make no step in the block: a signal that asks for the end gets its checkpoint at once, however long the block would take."""
+    signals.save_at_once = save
+    try:
+        if signals.end is not None:
+            save()
+        yield
+    finally:
+        signals.save_at_once = None
+
+
+def _end(number: int) -> NoReturn:
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
