@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from epochal.tuning.profile import Profile
 
-# What is varied has options of its own.
+# These vary between measurements and have their own options.
 _VARIED = ("device", "batch_size")
 
 
 @click.command(cls=RecipeCommand, params=[setting for setting in settings() if setting.name not in _VARIED])
 @click.argument("data", default="digits")
-@click.option("--devices", metavar="NAME,...", help="Devices to measure on: cpu, cuda, cuda:1, mps. [all there are]")
+@click.option("--devices", metavar="NAME,...", help="Devices to measure on: cpu, cuda, cuda:1, mps. [all available]")
 @click.option("--batch-sizes", metavar="INT,...", help="Batch sizes to measure with. [64,128,256,512]")
 @click.option("--seconds", type=Positive(float), default=2.0, show_default=True, help="About how long to measure each pair.")
 @click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
@@ -42,11 +42,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure how fast training on DATA is, and why, on each device with each batch size.
+    """Measure how fast training on DATA is, and why, for each device and batch size.
 
-    Shown are examples a second, the time of an epoch, the share of it that each phase of a step takes, the most memory in use
-    (of tensors on a GPU, of the whole program on the CPU), and how many times as long a step takes as its floor, the matrix
-    products and convolutions alone. Nothing is kept of what is learned.
+    Prints examples per second, the time of an epoch, the share of each phase of a step, the peak memory (tensors on a GPU, the
+    whole program on the CPU), and how many times as long a step takes as its floor, the matrix products and convolutions alone.
+    The trained weights are discarded.
     """
     from epochal.recipe import Recipe, load_recipe
 
@@ -54,10 +54,10 @@ def command(
     for setting in _VARIED:
         if recipe.origin(setting) == "command line":
             option = f"--{setting.replace('_', '-')}s"
-            raise RecipeError(f"--set {setting} does not reach what is measured.", f"Use {option}.")
+            raise RecipeError(f"--set {setting} has no effect on what is measured.", f"Use {option}.")
     sizes = [] if batch_sizes is None else [_size(word) for word in batch_sizes.split(",")]
     names = [] if devices is None else devices.split(",")
-    # PyTorch is imported from here on, after the settings are known to be right.
+    # PyTorch is imported only now, once the settings are known to be valid.
     from epochal.bench import bench
 
     place = out or numbered(data, "-bench")
@@ -74,7 +74,7 @@ def command(
 def _size(word: str) -> int:
     size = parse(word.strip(), int)
     if not isinstance(size, int):
-        raise RecipeError(f"--batch-sizes: '{word}' is no whole number.", "Write for example --batch-sizes 64,128")
+        raise RecipeError(f"--batch-sizes: '{word}' is not an integer.", "Write for example --batch-sizes 64,128")
     return size
 
 

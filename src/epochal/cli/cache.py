@@ -14,9 +14,9 @@ from epochal.cli.output import say, say_json
 @as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show the decoded pictures that are kept on disk, so that folders of pictures are decoded once, and unpacked archives.
+    """Show the decoded pictures and unpacked archives that are cached on disk, so that files are decoded only once.
 
-    EPOCHAL_CACHE names another folder for them, EPOCHAL_CACHE_SIZE how many GB they may take; the least recently used go first.
+    EPOCHAL_CACHE sets another folder for them, EPOCHAL_CACHE_SIZE their size in GB; the least recently used are removed first.
     """
     if context.invoked_subcommand is not None:
         return
@@ -51,7 +51,7 @@ def command(context: click.Context, as_json: bool) -> None:
 @command.command()
 @as_json
 def clear(as_json: bool) -> None:
-    """Remove them all, but what is being written just now. They are made again when they are needed."""
+    """Remove everything except what is being written at the moment. It is created again when it is needed."""
     from epochal.checks.findings import count
     from epochal.data.storage.archives import remove_unpacked, unpacked_archives
     from epochal.data.storage.cache import open_cache

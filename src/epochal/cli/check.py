@@ -27,21 +27,21 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also write a page with thumbnails, which needs no other file.",
+    help="Also write a self-contained HTML page with thumbnails.",
 )
 @click.option(
     "--quarantine",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also write a list of what to leave out, for `epochal train DATA --exclude FILE`: what cannot be read, all copies but "
-    "one, and those in two classes.",
+    help="Also write a list of what to leave out, for `epochal train DATA --exclude FILE`: unreadable files, all copies but one, "
+    "and copies in two classes.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all that was found as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON, and nothing else.")
 def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path | None, as_json: bool) -> None:
-    """Look for what is wrong with DATA before training: broken files, copies, leakage, odd pictures, classes out of balance.
+    """Find problems in DATA before training: broken files, copies, leakage, odd pictures, imbalanced classes.
 
-    DATA is what `epochal train` takes. Nothing in it is changed. Ends with exit code 1 where there are errors: files that cannot be
-    read, pictures in two splits or in two classes.
+    DATA is what `epochal train` takes. Nothing in it is changed. Ends with exit code 1 if there are errors: unreadable files, or
+    pictures in two splits or in two classes.
     """
     from epochal.checks.check import check, check_list_output, check_page_output
 
@@ -50,7 +50,7 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
     if quarantine is not None:
         check_list_output(quarantine)
     found = check(data, data_dir=data_dir)
-    # First of all: whatever fails from here on, what was found is told.
+    # Before the files are written: the findings are printed whatever fails later.
     if as_json:
         say_json(found.to_json())
     else:
@@ -73,9 +73,9 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         words = Text(translated(finding.words))
         for case in finding.cases[:_SHOWN]:
-            told = f" ({case.words})" if case.words else ""
+            detail = f" ({case.words})" if case.words else ""
             words.append(
-                f"\n  {_printable(', '.join(case.examples[:_SHOWN]))}{', ...' * (len(case.examples) > _SHOWN)}{_printable(told)}", "dim"
+                f"\n  {_printable(', '.join(case.examples[:_SHOWN]))}{', ...' * (len(case.examples) > _SHOWN)}{_printable(detail)}", "dim"
             )
         if len(finding.cases) > _SHOWN:
             words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
@@ -87,5 +87,5 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
 
 
 def _printable(text: str) -> str:
-    """The names of files as a terminal can show them: they may hold anything."""
+    """Return file names as a terminal can show them: they may contain anything."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -15,7 +15,7 @@ _OTHERS = {
 
 @click.command()
 def command() -> None:
-    """List the data sets that have names, and what else can be read."""
+    """List the named data sets, and what else can be read."""
     from epochal.cli.options import print_list
     from epochal.data.sources import SOURCES
 

@@ -22,9 +22,9 @@ from epochal.language import translated
     type=click.Choice(["stop", "count"]),
     default="stop",
     show_default=True,
-    help="Where files of DATA cannot be read: stop, or measure without them and tell how many, and which.",
+    help="If files of DATA cannot be read: stop, or measure without them and report how many, and which.",
 )
-@click.option("--include-training", is_flag=True, help="Measure also on examples of DATA that RUN was trained on.")
+@click.option("--include-training", is_flag=True, help="Also measure on examples of DATA that RUN was trained on.")
 @as_json
 def command(
     run: Path,
@@ -35,10 +35,10 @@ def command(
     include_training: bool,
     as_json: bool,
 ) -> None:
-    """Measure the model that RUN kept, on its own test data, or on other DATA with the same classes.
+    """Measure the trained model of RUN on its own test data, or on other DATA with the same classes.
 
-    Of DATA the test split is used where it has one, else all of it; but for examples that were used in training, which are known by
-    their content, and told of. RUN may also be a copied `model` folder.
+    Uses the test split of DATA if it has one, else all of it. Examples that were used in training are recognized by their content,
+    left out and reported. RUN may also be a copied `model` folder.
     """
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""What the command says of a run that has finished."""
+"""What the command prints about a finished run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def report(done: Run, *, as_json: bool) -> None:
-    """Print the result, where it is kept, and what to type next."""
+    """Print the result, where it is saved, and what to type next."""
     assert done.folder is not None
     say(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
     if done.test is not None:

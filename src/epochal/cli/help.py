@@ -1,4 +1,4 @@
-"""Help in Chinese, whose words have no blanks between them and whose letters are two columns wide."""
+"""Help in Chinese, which has no spaces between words and whose characters are two columns wide."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import click
 
 from epochal.language import columns, translated
 
-# A wide letter or a word, with the marks behind it that may not begin a line; or blanks.
+# A wide character or a word, with following punctuation that may not begin a line; or spaces.
 _WIDE, _MARKS = r"\u3000-\u9fff\uff00-\uffef", r"[\u3001\u3002\uff0c\uff1a\uff1b\uff09\uff1f]*"
 _PIECES = re.compile(rf"[{_WIDE}]{_MARKS}|[^\s{_WIDE}]+{_MARKS}|\s+")
 
-# What click adds to the help of an option stands in brackets at its end.
+# What click appends to the help of an option is in brackets.
 _ADDED = re.compile(r"(.*?)((?:\s*\[[^\]]*\])*)", re.DOTALL)
 
 
 class Formatter(click.HelpFormatter):
-    """Writes help as click does, in the language that is spoken."""
+    """Writes help as click does, in the chosen language."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        """Write a line on how a command is called."""
+        """Write the usage line of a command."""
         super().write_usage(prog, args, translated("Usage:") if prefix is None else prefix)
 
     def write_heading(self, heading: str) -> None:
@@ -36,7 +36,7 @@ class Formatter(click.HelpFormatter):
         self.write("\n\n".join(shown) + "\n")
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write a list of names and what they are."""
+        """Write a list of names with their descriptions."""
         rows = list(rows)
         first = min(max(len(name) for name, _ in rows), col_max) + col_spacing
         begin = self.current_indent + first
@@ -56,7 +56,7 @@ def _of_option(about: str) -> str:
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:
-    """Break text into lines of at most `width` columns; between Chinese letters a line may end anywhere."""
+    """Break text into lines of at most `width` columns; a line may end after any Chinese character."""
     line = ""
     for piece in _PIECES.findall(text):
         if line and columns((line + piece).rstrip()) > width:

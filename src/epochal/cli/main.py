@@ -17,18 +17,18 @@ from epochal.errors import EpochalError, OutputError, reason_of
 from epochal.language import speak
 from epochal.terminal import failure, tolerate_output_errors
 
-# What --help shows; each verb is the function `command` of its module, whose imports may be heavy.
+# For --help; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
-    "check": "Look for what is wrong with data before training: broken files, copies, leakage, imbalance.",
-    "train": "Train a model on labelled data, test it, and keep all of it in a run folder.",
-    "resume": "Go on with a run that was interrupted, or make one longer.",
-    "reproduce": "Train again as a run was trained, and compare every epoch.",
-    "evaluate": "Measure a kept model on its own test data, or on other data.",
-    "predict": "Say what is on pictures, with probabilities.",
-    "bench": "Measure how fast training is on each device with each batch size, and why.",
+    "check": "Find problems in data before training: broken files, copies, leakage, imbalance.",
+    "train": "Train a model on labelled data, test it, and save everything in a run folder.",
+    "resume": "Continue an interrupted run, or make a finished one longer.",
+    "reproduce": "Repeat the training of a run, and compare every epoch.",
+    "evaluate": "Measure a trained model on its own test data, or on other data.",
+    "predict": "Predict what is in pictures, with probabilities.",
+    "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
-    "cache": "Show or clear the decoded pictures that are kept on disk.",
-    "datasets": "List the data sets that have names, and what else can be read.",
+    "cache": "Show or clear the decoded pictures that are cached on disk.",
+    "datasets": "List the named data sets, and what else can be read.",
     "models": "List the models.",
     "recipes": "List the recipes (named settings), or show one.",
 }
@@ -63,17 +63,17 @@ class _Verbs(click.Group):
 def cli() -> None:
     """From labelled data to a model you can trust and ship.
 
-    Begin with `epochal train`: it needs no data and takes seconds.
+    Start with `epochal train`: it needs no data and takes seconds.
     """
 
 
-# Libraries whose warnings are about their use in here, and tell a user nothing.
+# Libraries whose warnings are about how this code uses them, which a user can do nothing about.
 _LIBRARIES = ("epochal", "matplotlib", "numpy", "PIL", "safetensors", "torch")
 
 
 def _keep_quiet() -> None:
-    """Let warnings about the user's own code through, not those about ours or within libraries, nor what these log."""
-    # Behind all other filters: what -W and PYTHONWARNINGS say counts.
+    """Hide warnings about our code and from within libraries, and what these log; show those about the user's code."""
+    # After all other filters: -W and PYTHONWARNINGS take precedence.
     warnings.filterwarnings("ignore", module=rf"({'|'.join(_LIBRARIES)})(\.|$)", append=True)
     for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -89,24 +89,24 @@ def _choose_language() -> None:
 
 
 def main() -> None:
-    """Run the command; every foreseen error becomes one message and an exit code."""
+    """Run the command; every expected error becomes one message and an exit code."""
     tolerate_output_errors()
     _keep_quiet()
     _choose_language()
-    # As Ctrl-C does, so that what was begun is put in order.
+    # As Ctrl-C does, so that everything is cleaned up.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGUSR1"):
-        # Training takes it as a request for a checkpoint; at other times there is nothing to do, and no reason to end.
+        # A request for a checkpoint during training; at other times there is nothing to do.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     code = _run()
     if reason := failure():
-        say_error(OutputError(f"Cannot write to standard output: {reason}.", "What it would have said is lost; the work itself was done."))
+        say_error(OutputError(f"Cannot write to standard output: {reason}.", "Its output is lost; the work itself was done."))
         code = code or 1
     sys.exit(code)
 
 
 def _run() -> int | None:
-    """Run the command, say what is wrong where it fails, and return the exit code."""
+    """Run the command, report an error, and return the exit code."""
     try:
         code: int | None = cli.main(prog_name="epochal", standalone_mode=False)
         return code
@@ -124,12 +124,12 @@ def _run() -> int | None:
         from epochal.user_code import in_words, place_of
 
         if place_of(error):
-            # A network of the user's own may fail at some later example.
+            # The user's own network may fail at a later example.
             say_error(EpochalError(f"Your own code fails: {in_words(error)}.", "Fix it there."))
         elif isinstance(error, OSError) and error.filename is not None:
-            # A path that nothing can be found out about: too long, or in a folder that may not be entered.
+            # A path that cannot be examined: too long, or in a folder without permission.
             say_error(EpochalError(f"{error.filename}: {reason_of(error)}.", "Check the path."))
         else:
-            # What fails in our code is for us to see.
+            # A bug of ours: show the traceback.
             raise
     return 1

@@ -30,7 +30,7 @@ data_dir = click.option(
     "--data-dir", type=click.Path(), envvar="EPOCHAL_DATA", help="Where named data sets are, or are downloaded to. [env: EPOCHAL_DATA]"
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
-own_model = click.option("--model", help="Your own network again, as FILE.py:NAME, for a run that was trained with one.")
+own_model = click.option("--model", help="The code of your own network, as FILE.py:NAME, if RUN was trained with one.")
 
 # File systems allow names of 255 bytes; the run's number and the suffix of temporary names need some of them.
 _LONGEST_NAME = 200

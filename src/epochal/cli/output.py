@@ -15,7 +15,7 @@ from epochal.terminal import harmless
 if TYPE_CHECKING:
     from rich.table import Table
 
-# In a narrower terminal a table keeps that width, and the terminal breaks its lines: numbers are never cut.
+# In a narrower terminal a table keeps this width, and the terminal wraps its lines: numbers are never cut.
 _NARROWEST = 60
 
 
@@ -25,19 +25,19 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def say_error(error: EpochalError) -> None:
-    """Print on standard error what is wrong and what to do."""
+    """Print on standard error what is wrong and how to fix it."""
     head = translated("error:")
-    # The marks of Chinese bring their own blanks.
+    # Chinese punctuation includes its own space.
     _echo(f"{click.style(head, fg='red')}{' ' * head.isascii()}{harmless(translated(str(error)))}", err=True)
 
 
 def _echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    # Named, as click would write UTF-8 where the stream takes ASCII alone.
+    # The stream is passed explicitly: click would write UTF-8 to one that only accepts ASCII.
     click.echo(text, file=sys.stderr if err else sys.stdout, nl=nl)
 
 
 def say_json(value: Any) -> None:
-    """Print `value` as one line of JSON, in which letters that the output cannot take are escaped."""
+    """Print `value` as one line of JSON; characters that the output cannot encode are escaped."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from epochal.predict import Prediction
 
-# How a table of predictions begins; the values of the outputs follow.
+# The first columns of a table of predictions; the values of the outputs follow.
 _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")
 
 
@@ -36,9 +36,9 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 @own_model
 @as_json
 def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: Path | None, model: str | None, as_json: bool) -> None:
-    """Say what the model that RUN kept sees in FILES: pictures, folders of pictures, or .npy files of inputs.
+    """Predict with the trained model of RUN what is in FILES: pictures, folders of pictures, or .npy files of inputs.
 
-    A file that cannot be read is told of, and the others are answered; then the exit code is 1.
+    A file that cannot be read is reported, the others are predicted, and the exit code is 1.
     """
     from epochal.bundle import Bundle
     from epochal.io.files import check_output, write_text
@@ -47,7 +47,7 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
         check_output(csv_file, ",".join(_COLUMNS).encode())
     if picture is not None:
         _check_folder(picture)
-    bundle = Bundle.load(run, model, log=lambda told: say(told, err=True))
+    bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
     inputs, names, wrong, notes = bundle.read([name for file in files for name in _expand(file)], unreadable="count")
     for note in notes:
         say(f"note: {note}", err=True)
@@ -62,15 +62,15 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
         rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
         say_json(rows)
-    if told := bundle.apart(inputs):
-        say(f"note: {told}", err=True)
+    if note := bundle.apart(inputs):
+        say(f"note: {note}", err=True)
     for error in wrong.values():
         say_error(error)
     sys.exit(1 if wrong else 0)
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder for pictures that has other things in it: written among data, they would become data."""
+    """Refuse a folder that contains other files: pictures written among data would become data."""
     from epochal.data.walk import MARK
     from epochal.errors import OutputError
     from epochal.io.files import write_errors
@@ -101,7 +101,7 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
 
 
 def _expand(file: str) -> Iterator[str]:
-    """Yield the files that an argument names: the matches of a pattern (where no shell expands it), or itself."""
+    """Yield the files of an argument: the matches of a pattern (if no shell has expanded it), or the argument itself."""
     from epochal.errors import DataError
 
     if glob.has_magic(file) and not Path(file).exists():

@@ -19,9 +19,9 @@ from epochal.cli.output import say, say_json
 @as_json
 @click.pass_context
 def command(context: click.Context, run: Path, model: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:
-    """Train again as RUN was trained, and compare: each epoch, and the weights at the end.
+    """Repeat the training of RUN, and compare each epoch and the final weights.
 
-    Ends with exit code 1 at the first difference, and names what is no longer as it was.
+    Ends with exit code 1 at the first difference, and reports what has changed since.
     """
     with importing():
         from epochal.again import reproduce

@@ -13,7 +13,7 @@ from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_
 
 @click.command(cls=RecipeCommand, params=list(settings(only_runtime=True)))
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--epochs", type=Positive(int), help="Train for so many epochs in all, more than the run was begun with.")
+@click.option("--epochs", type=Positive(int), help="Train for this many epochs in all, more than the run was started with.")
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
 @click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
@@ -21,13 +21,13 @@ from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_
 def command(
     run: Path, epochs: int | None, model: str | None, data: str | None, data_dir: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Go on with RUN from its last checkpoint.
+    """Continue RUN from its last checkpoint.
 
-    It ends as it would have ended without a break: the same weights, the same numbers, to the bit. A run that has finished
-    is left alone, unless --epochs makes it longer. The settings listed below cannot change results: given here, they hold from now on.
+    The result is the same as without an interruption: the same weights and numbers, to the bit. A finished run is left alone,
+    unless --epochs makes it longer. The settings listed below cannot change results: given here, they apply from now on.
 
-    Checkpoints are written every minute (checkpoint_every), at the ends of epochs, when Ctrl-C or SIGTERM ends training, and on request:
-    kill -USR1 PID writes one, and training goes on.
+    Checkpoints are written every minute (checkpoint_every), at the end of epochs, when Ctrl-C or SIGTERM ends training, and on request:
+    kill -USR1 PID writes one, and training continues.
     """
     with importing():
         from epochal.again import resume

@@ -12,9 +12,9 @@ from epochal.cli.output import say, say_json
 
 @click.command()
 @click.argument("what", default="digits")
-@click.option("--recipe", help="Build the model that this recipe names, for DATA.")
+@click.option("--recipe", help="Build the model of this recipe for DATA.")
 @data_dir
-@click.option("--model", help="Build this model for DATA: a name, or FILE.py:NAME; for a run with a network of your own, its code again.")
+@click.option("--model", help="Build this model for DATA: a name, or FILE.py:NAME; for a run with your own network, its code.")
 @as_json
 def command(what: str, recipe: str | None, data_dir: str | None, model: str | None, as_json: bool) -> None:
     """Show the layers of the model of a run, or of the one that would be trained on data: shapes, parameters, FLOPs.
@@ -26,7 +26,7 @@ def command(what: str, recipe: str | None, data_dir: str | None, model: str | No
     from epochal.run import build, load_for
 
     if is_bundle(Path(what)):
-        bundle = Bundle.load(what, model, log=lambda told: say(told, err=True))
+        bundle = Bundle.load(what, model, log=lambda note: say(note, err=True))
     else:
         wanted = load_recipe(recipe) if recipe else Recipe()
         wanted = wanted.updated({"model": model}, "command line") if model else wanted

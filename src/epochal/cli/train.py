@@ -23,7 +23,7 @@ from epochal.cli.output import say, say_json
     "--dry-run",
     "is_dry",
     is_flag=True,
-    help="Show every setting with its origin, the data and the model, see that a step runs, and write nothing but the cache.",
+    help="Show every setting with its origin, the data and the model, try one step, and write nothing but the cache.",
 )
 @click.option(
     "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write TensorBoard's event files into this folder."
@@ -42,18 +42,18 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a model on DATA, test it once, and keep all of it in a run folder.
+    """Train a model on DATA, test it once, and save everything in a run folder.
 
     DATA is a name (`epochal datasets` lists them), a folder of pictures, or an .npz, .npy or .safetensors file.
-    Without it: handwritten digits that need no download.
+    Without it: handwritten digits, which need no download.
 
-    Ctrl-C or SIGTERM: the step is finished, a checkpoint is written, and `epochal resume` goes on from there; a second one ends at once.
-    SIGUSR1 (kill -USR1 PID) writes a checkpoint, and training goes on.
+    Ctrl-C or SIGTERM: the step is finished, a checkpoint is written, and `epochal resume` continues from there; a second one ends at once.
+    SIGUSR1 (kill -USR1 PID) writes a checkpoint, and training continues.
     """
     from epochal.recipe import Recipe, load_recipe
 
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
-    # PyTorch is imported from here on, after the settings are known to be right.
+    # PyTorch is imported only now, once the settings are known to be valid.
     with importing():
         from epochal.run import dry_run, run
         from epochal.watch.console import Console
