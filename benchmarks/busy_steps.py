@@ -81,7 +81,7 @@ def ours(steps: int, halves: Halves, **settings: Any) -> None:
     """Train by Epochal."""
     import epochal
 
-    recipe = {"epochs": 2, "batch_size": BATCH_SIZE, "device": "cpu", "compile": "off", "schedule": "constant", "lr": 0.001, **settings}
+    recipe = {"epochs": 2, "batch_size": BATCH_SIZE, "device": "cpu", "schedule": "constant", "lr": 0.001, **settings}
 
     def watch(record: object) -> None:
         if isinstance(record, epochal.Started):

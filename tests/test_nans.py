@@ -168,7 +168,7 @@ def test_nothing_that_is_not_finite_is_kept(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(loop, "train_step", spoilt)
     monkeypatch.setattr("epochal.figures.draw_all", lambda *_: None)
     case = f"{place} {value} at step {at}, {settings}"
-    recipe = {"epochs": 3, "batch_size": 9, "threads": 1, "device": "cpu", "compile": "off", **settings}
+    recipe = {"epochs": 3, "batch_size": 9, "threads": 1, "device": "cpu", **settings}
     if on_nan == "rewind":
         done = train(data, recipe, model=Net(), out=tmp_path / "run", watchers=())
         assert len(done.fit.finished.rewinds) == 1, case

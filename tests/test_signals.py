@@ -46,7 +46,7 @@ IN_TURN = (
 )  # fmt: skip
 SECONDS = 5.0
 TRAIN = ("--recipe", "tutorial-mlp", "--batch-size", "1024", "--epochs", "3", "--ema", "0.9", "--set", "data.valid=0.1")
-SETTINGS = ("--device", "cpu", "--compile", "off", "--checkpoint-every", "0.1", "--out", "run")
+SETTINGS = ("--device", "cpu", "--checkpoint-every", "0.1", "--out", "run")
 
 
 @pytest.fixture(scope="module")

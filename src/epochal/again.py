@@ -316,7 +316,7 @@ def _recipe(folder: Path) -> Recipe:
     except ValueError as error:
         raise BundleError(f"{folder} cannot be resumed: {error}.", "Put the file or folder itself there.") from error
     recipe = recipe_of(folder)
-    unsettled = [name for name in ("batch_size", "threads", "precision", "compile") if getattr(recipe, name) == "auto"]
+    unsettled = [name for name in ("batch_size", "threads", "precision") if getattr(recipe, name) == "auto"]
     if unsettled:
         raise BundleError(f"{folder / 'recipe.toml'} does not say what {unsettled[0]} was.", "Give the folder of a run.")
     return recipe

@@ -23,7 +23,7 @@ from epochal.recipe import Recipe, type_of
 from epochal.run import read_json
 
 # So long a run would first measure what is "auto".
-ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1", "--compile", "off"]
+ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1"]
 
 
 def epochal(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -49,7 +49,7 @@ def training() -> Training:
     """A training that is about to begin, of a network as small as can be."""
     torch.manual_seed(0)
     examples = Examples(torch.randn(8, 3), torch.arange(8) % 2, "train", torch.arange(8))
-    recipe = Recipe().updated({"device": "cpu", "threads": 1, "batch_size": 4, "ema": 0.9, "compile": "off"})
+    recipe = Recipe().updated({"device": "cpu", "threads": 1, "batch_size": 4, "ema": 0.9})
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     batches = training_feed(examples, SPEC, recipe, torch.device("cpu"))
     return prepare(net, batches, SPEC, recipe, torch.device("cpu"), None, None, has_valid=False)

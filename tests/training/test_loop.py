@@ -633,23 +633,10 @@ def test_at_most_three_frames_from_fit_to_backward(blobs: Arrays, monkeypatch: p
     assert len({file for file, _ in stacks[-1][:3]}) == 1
 
 
-@pytest.mark.usefixtures("_compiler")
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled_training_learns_the_same_up_to_rounding(blobs: Arrays) -> None:
-    plain, compiled = _net(), _net()
-    losses = [
-        [epoch.train_loss for epoch in fit(model, blobs, _recipe(compile=setting)).epochs]
-        for model, setting in ((plain, "off"), (compiled, "on"))
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    for one, two in zip(plain.parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
-
-
 def test_defaults_are_a_recipe(blobs: Arrays) -> None:
     seen: list[Record] = []
     fit(_net(), blobs, watchers=[seen.append])
     assert isinstance(seen[0], Started)
-    settled = {"device": str(choose()), "threads": torch.get_num_threads(), "compile": "off"}
+    settled = {"device": str(choose()), "threads": torch.get_num_threads()}
     assert seen[0].recipe.flat() == Recipe().flat() | settled
     assert seen[0].notes == ()

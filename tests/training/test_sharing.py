@@ -163,7 +163,7 @@ def _net() -> nn.Module:
 
 
 def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "compile": "off", "epochs": 3, "batch_size": 32, **changes})
+    return Recipe().updated({"device": "cpu", "epochs": 3, "batch_size": 32, **changes})
 
 
 def _fit(records: list[Any], **changes: Any) -> tuple[TrainingHistory, dict[str, Tensor]]:

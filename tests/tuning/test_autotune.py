@@ -21,7 +21,7 @@ from epochal.run import train
 from epochal.training.loop import fit, train_step
 from epochal.training.records import Started
 from epochal.tuning import autotune
-from epochal.tuning.autotune import Choice, Speed, resolve_auto
+from epochal.tuning.autotune import Choice, resolve_auto
 
 
 @pytest.fixture(autouse=True)
@@ -53,15 +53,15 @@ def _net() -> nn.Sequential:
 
 
 def _long(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "compile": "off", "epochs": 1000, **changes})
+    return Recipe().updated({"device": "cpu", "epochs": 1000, **changes})
 
 
 def _speeds(monkeypatch: pytest.MonkeyPatch, speed: Any) -> list[Choice]:
     """Let choices be as fast as `speed` says; return those that are asked for."""
     asked: list[Choice] = []
 
-    def measured(_: object, choice: Choice, sample: object, seconds: float) -> Speed:
-        found = Speed(speed(choice), 20.0 if choice.compile == "on" else 0.0)
+    def measured(_: object, choice: Choice, sample: object, seconds: float) -> float:
+        found: float = speed(choice)
         # A few steps of the plain choice say how long training takes, before any are compared.
         if seconds:
             asked.append(choice)
@@ -84,7 +84,7 @@ def _state(model: nn.Module) -> tuple[Any, ...]:
 
 
 def test_what_was_given_stays(data: Data) -> None:
-    recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7, "compile": "on"})
+    recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7})
     assert resolve_auto(recipe, _net(), data, train_step) is recipe
 
 
@@ -118,8 +118,7 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     assert (settled.threads, settled.precision) == (2, "bf16")
     assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
     assert not cache.exists()
-    for compiling in ("off", "auto"):
-        assert resolve_auto(_long(compile=compiling), _net(), data, train_step, log=lines.append).origin("threads") == "this machine"
+    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "this machine"
     assert len(asked) == len(lines) == 2
 
 
@@ -143,24 +142,6 @@ def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads
     assert len(calls) == 10 + 3
     settled = resolve_auto(_long(), _net(), data, train_step, own=True)
     assert (settled.threads, settled.origin("threads")) == (2, "this machine")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "gain", "compiled"),
-    [(500, 10.0, None), (700, 1.5, "on"), (700, 1.02, "off"), (10_000, 1.02, "on"), (10_000, 0.9, "off")],
-)
-def test_compiling_has_to_pay_within_this_training(
-    data: Data, monkeypatch: pytest.MonkeyPatch, seconds: int, gain: float, compiled: str | None
-) -> None:
-    """Its first step takes 20 seconds here; where training is too short to win that back, it is not even tried."""
-    steps = 1000
-    plain = steps * 64 / seconds
-    asked = _speeds(monkeypatch, lambda choice: plain * (gain if choice.compile == "on" else 1.0))
-    lines: list[str] = []
-    settled = resolve_auto(_long(compile="auto", threads=1, max_steps=steps), _net(), data, train_step, log=lines.append)
-    assert asked == [Choice("cpu", 1, 64)] + [Choice("cpu", 1, 64, compile="on")] * (compiled is not None)
-    assert (settled.compile, settled.origin("compile")) == (compiled or "off", "measured")
-    assert ("compiled" in lines[-1]) == (compiled is not None)
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(2.0, "bf16"), (1.01, "fp32"), (0.5, "fp32")])

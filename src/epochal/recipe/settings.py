@@ -202,10 +202,8 @@ class AllSettings(Settings):
         "fp32",
         description="number format of the forward pass; weights stay fp32; auto: fp32 or bf16, measured where training is long enough",
     )
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="let torch.compile turn forward and backward pass into code of their own (on CUDA, one graph); auto: where it was"
-        " measured to pay within this training",
+    compile: Literal["off", "on"] = Field(
+        "off", description="let torch.compile turn the model into code of its own, which takes a while and then may be faster"
     )
     max_steps: Count | None = Field(None, description="stop after this many steps")
     max_seconds: Positive | None = Field(None, description="stop after this many seconds of training")

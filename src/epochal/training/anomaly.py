@@ -134,7 +134,7 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
     # What is inside another comes to its end before that one.
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
-        yield replace(training, update=update, compiled=None)
+        yield replace(training, update=update, forward=training.model)
     finally:
         for one in hooks:
             one.remove()

@@ -221,14 +221,11 @@ def train_step(training: Training, batch: Batch) -> None:
     seed_generators(training.device, key(training.recipe.seed, "step", training.step))
     training.threads.use(training.step)
     for inputs, targets, share in _parts(batch, training):
-        if training.compiled is not None and len(inputs) == training.compiled.batch_size:
-            loss = training.compiled(inputs, targets)
-        else:
-            with precision(training.device, training.recipe.precision):
-                loss = training.loss(training.model(inputs), targets)
-                if share is not None:
-                    loss = loss * share
-            training.scaler.scale(loss).backward()
+        with precision(training.device, training.recipe.precision):
+            loss = training.loss(training.forward(inputs), targets)
+            if share is not None:
+                loss = loss * share
+        training.scaler.scale(loss).backward()
         training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]

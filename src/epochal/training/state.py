@@ -24,7 +24,7 @@ from epochal.recipe import Recipe
 from epochal.tasks import Loss, LossFunction, build_loss, output_units, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
-from epochal.training.compiled import Compiled
+from epochal.training.compiled import Forward, compiled
 from epochal.training.history import EpochSaved, plain_history
 from epochal.training.memory import check_memory
 from epochal.training.optim import MakeOptimizer, Optimizer, build_optimizer, groups_of
@@ -58,6 +58,7 @@ class Training:
     device: torch.device
     model: nn.Module
     frozen: tuple[nn.Module, ...]
+    forward: Forward
     loss: Loss
     optimizer: Optimizer
     update: Callable[[], None]
@@ -65,7 +66,6 @@ class Training:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     average: MovingAverage | None
-    compiled: Compiled | None
     total_steps: int
     best: Best
     loss_sum: Tensor
@@ -240,6 +240,7 @@ def prepare(
         device=device,
         model=model,
         frozen=frozen,
+        forward=compiled(model, recipe, device) if recipe.compile == "on" else model,
         loss=loss_of,
         optimizer=made,
         update=update,
@@ -247,7 +248,6 @@ def prepare(
         schedule=follows,
         scaler=scaler,
         average=average,
-        compiled=Compiled(model, loss_of, recipe, device) if recipe.compile == "on" else None,
         total_steps=total,
         best=best,
         loss_sum=torch.zeros((), device=device),

@@ -1,4 +1,4 @@
-"""Settings chosen by measurement where they are "auto": the device, its threads, the batch size, the number format, and compiling.
+"""Settings chosen by measurement where they are "auto": the device, its threads, the batch size, and the number format.
 
 What is timed is the real step, with its feed, on a copy of the model and a few examples that are kept in memory. The model,
 its generators and the data stay as they were, so training gives the same bits whether a choice was measured, remembered or
@@ -50,8 +50,6 @@ _PLAIN_BATCH_SIZE = 64
 _LEAST_STEPS_PER_EPOCH = 10
 # Speeds that differ by less are the same; then the smaller batch, and the plainer choice, is taken.
 _ALIKE = 0.95
-# Compiling takes from ten seconds to minutes, which only long training can win back.
-_WORTH_COMPILING_SECONDS = 600.0
 _SHOWN = 4
 _REMEMBERED = 1000
 
@@ -65,7 +63,6 @@ class Choice(NamedTuple):
     threads: int
     batch_size: int
     precision: str = "fp32"
-    compile: str = "off"
 
     def __str__(self) -> str:
         words = [self.device, f"batch {self.batch_size}"]
@@ -73,17 +70,10 @@ class Choice(NamedTuple):
             words.append(self.precision)
         if self.device == "cpu":
             words.append("1 thread" if self.threads == 1 else f"{self.threads} threads")
-        return ", ".join([*words, "compiled"] if self.compile == "on" else words)
+        return ", ".join(words)
 
 
-class Speed(NamedTuple):
-    """How many examples are trained on in a second, and how many seconds the first step took."""
-
-    examples: float
-    start: float
-
-
-_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, Speed]]])
+_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, float]]])
 
 
 def resolve_auto(
@@ -96,42 +86,40 @@ def resolve_auto(
     see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and nothing is
     remembered. `log` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
     """
-    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision, recipe.compile):
+    if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision):
         return recipe
     chosen, choices = _choices(recipe, len(data.train))
     origin = "this machine"
-    if (len(choices) > 1 or (choices and recipe.compile == "auto")) and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
+    if len(choices) > 1 and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
         with sharing_cores() as watch:
             probe = _Probe(recipe, model, data, step, log, watch)
             speeds = probe.compare(choices, chosen)
             if speeds:
                 chosen, origin = _best(speeds), "measured"
-                if recipe.compile == "auto":
-                    chosen = probe.compiled_or_not(chosen, speeds[chosen])
     if recipe.batch_size == "auto" and recipe.origin("optimizer.lr") == DEFAULT:
         log(f"batch_size = {chosen.batch_size}; lr = {recipe.optimizer.lr:g} stays as it is, though another may suit such batches better.")
     open_settings = {name: value for name, value in chosen._asdict().items() if getattr(recipe, name) == "auto"}
     return recipe.updated(open_settings, origin)
 
 
-def timed(training: Training, batches: Feed, step: Step, seconds: float) -> Speed:
-    """Return how fast `step` trains, with its feed: the median over laps that take `seconds` in all.
+def timed(training: Training, batches: Feed, step: Step, seconds: float) -> float:
+    """Return how many examples a second `step` trains on, with its feed: the median over laps that take `seconds` in all.
 
     Memory is allocated and caches are warm before the clock starts; a step longer than `seconds` is timed once.
     """
     endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
-    start = _lap(training, endless, step, 1)[1]
+    _lap(training, endless, step, 1)
     for _ in range(2):
         examples, single = _lap(training, endless, step, 1)
         if single > seconds:
-            return Speed(examples / single, start)
+            return examples / single
     steps = max(1, min(100, round(_LAP_SECONDS / single)))
     speeds: list[float] = []
     begun = time.perf_counter()
     while not speeds or time.perf_counter() - begun < seconds:
         examples, taken = _lap(training, endless, step, steps)
         speeds.append(examples / taken)
-    return Speed(statistics.median(speeds), start)
+    return statistics.median(speeds)
 
 
 def _lap(training: Training, batches: Iterator[Batch], step: Step, steps: int) -> tuple[int, float]:
@@ -153,14 +141,13 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
         most if recipe.threads == "auto" else recipe.threads,
         _PLAIN_BATCH_SIZE if recipe.batch_size == "auto" else recipe.batch_size,
         "fp32" if recipe.precision == "auto" else recipe.precision,
-        "off" if recipe.compile == "auto" else recipe.compile,
     )
     devices = available() if recipe.device == "auto" else [device]
     precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
     halves = [most >> times for times in range(most.bit_length())]
     sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
     choices = [
-        Choice(kind, threads, size, precision, plain.compile)
+        Choice(kind, threads, size, precision)
         for size in sizes
         for kind in devices
         for precision in precisions
@@ -190,9 +177,9 @@ def _steps(recipe: Recipe, data: Data, choice: Choice) -> int:
     return min(recipe.epochs * -(-len(data.train) // choice.batch_size), recipe.max_steps or sys.maxsize)
 
 
-def _best(speeds: dict[Choice, Speed]) -> Choice:
-    fastest = max(speed.examples for speed in speeds.values())
-    return next(choice for choice, speed in speeds.items() if speed.examples >= _ALIKE * fastest)
+def _best(speeds: dict[Choice, float]) -> Choice:
+    fastest = max(speeds.values())
+    return next(choice for choice, speed in speeds.items() if speed >= _ALIKE * fastest)
 
 
 @dataclass
@@ -206,7 +193,7 @@ class _Probe:
     log: Callable[[str], object]
     watch: CoreWatch
 
-    def compare(self, choices: Sequence[Choice], plain: Choice) -> dict[Choice, Speed]:
+    def compare(self, choices: Sequence[Choice], plain: Choice) -> dict[Choice, float]:
         """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now.
 
         There is none where training takes too little time for a measurement to pay, which a few steps of the `plain` choice tell.
@@ -235,26 +222,15 @@ class _Probe:
             self._tell_speeds("remembered" if remembered else "measured", speeds)
         return speeds
 
-    def compiled_or_not(self, chosen: Choice, plain: Speed) -> Choice:
-        """Return `chosen` with compiling on, where that saves more than it takes within this training."""
-        seconds = self._training_seconds(chosen, plain)
-        if seconds < _WORTH_COMPILING_SECONDS or self.recipe.accumulate > 1 or chosen.precision == "fp16":
-            return chosen
-        other = chosen._replace(compile="on")
-        found = self.compare([other], other)
-        if other in found and found[other].start + self._training_seconds(other, found[other]) < seconds:
-            return other
-        return chosen
-
-    def _training_seconds(self, choice: Choice, speed: Speed) -> float:
+    def _training_seconds(self, choice: Choice, speed: float) -> float:
         """Return how long training takes about."""
         examples = _steps(self.recipe, self.data, choice) * choice.batch_size
-        return min(examples / speed.examples, self.recipe.max_seconds or math.inf)
+        return min(examples / speed, self.recipe.max_seconds or math.inf)
 
-    def _measure(self, choices: Sequence[Choice], sample: Examples, seconds: float, label: str = "") -> dict[Choice, Speed]:
+    def _measure(self, choices: Sequence[Choice], sample: Examples, seconds: float, label: str = "") -> dict[Choice, float]:
         """Return the speed of each choice that works, measured for so many seconds each; without a `label` in silence."""
         log = self.log if label else str
-        speeds: dict[Choice, Speed] = {}
+        speeds: dict[Choice, float] = {}
         with progress(label, len(choices)) as advance:
             for choice in choices:
                 try:
@@ -267,7 +243,7 @@ class _Probe:
                 advance()
         return speeds
 
-    def _speed(self, choice: Choice, sample: Examples, seconds: float) -> Speed:
+    def _speed(self, choice: Choice, sample: Examples, seconds: float) -> float:
         """Return how fast a copy of the model trains."""
         device = choose(choice.device)
         open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
@@ -278,9 +254,9 @@ class _Probe:
             training.train_mode()
             return timed(training, batches, self.step, seconds)
 
-    def _tell_speeds(self, how: str, speeds: dict[Choice, Speed]) -> None:
-        fastest = sorted(speeds.items(), key=lambda item: -item[1].examples)
-        shown = [f"{choice} {speed.examples:,.0f}" for choice, speed in fastest[:_SHOWN]]
+    def _tell_speeds(self, how: str, speeds: dict[Choice, float]) -> None:
+        fastest = sorted(speeds.items(), key=lambda item: -item[1])
+        shown = [f"{choice} {speed:,.0f}" for choice, speed in fastest[:_SHOWN]]
         rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
         self.log(f"{how} examples/s: {'; '.join(shown)}{rest} → {_best(speeds)}")
 
@@ -298,7 +274,8 @@ def _sample(examples: Examples, largest: int, seed: int) -> Examples:
 
 def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: DataSpec) -> str:
     """Return what a measurement is remembered by: all that the time of a step depends on."""
-    groups = recipe.model_dump(mode="json", include={"augment", "loss", "optimizer", "precision", "accumulate", "clip_norm", "ema"})
+    names = {"augment", "loss", "optimizer", "precision", "accumulate", "clip_norm", "ema", "compile"}
+    groups = recipe.model_dump(mode="json", include=names)
     described: list[Any] = [
         choices,
         groups,
@@ -310,7 +287,7 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
-def _read(log: Callable[[str], object]) -> dict[str, list[tuple[Choice, Speed]]]:
+def _read(log: Callable[[str], object]) -> dict[str, list[tuple[Choice, float]]]:
     path = cache_folder() / "speeds.json"
     try:
         return _MEMORY.validate_json(path.read_bytes())
@@ -321,7 +298,7 @@ def _read(log: Callable[[str], object]) -> dict[str, list[tuple[Choice, Speed]]]
         return {}
 
 
-def _write(memory: dict[str, list[tuple[Choice, Speed]]], log: Callable[[str], object]) -> None:
+def _write(memory: dict[str, list[tuple[Choice, float]]], log: Callable[[str], object]) -> None:
     path = cache_folder() / "speeds.json"
     try:
         with write_errors(path):

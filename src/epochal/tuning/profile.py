@@ -71,7 +71,7 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
         training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
         training.train_mode()
         peak = PeakMemory(device)
-        speed = timed(training, batches, step, seconds / 2).examples
+        speed = timed(training, batches, step, seconds / 2)
         peak_bytes = peak.read()
         first = next(batches.epoch(1))
         floor = arithmetic(training, first, step, seconds / 4)
