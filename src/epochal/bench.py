@@ -1,4 +1,4 @@
-"""How fast training is on each device with each batch size: measured, drawn and kept in a folder.
+"""How fast training is for each device and batch size: measured, drawn and saved in a folder.
 
 bench.json      every number
 speed.png       the same as a picture (and as SVG)
@@ -28,9 +28,9 @@ BATCH_SIZES = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured: a profile of each device and batch size that worked, and why the `others` did not, in words.
+    """The result: a profile of each device and batch size that worked, and in words why the `others` did not.
 
-    `folder` is where it was written, if it was.
+    `folder` is where it was written, if anywhere.
     """
 
     profiles: tuple[Profile, ...]
@@ -52,18 +52,17 @@ def bench(
 ) -> Bench:
     """Measure the training that `recipe` describes on each of `devices` with each of `batch_sizes`, about `seconds` for each pair.
 
-    Without `devices` all that there are are measured; without `batch_sizes` those of `BATCH_SIZES` that the data fill. The
-    recipe's own `device` and `batch_size` do not matter, and neither does how long it trains. `out` names the folder for what
-    was measured, which must not exist yet; of several names, the first that is free counts; without it nothing is written. `log`
-    hears in words what was found.
+    By default all available devices are measured, with those of `BATCH_SIZES` that the data can fill. The recipe's own `device`,
+    `batch_size` and length of training do not matter. `out` is the folder for the result, which must not exist yet; of several,
+    the first that is free is used; without it nothing is written. `log` is called with messages.
 
-    Raises `RecipeError` for a device that is not there, compiled steps, a batch size that the data cannot fill, or where nothing
+    Raises `RecipeError` for a device that is not available, compiled steps, a batch size that the data cannot fill, or if nothing
     could be measured.
     """
     if isinstance(out, Path) and out.exists():
         raise TakenError(out)
     if recipe.compile == "on":
-        raise RecipeError("The phases of a compiled step cannot be told apart.", "Leave compile out.")
+        raise RecipeError("The phases of a compiled step cannot be measured separately.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
     data = load_for(source, recipe, data_dir).split(recipe.data.valid, recipe.data.test, recipe.seed)
     log(data.spec.describe())

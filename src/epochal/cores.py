@@ -1,11 +1,11 @@
 """Sharing the machine's cores with other programs.
 
-OpenMP, which shares PyTorch's operations among threads, lets a thread that has nothing to do ask again and again, for some
-milliseconds, whether there is work: it "spins" and keeps its core. Where another program wants that core, the thread that all
-the others wait for may be the one without a core, and a step takes 20 to 90 times as long instead of twice as long.
+OpenMP, which divides PyTorch's operations among threads, makes an idle thread poll for work for some milliseconds: it "spins" and
+keeps its core. If another program needs that core, the thread that all the others wait for may be the one without a core, and a
+step takes 20 to 90 times as long instead of twice as long.
 
-`sharing_cores` therefore looks a few times a second how long the threads of this program had to wait for a core, and while they
-do, lets OpenMP's threads sleep at once instead of spinning. That changes when threads work, never what they compute.
+`sharing_cores` therefore checks a few times a second how long the threads of this program had to wait for a core, and while they
+do, makes OpenMP's threads sleep immediately instead of spinning. That changes when threads work, never what they compute.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-# Seconds between two looks, and from the last look that found the cores crowded to the end of yielding.
+# Seconds between two checks, and how long yielding continues after the last check that found the cores crowded.
 _LOOK_SECONDS = 0.2
 _HOLD_SECONDS = 2.0
-# The cores are crowded when threads wait for one for so many seconds in a second, all together, while other programs use so much of them.
-# Threads also wait for each other, where the system has put two of them on one core: then nobody else is there.
+# The cores are crowded when threads wait for one this many seconds per second, all together, while other programs use this much of them.
+# Threads also wait for each other if the system has put two of them on one core: then no other program is involved.
 _CROWDED = 0.15
 _OTHERS = 0.25
 
@@ -33,10 +33,10 @@ _USAGE = Path("/proc/stat")
 
 
 class CoreWatch(threading.Thread):
-    """Looks whether this program's threads have to wait for a core; while they do, OpenMP's threads yield theirs.
+    """Watches whether this program's threads have to wait for a core; while they do, OpenMP's threads yield theirs.
 
-    Linux counts how long each thread was ready to run and had no core (`schedstat`), and how long the cores were in use; and PyTorch for
-    Linux brings GNU's OpenMP. Elsewhere cores are never found crowded.
+    Linux counts how long each thread was ready to run without a core (`schedstat`), and how long the cores were in use, and PyTorch for
+    Linux includes GNU's OpenMP. On other systems cores never count as crowded.
     """
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ class CoreWatch(threading.Thread):
         self._yielding: _Yielding | None = None
 
     def crowded_seconds(self) -> float:
-        """Return for how many seconds the cores have been crowded without a break; 0.0 where they are not."""
+        """Return for how many seconds the cores have been crowded without a break; 0.0 if they are not."""
         since = self._crowded_since
         return 0.0 if since is None else time.perf_counter() - since
 
     def run(self) -> None:
-        """Look until `end` is called."""
+        """Watch until `end` is called."""
         waits, others, looked = _waits(), _used_by_others(), time.perf_counter()
         crowded = -float("inf")
         while not self._ended.wait(_LOOK_SECONDS):
@@ -72,7 +72,7 @@ class CoreWatch(threading.Thread):
             self._yielding.end()
 
     def end(self) -> None:
-        """End looking, and yielding."""
+        """Stop watching, and yielding."""
         self._ended.set()
         self.join()
 
@@ -82,7 +82,7 @@ _watch: CoreWatch | None = None
 
 @contextmanager
 def sharing_cores() -> Iterator[CoreWatch]:
-    """Share the cores with other programs for the block; blocks within one another, on any threads, have one watch."""
+    """Share the cores with other programs for the block; nested blocks, on any threads, share one watch."""
     global _watch
     if _watch is not None:
         yield _watch
@@ -97,7 +97,7 @@ def sharing_cores() -> Iterator[CoreWatch]:
 
 
 def _waits() -> dict[str, float]:
-    """Return for each thread of this program how many seconds it has waited for a core, by its number."""
+    """Return how many seconds each thread of this program has waited for a core, by its id."""
     found = {}
     try:
         for task in _TASKS.iterdir():
@@ -112,7 +112,7 @@ def _waits() -> dict[str, float]:
 
 
 def _used_by_others() -> float:
-    """Return how many seconds all other programs have used the cores; what they are counted from does not matter."""
+    """Return how many seconds all other programs have used the cores, from an arbitrary start."""
     try:
         user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, _USAGE.read_text().split("\n", 1)[0].split()[1:])
     except (OSError, ValueError):
@@ -121,10 +121,10 @@ def _used_by_others() -> float:
 
 
 class _Yielding:
-    """While it exists, OpenMP's threads go to sleep as soon as they have nothing to do.
+    """While it exists, OpenMP's threads go to sleep as soon as they are idle.
 
-    GNU's OpenMP spins 300,000 times before a thread sleeps, but 100 times where it has made more threads than there are cores. Its own
-    settings are read once, when PyTorch is loaded; so one thread of ours makes a team of idle threads, one more than there are cores.
+    GNU's OpenMP spins 300,000 times before a thread sleeps, but only 100 times if it has more threads than there are cores. Its
+    settings are read once, when PyTorch is loaded, so a thread of ours creates a team of idle threads, one more than there are cores.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class _Yielding:
     def _hold(self) -> None:
         library = _openmp()
         if library is not None:
-            # The team lives as long as the thread that made it. What its threads run is a question whose answer nobody hears.
+            # The team lives as long as the thread that made it. Its threads call a function without side effects.
             nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
             library.GOMP_parallel(nothing, None, ctypes.c_uint((os.cpu_count() or 1) + 1), ctypes.c_uint(0))
         self._ended.wait()
@@ -146,7 +146,7 @@ class _Yielding:
 
 
 def _openmp() -> ctypes.CDLL | None:
-    """Return GNU's OpenMP as PyTorch loaded it, `None` where it brings another, or none."""
+    """Return GNU's OpenMP as PyTorch loaded it; `None` if PyTorch has another one, or none."""
     for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
         return ctypes.CDLL(str(path))
     return None

@@ -94,7 +94,7 @@ def test_a_test_split_may_lose_a_class_but_not_all(photos: Path) -> None:
 
 def test_a_name_that_is_not_there(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("# none\ntrain/cat/1.png\ntrain/cat/7.png\n")
-    with pytest.raises(DataError, match=r"list.txt, line 3: there is no example 'train/cat/7.png' in .*photos\.\nNames are as in the list"):
+    with pytest.raises(DataError, match=r"list.txt, line 3: there is no example 'train/cat/7.png' in .*photos\.\nRemove or fix that line"):
         load(photos, exclude=tmp_path / "list.txt")
 
 

@@ -69,7 +69,7 @@ def test_whole_numbers_beyond_int64() -> None:
         ([[1, 2], [3]], "The inputs of train cannot be turned into numbers: "),
         (object(), "The inputs of train cannot be turned into numbers: it is of type object."),
         ([[1.0, None]], "There is a missing value in the inputs of train, at [0, 1].\nFill it, or leave that example out."),
-        (np.array([[1.0, "a"]], object), "There is 'a', which is not a number, in the inputs of train, at [0, 1].\nPass numbers alone."),
+        (np.array([[1.0, "a"]], object), "There is 'a', which is not a number, in the inputs of train, at [0, 1].\nPass only numbers."),
         (torch.eye(2).to_sparse(), "There is a tensor in the inputs of train that is sparse.\nPass x.to_dense()."),
         (torch.empty(2, device="meta"), "There is a tensor in the inputs of train that is without values (on the device meta)."),
     ],

@@ -88,15 +88,15 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
 @pytest.mark.parametrize(
     ("targets", "told"),
     [
-        (torch.rand(1, 1), "1 examples are too few to cut off data.valid = 0.2."),
-        (torch.tensor([0, 1]), "No class has a second example: as each keeps one for training, there is none to cut off data.valid = 0.2."),
-        (torch.arange(600), "No class has a second example: as each keeps one for training, there is none to cut off data.valid = 0.2."),
+        (torch.rand(1, 1), "1 examples are too few to split off data.valid = 0.2."),
+        (torch.tensor([0, 1]), "No class has a second example: each keeps one for training, so there is none to split off data.valid = 0.2."),
+        (torch.arange(600), "No class has a second example: each keeps one for training, so there is none to split off data.valid = 0.2."),
     ],
 )
 def test_too_few(targets: Tensor, told: str) -> None:
     with pytest.raises(DataError) as raised:
         split_off(_examples(targets), 0.2, 0, "valid")
-    assert str(raised.value) == f"{told}\nBring more data, or set data.valid = 0 to go without."
+    assert str(raised.value) == f"{told}\nAdd more data, or set data.valid = 0 to do without."
 
 
 def _data(count: int = 100, **splits: int) -> Data:
@@ -113,7 +113,7 @@ def test_fractions_are_of_what_train_brought() -> None:
 
 
 def test_the_error_names_the_setting() -> None:
-    with pytest.raises(DataError, match=r"1 examples are too few to cut off data\.valid = 0\.1\."):
+    with pytest.raises(DataError, match=r"1 examples are too few to split off data\.valid = 0\.1\."):
         load((torch.rand(2, 2), torch.rand(2))).split(valid=0.1, test=0.5)
 
 

@@ -1,15 +1,15 @@
-"""The same picture twice: equal ones by hash, then compared; nearly equal ones by what survives resizing, recompression and mirroring.
+"""Duplicate pictures: equal ones by hash and comparison; nearly equal ones by what survives resizing, recompression and mirroring.
 
 Nearly equal pictures have nearly the same low frequencies. As in pHash (Zauner, 2010, "Implementation and benchmarking of perceptual
-image hash functions"), a grey thumbnail is taken to its lowest 8×8 cosine coefficients. Here they are not cut down to bits but
+image hash functions"), a grey thumbnail is reduced to its lowest 8×8 cosine coefficients. Here they are not reduced to bits but
 compared by their correlation, each weighted by its frequency: natural pictures have amplitudes of about 1/f (Field, 1987), so all
-frequencies then count the same, and pictures that only share a bright sky are far apart. A mirrored picture has the same
-coefficients with the signs of odd horizontal frequencies changed, so two products, of the even and of the odd ones, compare two
+frequencies then count equally, and pictures that only share a bright sky are far apart. A mirrored picture has the same
+coefficients, except that those of odd horizontal frequencies change sign, so two products, of the even and of the odd ones, compare two
 pictures both ways. Only pictures of nearly the same brightness are compared at all: sorted by it, each meets a small window of others.
 
-Some pictures are alike by nature: one written 1 is much like the next. A copy stands out: nothing is nearly as near to a picture as its
-copies are. Where many others are, as in Lowe's ratio test (2004, "Distinctive image features from scale-invariant keypoints"), a pair
-means nothing.
+Some pictures are similar by nature: one handwritten 1 looks much like the next. A copy stands out, because nothing else is nearly as
+similar. If many others are, as in Lowe's ratio test (2004, "Distinctive image features from scale-invariant keypoints"), a pair is
+not evidence of copying.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from torch import Tensor
 from epochal.data.inputs.picture.decoding import cores
 from epochal.device import using_threads
 
-# The correlation from which on two pictures are nearly equal. Pictures of CIFAR-10 that were resized to 20 to 64 pixels, saved as
+# Pictures with at least this correlation are nearly equal. Pictures of CIFAR-10 that were resized to 20 to 64 pixels, saved as
 # JPEG of quality 30 or mirrored reach 0.975 and more; nearly all of its other pictures stay below 0.9.
 ALIKE = 0.96
 
-# A picture is in a crowd when so many more are alike to this degree than are nearly equal, and so many times more; or, in any case,
-# so many: a hundred digits "1" may be nearly equal, and stand among a thousand more.
+# A picture is in a crowd if `_CROWD` more pictures, plus `_TIMES` as many (at most `_ANY_CROWD`), are loosely similar than are nearly
+# equal: a hundred digits "1" may be nearly equal, among a thousand similar ones.
 _LOOSELY, _CROWD, _TIMES, _ANY_CROWD = 0.85, 4, 3, 50
 
-# Mean colours of nearly equal pictures differ by at most so many levels of 255.
+# Mean colours of nearly equal pictures differ by at most this many levels of 255.
 _COLOUR = 4.0
 
-# Where the weighted frequencies are weaker than that (the root of their mean square, in levels), what is left of a picture is noise.
+# If the weighted frequencies are weaker than this (root mean square, in levels), what remains of a picture is noise.
 _FLAT = 6.0
 
 _FREQUENCIES = 8
@@ -52,7 +52,7 @@ _MANY, _MANY_PLACES = 50_000, 16_384
 class Pairs(NamedTuple):
     """Pairs of nearly equal pictures, int64 [pairs, 2], and whether the second is the mirror image of the first, bool [pairs].
 
-    `crowded` is how many pictures are alike so many others that their pairs mean nothing.
+    `crowded` is the number of pictures with so many similar ones that their pairs mean nothing.
     """
 
     places: Tensor
@@ -61,9 +61,9 @@ class Pairs(NamedTuple):
 
 
 def equal(keys: NDArray[np.uint64], identity: Callable[[int], Hashable]) -> list[list[int]]:
-    """Return the places of equal things, group by group in order.
+    """Return the places of equal items, group by group in order.
 
-    Equal things have equal `keys`; among those with equal keys, `identity` decides.
+    Equal items have equal `keys`; among items with equal keys, `identity` decides.
     """
     ordered = np.sort(keys)
     again = ordered[1:][ordered[1:] == ordered[:-1]]
@@ -75,7 +75,7 @@ def equal(keys: NDArray[np.uint64], identity: Callable[[int], Hashable]) -> list
 
 def nearly_equal(thumbs: Tensor, colours: Tensor) -> Pairs:
     """Return the pairs of nearly equal pictures, of their grey thumbnails (uint8 [n, side, side]) and mean colours (float32 [n, 3])."""
-    # A thread on each core goes its own way: threads that share every product would wait for each other thousands of times.
+    # One independent thread per core: threads that share every product would wait for each other thousands of times.
     with using_threads(1), ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         even, odd, strength = map(torch.cat, zip(*pool.map(_frequencies, thumbs.split(_COLUMNS)), strict=True))
         # Flat pictures have nothing to compare.
@@ -86,7 +86,7 @@ def nearly_equal(thumbs: Tensor, colours: Tensor) -> Pairs:
         pairs = torch.cat([torch.zeros((0, 2), dtype=torch.long), *found])
         involved = pairs.unique()
         crowded = torch.zeros(len(order), dtype=torch.bool)
-        # Where very many are, a part of all others shows it.
+        # If there are very many, a sample of the others suffices.
         step = 1 + len(involved) // _MANY_PLACES
         crowded[involved] = torch.cat([crowded[:0], *pool.map(lambda some: sorted_.crowded(some, step), involved.split(_ROWS))])
     pairs = pairs[~crowded[pairs].any(1)]
@@ -122,7 +122,7 @@ class _Sorted:
             keep = (column > row) & ((self.colours[row] - self.colours[column]).abs().amax(1) <= _COLOUR)
             row, column = row[keep], column[keep]
             if len(row) > _MANY:
-                # Of a great many pictures that are all alike, each is joined to one of the others.
+                # If very many pictures are all similar, each is joined to just one of the others.
                 one, first = np.unique(column.numpy(), return_index=True)
                 row, column = row[torch.from_numpy(first)], torch.from_numpy(one)
             found.append(torch.stack([row, column], 1))

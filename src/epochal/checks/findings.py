@@ -1,4 +1,4 @@
-"""What a check finds: a value for each kind of thing, with the examples that it is about."""
+"""What a check finds: one value for each kind of problem, with the examples concerned."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# An error keeps data from being trained on, or makes the score dishonest; a warning is likely to cost accuracy; a note is good to know.
+# An error prevents training, or makes the score dishonest; a warning is likely to cost accuracy; a note is good to know.
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Examples that belong together in a finding, by name, with words about them; `leave_out` are those to put on the quarantine list."""
+    """Examples that belong together in a finding, by name, with a description; `leave_out` are those for the quarantine list."""
 
     examples: tuple[str, ...]
     words: str = ""
@@ -22,7 +22,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing that was found: how bad it is, its kind in one word, what it is in a sentence, what to do, and where."""
+    """One kind of problem: how bad it is, its kind in one word, a description, a fix, and the examples."""
 
     severity: Severity
     kind: str
@@ -41,15 +41,15 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-# A class with fewer training examples is hardly learned, and its score says nothing.
+# A class with fewer training examples is hardly learned, and its score is meaningless.
 _TINY = 10
 
-# Beyond this ratio of the largest class to the smallest, the small ones count for little.
+# Beyond this ratio of the largest class to the smallest, small ones hardly matter.
 _IMBALANCED = 10
 
 
 def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Iterator[Finding]:
-    """Yield what is found in the numbers of examples: `counts` are those of each class, by split."""
+    """Yield findings about the number of examples of each class: `counts` by split."""
     trained = counts["train"]
     there = [(number, name) for number, name in zip(trained, names, strict=True) if number]
     if not there:
@@ -58,10 +58,10 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
     tiny = [Case((), f'class "{name}" has {count(number, "example")}') for number, name in sorted(there) if number < _TINY]
     if tiny:
         more = f", and {count(len(tiny) - 1, 'more class', 'more classes')} fewer than {_TINY}" if len(tiny) > 1 else ""
-        yield Finding("warning", "tiny class", f"{tiny[0].words}{more}", "Bring more examples, or join classes.", tuple(tiny))
+        yield Finding("warning", "tiny class", f"{tiny[0].words}{more}", "Add more examples, or merge classes.", tuple(tiny))
     if most >= _IMBALANCED * least:
         words = f'class "{largest}" has {most / least:,.0f} times as many examples as "{smallest}" ({most:,} and {least:,})'
-        yield Finding("warning", "imbalance", words, "--class-weights balanced lets every class count the same.")
+        yield Finding("warning", "imbalance", words, "--class-weights balanced gives every class the same weight.")
     for split, numbers in counts.items():
         lacking = [name for number, name in zip(numbers, names, strict=True) if not number]
         if lacking and split != "train":
@@ -71,6 +71,6 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
 
 
 def about_notes(notes: Sequence[str]) -> Iterator[Finding]:
-    """Yield what was noted when data were read."""
+    """Yield the notes that were made while the data were read."""
     for note in notes:
-        yield Finding("note", "reading", note, "Nothing has to be done, unless other data are meant.")
+        yield Finding("note", "reading", note, "Nothing needs to be done, unless you meant other data.")

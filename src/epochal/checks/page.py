@@ -1,6 +1,6 @@
-"""The page of a check: one HTML file that needs no other, with thumbnails inside.
+"""The page of a check: one self-contained HTML file with thumbnails.
 
-Names come from strangers: everything that is not written here is escaped, and the page forbids itself scripts and connections.
+Names cannot be trusted: everything that is not written here is escaped, and the page forbids scripts and connections.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from epochal.checks.findings import SEVERITIES, Case, Finding
 from epochal.errors import DataError
 
-# So many cases of a finding are shown, so many examples of a case, and with pictures of so many pixels; the rest is counted.
+# How many cases of a finding and examples of a case are shown (the rest is counted), and the side of pictures in pixels.
 _CASES, _EXAMPLES, _SIDE = 24, 6, 112
 
 _STYLE = """
@@ -45,7 +45,7 @@ figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywher
 """
 
 
-# How the page begins, which tells it from other files.
+# How the page begins: by this it is recognized as ours.
 MARK = """<!doctype html>
 <html lang="en">
 <head>
@@ -78,11 +78,11 @@ def render(name: str, summary: str, findings: Sequence[Finding], picture: Callab
 def _section(finding: Finding, picture: Callable[[str], Image.Image] | None) -> str:
     cases = "".join(_case(case, picture) for case in finding.cases[:_CASES])
     more = len(finding.cases) - _CASES
-    told = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
+    rest = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
     shown = f'<ul class="cases">{cases}</ul>' if cases else ""
     return (
         f'<section class="{finding.severity}"><h2><span>{finding.severity}</span> {_safe(finding.words)}</h2>'
-        f'<p class="fix">{_safe(finding.fix)}</p>{shown}{told}</section>'
+        f'<p class="fix">{_safe(finding.fix)}</p>{shown}{rest}</section>'
     )
 
 
@@ -90,8 +90,8 @@ def _case(case: Case, picture: Callable[[str], Image.Image] | None) -> str:
     pictures = "".join(_figures(case.examples[:_EXAMPLES], picture))
     more = len(case.examples) - _EXAMPLES
     words = "; ".join([*([case.words] if case.words else []), *([f"{more:,} more like it"] if more > 0 else [])])
-    told = f'<p class="words">{_safe(words)}</p>' if words else ""
-    return f'<li class="case"><div class="pictures">{pictures}</div>{told}</li>'
+    caption = f'<p class="words">{_safe(words)}</p>' if words else ""
+    return f'<li class="case"><div class="pictures">{pictures}</div>{caption}</li>'
 
 
 def _figures(examples: Sequence[str], picture: Callable[[str], Image.Image] | None) -> Iterator[str]:
@@ -101,7 +101,7 @@ def _figures(examples: Sequence[str], picture: Callable[[str], Image.Image] | No
 
 
 def _thumbnail(example: str, picture: Callable[[str], Image.Image]) -> str:
-    """Return a small picture as an address that holds all of it; "" where the file cannot be read."""
+    """Return a small picture as a data URL; "" if the file cannot be read."""
     try:
         small = picture(example)
     except DataError:
@@ -114,5 +114,5 @@ def _thumbnail(example: str, picture: Callable[[str], Image.Image]) -> str:
 
 
 def _safe(text: str) -> str:
-    """Escape for any place in the page; what is not Unicode, as names of files may be, is written out."""
+    """Escape text for any place in the page; file names that are not Unicode are written out."""
     return escape(text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -8,10 +8,10 @@ from epochal.random import key, uniform
 
 
 class Draws:
-    """Random numbers [batch], each a function of the seed, the epoch, what it is for, and the example's place (int64 [batch]).
+    """Random numbers [batch], each a function of the seed, the epoch, a name for its purpose, and the example's place (int64 [batch]).
 
-    What is computed from them must not depend on the batch either, down to the last bit: so only operations on single
-    elements may follow, or sums of whole numbers. Sums of fractions and products of matrices round as their layout has it.
+    What is computed from them must not depend on the batch either, down to the last bit: only elementwise operations
+    may follow, or sums of integers. Sums of fractions and matrix products round differently by layout.
     """
 
     def __init__(self, seed: int, epoch: int, places: Tensor) -> None:
@@ -28,10 +28,10 @@ class Draws:
         return self.uniform(name) * (high - low) + low
 
     def whole(self, name: str, values: int) -> Tensor:
-        """Return a whole number (int64) from 0 to `values` - 1 for each example."""
+        """Return an integer (int64) from 0 to `values` - 1 for each example."""
         return (self.uniform(name) * values).long()
 
     def alternating(self, name: str) -> Tensor:
-        """Return 0 or 1 (int64) for each example: at random in the first epoch, and from then on the other one each time."""
+        """Return 0 or 1 (int64) for each example: random in the first epoch, alternating from then on."""
         first = (uniform(key(self.seed, name), self.places) * 2).long()
         return (first + self.epoch) % 2

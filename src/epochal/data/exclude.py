@@ -3,9 +3,9 @@
     # the same pixels as test/cat/2.jpg
     train/cat/7.jpg
 
-A name is that of a file relative to the folder of the data, with slashes; or, where examples have no files, their place: train[17].
-Lines that are empty or begin with # say nothing. A name that a line cannot hold as it is (one that begins with # or with a quotation
-mark, or has a line break in it) is written as a JSON string, in quotation marks.
+A name is the path of a file relative to the folder of the data, with slashes; or, for examples without files, their place: train[17].
+Lines that are empty or begin with # are ignored. A name that would be ambiguous (because it begins with # or a quotation mark, or
+contains a line break) is written as a JSON string, in quotation marks.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from epochal.io.safe_read import text_of
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Names to leave out, each with where it was read, for error messages."""
+    """Names to leave out, each with where it was read (for error messages)."""
 
     names: Mapping[str, str]
     source: str = "exclude"
 
     def check(self, known: Iterable[str], data: str) -> None:
-        """Raise `DataError` for the first name that is none of the `known` ones."""
+        """Raise `DataError` for the first name that is not among the `known` ones."""
         strange = self.names.keys() - set(known)
         if strange:
             first = next(name for name in self.names if name in strange)
             raise DataError(
                 f"{self.names[first]}: there is no example '{first}' in {data}.",
-                "Names are as in the list that `epochal check DATA --quarantine FILE` writes: remove that line, or fix it.",
+                "Remove or fix that line; `epochal check DATA --quarantine FILE` shows how names are written.",
             )
 
     def spared(self, left: int, what: str) -> None:
-        """Raise `DataError` where nothing of `what` is `left`."""
+        """Raise `DataError` if nothing of `what` is `left`."""
         if not left:
             raise DataError(f"{self.source} leaves out all of {what}.", "Leave out fewer, or remove it from the data.")
 
@@ -48,7 +48,7 @@ NOTHING = Exclusion({})
 
 
 def as_exclusion(what: str | Path | Sequence[str] | None) -> Exclusion:
-    """Return what a user means: the path of a list, names, or nothing. Raises `DataError` where the list cannot be read."""
+    """Return the exclusion that a user passes: the path of a list, names, or nothing. Raises `DataError` if the list cannot be read."""
     if what is None:
         return NOTHING
     if isinstance(what, str | Path):
@@ -69,9 +69,9 @@ def read_exclusion(path: Path) -> Exclusion:
         ) from error
     names: dict[str, str] = {}
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
-        told, where = line.strip(), f"{path}, line {number}"
-        if told and not told.startswith("#"):
-            names.setdefault(_unquoted(told, where), where)
+        name, where = line.strip(), f"{path}, line {number}"
+        if name and not name.startswith("#"):
+            names.setdefault(_unquoted(name, where), where)
     return Exclusion(names, str(path))
 
 
@@ -102,5 +102,5 @@ def _unquoted(line: str, where: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text with names that are not Unicode written so that a file can hold them."""
+    """Return the text with escapes for names that are not Unicode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""Numbers as a program or a file holds them, as tensors with the same values: what would not stay the same is refused with its place."""
+"""Numbers from programs and files as tensors with the same values; values that would change are refused, with their place."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TOO_LARGE = "which is beyond 64 bits with a sign"
 def as_tensor(value: Any, where: str) -> Tensor:
     """Return a tensor, an array, a table (DataFrame), a number or a list of such as a tensor on the CPU with the same values.
 
-    Types stay, but for uint16, uint32 and uint64, which become int64, and for floats of more than 64 bits. Raises `DataError` for
-    masked, missing and complex values, for words and dates, for whole numbers beyond int64, and for tensors that hold no plain
+    Types are kept, except uint16, uint32 and uint64, which become int64, and floats of more than 64 bits. Raises `DataError` for
+    masked, missing and complex values, for words and dates, for integers beyond int64, and for tensors without plain
     values; `where` names the value in it.
     """
     if isinstance(value, Tensor):
@@ -50,7 +50,7 @@ def from_array(array: NDArray[Any], where: str, columns: Any = None) -> Tensor:
         case "U" | "S":
             raise _no_numbers(where, f"it holds words, such as {array.ravel()[:1].tolist()[0]!r}" if array.size else "it holds words")
         case "M" | "m":
-            raise _no_numbers(where, "it holds dates or times; x.astype('int64') makes whole numbers of them")
+            raise _no_numbers(where, "it holds dates or times; x.astype('int64') makes integers of them")
         case "V":
             raise _no_numbers(where, "it has named fields; numpy.lib.recfunctions.structured_to_unstructured makes a table of it")
     if array.dtype == np.uint64 and array.size and array.max() > _INT64_MAX:
@@ -86,10 +86,10 @@ def _from_objects(array: NDArray[Any], where: str, columns: Any) -> NDArray[Any]
     for place, value in np.ndenumerate(array):
         if not isinstance(value, numbers.Real | np.bool_):
             is_missing = value is None or type(value).__name__ in ("NAType", "NaTType")
-            told = "a missing value" if is_missing else f"{value!r:.80}, which is not a number,"
+            found = "a missing value" if is_missing else f"{value!r:.80}, which is not a number,"
             raise DataError(
-                f"There is {told} in {where}, at {_place(place, columns)}.",
-                "Fill it, or leave that example out." if is_missing else "Pass numbers alone.",
+                f"There is {found} in {where}, at {_place(place, columns)}.",
+                "Fill it, or leave that example out." if is_missing else "Pass only numbers.",
             )
     values = array.ravel().tolist()
     if all(isinstance(value, bool | np.bool_) for value in values):

@@ -1,4 +1,4 @@
-"""Which examples stand in which batch of which epoch: a function of the seed and the epoch."""
+"""Which examples are in which batch of which epoch: a function of the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from epochal.random import key, permutation
 
 
 class Order:
-    """The order of so many examples, shuffled in each epoch where there is a `seed`, else their own.
+    """The order of `count` examples, shuffled in each epoch if there is a `seed`.
 
-    With `classes` (int64 [count]) an epoch still has as many examples, but as many of each class: one more, where that does not come
-    out even, of the first ones. A class is gone through in a shuffled order, over the epochs, and again from its beginning; so the many
-    examples of a common class all have their turn, and the few of a rare one come several times in an epoch.
+    With `classes` (int64 [count]) an epoch has the same number of examples, but equally many of each class (one more of the first
+    ones if that is not a whole number). Each class is cycled through in shuffled order over the epochs: so all examples of a
+    common class get their turn, and those of a rare class appear several times in an epoch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int | None, classes: Tensor | None = None) -> None:
@@ -28,9 +28,9 @@ class Order:
         return -(-self.count // self.batch_size)
 
     def batches(self, epoch: int, following: int) -> list[Tensor]:
-        """Return the numbers of the examples of each batch, and of so many that come after it (after the last the first).
+        """Return the numbers of the examples of each batch, plus the `following` ones after it (the first ones after the last).
 
-        An example that comes again in an epoch has another number, by which it is changed at random: see `places`.
+        An example that appears again in an epoch has another number, which determines its random changes: see `places`.
         """
         order = torch.arange(self.count) if self.seed is None else permutation(key(self.seed, epoch, "order"), self.count)
         if self.members and self.seed is not None:
@@ -40,13 +40,13 @@ class Order:
         return [ring[begin : min(begin + self.batch_size, self.count) + following] for begin in begins]
 
     def places(self, numbers: Tensor) -> Tensor:
-        """Return the places in the split of the examples of these numbers."""
+        """Return the places in the split of the examples with these numbers."""
         return numbers % self.count if self.members else numbers
 
     def _balanced(self, seed: int, epoch: int) -> Tensor:
         found = []
         for label, (places, share) in enumerate(zip(self.members, shares(self.count, len(self.members)), strict=True)):
-            # All epochs together go round the class; `turns` says how often each of this epoch's examples was met in it before.
+            # The class is cycled through over all epochs; `turns` is how often each of this epoch's examples already appeared in it.
             positions = torch.arange((epoch - 1) * share, epoch * share)
             rounds = positions // len(places)
             first = (epoch - 1) * share // len(places)
@@ -58,13 +58,13 @@ class Order:
 
 
 def shares(count: int, classes: int) -> list[int]:
-    """Return how many of `count` examples each of so many classes has in a balanced epoch."""
+    """Return how many of the `count` examples of a balanced epoch each class gets."""
     least, more = divmod(count, classes)
     return [least + (number < more) for number in range(classes)]
 
 
 def describe_balance(counts: Sequence[int], names: Sequence[str]) -> str:
-    """Say what balanced epochs do with so many training examples of each class."""
+    """Return what balanced epochs do with these numbers of training examples per class, in words."""
     there = [(name, has) for name, has in zip(names, counts, strict=True) if has]
     total = sum(counts)
     each = shares(total, len(there))

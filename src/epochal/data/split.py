@@ -1,4 +1,4 @@
-"""Cut off a part of the examples, by seed and in proportion to the classes."""
+"""Split off a part of the examples, by seed and in proportion to the classes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from epochal.random import key, permutation
 
 
 def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brought: int | None = None) -> tuple[Examples, Examples]:
-    """Return (the rest, the part cut off), chosen by `seed` and the part's `name`.
+    """Return (the rest, the part split off), chosen by `seed` and the part's `name`.
 
-    The part has `fraction` of `brought` examples, by default of all, at least one. Where targets are classes it has them in
-    proportion: stratified sampling. Each class keeps an example in the rest; small ones may give none. Both parts keep the
-    order of the source.
+    The part has `fraction` of `brought` examples (by default of all), at least one. If targets are classes, it has them in
+    proportion: stratified sampling. Each class keeps an example in the rest; small classes may contribute none. Both parts keep
+    the order of the source.
     """
     count = len(examples)
     group, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
@@ -24,10 +24,10 @@ def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brou
     wanted = max(1, round(fraction * (brought or count)))
     given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
     if not given.any():
-        cannot = f"cut off data.{name} = {fraction:g}"
-        fix = f"Bring more data, or set data.{name} = 0 to go without."
+        cannot = f"split off data.{name} = {fraction:g}"
+        fix = f"Add more data, or set data.{name} = 0 to do without."
         if wanted < count and count > 1:
-            raise DataError(f"No class has a second example: as each keeps one for training, there is none to {cannot}.", fix)
+            raise DataError(f"No class has a second example: each keeps one for training, so there is none to {cannot}.", fix)
         raise DataError(f"{count} examples are too few to {cannot}.", fix)
     order = permutation(key(seed, name), count)
     order = order[group[order].argsort(stable=True)]  # Class by class, each in random order.

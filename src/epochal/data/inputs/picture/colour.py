@@ -1,8 +1,8 @@
-"""What becomes of pixel values: brightness, contrast, saturation and hue.
+"""Random changes of pixel values: brightness, contrast, saturation and hue.
 
 The definitions are torchvision's (`ColorJitter` and `torchvision.transforms.functional`). Pictures here are float32 from 0 to
-`white`: 255, or 1. They stay fractions until all changes are made, where torchvision rounds down after each, and the changes
-always come in the same order.
+`white`: 255, or 1. They are only rounded after all changes, where torchvision rounds down after each, and the changes
+are always made in the same order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def white_of(dtype: torch.dtype) -> float:
 
 
 def rounded(pictures: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return float32 pictures as `dtype` again: to the nearest whole number for uint8."""
+    """Convert float32 pictures back to `dtype`: rounded to the nearest integer for uint8."""
     return pictures.round().to(dtype) if dtype == torch.uint8 else pictures
 
 
@@ -34,26 +34,26 @@ def grey(pictures: Tensor) -> Tensor:
 
 
 def mean(pictures: Tensor, white: float) -> Tensor:
-    """Return the mean [batch, 1, 1, 1] of pictures of one channel, in steps of `white` / 2¹⁶: whole numbers add up in any order."""
+    """Return the mean [batch, 1, 1, 1] of pictures of one channel, in steps of `white` / 2¹⁶: integers give the same sum in any order."""
     steps = 65536 / white
     whole = (pictures * steps).round().int().sum((1, 2, 3), keepdim=True)
     return whole / (pictures[0].numel() * steps)
 
 
 def blend(pictures: Tensor, other: Tensor | float, factor: Tensor, white: float) -> Tensor:
-    """Return `factor` [batch, 1, 1, 1] of the pictures and 1 - `factor` of the `other`, cut at black and white."""
+    """Return `factor` [batch, 1, 1, 1] of the pictures and 1 - `factor` of the `other`, clamped to black and white."""
     return (pictures * factor + other * (1 - factor)).clamp_(0, white)
 
 
 def turn_hue(pictures: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue of RGB pictures by `turns` [batch, 1, 1] of the colour circle; value and chroma (max - min) stay.
+    """Rotate the hue of RGB pictures by `turns` [batch, 1, 1] of the colour circle; value and chroma (max - min) are preserved.
 
-    This is the way to HSV and back of A. R. Smith, "Color gamut transform pairs", SIGGRAPH 1978.
+    This is the conversion to HSV and back of A. R. Smith, "Color gamut transform pairs", SIGGRAPH 1978.
     """
     red, green, blue = pictures.unbind(1)
     value = pictures.amax(1)
     chroma = value - pictures.amin(1)
-    # Grey has no hue, and no chroma that one could show in.
+    # Grey has neither hue nor chroma.
     divisor = torch.where(chroma > 0, chroma, 1.0)
     sixths = torch.where(
         value == red,
@@ -70,10 +70,10 @@ def turn_hue(pictures: Tensor, turns: Tensor) -> Tensor:
 
 
 def jitter(pictures: Tensor, draws: Draws, settings: AugmentSettings, white: float) -> Tensor:
-    """Change brightness, contrast, saturation and hue, in this order, by up to as much as `settings` say.
+    """Change brightness, contrast, saturation and hue, in this order, by up to the amounts in `settings`.
 
     Factors are drawn evenly from 1 - b to 1 + b. Brightness blends with black, contrast with the picture's mean grey,
-    saturation with its own grey; hue is turned by up to a fraction of the circle, either way.
+    saturation with its own grey; hue is rotated by up to a fraction of the circle, either way.
     """
     if settings.brightness:
         pictures = blend(pictures, 0.0, _factor(draws, "brightness", settings.brightness), white)

@@ -1,4 +1,4 @@
-"""Where pixels go: shifted, mirrored, rotated, stretched, slanted; and rectangles that are cut out."""
+"""Random changes of geometry: shifting, mirroring, rotating, scaling, shearing; and erased rectangles."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from epochal.data.draws import Draws
 def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool, ground: Tensor | None = None) -> Tensor:
     """Shift pictures of any dtype by up to `reach` pixels into black, or `ground` [channels]; with `flip`, mirror every other one first.
 
-    Which ones alternates: each picture is mirrored in every other epoch, so that in two epochs none comes twice the same way, as
-    random choice has it for half of them (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU").
+    These alternate: each picture is mirrored in every other epoch, so that no picture looks the same in two consecutive epochs, as
+    half of them would with random choice (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU").
     """
     count, channels, height, width = pictures.shape
     down = draws.whole("shift down", 2 * reach + 1)
@@ -27,7 +27,7 @@ def shift_and_flip(pictures: Tensor, draws: Draws, reach: int, flip: bool, groun
         padded = ground[:, None, None].repeat(count, 1, height + 2 * reach, width + 2 * reach)
         padded[..., reach:-reach, reach:-reach] = pictures
     if flip:
-        # Mirrored copies follow the others; on them the same window begins at the other side.
+        # Mirrored copies are appended; on them the same window begins at the other side.
         mirrored = draws.alternating("flip")
         padded = torch.cat((padded, padded.flip(-1)))
         source = source + count * mirrored
@@ -56,11 +56,11 @@ def random_matrix(draws: Draws, rotate: float, scale: float, shear: float) -> Te
 
 
 def move(pictures: Tensor, matrix: Tensor, offset: Tensor | None = None, ground: Tensor | None = None) -> Tensor:
-    """Return float32 pictures whose pixel at p is the old one at `matrix` @ p + `offset`, bilinear between pixels; outside they are
-    black, or `ground` [channels].
+    """Return float32 pictures whose pixel at p is the old one at `matrix` @ p + `offset`, with bilinear interpolation; outside they
+    are black, or `ground` [channels].
 
-    `matrix` is [batch, 2, 2] and `offset` [batch, 2]. Points are (x, y) in pixels from the middle of the picture, so that turns
-    keep the proportions of pictures that are not square.
+    `matrix` is [batch, 2, 2] and `offset` [batch, 2]. Points are (x, y) in pixels from the centre of the picture, so that rotation
+    preserves the proportions of pictures that are not square.
     """
     if ground is not None:
         levels = ground[:, None, None]
@@ -90,8 +90,8 @@ def rectangle(top: Tensor, bottom: Tensor, left: Tensor, right: Tensor, height: 
 def erase(pictures: Tensor, draws: Draws, chance: float) -> Tensor:
     """Fill a random rectangle with black, with this `chance` (Zhong et al., "Random erasing data augmentation", AAAI 2020).
 
-    Its area is 2 to 33 % of the picture's, its height 0.3 to 3.3 times its width, evenly on a logarithmic scale. Where it would
-    be higher or wider than the picture it ends there; the paper draws again.
+    Its area is 2 to 33 % of the picture's, its height 0.3 to 3.3 times its width, uniformly on a logarithmic scale. If it would
+    be higher or wider than the picture it is cut; the paper draws again.
     """
     height, width = pictures.shape[-2:]
     area = draws.between("erase area", 0.02, 0.33) * (height * width)

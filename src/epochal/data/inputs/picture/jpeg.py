@@ -1,8 +1,8 @@
-"""Damage in the middle of a JPEG file, which its decoder fills up without a word.
+"""Damage in the middle of a JPEG file, which its decoder hides silently.
 
-Pixels are a stream of bits without checksums. Bits that were changed are nearly always taken for pixels all the same, but for more
-or fewer of them than were written: so the decoder is done long before the stream ends, or has to go beyond its end. That is noticed
-by handing it the stream in pieces, at no cost. Files with several streams (progressive ones) are not looked into.
+Pixels are a stream of bits without checksums. Changed bits nearly always decode to pixels anyway, but to more or fewer of them than
+were written: the decoder finishes long before the stream ends, or reads beyond its end. This is detected by handing it the stream
+in pieces, at no cost. Files with several streams (progressive ones) are not checked.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import re
 
 START = b"\xff\xd8"
 
-# Some cameras leave a few bytes behind the last pixel; the decoder reads a few bytes ahead.
+# Some cameras leave a few bytes after the last pixel; the decoder reads a few bytes ahead.
 _BEHIND = 8
 _AHEAD = b"\xaa" * 8
 
-# In a stream, 0xff is followed by 0, by the number of a part (restart marker), or by what comes next.
+# In a stream, 0xff is followed by 0 or by the number of a part (restart marker); anything else ends the stream.
 _NEXT = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _PARTS = re.compile(rb"\xff([\xd0-\xd7])")
 _END = 0xD9
@@ -24,7 +24,7 @@ _KNOWN = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 
 
 class JpegFile(io.BytesIO):
-    """A JPEG file that notices how much of its pixels the decoder takes."""
+    """A JPEG file that tracks how much of its pixels the decoder reads."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -32,29 +32,29 @@ class JpegFile(io.BytesIO):
         self.pieces: list[bytes] | None = None
 
     def begin(self) -> None:
-        """Hand out pieces from here on, as the decoder now reads the file from its beginning. Raises `ValueError` for damage."""
+        """Return pieces from the next `read` on; the decoder must start at the beginning. Raises `ValueError` for damage."""
         begin, end, marker = _stream(self.content)
         if marker and marker != _END and marker not in _KNOWN:
-            raise ValueError(f"byte {end + 1:,} makes no sense there")
+            raise ValueError(f"byte {end + 1:,} is invalid")
         if marker == _END:
             cut = max(begin, len(self.content[:end].rstrip(b"\0\xff")) - _BEHIND)
             self.pieces = [self.content[end:], _AHEAD, self.content[cut:end], self.content[:cut]]
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file; once pixels are read, the next piece."""
+        """Read as any file does; after `begin`, return the next piece."""
         if self.pieces is None:
             return super().read(size)
         return self.pieces.pop() if self.pieces else b""
 
     def check(self) -> None:
-        """Raise `ValueError` where the decoder did not take as much as there is. It must be done."""
+        """Raise `ValueError` if the decoder, which must have finished, did not read all there was."""
         if self.pieces is None or 1 <= len(self.pieces) <= 2:
             return
-        raise ValueError("there is more in it than its pixels" if len(self.pieces) == 3 else "some of its pixels are missing")
+        raise ValueError("it contains more than its pixels" if len(self.pieces) == 3 else "some of its pixels are missing")
 
 
 def _stream(content: bytes) -> tuple[int, int, int]:
-    """Return where the only stream of pixels begins and ends, and the marker behind it; zeros where there is not just one such."""
+    """Return where the only stream of pixels begins and ends, and the marker after it; zeros if there is not exactly one."""
     at, components, is_divided = len(START), 0, False
     try:
         while True:

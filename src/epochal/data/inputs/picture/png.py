@@ -1,6 +1,6 @@
-"""What a PNG file holds beside its pixels, which a picture can do without: large colour profiles and texts make decoders refuse it.
+"""Dispensable parts of a PNG file: large colour profiles and texts make decoders refuse it.
 
-A file is a signature and chunks: LENGTH, NAME, content, CRC-32 of name and content. Chunks whose names begin with a capital are needed.
+A file is a signature and chunks: LENGTH, NAME, content, CRC-32 of name and content. Chunks whose names begin with a capital are required.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-# What the decoder makes use of beside the chunks that are needed: transparency, rotation, animation.
+# What the decoder uses besides the required chunks: transparency, rotation, animation.
 _USED = (b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
-# Of texts only these can say that a picture is rotated, and they are far smaller than that, unpacked.
+# The only texts that can say that a picture is rotated; decompressed, they are far smaller than this.
 _ROTATING = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0", b"Raw profile type APP1\0")
 _LARGE = 1 << 19
 
 
 def without_extras(content: bytes) -> bytes:
-    """Return a PNG without the chunks that have nothing to do with its pixels, and those of them that are damaged.
+    """Return a PNG without the chunks that have nothing to do with its pixels, and without optional chunks that are damaged.
 
-    Raises `EOFError` where it ends too soon, and `ValueError` where a chunk that is needed is not what was written.
+    Raises `EOFError` if it is truncated, and `ValueError` if a required chunk is damaged.
     """
     view = memoryview(content)
     pieces = [view[: len(SIGNATURE)]]
@@ -35,7 +35,7 @@ def without_extras(content: bytes) -> bytes:
         if is_needed or name in _USED or (name in _TEXTS and _may_rotate(name, content[at + 8 : end - 4])):
             is_whole = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
             if is_needed and not is_whole:
-                raise ValueError(f"the checksum of a part of it, {name.decode('latin-1')}, is wrong")
+                raise ValueError(f"its part {name.decode('latin-1')} has a wrong checksum")
             if is_whole:
                 pieces.append(view[at:end])
         at = end
@@ -43,14 +43,14 @@ def without_extras(content: bytes) -> bytes:
 
 
 def _may_rotate(name: bytes, text: bytes) -> bool:
-    """Whether a text is one of those that can say so, and not so large, unpacked, that the decoder would refuse it."""
+    """Return whether a text may say that the picture is rotated, and is small enough for the decoder when decompressed."""
     if not text.startswith(_ROTATING) or len(text) > _LARGE:
         return False
-    told = text.split(b"\0", 1)[1]
-    if name == b"iTXt" and told[:1] == b"\1":
-        packed = told[2:].split(b"\0", 2)[-1]  # Behind a language and the keyword in it.
+    value = text.split(b"\0", 1)[1]
+    if name == b"iTXt" and value[:1] == b"\1":
+        packed = value[2:].split(b"\0", 2)[-1]  # After a language, and the keyword in that language.
     elif name == b"zTXt":
-        packed = told[1:]
+        packed = value[1:]
     else:
         return True
     try:

@@ -59,7 +59,7 @@ def rand_augment(pictures: Tensor, draws: Draws, magnitude: float, white: float,
         pictures = blend(pictures, to_grey * own + to_mean * mean(own, white), factor, white)
         pictures = torch.where(pictures >= solarize * white, white - pictures, pictures)
         step = posterize * white
-        # Where the step is 0, the division has no meaning and its result no use.
+        # Where the step is 0, the result of the division is not used.
         pictures = torch.where(step > 0, (pictures / step + _HAIR).floor() * step, pictures)
     return pictures
 
@@ -77,9 +77,9 @@ def operations(magnitude: float, sign: int, colour: bool) -> Iterator[Operation]
     yield Operation(offset=(0.0, way))
     yield Operation(factor=factor)
     yield Operation(factor=factor, mean=1.0)
-    # From level 256 down to 0; half a level lower, no level stands on the edge.
+    # From level 256 down to 0; half a level lower, so that no level is on the edge.
     yield Operation(solarize=((1 - share) * 256 - 0.5) / 255)
-    # Of 8 bits, 4 are left at most; one bit is no change.
+    # At most 4 of 8 bits are dropped; at 0 nothing changes.
     yield Operation(posterize=2 ** round(4 * share) / 255 if round(4 * share) else 0.0)
     if colour:
         yield Operation(factor=factor, grey=1.0)

@@ -1,4 +1,4 @@
-"""What decoders of pictures would say past their callers: Pillow's warnings, and what libtiff writes to the error stream by itself."""
+"""Silence for decoders that report problems past their callers: Pillow's warnings, and libtiff's messages on standard error."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What Pillow logs comes with an exception; without a handler, Python would print it.
+# Whatever Pillow logs is also an exception; without a handler, Python would print it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
-# Lines of libtiff, which calls each file that it gets from Pillow that; and those of them that tell of pixels.
+# Lines of libtiff (which calls each file from Pillow tempfile.tif), and those of them that report damaged pixels.
 _LIBTIFF = re.compile(rb"(?:tempfile\.tif|\w*TIFF\w*|\w+Decode\w*|\w+Setup\w*|LZW\w*|JPEGLib|Fax\w+|ZSTD\w*|PixarLog\w*)(?:, \w+)?: .*")
 _OF_PIXELS = re.compile(rb"(?:\w+Decode\w*|JPEGLib|Fax\w+): .*")
 
 
-# So much of what was written is looked at.
+# The most bytes of its output that are examined.
 _MOST = 1 << 20
 
 
 class _Quiet:
-    """A block in which Pillow's warnings are ignored, in whatever thread; that of Python itself restores filters in the order in which
-    threads happen to leave it."""
+    """A block in which Pillow's warnings are ignored, on any thread; Python's own restores filters in the order in which threads
+    happen to leave it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -52,7 +52,7 @@ _stream = threading.Lock()
 
 
 def _after_fork() -> None:
-    """Free, in a new process, the locks of threads that are not in it."""
+    """Free the locks in a new process: the threads that hold them are not in it."""
     global _stream
     quiet.lock, _stream = threading.Lock(), threading.Lock()
 
@@ -63,24 +63,24 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def hearing_libtiff() -> Iterator[None]:
-    """Keep what libtiff writes from the error stream. Raises `ValueError` where it tells that pixels are damaged, and goes on.
+    """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes nevertheless.
 
-    What others write to the stream meanwhile comes out of it at the end.
+    What others write to standard error meanwhile appears there at the end.
     """
-    with _stream, _memory_file() as heard:
+    with _stream, _memory_file() as captured:
         try:
-            kept = os.dup(2)
+            stderr = os.dup(2)
         except OSError:  # There is no such stream.
             yield
             return
-        os.dup2(heard, 2)
+        os.dup2(captured, 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.lseek(heard, 0, os.SEEK_SET)
-            lines = os.read(heard, _MOST).splitlines(keepends=True)
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.lseek(captured, 0, os.SEEK_SET)
+            lines = os.read(captured, _MOST).splitlines(keepends=True)
             for line in lines:
                 if not _LIBTIFF.match(line):
                     os.write(2, line)
@@ -91,7 +91,7 @@ def hearing_libtiff() -> Iterator[None]:
 
 @contextmanager
 def _memory_file() -> Iterator[int]:
-    """Yield a new file to write to, in memory where the system has such."""
+    """Yield a new file to write to, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("libtiff")
         try:

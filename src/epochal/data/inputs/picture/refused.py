@@ -1,4 +1,4 @@
-"""Why a file cannot become an input, in words that follow its name, and what to do about it."""
+"""Why a file cannot become an input, worded to follow its name, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from PIL import Image, UnidentifiedImageError
 from epochal.data.inputs.picture.quiet import quiet
 from epochal.errors import DataError
 
-# Beyond it a small file may unpack to fill the memory. Pillow refuses about as many, unless it was told otherwise.
+# Beyond this a small file may decompress to fill the memory. Pillow has about the same limit, unless it is configured otherwise.
 MAX_PIXELS = 178_000_000
 
 
 class UnfitError(ValueError):
-    """A picture that is whole cannot become an input; the words follow its name."""
+    """An intact picture cannot become an input; the message follows its name."""
 
 
 @contextmanager
 def blaming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a picture into a `DataError` that begins with its name."""
+    """Turn any error of reading a picture into a `DataError` that begins with its name."""
     try:
         with quiet:
             yield
@@ -53,7 +53,7 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
     return f"is damaged ({error})", "Copy it again, or remove it."
 
 
-# What files often are that are named like pictures, by how they begin.
+# What files with the name of a picture often are, by how they begin.
 _NO_PICTURES = (
     (b"version https://git-lfs", "is the address of a file in Git LFS, not the file", "Fetch it: git lfs pull"),
     (b"<!doctype html", "is a web page", "Download the picture itself, or remove it."),
@@ -66,7 +66,7 @@ _NO_PICTURES = (
 
 
 def _unidentified(path: str) -> tuple[str, str]:
-    """Say what a file is that is no picture."""
+    """Return what a file is that is not a picture, and how to fix it."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(512)
