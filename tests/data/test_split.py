@@ -89,8 +89,11 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
     ("targets", "told"),
     [
         (torch.rand(1, 1), "1 examples are too few to split off data.valid = 0.2."),
-        (torch.tensor([0, 1]), "No class has a second example: each keeps one for training, so there is none to split off data.valid = 0.2."),
-        (torch.arange(600), "No class has a second example: each keeps one for training, so there is none to split off data.valid = 0.2."),
+        (
+            torch.tensor([0, 1]),
+            "Each class keeps one example for training, so there is none to split off data.valid = 0.2.",
+        ),
+        (torch.arange(600), "Each class keeps one example for training, so there is none to split off data.valid = 0.2."),
     ],
 )
 def test_too_few(targets: Tensor, told: str) -> None:

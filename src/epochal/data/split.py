@@ -27,7 +27,7 @@ def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brou
         cannot = f"split off data.{name} = {fraction:g}"
         fix = f"Add more data, or set data.{name} = 0 to do without."
         if wanted < count and count > 1:
-            raise DataError(f"No class has a second example: each keeps one for training, so there is none to {cannot}.", fix)
+            raise DataError(f"Each class keeps one example for training, so there is none to {cannot}.", fix)
         raise DataError(f"{count} examples are too few to {cannot}.", fix)
     order = permutation(key(seed, name), count)
     order = order[group[order].argsort(stable=True)]  # Class by class, each in random order.
