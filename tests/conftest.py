@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from epochal.data.spec import DataSpec
+from epochal.tasks import TASKS
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
@@ -64,12 +65,19 @@ def pictures() -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def make_spec() -> SpecMaker:
-    """Return a function that makes a `DataSpec` for two numbers and three classes, with any field replaced."""
+    """Return a function that makes a `DataSpec` for two numbers and three classes, with any field replaced.
 
-    def make(**changes: Any) -> DataSpec:
+    What belongs to the task is given flat: `outputs`, `class_counts`, `target_mean`, `target_std` and `target_dtype`.
+    """
+
+    def make(task: str = "single-label", outputs: tuple[str, ...] = ("a", "b", "c"), **changes: Any) -> DataSpec:
+        learned = {name: changes.pop(f"target_{name}") for name in ("mean", "std", "dtype") if f"target_{name}" in changes}
+        counts = changes.pop("class_counts", {"train": (1, 2, 3)})
+        if "counts" in TASKS[task].model_fields:
+            learned["counts"] = counts
         values: dict[str, Any] = {
-            "name": "made", "task": "single-label", "shape": (2,), "dtype": "float32", "outputs": ("a", "b", "c"),
-            "mean": (0.0, 0.0), "std": (1.0, 1.0), "counts": {"train": 6}, "class_counts": {"train": (1, 2, 3)}, "fingerprint": "0",
+            "name": "made", "task": {"name": task, "outputs": outputs, **learned}, "shape": (2,), "dtype": "float32",
+            "mean": (0.0, 0.0), "std": (1.0, 1.0), "counts": {"train": 6}, "fingerprint": "0",
         }  # fmt: skip
         return DataSpec(**{**values, **changes})
 

@@ -148,7 +148,7 @@ def change(saved: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 2"),
+        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 3"),
         ({"format": "other"}, "does not describe an Epochal bundle"),
         ({"model": {"name": "convv", "options": {}}}, "cannot be built again: Unknown model 'convv'"),
         (

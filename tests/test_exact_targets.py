@@ -14,6 +14,7 @@ import epochal
 from epochal import Bundle, Run
 from epochal.data.load import load
 from epochal.errors import DataError
+from epochal.tasks.regression import Regression
 
 _OFFSET = 1_700_000_000
 _X = np.linspace(0, 1, 400, dtype=np.float32)[:, None]
@@ -51,7 +52,7 @@ def test_learned_as_well_as_near_0(y: Any) -> None:
 def test_kept_in_a_bundle_and_in_a_program_for_export(tmp_path: Path) -> None:
     run = _trained(_SECONDS)
     again = Bundle.load(run.bundle.save(tmp_path / "model"))
-    assert again.spec.target_dtype == "float64"
+    assert again.spec.task.needs_float64
     assert [p.values for p in again.predict(_X[:5])] == [p.values for p in run.predict(_X[:5])]
     exported = torch.export.export(again.model, (torch.from_numpy(_X[:5]),)).module()
     assert torch.equal(exported(torch.from_numpy(_X[:5])), again.model(torch.from_numpy(_X[:5])))
@@ -61,7 +62,7 @@ def test_scores_are_against_what_was_given() -> None:
     # Near 0 the model answers in float32, which rounds these targets; the score must not.
     y = np.random.default_rng(0).normal(size=400)
     run = _trained(y)
-    assert run.data.spec.target_dtype == "float32"
+    assert not run.data.spec.task.needs_float64
     assert run.data.train.targets.dtype == torch.float64
     assert run.test is not None
     assert run.test.mae == pytest.approx(_error(run, y), rel=1e-12)
@@ -127,8 +128,8 @@ def test_what_float64_cannot_hold_is_refused(y: Any, told: str) -> None:
 )
 def test_predictions_are_written_with_the_digits_that_matter(mean: float, spread: float, value: float, words: str) -> None:
     spec = epochal.DataSpec(
-        name="made", task="regression", shape=(1,), dtype="float32", outputs=("y",), mean=(0.0,), std=(1.0,), target_mean=(mean,),
-        target_std=(spread,), target_dtype="float64", counts={"train": 2}, fingerprint="",
+        name="made", task=Regression(outputs=("y",), mean=(mean,), std=(spread,), dtype="float64"), shape=(1,), dtype="float32",
+        mean=(0.0,), std=(1.0,), counts={"train": 2}, fingerprint="",
     )  # fmt: skip
 
     class Told(nn.Module):

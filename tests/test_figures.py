@@ -23,7 +23,6 @@ from epochal.errors import DataError, OutputError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.figures import confusion, draw_all, fonts, learning_curves, predictions, regression, save, single, speeds
 from epochal.recipe import LossSettings
-from epochal.tasks import plain_loss
 from epochal.training.records import EpochDone
 from epochal.tuning.profile import PHASES, Profile
 
@@ -36,10 +35,9 @@ def spec(outputs: Sequence[str] = DIGITS, task: str = "single-label", shape: tup
     return DataSpec.model_validate(
         {
             "name": "small",
-            "task": task,
+            "task": {"name": task, "outputs": tuple(outputs)},
             "shape": shape,
             "dtype": dtype,
-            "outputs": tuple(outputs),
             "mean": (0.0,),
             "std": (1.0,),
             "counts": {"train": 10},
@@ -53,16 +51,16 @@ def evaluated(data: DataSpec, count: int = 200, skill: float = 4.0) -> tuple[Exa
     generator = torch.Generator().manual_seed(0)
     classes = len(data.outputs)
     outputs = torch.randn(count, classes, generator=generator)
-    if data.task == "single-label":
+    if data.task.name == "single-label":
         targets = torch.randint(classes, (count,), generator=generator)
         outputs[torch.arange(count), targets] += skill
-    elif data.task == "multi-label":
+    elif data.task.name == "multi-label":
         targets = (torch.rand(count, classes, generator=generator) < 0.5).float()
         outputs += (2 * targets - 1) * skill / 2
     else:
         targets = outputs + torch.randn(count, classes, generator=generator) / skill
     inputs = torch.randint(256, (count, *data.shape), generator=generator).to(getattr(torch, data.dtype))
-    return Examples(inputs, targets, "test", torch.arange(count)), score(outputs, targets, data, plain_loss(LossSettings(), data))
+    return Examples(inputs, targets, "test", torch.arange(count)), score(outputs, targets, data.task, data.task.loss(LossSettings()))
 
 
 def epochs(losses: Sequence[float | None], task: str = "single-label") -> list[EpochDone]:
@@ -73,6 +71,10 @@ def epochs(losses: Sequence[float | None], task: str = "single-label") -> list[E
         EpochDone(number, len(losses), number, 1 / number, valid, 0.1, 1.0, 100.0, 0.0, loss is None or loss == best)
         for number, (loss, valid) in enumerate(zip(losses, validated, strict=True), start=1)
     ]
+
+
+def curves(records: Sequence[EpochDone], task: str = "single-label") -> Figure:
+    return learning_curves(records, spec(("a", "b"), task=task).task)
 
 
 def forget_fonts() -> None:
@@ -119,7 +121,7 @@ def global_state_is_left_alone() -> Iterator[None]:
 
 class TestLearningCurves:
     def test_two_panels_with_the_kept_epoch(self) -> None:
-        figure = learning_curves(epochs([3.0, 1.0, 2.0]))
+        figure = curves(epochs([3.0, 1.0, 2.0]))
         loss, accuracy = figure.axes
         assert (loss.get_title(), accuracy.get_title()) == ("Loss", "Validation accuracy")
         assert np.allclose(loss.get_lines()[0].get_ydata(), [1, 1 / 2, 1 / 3])
@@ -133,27 +135,26 @@ class TestLearningCurves:
 
     @pytest.mark.parametrize("count", [1, 2, 5, 80])
     def test_ticks_are_whole_epochs(self, count: int) -> None:
-        figure = learning_curves(epochs([1.0] * count))
+        figure = curves(epochs([1.0] * count))
         figure.draw_without_rendering()
         ticks = [tick for tick in figure.axes[0].get_xticks() if 1 <= tick <= count]
         assert ticks
         assert all(tick == int(tick) for tick in ticks)
 
     def test_without_validation_there_is_one_panel_and_nothing_kept(self) -> None:
-        figure = learning_curves(epochs([None, None]))
+        figure = curves(epochs([None, None]))
         assert len(figure.axes) == 1
         assert count_starting(figure, "kept") == 0
 
     def test_regression_has_r2(self) -> None:
-        assert "Validation R²" in texts(learning_curves(epochs([2.0, 1.0], task="regression")))
+        assert "Validation R²" in texts(curves(epochs([2.0, 1.0], task="regression"), "regression"))
 
 
 class TestConfusion:
     def test_counts_stand_in_the_cells(self) -> None:
         data = spec(("cat", "dog", "bird"))
-        evaluation = score(
-            torch.tensor([[3.0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]]), torch.tensor([0, 1, 1, 2]), data, plain_loss(LossSettings(), data)
-        )
+        outputs = torch.tensor([[3.0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]])
+        evaluation = score(outputs, torch.tensor([0, 1, 1, 2]), data.task, data.task.loss(LossSettings()))
         axes = confusion(evaluation, data.outputs).axes[0]
         cells = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
         assert cells == {(0, 0): "1", (1, 0): "1", (1, 1): "1", (2, 2): "1"}
@@ -181,7 +182,7 @@ class TestConfusion:
 
     def test_a_class_without_examples(self) -> None:
         data = spec(("a", "b"))
-        evaluation = score(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), data, plain_loss(LossSettings(), data))
+        evaluation = score(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), data.task, data.task.loss(LossSettings()))
         assert [text.get_text() for text in confusion(evaluation, data.outputs).axes[0].texts] == ["1"]
 
 
@@ -190,7 +191,7 @@ class TestPredictions:
         data = spec(("cat", "dog"))
         outputs = torch.tensor([[1.0, 0], [0, 2], [0, 3], [5, 0]])
         examples, _ = evaluated(data, 4)
-        evaluation = score(outputs, torch.tensor([1, 0, 1, 0]), data, plain_loss(LossSettings(), data))
+        evaluation = score(outputs, torch.tensor([1, 0, 1, 0]), data.task, data.task.loss(LossSettings()))
         figure = predictions(examples, evaluation, data)
         assert figure is not None
         found = texts(figure)
@@ -202,7 +203,7 @@ class TestPredictions:
     def test_the_pixels_are_those_of_the_example(self) -> None:
         data = spec(("cat", "dog"))
         examples, _ = evaluated(data, 2)
-        evaluation = score(torch.tensor([[9.0, 0], [9, 0]]), torch.tensor([0, 0]), data, plain_loss(LossSettings(), data))
+        evaluation = score(torch.tensor([[9.0, 0], [9, 0]]), torch.tensor([0, 0]), data.task, data.task.loss(LossSettings()))
         figure = predictions(examples, evaluation, data)
         assert figure is not None
         assert count_starting(figure, "✗") == 0, "nothing is wrong, so there is no such block"
@@ -248,7 +249,7 @@ class TestPredictions:
         data = spec(("sky", "sea", "tree"), task="multi-label")
         outputs = torch.tensor([[4.0, 4, -4], [-4, -4, -4]])
         examples, _ = evaluated(data, 2)
-        evaluation = score(outputs, torch.tensor([[1.0, 1, 0], [0, 0, 1]]), data, plain_loss(LossSettings(), data))
+        evaluation = score(outputs, torch.tensor([[1.0, 1, 0], [0, 0, 1]]), data.task, data.task.loss(LossSettings()))
         figure = predictions(examples, evaluation, data)
         assert figure is not None
         assert titles(figure) == ["✗ none\ntrue: tree", "✓ sky, sea\ntrue: sky, sea"]
@@ -278,12 +279,12 @@ class TestRegression:
         (axes,) = regression(evaluation, data.outputs).axes
         assert axes.get_xlim() == axes.get_ylim()
         points = np.asarray(axes.collections[0].get_offsets())
-        assert np.allclose(points, torch.cat([evaluation.targets, evaluation.answers], 1))
+        assert np.allclose(points, torch.cat([evaluation.targets, evaluation.decoded], 1))
         assert np.array_equal(axes.get_lines()[0].get_xdata(), axes.get_lines()[0].get_ydata())
 
     def test_a_constant_can_be_drawn(self, tmp_path: Path) -> None:
         data = spec(("one",), task="regression")
-        evaluation = score(torch.ones(3, 1), torch.ones(3, 1), data, plain_loss(LossSettings(), data))
+        evaluation = score(torch.ones(3, 1), torch.ones(3, 1), data.task, data.task.loss(LossSettings()))
         save(regression(evaluation, data.outputs), tmp_path / "constant")
 
 
@@ -303,7 +304,7 @@ class TestSingle:
 
 class TestSave:
     def test_png_and_svg_the_same_each_time(self, tmp_path: Path) -> None:
-        written = [save(learning_curves(epochs([2.0, 1.0])), tmp_path / f"{name}.v1") for name in "ab"]
+        written = [save(curves(epochs([2.0, 1.0])), tmp_path / f"{name}.v1") for name in "ab"]
         (png, svg), again = written
         assert (png.name, svg.name) == ("a.v1.png", "a.v1.svg")
         with Image.open(png) as picture:
@@ -363,12 +364,12 @@ class TestSave:
     def test_the_users_own_style_is_not_taken(self) -> None:
         def content() -> bytes:
             file = io.BytesIO()
-            learning_curves(epochs([2.0, 1.0])).savefig(file, format="png")
+            curves(epochs([2.0, 1.0])).savefig(file, format="png")
             return file.getvalue()
 
         expected = content()
         with mpl.rc_context({"axes.grid": True, "lines.linewidth": 9, "font.size": 30}):
-            assert learning_curves(epochs([2.0, 1.0])).axes[0].get_lines()[0].get_linewidth() == 1.5
+            assert curves(epochs([2.0, 1.0])).axes[0].get_lines()[0].get_linewidth() == 1.5
         assert content() == expected
 
 

@@ -20,7 +20,7 @@ def mnist() -> Data:
 
 def test_the_real_mnist(mnist: Data) -> None:
     assert mnist.spec.counts == {"train": 60_000, "test": 10_000}
-    assert mnist.spec.class_counts["test"] == (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+    assert mnist.spec.task.class_counts["test"] == (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
     assert mnist.spec.mean == pytest.approx((0.1307,), abs=1e-4)
     assert mnist.spec.std == pytest.approx((0.3081,), abs=1e-4)
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from epochal.errors import EpochalError
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
-    from epochal.predict import Prediction
     from epochal.recipe import Recipe, load_recipe
     from epochal.run import Run, train
+    from epochal.tasks.base import Prediction
     from epochal.training.loop import TrainingHistory, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
     from epochal.training.sharing import ThreadChange
@@ -37,7 +37,7 @@ _HOMES = {
     "Finished": "training.records",
     "TrainingHistory": "training.loop",
     "MLflow": "watch.mlflow",
-    "Prediction": "predict",
+    "Prediction": "tasks.base",
     "Progress": "training.records",
     "Recipe": "recipe",
     "Rewound": "training.records",

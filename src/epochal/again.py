@@ -39,7 +39,7 @@ from epochal.run import (
     silent,
     train_and_keep,
 )
-from epochal.tasks import LossFunction
+from epochal.tasks.losses import LossFunction
 from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.loop import fit

@@ -9,7 +9,6 @@ There is no pickle and no import path in it: loading one from a stranger cannot 
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +39,6 @@ from epochal.data.storage.npy import read_npy
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.evaluation.metrics import plain
 from epochal.evaluation.named import Metrics
 from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
@@ -49,15 +47,16 @@ from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensor
 from epochal.models.build import assemble, build_net, check_model, own_net, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.summary import Summary, summarize
-from epochal.predict import Input, Prediction, Predictions, Read, items_of, read_items
+from epochal.predict import Input, Predictions, Read, items_of, read_items
 from epochal.random import fork_rng, key, seeded
 from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
-from epochal.tasks import Loss, answers, reported_loss
+from epochal.tasks.base import Prediction
+from epochal.tasks.losses import Loss
 from epochal.user_code import concise
 
 FORMAT = "epochal-bundle"
-VERSION = 2
+VERSION = 3
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 
@@ -122,7 +121,7 @@ class Bundle(Shown):
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
         examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", torch.arange(len(inputs)))
-        return [self._prediction(values) for values in answers(self._outputs(examples), self.spec.task).tolist()]
+        return [self.spec.task.predict(decoded) for decoded in self.spec.task.decode(self._outputs(examples)).tolist()]
 
     def inputs(self, item: Input) -> Tensor:
         """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
@@ -197,7 +196,7 @@ class Bundle(Shown):
             )
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
-        found = score(torch.cat(outputs), targets, self.spec, loss or reported_loss(self.spec, self.model), metrics)
+        found = score(torch.cat(outputs), targets, self.spec.task, loss or self.spec.task.reported_loss(self.model), metrics)
         return replace(found, known=known, left_out=left_out, unreadable=() if is_loaded else data.unmeasured)
 
     def _check_like(self, data: Data) -> None:
@@ -295,25 +294,6 @@ class Bundle(Shown):
         """Return one input or several [n, *spec.shape], given in any layout that `load` takes too, or `None` where they are not such."""
         one = arrange(inputs[None], self.spec.shape)
         return one if one is not None or not inputs.ndim else arrange(inputs, self.spec.shape)
-
-    def _prediction(self, values: Sequence[float]) -> Prediction:
-        named = dict(zip(self.spec.outputs, values, strict=True))
-        if self.spec.task == "regression":
-            spreads = self.spec.target_std or [1.0] * len(named)
-            written = [_quantity(value, spread) for value, spread in zip(values, spreads, strict=True)]
-            words = written[0] if len(named) == 1 else ", ".join(map(" ".join, zip(named, written, strict=True)))
-            return Prediction(words, None, None, named)
-        if self.spec.task == "multi-label":
-            there = [name for name, value in named.items() if value >= 0.5]
-            return Prediction(", ".join(there) or "none", None, None, named)
-        first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
-        return Prediction(first, named[first], (second, named[second]), named)
-
-
-def _quantity(value: float, spread: float) -> str:
-    """Write a quantity in six digits, or in more where it takes them to show a thousandth of the targets' spread."""
-    digits = math.ceil(math.log10(abs(value)) - math.log10(spread)) + 4 if value and math.isfinite(value) else 0
-    return plain(value, min(max(6, digits), 17))
 
 
 def is_bundle(path: Path) -> bool:

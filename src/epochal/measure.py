@@ -16,7 +16,6 @@ from epochal.errors import DataError, UnreadableError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
 from epochal.run import as_they_were, read_json, recipe_of
-from epochal.tasks import reported_loss
 
 
 def evaluate_run(
@@ -39,7 +38,7 @@ def evaluate_run(
     """
     bundle = Bundle.load(folder, model, log=log)
     recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
-    loss = reported_loss(bundle.spec, bundle.model, None if recipe is None else recipe.loss)
+    loss = bundle.spec.task.reported_loss(bundle.model, None if recipe is None else recipe.loss)
     metrics = () if recipe is None else recipe.metrics
     if data is None:
         if unreadable == "count":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -15,29 +14,9 @@ from torch import Tensor
 from epochal.data.walk import pictures_below
 from epochal.errors import DataError
 from epochal.progress import progress
+from epochal.tasks.base import Prediction
 
 Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """What a model says of one input.
-
-    `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
-    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
-    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
-    """
-
-    label: str
-    probability: float | None
-    runner_up: tuple[str, float] | None
-    values: Mapping[str, float]
-
-    def __repr__(self) -> str:
-        return f"Prediction({self.label!r}" + (")" if self.probability is None else f", {self.probability:.3f})")
-
-    def __str__(self) -> str:
-        return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
 
 
 class Predictions(list[Prediction]):

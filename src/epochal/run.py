@@ -54,7 +54,7 @@ from epochal.predict import Input, Predictions
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, as_recipe, restore_recipe, save_recipe
 from epochal.shown import Rows, Shown
-from epochal.tasks import LossFunction, output_units, reported_loss, resolve_loss
+from epochal.tasks.losses import LossFunction
 from epochal.terminal import command
 from epochal.training.checkpoint import Checkpoints, checkpoints_in
 from epochal.training.loop import TrainingHistory, fit, train_step
@@ -279,9 +279,9 @@ def _begin(
     recipe, bundle = build(recipe, data, model)
     summary = bundle.summary()
     log(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
-    if data.spec.target_dtype == "float64" and output_units(bundle.model) is None:
+    if data.spec.task.needs_float64 and data.spec.task.output_units(bundle.model) is None:
         log(f"note: {_COARSE}")
-    all_metrics(recipe.metrics, recipe.monitor, own.get("metrics"), data.spec)
+    all_metrics(recipe.metrics, recipe.monitor, own.get("metrics"), data.spec.task)
     is_own = any(own.get(name) is not None for name in ("loss", "optimizer"))
     recipe = resolve_auto(with_own(recipe, own), bundle.model, data, train_step, own=is_own, log=log)
     clock.lap("build")
@@ -324,8 +324,8 @@ def train_and_keep(
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
 
-        reported = reported_loss(data.spec, bundle.model, recipe.loss, own["loss"])
-        measured = all_metrics(recipe.metrics, recipe.monitor, own["metrics"], data.spec)
+        reported = data.spec.task.reported_loss(bundle.model, recipe.loss, own["loss"])
+        measured = all_metrics(recipe.metrics, recipe.monitor, own["metrics"], data.spec.task)
         judge = partial(evaluate, bundle.model, spec=data.spec, loss=reported, device=device, batch_size=recipe.eval_batch_size)
         # As in training; there the outputs of each epoch are not kept.
         valid = None if data.valid is None else judge(data.valid, precision=recipe.precision, metrics=measured)
@@ -335,7 +335,7 @@ def train_and_keep(
         if folder is not None:
             _draw(folder / "figures", fitted, test, data, log)
         clock.lap("keep")
-        result = _result(folder, recipe, data, summary, fitted, test, names_of(own), clock.seconds)
+        result = _result(folder, recipe, data, summary, fitted, {"valid": valid, "test": test}, names_of(own), clock.seconds)
         if folder is not None:
             write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
@@ -372,7 +372,7 @@ def load_for(source: Any, recipe: Recipe, data_dir: str | Path | None, exclude: 
         # The data are read already: a setting that asks for something else would be ignored.
         rule = source.picture
         size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
-        for name, asked, has in (("task", task, source.task), ("size", size, rule and rule.size), ("fit", fit_, rule and rule.fit)):
+        for name, asked, has in (("task", task, source.task.name), ("size", size, rule and rule.size), ("fit", fit_, rule and rule.fit)):
             if asked is not None and asked != has:
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
@@ -394,7 +394,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         )
     told_by_data: dict[str, Any] = {"model.name": default_model(spec)} if recipe.model.name == "auto" and own is None else {}
     if recipe.loss.name == "auto":
-        told_by_data["loss.name"] = resolve_loss(recipe.loss, spec)
+        told_by_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
     if own is not None:
         if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
             raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
@@ -513,12 +513,11 @@ def _result(
     data: Data,
     summary: Summary,
     fitted: TrainingHistory,
-    test: Evaluation | None,
+    measured: Mapping[str, Evaluation | None],
     own: Mapping[str, str],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what result.json holds."""
-    best = next(epoch for epoch in fitted.epochs if epoch.epoch == fitted.finished.best_epoch)
     result = {
         "run": None if out is None else str(out),
         "recipe": recipe.model_dump(mode="json"),
@@ -529,8 +528,7 @@ def _result(
         "ended_by": fitted.finished.reason,
         "rewinds": [asdict(rewind) for rewind in fitted.finished.rewinds],
         "threads": [asdict(change) for change in fitted.finished.threads],
-        "valid": best.valid.to_json() if best.valid is not None else None,
-        "test": test.to_json() if test is not None else None,
+        **{split: None if evaluation is None else evaluation.to_json() for split, evaluation in measured.items()},
         "own": dict(own),
         "optimizer": fitted.optimizer,
         "training_seconds": fitted.finished.seconds,

@@ -340,7 +340,7 @@ class TestWithoutFiles:
         rows, targets = torch.rand(60, 2), torch.arange(60) // 12
         assert check((rows, targets)).findings == ()
         data = load((rows, targets)).split()
-        assert min(data.spec.class_counts["train"]) < 10
+        assert min(data.spec.task.class_counts["train"]) < 10
         assert in_one_line(data) == ""
         rows, targets = torch.rand(27, 2), torch.arange(27) // 9
         assert [found.kind for found in check((rows, targets)).findings] == ["tiny class"]

@@ -85,7 +85,7 @@ def test_files_that_are_left_out_are_not_read(photos: Path) -> None:
 
 def test_a_test_split_may_lose_a_class_but_not_all(photos: Path) -> None:
     data = load(photos, exclude=[f"test/cat/{number}.png" for number in range(3)])
-    assert data.spec.class_counts["test"] == (0, 3)
+    assert data.spec.task.class_counts["test"] == (0, 3)
     with pytest.raises(DataError, match=r"exclude leaves out all of the pictures of test\."):
         load(photos, exclude=[f"test/{kind}/{number}.png" for kind in ("cat", "dog") for number in range(3)])
     with pytest.raises(DataError, match=r"exclude leaves out all of the pictures of the class 'dog'\.\nLeave out fewer"):

@@ -21,6 +21,7 @@ from epochal.data.mixing import Mixing
 from epochal.data.spec import DataSpec
 from epochal.random import key, permutation
 from epochal.recipe import AugmentSettings
+from epochal.tasks.single_label import SingleLabel
 
 CPU = torch.device("cpu")
 PIXELS = (torch.arange(13 * 25).reshape(13, 1, 5, 5) % 251).to(torch.uint8)
@@ -105,7 +106,7 @@ EVERYTHING = AugmentSettings(
     shift=1, flip=True, rotate=15, scale=0.1, shear=5, brightness=0.2, contrast=0.2, policy="rand", erase=0.5, mixup=0.4, cutmix=1
 )
 SPEC = DataSpec(
-    name="made", task="single-label", shape=(1, 5, 5), dtype="uint8", outputs=tuple(map(str, range(121))),
+    name="made", task=SingleLabel(outputs=tuple(map(str, range(121)))), shape=(1, 5, 5), dtype="uint8",
     mean=(0.5,), std=(0.2,), counts={"train": 13}, fingerprint="0",
 )  # fmt: skip
 

@@ -14,6 +14,7 @@ from epochal.data.sources import folder
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.data.storage import ingest
 from epochal.errors import DataError
+from epochal.tasks.single_label import SingleLabel
 
 
 def read(path: Path, **options: Any) -> Any:
@@ -311,10 +312,9 @@ class TestLike:
     def spec(self) -> DataSpec:
         return DataSpec(
             name="photos",
-            task="single-label",
+            task=SingleLabel(outputs=("cat", "dog")),
             shape=(1, 4, 4),
             dtype="uint8",
-            outputs=("cat", "dog"),
             mean=(0.5,),
             std=(0.5,),
             counts={},

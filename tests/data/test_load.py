@@ -18,6 +18,7 @@ from epochal.data.examples import Examples, Found, Lazy, Part
 from epochal.data.load import Data, _assemble, load
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.errors import DataError, RecipeError
+from epochal.tasks.regression import Regression
 from tests.small import Items
 
 SpecMaker = Callable[..., DataSpec]
@@ -41,13 +42,13 @@ def _inputs(data: Data, split: str = "train") -> Tensor:
 
 def test_arrays(blobs: tuple[Tensor, Tensor]) -> None:
     data = load(blobs)
-    assert (data.name, data.task, data.outputs, data.notes) == ("arrays", "single-label", ("0", "1", "2"), ())
+    assert (data.name, data.task.name, data.outputs, data.notes) == ("arrays", "single-label", ("0", "1", "2"), ())
     assert (data.valid, data.test, data.picture, data.batch_size) == (None, None, None, None)
     assert torch.equal(_inputs(data), blobs[0])
     assert torch.equal(data.train.targets, blobs[1])
     spec = data.spec
-    assert (spec.shape, spec.dtype, spec.counts, spec.class_counts) == ((2,), "float32", {"train": 60}, {"train": (20, 20, 20)})
-    assert (spec.target_mean, spec.target_std, spec.fingerprint) == ((), (), data.fingerprint)
+    assert (spec.shape, spec.dtype, spec.counts, spec.task.class_counts) == ((2,), "float32", {"train": 60}, {"train": (20, 20, 20)})
+    assert spec.fingerprint == data.fingerprint
 
 
 def test_data_are_data(blobs: tuple[Tensor, Tensor]) -> None:
@@ -173,22 +174,19 @@ def test_inputs_and_targets_that_seem_to_be_swapped_are_told() -> None:
 
 
 def test_task_and_words_pass_through() -> None:
-    assert load((torch.rand(4, 2), [1, 2, 3, 4]), task="regression").task == "regression"
+    assert load((torch.rand(4, 2), [1, 2, 3, 4]), task="regression").task.name == "regression"
     assert load((torch.rand(4, 2), ["b", "a", "b", "a"])).outputs == ("a", "b")
 
 
 def test_target_statistics_of_quantities() -> None:
     y = torch.tensor([[1e6 + 1, 5.0], [1e6 + 3, 5.0]])
-    spec = load((torch.rand(2, 1), y)).spec
-    assert spec.target_mean == (1e6 + 2, 5.0)
     # A quantity that never changes is only shifted.
-    assert spec.target_std == (1.0, 1.0)
-    assert spec.class_counts == {}
+    assert load((torch.rand(2, 1), y)).spec.task == Regression(outputs=("y0", "y1"), mean=(1e6 + 2, 5.0), std=(1.0, 1.0), dtype="float64")
 
 
 def test_several_labels_are_counted() -> None:
     data = load((torch.rand(3, 1), torch.tensor([[1, 1, 0], [0, 1, 0], [0, 1, 0]])))
-    assert data.spec.class_counts == {"train": (1, 3, 0)}
+    assert data.spec.task.class_counts == {"train": (1, 3, 0)}
 
 
 @given(
@@ -337,7 +335,7 @@ def test_like_a_trained_model(make_spec: SpecMaker) -> None:
 
 def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load(blobs).task = "regression"  # type: ignore[misc]
+        load(blobs).name = "other"  # type: ignore[misc]
 
 
 def test_whole_numbers_are_measured_exactly() -> None:

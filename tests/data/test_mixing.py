@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data.mixing import Mixing, beta_quantiles
-from epochal.data.spec import DataSpec, Task
+from epochal.data.spec import DataSpec
 from epochal.recipe import AugmentSettings
+from epochal.tasks import TASKS
 
 CPU = torch.device("cpu")
 KINDS: list[dict[str, Any]] = [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 1.0, "cutmix": 1.0}]
@@ -25,9 +26,9 @@ def _pictures(count: int, dtype: torch.dtype = torch.uint8) -> Tensor:
     return torch.randint(0, 256, (count, 3, 6, 8), generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
-def _mixing(task: Task = "single-label", **settings: Any) -> Mixing:
+def _mixing(task: str = "single-label", **settings: Any) -> Mixing:
     spec = DataSpec(
-        name="made", task=task, shape=(3, 6, 8), dtype="uint8", outputs=("a", "b", "c"),
+        name="made", task=TASKS[task](name=task, outputs=("a", "b", "c")), shape=(3, 6, 8), dtype="uint8",
         mean=(0.5,) * 3, std=(0.2,) * 3, counts={"train": 400}, fingerprint="0",
     )  # fmt: skip
     return Mixing(AugmentSettings(**settings), spec, 3)
@@ -88,7 +89,7 @@ def test_a_coin_chooses_between_the_two() -> None:
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
-def test_tables_of_targets_mix_too(task: Task) -> None:
+def test_tables_of_targets_mix_too(task: str) -> None:
     pictures, places = _pictures(31, torch.float32), torch.arange(31)
     _, shares = _mixing(mixup=1.0)(pictures, places % 2, places, 1)
     share = shares.gather(1, (places[:-1] % 2)[:, None])

@@ -183,7 +183,7 @@ def test_dataset_is_read_once_and_kept() -> None:
     ("targets", "task"), [([0, 1, 1], "single-label"), ([0.5, 1.5, 1.0], "regression"), (["a", "b", "b"], "single-label")]
 )
 def test_targets_of_a_dataset(targets: list[Any], task: str) -> None:
-    assert load(Items([(torch.rand(2), target) for target in targets])).task == task
+    assert load(Items([(torch.rand(2), target) for target in targets])).task.name == task
 
 
 def test_targets_as_small_tensors() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from epochal.data.load import load
-from epochal.data.preprocess import Preprocess, Rescale
+from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
+from epochal.tasks.regression import Rescale
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -72,7 +73,9 @@ def test_its_numbers_are_kept_with_the_weights_but_not_trained(make_spec: SpecMa
 
 def test_rescale_undoes_the_scaling_of_targets(make_spec: SpecMaker) -> None:
     spec = make_spec(task="regression", outputs=("a", "b"), target_mean=(10.0, -1.0), target_std=(2.0, 0.5))
-    got = Rescale(spec)(torch.tensor([[0.0, 0.0], [1.0, -2.0]]))
+    layer = spec.task.output_layer()
+    assert isinstance(layer, Rescale)
+    got = layer(torch.tensor([[0.0, 0.0], [1.0, -2.0]]))
     torch.testing.assert_close(got, torch.tensor([[10.0, -1.0], [12.0, -2.0]]))
 
 

@@ -73,7 +73,7 @@ def test_many_small_classes_give_the_fraction_and_not_one_each() -> None:
     data = load((torch.rand(3000, 2), torch.arange(3000) % 1000)).split(valid=0.1, test=0.1)
     assert data.spec.counts == {"train": 2400, "valid": 300, "test": 300}
     # The last example of a class is never taken, and the seed decides which classes give one.
-    assert min(data.spec.class_counts["train"]) >= 1
+    assert min(data.spec.task.class_counts["train"]) >= 1
     examples = _examples(torch.arange(30) % 10)
     givers = {tuple(split_off(examples, 0.1, seed, "test")[1].targets.tolist()) for seed in range(20)}
     assert len(givers) > 10

@@ -6,20 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from epochal.data.spec import DataSpec
 from epochal.evaluation.advice import advice
-from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.intervals import wilson
 from epochal.recipe import Recipe, presets
+from epochal.tasks.intervals import wilson
+from epochal.tasks.scores import Baseline, Scores
 
 SpecMaker = Callable[..., DataSpec]
-NONE = torch.zeros(0)
 
 
 def _told(spec: DataSpec, right: int, **changes: Any) -> list[str]:
-    test = Evaluation("single-label", 60, 1.0, NONE, NONE, right / 60, wilson(right, 60), baseline=("c", 0.5))
+    test = Scores(60, 1.0, right / 60, wilson(right, 60), baseline=Baseline("c", 0.5))
     return list(advice(test, spec, Recipe().updated(changes)))
 
 
@@ -47,7 +45,7 @@ def test_a_good_model_needs_no_advice(make_spec: SpecMaker, right: int) -> None:
 
 @pytest.mark.parametrize(("r2", "lines"), [(-0.1, True), (0.0, True), (0.3, False)])
 def test_quantities_are_compared_with_their_mean(make_spec: SpecMaker, r2: float, lines: bool) -> None:
-    spec = make_spec(task="regression", outputs=("y",), class_counts={})
-    told = advice(Evaluation("regression", 60, 1.0, NONE, NONE, r2=r2), spec, Recipe())
+    spec = make_spec(task="regression", outputs=("y",))
+    told = advice(Scores(60, 1.0, r2=r2), spec, Recipe())
     assert bool(told) == lines
     assert not told or told[0] == "This is no better than always answering the mean. What to try:"

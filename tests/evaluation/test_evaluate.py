@@ -15,7 +15,8 @@ from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import evaluate, score
 from epochal.recipe import LossSettings
-from epochal.tasks import own_loss, plain_loss
+from epochal.tasks.losses import own_loss
+from epochal.tasks.scores import Baseline
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -25,21 +26,21 @@ def _examples(x: Tensor, y: Tensor) -> Examples:
 
 
 def _score(outputs: Tensor, targets: Tensor, spec: DataSpec) -> Any:
-    return score(outputs, targets, spec, plain_loss(LossSettings(), spec))
+    return score(outputs, targets, spec.task, spec.task.loss(LossSettings()))
 
 
 def test_one_label(make_spec: SpecMaker) -> None:
     x = torch.tensor([[9.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]])
     result = evaluate(nn.Identity(), _examples(x, torch.tensor([0, 1, 1, 2])), make_spec(), batch_size=3)
-    assert (result.task, result.count, result.accuracy) == ("single-label", 4, 0.75)
+    assert (result.task.name, result.count, result.accuracy) == ("single-label", 4, 0.75)
     assert result.loss == pytest.approx(float(nn.functional.cross_entropy(x, torch.tensor([0, 1, 1, 2]))))
     assert result.confusion is not None
     assert result.confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert [(one.name, one.precision, one.recall, one.support) for one in result.per_class] == [
         ("a", 0.5, 1.0, 1), ("b", 1.0, 0.5, 2), ("c", 1.0, 1.0, 1),
     ]  # fmt: skip
-    torch.testing.assert_close(result.answers.sum(1), torch.ones(4))
-    assert result.baseline == ("b", 0.5)
+    torch.testing.assert_close(result.decoded.sum(1), torch.ones(4))
+    assert result.baseline == Baseline("b", 0.5)
     assert str(result) == "Accuracy 75.0 % (95 % interval 30.1 to 95.4), n = 4; always 'b' would be 50.0 %"
     assert (result.mse, result.r2, result.top_k) == (None, None, {})
 
@@ -65,7 +66,7 @@ def test_several_labels(make_spec: SpecMaker) -> None:
 
 def test_no_label_at_all(make_spec: SpecMaker) -> None:
     result = _score(torch.full((2, 3), -9.0), torch.zeros(2, 3), make_spec(task="multi-label"))
-    assert (result.accuracy, result.weighted, result.baseline) == (1.0, None, ("none", 1.0))
+    assert (result.accuracy, result.weighted, result.baseline) == (1.0, None, Baseline("none", 1.0))
     assert "weighted" not in result.to_json()
 
 
@@ -95,7 +96,7 @@ def test_quantity_that_never_changes(make_spec: SpecMaker, error: float, r2: flo
 def test_outputs_without_an_axis(make_spec: SpecMaker) -> None:
     targets = torch.tensor([[1.0], [2.0], [4.0]])
     result = _score(targets[:, 0], targets, make_spec(task="regression", outputs=("y",)))
-    assert (result.mse, result.loss, result.r2, result.answers.shape) == (0.0, 0.0, 1.0, (3, 1))
+    assert (result.mse, result.loss, result.r2, result.decoded.shape) == (0.0, 0.0, 1.0, (3, 1))
 
 
 def test_own_loss_is_reported(make_spec: SpecMaker) -> None:
@@ -118,4 +119,4 @@ def test_model_is_left_as_it_was_and_answers_are_plain_tensors(make_spec: SpecMa
     model = nn.Sequential(nn.Dropout(0.5)).train()
     result = evaluate(model, _examples(torch.rand(4, 3), torch.tensor([0, 1, 1, 2])), make_spec())
     assert model.training
-    result.answers.add_(1)
+    result.decoded.add_(1)

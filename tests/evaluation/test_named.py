@@ -18,8 +18,11 @@ import epochal
 from epochal.again import reproduce
 from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, RecipeError
-from epochal.evaluation.named import USUAL, all_metrics, as_metrics, monitored
+from epochal.evaluation.named import all_metrics, as_metrics, monitored
 from epochal.measure import evaluate_run
+from epochal.tasks.multi_label import MultiLabel
+from epochal.tasks.regression import Regression
+from epochal.tasks.single_label import SingleLabel
 from epochal.training.records import EpochDone
 
 SpecMaker = Callable[..., DataSpec]
@@ -27,12 +30,12 @@ RANDOM = np.random.default_rng(0)
 
 
 def _found(name: str, answers: Any, targets: Any, spec: DataSpec) -> float:
-    (metric,) = as_metrics(name, spec)
+    (metric,) = as_metrics(name, spec.task)
     return metric(torch.as_tensor(answers), torch.as_tensor(targets), spec.task)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-@pytest.mark.parametrize("name", sorted(USUAL["single-label"]))
+@pytest.mark.parametrize("name", sorted(SingleLabel.usual_metrics))
 def test_one_label(make_spec: SpecMaker, name: str, classes: int) -> None:
     targets = RANDOM.integers(0, classes, 80)
     scores = RANDOM.random((80, classes)).round(1) + 0.5 * np.eye(classes)[targets] + 0.01
@@ -53,7 +56,7 @@ def test_one_label(make_spec: SpecMaker, name: str, classes: int) -> None:
     assert _found(name, answers, targets, make_spec(outputs=tuple("abcd"[:classes]))) == pytest.approx(wanted, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(USUAL["multi-label"]))
+@pytest.mark.parametrize("name", sorted(MultiLabel.usual_metrics))
 def test_several_labels(make_spec: SpecMaker, name: str) -> None:
     targets = RANDOM.integers(0, 2, (80, 3)).astype(float)
     answers = (0.6 * RANDOM.random((80, 3)) + 0.4 * targets).round(2)
@@ -71,7 +74,7 @@ def test_several_labels(make_spec: SpecMaker, name: str) -> None:
     assert _found(name, answers, targets, make_spec(task="multi-label")) == pytest.approx(wanted, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(USUAL["regression"]))
+@pytest.mark.parametrize("name", sorted(Regression.usual_metrics))
 def test_quantities(make_spec: SpecMaker, name: str) -> None:
     targets = RANDOM.normal(5, 1, (81, 1))
     answers = targets + RANDOM.normal(size=(81, 1))
@@ -83,7 +86,7 @@ def test_quantities(make_spec: SpecMaker, name: str) -> None:
         "median error": theirs.median_absolute_error,
         "max error": theirs.max_error,
     }[name](targets, answers)
-    spec = make_spec(task="regression", outputs=("y",), class_counts={})
+    spec = make_spec(task="regression", outputs=("y",))
     assert _found(name, answers, targets, spec) == pytest.approx(wanted, rel=1e-6)
     assert monitored(name) == (name, -1)
 
@@ -120,7 +123,7 @@ def test_direction_of_what_is_monitored(monitor: str, wanted: tuple[str, int]) -
 )
 def test_what_cannot_be_measured_is_told(make_spec: SpecMaker, names: list[str], monitor: str, own: Any, told: str) -> None:
     with pytest.raises(RecipeError) as raised:
-        all_metrics(names, monitor, own, make_spec())
+        all_metrics(names, monitor, own, make_spec().task)
     assert told in str(raised.value)
 
 
@@ -158,8 +161,8 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
     assert run.test is not None
     assert run.valid.metrics == told[run.fit.finished.best_epoch - 1]
     assert run.valid.outputs.shape == (len(run.valid.targets), 3)
-    torch.testing.assert_close(run.valid.outputs.softmax(1), run.valid.answers)
-    assert run.test.metrics["spread"] == pytest.approx(float(run.test.answers.amax(1).mean()))
+    torch.testing.assert_close(run.valid.outputs.softmax(1), run.valid.decoded)
+    assert run.test.metrics["spread"] == pytest.approx(float(run.test.decoded.amax(1).mean()))
     assert run.result["test"]["metrics"] == dict(run.test.metrics)
     assert f"; balanced accuracy {run.test.metrics['balanced accuracy']:.4g}; spread " in str(run.test)
     # The names are in the recipe; functions have to be passed again.

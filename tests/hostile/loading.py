@@ -28,19 +28,18 @@ from epochal.data.storage.cache import Pack
 from epochal.errors import EpochalError
 from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, restore_recipe
+from epochal.tasks.single_label import SingleLabel
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.state import Training, prepare, training_feed
 
 SPEC = DataSpec(
     name="made",
-    task="single-label",
+    task=SingleLabel(outputs=("a", "b"), counts={"train": (4, 4)}),
     shape=(3,),
     dtype="float32",
-    outputs=("a", "b"),
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
     counts={"train": 8},
-    class_counts={"train": (4, 4)},
     fingerprint="0",
 )
 

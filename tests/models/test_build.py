@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.data.preprocess import Preprocess, Rescale
+from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
 from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, check_model, default_model, eval_mode, load_net
 from epochal.recipe import DataSettings
+from epochal.tasks.regression import Rescale
 
 SpecMaker = Callable[..., DataSpec]
 

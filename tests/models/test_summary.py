@@ -16,10 +16,9 @@ def spec(shape: tuple[int, ...] = (1, 28, 28), dtype: str = "uint8") -> DataSpec
     return DataSpec.model_validate(
         {
             "name": "small",
-            "task": "single-label",
+            "task": {"name": "single-label", "outputs": tuple("0123456789")},
             "shape": shape,
             "dtype": dtype,
-            "outputs": tuple("0123456789"),
             "mean": (0.0,),
             "std": (1.0,),
             "counts": {"train": 10},

@@ -6,22 +6,21 @@ import math
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from epochal.errors import RecipeError
-from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.intervals import wilson
 from epochal.recipe import Recipe
+from epochal.tasks.intervals import wilson
+from epochal.tasks.scores import Scores
 from epochal.training.best import FEW, Best, why_kept
 from epochal.training.records import EpochDone
 
 
-def _valid(loss: float, accuracy: float | None = None) -> Evaluation:
-    return Evaluation("single-label", 1, loss, torch.zeros(1), torch.zeros(1), accuracy)
+def _valid(loss: float, accuracy: float | None = None) -> Scores:
+    return Scores(1, loss, accuracy)
 
 
-def _see(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[list[bool], Best]:
+def _see(changes: dict[str, Any], results: list[Scores | None]) -> tuple[list[bool], Best]:
     model = nn.Linear(1, 1, bias=False)
     best = Best(Recipe().updated(changes), model, has_valid=results[0] is not None)
     is_best = []
@@ -68,12 +67,11 @@ def test_no_number_is_never_the_best(loss: float) -> None:
     assert _see({}, [_valid(loss), _valid(loss)])[1].epoch == 1
 
 
-def _counted(right: int, count: int, loss: float = 1.0) -> Evaluation:
-    none = torch.zeros(1)
-    return Evaluation("single-label", count, loss, none, none, right / count, wilson(right, count))
+def _counted(right: int, count: int, loss: float = 1.0) -> Scores:
+    return Scores(count, loss, right / count, wilson(right, count))
 
 
-def _why(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[int, str]:
+def _why(changes: dict[str, Any], results: list[Scores | None]) -> tuple[int, str]:
     is_best, best = _see(changes, results)
     epochs = [
         EpochDone(place, 9, place, 1.0, valid, 0.1, 1.0, 1.0, 0.0, kept)
@@ -84,7 +82,7 @@ def _why(changes: dict[str, Any], results: list[Evaluation | None]) -> tuple[int
 
 def test_few_examples_keep_the_latest_epoch_that_is_as_good_as_the_best() -> None:
     # The lowest loss comes first; then accuracy rises, and falls within its error, and beyond it.
-    results: list[Evaluation | None] = [_counted(*numbers) for numbers in ((14, 29, 0.9), (17, 29, 1.4), (16, 29, 1.6), (5, 29, 1.7))]
+    results: list[Scores | None] = [_counted(*numbers) for numbers in ((14, 29, 0.9), (17, 29, 1.4), (16, 29, 1.6), (5, 29, 1.7))]
     few = "29 validation examples are too few to choose by (see data.valid)"
     assert _why({}, results) == (3, f"the latest whose validation accuracy is as good as the best (58.6 %), within the error; {few}")
     # What the user asks for is done.
@@ -101,14 +99,13 @@ def test_a_better_epoch_is_kept_whatever_its_loss() -> None:
 
 
 def test_of_many_examples_the_loss_decides() -> None:
-    results: list[Evaluation | None] = [_counted(900, FEW, 0.25), _counted(910, FEW, 0.5)]
+    results: list[Scores | None] = [_counted(900, FEW, 0.25), _counted(910, FEW, 0.5)]
     assert _why({}, results) == (1, "the lowest validation loss (0.25)")
     assert _why({}, [_counted(900, FEW - 1, 0.25), _counted(905, FEW - 1, 0.5)])[0] == 2
 
 
 def test_quantities_are_chosen_by_their_loss() -> None:
-    none = torch.zeros(1)
-    results: list[Evaluation | None] = [Evaluation("regression", 9, loss, none, none, r2=0.5) for loss in (2.0, 1.0, 3.0)]
+    results: list[Scores | None] = [Scores(9, loss, r2=0.5) for loss in (2.0, 1.0, 3.0)]
     assert _why({}, results) == (2, "the lowest validation loss (1)")
 
 

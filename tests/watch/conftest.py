@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from epochal.data.spec import DataSpec
-from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.metrics import ClassScore
 from epochal.recipe import Recipe
+from epochal.tasks.scores import ClassScore, Scores
 from epochal.training.records import EpochDone, Finished, Progress, Record, Started
 
 
@@ -19,10 +18,9 @@ class Records:
         return DataSpec.model_validate(
             {
                 "name": "two",
-                "task": task,
+                "task": {"name": task, "outputs": ("a", "b")},
                 "shape": (4,),
                 "dtype": "float32",
-                "outputs": ("a", "b"),
                 "mean": (0.0,),
                 "std": (1.0,),
                 "counts": {"train": 90, "valid": 10},
@@ -41,23 +39,12 @@ class Records:
         return EpochDone(number, 3, number * 100, train_loss, valid, 0.25 / number, 1.5, 45678.0, 0.02, is_best)
 
     def regressed(self, number: int, r2: float = 0.875) -> EpochDone:
-        valid = Evaluation("regression", 10, 0.5, torch.zeros(10, 1), torch.zeros(10, 1), mse=0.5, mae=0.25, r2=r2)
+        valid = Scores(10, 0.5, mse=0.5, mae=0.25, r2=r2)
         return EpochDone(number, 3, number * 100, 0.625, valid, 0.25, 1.5, 45678.0, 0.02, True)
 
-    def classified(self, loss: float) -> Evaluation:
-        score = ClassScore("macro", 0.5, 0.5, 0.75, 10)
-        return Evaluation(
-            "single-label",
-            10,
-            loss,
-            torch.zeros(10, 2),
-            torch.zeros(10, dtype=torch.int64),
-            accuracy=0.9,
-            interval=(0.6, 0.98),
-            macro=score,
-            weighted=score,
-            confusion=torch.eye(2, dtype=torch.int64),
-        )
+    def classified(self, loss: float) -> Scores:
+        score = ClassScore("macro", 0.5, 0.5, 0.75, 10, 10)
+        return Scores(10, loss, accuracy=0.9, interval=(0.6, 0.98), macro=score, weighted=score)
 
     def finished(self, reason: str = "epochs", best_epoch: int = 2) -> Finished:
         return Finished(3, 300, best_epoch, reason, 4.56)

@@ -23,6 +23,7 @@ from epochal.data.sources.layout import list_folder
 from epochal.errors import DataError
 from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
+from epochal.tasks.single_label import SingleLabel
 from epochal.user_code import concise
 
 # How a list of what to leave out begins.
@@ -33,13 +34,15 @@ _LIST = "What to leave out of"
 class Check(Shown):
     """What was found in data: the worst first.
 
-    `counts` are the numbers of examples by split; of `picture` the page gets its pictures, by name.
+    `counts` are the numbers of examples by split; `classes` the names of the outputs, and `nouns` the words for one of them and for
+    several. Of `picture` the page gets its pictures, by name.
     """
 
     name: str
     counts: Mapping[str, int]
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
+    nouns: tuple[str, str] = SingleLabel.nouns
     picture: Callable[[str], Image.Image] | None = field(default=None, repr=False, compare=False)
 
     def number(self, severity: str) -> int:
@@ -50,7 +53,7 @@ class Check(Shown):
         """Return all in one line: what was checked, and how much was found."""
         counts = ", ".join(f"{number:,} {split}" for split, number in self.counts.items())
         found = ", ".join(count(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
-        return f"{self.name}: {count(len(self.classes), 'class', 'classes')}; {counts}: {found or 'nothing found'}"
+        return f"{self.name}: {count(len(self.classes), *self.nouns)}; {counts}: {found or 'nothing found'}"
 
     def _title(self) -> str:
         return self.summary()
@@ -137,7 +140,7 @@ def _check_folder(place: Place) -> Check:
         return Check(name, {}, (), (_told(layout_finding(error), place),))
     counts = {split: len(listed.files(split)) for split in listed.splits}
     findings = [_told(finding, place) for finding in folder_findings(listed)]
-    return Check(name, counts, listed.classes, _worst_first(findings), lambda file: open_picture(root / file))
+    return Check(name, counts, listed.classes, _worst_first(findings), picture=lambda file: open_picture(root / file))
 
 
 def _told(finding: Finding, place: Place) -> Finding:
@@ -152,6 +155,7 @@ def _check_data(data: Data) -> Check:
         counts,
         data.outputs,
         _worst_first([*loaded_findings(data), *about_notes(data.notes)]),
+        data.task.nouns,
         _Shown(data).picture if is_picture else None,
     )
 

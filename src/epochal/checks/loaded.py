@@ -20,8 +20,7 @@ from epochal.data.standard import apart
 def loaded_findings(data: Data) -> Iterator[Finding]:
     """Yield what is found in data."""
     parts, among = list(data.splits.values()), _labelled(data)
-    if data.task != "regression":
-        yield from about_classes(_class_counts(data), data.outputs)
+    yield from _about_classes(data)
     groups = _equal_examples(parts)
     yield from about_equal(groups, among)
     yield from _about_scale(data)
@@ -37,7 +36,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
 
 def in_one_line(data: Data) -> str:
     """Return what is quickly found and matters in data that are split, in one line; "" where there is nothing."""
-    found = [] if data.task == "regression" else [*about_classes(_class_counts(data), data.outputs)]
+    found = [*_about_classes(data)]
     found += about_equal(_equal_examples(list(data.splits.values())), _labelled(data))
     found += _about_scale(data)
     return "; ".join(finding.words for finding in found if finding.severity != "note" and finding.kind != "duplicates")
@@ -51,11 +50,12 @@ def _about_scale(data: Data) -> Iterator[Finding]:
             yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Bring all splits in one unit.")
 
 
-def _class_counts(data: Data) -> dict[str, tuple[int, ...]]:
-    """Return the number of examples of each class in each split; for train, as it was brought: before other splits were cut from it."""
-    counts = data.spec.class_counts
-    of_train = (counts[name] for name, examples in data.splits.items() if examples.part == "train")
-    return {**counts, "train": tuple(map(sum, zip(*of_train, strict=True)))}
+def _about_classes(data: Data) -> Iterator[Finding]:
+    """Yield what is found in the numbers of examples of each class; of train, as it was brought: before others were cut from it."""
+    counts = data.spec.task.class_counts
+    if counts:
+        of_train = (counts[name] for name, examples in data.splits.items() if examples.part == "train")
+        yield from about_classes({**counts, "train": tuple(map(sum, zip(*of_train, strict=True)))}, data.outputs)
 
 
 def _about_inputs(inputs: Sequence[Tensor], among: Labelled, *, is_picture: bool) -> Iterator[Finding]:
@@ -126,4 +126,4 @@ def _labelled(data: Data) -> Labelled:
         return parts[number].where(index)
 
     noun = "picture" if data.spec.is_image else "example"
-    return Labelled(lambda place: names[found(place)[0]], label, name, noun, has_classes=data.task == "single-label")
+    return Labelled(lambda place: names[found(place)[0]], label, name, noun, has_classes=data.task.has_classes)

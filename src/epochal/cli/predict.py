@@ -18,7 +18,7 @@ from epochal.cli.output import say, say_error, say_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epochal.predict import Prediction
+    from epochal.tasks.base import Prediction
 
 # The first columns of a table of predictions; the values of the outputs follow.
 _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")

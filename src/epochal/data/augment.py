@@ -89,8 +89,8 @@ def build_mixing(settings: AugmentSettings, spec: DataSpec, seed: int) -> Mixing
     """Return what mixes examples, or `None` where `settings` ask for nothing. Raises `RecipeError` as `build_augment` does."""
     if not _asked(settings, spec, _MIXTURES):
         return None
-    if settings.cutmix and spec.task == "regression":
-        raise RecipeError("The setting augment.cutmix does not work for regression.", "Use augment.mixup, or leave it out.")
+    if settings.cutmix and not spec.task.allows_cutmix:
+        raise RecipeError(f"The setting augment.cutmix does not work for {spec.task.name}.", "Use augment.mixup, or leave it out.")
     return Mixing(settings, spec, seed)
 
 

@@ -20,25 +20,20 @@ from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.inputs.picture.read import colour_of
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
-from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, PictureRule, ResizeMode, Task, described
+from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, PictureRule, ResizeMode, described
 from epochal.data.split import split_off
 from epochal.data.standard import Form, apart, form_of, measure, to_form, type_name
-from epochal.data.targets import encode
 from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.random import key, seeded
 from epochal.shown import Rows, Shown, few
+from epochal.tasks.base import Task, TaskName
+from epochal.tasks.targets import encode
 from epochal.user_code import concise
 
 _VARYING = (
     "the examples of {} are cut off from a dataset that gives other values at every reading, so what scores are measured on changes "
     'too; for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
 )
-
-# Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
-# all are; and so do targets of sizes that its exponents barely reach.
-_FAR = 256
-_LARGE = 1e30
-
 
 # The edges of so many pictures tell which colour they have.
 _EDGES = 64
@@ -48,14 +43,13 @@ _EDGES = 64
 class Data(Shown):
     """Labelled examples in up to three splits, checked and described.
 
-    `valid` and `test` are `None` until the data bring them or `split` cuts them off. `outputs` names the classes, labels or
-    quantities. `notes` are choices made in reading that the user should hear about. `excluded` names the examples that were left out.
+    `valid` and `test` are `None` until the data bring them or `split` cuts them off. `task` says what the targets mean, and names
+    the outputs. `notes` are choices made in reading that the user should hear about. `excluded` names the examples that were left out.
     `described` is what was measured on these data before, once they are split, where they are read again.
     """
 
     name: str
     task: Task
-    outputs: tuple[str, ...]
     fingerprint: str
     train: Examples
     valid: Examples | None = None
@@ -71,10 +65,15 @@ class Data(Shown):
             first = self.train.input(0)
         counts = {name: len(examples) for name, examples in self.splits.items()}
         dtype = str(first.dtype).removeprefix("torch.")
-        return described(self.name, first.shape, dtype, self.task, len(self.outputs), counts)
+        return described(self.name, first.shape, dtype, self.task, counts)
 
     def _rows(self) -> Rows:
-        return (("task", self.task), ("outputs", few(self.outputs)), *(("note", note) for note in self.notes))
+        return (("task", self.task.name), ("outputs", few(self.outputs)), *(("note", note) for note in self.notes))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the classes, labels or quantities."""
+        return self.task.outputs
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -121,20 +120,11 @@ class Data(Shown):
             first = self.train.input(0)
             input_mean, input_std = measure(self.train.inputs)
             ground = _ground(self.train)
-        learned: dict[str, Any]
-        if self.task == "regression":
-            targets = self.train.targets.double()
-            spread = targets.std(0, correction=0)
-            mean, std = targets.mean(0), spread.where(spread > 0, 1.0)
-            learned = {"target_mean": mean.tolist(), "target_std": std.tolist(), "target_dtype": _target_dtype(mean, std)}
-        else:
-            learned = {"class_counts": {name: _class_counts(part.targets, len(self.outputs)) for name, part in self.splits.items()}}
         return DataSpec(
             name=self.name,
-            task=self.task,
+            task=self.task.learn({name: examples.targets for name, examples in self.splits.items()}),
             shape=tuple(first.shape),
             dtype=type_name(first.dtype),
-            outputs=self.outputs,
             mean=tuple(input_mean.reshape(-1).tolist()),
             # A channel or feature that never changes is only shifted.
             std=tuple(input_std.where(input_std > 0, 1.0).reshape(-1).tolist()),
@@ -142,7 +132,6 @@ class Data(Shown):
             picture=self.picture,
             ground=ground,
             fingerprint=self.fingerprint,
-            **learned,
         )
 
 
@@ -152,7 +141,7 @@ def load(
     what: Any,
     *,
     data_dir: str | Path | None = None,
-    task: Task | None = None,
+    task: TaskName | None = None,
     size: int | tuple[int, int] | None = None,
     fit: ResizeMode | None = None,
     memory: float | None = None,
@@ -225,7 +214,7 @@ def _check_memory(found: Found, allowed: float | None) -> None:
         )
 
 
-def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: tuple[str, ...] = ()) -> Data:
+def _assemble(found: Found, task: TaskName | None, like: DataSpec | None, excluded: tuple[str, ...] = ()) -> Data:
     """Check what a source found, and encode its targets."""
     notes = list(found.notes)
     for name, part in found.parts.items():
@@ -253,7 +242,9 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
             raise DataError(f"{found.name}: {told}.", f"{fix}.")
         notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
-    encoded = encode(targets, found.classes, task, like, lambda name, index: found.parts[name].where(name, index))
+    encoded = encode(
+        targets, found.classes, task, lambda name, index: found.parts[name].where(name, index), None if like is None else like.task
+    )
     splits = {
         name: Examples(
             inputs[name],
@@ -269,8 +260,7 @@ def _assemble(found: Found, task: Task | None, like: DataSpec | None, excluded: 
     return Data(
         name=found.name,
         task=encoded.task,
-        outputs=encoded.outputs,
-        fingerprint=_fingerprint(splits, {name: part.digest for name, part in found.parts.items()}, encoded.outputs),
+        fingerprint=_fingerprint(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
         picture=found.picture or _rule_of(splits["train"].input(0)),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
@@ -326,18 +316,6 @@ def _rule_of(first: Tensor) -> PictureRule | None:
     if first.ndim != 3 or first.dtype != torch.uint8 or first.shape[0] not in (1, 3):
         return None
     return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad", ground="border")
-
-
-def _target_dtype(mean: Tensor, std: Tensor) -> Literal["float32", "float64"]:
-    """Return in which type a model has to answer for its answers to be as fine as float32 is near 0."""
-    size = mean.abs().maximum(std)
-    is_enough = (mean.abs() <= _FAR * std) & (size < _LARGE) & (std > 1 / _LARGE)
-    return "float32" if is_enough.all() else "float64"
-
-
-def _class_counts(targets: Tensor, outputs: int) -> tuple[int, ...]:
-    counts = torch.bincount(targets, minlength=outputs) if targets.ndim == 1 else targets.sum(0).long()
-    return tuple(counts.tolist())
 
 
 def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:

@@ -30,7 +30,7 @@ class Mixing:
 
     def __init__(self, settings: AugmentSettings, spec: DataSpec, seed: int) -> None:
         self.settings = settings
-        self.classes = len(spec.outputs) if spec.task == "single-label" else None
+        self.task = spec.task
         self.seed = seed
 
     def __call__(self, pictures: Tensor, targets: Tensor, places: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
@@ -42,8 +42,7 @@ class Mixing:
         draws = Draws(self.seed, epoch, places[:-1])
         kept, share = self._shares(draws, *pictures.shape[-2:])
         mixed = rounded(pictures[:-1] * kept + pictures[1:] * (1 - kept), pictures.dtype)
-        if self.classes is not None:
-            targets = functional.one_hot(targets, self.classes)
+        targets = self.task.soft_targets(targets)
         return mixed, targets[:-1] * share[:, None] + targets[1:] * (1 - share[:, None])
 
     def _shares(self, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""The part of a model that turns raw inputs into well-scaled numbers, and scaled numbers into raw outputs.
+"""The part of a model that turns raw inputs into well-scaled numbers.
 
-These are layers, trained, evaluated, exported and served with the network: there is no second path that could differ.
+This is a layer, trained, evaluated, exported and served with the network: there is no second path that could differ.
 """
 
 from __future__ import annotations
@@ -54,27 +54,6 @@ class Preprocess(nn.Module):
         if self.offset is not None:
             inputs = inputs - self.offset
         return torch.addcmul(self.bias, inputs.to(self.scale.dtype), self.scale).to(self.bias.dtype)
-
-
-class Rescale(nn.Module):
-    """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0.
-
-    Computed in `spec.target_dtype`, which is also the dtype of the outputs: in float64 where float32 would leave too little of the
-    differences between quantities, such as times.
-    """
-
-    scale: Tensor
-    bias: Tensor
-
-    def __init__(self, spec: DataSpec) -> None:
-        super().__init__()
-        dtype = getattr(torch, spec.target_dtype)
-        self.register_buffer("scale", torch.tensor(spec.target_std, dtype=dtype))
-        self.register_buffer("bias", torch.tensor(spec.target_mean, dtype=dtype))
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        """Scale outputs back."""
-        return torch.addcmul(self.bias, outputs.to(self.scale.dtype), self.scale)
 
 
 def _broadcastable(name: str, values: Sequence[float], spec: DataSpec) -> Tensor:

@@ -6,9 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
 
-Task = Literal["single-label", "multi-label", "regression"]
+from epochal.tasks import TASKS
+from epochal.tasks.base import Task
+
 ResizeMode = Literal["pad", "crop", "squash"]
 SPLITS = ("train", "valid", "test")
 
@@ -45,32 +57,38 @@ class PictureRule(_Described):
         return (1 if self.mode == "L" else 3, *self.size)
 
 
+def _by_tag(tag: str, kinds: Mapping[str, type[BaseModel]]) -> BeforeValidator:
+    """Let a mapping become the object of the kind that its `tag` names."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get(tag) not in kinds:
+            raise ValueError(f"the {tag} {value.get(tag)!r} is none of {', '.join(kinds)}")
+        return kinds[value[tag]].model_validate(value)
+
+    return BeforeValidator(read)
+
+
 class DataSpec(_Described):
     """What was learned from data; nothing here can be traced back to an example.
 
     `shape` is one input without the batch: (channels, height, width) for pictures, (features,) for numbers. `dtype` is as it
-    is fed: "uint8" pixels, "int64" or "float32" numbers, or "float64" ones that float32 would not tell apart. `outputs` names
-    what the model gives: the classes, the labels or the predicted quantities. `mean` and `std` are measured on training inputs
-    only, per channel of pictures and per feature of numbers, with uint8 counting 0 to 1. `target_mean` and `target_std` are those
-    of each predicted quantity (regression only), and `target_dtype` is the type that keeps the differences between targets:
-    "float64" where they are far from 0 for their spread. `counts` is the number of examples in each split; `class_counts` that of
-    each class or label. `ground` is the colour that most training pictures have at their edges (0 to 255 per channel), which fills
+    is fed: "uint8" pixels, "int64" or "float32" numbers, or "float64" ones that float32 would not tell apart. `task` says what the
+    targets mean, and names the outputs of a model: the classes, the labels or the predicted quantities. `mean` and `std` are measured
+    on training inputs only, per channel of pictures and per feature of numbers, with uint8 counting 0 to 1. `counts` is the number of
+    examples in each split. `ground` is the colour that most training pictures have at their edges (0 to 255 per channel), which fills
     what random changes leave open; none where there is no such colour, or it is black. `fingerprint` is a SHA-256 over all inputs
     and targets.
     """
 
     name: str
-    task: Task
+    task: Annotated[SerializeAsAny[Task], _by_tag("name", TASKS)]
     shape: tuple[PositiveInt, ...]
     dtype: Literal["uint8", "int64", "float32", "float64"]
-    outputs: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[PositiveFloat, ...]
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[PositiveFloat, ...] = ()
-    target_dtype: Literal["float32", "float64"] = "float32"
     counts: dict[str, NonNegativeInt]
-    class_counts: dict[str, tuple[int, ...]] = {}
     picture: PictureRule | None = None
     ground: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
     fingerprint: str
@@ -79,21 +97,12 @@ class DataSpec(_Described):
     def _agree(self) -> Self:
         """Refuse a description that contradicts itself: it may come from a stranger's file."""
         scales = self.shape[0] if self.is_image or len(self.shape) == 1 else 1
-        least = 2 if self.task == "single-label" else 1
-        names = len(self.outputs)
-        targets = (0, names) if self.task == "regression" else (0,)
         for is_wrong, told in (
             (not self.shape, "shape has no sides"),
             (self.size > MAX_NUMBERS, f"an input of {self.size:,} numbers is larger than the limit of {MAX_NUMBERS:,}"),
-            (names < least, f"there are {names} outputs, but {self.task} takes at least {least}"),
-            (len(set(self.outputs)) < names, "some outputs have the same name"),
             (
                 len(self.mean) != len(self.std) or len(self.mean) not in (1, scales),
                 f"mean and std must have {scales} numbers, or one for all, for inputs of shape {self.shape}",
-            ),
-            (
-                len(self.target_mean) != len(self.target_std) or len(self.target_mean) not in targets,
-                f"target_mean and target_std do not fit {self.task} with {names} outputs",
             ),
             (
                 len(self.ground) not in (0, scales) or (bool(self.ground) and not (self.is_image and self.dtype == "uint8")),
@@ -109,6 +118,11 @@ class DataSpec(_Described):
         return self
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what a model gives: the classes, the labels or the predicted quantities."""
+        return self.task.outputs
+
+    @property
     def is_image(self) -> bool:
         """Whether an input is a picture of shape (channels, height, width)."""
         return len(self.shape) == 3
@@ -120,7 +134,7 @@ class DataSpec(_Described):
 
     def describe(self) -> str:
         """Return the data in one line, for people."""
-        return described(self.name, self.shape, self.dtype, self.task, len(self.outputs), self.counts)
+        return described(self.name, self.shape, self.dtype, self.task, self.counts)
 
     def __repr__(self) -> str:
         return f"DataSpec({self.describe()})"
@@ -128,8 +142,7 @@ class DataSpec(_Described):
     __str__ = __repr__
 
 
-def described(name: str, shape: Sequence[int], dtype: str, task: Task, outputs: int, counts: Mapping[str, int]) -> str:
+def described(name: str, shape: Sequence[int], dtype: str, task: Task, counts: Mapping[str, int]) -> str:
     """Return data in one line, for people."""
     sides = "×".join(str(side) for side in shape) or "1 number"
-    kind = {"single-label": "classes", "multi-label": "labels", "regression": "outputs"}[task]
-    return f"{name}: {sides} {dtype}, {outputs} {kind}; {', '.join(f'{count:,} {split}' for split, count in counts.items())}"
+    return f"{name}: {sides} {dtype}, {task.describe()}; {', '.join(f'{count:,} {split}' for split, count in counts.items())}"

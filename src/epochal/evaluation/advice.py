@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from epochal.checks.findings import count
 from epochal.data.spec import DataSpec
-from epochal.evaluation.evaluate import Evaluation
 from epochal.language import translated
 from epochal.recipe import Recipe
+from epochal.tasks.scores import Scores
 
 # Where the largest class has so many times as many examples as the smallest, the weights of classes matter.
 _UNEVEN = 1.5
 
 
-def advice(test: Evaluation, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
+def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
     """Return lines that say that `test` is not clearly better than its baseline, and what to try; none where it is."""
-    if test.baseline is not None and test.interval is not None and test.interval[0] <= test.baseline[1]:
-        told = f"This is not clearly better than always answering '{test.baseline[0]}' ({100 * test.baseline[1]:.1f} %). What to try:"
+    always = test.baseline
+    if always is not None and test.interval is not None and test.interval[0] <= always.accuracy:
+        told = f"This is not clearly better than always answering '{always.answer}' ({100 * always.accuracy:.1f} %). What to try:"
     elif test.r2 is not None and test.r2 <= 0:
         told = "This is no better than always answering the mean. What to try:"
     else:
@@ -29,7 +30,7 @@ def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
     if spec.is_image and not (recipe.augment.flip or recipe.augment.shift):
         yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
     yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
-    counts = spec.class_counts.get("train", ())
+    counts = spec.task.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
         yield "--class-weights balanced", "every class counts the same, however few examples it has"
     if not spec.is_image:

@@ -28,11 +28,11 @@ def draw_all(
 
     `evaluation` is that of `examples`, in their order; both are `None` where there were no test data.
     """
-    figures: dict[str, Figure | None] = {"learning-curves": learning_curves(epochs)}
+    figures: dict[str, Figure | None] = {"learning-curves": learning_curves(epochs, spec.task)}
     if evaluation is not None and examples is not None:
         figures |= {
             "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
             "predictions": predictions(examples, evaluation, spec),
-            "regression": regression(evaluation, spec.outputs) if evaluation.task == "regression" else None,
+            "regression": regression(evaluation, spec.outputs) if evaluation.r2 is not None else None,
         }
     return [file for name, figure in figures.items() if figure is not None for file in write(figure, folder / name)]

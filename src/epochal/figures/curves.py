@@ -8,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from epochal.evaluation.evaluate import Evaluation
 from epochal.figures.style import BLUE, VERMILLION, styled
+from epochal.tasks.base import Task
+from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 
 
 @styled
-def learning_curves(epochs: Sequence[EpochDone]) -> Figure:
-    """Return training and validation loss over the epochs and, with validation data, accuracy or R² beside it."""
+def learning_curves(epochs: Sequence[EpochDone], task: Task) -> Figure:
+    """Return training and validation loss over the epochs and, with validation data, the score of the task beside it."""
     validated = [done.valid for done in epochs if done.valid is not None]
     # Laid out by hand, as there is room for any number at the axes: a layout engine would take as long as drawing does.
     wide = 9.0 if validated else 5.0
@@ -30,7 +31,7 @@ def learning_curves(epochs: Sequence[EpochDone]) -> Figure:
         losses = [valid.loss for valid in validated]
         _curve(panels[0], numbers, losses, "validation", VERMILLION, "s", "--")
         _mark(panels[0], numbers[kept], losses[kept], f"{losses[kept]:.4g}")
-        _draw_scores(panels[1], numbers, validated, kept)
+        _draw_scores(panels[1], numbers, validated, kept, task)
     for axes in panels:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
@@ -39,19 +40,12 @@ def learning_curves(epochs: Sequence[EpochDone]) -> Figure:
     return figure
 
 
-def _draw_scores(axes: Axes, epochs: Sequence[int], validated: Sequence[Evaluation], kept: int) -> None:
-    if validated[0].task == "regression":
-        scores = [valid.r2 or 0.0 for valid in validated]
-        words = f"{scores[kept]:.4f}"
-        title = "Validation R²"
-    else:
-        scores = [valid.accuracy or 0.0 for valid in validated]
-        words = f"{100 * scores[kept]:.2f} %"
-        title = "Validation accuracy"
+def _draw_scores(axes: Axes, epochs: Sequence[int], validated: Sequence[Scores], kept: int, task: Task) -> None:
+    scores = [task.score_value(valid) for valid in validated]
     _curve(axes, epochs, scores, "validation", VERMILLION, "s", "--")
-    _mark(axes, epochs[kept], scores[kept], words)
-    axes.set(title=title, xlabel="epoch")
-    if validated[0].task != "regression":
+    _mark(axes, epochs[kept], scores[kept], task.score_words(scores[kept]))
+    axes.set(title=f"Validation {task.score_name}", xlabel="epoch")
+    if task.has_accuracy:
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, 0), min(high, 1))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))

@@ -26,8 +26,8 @@ def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     The colour is the share of the row, spread at the low end so that rare mistakes show; the numbers are counts, left out
     beyond twenty classes.
     """
-    assert evaluation.confusion is not None
     counts = evaluation.confusion
+    assert counts is not None
     shares = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
     shown = [short(name, 20) for name in readable(names)]
     number = len(shown)

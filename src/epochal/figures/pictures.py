@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 import torch
@@ -22,18 +22,10 @@ from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.figures.fonts import printable, short
 from epochal.figures.style import BLUE, GREY, VERMILLION, WIDTH, readable, styled, with_fonts_for
+from epochal.tasks.base import Judged
 
 _COLUMNS, _ROWS = 6, 2
 _HEADING = 0.4
-
-
-class _Answers(NamedTuple):
-    """What was predicted for each example, how sure the model was, what is true, and whether that is the same."""
-
-    predicted: list[str]
-    sure: Tensor
-    true: list[str]
-    right: Tensor
 
 
 @styled
@@ -42,12 +34,14 @@ def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> F
 
     `None` where the inputs are no pictures, or where right and wrong do not apply (regression).
     """
-    if not _is_picture(spec.shape) or evaluation.task == "regression":
+    if not _is_picture(spec.shape):
         return None
-    read = _read(evaluation, readable(spec.outputs))
-    wrong = (~read.right).nonzero()[:, 0]
-    wrong = wrong[read.sure[wrong].argsort(descending=True, stable=True)]
-    right = read.right.nonzero()[:, 0]
+    judged = evaluation.task.judge(evaluation.decoded, evaluation.targets, readable(spec.outputs))
+    if judged is None:
+        return None
+    wrong = (~judged.right).nonzero()[:, 0]
+    wrong = wrong[judged.sure[wrong].argsort(descending=True, stable=True)]
+    right = judged.right.nonzero()[:, 0]
     most = _COLUMNS * _ROWS
     evenly = torch.linspace(0, len(right) - 1, min(most, len(right))).round().long()
     blocks = [
@@ -62,7 +56,7 @@ def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> F
     for (title, places, colour, mark), height in zip(blocks, heights, strict=True):
         place_in_inches: Any = {"transform": figure.dpi_scale_trans, "ha": "center", "va": "top"}
         figure.text(WIDTH / 2, top - 0.1, title, color=colour, fontsize=11, fontweight="bold", **place_in_inches)
-        _draw_block(figure, top - _HEADING, places.tolist(), colour, mark, examples, read)
+        _draw_block(figure, top - _HEADING, places.tolist(), colour, mark, examples, judged)
         top -= height
     return figure
 
@@ -73,7 +67,7 @@ def _cell(shape: tuple[int, ...]) -> tuple[float, float]:
     return wide, wide * _aspect(shape) + 0.7
 
 
-def _draw_block(figure: Figure, top: float, places: Sequence[int], colour: str, mark: str, examples: Examples, read: _Answers) -> None:
+def _draw_block(figure: Figure, top: float, places: Sequence[int], colour: str, mark: str, examples: Examples, judged: Judged) -> None:
     """Draw pictures in rows, from `top` inches above the lower edge downwards.
 
     They are laid out by hand: a set of axes for each, and a layout engine to place them, would take ten times as long.
@@ -86,7 +80,7 @@ def _draw_block(figure: Figure, top: float, places: Sequence[int], colour: str, 
         row, column = divmod(number, _COLUMNS)
         middle, above = WIDTH / _COLUMNS * (column + 0.5), top - row * high
         figure.text(
-            middle, above, f"{mark} {short(read.predicted[place], 18)}\ntrue: {short(read.true[place], 16)}", linespacing=1.2, **around
+            middle, above, f"{mark} {short(judged.predicted[place], 18)}\ntrue: {short(judged.true[place], 16)}", linespacing=1.2, **around
         )
         height, width = (share * wide for share in _fitted(picture))
         bounds = (middle - width / 2, above - 0.34 - height, width, height)
@@ -94,7 +88,7 @@ def _draw_block(figure: Figure, top: float, places: Sequence[int], colour: str, 
         image.set_data(_pixels(picture))
         figure.add_artist(image)
         figure.add_artist(Rectangle(bounds[:2], width, height, transform=inches, fill=False, edgecolor=colour, linewidth=2))
-        figure.text(middle, bounds[1] - 0.05, _percent(float(read.sure[place])), color=GREY, **around)
+        figure.text(middle, bounds[1] - 0.05, _percent(float(judged.sure[place])), color=GREY, **around)
 
 
 def _fitted(picture: Tensor) -> tuple[float, float]:
@@ -102,21 +96,6 @@ def _fitted(picture: Tensor) -> tuple[float, float]:
     high = _aspect(tuple(picture.shape))
     aspect = picture.shape[1] / picture.shape[2]
     return (high, high / aspect) if aspect > high else (aspect, 1.0)
-
-
-def _read(evaluation: Evaluation, names: Sequence[str]) -> _Answers:
-    if evaluation.task == "single-label":
-        sure, best = evaluation.answers.max(1)
-        targets = evaluation.targets
-        return _Answers([names[index] for index in best.tolist()], sure, [names[index] for index in targets.tolist()], best == targets)
-    found, there = evaluation.answers >= 0.5, evaluation.targets > 0.5
-    # The probability of all the labels together, as if they were independent.
-    sure = torch.maximum(evaluation.answers, 1 - evaluation.answers).prod(1)
-    return _Answers(_joined(found, names), sure, _joined(there, names), (found == there).all(1))
-
-
-def _joined(labels: Tensor, names: Sequence[str]) -> list[str]:
-    return [", ".join(name for name, has in zip(names, row, strict=True) if has) or "none" for row in labels.tolist()]
 
 
 @styled

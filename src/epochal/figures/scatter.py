@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.metrics import plain, r2_words
 from epochal.figures.fonts import short
 from epochal.figures.style import BLUE, GREY, readable, styled
+from epochal.tasks.scores import plain, r2_words
 
 _MOST_PANELS = 4
 
@@ -23,11 +23,11 @@ def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     columns = min(panels, 2)
     figure = Figure(figsize=(4.4 * columns, 4.2 * -(-panels // columns) + 0.3), layout="constrained")
     grid = figure.subplots(-(-panels // columns), columns, squeeze=False).reshape(-1)
-    targets = evaluation.targets.reshape(len(evaluation.answers), -1)
+    targets = evaluation.targets.reshape(len(evaluation.decoded), -1)
     for axes in grid[panels:]:
         axes.set_visible(False)
     for index, (axes, name) in enumerate(zip(grid, readable(names)[:panels], strict=False)):
-        _scatter(axes, targets[:, index], evaluation.answers[:, index])
+        _scatter(axes, targets[:, index], evaluation.decoded[:, index])
         axes.set_title(short(name, 40))
     assert evaluation.r2 is not None
     assert evaluation.mae is not None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from epochal.data.preprocess import Preprocess, Rescale
+from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
@@ -168,10 +168,10 @@ def _run_file(file: Path) -> ModuleType:
 
 
 def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale: bool) -> nn.Sequential:
-    """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` and for regression, if `rescale`, `rescale`."""
+    """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` and, if `rescale`, the task's output layer."""
     layers: dict[str, nn.Module] = {"preprocess": Preprocess(spec, _list(settings.mean), _list(settings.std)), "net": net}
-    if rescale and spec.task == "regression":
-        layers["rescale"] = Rescale(spec)
+    if rescale and (last := spec.task.output_layer()) is not None:
+        layers["rescale"] = last
     whole = nn.Sequential(OrderedDict(layers))
     if not any(module.training for module in net.modules()):
         # The whole is in evaluation mode if all of the network is: then nothing of it was frozen.

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from epochal.errors import RecipeError
-from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.intervals import wilson
 from epochal.evaluation.named import monitored
 from epochal.recipe import Recipe
+from epochal.tasks.intervals import wilson
+from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, nested, part
 
@@ -49,7 +49,7 @@ class Best:
         self.improved = 0
         self.weights: dict[str, Tensor] = {}
 
-    def see(self, epoch: int, model: nn.Module, valid: Evaluation | None) -> bool:
+    def see(self, epoch: int, model: nn.Module, valid: Scores | None) -> bool:
         """Take note of an epoch; return whether its weights are now the ones to keep."""
         score = self._score(valid)
         improved = not self.epoch or score > self.score
@@ -72,7 +72,7 @@ class Best:
         self.weights = {name: tensor.to(current[name].device) for name, tensor in part(state, "weights").items()}
         self.score, self.epoch, self.improved = float(saved.score), saved.epoch, saved.improved
 
-    def _score(self, valid: Evaluation | None) -> float:
+    def _score(self, valid: Scores | None) -> float:
         if valid is None:
             return 0.0
         if is_loose(self.monitor, valid):
@@ -84,13 +84,13 @@ class Best:
         # NaN is worse than any number, but would not compare as such; and where the loss is none, nothing is good.
         return score if math.isfinite(valid.loss) and not math.isnan(score) else -math.inf
 
-    def _is_as_good(self, score: float, valid: Evaluation | None) -> bool:
+    def _is_as_good(self, score: float, valid: Scores | None) -> bool:
         if valid is None or not is_loose(self.monitor, valid) or not math.isfinite(self.score):
             return False
         return score >= wilson(round(self.score * valid.count), valid.count)[0]
 
 
-def is_loose(monitor: str, valid: Evaluation | None) -> bool:
+def is_loose(monitor: str, valid: Scores | None) -> bool:
     """Whether there is too little validation data for the best score alone to pick an epoch, and the recipe leaves that open."""
     return monitor == "auto" and valid is not None and valid.accuracy is not None and valid.count < FEW
 

@@ -27,7 +27,8 @@ from epochal.models.build import preserve_mode
 from epochal.random import fork_rng, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
 from epochal.shown import Rows, Shown
-from epochal.tasks import LossFunction, reported_loss
+from epochal.tasks.base import Task
+from epochal.tasks.losses import LossFunction
 from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
 from epochal.training.checkpoint import Checkpoints
@@ -52,12 +53,14 @@ _SHOWN = 30
 class TrainingHistory(Shown):
     """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given.
 
-    `optimizer` says which one it was, and of each of its groups how many numbers it changed and with which settings.
+    `optimizer` says which one it was, and of each of its groups how many numbers it changed and with which settings. `task` is what
+    was learned.
     """
 
     epochs: tuple[EpochDone, ...]
     finished: Finished
     optimizer: Mapping[str, Any]
+    task: Task
 
     def _title(self) -> str:
         count = len(self.epochs)
@@ -65,7 +68,8 @@ class TrainingHistory(Shown):
 
     def _table(self) -> tuple[Sequence[str], Rows]:
         rows = [
-            (str(done.epoch), f"{done.train_loss:.4g}", "" if done.valid is None else str(done.valid)) for done in self.epochs[-_SHOWN:]
+            (str(done.epoch), f"{done.train_loss:.4g}", "" if done.valid is None else self.task.headline(done.valid))
+            for done in self.epochs[-_SHOWN:]
         ]
         return ("epoch", "train loss", "validation"), rows
 
@@ -117,9 +121,9 @@ def fit(
         made_by = describe_optimizer(training.optimizer)
         if optimizer is not None:
             notes.append(f"optimizer {in_short(made_by)}")
-        valid_loss = reported_loss(data.spec, model, recipe.loss, loss)
-        measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec)
-        check_metrics(measured, data.spec, (data.valid or data.test or data.train).targets)
+        valid_loss = data.spec.task.reported_loss(model, recipe.loss, loss)
+        measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec.task)
+        check_metrics(measured, data.spec.task, (data.valid or data.test or data.train).targets)
         training.schedule.rewinds.extend(rewinds)
         training.threads.changes.extend(threads or ())
         if threads is None and is_open(recipe, device):
@@ -156,7 +160,7 @@ def fit(
                     valid = evaluate(
                         weights, data.valid, data.spec, valid_loss,
                         device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
-                    ).numbers()  # fmt: skip
+                    ).scores  # fmt: skip
             is_best = training.best.see(training.epoch, weights, valid)
             rate = training.rate()
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
@@ -178,7 +182,7 @@ def fit(
             why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
         )  # fmt: skip
         emit(finished)
-    return TrainingHistory(tuple(training.history), finished, made_by)
+    return TrainingHistory(tuple(training.history), finished, made_by, data.spec.task)
 
 
 def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:

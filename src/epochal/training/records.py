@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 
 from epochal.data.spec import DataSpec
-from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
+from epochal.tasks.scores import Scores
 from epochal.training.schedule import Rewind
 from epochal.training.sharing import ThreadChange
 
@@ -62,7 +62,7 @@ class EpochDone:
     epochs: int
     step: int
     train_loss: float
-    valid: Evaluation | None
+    valid: Scores | None
     lr: float
     seconds: float
     examples_per_second: float

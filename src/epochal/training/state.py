@@ -21,7 +21,7 @@ from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
 from epochal.models.build import check_model, frozen_modules, train_mode
 from epochal.recipe import Recipe
-from epochal.tasks import Loss, LossFunction, build_loss, output_units, own_loss
+from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Forward, compiled
@@ -159,11 +159,11 @@ class Training:
 
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
     """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`."""
-    if device.type == "mps" and "float64" in (spec.dtype, spec.target_dtype):
+    if device.type == "mps" and (spec.dtype == "float64" or spec.task.needs_float64):
         raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or bring them nearer to 0.")
     balanced = recipe.data.sampling == "balanced"
-    if balanced and spec.task != "single-label":
-        raise RecipeError(f"The setting data.sampling = balanced does not work for {spec.task} targets.", "Leave it out.")
+    if balanced and not spec.task.has_classes:
+        raise RecipeError(f"The setting data.sampling = balanced does not work for {spec.task.name} targets.", "Leave it out.")
     if balanced and recipe.loss.class_weights == "balanced":
         raise RecipeError(
             "data.sampling = balanced and loss.class_weights = balanced would make up for rare classes twice.", "Use one of the two."
@@ -194,8 +194,8 @@ def prepare(
     log: Callable[[str], object] = lambda _: None,
 ) -> Training:
     """Check that settings, model and data go together, and build the state of training. `log` hears what may not be meant so."""
-    if recipe.monitor == "accuracy" and spec.task == "regression":
-        raise RecipeError("The setting monitor = accuracy does not work for regression.", "Use monitor = loss.")
+    if recipe.monitor == "accuracy" and not spec.task.has_accuracy:
+        raise RecipeError(f"The setting monitor = accuracy does not work for {spec.task.name}.", "Use monitor = loss.")
     precision(device, recipe.precision)
     if device.type == "mps" and any(buffer.dtype == torch.float64 for buffer in model.buffers()):
         raise RecipeError(
@@ -215,10 +215,11 @@ def prepare(
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
-    loss_of = build_loss(recipe.loss, spec, device, output_units(model)) if loss is None else own_loss(loss)
+    task = spec.task
+    loss_of = own_loss(loss) if loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
     notes = [trial.run(loss_of, loss, total)]
     if recipe.data.sampling == "balanced":
-        notes.append(describe_balance(spec.class_counts["train"], spec.outputs))
+        notes.append(describe_balance(task.class_counts["train"], task.outputs))
     for note in filter(None, notes):
         log(f"note: {note}")
     made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else own_optimizer(optimizer, parameters)

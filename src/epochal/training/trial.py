@@ -23,7 +23,7 @@ from epochal.errors import ModelError, RecipeError
 from epochal.models.build import check_outputs, eval_mode, train_mode, untouched
 from epochal.random import key, seeded
 from epochal.recipe import Recipe
-from epochal.tasks import Loss, LossFunction, check_own_loss, check_scores, resolve_loss
+from epochal.tasks.losses import Loss, LossFunction, check_own_loss
 from epochal.user_code import in_words, is_user_code
 
 # So many different examples are read; larger batches repeat them.
@@ -47,8 +47,8 @@ class Trial:
         few = examples.take(by_target[_spread(min(_READ, len(examples)), len(examples))])
         with seeded(key(recipe.seed, "check")):
             self._inputs = torch.stack([few.input(number) for number in range(len(few))]).to(device)
-        is_mixed = spec.task == "single-label" and (recipe.augment.mixup or recipe.augment.cutmix)
-        self._targets = targets_on(device, nn.functional.one_hot(few.targets, len(spec.outputs)).float() if is_mixed else few.targets)
+        is_mixed = recipe.augment.mixup or recipe.augment.cutmix
+        self._targets = targets_on(device, spec.task.soft_targets(few.targets) if is_mixed else few.targets)
 
     def inputs(self, count: int) -> Tensor:
         """Return so many inputs (as many as there are examples, if these are fewer)."""
@@ -59,12 +59,12 @@ class Trial:
 
         `own` is the user's own function, if `loss` is made of one. Raises `ModelError` or `RecipeError` where a step fails.
         """
-        name = resolve_loss(self.recipe.loss, self.spec) if own is None else None
+        name = self.spec.task.resolve_loss(self.recipe.loss) if own is None else None
         sizes = _sizes(len(self.examples), total_steps, self.recipe)
         try:
             with untouched(self.model), seeded(key(self.recipe.seed, "trial")):
                 with eval_mode(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
-                    note = check_scores(self.model(self.inputs(_READ)), self.spec, self.examples.targets, name)
+                    note = self.spec.task.check_ending(self.model(self.inputs(_READ)), self.examples.targets, name)
                 train_mode(self.model, self.frozen)
                 for size in sizes:
                     try:

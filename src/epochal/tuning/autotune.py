@@ -281,7 +281,13 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
         groups,
         repr(model),
         [(name, list(weight.shape), str(weight.dtype), weight.requires_grad) for name, weight in model.named_parameters()],
-        [spec.task, spec.shape, spec.dtype, len(spec.outputs), min(spec.counts["train"], max(choice.batch_size for choice in choices))],
+        [
+            spec.task.name,
+            spec.shape,
+            spec.dtype,
+            len(spec.outputs),
+            min(spec.counts["train"], max(choice.batch_size for choice in choices)),
+        ],
         [metadata.version("epochal"), torch.__version__, *machine()],
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()

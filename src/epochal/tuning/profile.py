@@ -22,7 +22,7 @@ from epochal.data.load import Data
 from epochal.device import PeakMemory, choose, computing, synchronize
 from epochal.random import fork_rng
 from epochal.recipe import Recipe
-from epochal.tasks import Loss
+from epochal.tasks.losses import Loss
 from epochal.training.state import Training, prepare, training_feed
 from epochal.tuning.autotune import Step, timed
 
@@ -169,23 +169,6 @@ class _Stopwatch:
         self.last = now
 
 
-class _TimedLoss:
-    """A loss that ends the forward pass."""
-
-    def __init__(self, loss: Loss, watch: _Stopwatch) -> None:
-        self.loss = loss
-        self.watch = watch
-
-    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        found = self.loss(outputs, targets)
-        self.watch.lap("forward")
-        self.watch.has_loss = True
-        return found
-
-    def weight(self, targets: Tensor) -> Tensor | int:
-        return self.loss.weight(targets)
-
-
 @contextmanager
 def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
     """Yield the same training with `watch` called between the phases of its steps."""
@@ -196,7 +179,13 @@ def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
         watch.lap("backward")
         training.update()
 
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        found = training.loss(outputs, targets)
+        watch.lap("forward")
+        watch.has_loss = True
+        return found
+
     try:
-        yield replace(training, loss=_TimedLoss(training.loss, watch), update=update)
+        yield replace(training, loss=Loss(loss, training.loss.class_weights), update=update)
     finally:
         hook.remove()

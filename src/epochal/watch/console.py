@@ -7,10 +7,9 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from epochal.device import describe
-from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.metrics import r2_words
 from epochal.language import columns, translated
 from epochal.recipe import Recipe
+from epochal.tasks.scores import Scores
 from epochal.terminal import harmless, readable
 from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Record, Rewound, Started
@@ -78,8 +77,8 @@ class Console:
         if started.step:
             self._print(f"going on after step {started.step:,} of {started.steps:,}")
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
-        score = "R²" if started.spec.task == "regression" else "accuracy"
         self._widths = [*_WIDTHS.values(), *(max(8, len(name)) for name in started.metrics)]
+        score = started.spec.task.score_name
         head = [translated(name) for name in ("epoch", "train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics)]
         self._print(self._cells(head[0], head[1:]), style="bold")
         self._logged = time.monotonic()
@@ -100,12 +99,13 @@ class Console:
             self._print(f"  epoch {progress.epoch}/{progress.epochs}: {share:.0%}, {', '.join(_words(progress))}")
 
     def _row(self, done: EpochDone) -> None:
-        valid = done.valid
-        loss, score = ("", "") if valid is None else (_number(valid.loss), _score(valid))
+        assert self._started is not None
+        recipe, task, valid = self._started.recipe, self._started.spec.task, done.valid
+        loss, score = ("", "") if valid is None else (_number(valid.loss), task.score_words(task.score_value(valid)))
         values = [_number(done.train_loss), loss, score, f"{done.lr:.3g}", _duration(done.seconds), f"{done.examples_per_second:,.0f}"]
         if valid is not None:
             values += map(_number, valid.metrics.values())
-        is_best = done.is_best and valid is not None and self._started is not None and _chooses(self._started.recipe, valid)
+        is_best = done.is_best and valid is not None and _chooses(recipe, valid)
         if self._live is not None:
             self._live.update("")
         self._print(
@@ -157,7 +157,7 @@ class Console:
             self._live = None
 
 
-def _chooses(recipe: Recipe, valid: Evaluation) -> bool:
+def _chooses(recipe: Recipe, valid: Scores) -> bool:
     """Whether the best score picks an epoch: that the last is kept, or the latest of those as good, does not say how good it is."""
     return recipe.keep == "best" and not is_loose(recipe.monitor, valid)
 
@@ -193,14 +193,6 @@ def _words(progress: Progress) -> list[str]:
 def _number(value: float) -> str:
     """Write a loss in at most ten characters."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
-
-
-def _score(valid: Evaluation) -> str:
-    """Write accuracy or R² in at most eight characters."""
-    if valid.accuracy is not None:
-        return f"{100 * valid.accuracy:.2f} %"
-    assert valid.r2 is not None
-    return r2_words(valid.r2)
 
 
 def _duration(seconds: float) -> str:

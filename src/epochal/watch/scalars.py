@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from epochal.evaluation.evaluate import Evaluation
+from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 
 
-def valid_scalars(valid: Evaluation) -> dict[str, float]:
+def valid_scalars(valid: Scores) -> dict[str, float]:
     """Return the single numbers of an evaluation: its loss, those of accuracy, macro F1, mse, mae and r2 that apply, and its metrics."""
     found = {
         "loss": valid.loss,

@@ -19,9 +19,9 @@ import torch
 from epochal.data.exclude import Exclusion
 from epochal.data.sources.splits import is_unlabelled, split_name
 from epochal.data.spec import SPLITS
-from epochal.data.targets import natural
 from epochal.data.walk import Passed, entries, has_pictures, holds_pictures, identity, is_foreign, is_picture, is_written, relative, walk
 from epochal.errors import DataError
+from epochal.tasks.targets import natural
 
 _LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat/1.jpg, or FOLDER/train/cat/1.jpg with FOLDER/test/..."
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
+
+# What is measured in any case, by its name where a score is monitored.
+ALWAYS = ("loss", "accuracy")
 
 # Larger numbers are written with an exponent.
 _LONG = 1e15
@@ -23,7 +32,7 @@ class ClassScore:
     recall: float
     f1: float
     support: int
-    predicted: int = 0
+    predicted: int
 
     @property
     def is_measured(self) -> bool:
@@ -36,14 +45,60 @@ class ClassScore:
         return self.name, *shares, f"{self.support:,}"  # type: ignore[return-value]
 
 
-def confusion_matrix(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Return int64 [classes, classes]: row = true class, column = predicted class (both int64 [n])."""
-    return torch.bincount(targets * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+@dataclass(frozen=True)
+class Baseline:
+    """The commonest class (or set of labels), and the accuracy (0 to 1) of always answering it."""
+
+    answer: str
+    accuracy: float
 
 
-def top_k_accuracy(outputs: Tensor, targets: Tensor, k: int) -> float:
-    """Return the share of examples whose true class (int64 [n]) is among the `k` highest of `outputs` [n, classes]."""
-    return (outputs.topk(k, dim=1).indices == targets[:, None]).any(1).double().mean().item()
+@dataclass(frozen=True)
+class Scores:
+    """How good a model is on one split, in plain numbers.
+
+    `loss` is the mean per example. `accuracy` (0 to 1, with its 95 % `interval`) is the share of examples that are right; with
+    several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
+    precision, recall and F1, and the two means leave out classes that are neither there nor predicted. Regression has `mse`, `mae`
+    and `r2`, means over the outputs, computed in float64 against the targets as they were brought. What does not apply is `None` or
+    empty. `metrics` are further numbers by name (`evaluation/named.py`).
+    """
+
+    count: int
+    loss: float
+    accuracy: float | None = None
+    interval: tuple[float, float] | None = None
+    top_k: Mapping[int, float] = field(default_factory=dict)
+    per_class: tuple[ClassScore, ...] = ()
+    macro: ClassScore | None = None
+    weighted: ClassScore | None = None
+    mse: float | None = None
+    mae: float | None = None
+    r2: float | None = None
+    baseline: Baseline | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def number(self, name: str) -> float:
+        """Return the score of that name: loss, accuracy, or one of the metrics (a usual one in any way of writing it)."""
+        if name in ALWAYS:
+            found = self.loss if name == "loss" else self.accuracy
+            return math.nan if found is None else found
+        return self.metrics[name] if name in self.metrics else self.metrics[plain_name(name)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number by its name; what does not apply is left out."""
+        values: dict[str, Any] = _as_json().dump_python(self, mode="json")
+        return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Scores:
+        """Return the scores that `to_json` gave; a number may be its text, such as "nan". Raises `ValueError` for anything else."""
+        return _as_json().validate_python(values)
+
+
+@cache
+def _as_json() -> TypeAdapter[Scores]:
+    return TypeAdapter(Scores)
 
 
 def class_scores(names: tuple[str, ...], hits: Tensor, predicted: Tensor, actual: Tensor) -> tuple[ClassScore, ...]:
@@ -77,6 +132,11 @@ def _mean(name: str, scores: tuple[ClassScore, ...], weights: list[int]) -> Clas
     f1 = sum(score.f1 * weight for score, weight in zip(scores, weights, strict=True)) / total
     support, predicted = sum(score.support for score in scores), sum(score.predicted for score in scores)
     return ClassScore(name, precision, recall, f1, support, predicted)
+
+
+def plain_name(name: str) -> str:
+    """Return how a name is written: "balanced_accuracy" is "balanced accuracy"."""
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
 def r2_words(value: float) -> str:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epochal.evaluation.intervals import wilson
+from epochal.tasks.intervals import wilson
 
 
 @pytest.mark.parametrize(

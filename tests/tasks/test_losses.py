@@ -9,16 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.data.spec import DataSpec, Task
+from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
-from epochal.tasks import answers, build_loss, check_own_loss, check_scores, own_loss, plain_loss, resolve_loss
+from epochal.tasks.losses import Loss, check_own_loss, own_loss
 
 SpecMaker = Callable[..., DataSpec]
-CPU = torch.device("cpu")
 LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 1, 2, 2, 2])
 TABLE = torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 1, 1], [0, 0, 0], [0, 0, 1]])
+
+
+def build_loss(settings: LossSettings, spec: DataSpec) -> Loss:
+    return spec.task.loss(settings, spec.counts["train"])
 
 
 def _settings(**values: Any) -> LossSettings:
@@ -27,7 +30,7 @@ def _settings(**values: Any) -> LossSettings:
 
 def _refused(settings: LossSettings, spec: DataSpec) -> str:
     with pytest.raises(RecipeError) as raised:
-        build_loss(settings, spec, CPU)
+        build_loss(settings, spec)
     return str(raised.value)
 
 
@@ -47,7 +50,7 @@ def _refused(settings: LossSettings, spec: DataSpec) -> str:
 )
 def test_one_label(make_spec: SpecMaker, settings: LossSettings, theirs: nn.Module) -> None:
     outputs = LOGITS.log_softmax(1)
-    loss = build_loss(settings, make_spec(), CPU)
+    loss = build_loss(settings, make_spec())
     assert torch.equal(loss(outputs, LABELS), theirs(outputs, LABELS))
 
 
@@ -55,7 +58,7 @@ def test_one_label(make_spec: SpecMaker, settings: LossSettings, theirs: nn.Modu
     ("settings", "weight"), [(_settings(), None), (_settings(name="bce", class_weights=(1.0, 2.0, 3.0)), torch.tensor([1.0, 2.0, 3.0]))]
 )
 def test_several_labels(make_spec: SpecMaker, settings: LossSettings, weight: Tensor | None) -> None:
-    loss = build_loss(settings, make_spec(task="multi-label"), CPU)
+    loss = build_loss(settings, make_spec(task="multi-label"))
     assert torch.equal(loss(LOGITS, TABLE), nn.BCEWithLogitsLoss(pos_weight=weight)(LOGITS, TABLE))
     assert loss.weight(TABLE) == 6
 
@@ -71,10 +74,10 @@ def test_several_labels(make_spec: SpecMaker, settings: LossSettings, weight: Te
 )
 def test_quantities(make_spec: SpecMaker, settings: LossSettings, theirs: nn.Module) -> None:
     spec = make_spec(task="regression", outputs=("y0", "y1", "y2"))
-    assert torch.equal(build_loss(settings, spec, CPU)(LOGITS, TABLE), theirs(LOGITS, TABLE))
+    assert torch.equal(build_loss(settings, spec)(LOGITS, TABLE), theirs(LOGITS, TABLE))
     # One output, with and without an axis of its own: each is paired with its own target only.
     single, column = LOGITS[:, 0], TABLE[:, :1]
-    for function in (build_loss(settings, spec, CPU), plain_loss(settings, spec), own_loss(theirs)):
+    for function in (build_loss(settings, spec), spec.task.reported_loss(nn.Identity(), settings), own_loss(theirs)):
         assert torch.equal(function(single, column), theirs(LOGITS[:, :1], column))
         assert torch.equal(function(LOGITS[:, :1], column), theirs(LOGITS[:, :1], column))
 
@@ -82,7 +85,7 @@ def test_quantities(make_spec: SpecMaker, settings: LossSettings, theirs: nn.Mod
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weights", ["equal", "balanced", (1.0, 5.0, 0.5)])
 def test_weighted_parts_add_up_to_the_whole(make_spec: SpecMaker, smoothing: float, weights: Any) -> None:
-    loss = build_loss(_settings(smoothing=smoothing, class_weights=weights), make_spec(), CPU)
+    loss = build_loss(_settings(smoothing=smoothing, class_weights=weights), make_spec())
     whole = loss.weight(LABELS)
     parts = [loss(LOGITS[start:end], LABELS[start:end]) * loss.weight(LABELS[start:end]) / whole for start, end in ((0, 1), (1, 4), (4, 6))]
     torch.testing.assert_close(torch.stack(parts).sum(), loss(LOGITS, LABELS), rtol=1e-6, atol=1e-6)
@@ -92,7 +95,7 @@ def test_balanced_weights_are_scikit_learns(make_spec: SpecMaker) -> None:
     from sklearn.utils.class_weight import compute_class_weight
 
     theirs = torch.tensor(compute_class_weight("balanced", classes=LABELS.unique().numpy(), y=LABELS.numpy()), dtype=torch.float32)
-    loss = build_loss(_settings(class_weights="balanced"), make_spec(), CPU)
+    loss = build_loss(_settings(class_weights="balanced"), make_spec())
     torch.testing.assert_close(loss(LOGITS, LABELS), nn.CrossEntropyLoss(theirs)(LOGITS, LABELS))
     # Every class counts the same in sum.
     sums = [float(loss.weight(LABELS[label == LABELS])) for label in range(3)]
@@ -101,14 +104,14 @@ def test_balanced_weights_are_scikit_learns(make_spec: SpecMaker) -> None:
 
 def test_balanced_labels(make_spec: SpecMaker) -> None:
     spec = make_spec(task="multi-label", class_counts={"train": (1, 2, 6)})
-    loss = build_loss(_settings(class_weights="balanced"), spec, CPU)
+    loss = build_loss(_settings(class_weights="balanced"), spec)
     weight = torch.tensor([5.0, 2.0, 1e-6])
     torch.testing.assert_close(loss(LOGITS, TABLE), nn.BCEWithLogitsLoss(pos_weight=weight)(LOGITS, TABLE))
 
 
 @pytest.mark.parametrize(("task", "name"), [("single-label", "cross-entropy"), ("multi-label", "bce"), ("regression", "mse")])
-def test_auto(make_spec: SpecMaker, task: Task, name: str) -> None:
-    assert resolve_loss(LossSettings(), make_spec(task=task)) == name
+def test_auto(make_spec: SpecMaker, task: str, name: str) -> None:
+    assert make_spec(task=task).task.resolve_loss(LossSettings()) == name
 
 
 @pytest.mark.parametrize(
@@ -135,12 +138,12 @@ def test_auto(make_spec: SpecMaker, task: Task, name: str) -> None:
         ),
     ],
 )
-def test_refused(make_spec: SpecMaker, settings: LossSettings, task: Task, told: str) -> None:
+def test_refused(make_spec: SpecMaker, settings: LossSettings, task: str, told: str) -> None:
     assert _refused(settings, make_spec(task=task)) == told
 
 
 def _scores(last: Callable[[Tensor], Tensor], spec: DataSpec, targets: Tensor = LABELS, loss: str | None = None) -> str:
-    return check_scores(last(LOGITS.clone().requires_grad_() * 1), spec, targets, loss)
+    return spec.task.check_ending(last(LOGITS.clone().requires_grad_() * 1), targets, loss)
 
 
 def test_nll_needs_log_probabilities(make_spec: SpecMaker) -> None:
@@ -169,7 +172,7 @@ def test_nll_needs_log_probabilities(make_spec: SpecMaker) -> None:
     ],
 )
 def test_what_is_squashed_before_it_is_read_as_scores(
-    make_spec: SpecMaker, task: Task, last: Callable[[Tensor], Tensor], name: str, what: str
+    make_spec: SpecMaker, task: str, last: Callable[[Tensor], Tensor], name: str, what: str
 ) -> None:
     spec = make_spec(task=task)
     loss = "cross-entropy" if task == "single-label" else "bce"
@@ -192,7 +195,7 @@ def test_scores_as_they_should_be(make_spec: SpecMaker) -> None:
     )
     assert "ends in a clamp, which bounds its scores" in _scores(lambda x: x.clamp(-2, 2), make_spec(task="multi-label"), loss="bce")
     # Without a gradient nobody knows.
-    assert check_scores(LOGITS.sigmoid(), make_spec(task="multi-label"), TABLE, "bce") == ""
+    assert make_spec(task="multi-label").task.check_ending(LOGITS.sigmoid(), TABLE, "bce") == ""
 
 
 def test_quantities_that_the_model_can_never_give(make_spec: SpecMaker) -> None:
@@ -244,10 +247,11 @@ def test_as_many_examples_as_outputs_are_not_taken_for_them(count: int) -> None:
 
 
 def test_evaluation_reports_the_loss_without_smoothing_and_weights(make_spec: SpecMaker) -> None:
-    plain = plain_loss(_settings(smoothing=0.1, class_weights=(1, 2, 3)), make_spec())
+    plain = make_spec().task.reported_loss(nn.Identity(), _settings(smoothing=0.1, class_weights=(1, 2, 3)))
     assert torch.equal(plain(LOGITS, LABELS), nn.CrossEntropyLoss()(LOGITS, LABELS))
     spec = make_spec(task="regression", outputs=("a", "b", "c"))
-    assert torch.equal(plain_loss(_settings(name="huber", delta=0.3), spec)(LOGITS, TABLE), nn.HuberLoss(delta=0.3)(LOGITS, TABLE))
+    plain = spec.task.reported_loss(nn.Identity(), _settings(name="huber", delta=0.3))
+    assert torch.equal(plain(LOGITS, TABLE), nn.HuberLoss(delta=0.3)(LOGITS, TABLE))
 
 
 def test_own_loss_gets_what_the_model_gives() -> None:
@@ -263,14 +267,6 @@ def test_own_loss_gets_what_the_model_gives() -> None:
     assert loss.weight(LABELS) == 6
 
 
-def test_answers() -> None:
-    torch.testing.assert_close(answers(LOGITS, "single-label"), LOGITS.softmax(1))
-    torch.testing.assert_close(answers(LOGITS.log_softmax(1), "single-label"), LOGITS.softmax(1))
-    assert torch.equal(answers(LOGITS, "multi-label"), LOGITS.sigmoid())
-    assert torch.equal(answers(LOGITS, "regression"), LOGITS)
-    assert answers(LOGITS[:, 0], "regression").shape == (6, 1)
-
-
 SHARES = torch.tensor([0.9, 0.5, 0.0, 0.3, 1.0, 0.7])[:, None]
 MIXED = nn.functional.one_hot(LABELS, 3) * SHARES + nn.functional.one_hot(LABELS.roll(1), 3) * (1 - SHARES)
 WEIGHTED: list[Any] = ["equal", "balanced", (1.0, 5.0, 0.5)]
@@ -278,24 +274,24 @@ WEIGHTED: list[Any] = ["equal", "balanced", (1.0, 5.0, 0.5)]
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_mixed_targets_have_pytorchs_cross_entropy(make_spec: SpecMaker, smoothing: float) -> None:
-    loss = build_loss(_settings(smoothing=smoothing), make_spec(), CPU)
+    loss = build_loss(_settings(smoothing=smoothing), make_spec())
     torch.testing.assert_close(loss(LOGITS, MIXED), nn.CrossEntropyLoss(label_smoothing=smoothing)(LOGITS, MIXED))
     assert loss.weight(MIXED) == 6
 
 
 def test_mixed_targets_of_nll(make_spec: SpecMaker) -> None:
     outputs = LOGITS.log_softmax(1)
-    loss = build_loss(_settings(name="nll"), make_spec(), CPU)
+    loss = build_loss(_settings(name="nll"), make_spec())
     torch.testing.assert_close(loss(outputs, MIXED), -(MIXED * outputs).sum(1).mean())
     weights = torch.tensor([1.0, 2.0, 0.5])
-    loss = build_loss(_settings(name="nll", class_weights=(1, 2, 0.5)), make_spec(), CPU)
+    loss = build_loss(_settings(name="nll", class_weights=(1, 2, 0.5)), make_spec())
     torch.testing.assert_close(loss(outputs, MIXED), -(MIXED * weights * outputs).sum() / (MIXED * weights).sum())
 
 
 @pytest.mark.parametrize("weights", WEIGHTED)
 @pytest.mark.parametrize(("name", "smoothing"), [("cross-entropy", 0.0), ("cross-entropy", 0.1), ("nll", 0.0)])
 def test_targets_mixed_of_one_class_count_as_that_class(make_spec: SpecMaker, name: str, smoothing: float, weights: Any) -> None:
-    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec(), CPU)
+    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec())
     outputs, whole = LOGITS.log_softmax(1), nn.functional.one_hot(LABELS, 3).float()
     torch.testing.assert_close(loss(outputs, whole), loss(outputs, LABELS))
     torch.testing.assert_close(torch.as_tensor(loss.weight(whole)), torch.as_tensor(loss.weight(LABELS)))
@@ -304,7 +300,7 @@ def test_targets_mixed_of_one_class_count_as_that_class(make_spec: SpecMaker, na
 @pytest.mark.parametrize("weights", WEIGHTED)
 @pytest.mark.parametrize(("name", "smoothing"), [("cross-entropy", 0.0), ("cross-entropy", 0.1), ("nll", 0.0)])
 def test_parts_of_mixed_targets_add_up_to_the_whole(make_spec: SpecMaker, name: str, smoothing: float, weights: Any) -> None:
-    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec(), CPU)
+    loss = build_loss(_settings(name=name, smoothing=smoothing, class_weights=weights), make_spec())
     outputs = LOGITS.log_softmax(1).requires_grad_()
     (whole,) = torch.autograd.grad(loss(outputs, MIXED), outputs)
     parts = [(outputs[start:end], MIXED[start:end]) for start, end in ((0, 1), (1, 4), (4, 6))]
@@ -315,6 +311,6 @@ def test_parts_of_mixed_targets_add_up_to_the_whole(make_spec: SpecMaker, name: 
 
 def test_mixed_tables_of_labels(make_spec: SpecMaker) -> None:
     mixed = TABLE * SHARES + TABLE.roll(1, 0) * (1 - SHARES)
-    loss = build_loss(_settings(class_weights=(1.0, 2.0, 3.0)), make_spec(task="multi-label"), CPU)
+    loss = build_loss(_settings(class_weights=(1.0, 2.0, 3.0)), make_spec(task="multi-label"))
     torch.testing.assert_close(loss(LOGITS, mixed), nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0]))(LOGITS, mixed))
     assert loss.weight(mixed) == 6

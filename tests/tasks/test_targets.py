@@ -11,21 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epochal.data.spec import DataSpec, Task
-from epochal.data.targets import Encoded, encode, natural
+from epochal.data.examples import address
+from epochal.data.spec import DataSpec
 from epochal.errors import DataError
+from epochal.tasks.base import Encoded
+from epochal.tasks.targets import encode, natural
 
 SpecMaker = Callable[..., DataSpec]
 
 
 def _encode(
-    train: Tensor | Sequence[str], task: Task | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
+    train: Tensor | Sequence[str], task: str | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
 ) -> Encoded:
-    return encode({"train": train, **more}, classes, task)
+    return encode({"train": train, **more}, classes, task, address)
 
 
 def _refused(
-    train: Tensor | Sequence[str], task: Task | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
+    train: Tensor | Sequence[str], task: str | None = None, classes: tuple[str, ...] | None = None, **more: Tensor | Sequence[str]
 ) -> str:
     with pytest.raises(DataError) as raised:
         _encode(train, task, classes, **more)
@@ -39,7 +41,7 @@ def _t(*values: float) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
 def test_whole_numbers_are_labels(dtype: torch.dtype) -> None:
     encoded = _encode(torch.tensor([3, 1, 3, 10], dtype=dtype), test=torch.tensor([10, 1], dtype=dtype))
-    assert (encoded.task, encoded.outputs) == ("single-label", ("1", "3", "10"))
+    assert (encoded.task.name, encoded.task.outputs) == ("single-label", ("1", "3", "10"))
     assert encoded.targets["train"].tolist() == [1, 0, 1, 2]
     assert encoded.targets["test"].tolist() == [2, 0]
     assert encoded.targets["train"].dtype == torch.int64
@@ -51,12 +53,12 @@ def test_a_column_is_a_list() -> None:
 
 def test_truth_values_are_labels() -> None:
     encoded = _encode(torch.tensor([True, False, True]))
-    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("False", "True"), [1, 0, 1])
+    assert (encoded.task.outputs, encoded.targets["train"].tolist()) == (("False", "True"), [1, 0, 1])
 
 
 def test_words_are_labels_in_natural_order() -> None:
     encoded = _encode(["cat10", "cat2", "Ape", "cat2"], valid=["Ape", "cat10"])
-    assert (encoded.task, encoded.outputs) == ("single-label", ("Ape", "cat2", "cat10"))
+    assert (encoded.task.name, encoded.task.outputs) == ("single-label", ("Ape", "cat2", "cat10"))
     assert encoded.targets["train"].tolist() == [2, 1, 0, 1]
     assert encoded.targets["valid"].tolist() == [0, 2]
 
@@ -76,10 +78,10 @@ def test_natural() -> None:
 
 def test_given_classes_name_the_labels() -> None:
     encoded = _encode(torch.tensor([0, 1, 0]), classes=("no", "yes", "never"))
-    assert encoded.outputs == ("no", "yes", "never")
+    assert encoded.task.outputs == ("no", "yes", "never")
     assert encoded.targets["train"].tolist() == [0, 1, 0]
     # Also where labels came as 0.0 and 1.0.
-    assert _encode(_t(0.0, 1.0, 0.0), classes=("no", "yes")).task == "single-label"
+    assert _encode(_t(0.0, 1.0, 0.0), classes=("no", "yes")).task.name == "single-label"
 
 
 def test_words_with_given_classes_keep_their_order() -> None:
@@ -90,31 +92,31 @@ def test_words_with_given_classes_keep_their_order() -> None:
 
 def test_numbers_with_a_fraction_are_quantities() -> None:
     encoded = _encode(_t(0.5, 2.0, 3.0))
-    assert (encoded.task, encoded.outputs) == ("regression", ("y",))
+    assert (encoded.task.name, encoded.task.outputs) == ("regression", ("y",))
     assert encoded.targets["train"].tolist() == [[0.5], [2.0], [3.0]]
     assert encoded.targets["train"].dtype == torch.float32
     # Floating point numbers are quantities even where they happen to be whole.
-    assert _encode(_t(1.0, 2.0)).task == "regression"
+    assert _encode(_t(1.0, 2.0)).task.name == "regression"
 
 
 def test_several_quantities() -> None:
     encoded = _encode(torch.tensor([[0.5, 1], [2, 3]], dtype=torch.float64), valid=torch.zeros(1, 2))
-    assert (encoded.task, encoded.outputs) == ("regression", ("y0", "y1"))
+    assert (encoded.task.name, encoded.task.outputs) == ("regression", ("y0", "y1"))
     assert encoded.targets["valid"].shape == (1, 2)
     assert encoded.targets["train"].dtype == torch.float32
-    assert _encode(torch.tensor([[5, 1], [2, 3]])).task == "regression"
-    assert _encode(torch.rand(3, 2), classes=("width", "height")).outputs == ("width", "height")
+    assert _encode(torch.tensor([[5, 1], [2, 3]])).task.name == "regression"
+    assert _encode(torch.rand(3, 2), classes=("width", "height")).task.outputs == ("width", "height")
 
 
 def test_whole_numbers_as_quantities_when_asked() -> None:
     encoded = _encode(torch.tensor([3, 1, 2]), "regression")
-    assert (encoded.task, encoded.targets["train"].tolist()) == ("regression", [[3.0], [1.0], [2.0]])
+    assert (encoded.task.name, encoded.targets["train"].tolist()) == ("regression", [[3.0], [1.0], [2.0]])
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
 def test_one_hot_rows_are_one_label(dtype: torch.dtype) -> None:
     encoded = _encode(torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, 1]], dtype=dtype))
-    assert (encoded.task, encoded.outputs) == ("single-label", ("0", "1", "2"))
+    assert (encoded.task.name, encoded.task.outputs) == ("single-label", ("0", "1", "2"))
     assert encoded.targets["train"].tolist() == [1, 0, 2]
     assert encoded.notes == ("targets are one-hot rows: one label per example",)
 
@@ -122,7 +124,7 @@ def test_one_hot_rows_are_one_label(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
 def test_table_of_0_and_1_is_several_labels(dtype: torch.dtype) -> None:
     encoded = _encode(torch.tensor([[0, 1, 1], [0, 0, 0]], dtype=dtype), classes=("a", "b", "c"))
-    assert (encoded.task, encoded.outputs) == ("multi-label", ("a", "b", "c"))
+    assert (encoded.task.name, encoded.task.outputs) == ("multi-label", ("a", "b", "c"))
     assert encoded.targets["train"].tolist() == [[0, 1, 1], [0, 0, 0]]
     assert encoded.targets["train"].dtype == torch.float32
     assert encoded.notes == ("targets are a table of 0 and 1: 3 labels that can be true together",)
@@ -130,7 +132,7 @@ def test_table_of_0_and_1_is_several_labels(dtype: torch.dtype) -> None:
 
 def test_one_hot_rows_as_several_labels_when_asked() -> None:
     encoded = _encode(torch.tensor([[0, 1], [1, 0]]), "multi-label")
-    assert (encoded.task, encoded.outputs, encoded.notes) == ("multi-label", ("0", "1"), ())
+    assert (encoded.task.name, encoded.task.outputs, encoded.notes) == ("multi-label", ("0", "1"), ())
 
 
 @pytest.mark.parametrize(
@@ -199,24 +201,24 @@ def test_splits_of_different_kinds() -> None:
         (["a", "b"], "regression", None, "There are 2 names for 1 columns of targets.\nGive one for each column, or choose another task."),
     ],
 )
-def test_task_that_does_not_fit(targets: Tensor | list[str], task: Task, classes: tuple[str, ...] | None, told: str) -> None:
+def test_task_that_does_not_fit(targets: Tensor | list[str], task: str, classes: tuple[str, ...] | None, told: str) -> None:
     assert _refused(targets, task, classes).startswith(told)
 
 
 def test_many_classes_when_asked_or_when_they_repeat() -> None:
-    assert len(_encode(torch.arange(500), "single-label").outputs) == 500
-    assert len(_encode(torch.arange(500).repeat(3)).outputs) == 500
+    assert len(_encode(torch.arange(500), "single-label").task.outputs) == 500
+    assert len(_encode(torch.arange(500).repeat(3)).task.outputs) == 500
 
 
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=30).filter(lambda labels: len(set(labels)) > 1))
 def test_names_undo_the_codes(labels: list[int]) -> None:
     encoded = _encode(torch.tensor(labels))
-    assert [int(encoded.outputs[code]) for code in encoded.targets["train"].tolist()] == labels
+    assert [int(encoded.task.outputs[code]) for code in encoded.targets["train"].tolist()] == labels
 
 
 @pytest.mark.parametrize("words", [["1", "01", "001", "0"], ["001", "0", "01", "1"]])
 def test_the_order_of_classes_is_never_a_matter_of_chance(words: list[str]) -> None:
-    assert _encode(words).outputs == ("0", "001", "01", "1")
+    assert _encode(words).task.outputs == ("0", "001", "01", "1")
 
 
 def test_whole_numbers_written_as_decimals_are_told() -> None:
@@ -228,17 +230,17 @@ def test_whole_numbers_written_as_decimals_are_told() -> None:
 
 def test_one_column_of_0_and_1_may_be_one_of_several_labels() -> None:
     encoded = _encode(torch.tensor([[0], [1]]), "multi-label", ("spam",))
-    assert (encoded.task, encoded.outputs, encoded.targets["train"].tolist()) == ("multi-label", ("spam",), [[0.0], [1.0]])
+    assert (encoded.task.name, encoded.task.outputs, encoded.targets["train"].tolist()) == ("multi-label", ("spam",), [[0.0], [1.0]])
 
 
 def test_like_an_earlier_model(make_spec: SpecMaker) -> None:
     spec = make_spec(outputs=("a", "b", "c"))
-    encoded = encode({"train": ["c", "c", "a"]}, None, None, spec)
-    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("a", "b", "c"), [2, 2, 0])
-    named = encode({"train": torch.tensor([0, 1])}, ("b", "a"), None, spec)
+    encoded = encode({"train": ["c", "c", "a"]}, None, None, address, spec.task)
+    assert (encoded.task.outputs, encoded.targets["train"].tolist()) == (("a", "b", "c"), [2, 2, 0])
+    named = encode({"train": torch.tensor([0, 1])}, ("b", "a"), None, address, spec.task)
     assert named.targets["train"].tolist() == [1, 0]
     with pytest.raises(DataError) as raised:
-        encode({"train": ["a", "x"]}, None, None, spec)
+        encode({"train": ["a", "x"]}, None, None, address, spec.task)
     assert (
         str(raised.value)
         == "The model does not know the class 'x'; it knows a, b, c.\nRemove those examples, or name the class as in training."
@@ -247,41 +249,41 @@ def test_like_an_earlier_model(make_spec: SpecMaker) -> None:
 
 def test_like_an_earlier_model_by_number(make_spec: SpecMaker) -> None:
     spec = make_spec(outputs=("0", "1", "2"))
-    assert encode({"train": torch.tensor([2, 2])}, None, None, spec).targets["train"].tolist() == [2, 2]
+    assert encode({"train": torch.tensor([2, 2])}, None, None, address, spec.task).targets["train"].tolist() == [2, 2]
     one_hot = torch.tensor([[False, False, True], [False, False, True]])
-    assert encode({"train": one_hot}, None, None, spec).targets["train"].tolist() == [2, 2]
+    assert encode({"train": one_hot}, None, None, address, spec.task).targets["train"].tolist() == [2, 2]
 
 
 def test_like_an_earlier_regression(make_spec: SpecMaker) -> None:
     spec = make_spec(task="regression", outputs=("width", "height"))
-    encoded = encode({"train": torch.tensor([[1, 0]])}, None, None, spec)
-    assert (encoded.task, encoded.outputs) == ("regression", ("width", "height"))
+    encoded = encode({"train": torch.tensor([[1, 0]])}, None, None, address, spec.task)
+    assert (encoded.task.name, encoded.task.outputs) == ("regression", ("width", "height"))
     with pytest.raises(DataError) as raised:
-        encode({"train": torch.rand(2, 3)}, None, None, spec)
+        encode({"train": torch.rand(2, 3)}, None, None, address, spec.task)
     assert str(raised.value) == "The targets have 3 columns; the model gives 2.\nBring the same columns."
 
 
 def test_columns_of_labels_for_an_earlier_model(make_spec: SpecMaker) -> None:
     spec = make_spec(outputs=("0", "1", "2"))
     column = torch.tensor([[2], [0]])
-    assert encode({"train": column}, None, None, spec).targets["train"].tolist() == [2, 0]
+    assert encode({"train": column}, None, None, address, spec.task).targets["train"].tolist() == [2, 0]
     with pytest.raises(DataError, match="some rows do not have exactly one 1"):
-        encode({"train": torch.tensor([[1, 1, 0], [0, 0, 1]])}, None, None, spec)
+        encode({"train": torch.tensor([[1, 1, 0], [0, 0, 1]])}, None, None, address, spec.task)
     with pytest.raises(DataError, match=r"The target of train\[1\] is NaN"):
-        encode({"train": _t(0.0, float("nan"))}, None, None, spec)
+        encode({"train": _t(0.0, float("nan"))}, None, None, address, spec.task)
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
-def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, task: Task) -> None:
+def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, task: str) -> None:
     spec = make_spec(task=task, outputs=("a", "b", "c"))
     table = torch.tensor([[1, 1, 0], [0, 1, 0]])
-    assert encode({"train": table}, None, None, spec).targets["train"].tolist() == table.tolist()
-    named = encode({"train": table}, ("c", "a", "b"), None, spec)
-    assert (named.outputs, named.targets["train"].tolist()) == (("a", "b", "c"), [[1, 0, 1], [1, 0, 0]])
+    assert encode({"train": table}, None, None, address, spec.task).targets["train"].tolist() == table.tolist()
+    named = encode({"train": table}, ("c", "a", "b"), None, address, spec.task)
+    assert (named.task.outputs, named.targets["train"].tolist()) == (("a", "b", "c"), [[1, 0, 1], [1, 0, 0]])
 
     def refused(columns: int, classes: tuple[str, ...] | None) -> str:
         with pytest.raises(DataError) as raised:
-            encode({"train": table[:, :columns]}, classes, None, spec)
+            encode({"train": table[:, :columns]}, classes, None, address, spec.task)
         return str(raised.value)
 
     assert refused(3, ("a", "b", "x")) == "The model does not know the output 'x'; it knows a, b, c.\nName the columns as in training."
@@ -299,8 +301,8 @@ def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, 
 )
 def test_labels_below_0_are_classes(labels: Tensor, names: tuple[str, ...]) -> None:
     encoded = _encode(labels)
-    assert (encoded.task, encoded.outputs) == ("single-label", names)
-    assert [encoded.outputs[code] for code in encoded.targets["train"].tolist()] == [str(label) for label in labels.tolist()]
+    assert (encoded.task.name, encoded.task.outputs) == ("single-label", names)
+    assert [encoded.task.outputs[code] for code in encoded.targets["train"].tolist()] == [str(label) for label in labels.tolist()]
 
 
 def test_labels_below_0_beside_others_from_0_are_told() -> None:
@@ -314,7 +316,7 @@ def test_long_codes_are_never_rounded_together(dtype: torch.dtype) -> None:
     encoded = _encode(
         torch.tensor([123_456_789, 123_456_790] * 2, dtype=dtype), "single-label", test=torch.tensor([123_456_790.0], dtype=torch.float64)
     )
-    assert (encoded.outputs, encoded.targets["train"].tolist()) == (("123456789", "123456790"), [0, 1, 0, 1])
+    assert (encoded.task.outputs, encoded.targets["train"].tolist()) == (("123456789", "123456790"), [0, 1, 0, 1])
     assert encoded.targets["test"].tolist() == [1]
 
 
@@ -342,14 +344,15 @@ def test_splits_of_different_types_keep_their_labels() -> None:
     encoded = _encode(torch.tensor([123_456_789, 123_456_790]), test=torch.tensor([123_456_790], dtype=torch.int32))
     assert encoded.targets["test"].tolist() == [1]
     # True and False beside 0 and 1 are numbers.
-    assert _encode(torch.tensor([True, False]), test=torch.tensor([0, 1])).outputs == ("0", "1")
+    assert _encode(torch.tensor([True, False]), test=torch.tensor([0, 1])).task.outputs == ("0", "1")
 
 
 def test_names_that_unicode_counts_as_equal_are_one_class() -> None:
     composed, apart = "caf\u00e9", "cafe\u0301"
     encoded = _encode([composed, apart, "tea"], test=[apart])
-    assert (encoded.outputs, encoded.targets["train"].tolist(), encoded.targets["test"].tolist()) == ((composed, "tea"), [0, 0, 1], [0])
-    assert _encode([composed, "tea"], classes=(apart, "tea")).outputs == (composed, "tea")
+    assert encoded.task.outputs == (composed, "tea")
+    assert {split: codes.tolist() for split, codes in encoded.targets.items()} == {"train": [0, 0, 1], "test": [0]}
+    assert _encode([composed, "tea"], classes=(apart, "tea")).task.outputs == (composed, "tea")
     assert (
         _refused(torch.tensor([0, 1]), classes=(composed, apart))
         == f"Two classes have the name '{composed}'.\nGive each class a name of its own."
@@ -360,7 +363,7 @@ def test_words_that_differ_only_in_blanks_are_refused() -> None:
     told = "The target of test[1] is 'a ', while others are 'a'.\nRemove the blanks around the word."
     assert _refused(["a", "b"], test=["b", "a "]) == told
     # Where all have them they are part of the name.
-    assert _encode(["a ", "b "]).outputs == ("a ", "b ")
+    assert _encode(["a ", "b "]).task.outputs == ("a ", "b ")
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "<NA>", "N/A"])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
-from epochal.evaluation.metrics import ClassScore, class_scores, confusion_matrix, macro, plain, r2_words, top_k_accuracy, weighted
+from epochal.tasks.metrics import confusion_matrix, top_k_accuracy
+from epochal.tasks.scores import ClassScore, class_scores, macro, plain, r2_words, weighted
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
@@ -52,7 +53,7 @@ def test_top_k(count: int, k: int, seed: int) -> None:
 
 def test_shares_of_nothing_count_0() -> None:
     scores = class_scores(("a",), torch.tensor([0]), torch.tensor([0]), torch.tensor([0]))
-    assert scores == (ClassScore("a", 0.0, 0.0, 0.0, 0),)
+    assert scores == (ClassScore("a", 0.0, 0.0, 0.0, 0, 0),)
     assert not scores[0].is_measured
     assert macro(scores) is None
     assert weighted(scores) is None

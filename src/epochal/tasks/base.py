@@ -1,0 +1,228 @@
+"""What a task has to answer: how targets are read, which loss trains, what outputs mean, and how good they are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+
+import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import Tensor, nn
+
+from epochal.errors import RecipeError
+from epochal.recipe import LossSettings
+from epochal.tasks.losses import Loss, LossFunction, own_loss
+from epochal.tasks.metrics import MetricFunction
+from epochal.tasks.scores import Scores
+
+TaskName: TypeAlias = Literal["single-label", "multi-label", "regression"]
+
+# Names an example by its split and its place there.
+Where: TypeAlias = Callable[[str, int], str]
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction:
+    """What a model says of one input.
+
+    `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
+    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
+    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
+    """
+
+    label: str
+    probability: float | None
+    runner_up: tuple[str, float] | None
+    values: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.label!r}" + (")" if self.probability is None else f", {self.probability:.3f})")
+
+    def __str__(self) -> str:
+        return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+
+
+class Judged(NamedTuple):
+    """What was predicted for each example, how sure the model was (0 to 1), what is true, and whether that is the same."""
+
+    predicted: list[str]
+    sure: Tensor
+    true: list[str]
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Targets by split as training takes them (see `Examples.targets`), and the task, which names the outputs."""
+
+    task: Task
+    targets: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+class Task(BaseModel):
+    """What targets mean, with the names of the outputs and what was measured on the targets.
+
+    `outputs` names what a model gives: the classes, the labels or the quantities. Of class variables, `losses` are the names of
+    the losses that fit, the usual one first; `usual_metrics` the metrics that a recipe can name, and `metric_inputs` says what they
+    get; `nouns` are the words for one output and for several; `score_name` is that of the score people look at first.
+    `has_accuracy` says that an example is right or wrong; `has_classes`, that it has exactly one of the outputs; `allows_cutmix`, that
+    the target of a part of an input counts by its share.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    outputs: tuple[str, ...]
+
+    losses: ClassVar[tuple[str, ...]]
+    usual_metrics: ClassVar[Mapping[str, MetricFunction]]
+    metric_inputs: ClassVar[str]
+    nouns: ClassVar[tuple[str, str]]
+    score_name: ClassVar[str] = "accuracy"
+    least_outputs: ClassVar[int] = 1
+    has_accuracy: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = False
+    allows_cutmix: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_outputs(self) -> Self:
+        """Refuse a description that contradicts itself: it may come from a stranger's file."""
+        if len(self.outputs) < self.least_outputs:
+            raise ValueError(f"there are {len(self.outputs)} outputs, but {self.name} takes at least {self.least_outputs}")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise ValueError("some outputs have the same name")
+        return self
+
+    @property
+    def class_counts(self) -> Mapping[str, tuple[int, ...]]:
+        """The number of examples with each class or label, by split; none of quantities."""
+        return {}
+
+    @property
+    def needs_float64(self) -> bool:
+        """Whether float32 would leave too little of the differences between targets."""
+        return False
+
+    def describe(self) -> str:
+        """Return how many outputs there are, for people: "10 classes"."""
+        return f"{len(self.outputs):,} {self.nouns[len(self.outputs) != 1]}"
+
+    @classmethod
+    @abstractmethod
+    def encode(
+        cls, targets: dict[str, Tensor], names: tuple[str, ...] | None, like: Task | None, where: Where, *, is_chosen: bool
+    ) -> Encoded:
+        """Return the raw `targets` of all splits as training takes them.
+
+        `names` are those of the outputs, where they are known. With `like`, targets are those of a model that exists, and matched by
+        name. `is_chosen` says that the user chose the task: then there is nothing to note about it. Raises `DataError`.
+        """
+
+    @abstractmethod
+    def learn(self, targets: Mapping[str, Tensor]) -> Self:
+        """Return the same task with what is measured on encoded targets, by split."""
+
+    def resolve_loss(self, settings: LossSettings) -> str:
+        """Return the name of the loss, with "auto" replaced by the usual one. Raises `RecipeError` where it does not fit."""
+        if settings.name == "auto":
+            return self.losses[0]
+        if settings.name not in self.losses:
+            raise RecipeError(f"The loss {settings.name} is not for {self.name} targets.", f"Use {' or '.join(self.losses)}.")
+        return settings.name
+
+    @abstractmethod
+    def loss(self, settings: LossSettings, examples: int = 0, device: torch.device = CPU, units: Tensor | None = None) -> Loss:
+        """Return the loss that training minimizes. Raises `RecipeError` where the settings do not fit the task.
+
+        `examples` is the number of training examples, by which balanced weights are computed. Errors in quantities count in `units`
+        [outputs], where given: neither the size of gradients nor what is learned then depends on whether a length is in metres or miles.
+        """
+
+    def reported_loss(self, model: nn.Module, settings: LossSettings | None = None, own: LossFunction | None = None) -> Loss:
+        """Return the loss that evaluation of `model` reports: the user's `own`, or that of `settings` without smoothing and weights."""
+        if own is not None:
+            return own_loss(own)
+        settings = settings or LossSettings()
+        return self.loss(LossSettings(name=settings.name, delta=settings.delta), units=self.output_units(model))
+
+    @abstractmethod
+    def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:
+        """Check whether `outputs` of a few examples, which carry their gradient, can be decoded and go with the loss of that name.
+
+        `loss` is `None` for one of the user's own; `targets` are all that are trained on. Returns a note, or nothing. Raises
+        `RecipeError` where the model's last function spoils what follows: probabilities instead of scores, or a range that cannot be
+        left.
+        """
+
+    def output_layer(self) -> nn.Module | None:
+        """Return the layer that brings the outputs of a network into the scale of the targets, if there is one."""
+        return None
+
+    def output_units(self, model: nn.Module) -> Tensor | None:  # noqa: ARG002
+        """Return the units [outputs] in which `model` computes its outputs, `None` where it has no `output_layer`."""
+        return None
+
+    @abstractmethod
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Return outputs [n, outputs] as what people read: probabilities of classes or labels, or the quantities themselves."""
+
+    def decoder(self) -> nn.Module:
+        """Return `decode` as a layer, to be exported behind a model."""
+        return _Decoder(self)
+
+    @abstractmethod
+    def predict(self, decoded: Sequence[float]) -> Prediction:
+        """Return what the decoded outputs of one example say."""
+
+    def judge(self, decoded: Tensor, targets: Tensor, names: Sequence[str]) -> Judged | None:  # noqa: ARG002
+        """Return what is right and what is wrong, by these `names` of the outputs; `None` for quantities, which are only near."""
+        return None
+
+    @abstractmethod
+    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:
+        """Return how good outputs [n, outputs], of which the mean `loss` is known, are for `targets`."""
+
+    def confusion(self, decoded: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Return how often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
+        return None
+
+    def headline(self, scores: Scores, remarks: str = "") -> str:
+        """Return scores in one line, for people; with `remarks` on the examples behind their number."""
+        metrics = "".join(f"; {name} {value:.4g}" for name, value in scores.metrics.items())
+        baseline = scores.baseline
+        always = "" if baseline is None else f"; always '{baseline.answer}' would be {100 * baseline.accuracy:.1f} %"
+        return f"{self.main_scores(scores)}, n = {scores.count:,}{remarks}{metrics}{always}"
+
+    @abstractmethod
+    def main_scores(self, scores: Scores) -> str:
+        """Return the scores that people look at first, in words."""
+
+    @abstractmethod
+    def score_value(self, scores: Scores) -> float:
+        """Return the score of `score_name`."""
+
+    @abstractmethod
+    def score_words(self, value: float) -> str:
+        """Write that score in at most eight characters."""
+
+    def soft_targets(self, targets: Tensor) -> Tensor:
+        """Return targets that can be mixed: probabilities [n, classes] for classes, others as they are."""
+        return targets
+
+    def sample_answers(self, targets: Tensor) -> Tensor:
+        """Return made-up answers (decoded outputs) for examples with these targets, the same each time."""
+        return self.decode(torch.randn((len(targets), len(self.outputs)), generator=torch.Generator().manual_seed(0)))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return self.task.decode(outputs)

@@ -1,0 +1,111 @@
+"""What one label and several labels have in common: classes that are counted and weighed, and examples that are right or wrong."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from epochal.errors import RecipeError
+from epochal.recipe import LossSettings
+from epochal.tasks.base import Task
+from epochal.tasks.ending import Ending, ending_of
+from epochal.tasks.intervals import wilson
+from epochal.tasks.scores import Baseline, ClassScore, Scores, macro, weighted
+
+
+class LabelTask(Task):
+    """A task whose outputs are classes or labels; `counts` is the number of examples with each of them, by split."""
+
+    counts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+
+    # PyTorch's loss that takes scores, and what is said of examples that are right.
+    torch_loss: ClassVar[str]
+    right: ClassVar[str]
+
+    @property
+    def class_counts(self) -> Mapping[str, tuple[int, ...]]:
+        """The number of examples with each class or label, by split."""
+        return self.counts
+
+    def learn(self, targets: Mapping[str, Tensor]) -> Self:
+        """Return the same task with the counts of encoded targets, by split."""
+        counts = {name: self.count(tensor).tolist() for name, tensor in targets.items()}
+        return type(self).model_validate({"outputs": self.outputs, "counts": counts})
+
+    @abstractmethod
+    def count(self, targets: Tensor) -> Tensor:
+        """Return how many of encoded `targets` have each class or label: int64 [outputs]."""
+
+    @abstractmethod
+    def balanced_weights(self, counts: Tensor, examples: int) -> Tensor:
+        """Return weights [outputs] that make up for these `counts` (float32 [outputs], above 0) among so many examples."""
+
+    def class_weights(self, settings: LossSettings, examples: int, device: torch.device) -> Tensor | None:
+        """Return the weights [outputs] that `settings` ask for, `None` where all count the same. Raises `RecipeError`."""
+        if settings.class_weights == "equal":
+            return None
+        if settings.class_weights == "balanced":
+            counts = torch.tensor(self.counts["train"], dtype=torch.float32).clamp(min=1)
+            return self.balanced_weights(counts, examples).to(device)
+        if len(settings.class_weights) != len(self.outputs):
+            raise RecipeError(
+                f"The setting loss.class_weights has {len(settings.class_weights)} numbers for {len(self.outputs)} classes.",
+                "Give one for each.",
+            )
+        return torch.tensor(settings.class_weights, device=device)
+
+    def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:  # noqa: ARG002
+        """Refuse probabilities, and what else cannot be read as scores; see `Task.check_ending`."""
+        end = ending_of(outputs)
+        if last := self.spoiled_by(outputs, end):
+            what = "probabilities" if last in ("softmax", "sigmoid") else f"values that went through a {last}"
+            if loss is not None:
+                raise RecipeError(
+                    f"The loss {loss} needs plain scores, but the model gives {what}.", f"Leave out its last layer, the {last}."
+                )
+            raise RecipeError(
+                f"The model gives {what}, but predictions are read from plain scores.",
+                f"Leave out its last layer, the {last}, and put it into your loss, or use one that takes scores, such as "
+                f"nn.{self.torch_loss}.",
+            )
+        # A log-softmax before cross-entropy changes nothing.
+        if end is None or end.name == "log-softmax":
+            return ""
+        return f"the model ends in a {end.name}, which bounds its scores: it may learn worse than without"
+
+    @abstractmethod
+    def spoiled_by(self, outputs: Tensor, end: Ending | None) -> str:
+        """Return the last function of the model where it must not come before the decoding of scores, "" where it may."""
+
+    def score_value(self, scores: Scores) -> float:
+        """Return the accuracy."""
+        return scores.accuracy or 0.0
+
+    def score_words(self, value: float) -> str:
+        """Write an accuracy in percent."""
+        return f"{100 * value:.2f} %"
+
+    def main_scores(self, scores: Scores) -> str:
+        """Return the accuracy with its interval, in words."""
+        assert scores.interval is not None
+        low, high = scores.interval
+        return f"{self.right} {100 * self.score_value(scores):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+
+
+def label_scores(right: int, count: int, loss: float, per_class: tuple[ClassScore, ...], baseline: Baseline) -> Scores:
+    """Return the scores that one label and several have in common; `right` is how many examples of `count` are."""
+    return Scores(
+        count,
+        loss,
+        accuracy=right / count,
+        interval=wilson(right, count),
+        per_class=per_class,
+        macro=macro(per_class),
+        weighted=weighted(per_class),
+        baseline=baseline,
+    )

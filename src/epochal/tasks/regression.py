@@ -1,0 +1,269 @@
+"""Quantities: numbers that a model comes near to, in any unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import PositiveFloat, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from epochal.errors import DataError, RecipeError
+from epochal.recipe import LossSettings
+from epochal.tasks.base import CPU, Encoded, Prediction, Task, Where
+from epochal.tasks.columns import name_columns
+from epochal.tasks.ending import ending_of
+from epochal.tasks.losses import Loss, LossFunction, alike, refuse_smoothing
+from epochal.tasks.metrics import MetricFunction
+from epochal.tasks.scores import Scores, plain, r2_words
+
+# The square of a larger quantity, or of a smaller spread, is beyond float64.
+_LARGEST = 1e150
+
+# A table of more different whole numbers holds quantities.
+_MANY = 100
+
+# Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
+# all are; and so do targets of sizes that its exponents barely reach.
+_FAR = 256
+_LARGE = 1e30
+
+
+def _off(answers: Tensor, targets: Tensor) -> Tensor:
+    return answers - targets.double().reshape(answers.shape)
+
+
+# Of all of these less is better.
+_METRICS: dict[str, MetricFunction] = {
+    "mae": lambda answers, targets: _off(answers, targets).abs().mean(),
+    "mse": lambda answers, targets: _off(answers, targets).square().mean(),
+    "rmse": lambda answers, targets: _off(answers, targets).square().mean().sqrt(),
+    "mape": lambda answers, targets: (_off(answers, targets).abs() / targets.double().abs().reshape(answers.shape)).mean(),
+    "median error": lambda answers, targets: _off(answers, targets).abs().median(0).values.mean(),
+    "max error": lambda answers, targets: _off(answers, targets).abs().max(),
+}
+
+
+class Rescale(nn.Module):
+    """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0.
+
+    Computed in `dtype`, which is also that of the outputs: in float64 where float32 would leave too little of the differences
+    between quantities, such as times.
+    """
+
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(std, dtype=dtype))
+        self.register_buffer("bias", torch.tensor(mean, dtype=dtype))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Scale outputs back."""
+        return torch.addcmul(self.bias, outputs.to(self.scale.dtype), self.scale)
+
+
+class Regression(Task):
+    """Quantities: targets are [n, outputs] of float32, or of float64 where that would round them.
+
+    `mean` and `std` are those of each quantity among the training targets. `dtype` is the type that keeps the differences between
+    targets: "float64" where they are far from 0 for their spread.
+    """
+
+    name: Literal["regression"] = "regression"
+    mean: tuple[float, ...] = ()
+    std: tuple[PositiveFloat, ...] = ()
+    dtype: Literal["float32", "float64"] = "float32"
+
+    losses = ("mse", "l1", "huber")
+    usual_metrics: ClassVar = _METRICS
+    metric_inputs = "quantities [n, outputs] and what they should be"
+    nouns = ("output", "outputs")
+    score_name = "R²"
+    has_accuracy = False
+    allows_cutmix = False
+
+    @model_validator(mode="after")
+    def _check_scales(self) -> Self:
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, len(self.outputs)):
+            raise ValueError(f"mean and std do not fit {self.name} with {len(self.outputs)} outputs")
+        return self
+
+    @property
+    def needs_float64(self) -> bool:
+        """Whether float32 would leave too little of the differences between targets."""
+        return self.dtype == "float64"
+
+    @classmethod
+    def encode(
+        cls, targets: dict[str, Tensor], names: tuple[str, ...] | None, like: Task | None, where: Where, *, is_chosen: bool
+    ) -> Encoded:
+        """Return numbers as [n, outputs], of float32 where that holds every one of them exactly; see `Task.encode`."""
+        columns, found = name_columns(_quantities(targets, where), names, None if like is None else like.outputs, "y")
+        return Encoded(cls(outputs=found), columns, () if is_chosen else _about(targets["train"]))
+
+    def learn(self, targets: Mapping[str, Tensor]) -> Self:
+        """Return the same task with the mean, the deviation and the type of the training targets."""
+        train = targets["train"].double()
+        spread = train.std(0, correction=0)
+        mean, std = train.mean(0), spread.where(spread > 0, 1.0)
+        learned = {"mean": mean.tolist(), "std": std.tolist(), "dtype": _dtype(mean, std)}
+        return type(self).model_validate({"outputs": self.outputs, **learned})
+
+    def loss(self, settings: LossSettings, examples: int = 0, device: torch.device = CPU, units: Tensor | None = None) -> Loss:  # noqa: ARG002
+        """Return the loss that training minimizes, in `units`; see `Task.loss`."""
+        name = self.resolve_loss(settings)
+        if settings.class_weights != "equal":
+            raise RecipeError("The setting loss.class_weights does not work for regression.", "Leave it out.")
+        refuse_smoothing(settings, name)
+        one = torch.ones((), device=device) if units is None else units.detach().to(device)
+        distances: dict[str, LossFunction] = {
+            "mse": functional.mse_loss,
+            "l1": functional.l1_loss,
+            "huber": partial(functional.huber_loss, delta=settings.delta),
+        }
+        distance = distances[name]
+
+        def distance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            outputs, targets = alike(outputs, targets)
+            return distance(outputs / one, targets / one)
+
+        return Loss(distance_loss)
+
+    def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:  # noqa: ARG002
+        """Refuse quantities that the model can never give, as its last function keeps to another range; see `Task.check_ending`."""
+        end = ending_of(outputs)
+        low, high = float(targets.min()), float(targets.max())
+        if end is None or end.low <= low <= high <= end.high:
+            return ""
+        raise RecipeError(
+            f"The model ends in a {end.name}, whose values go from {end.low:g} to {end.high:g}; the targets go from {low:g} to {high:g}.",
+            "Leave out its last layer, or bring the targets into that range.",
+        )
+
+    def output_layer(self) -> nn.Module:
+        """Return the layer that brings outputs near 0 into the unit of the targets."""
+        return Rescale(self.mean, self.std, getattr(torch, self.dtype))
+
+    def output_units(self, model: nn.Module) -> Tensor | None:
+        """Return the units [outputs] in which `model` computes its outputs, `None` where it does not end in `Rescale`."""
+        return next((part.scale for part in model.modules() if isinstance(part, Rescale)), None)
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Return the quantities: [n, outputs]."""
+        return outputs.reshape(outputs.shape[0], -1)
+
+    def predict(self, decoded: Sequence[float]) -> Prediction:
+        """Return the quantities, and in words as many of their digits as matter."""
+        spreads = self.std or [1.0] * len(self.outputs)
+        written = [_quantity(value, spread) for value, spread in zip(decoded, spreads, strict=True)]
+        words = written[0] if len(written) == 1 else ", ".join(map(" ".join, zip(self.outputs, written, strict=True)))
+        return Prediction(words, None, None, dict(zip(self.outputs, decoded, strict=True)))
+
+    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
+        """Return mean squared and mean absolute error, and R²."""
+        # Against the targets as they were brought: in float32 both sides could be rounded to the same number.
+        error = decoded.double() - targets.double()
+        spread = (targets.double() - targets.double().mean(0)).square().sum(0)
+        # The share of the variance that is explained, averaged over the outputs; without any variance there is none to explain.
+        left = error.square().sum(0)
+        unexplained = torch.where(spread > 0, left / spread.where(spread > 0, 1.0), (left > 0).double())
+        return Scores(
+            len(targets), loss, mse=error.square().mean().item(), mae=error.abs().mean().item(), r2=(1 - unexplained).mean().item()
+        )
+
+    def main_scores(self, scores: Scores) -> str:
+        """Return R² and the mean errors, in words."""
+        assert scores.mae is not None
+        assert scores.mse is not None
+        errors = f"mean absolute error {plain(scores.mae, 4)}, mean squared error {plain(scores.mse, 4)}"
+        return f"R² {r2_words(self.score_value(scores))}, {errors}"
+
+    def score_value(self, scores: Scores) -> float:
+        """Return R²."""
+        return scores.r2 or 0.0
+
+    def score_words(self, value: float) -> str:
+        """Write R²."""
+        return r2_words(value)
+
+    def sample_answers(self, targets: Tensor) -> Tensor:
+        """Return the targets in another order."""
+        return self.decode(targets).flip(0)
+
+
+def _about(train: Tensor) -> tuple[str, ...]:
+    """Say where training targets could mean something else than quantities."""
+    if train.ndim == 2 and _are_shares(train):
+        return (
+            f"targets are rows that add up to 1, taken as {train.shape[1]} quantities: regression; where they are probabilities of "
+            "classes, give the most probable class of each example instead",
+        )
+    if (train != train.round()).any():
+        return ()
+    values = train.unique().tolist()
+    if train.ndim == 2 and len(values) == 2:
+        low, high = (f"{value:.15g}" for value in values)
+        return (
+            f"targets are a table of {low} and {high}, taken as {train.shape[1]} quantities: regression; where they are labels, "
+            "write them as 0 and 1",
+        )
+    if train.ndim == 2 and len(values) <= _MANY:
+        return (
+            f"targets are a table of whole numbers, taken as {train.shape[1]} quantities: regression; where its columns are labels, "
+            "train on one of them at a time",
+        )
+    if train.is_floating_point() and len(values) <= _MANY:
+        return ("targets are whole numbers written as decimals: regression; data.task = single-label if they are labels",)
+    return ()
+
+
+def _are_shares(table: Tensor) -> bool:
+    return table.shape[1] > 1 and bool((table >= 0).all()) and bool(((table.double().sum(1) - 1).abs() < 1e-3).all())
+
+
+def _quantities(tensors: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
+    """Return quantities as tables of numbers that are exact, or as exact as float64 is over the range of all."""
+    exact = {name: tensor.double().reshape(len(tensor), -1) for name, tensor in tensors.items()}
+    for name, table in exact.items():
+        far = (table.abs() > _LARGEST).any(1)
+        if far.any():
+            bad = int(far.nonzero()[0])
+            raise DataError(f"The target of {where(name, bad)} is larger than {_LARGEST:g}.", "Use a larger unit.")
+        if not tensors[name].is_floating_point():
+            _check_rounding(tensors[name].reshape(table.shape), table, name, where)
+    spread = exact["train"].amax(0) - exact["train"].amin(0)
+    if ((spread > 0) & (spread < 1 / _LARGEST)).any():
+        raise DataError(f"The targets differ by less than {1 / _LARGEST:g}.", "Use a smaller unit.")
+    if all(bool((table.float() == table).all()) for table in exact.values()):
+        return {name: table.float() for name, table in exact.items()}
+    return exact
+
+
+def _check_rounding(whole: Tensor, rounded: Tensor, name: str, where: Where) -> None:
+    """Refuse whole numbers of which float64 keeps too little of what tells them apart: less than float32 keeps near 0."""
+    step = 2.0 ** (math.frexp(float(rounded.abs().max()))[1] - 53)
+    spread = float((rounded.amax(0) - rounded.amin(0)).min())
+    is_lost = (rounded.long() != whole).any(1)
+    if spread < 2.0**24 * step and is_lost.any():
+        bad = int(is_lost.nonzero()[0])
+        told = f"The target of {where(name, bad)} is {', '.join(map(str, whole[bad].tolist()))}"
+        raise DataError(f"{told}: beside its size the targets differ too little for float64.", "Subtract the smallest from all.")
+
+
+def _dtype(mean: Tensor, std: Tensor) -> str:
+    """Return in which type a model has to answer for its answers to be as fine as float32 is near 0."""
+    size = mean.abs().maximum(std)
+    is_enough = (mean.abs() <= _FAR * std) & (size < _LARGE) & (std > 1 / _LARGE)
+    return "float32" if is_enough.all() else "float64"
+
+
+def _quantity(value: float, spread: float) -> str:
+    """Write a quantity in six digits, or in more where it takes them to show a thousandth of the targets' spread."""
+    digits = math.ceil(math.log10(abs(value)) - math.log10(spread)) + 4 if value and math.isfinite(value) else 0
+    return plain(value, min(max(6, digits), 17))

@@ -1,0 +1,86 @@
+"""A task is a value that knows what outputs mean, and is kept with every model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epochal.tasks import TASKS
+from epochal.tasks.base import Task
+from epochal.tasks.multi_label import MultiLabel
+from epochal.tasks.regression import Regression
+from epochal.tasks.single_label import SingleLabel
+
+OUTPUTS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+NAMES = ("a", "b", "c")
+SINGLE, MULTI, QUANTITIES = SingleLabel(outputs=NAMES), MultiLabel(outputs=NAMES), Regression(outputs=NAMES)
+
+
+def test_the_table_has_each_by_its_name() -> None:
+    assert [kind(name=name, outputs=NAMES).name for name, kind in TASKS.items()] == list(TASKS)
+
+
+def test_decoding() -> None:
+    torch.testing.assert_close(SINGLE.decode(OUTPUTS), OUTPUTS.softmax(1))
+    torch.testing.assert_close(SINGLE.decode(OUTPUTS.log_softmax(1)), OUTPUTS.softmax(1))
+    assert torch.equal(MULTI.decode(OUTPUTS), OUTPUTS.sigmoid())
+    assert torch.equal(QUANTITIES.decode(OUTPUTS), OUTPUTS)
+    assert Regression(outputs=("y",)).decode(OUTPUTS[:, 0]).shape == (6, 1)
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI, QUANTITIES], ids=lambda task: task.name)
+def test_decoding_can_be_a_part_of_what_is_exported(task: Task) -> None:
+    whole = nn.Sequential(nn.Linear(3, 3), task.decoder()).eval()
+    count = torch.export.Dim("n", min=2)
+    exported = torch.export.export(whole, (OUTPUTS[:2],), dynamic_shapes=({0: count},)).module()
+    torch.testing.assert_close(exported(OUTPUTS), task.decode(whole[0](OUTPUTS)))
+    assert list(whole.state_dict()) == ["0.weight", "0.bias"]
+
+
+@pytest.mark.parametrize(
+    ("task", "decoded", "told"),
+    [
+        (SINGLE, (0.2, 0.5, 0.3), ("b", 0.5, ("c", 0.3))),
+        (MULTI, (0.5, 0.1, 0.9), ("a, c", None, None)),
+        (MULTI, (0.4, 0.1, 0.3), ("none", None, None)),
+        (QUANTITIES, (0.5, 1e6, -2), ("a 0.5, b 1000000, c -2", None, None)),
+    ],
+)
+def test_what_one_example_says(task: Task, decoded: tuple[float, ...], told: Any) -> None:
+    found = task.predict(decoded)
+    assert (found.label, found.probability, found.runner_up) == told
+    assert found.values == dict(zip(NAMES, decoded, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "decoded", "targets", "sure"),
+    [
+        (SINGLE, [[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], torch.tensor([1, 2]), [0.5, 0.6]),
+        (MULTI, [[0.1, 0.5, 0.2], [0.9, 0.3, 0.1]], torch.tensor([[0.0, 1, 0], [0, 0, 1]]), [0.36, 0.567]),
+    ],
+)
+def test_right_and_wrong(task: Task, decoded: list[list[float]], targets: Tensor, sure: list[float]) -> None:
+    judged = task.judge(torch.tensor(decoded), targets, ("x", "y", "z"))
+    assert judged is not None
+    assert (judged.predicted, judged.true, judged.right.tolist()) == (["y", "x"], ["y", "z"], [True, False])
+    torch.testing.assert_close(judged.sure, torch.tensor(sure))
+    assert QUANTITIES.judge(torch.tensor(decoded), targets, NAMES) is None
+
+
+def test_what_is_measured_on_targets() -> None:
+    assert SINGLE.learn({"train": torch.tensor([0, 2, 2]), "test": torch.tensor([1])}).class_counts == {
+        "train": (1, 0, 2),
+        "test": (0, 1, 0),
+    }
+    assert MULTI.learn({"train": torch.tensor([[1.0, 1, 0], [0, 1, 0]])}).class_counts == {"train": (1, 2, 0)}
+    learned = Regression(outputs=("y",)).learn({"train": torch.tensor([[1.0], [3.0]])})
+    assert (learned.mean, learned.std, learned.dtype, dict(learned.class_counts)) == ((2.0,), (1.0,), "float32", {})
+
+
+def test_words() -> None:
+    assert [task.describe() for task in (SINGLE, MULTI, QUANTITIES, Regression(outputs=("y",)))] == [
+        "3 classes", "3 labels", "3 outputs", "1 output",
+    ]  # fmt: skip
