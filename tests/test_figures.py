@@ -258,7 +258,7 @@ class TestPredictions:
     def test_a_probability_below_one_never_reads_as_certain(self) -> None:
         data = spec(("cat", "dog"))
         outputs = torch.tensor([[7.0, 0], [12.0, 0]])
-        figure = predictions(evaluated(data, 2)[0], score(outputs, torch.tensor([0, 0]), data, plain_loss(LossSettings(), data)), data)
+        figure = predictions(evaluated(data, 2)[0], score(outputs, torch.tensor([0, 0]), data.task, data.task.loss(LossSettings())), data)
         assert [text for text in texts(figure) if text.endswith(" %")] == ["99.9 %", "> 99.9 %"]
 
     def test_nothing_for_numbers_and_for_regression(self) -> None:

@@ -22,7 +22,7 @@ def test_one_line_for_people(make_spec: SpecMaker) -> None:
     spec = make_spec(name="digits", shape=(1, 8, 8), dtype="uint8", mean=(0.5,), std=(0.5,), counts={"train": 1200, "test": 300})
     assert spec.describe() == "digits: 1×8×8 uint8, 3 classes; 1,200 train, 300 test"
     assert make_spec(task="multi-label").describe() == "made: 2 float32, 3 labels; 6 train"
-    assert make_spec(task="regression", outputs=("y",)).describe() == "made: 2 float32, 1 outputs; 6 train"
+    assert make_spec(task="regression", outputs=("y",)).describe() == "made: 2 float32, 1 output; 6 train"
 
 
 def test_frozen_and_strict(make_spec: SpecMaker) -> None:
@@ -58,7 +58,7 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
         ({"mean": (1.0,) * 3, "std": (1.0,) * 3}, "mean and std must have 2 numbers"),
         ({"shape": (4, 5)}, "mean and std must have 1 numbers"),
         ({"std": (1.0, 0.0)}, "greater than 0"),
-        ({"target_mean": (0.0,) * 3, "target_std": (1.0,) * 3}, "target_mean and target_std do not fit single-label"),
+        ({"target_mean": (0.0,) * 3, "target_std": (1.0,) * 3}, "mean\n  Extra inputs are not permitted"),
         ({"task": "regression", "target_mean": (0.0,), "target_std": (1.0,)}, "do not fit regression with 3 outputs"),
         ({"task": "regression", "target_mean": (0.0,) * 3}, "do not fit regression with 3 outputs"),
         ({"counts": {"train": -1}}, "greater than or equal to 0"),

@@ -145,4 +145,4 @@ class DataSpec(_Described):
 def described(name: str, shape: Sequence[int], dtype: str, task: Task, counts: Mapping[str, int]) -> str:
     """Return data in one line, for people."""
     sides = "×".join(str(side) for side in shape) or "1 number"
-    return f"{name}: {sides} {dtype}, {task.describe()}; {', '.join(f'{count:,} {split}' for split, count in counts.items())}"
+    return f"{name}: {sides} {dtype}, {len(task.outputs)} {task.noun}; {', '.join(f'{count:,} {split}' for split, count in counts.items())}"

@@ -108,9 +108,10 @@ class Task(BaseModel):
         """Whether float32 would leave too little of the differences between targets."""
         return False
 
-    def describe(self) -> str:
-        """Return how many outputs there are, for people: "10 classes"."""
-        return f"{len(self.outputs):,} {self.nouns[len(self.outputs) != 1]}"
+    @property
+    def noun(self) -> str:
+        """The word for as many outputs as there are: "classes"."""
+        return self.nouns[len(self.outputs) != 1]
 
     @classmethod
     @abstractmethod
@@ -191,16 +192,9 @@ class Task(BaseModel):
         """Return how often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
         return None
 
+    @abstractmethod
     def headline(self, scores: Scores, remarks: str = "") -> str:
         """Return scores in one line, for people; with `remarks` on the examples behind their number."""
-        metrics = "".join(f"; {name} {value:.4g}" for name, value in scores.metrics.items())
-        baseline = scores.baseline
-        always = "" if baseline is None else f"; always '{baseline.answer}' would be {100 * baseline.accuracy:.1f} %"
-        return f"{self.main_scores(scores)}, n = {scores.count:,}{remarks}{metrics}{always}"
-
-    @abstractmethod
-    def main_scores(self, scores: Scores) -> str:
-        """Return the scores that people look at first, in words."""
 
     @abstractmethod
     def score_value(self, scores: Scores) -> float:

@@ -90,11 +90,14 @@ class LabelTask(Task):
         """Write an accuracy in percent."""
         return f"{100 * value:.2f} %"
 
-    def main_scores(self, scores: Scores) -> str:
-        """Return the accuracy with its interval, in words."""
+    def headline(self, scores: Scores, remarks: str = "") -> str:
+        """Return the accuracy with its interval, and what always answering the same would give."""
         assert scores.interval is not None
         low, high = scores.interval
-        return f"{self.right} {100 * self.score_value(scores):.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+        always = scores.baseline
+        more = "" if always is None else f"; always '{always.answer}' would be {100 * always.accuracy:.1f} %"
+        share, count = 100 * self.score_value(scores), scores.counted(remarks)
+        return f"{self.right} {share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}{more}"
 
 
 def label_scores(right: int, count: int, loss: float, per_class: tuple[ClassScore, ...], baseline: Baseline) -> Scores:

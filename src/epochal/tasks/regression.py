@@ -177,12 +177,12 @@ class Regression(Task):
             len(targets), loss, mse=error.square().mean().item(), mae=error.abs().mean().item(), r2=(1 - unexplained).mean().item()
         )
 
-    def main_scores(self, scores: Scores) -> str:
-        """Return R² and the mean errors, in words."""
+    def headline(self, scores: Scores, remarks: str = "") -> str:
+        """Return R² and the mean errors."""
         assert scores.mae is not None
         assert scores.mse is not None
         errors = f"mean absolute error {plain(scores.mae, 4)}, mean squared error {plain(scores.mse, 4)}"
-        return f"R² {r2_words(self.score_value(scores))}, {errors}"
+        return f"R² {r2_words(self.score_value(scores))}, {errors}, {scores.counted(remarks)}"
 
     def score_value(self, scores: Scores) -> float:
         """Return R²."""

@@ -85,6 +85,10 @@ class Scores:
             return math.nan if found is None else found
         return self.metrics[name] if name in self.metrics else self.metrics[plain_name(name)]
 
+    def counted(self, remarks: str = "") -> str:
+        """Return the number of examples in words, with `remarks` on them, and the metrics."""
+        return f"n = {self.count:,}{remarks}" + "".join(f"; {name} {value:.4g}" for name, value in self.metrics.items())
+
     def to_json(self) -> dict[str, Any]:
         """Return every number by its name; what does not apply is left out."""
         values: dict[str, Any] = _as_json().dump_python(self, mode="json")
