@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from epochal.evaluation.evaluate import Evaluation
+from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved
 
@@ -28,7 +28,7 @@ class EpochSaved(Saved):
 
     def record(self) -> EpochDone:
         """Return it as the record that it was."""
-        return EpochDone(**{**dict(self), "valid": None if self.valid is None else Evaluation.from_json(self.valid)})
+        return EpochDone(**{**dict(self), "valid": None if self.valid is None else Scores.from_json(self.valid)})
 
 
 def plain_history(history: Sequence[EpochDone]) -> list[dict[str, Any]]:
@@ -40,11 +40,11 @@ def _plain(done: EpochDone) -> dict[str, Any]:
     values = {name: getattr(done, name) for name in done.__dataclass_fields__}
     if done.valid is None:
         return values
-    return values | {"valid": {"task": done.valid.task, **_finite_or_named(done.valid.to_json())}}
+    return values | {"valid": _finite_or_named(done.valid.to_json())}
 
 
 def _finite_or_named(value: Any) -> Any:
-    """JSON has no number that is not finite; `Evaluation.from_json` reads its name as well."""
+    """JSON has no number that is not finite; `Scores.from_json` reads its name as well."""
     if isinstance(value, dict):
         return {name: _finite_or_named(inner) for name, inner in value.items()}
     return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
