@@ -1,4 +1,4 @@
-"""Where the arithmetic happens: choose a device, and say what it is."""
+"""Choosing and describing the device that computes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose(name: str = "auto") -> torch.device:
-    """Return the device called `name`; "auto" is CUDA where there is one, else MPS, else the CPU.
+    """Return the device called `name`; "auto" is CUDA if available, else MPS, else the CPU.
 
-    Raises `RecipeError` when a device that was asked for is not there.
+    Raises `RecipeError` if the device is not available.
     """
     if name == "auto":
         name = available()[0]
@@ -35,7 +35,7 @@ def choose(name: str = "auto") -> torch.device:
 
 
 def available() -> list[str]:
-    """Return the kinds of device that there are here, the one that is usually fastest first."""
+    """Return the types of the available devices, the one that is usually fastest first."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [kind for kind, found in there.items() if found]
 
@@ -51,7 +51,7 @@ def describe(device: torch.device) -> str:
 
 
 def machine() -> list[str]:
-    """Return the names of the processor and of the GPUs here: what the time of a step depends on."""
+    """Return the names of the processor and of the GPUs: what the time of a step depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -63,7 +63,7 @@ def machine() -> list[str]:
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Let operations on the CPU use `count` threads each for the block, then as many as before."""
+    """Let operations on the CPU use `count` threads for the block, and afterwards as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -73,7 +73,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until `device` has done all it was told to do, as one must before reading a clock."""
+    """Wait until `device` has finished its work, as is necessary before reading a clock."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -83,7 +83,7 @@ def synchronize(device: torch.device) -> None:
 def precision(device: torch.device, name: str) -> AbstractContextManager[object]:
     """Return the context in which a forward pass runs in "fp32", "bf16" or "fp16" on `device`.
 
-    Raises `RecipeError` where the device has no such arithmetic.
+    Raises `RecipeError` if the device does not support it.
     """
     if name == "fp32":
         return nullcontext()
@@ -95,25 +95,25 @@ def precision(device: torch.device, name: str) -> AbstractContextManager[object]
 
 
 def deterministic() -> AbstractContextManager[object]:
-    """Return the context in which cuDNN only uses algorithms that give the same bits every time."""
+    """Return the context in which cuDNN only uses deterministic algorithms."""
     cudnn = torch.backends.cudnn
     return cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True)
 
 
 @contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """Compute as training does for the block: with so many CPU threads, the same bits every time, tiny numbers as zero."""
+    """Compute as training does for the block: with `threads` CPU threads, deterministically, with denormal numbers as zero."""
     with using_threads(threads), deterministic(), flushing_denormals():
         yield
 
 
 @contextmanager
 def flushing_denormals() -> Iterator[None]:
-    """Let arithmetic on the CPU take numbers below 1.2e-38 as zero for the block, on all threads.
+    """Treat numbers below 1.2e-38 as zero in arithmetic on the CPU for the block, on all threads.
 
-    Processors compute with such numbers some hundred times slower, and moving averages in optimizers are full of them.
-    PyTorch switches the calling thread alone. A new thread starts with the switches of the one that makes it, so OpenMP is
-    told to let its threads go (`omp_pause_resource_all` of OpenMP 5.0): it makes new ones at the next parallel loop.
+    Processors are some hundred times slower with such numbers, and moving averages in optimizers are full of them.
+    PyTorch only switches the calling thread. A new thread inherits the mode of the one that creates it, so OpenMP is
+    made to end its threads (`omp_pause_resource_all` of OpenMP 5.0): it creates new ones at the next parallel loop.
     """
     were_flushed = bool(torch.tensor(1e-39) * 1 == 0)
     _flush(flush=True)
@@ -126,15 +126,15 @@ def flushing_denormals() -> Iterator[None]:
 def _flush(*, flush: bool) -> None:
     folder = Path(torch.__file__).parent / "lib"
     libraries = [ctypes.CDLL(str(path)) for path in folder.iterdir() if path.name.startswith(("libgomp", "libiomp", "libomp"))]
-    # An OpenMP before 5.0 (PyTorch 2.4 brings one) cannot let its threads go. Then nothing is switched: they would compute otherwise than
-    # the calling thread.
+    # OpenMP before 5.0 (as in PyTorch 2.4) cannot end its threads. Then nothing is switched: they would compute differently from the
+    # calling thread.
     if all(hasattr(library, "omp_pause_resource_all") for library in libraries) and torch.set_flush_denormal(flush):
         for library in libraries:
             library.omp_pause_resource_all(_SOFT)
 
 
 class PeakMemory:
-    """The most memory in use since this was made: on CUDA that of tensors on `device`, on the CPU that of the whole program."""
+    """The peak memory since this was created: of tensors on `device` for CUDA, of the whole program for the CPU."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -143,14 +143,14 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
         elif device.type == "cpu":
             try:
-                # Linux: this makes the peak what is in use now (man 5 proc).
+                # Linux: this resets the peak to what is in use now (man 5 proc).
                 Path("/proc/self/clear_refs").write_text("5")
                 self.is_known = True
             except OSError:
                 pass
 
     def read(self) -> int | None:
-        """Return the peak in bytes, `None` where nobody says."""
+        """Return the peak in bytes; `None` if it is unknown."""
         if not self.is_known:
             return None
         if self.device.type == "cuda":
@@ -160,12 +160,12 @@ class PeakMemory:
 
 
 def free_memory(device: torch.device | None = None) -> int | None:
-    """Return how many bytes of the memory of `device` (main memory, unless given) this program can still take.
+    """Return how many bytes of the memory of `device` (by default main memory) this program can still allocate.
 
-    `None` where nobody says: main memory on systems other than Linux, and MPS, which shares it.
+    `None` if that is unknown: main memory on systems other than Linux, and MPS, which shares it.
     """
     if device is not None and device.type == "cuda":
-        # What PyTorch holds without using it is free too.
+        # Memory that PyTorch has reserved without using it is free too.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
     if device is not None and device.type != "cpu":
@@ -174,6 +174,6 @@ def free_memory(device: torch.device | None = None) -> int | None:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    # Unlike "free", "available" counts what the system would give back, such as its cache of files.
+    # Unlike "free", "available" includes what the system would release, such as its file cache.
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
     return int(found[0]) * 1024 if found else None

@@ -1,4 +1,4 @@
-"""The only loop without gradients: evaluation and prediction both come through here."""
+"""The only loop without gradients, for evaluation and prediction alike."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from epochal.progress import progress
 
 @sharing_cores()
 def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str = "fp32", label: str = "") -> Tensor:
-    """Return the model's outputs for all examples of `feed`, in their order: [n, outputs] on the CPU, float32 or, of a model that
-    answers in it, float64.
+    """Return the model's outputs for all examples of `feed`, in their order: [n, outputs] on the CPU, float32, or float64 if the
+    model's outputs are.
 
-    The model computes in evaluation mode (no dropout, batch norm by its running statistics) and is left in the mode it was in.
-    Where there is a `label`, a progress bar of that name is shown.
+    The model computes in evaluation mode (no dropout, batch norm with running statistics), and its mode is restored afterwards.
+    With a `label`, a progress bar of that name is shown.
     """
     outputs = []
     with (
@@ -31,6 +31,6 @@ def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str
         for batch in feed.epoch(0):
             outputs.append(model(batch.inputs))
             advance()
-    # One transfer at the end, not one per batch; outside of inference mode it gives a tensor like any other.
+    # One transfer at the end, not one per batch; outside of inference mode the result is an ordinary tensor.
     found = torch.cat(outputs)
     return found.to(torch.promote_types(found.dtype, torch.float32)).cpu()

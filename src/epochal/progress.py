@@ -14,15 +14,15 @@ class Advance(Protocol):
     """The function that a block calls as its work gets done."""
 
     def __call__(self, amount: float = 1) -> None:
-        """Report that `amount` more is done."""
+        """Report that `amount` more has been done."""
 
 
 @contextmanager
 def progress(label: str, total: float | None, *, unit: str = "", done: int = 0) -> Iterator[Advance]:
     """Show a bar named `label` until the block ends; the block calls the yielded function as work gets done.
 
-    Without a `label` nothing is shown. `total` is in `unit`s ("bytes" prints sizes and a rate), `None` where it is unknown;
-    `done` is what was done before.
+    Without a `label` nothing is shown. `total` is in `unit`s ("bytes" prints sizes and a rate), `None` if it is unknown;
+    `done` is the amount that was done before.
     """
     if not label:
         yield lambda amount=1: None  # noqa: ARG005  it has the signature of Advance

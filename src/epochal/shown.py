@@ -1,4 +1,4 @@
-"""How values show themselves in print, at Python's prompt and at the end of a notebook's cell: in a few lines, without their tensors."""
+"""How values are displayed by print, at Python's prompt and in notebooks: in a few lines, without their tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Rows = Sequence[Sequence[str]]
 
 
 class Shown:
-    """Base of values that have a `_title` in one line, and `_rows` of a name and a value below it."""
+    """Base of values with a `_title` of one line, and `_rows` of a name and values below it."""
 
     def _title(self) -> str:
         raise NotImplementedError
@@ -18,7 +18,7 @@ class Shown:
         return ()
 
     def _table(self) -> tuple[Sequence[str], Rows]:
-        """The head and the rows of the table in a notebook, where it is another one."""
+        """Return the head and the rows of the table in a notebook."""
         return (), self._rows()
 
     def __repr__(self) -> str:
@@ -36,7 +36,7 @@ class Shown:
 
 
 def few(words: Sequence[str], most: int = 10) -> str:
-    """Return words in one line, the first of very many."""
+    """Return words in one line; of many, only the first."""
     return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")
 
 

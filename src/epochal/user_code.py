@@ -1,4 +1,4 @@
-"""Where an error came from in the user's own code, which may raise anything, and how errors leave ours."""
+"""Finding the place of an error in the user's code, which may raise anything, and shortening the tracebacks of our own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", 
 
 
 def is_user_code(file: str) -> bool:
-    """Whether a source file is the user's own: not ours, and not part of Python or of a library."""
+    """Return whether a source file is the user's: not ours, and not part of Python or of a library."""
     return not (
         file.startswith((str(Path(__file__).parent), "<frozen", *_LIBRARIES)) or {"site-packages", "dist-packages"} & {*Path(file).parts}
     )
 
 
 def place_of(error: BaseException) -> str:
-    """Return the last line of the user's own code that `error` came through, as " (net.py, line 12)"; nothing where there is none."""
+    """Return the last line of the user's code that `error` passed through, as " (net.py, line 12)"; "" if there is none."""
     place, trace = "", error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -34,8 +34,8 @@ def place_of(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Return what the user's own code raised, in one line, and where: "ZeroDivisionError: division by zero (net.py, line 12)"."""
-    # PyTorch's own errors say all in their first line.
+    """Return in one line what the user's code raised, and where: "ZeroDivisionError: division by zero (net.py, line 12)"."""
+    # The first line of PyTorch's own errors is sufficient.
     reason = str(error).split("\n")[0].partition(" Hint: ")[0].rstrip(".")
     kind = "" if isinstance(error, RuntimeError | ValueError) and reason else f"{type(error).__name__}{': ' * bool(reason)}"
     return f"{kind}{reason}{place_of(error)}"
@@ -46,10 +46,10 @@ T = TypeVar("T")
 
 
 def concise(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function of the public interface raise an `EpochalError` as its own: without the way to it through our code.
+    """Let a function of the public interface raise an `EpochalError` without the traceback through our code.
 
-    What is wrong, where, and what to do stands in its message. Where the user's own code failed, that error stays its cause, with the
-    way through that code.
+    The message says what is wrong, where, and how to fix it. If the user's code failed, that error remains the cause, with the
+    traceback through the user's code.
     """
 
     @functools.wraps(function)
@@ -63,7 +63,7 @@ def concise(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def _within_user_code(error: BaseException | None) -> BaseException | None:
-    """Return an error with its way from where it first came through the user's code; `None` where it never did."""
+    """Return an error with its traceback from the first frame of the user's code on; `None` if there is no such frame."""
     trace = None if error is None else error.__traceback__
     while trace is not None and not is_user_code(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -199,7 +199,7 @@ class TestNpy:
         with pytest.raises(DataError, match=r"x\.npy lacks the targets of train\. It has x\."):
             read(tmp_path / "x.npy")
         write(tmp_path, "npy", photos=X)
-        with pytest.raises(DataError, match=r"The name of .*photos\.npy does not say what it holds\.\nName arrays x and y"):
+        with pytest.raises(DataError, match=r"The name of .*photos\.npy does not say what it contains\.\nName arrays x and y"):
             read(tmp_path / "photos.npy")
 
     def test_which_folders_hold_arrays(self, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ class TestDamage:
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("y", "The targets of train hold letters that are none"), ("classes", r"'classes' in .*set\.npz holds letters that are none")],
+    [("y", "The targets of train contain invalid Unicode"), ("classes", r"'classes' in .*set\.npz contains invalid Unicode")],
 )
 def test_letters_beyond_unicode_are_refused(tmp_path: Path, name: str, told: str) -> None:
     words = np.array([0x61, 0x62, 0x110000, 0x64], dtype=np.uint32).view("<U1")

@@ -138,7 +138,7 @@ def test_splits_by_name() -> None:
         ),
         (
             Items([(torch.zeros(2), torch.zeros(1)), (torch.zeros(2), torch.zeros(2))]),
-            "The target of train[1] is float32 of shape (2,), that of train[0] float32 of shape (1,).\nMake all targets alike.",
+            "The target of train[1] is float32 of shape (2,), that of train[0] float32 of shape (1,).\nGive all targets",
         ),
         (Items([(torch.zeros(2), {"box": 1})]), "The target of train[0] is of type dict.\nGive a number or a word for each example"),
     ],

@@ -98,7 +98,7 @@ def test_a_missing_number_is_named(missing: Any) -> None:
         (np.array([1, 2**63], np.uint64), "The target of train[1] is 9223372036854775808, which is beyond 64 bits with a sign."),
         (torch.tensor([1, 2**62], dtype=torch.int64).to(torch.uint64) * 2, "The target of train[1] is 9223372036854775808, which is"),
         ([1, 2**64], "The target of train[1] is 18446744073709551616, which is beyond 64 bits with a sign."),
-        ([0.5, 2**53 + 1], "The target of train[1] is 9007199254740993, which cannot stand beside numbers with a fraction"),
+        ([0.5, 2**53 + 1], "The target of train[1] is 9007199254740993, which cannot be mixed with numbers with a fraction"),
         ([1, "1"], "The target of train[0] is 1, while others are words.\nUse only words, or only numbers."),
         (np.array([1j]), "The targets of train are complex numbers."),
         (torch.tensor([1j]), "The targets of train are complex numbers."),

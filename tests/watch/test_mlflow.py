@@ -69,7 +69,7 @@ def test_a_store_lost_on_the_way_is_a_warning_and_training_goes_on(records: Any,
         watcher(records.started())
         client, run = the_run(tmp_path)
         client.delete_run(run.info.run_id)
-        with pytest.warns(RuntimeWarning, match="MLflow was lost: .*Training goes on without it"):
+        with pytest.warns(RuntimeWarning, match="MLflow failed: .*Training continues without it"):
             watcher(records.epoch(1))
         watcher(records.epoch(2))
         watcher(records.finished())
@@ -79,12 +79,12 @@ def test_a_lost_store_does_not_hide_why_training_failed(records: Any, tmp_path: 
     watcher = MLflow(tmp_path)
     watcher(records.started())
     shutil.rmtree(tmp_path)
-    with pytest.warns(RuntimeWarning, match="MLflow was lost"):
+    with pytest.warns(RuntimeWarning, match="MLflow failed"):
         watcher.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
 
 
 def test_a_server_that_does_not_answer_is_told_before_training() -> None:
-    with pytest.raises(OutputError, match=r"MLflow cannot keep runs at http://127\.0\.0\.1:9: (?s:.*)running server's address"):
+    with pytest.raises(OutputError, match=r"MLflow cannot store runs at http://127\.0\.0\.1:9: (?s:.*)the address of a running server"):
         MLflow("http://127.0.0.1:9")
 
 

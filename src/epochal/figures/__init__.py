@@ -1,4 +1,4 @@
-"""Pictures of how training went and of what the model gets right and wrong."""
+"""Figures about training and about what the model gets right and wrong."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["confusion", "draw_all", "learning_curves", "predictions", "regressio
 def draw_all(
     folder: Path, epochs: Sequence[EpochDone], evaluation: Evaluation | None, examples: Examples | None, spec: DataSpec
 ) -> list[Path]:
-    """Write every figure that fits the task into `folder`, that of a run, which must exist; return the files.
+    """Write every figure that fits the task into the existing `folder` of a run; return the files.
 
-    `evaluation` is that of `examples`, in their order; both are `None` where there were no test data.
+    `evaluation` is that of `examples`, in their order; both are `None` if there were no test data.
     """
     figures: dict[str, Figure | None] = {"learning-curves": learning_curves(epochs, spec.task)}
     if evaluation is not None and examples is not None:

@@ -1,4 +1,4 @@
-"""How training went."""
+"""Learning curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from epochal.training.records import EpochDone
 def learning_curves(epochs: Sequence[EpochDone], task: Task) -> Figure:
     """Return training and validation loss over the epochs and, with validation data, the score of the task beside it."""
     validated = [done.valid for done in epochs if done.valid is not None]
-    # Laid out by hand, as there is room for any number at the axes: a layout engine would take as long as drawing does.
+    # Laid out by hand, with room for any number at the axes: a layout engine would take as long as drawing does.
     wide = 9.0 if validated else 5.0
     figure = Figure(figsize=(wide, 3.4))
     panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
@@ -58,6 +58,6 @@ def _curve(axes: Axes, epochs: Sequence[int], values: Sequence[float], label: st
 
 
 def _mark(axes: Axes, epoch: int, value: float, words: str) -> None:
-    """Circle the epoch whose weights were kept; its number stands in the legend, where no line can cross it."""
+    """Circle the epoch whose weights were kept; its number is in the legend, where no line can cross it."""
     circle = {"markersize": 11, "markerfacecolor": "none", "markeredgecolor": "black"}
     axes.plot([epoch], [value], "o", label=f"kept: epoch {epoch}, {words}", clip_on=False, **circle)  # type: ignore[arg-type]

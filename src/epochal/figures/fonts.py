@@ -1,6 +1,6 @@
-"""The letters that figures can draw, and names in such letters.
+"""Fonts for the names in figures.
 
-Matplotlib brings DejaVu Sans, which has no Chinese, Japanese or Korean. Of this machine's fonts those in `_CJK` come after it.
+Matplotlib includes DejaVu Sans, which has no Chinese, Japanese or Korean characters. After it come the installed fonts of `_CJK`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _CJK = (
     "Malgun Gothic", "Arial Unicode MS", "Droid Sans Fallback",
 )  # fmt: skip
 
-# So many letters are named in a note.
+# The most characters that a note lists.
 _TOLD = 12
 
 
 @functools.cache
 def families() -> list[str]:
-    """Return the fonts to draw with: each letter comes from the first that has it."""
+    """Return the fonts to draw with: each character is taken from the first that has it."""
     installed = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(name for name in _CJK if name in installed)]
 
 
 def find_fonts(names: Iterable[str]) -> str:
-    """Look for fonts that have the letters of names, and return the letters that none has.
+    """Look for fonts with the characters of names, and return the characters that none has.
 
-    Fonts that were installed after Matplotlib made its list of them are found too; `families` has them from then on.
+    Fonts that were installed after Matplotlib listed them are found too, and added to `families`.
     """
     wanted = {letter for name in names for letter in printable(name)}
     if not wanted <= _letters():
@@ -42,7 +42,7 @@ def find_fonts(names: Iterable[str]) -> str:
 
 
 def boxes(names: Iterable[str]) -> str:
-    """Return a note on the letters of names for which figures will show boxes; "" where all can be drawn."""
+    """Return a note on the characters for which figures will show boxes; "" if all can be drawn."""
     letters = find_fonts(names)
     if not letters:
         return ""
@@ -51,7 +51,7 @@ def boxes(names: Iterable[str]) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a name in one line, with the numbers of what are no letters (control signs; bytes of a file's name that is not UTF-8)."""
+    """Return a name in one line, with control characters and invalid bytes of file names written as their numbers."""
     line = " ".join(name.split())
     return "".join(letter.encode("unicode_escape").decode() if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in line)
 
@@ -63,7 +63,7 @@ def short(name: str, width: int) -> str:
 
 @functools.cache
 def _letters() -> frozenset[str]:
-    """The characters that the fonts in use have."""
+    """Return the characters that the fonts in use have."""
     files = [font_manager.findfont(name) for name in families()]
     return frozenset(chr(code) for file in files for code in font_manager.get_font(file).get_charmap())
 
@@ -72,7 +72,7 @@ def _letters() -> frozenset[str]:
 def _add_new_fonts() -> None:
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for file in sorted(set(font_manager.findSystemFonts()) - known):
-        # A font that cannot be read draws nothing.
+        # An unreadable font is ignored.
         with suppress(OSError, RuntimeError, ValueError):
             font_manager.fontManager.addfont(file)
     families.cache_clear()

@@ -1,4 +1,4 @@
-"""What is taken for what."""
+"""The confusion matrix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CELLS_WITH_TEXT = 20
 def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     """Return the confusion matrix: a row for each true class, a column for each predicted one.
 
-    The colour is the share of the row, spread at the low end so that rare mistakes show; the numbers are counts, left out
+    The colour is the share of the row, stretched at the low end so that rare mistakes are visible; the numbers are counts, omitted
     beyond twenty classes.
     """
     counts = evaluation.confusion
@@ -35,7 +35,7 @@ def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     # Of many classes only some are named: a thousand names are slow to draw and too small to read.
     every = -(-number // 100)
     size = min(9.0, 0.75 * 72 * side * every / number)
-    # Inches that the names take at the side and, where they do not fit side by side, below.
+    # Inches for the names at the side and, if they do not fit side by side, below.
     room = size / 72 * 0.65 * max(map(cell_len, shown))
     turned = room > 0.9 * side * every / number
     figure = Figure(figsize=(side + room + 1.5, side + (room if turned else 0.15) + 0.7), layout="constrained")
@@ -56,7 +56,7 @@ def confusion(evaluation: Evaluation, names: Sequence[str]) -> Figure:
 
 
 def _write_counts(axes: Axes, counts: Tensor, shares: Any) -> None:
-    """Write each count into its cell; a cell of none stays empty, so that the mistakes stand out."""
+    """Write each count into its cell; zeros are left empty, so that the mistakes stand out."""
     widest = len(f"{int(counts.max()):,}")
     for row, column in counts.nonzero().tolist():
         colour = "white" if shares[row, column] > 0.35 else "black"

@@ -1,4 +1,4 @@
-"""Predicted against true quantities."""
+"""Predicted against true values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _scatter(axes: Axes, true: Tensor, predicted: Tensor) -> None:
     margin = (high - low) * 0.05 or 0.5
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, "--", color=GREY, linewidth=1, label="predicted = true")
-    # Many points overlap: transparency shows how many, and pixels instead of circles keep the SVG small.
+    # Many points overlap: transparency shows how many, and rasterizing keeps the SVG small.
     many = len(true) > 500
     axes.scatter(true, predicted, s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true", ylabel="predicted")

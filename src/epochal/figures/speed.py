@@ -1,4 +1,4 @@
-"""How fast training is on each device."""
+"""Speed by device and batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VERY_DIFFERENT = 30
 
 @styled
 def speeds(profiles: Sequence[Profile]) -> Figure:
-    """Return examples a second by batch size, a line for each device, and how the time of a step divides into its phases."""
+    """Return examples per second by batch size, a line for each device, and the shares of the phases of a step."""
     figure = Figure(figsize=(WIDTH, max(3.4, 1.6 + 0.3 * len(profiles))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.2))
     devices = list(dict.fromkeys(one.device for one in profiles))
@@ -30,7 +30,7 @@ def speeds(profiles: Sequence[Profile]) -> Figure:
         if not numpy.isnan(floors).all():
             left.plot(sizes, floors, ":", marker=marker, markerfacecolor="white", color=colour, label=f"{device}, its arithmetic alone")
     left.set(title="Examples per second", xlabel="batch size", xscale="log")
-    # On one scale from zero, the slower of two very different devices would lie on the axis.
+    # On one scale from zero, the slower of two very different devices would be on the axis.
     all_speeds = [speed for one in profiles for speed in (one.examples_per_second, one.floor) if speed is not None]
     if max(all_speeds) > _VERY_DIFFERENT * min(all_speeds):
         left.set_yscale("log")

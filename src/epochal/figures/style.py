@@ -1,6 +1,6 @@
 """The look of our figures, and the files that they become.
 
-All are drawn by matplotlib's objects, without pyplot: no window, no figure left behind. What is drawn can be read without
+All are drawn with matplotlib's objects, without pyplot and its global state. They can be read without
 colours, and with the colours by colour-blind people (palette: M. Okabe and K. Ito, "Color universal design", 2008).
 """
 
@@ -83,7 +83,7 @@ def with_fonts_for(names: Sequence[str]) -> bool:
 
 
 def readable(names: Sequence[str]) -> list[str]:
-    """Return the names, with their numbers before them where no font here has their letters: boxes all look the same."""
+    """Return the names, preceded by their numbers if a font is missing for any of them: boxes all look the same."""
     shown = [printable(name) for name in names]
     return shown if with_fonts_for(names) else [f"{number}: {name}" for number, name in enumerate(shown)]
 
@@ -105,11 +105,11 @@ def write(figure: Figure, path: Path) -> list[Path]:
     for kind, options in _FORMATS.items():
         content = io.BytesIO()
         with warnings.catch_warnings():
-            # Class names may be in a script that no font of this machine has: the PNG then shows boxes, beside the number of
-            # the class; a browser shows the SVG right. Nobody can do anything about the warning for each such letter.
+            # Class names may be in a script that no installed font has: the PNG then shows boxes, after the number of the
+            # class, and browsers show the SVG correctly. A warning for each character would not help.
             warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
             figure.savefig(content, format=kind, **options)
-        # What the first format laid out stays for the second.
+        # The second format keeps the layout of the first.
         figure.set_layout_engine("none")
         write_bytes(_file(path, kind), content.getvalue())
         written.append(_file(path, kind))

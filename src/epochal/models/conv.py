@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from epochal.data.spec import DataSpec
 from epochal.models.mlp import check_widths
 
-# Pictures are halved while they have more pixels a side, and averaged down to so many before the linear layers.
+# Pictures are halved while they have more pixels per side, and averaged down to this many before the linear layers.
 _SIDE = 8
 
-# The deepest that the paper has.
+# The deepest network of the paper.
 _DEEPEST = 1202
 
 
@@ -82,10 +82,10 @@ def airbench(spec: DataSpec, width: int = 32, mirror: bool = False) -> nn.Module
     """Return the network of airbench (Jordan, 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU"), narrower: `width` is 64 there.
 
     Fixed filters of 2x2 pixels, then three stages of two 3x3 convolutions with `width`, 4 `width` and 4 `width` channels, each
-    halving the picture. Convolutions begin as the identity on the channels that come in (as in DiracNets, Zagoruyko and
-    Komodakis, 2017), and outputs are divided by 9. What differs: the filters are the same for all data, instead of whitening
-    these. With `mirror`, predictions are the mean of the outputs for a picture and for its mirror image, as there too: twice the work, and
-    right only where both show the same class.
+    halving the picture. Convolutions start as the identity on their input channels (as in DiracNets, Zagoruyko and
+    Komodakis, 2017), and outputs are divided by 9. Unlike there, the filters are the same for all data, instead of whitening
+    them. With `mirror`, predictions are the mean of the outputs for a picture and its mirror image, as there: twice the work, and
+    only appropriate if both show the same class.
     """
     channels, *sides = spec.shape
     if width < 1:
@@ -119,14 +119,14 @@ def _stage(channels: int, width: int) -> tuple[nn.Module, ...]:
 class _Contrasts(nn.Module):
     """Fixed filters of 2x2 pixels: mean, edges and diagonal (Haar) of brightness and of two opponent colours, and their negatives.
 
-    Each is scaled so that natural pictures give it a spread near 1; without that, a network first has to learn to see anything
-    but brightness. Input: [n, 1 or 3, h, w], normalized; output: [n, 8 or 24, h - 1, w - 1].
+    Each is scaled so that its standard deviation on natural pictures is near 1; otherwise a network first has to learn to see
+    anything but brightness. Input: [n, 1 or 3, h, w], normalized; output: [n, 8 or 24, h - 1, w - 1].
     """
 
     weight: Tensor
 
-    # One over the spread in photographs of 32 pixels a side: of mean, two edges and diagonal in brightness, red - blue and green. What is
-    # hardly there (colour in fine detail) is raised less.
+    # One over the standard deviation in photographs of 32×32 pixels: of mean, two edges and diagonal in brightness, red - blue and green.
+    # Weak signals (colour in fine detail) are amplified less.
     _GAINS = ((0.32, 2.0, 1.6, 4.5), (1.0, 16.0, 12.0, 36.0), (2.8, 24.0, 19.0, 36.0))
 
     def __init__(self, channels: int) -> None:
@@ -146,7 +146,7 @@ class _Contrasts(nn.Module):
 class _Normalized(nn.BatchNorm2d):
     """Batch normalization without a learned scale, whose bias learns 64 times as fast: a factor of 8 acts on it and on its gradient.
 
-    Its running statistics follow fast, since training is short.
+    Its running statistics adapt fast, since training is short.
     """
 
     def __init__(self, width: int) -> None:
@@ -160,7 +160,7 @@ class _Normalized(nn.BatchNorm2d):
 
 
 class _Mirroring(nn.Sequential):
-    """Layers that train as they are, and predict by the mean of the outputs for a picture and its mirror image."""
+    """Layers that predict by the mean of the outputs for a picture and its mirror image; training is unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
         outputs = x if self.training else torch.cat([x, x.flip(-1)])

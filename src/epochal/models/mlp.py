@@ -17,7 +17,7 @@ def linear(spec: DataSpec) -> nn.Module:
 
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
-    """Return linear layers of these widths with ReLU between them, and dropout after each where asked for."""
+    """Return linear layers of these widths with ReLU between them, optionally with dropout after each."""
     check_widths(widths)
     layers: list[nn.Module] = [nn.Flatten()]
     width = spec.size
@@ -30,6 +30,6 @@ def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0)
 
 
 def check_widths(widths: Sequence[int]) -> None:
-    """Raise `ValueError` for widths that no network has: each layer takes memory by itself, however narrow."""
+    """Raise `ValueError` for invalid widths, and for too many: even a narrow layer takes memory."""
     if len(widths) > _MOST_LAYERS or any(width < 1 for width in widths):
         raise ValueError(f"widths should be 1 or more, and at most {_MOST_LAYERS:,} of them")

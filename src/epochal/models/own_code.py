@@ -1,4 +1,4 @@
-"""The files that a network of the user's own comes from, by their SHA-256: whether it is still what was trained."""
+"""The files that define the user's own network, by their SHA-256: whether it is still the one that was trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epochal.user_code import is_user_code
 
 
 def own_code(model: nn.Module) -> dict[str, str]:
-    """Return the SHA-256 of each file of the user's that modules of `model` come from, or use; of what was typed in, that of each class."""
+    """Return the SHA-256 of each of the user's files that modules of `model` come from or use; for interactive code, of each class."""
     found: dict[str, str] = {}
     seen: set[str] = set()
     for kind in {type(module) for module in model.modules()}:
@@ -25,7 +25,7 @@ def own_code(model: nn.Module) -> dict[str, str]:
                 continue
             found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         except (TypeError, OSError):
-            # Typed in by hand, there is no file; a notebook still knows the source.
+            # Interactive code has no file; a notebook still knows the source.
             if source := _source(kind):
                 found[kind.__qualname__] = hashlib.sha256(source.encode()).hexdigest()
             continue
@@ -35,13 +35,13 @@ def own_code(model: nn.Module) -> dict[str, str]:
 
 
 def changed_code(model: nn.Module, trained: Mapping[str, str]) -> list[str]:
-    """Return the names of the files, as they were `trained`, that `model` no longer comes from; a file may have another name now."""
+    """Return the names of the files in `trained` whose content no longer defines `model`; a file may have been renamed."""
     now = {*own_code(model).values()}
     return [name for name, digest in trained.items() if digest not in now]
 
 
 def _used(module: ModuleType | None, folder: Path, seen: set[str]) -> Iterator[Path]:
-    """Yield the files in or below `folder` that a module uses by name, and those that these use."""
+    """Yield the files in or below `folder` that a module refers to, recursively."""
     for value in list(vars(module).values()) if module is not None else ():
         other = value if isinstance(value, ModuleType) else sys.modules.get(getattr(value, "__module__", None) or "")
         file = getattr(other, "__file__", None)

@@ -1,4 +1,4 @@
-"""What a network ends in, told from how its outputs were computed: a softmax, a sigmoid, a ReLU, or none of these."""
+"""The last function of a network, inferred from how its outputs were computed: a softmax, a sigmoid, a ReLU, or none of these."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _ENDINGS = {
     "Abs": Ending("absolute value", 0, math.inf),
     "Exp": Ending("exponential", 0, math.inf),
 }
-# What changes the form of a tensor, not its values.
+# Operations that change the shape of a tensor, not its values.
 _FORMING = (
     *("Alias", "Cat", "Clone", "Expand", "Index", "Permute", "Reshape", "ReshapeAlias", "Select", "Slice", "Squeeze", "Stack"),
     *("T", "ToCopy", "Transpose", "UnsafeView", "Unsqueeze", "View"),
 )
 
 
-# What cuts values off, with the names of its bounds in autograd's graph.
+# Operations that clamp values, with the names of their bounds in autograd's graph.
 _CUTTING = {"Clamp": ("_saved_min", "_saved_max"), "Hardtanh": ("_saved_min_val", "_saved_max_val")}
 
 
 def ending_of(outputs: Tensor) -> Ending | None:
-    """Return the function that gave `outputs` their values, where it bounds them; they must carry their gradient."""
+    """Return the function that computed `outputs`, if it bounds them; they must have a gradient function."""
     node = outputs.grad_fn
     while node is not None:
         name = node.name().rstrip("0123456789").removesuffix("Backward")

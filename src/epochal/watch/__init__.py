@@ -1,1 +1,1 @@
-"""Watchers: they receive the records of training, and show or keep them."""
+"""Watchers: they receive the records of training, and show or save them."""

@@ -19,18 +19,18 @@ from epochal.watch.scalars import epoch_scalars
 
 
 class MLflow:
-    """Keeps one MLflow run of training: the recipe as parameters, the numbers of each epoch as metrics, the data as tags.
+    """Logs training as one MLflow run: the recipe as parameters, the numbers of each epoch as metrics, the data as tags.
 
     `tracking_uri` is a server's address, a database or a folder; without it, MLflow's own default (MLFLOW_TRACKING_URI).
-    As a context manager it also ends the run, as failed or killed, when training does not come to its end. Raises `OutputError`
-    where the package is missing or the store cannot be used; a store that is lost later is a warning, as training can go on.
+    As a context manager it also ends the run, as failed or killed, if training does not finish. Raises `OutputError`
+    if the package is missing or the store cannot be used; if the store is lost later, that is a warning, and training continues.
 
-    MLflow reports its use to its makers; Epochal switches that off, unless MLFLOW_DISABLE_TELEMETRY says otherwise.
+    MLflow sends usage data to its makers; Epochal switches that off, unless MLFLOW_DISABLE_TELEMETRY is set.
     """
 
     def __init__(self, tracking_uri: str | Path | None = None, experiment: str = "epochal") -> None:
-        # Both are read while MLflow is imported or its client made; it has no other switches for them. MLflow refuses folders
-        # unless told, in favour of databases, which mlflow-skinny cannot write: a user who names a folder wants a folder.
+        # Both are read while MLflow is imported or its client created; there are no other switches. By default MLflow refuses
+        # folders in favour of databases, which mlflow-skinny cannot write: a user who names a folder wants a folder.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         uri = None if tracking_uri is None else str(tracking_uri)
         if uri is not None and (uri.startswith("file:") or "://" not in uri):
@@ -43,12 +43,12 @@ class MLflow:
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)
             self._experiment = found.experiment_id if found is not None else self._client.create_experiment(experiment)
-        # MLflow raises a bare Exception where a folder is not as it expects.
+        # MLflow raises a bare Exception for a folder that is not as it expects.
         except Exception as error:
             where = f"at {uri}" if uri is not None else "at its default place"
             raise OutputError(
-                f"MLflow cannot keep runs {where}: {_first_line(error)}",
-                "Give a folder or a running server's address; databases need the whole of MLflow (pip install mlflow).",
+                f"MLflow cannot store runs {where}: {_first_line(error)}",
+                "Give a folder or the address of a running server; databases need the full package (pip install mlflow).",
             ) from error
         self._run: str | None = None
 
@@ -56,12 +56,12 @@ class MLflow:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._going_on():
+        with self._surviving():
             self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
 
     def __call__(self, record: Record) -> None:
-        """Keep what `record` tells."""
-        with self._going_on():
+        """Log `record`."""
+        with self._surviving():
             if isinstance(record, Started):
                 self._begin(record)
             elif self._run is not None and isinstance(record, EpochDone):
@@ -72,13 +72,13 @@ class MLflow:
                 self._end("FINISHED")
 
     @contextmanager
-    def _going_on(self) -> Iterator[None]:
-        """Make a lost store a warning, said once: hours of training are worth more than their record."""
+    def _surviving(self) -> Iterator[None]:
+        """Turn a lost store into a single warning: hours of training are worth more than their log."""
         try:
             yield
         except Exception as error:  # noqa: BLE001  as above
             self._run = None
-            warnings.warn(f"MLflow was lost: {_first_line(error)} Training goes on without it.", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"MLflow failed: {_first_line(error)} Training continues without it.", RuntimeWarning, stacklevel=2)
 
     def _begin(self, started: Started) -> None:
         from mlflow.entities import Param
@@ -99,7 +99,7 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        # Other letters than these MLflow refuses.
+        # MLflow refuses other characters.
         named = {re.sub(r"[^\w.\- /:]", "_", name): value for name, value in scalars.items()}
         self._client.log_batch(run, metrics=[Metric(name, value, now, epoch) for name, value in named.items()])
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """Writes event files for TensorBoard into `folder`: the numbers of each epoch, the recipe, and its settings beside the scores.
+    """Writes event files for TensorBoard into `folder`: the numbers of each epoch, the recipe, and its settings with the scores.
 
-    The scores that stand beside the settings are those of the epoch whose weights were kept. Events are on the disk after every
+    The scores with the settings are those of the epoch whose weights were kept. Events are flushed after every
     epoch. As a context manager it also closes its file when training fails.
-    Raises `OutputError` where the package is missing or the folder cannot be written.
+    Raises `OutputError` if the package is missing or the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -42,7 +42,7 @@ class TensorBoard:
         self._close()
 
     def __call__(self, record: Record) -> None:
-        """Write what `record` tells."""
+        """Write `record`."""
         if isinstance(record, Started):
             self._begin(record)
         elif isinstance(record, EpochDone):
@@ -55,7 +55,7 @@ class TensorBoard:
         with write_errors(self.folder):
             self._writer = self._make(str(self.folder))
         self._settings = {name: _setting(value) for name, value in started.recipe.flat().items() if value is not None}
-        # TensorBoard shows text as Markdown, in which an indented block stays as it is.
+        # TensorBoard shows text as Markdown, in which an indented block is shown verbatim.
         text = "".join(f"    {line}\n" for line in started.recipe.to_toml().splitlines())
         self._writer.add_text("recipe", readable(text, "utf-8"))
         self._writer.add_text("data", readable(started.spec.describe(), "utf-8"))
@@ -72,7 +72,7 @@ class TensorBoard:
     def _end(self) -> None:
         assert self._writer is not None
         scores = {f"kept/{name}": value for name, value in self._kept.items() if name.startswith(("train/", "valid/"))}
-        # A run of its own, in a folder named by the clock, is what TensorBoard would make of these without a name.
+        # Without a name, TensorBoard would put these into a separate run, in a folder named by the clock.
         self._writer.add_hparams(self._settings, scores, run_name=".")
         self._close()
 

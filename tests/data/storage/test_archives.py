@@ -113,7 +113,7 @@ def test_two_processes_may_unpack_it_at_once(tmp_path: Path, monkeypatch: pytest
 
 def test_nothing_stays_of_one_that_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tarred({"cat/1.png": b"1", "../b": b"2"}))
-    with pytest.raises(DataError, match=r"a\.tar cannot be unpacked: '\.\./b' leads out of the folder\.\nPack it again"):
+    with pytest.raises(DataError, match=r"a\.tar cannot be unpacked: '\.\./b' leads out of the folder\.\nCreate it again"):
         unpack(tmp_path / "a.tar")
     assert list(unpacked_folder().iterdir()) == []
 
@@ -124,14 +124,14 @@ NAMES = [
     ("/tmp/evil", "absolute"),
     ("C:evil", "absolute"),
     ("c:/evil", "absolute"),
-    ("a\\..\\evil", "no part of a name"),
-    ("a\nb", "no part of a name"),
-    ("a\x7f", "no part of a name"),
-    ("NUL", "no name on every"),
-    ("a/con.png", "no name on every"),
-    ("com1.tar.gz", "no name on every"),
-    ("a./b", "no name on every"),
-    ("a ", "no name on every"),
+    ("a\\..\\evil", "not allowed in names"),
+    ("a\nb", "not allowed in names"),
+    ("a\x7f", "not allowed in names"),
+    ("NUL", "not a valid name on every"),
+    ("a/con.png", "not a valid name on every"),
+    ("com1.tar.gz", "not a valid name on every"),
+    ("a./b", "not a valid name on every"),
+    ("a ", "not a valid name on every"),
     ("x" * 256, "too long"),
     ("é" * 128, "too long"),
     ("a/" * 33 + "b", "too deep"),
@@ -176,7 +176,7 @@ def test_only_files_come_out_of_a_tar(tmp_path: Path, kind: bytes) -> None:
         member.type, member.linkname, member.size = kind, "/etc/passwd", 0
 
     (tmp_path / "a.tar").write_bytes(tarred({"a": b""}, tarfile.GNU_FORMAT, change=change))
-    with pytest.raises(DataError, match=r"'a' is (a link|a device|a pipe|of a kind that is not read)"):
+    with pytest.raises(DataError, match=r"'a' is (a link|a device|a pipe|of an unsupported kind)"):
         unpack(tmp_path / "a.tar")
 
 
@@ -216,7 +216,7 @@ def test_a_tar_that_ends_too_soon_is_refused(tmp_path: Path) -> None:
 
 def test_what_stands_behind_the_end_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tarred({"a": b"1"}) + tarred({"b": b"2"}))
-    with pytest.raises(DataError, match="there is something behind its end"):
+    with pytest.raises(DataError, match="there is data after its end"):
         unpack(tmp_path / "a.tar")
 
 
@@ -251,7 +251,7 @@ def test_large_and_negative_numbers_in_a_tar(tmp_path: Path) -> None:
         whole[124:136] = field
         whole[148:156] = f"{sum(whole[:148]) + sum(whole[156:512]) + 256:06o}\0 ".encode()
         (tmp_path / "a.tar").write_bytes(whole)
-        with Unpacked(tmp_path / "a.tar") as stream, pytest.raises(ValueError, match=r"truncated|no number"):
+        with Unpacked(tmp_path / "a.tar") as stream, pytest.raises(ValueError, match=r"truncated|number"):
             list(tar_members(stream))
 
 

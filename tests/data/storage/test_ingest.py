@@ -141,7 +141,7 @@ class TestDamage:
         ("change", "told"),
         [
             (lambda content: content[:-1], "their end is missing"),
-            (lambda content: content[:300] + b"?" + content[301:], "those from 0 on are not what was written"),
+            (lambda content: content[:300] + b"?" + content[301:], "those from 0 on have changed since they were written"),
         ],
         ids=["cut", "changed"],
     )
@@ -162,7 +162,7 @@ class TestDamage:
         self.spoil(lambda content: content[:300] + b"?" + content[301:])
         assert isinstance(found.inputs, PackedPictures)
         with pytest.raises(
-            DataError, match=r"\.pack are damaged: picture 1 is not what was written\.\nRemove them by `epochal cache clear`"
+            DataError, match=r"\.pack are damaged: picture 1 has changed since it was written\.\nRemove them with `epochal cache clear`"
         ):
             found.inputs.gather(torch.tensor([0, 1]))
 

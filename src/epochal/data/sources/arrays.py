@@ -1,8 +1,8 @@
 """Arrays in files: .npz, .safetensors, or several .npy side by side.
 
-Arrays are known by their names: inputs and targets for training as `x` and `y` (or `images` and `labels`, ...), and for every
-split with its name before or behind: `x_train`, `train_images`, `y_val`, `test_labels`. Names of classes are in `classes`,
-which in a .safetensors file is a JSON list in the metadata.
+Arrays are recognized by their names: inputs and targets for training as `x` and `y` (or `images` and `labels`, ...), and those of a
+split with its name before or after: `x_train`, `train_images`, `y_val`, `test_labels`. Class names are in `classes`,
+in a .safetensors file as a JSON list in the metadata.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _WORDS = {
 _CLASSES = "classes"
 _NAMED = 20
 _WIDE = (torch.float64, torch.float32, torch.float16)
-_WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels do as well."
+_WANTED = "Name arrays x and y, or x_train, y_train, x_test, ...; inputs and targets, images and labels, data and labels work too."
 _AGAIN = "Save or copy it again."
 
-# Arrays are read only when they are called for: files may hold others too, which need not be readable.
+# Arrays are read only when they are needed: others in the file need not be readable.
 _Arrays = dict[str, Callable[[], NDArray[Any]]]
 
 
 class _Meaning(NamedTuple):
-    """What the name of an array says."""
+    """The meaning of an array's name."""
 
     split: str
     role: str
@@ -57,8 +57,8 @@ def read(path: Path) -> Found:
     """Read the arrays in a .npz, .npy or .safetensors file, or in the .npy files of a folder.
 
     Inputs and targets keep their values and types, up to 64 bits; targets may be text. Shapes and
-    lengths are as found. With a .npy file come those beside it that belong to it. Raises `DataError` naming the arrays that
-    were found and those that are wanted.
+    lengths are not checked. A .npy file is read with the files beside it that belong to it. Raises `DataError` with the names of
+    the arrays that were found and of those that are needed.
     """
     arrays = _open(path)
     classes = _class_names(arrays.pop(_CLASSES)(), path) if _CLASSES in arrays else None
@@ -75,7 +75,7 @@ def read(path: Path) -> Found:
 
 
 def holds_arrays(folder: Path) -> bool:
-    """Whether a folder has .npy files named like inputs or targets."""
+    """Return whether a folder has .npy files named like inputs or targets."""
     return any(_parse(file.stem) for file in folder.glob("*.npy"))
 
 
@@ -98,32 +98,32 @@ def _npy_files(folder: Path) -> _Arrays:
 
 
 def _npy_beside(file: Path) -> _Arrays:
-    """Take a .npy file with those beside it that may belong to it; of inputs under two names, only its own."""
+    """Return a .npy file with those beside it that may belong to it; if there are inputs under two names, only its own."""
     own = _parse(file.stem)
     if own is None:
-        raise DataError(f"The name of {file} does not say what it holds.", _WANTED)
+        raise DataError(f"The name of {file} does not say what it contains.", _WANTED)
     found = {name: (_parse(name), read) for name, read in _npy_files(file.parent).items()}
     kept = {name: read for name, (one, read) in found.items() if one and (one.role != own.role or one.word == own.word)}
     return kept | {name: read for name, (_, read) in found.items() if name == _CLASSES}
 
 
 def _npy_array(file: Path) -> NDArray[Any]:
-    with _blaming(str(file)):
+    with _read_errors(str(file)):
         return read_npy(file)
 
 
 def _npz(file: Path) -> _Arrays:
-    with _blaming(str(file)), open_zip(file) as (_, members):
+    with _read_errors(str(file)), open_zip(file) as (_, members):
         return {member.filename.removesuffix(".npy"): partial(_npz_array, file, member.filename) for member in members}
 
 
 def _npz_array(file: Path, name: str) -> NDArray[Any]:
-    with _blaming(f"'{name.removesuffix('.npy')}' in {file}"), open_zip(file) as (archive, _), archive.open(name) as content:
+    with _read_errors(f"'{name.removesuffix('.npy')}' in {file}"), open_zip(file) as (archive, _), archive.open(name) as content:
         return read_array(content, archive.getinfo(name).file_size)
 
 
 def _safetensors(file: Path) -> _Arrays:
-    with _blaming(str(file)), open_file(file) as content:
+    with _read_errors(str(file)), open_file(file) as content:
         stored = read_tensors(content)
     arrays: _Arrays = {name: partial(_safetensors_array, file, name) for name in stored.tensors}
     if _CLASSES in stored.metadata:
@@ -132,20 +132,20 @@ def _safetensors(file: Path) -> _Arrays:
 
 
 def _safetensors_array(file: Path, name: str) -> NDArray[Any]:
-    with _blaming(f"'{name}' in {file}"), safe_open(file, "pt") as content:
+    with _read_errors(f"'{name}' in {file}"), safe_open(file, "pt") as content:
         tensor: Tensor = content.get_tensor(name)
-        # NumPy knows no bfloat16 and no float8.
+        # NumPy has no bfloat16 and no float8.
         array: NDArray[Any] = (tensor if tensor.dtype in _WIDE or not tensor.is_floating_point() else tensor.float()).numpy()
         return array
 
 
 def _json_array(text: str, where: str) -> NDArray[Any]:
-    with _blaming(where):
+    with _read_errors(where):
         return np.array(parse_json(text.encode()))
 
 
 def _parse(name: str) -> _Meaning | None:
-    """Understand names such as x, x_train and training_images."""
+    """Parse names such as x, x_train and training_images."""
     word, split = name.lower(), "train"
     first, _, rest = word.partition("_")
     start, _, last = word.rpartition("_")
@@ -191,7 +191,7 @@ def _words(array: NDArray[Any], where: str) -> list[str]:
     try:
         return [str(word) for word in array.ravel()]
     except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
-        raise DataError(f"{where} holds letters that are none.", "Save it again.") from error
+        raise DataError(f"{where} contains invalid Unicode.", "Save it again.") from error
 
 
 def _content(array: NDArray[Any]) -> str:
@@ -213,11 +213,11 @@ def _class_names(array: NDArray[Any], path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _blaming(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong in reading into a `DataError` that begins with a name."""
+def _read_errors(name: str) -> Iterator[None]:
+    """Turn any error of reading into a `DataError` that begins with a name."""
     try:
         yield
-    except Exception as error:  # NumPy, zipfile and safetensors meet damaged files with nearly any exception.
+    except Exception as error:  # For damaged files NumPy, zipfile and safetensors raise nearly any exception.
         if isinstance(error, ObjectsError):
             raise DataError(
                 f"{name} holds Python objects, which are not read: they could run any code.", "Save numbers or words."

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 pictures of 8×8 pixels, there without a download."""
+"""Handwritten digits that are part of scikit-learn: 1,797 pictures of 8×8 pixels, without a download."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _COUNT = 1797
 def read() -> Found:
     """Return the digits: uint8 inputs [1797, 1, 8, 8], int64 targets.
 
-    The values 0 to 16 of the file become 0 to 255. The file is read where scikit-learn lies, because importing scikit-learn
+    The values 0 to 16 of the file become 0 to 255. The file is read directly, because importing scikit-learn
     takes longer than training on these pictures.
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
-        raise DataError("scikit-learn, which brings the digits, is not installed.", "Install it: pip install scikit-learn.")
+        raise DataError("scikit-learn, which contains the digits, is not installed.", "Install it: pip install scikit-learn.")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:

@@ -1,4 +1,4 @@
-"""Which folders are splits, told from their names: training_set, seg_test, Val, images-train, 验证集, ..."""
+"""Recognizing splits by the names of folders: training_set, seg_test, Val, images-train, 验证集, ..."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _SPLITS = {
 }
 _WORDS = {word: split for split, words in _SPLITS.items() for word in words}
 
-# What says no more than that there are pictures.
+# Words that only say that there are pictures.
 _PLAIN = ("set", "data", "dataset", "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "split", "samples")
 
-# Pictures without classes, which competitions put beside the splits.
+# Pictures without classes, which competitions provide beside the splits.
 _UNLABELLED = frozenset(("pred", "predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "submission"))
 
 
 class SplitName(NamedTuple):
-    """The split that a folder is called, and whether its name says nothing else ("training_set", but not "seg_train")."""
+    """The split that a folder is named after, and whether its name says nothing else ("training_set", but not "seg_train")."""
 
     split: str
     is_sure: bool
@@ -33,19 +33,19 @@ def split_name(name: str) -> SplitName | None:
     words = [_stem(word) for word in _words(name)]
     splits = {_WORDS[word] for word in words if word in _WORDS}
     if splits == {"train", "valid"}:
-        splits = {"train"}  # train_val is what validation data were not yet cut off from.
+        splits = {"train"}  # train_val: validation data have not been split off yet.
     if len(splits) != 1:
         return None
     return SplitName(splits.pop(), all(word in _WORDS or word in _PLAIN for word in words))
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether a name says that pictures have no classes."""
+    """Return whether a name says that pictures have no classes."""
     return not _UNLABELLED.isdisjoint(_words(name))
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name, without digits, in lower case."""
+    """Return the words of a name, without digits, in lower case."""
     text = unicodedata.normalize("NFKC", name).lower()
     return re.findall(r"[^\W\d_]+", re.sub(r"h[eo]ld[\W_]*out", "holdout", text))
 

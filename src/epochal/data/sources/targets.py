@@ -1,4 +1,4 @@
-"""Targets in any form that people bring them in, read as numbers or words; what cannot be read is refused with its place."""
+"""Targets in any form, read as numbers or words; a target that cannot be read is refused, with its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from epochal.data.examples import address
 from epochal.errors import DataError
 
-# What pandas has where there is no value; it need not be imported to see that.
+# Types of missing values, by name: pandas need not be imported to recognize them.
 _MISSING = ("NoneType", "NAType", "NaTType", "MaskedConstant")
 _NUMBERS = (bool, np.bool_, int, np.integer, float, np.floating)
 _WANTED = "Give a number or a word for each example, or a row of numbers."
@@ -49,7 +49,7 @@ def _stacked(values: Sequence[Any], split: str) -> Tensor:
         if not isinstance(value, Tensor) or not isinstance(first, Tensor) or (value.dtype, value.shape) != (first.dtype, first.shape):
             raise DataError(
                 f"The target of {address(split, index)} is {_described(value)}, that of {address(split, 0)} {_described(first)}.",
-                "Make all targets alike.",
+                "Give all targets the same type and shape.",
             )
     return torch.stack([value.detach().cpu() for value in values])
 
@@ -66,9 +66,9 @@ def _from_tensor(tensor: Tensor, split: str) -> Tensor | list[str]:
         raise DataError(f"The targets of {split} are a tensor that is sparse, quantized or without values.", "Pass a plain tensor.")
     if tensor.is_complex() or not tensor.ndim:
         raise _unusable(split, "complex numbers" if tensor.is_complex() else "a single value")
-    if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch computes next to nothing with these.
+    if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):  # PyTorch supports hardly any operations on these.
         return _from_array(tensor.cpu().numpy(), split)
-    # Of 8 bits, floating point is not computed with either.
+    # Nor on floats of 8 bits.
     return tensor.cpu() if not tensor.is_floating_point() or tensor.element_size() > 1 else tensor.cpu().float()
 
 
@@ -112,18 +112,19 @@ def _words(array: NDArray[Any], split: str) -> list[str]:
     try:
         words = [str(word) for word in array.ravel()]
     except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
-        raise DataError(f"The targets of {split} hold letters that are none.", "Save them again.") from error
+        raise DataError(f"The targets of {split} contain invalid Unicode.", "Save them again.") from error
     _refuse_any(np.array([not word.strip() for word in words], dtype=np.bool_), split, lambda _: "is missing: it is an empty word", _FILL)
     return words
 
 
 def _from_objects(array: NDArray[Any], split: str) -> NDArray[Any]:
-    """Return objects as an array of words, of truth values or of numbers, none of them rounded."""
+    """Return objects as an array of words, booleans or numbers, without rounding."""
     values = array.ravel().tolist()
     types = set(map(type, values))
 
-    def refuse(is_so: Callable[[Any], bool], told: Callable[[Any], str], fix: str) -> None:
-        _refuse_any(np.array([is_so(value) for value in values]).reshape(array.shape), split, lambda place: told(array[place]), fix)
+    def refuse(is_so: Callable[[Any], bool], describe: Callable[[Any], str], fix: str) -> None:
+        found = np.array([is_so(value) for value in values]).reshape(array.shape)
+        _refuse_any(found, split, lambda place: describe(array[place]), fix)
 
     if any(kind.__name__ in _MISSING for kind in types):
         refuse(lambda value: type(value).__name__ in _MISSING, lambda _: "is missing", _FILL)
@@ -139,8 +140,8 @@ def _from_objects(array: NDArray[Any], split: str) -> NDArray[Any]:
     if len(types) == 1 and issubclass(next(iter(types)), np.generic):
         return array.astype(next(iter(types)))
     if any(issubclass(kind, float | np.floating) for kind in types):
-        told = "which cannot stand beside numbers with a fraction: float64 would round it"
-        refuse(lambda value: not _is_nan(value) and float(value) != value, lambda value: f"is {value}, {told}", _SMALLER)
+        why = "which cannot be mixed with numbers with a fraction: float64 would round it"
+        refuse(lambda value: not _is_nan(value) and float(value) != value, lambda value: f"is {value}, {why}", _SMALLER)
         return array.astype(np.float64)
     bounds = np.iinfo(np.int64)
     refuse(lambda value: not bounds.min <= value <= bounds.max, lambda value: f"is {value}, {_BEYOND}", _SMALLER)
@@ -155,8 +156,8 @@ def _unusable(split: str, what: str) -> DataError:
     return DataError(f"The targets of {split} are {what}.", _WANTED)
 
 
-def _refuse_any(is_so: NDArray[np.bool_], split: str, told: Callable[[tuple[int, ...]], str], fix: str) -> None:
-    """Raise `DataError` naming the first target for which something is so, and what is `told` of its place in the array."""
+def _refuse_any(is_so: NDArray[np.bool_], split: str, describe: Callable[[tuple[int, ...]], str], fix: str) -> None:
+    """Raise `DataError` for the first target where `is_so`, with what `describe` returns for its place in the array."""
     if is_so.any():
         place = tuple(int(where[0]) for where in is_so.nonzero())
-        raise DataError(f"The target of {address(split, place[0])} {told(place)}.", fix)
+        raise DataError(f"The target of {address(split, place[0])} {describe(place)}.", fix)

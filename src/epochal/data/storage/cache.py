@@ -1,13 +1,13 @@
-"""Decoded pictures kept on disk, so that they are decoded once: packs, keyed by content.
+"""Decoded pictures on disk, so that they are decoded only once: packs, keyed by content.
 
-    KEY.pack     pixels uint8 [n, channels, height, width], a checksum of each picture, what they are, a seal
-    KEY.files    what was found in the files of one folder, so that those which have not changed are not read again
+    KEY.pack     pixels uint8 [n, channels, height, width], a checksum of each picture, a description, a seal
+    KEY.files    what is known about the files of one folder, so that files that have not changed are not read again
     .*.part      a file being written, locked by its writer
 
 The key of a pack is a hash of the files' content and of how they were decoded: the same pictures have the same pack wherever
-they lie, and other pictures another. A file gets its name when it is whole; what writers that died left behind is removed. Files
-are not flushed to the disk, which would take as long as decoding: what a power cut leaves of them fails its checksum. Beyond the
-limit, the least recently used go first.
+they are, and other pictures another. A file gets its name when it is complete; temporary files of killed processes are removed.
+Files are not flushed to disk, which would take as long as decoding: after a power cut they fail their checksum. Beyond the
+limit, the least recently used are removed first.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ from pydantic import BaseModel, PositiveInt
 from epochal.errors import DataError, RecipeError
 from epochal.io.files import cache_folder
 
-# Unless EPOCHAL_CACHE_SIZE says otherwise, the cache takes up to this share of the disk that it lies on.
+# Without EPOCHAL_CACHE_SIZE, the cache takes up to this share of its disk.
 _SHARE = 0.25
 
-# So much of the disk stays free.
+# Bytes of the disk that stay free.
 _SPARE = 1_000_000_000
 
-# A file that was changed less than so long before it was read may change again without a trace in its times ("racily clean" in
-# git's index): those of some file systems tick in two seconds.
+# A file that was changed less than this long before it was read may change again without its times showing it ("racily clean" in
+# git's index): those of some file systems have a resolution of two seconds.
 _RACY_NS = 2_000_000_000
 
 _AT_ONCE = 16_000_000
 
-# The last bytes of a pack: what it is, the lengths of checksums and description, which stand before, and a checksum of all four.
+# The last bytes of a pack: a magic number, the lengths of the checksums and description before it, and a checksum of all four.
 _SEAL = struct.Struct("<8sQQI")
 _MAGIC = b"epochal1"
 _MAX_DESCRIPTION = 1 << 16
 
-# What files in the cache are called; others there are somebody else's.
+# The names of our files in the cache; others are not touched.
 _OURS = re.compile(r"[0-9a-f]{32}\.(pack|files)|\.[0-9a-f]{16}\.part")
 
 SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
 
-# What is known of a picture file: its signature when it was read, the hash of its content, what its header says.
+# What is known about a picture file: its signature when it was read, the hash of its content, what its header says.
 FILE = np.dtype([("signature", SIGNATURE), ("hash", "V16"), ("height", "<i4"), ("width", "<i4"), ("grey", "?"), ("deep", "?")])
 
 
 class DamagedError(DataError):
-    """A pack is not what was written."""
+    """A pack has changed since it was written."""
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"The decoded pictures in {path} are damaged: {what}.", "Remove them by `epochal cache clear`, and start again.")
+        super().__init__(f"The decoded pictures in {path} are damaged: {what}.", "Remove them with `epochal cache clear`, and start again.")
 
 
 def signature(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return what changes when a file does: inode, size in bytes, times of its content and of its state in nanoseconds."""
+    """Return what changes when a file does: inode, size in bytes, modification and status times in nanoseconds."""
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -84,14 +84,14 @@ def content_hash(*parts: bytes) -> bytes:
 
 
 class Pack:
-    """Decoded pictures in a file: uint8 [n, channels, height, width]. They are read from it when asked for, and take no memory.
+    """Decoded pictures in a file: uint8 [n, channels, height, width]. They are read on demand, and take no memory.
 
-    Raises `DamagedError` where the file is not whole, and `OSError` where there is none.
+    Raises `DamagedError` if the file is damaged, and `OSError` if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # A file that is open can be read to the end, even when another process makes room in the cache.
+        # An open file can be read to the end, even if another process removes it from the cache.
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         described, self._checksums = _unseal(self._file, path)
@@ -103,13 +103,13 @@ class Pack:
         return self.shape[0]
 
     def read(self, places: Sequence[int]) -> NDArray[np.uint8]:
-        """Return the pictures at `places`: uint8 [len(places), ...]. Raises `DamagedError` where one is not what was written."""
+        """Return the pictures at `places`: uint8 [len(places), ...]. Raises `DamagedError` if one has changed since it was written."""
         file, size, checksums = self._file, self._size, self._checksums
-        # Unlike a memory map, this keeps the process small, and ends a file that was cut off in an error instead of a signal.
+        # Unlike a memory map, this keeps the process small, and a truncated file is an error instead of a signal.
         pieces = [os.pread(file, size, place * size) for place in places]
         for place, piece in zip(places, pieces, strict=True):
             if zlib.crc32(piece) != checksums[place]:
-                raise DamagedError(self.path, f"picture {place} is not what was written")
+                raise DamagedError(self.path, f"picture {place} has changed since it was written")
         return np.frombuffer(bytearray().join(pieces), np.uint8).reshape(len(places), *self.shape[1:])
 
     def read_all(self, out: NDArray[np.uint8]) -> None:
@@ -120,7 +120,7 @@ class Pack:
             chunk = flat[begin : begin + step]
             content = os.pread(self._file, chunk.size, begin * self._size)
             if len(content) < chunk.size or checksums(content, self._size) != self._checksums[begin : begin + step]:
-                raise DamagedError(self.path, f"those from {begin} on are not what was written")
+                raise DamagedError(self.path, f"those from {begin} on have changed since they were written")
             chunk.reshape(-1)[:] = np.frombuffer(content, np.uint8)
 
 
@@ -141,13 +141,13 @@ class _File(NamedTuple):
 
 
 class Draft:
-    """A pack that is being written; it becomes one by `seal`."""
+    """A pack that is being written; `seal` completes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def seal(self, key: str, name: str, shape: Sequence[int], checksums: array[int]) -> Pack:
-        """Close the pack with what tells that it is whole, and let it be found by its key."""
+        """Append the checksums, the description and the seal, and give the file its name."""
         described = json.dumps({"name": name, "shape": list(shape)}).encode()
         tail = checksums.tobytes() + described
         seal = _SEAL.pack(_MAGIC, len(tail) - len(described), len(described), 0)[:-4]
@@ -162,7 +162,7 @@ class Draft:
 class Cache:
     """The folder of packs. Several processes may use it at once, and any file in it may be removed at any time.
 
-    `limit` is how many bytes it may take. Whatever writes raises `OSError` where the disk refuses.
+    `limit` is how many bytes it may take. Methods that write raise `OSError` if the disk refuses.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -189,13 +189,13 @@ class Cache:
         return sum(file.size for file in self._files())
 
     def clear(self) -> tuple[int, int]:
-        """Remove all but what other processes are writing; return how many packs and bytes went."""
+        """Remove everything except what other processes are writing; return how many packs and bytes were removed."""
         self._sweep()
-        gone = [file for file in self._files() if not _is_part(file.path) and _remove(file.path)]
-        return sum(file.path.suffix == ".pack" for file in gone), sum(file.size for file in gone)
+        removed = [file for file in self._files() if not _is_part(file.path) and _remove(file.path)]
+        return sum(file.path.suffix == ".pack" for file in removed), sum(file.size for file in removed)
 
     def find(self, key: str, shape: Sequence[int]) -> Pack | None:
-        """Return the pack with that `key`, now the last used. Raises `DamagedError` where it is not whole, having removed it."""
+        """Return the pack with this `key`, marked as used. Raises `DamagedError` if it is damaged, and removes it."""
         path = _pack_path(self.folder, key)
         try:
             pack = Pack(path)
@@ -211,10 +211,10 @@ class Cache:
 
     @contextmanager
     def draft(self, size: int) -> Iterator[Draft]:
-        """Make room, and yield a new file for a pack of `size` bytes, which vanishes at the end unless it was sealed."""
+        """Make room, and yield a new file for a pack of `size` bytes, which is removed at the end unless it was sealed."""
         if size > self.limit:
-            told = f"{size / 1e9:,.1f} GB are more than its limit of {self.limit / 1e9:,.1f} GB (EPOCHAL_CACHE_SIZE)"
-            raise OSError(errno.EFBIG, told)
+            reason = f"{size / 1e9:,.1f} GB are more than its limit of {self.limit / 1e9:,.1f} GB (EPOCHAL_CACHE_SIZE)"
+            raise OSError(errno.EFBIG, reason)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         self._make_room(size)
@@ -224,11 +224,11 @@ class Cache:
             yield Draft(part)
 
     def recall(self, root: Path, names: Sequence[str]) -> NDArray[Any] | None:
-        """Return what is known (`FILE` [n]) of the files with these `names` below `root`, or `None` unless all are as they were."""
+        """Return what is known (`FILE` [n]) about the files with these `names` below `root`; `None` if any of them has changed."""
         try:
             content = self._list(root).read_bytes()
             began, listed, body = int.from_bytes(content[16:24], "little"), content[24:40], content[40:]
-            # A list only saves reading the files again: one that is damaged is as good as none.
+            # A list only saves reading the files again: a damaged one is ignored.
             if content[:16] != content_hash(content[16:]) or listed != _hash_names(names):
                 return None
             known = np.frombuffer(body, FILE).copy()
@@ -248,7 +248,7 @@ class Cache:
         return known
 
     def remember(self, root: Path, names: Sequence[str], known: NDArray[Any], began: int) -> None:
-        """Keep what is known (`FILE` [n]) of files below `root`; `began` is when the first was read, in nanoseconds since 1970."""
+        """Save what is known (`FILE` [n]) about files below `root`; `began` is when the first was read, in nanoseconds since 1970."""
         head = began.to_bytes(8, "little") + _hash_names(names)
         body = known.tobytes()
         with self._part() as part:
@@ -273,7 +273,7 @@ class Cache:
                 excess -= file.size
 
     def _sweep(self) -> None:
-        """Remove what writers that died left behind: their locks went with them."""
+        """Remove temporary files of killed processes, whose locks are free."""
         import fcntl
 
         for path in [file.path for file in self._files() if _is_part(file.path)]:
@@ -291,7 +291,7 @@ class Cache:
         with path.open("xb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                path.stat()  # Before it was locked, another process may have taken it for left behind.
+                path.stat()  # Before it was locked, another process may have removed it as abandoned.
                 yield path
             finally:
                 path.unlink(missing_ok=True)
@@ -304,31 +304,31 @@ def checksums(content: bytes | memoryview, size: int) -> array[int]:
 
 
 def open_cache() -> Cache:
-    """Return the cache that the environment names; its folder need not exist yet. Raises `RecipeError` for a size that is none."""
+    """Return the cache set by the environment; its folder need not exist yet. Raises `RecipeError` for an invalid size."""
     folder = cache_folder() / "pictures"
-    told = os.environ.get("EPOCHAL_CACHE_SIZE")
-    if told is None:
-        # Unlike `Path.exists`, this fails nowhere: the cache may lie in a folder that is closed to this user.
+    wanted = os.environ.get("EPOCHAL_CACHE_SIZE")
+    if wanted is None:
+        # Unlike `Path.exists`, this never fails: the cache may be in a folder that this user may not read.
         there = next(parent for parent in folder.absolute().parents if os.access(parent, os.F_OK))
         return Cache(folder, int(shutil.disk_usage(there).total * _SHARE))
     try:
-        gigabytes = float(told)
+        gigabytes = float(wanted)
         if not 0 <= gigabytes < float("inf"):
             raise ValueError
     except ValueError:
-        raise RecipeError(f"EPOCHAL_CACHE_SIZE = {told!r} is no size.", "Give a number of GB; 0 goes without a cache.") from None
+        raise RecipeError(f"EPOCHAL_CACHE_SIZE = {wanted!r} is not a size.", "Give a number of GB; 0 switches the cache off.") from None
     return Cache(folder, int(gigabytes * 1e9))
 
 
 class _Described(BaseModel):
-    """What a pack says of itself."""
+    """The description in a pack."""
 
     name: str
     shape: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 
 
 def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
-    """Return the description and the checksums of a pack, whose seal says that it is whole."""
+    """Return the description and the checksums of a pack, after verifying its seal."""
     end = os.fstat(file).st_size - _SEAL.size
     seal = os.pread(file, _SEAL.size, max(0, end))
     if end >= 0:
@@ -340,7 +340,7 @@ def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
                 try:
                     described = _Described.model_validate_json(tail[sums:])
                 except ValueError as error:
-                    raise DamagedError(path, "what they are is not told") from error
+                    raise DamagedError(path, "their description is invalid") from error
                 if prod(described.shape) == begin and sums == 4 * described.shape[0]:
                     return described, array("I", tail[:sums])
     raise DamagedError(path, "their end is missing")
@@ -355,7 +355,7 @@ def _is_part(path: Path) -> bool:
 
 
 def _remove(path: Path) -> bool:
-    """Whether a file could be removed."""
+    """Remove a file; return whether that succeeded."""
     try:
         path.unlink()
     except OSError:

@@ -1,6 +1,6 @@
-"""Published files fetched from the network: from one of several mirrors, resumed where it broke off, and checked.
+"""Downloading published files: from one of several mirrors, resumed after an interruption, and verified.
 
-What is read is written to FILE.part; only when its SHA-256 is right does it become FILE.
+A download is written to FILE.part, which becomes FILE only when its SHA-256 is right.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from epochal.progress import Advance, progress
 if sys.platform != "win32":
     import fcntl
 
-# How long a mirror may be silent, in seconds.
+# Timeout of a mirror in seconds.
 _PATIENCE = 30
 _BLOCK = 1 << 20
 
 
 def fetch(name: str, mirrors: Sequence[str], *, sha256: str, size: int, to: Path) -> Path:
-    """Return the file `name` in the folder `to`, fetched from the first of `mirrors` that has it, unless it is there.
+    """Return the file `name` in the folder `to`, downloaded from the first of `mirrors` that has it, unless it exists.
 
-    A mirror is the address that `name` is appended to; `size` is in bytes. Raises `DownloadError` listing what is wrong with
-    every mirror, and `OutputError` when the disk refuses.
+    A mirror is a URL that `name` is appended to; `size` is in bytes. Raises `DownloadError` with the problem of each mirror,
+    and `OutputError` if the disk refuses.
     """
     file, part = to / name, to / f"{name}.part"
     if file.exists():
         return file
     with write_errors(to):
         to.mkdir(parents=True, exist_ok=True)
-    with _alone(to / f".{name}.lock"):
-        # Another process may have fetched it while this one waited.
+    with _exclusive(to / f".{name}.lock"):
+        # Another process may have downloaded it while this one waited.
         if file.exists():
             return file
         failures = []
@@ -56,16 +56,16 @@ def fetch(name: str, mirrors: Sequence[str], *, sha256: str, size: int, to: Path
                 return file
     raise DownloadError(
         f"{name} cannot be downloaded:{''.join(failures)}",
-        f"Check the network; or get the file elsewhere, put it into {to} (or below another folder, named by --data-dir), and try again.",
+        f"Check the network; or get the file elsewhere, put it into {to} (or into another folder, with --data-dir), and try again.",
     )
 
 
 class _WrongFileError(DownloadError):
-    """What was fetched is not the published file, or no part of it."""
+    """The download is not the published file, or not a part of it."""
 
 
 def _fetch_whole(url: str, part: Path, sha256: str, size: int, advance: Advance) -> None:
-    """Bring `part` to its full length and check it."""
+    """Download `part` to its full length, and verify it."""
     is_resumed = _length(part) > 0
     try:
         if _length(part) < size:
@@ -78,12 +78,12 @@ def _fetch_whole(url: str, part: Path, sha256: str, size: int, advance: Advance)
         _discard(part, advance)
         if not is_resumed:
             raise
-        # The part of an earlier try may be to blame, not this mirror.
+        # The part of an earlier attempt may be wrong, not this mirror.
         _fetch_whole(url, part, sha256, size, advance)
 
 
 def _fetch_rest(url: str, part: Path, size: int, advance: Advance) -> None:
-    """Append to `part` what it lacks, or start again where the mirror cannot resume."""
+    """Append the rest to `part`, or start again if the mirror cannot resume."""
     start = _length(part)
     with _answer(url, start) as answer:
         if answer.status == http.client.OK:
@@ -107,7 +107,7 @@ def _fetch_rest(url: str, part: Path, size: int, advance: Advance) -> None:
 
 @contextmanager
 def _answer(url: str, start: int) -> Iterator[http.client.HTTPResponse]:
-    """Ask a mirror for its file from byte `start` on."""
+    """Request a file from byte `start` on."""
     headers = {"User-Agent": "epochal", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -143,8 +143,8 @@ def _length(part: Path) -> int:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Let only one process at a time into the block; the system frees the lock even of a process that dies.
+def _exclusive(lock: Path) -> Iterator[None]:
+    """Let only one process at a time into the block; the system frees the lock even if a process dies.
 
     Windows has no such lock: there the checksum alone guards against two writers.
     """
@@ -154,5 +154,5 @@ def _alone(lock: Path) -> Iterator[None]:
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    # After a success nobody needs it: whoever still waits will find the file.
+    # Nobody needs it after a success: other processes will find the file.
     lock.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Arrays in NumPy's format (NEP 1), read without believing what they declare."""
+"""Arrays in NumPy's format (NEP 1), read without trusting what they claim."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from epochal.io.safe_read import MAX_AXES, PIECE, open_file
 
-# NumPy's own limit, which keeps the parsing of a header harmless.
+# NumPy's own limit, which makes parsing a header harmless.
 _MAX_HEADER = 10_000
 
 # Version 3 is for records with names beyond ASCII.
@@ -25,14 +25,14 @@ _HEADERS: dict[bytes, tuple[int, Callable[..., tuple[tuple[int, ...], bool, np.d
 
 
 class ObjectsError(ValueError):
-    """An array of Python objects, which are kept as code that makes them."""
+    """An array of Python objects, which are stored as code that creates them."""
 
     def __init__(self) -> None:
         super().__init__("it holds Python objects, which could run any code")
 
 
 def read_npy(file: Path) -> NDArray[Any]:
-    """Return the array in a .npy file. Raises `ValueError` with the reason where it is not whole, or more; `ObjectsError`; `OSError`."""
+    """Return the array in a .npy file. Raises `ValueError` with the reason if its size is wrong, `ObjectsError`, or `OSError`."""
     with open_file(file) as content:
         return read_array(content, os.fstat(content.fileno()).st_size)
 
@@ -44,16 +44,16 @@ def read_array(content: IO[bytes], size: int) -> NDArray[Any]:
         raise ValueError("it is not in NumPy's format")
     width, parse = _HEADERS[magic]
     length = content.read(width)
-    told = int.from_bytes(length, "little")
-    if told > _MAX_HEADER:
-        raise ValueError(f"its header would have {told:,} bytes")
+    header = int.from_bytes(length, "little")
+    if header > _MAX_HEADER:
+        raise ValueError(f"its header claims {header:,} bytes")
     try:
-        shape, is_fortran, dtype = parse(io.BytesIO(length + content.read(told)))
+        shape, is_fortran, dtype = parse(io.BytesIO(length + content.read(header)))
     except (MemoryError, RecursionError, SyntaxError, TypeError) as error:
         raise ValueError("its header cannot be read") from error
     if dtype.hasobject:
         raise ObjectsError
-    count, there = math.prod(shape), size - 8 - width - told
+    count, there = math.prod(shape), size - 8 - width - header
     if len(shape) > MAX_AXES or not all(0 <= side < 2**63 for side in shape) or not dtype.itemsize:
         raise ValueError(f"it declares the shape {shape} of {dtype}")
     if count * dtype.itemsize != there:
