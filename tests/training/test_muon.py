@@ -36,7 +36,7 @@ def test_all_but_hidden_matrices_takes_the_steps_of_nesterov() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in network.parameters()]
     ours = list(network.parameters())
-    muon = Muon(ours, lr=0.5, momentum=0.8, plain_lr=0.1)
+    muon = Muon(ours, lr=0.5, momentum=0.8, plain_lr=0.1, head=[ours[4]])
     nesterov = torch.optim.SGD(theirs, lr=0.1, momentum=0.8, nesterov=True)
     for _ in range(3):
         for mine, other in zip(ours, theirs, strict=True):
@@ -51,7 +51,7 @@ def test_all_but_hidden_matrices_takes_the_steps_of_nesterov() -> None:
 def test_a_step_of_a_kernel_has_the_length_of_the_rate_in_all_directions() -> None:
     kernel, last = nn.Parameter(torch.zeros(4, 3, 2, 2)), nn.Parameter(torch.zeros(2, 4))
     kernel.grad = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
-    Muon([kernel, last], lr=0.1).step()
+    Muon([kernel, last], lr=0.1, head=[last]).step()
     values = torch.linalg.svdvals(kernel.detach().flatten(1))
     assert bool(((values > 0.06) & (values < 0.13)).all())
     assert not last.any()
@@ -61,5 +61,5 @@ def test_weight_decay_shrinks_hidden_matrices_at_the_rate() -> None:
     hidden, bias, last = (nn.Parameter(torch.ones(size)) for size in ((3, 3), (3,), (2, 3)))
     for parameter in (hidden, bias, last):
         parameter.grad = torch.zeros_like(parameter)
-    Muon([hidden, bias, last], lr=0.5, weight_decay=0.2).step()
+    Muon([hidden, bias, last], lr=0.5, weight_decay=0.2, head=[last]).step()
     assert [parameter.mean().item() for parameter in (hidden, bias, last)] == pytest.approx([0.9, 1.0, 1.0])

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from epochal.errors import RecipeError
+from epochal.models.parts import parameter_groups
 from epochal.recipe import OptimizerSettings
-from epochal.training.optim import build_optimizer, optimizer_names
+from epochal.training.optim import build_optimizer, describe_optimizer, in_short, optimizer_names, state_per_weight
 
-CPU = torch.device("cpu")
 CANNOT = {"lbfgs", "sparseadam"}
 
 
 def _build(**settings: Any) -> torch.optim.Optimizer:
-    return build_optimizer(OptimizerSettings(**settings), nn.Linear(3, 2, bias=False).parameters(), CPU)
+    return build_optimizer(OptimizerSettings(**settings), nn.Linear(3, 2, bias=False).parameters())
 
 
 def _refused(**settings: Any) -> str:
@@ -31,7 +31,7 @@ def _refused(**settings: Any) -> str:
 def test_every_class_of_torch_makes_a_step(name: str) -> None:
     layers = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 1, bias=False))
     before = [layer.detach().clone() for layer in layers.parameters()]
-    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1), layers.parameters(), CPU)
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.1), layers.parameters())
     assert type(optimizer).__name__.lower() == name
     layers(torch.ones(1, 3)).sum().backward()
     optimizer.step()
@@ -51,13 +51,62 @@ def test_classes_that_cannot_train_here(name: str, why: str) -> None:
 
 def test_muon_is_for_hidden_layers() -> None:
     with pytest.raises(RecipeError, match="The optimizer muon cannot be used: it is for networks with hidden layers"):
-        build_optimizer(OptimizerSettings(name="muon"), nn.Linear(3, 2).parameters(), CPU)
+        build_optimizer(OptimizerSettings(name="muon"), (layer := nn.Linear(3, 2)).parameters(), head=[layer.weight])
+
+
+class Marked(nn.Module):
+    """Two layers; the first learns slowly, and one of its parameters is not to decay."""
+
+    no_weight_decay = ("first.bias",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(4, 2)
+        self.first = nn.Linear(3, 4)
+        vars(self.first)["lr_scale"] = 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("adamw", [("last.weight last.bias", 0.5, 0.2), ("first.weight", 0.05, 0.2), ("first.bias", 0.05, 0.0)]),
+        (
+            "muon",
+            [("last.weight last.bias", 0.1, 0.0), ("first.weight", 0.05, 0.2), ("first.bias", 0.01, 0.0)],
+        ),
+    ],
+)
+def test_groups_have_rates_and_decay_of_their_own(name: str, wanted: list[tuple[str, float, float]]) -> None:
+    model = Marked()
+    settings = OptimizerSettings(name=name, lr=0.5, weight_decay=0.2)
+    made = build_optimizer(settings, parameter_groups(model), head=frozenset(model.last.parameters()))
+    found = [(" ".join(group["param_names"]), group["lr"], group["weight_decay"]) for group in made.param_groups]
+    assert found == [(names, pytest.approx(lr), decay) for names, lr, decay in wanted]
+    described = describe_optimizer(made)
+    assert in_short(described).count("lr ") == 3
+    assert "param_names" not in described["groups"][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"name": "sgd"}, 0),
+        ({"name": "sgd", "momentum": 0.9}, 1),
+        ({"name": "muon"}, 1),
+        ({"name": "adagrad"}, 1),
+        ({"name": "adamw"}, 2),
+        ({"name": "adamw", "options": {"amsgrad": True}}, 3),
+    ],
+    ids=str,
+)
+def test_what_is_kept_for_each_weight(settings: dict[str, Any], count: int) -> None:
+    assert state_per_weight(OptimizerSettings(**settings), torch.device("cpu")) == count
 
 
 def test_no_momentum_is_none_and_unsaid_momentum_the_optimizers_own() -> None:
     layers = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     momenta = [
-        build_optimizer(OptimizerSettings(name="muon", momentum=momentum), layers.parameters(), CPU).param_groups[0]["momentum"]
+        build_optimizer(OptimizerSettings(name="muon", momentum=momentum), layers.parameters()).param_groups[0]["momentum"]
         for momentum in (0.0, None, 0.6)
     ]
     assert momenta == [0.0, 0.95, 0.6]

@@ -14,9 +14,6 @@ from epochal.recipe import OptimizerSettings
 from epochal.training.optim import build_optimizer, optimizer_names
 from epochal.training.update import Update
 
-CPU = torch.device("cpu")
-
-
 UPDATES: list[dict[str, Any]] = [
     {"name": "sgd"},
     {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01},
@@ -38,7 +35,7 @@ def test_update_has_the_bits_of_step(settings: dict[str, Any], gap: str) -> None
     sizes = [(37, 5), (5,), (700,), ()]
     ours = [nn.Parameter(torch.randn(size)) for size in sizes]
     theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
-    made = build_optimizer(OptimizerSettings(lr=0.1, **settings), ours, CPU)
+    made = build_optimizer(OptimizerSettings(lr=0.1, **settings), ours)
     kind = optimizer_names()[settings["name"]]
     by_hand = kind(theirs, **{name: made.defaults[name] for name in inspect.signature(kind).parameters if name in made.defaults})
     update = Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False)
@@ -60,27 +57,22 @@ def test_update_has_the_bits_of_step(settings: dict[str, Any], gap: str) -> None
         assert all(torch.equal(kept[place][name], wanted[place][name]) for name in kept[place] if kept[place][name] is not None)
 
 
-@pytest.mark.parametrize("lack", ["no kernel", "not for this device"])
 @pytest.mark.parametrize("settings", [{"name": "sgd", "momentum": 0.9}, {"name": "adam"}, {"name": "adamw"}], ids=str)
-def test_without_fused_kernels_the_numbers_are_the_same(settings: dict[str, Any], lack: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Older versions of PyTorch lack them, or have them for some devices alone."""
+def test_where_a_device_has_no_fused_kernel_the_numbers_are_the_same(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     start = torch.randn(37, 5)
-    weights, optimizers = [nn.Parameter(start.clone()), nn.Parameter(start.clone())], []
-    for weight in weights:
-        optimizers.append(build_optimizer(OptimizerSettings(lr=0.1, **settings), [weight], CPU))
-        if lack == "no kernel":
-            monkeypatch.delattr(torch, f"_fused_{settings['name']}_", raising=False)
-        else:
-            kind = optimizer_names()[settings["name"]]
-            real = kind.__init__
+    weights = [nn.Parameter(start.clone()), nn.Parameter(start.clone())]
+    optimizers = [build_optimizer(OptimizerSettings(lr=0.1, **settings), weights[:1])]
+    kind = optimizer_names()[settings["name"]]
+    real = kind.__init__
 
-            @functools.wraps(real)
-            def without(self: Any, *given: Any, real: Any = real, **named: Any) -> None:
-                if named.get("fused"):
-                    raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices: ['cuda']")
-                real(self, *given, **named)
+    @functools.wraps(real)
+    def without(self: Any, *given: Any, **named: Any) -> None:
+        if named.get("fused"):
+            raise RuntimeError("`fused=True` requires all the params to be floating point Tensors of supported devices: ['cuda']")
+        real(self, *given, **named)
 
-            monkeypatch.setattr(kind, "__init__", without)
+    monkeypatch.setattr(kind, "__init__", without)
+    optimizers.append(build_optimizer(OptimizerSettings(lr=0.1, **settings), weights[1:]))
     assert [bool(made.param_groups[0]["fused"]) for made in optimizers] == [True, False]
     monkeypatch.undo()
     updates = [Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False) for made in optimizers]
@@ -91,6 +83,38 @@ def test_without_fused_kernels_the_numbers_are_the_same(settings: dict[str, Any]
             update()
     assert [bool(update.kernels) for update in updates] == [True, False]
     torch.testing.assert_close(weights[0], weights[1])
+
+
+def test_without_the_private_names_of_pytorch_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [nn.Parameter(torch.ones(37, 5)), nn.Parameter(torch.ones(37, 5))]
+    updates = []
+    for weight in weights:
+        made = build_optimizer(OptimizerSettings(name="adamw", lr=0.1), [weight])
+        updates.append(Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False))
+        monkeypatch.delattr(torch, "_fused_sgd_", raising=False)
+    for _ in range(5):
+        gradient = torch.randn(37, 5)
+        for weight, update in zip(weights, updates, strict=True):
+            weight.grad = gradient.clone()
+            update()
+    assert [bool(update.kernels) for update in updates] == [True, False]
+    assert torch.equal(weights[0], weights[1])
+
+
+def test_a_state_comes_back_only_where_it_fits() -> None:
+    weight = nn.Parameter(torch.ones(4, 3))
+    updates = [
+        Update(build_optimizer(OptimizerSettings(name="adamw"), [weight]), torch.amp.GradScaler("cpu", enabled=False), is_own=False)
+        for _ in range(2)
+    ]
+    weight.grad = torch.ones(4, 3)
+    updates[0]()
+    state = updates[0].state_dict()
+    updates[1].load_state_dict(state)
+    torch.testing.assert_close(updates[1].state_dict(), state)
+    for name, value in (("0/exp_avg", torch.ones(4)), ("0/exp_avg", 1.0), ("1/exp_avg", torch.ones(4, 3)), ("x/step", torch.ones(()))):
+        with pytest.raises(ValueError, match=f"{name}.* does not belong to it"):
+            updates[1].load_state_dict(state | {name: value})
 
 
 def test_own_optimizers_are_stepped_as_they_are() -> None:

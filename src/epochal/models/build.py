@@ -220,7 +220,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """Leave the modes, buffers and attributes of all modules of `model` as they were, whatever a forward pass in the block does to them."""
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
-    buffers = [{name: (buffer, buffer.clone()) for name, buffer in module._buffers.items() if buffer is not None} for module in modules]
+    buffers = [{name: (buffer, buffer.clone()) for name, buffer in module.named_buffers(recurse=False)} for module in modules]
     try:
         yield
     finally:
@@ -230,7 +230,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     del vars(module)[name]
                 vars(module).update(were)
                 for name, (buffer, value) in kept.items():
-                    module._buffers[name] = buffer if torch.equal(buffer, value) else buffer.copy_(value)
+                    setattr(module, name, buffer if torch.equal(buffer, value) else buffer.copy_(value))
 
 
 def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:

@@ -32,7 +32,7 @@ from epochal.tasks.losses import LossFunction
 from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.optim import MakeOptimizer, describe_optimizer, in_short
+from epochal.training.optim import MakeOptimizer, describe_optimizer
 from epochal.training.own import NOT_USED, with_own
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.schedule import Rewind, ScheduleFunction
@@ -93,7 +93,8 @@ def fit(
 
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
     The model gets inputs as `load` gives them (pictures as uint8; float64 only where float32 would round inputs together);
-    `epochal.train` is the layer above, which splits data and puts preprocessing into the model. `loss` replaces the recipe's by a
+    `epochal.train` is the layer above, which splits data and puts preprocessing into the model. Parts of the model may be marked for
+    smaller rates (see `models/parts.py`). `loss` replaces the recipe's by a
     function (outputs, targets) -> mean over the batch, and `optimizer` the recipe's by a function of the parameters; its rates stay
     constant unless a schedule is asked for. `schedule` replaces the recipe's by a function: the number of steps made -> share of the
     rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (answers, targets) ->
@@ -119,8 +120,6 @@ def fit(
         has_valid = data.valid is not None
         training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, schedule, has_valid=has_valid, log=notes.append)
         made_by = describe_optimizer(training.optimizer)
-        if optimizer is not None:
-            notes.append(f"optimizer {in_short(made_by)}")
         valid_loss = data.spec.task.reported_loss(model, recipe.loss, loss)
         measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec.task)
         check_metrics(measured, data.spec.task, (data.valid or data.test or data.train).targets)

@@ -13,11 +13,11 @@ from epochal.device import free_memory, precision
 from epochal.errors import TooLargeError
 from epochal.models.summary import byte_words
 from epochal.recipe import Recipe
+from epochal.training.optim import state_per_weight
+from epochal.training.own import NOT_USED
 
 # The estimate has to exceed the free memory by this factor before training is refused: what is free changes all the time.
 _CLEARLY = 1.1
-# So many numbers the optimizers keep for each weight; those that are not listed keep two.
-_KEPT = {"adagrad": 1, "asgd": 1, "muon": 1}
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,14 @@ def measure_footprint(model: nn.Module, some: Tensor, recipe: Recipe, device: to
         # A network may remember that it was called: a copy is.
         copied = copy.deepcopy(model).eval()
         two, four = (_saved_bytes(copied, inputs, recipe, device) for inputs in (some, torch.cat((some, some))))
+        is_own = recipe.origin("optimizer.name").startswith(NOT_USED)
+        kept = 0 if is_own else state_per_weight(recipe.optimizer, device)
     except (RuntimeError, TypeError, ValueError):  # such as a network that cannot be copied: then nothing is known
         return None
     weights = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
     # The gradients, the optimizer's own numbers, the weights of the best epoch, and the moving average.
-    copies = 1 + _kept_by(recipe) + 1 + bool(recipe.ema)
+    copies = 1 + kept + 1 + bool(recipe.ema)
     return Footprint(max(0, four - two) / 2, weights * copies)
-
-
-def _kept_by(recipe: Recipe) -> int:
-    name, momentum = recipe.optimizer.name.lower(), bool(recipe.optimizer.momentum)
-    return int(momentum) if name == "sgd" else 1 + momentum if name == "rmsprop" else _KEPT.get(name, 2)
 
 
 def _saved_bytes(model: nn.Module, inputs: Tensor, recipe: Recipe, device: torch.device) -> int:

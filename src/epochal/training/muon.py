@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 # The quintic that brings singular values from 0 to 1 near 1 in few rounds (Jordan, 2024).
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -17,25 +18,30 @@ class Muon(torch.optim.Optimizer):
 
     Each weight with several axes is taken as a matrix [outputs, all else], and its momentum is replaced by the nearest orthogonal
     matrix before the step, so that directions with small gradients are learned as fast as those with large ones; tall matrices
-    take steps sqrt(rows / columns) times as long. The output layer (the last weight with several axes), biases and scales take
-    plain steps of Nesterov's momentum with the rate `plain_lr`, without the weight decay, which is decoupled. `torch.optim.Muon`
-    takes matrices alone. Raises `ValueError` where no layer is hidden.
+    take steps sqrt(rows / columns) times as long. The `head` (the parameters of the output layer), biases and scales take plain steps
+    of Nesterov's momentum with the rate `plain_lr`, without the weight decay, which is decoupled. `torch.optim.Muon` takes matrices
+    alone. Raises `ValueError` where no layer is hidden.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0, plain_lr: float = 0.1
+        self,
+        parameters: ParamsT,
+        lr: float = 0.02,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        plain_lr: float = 0.1,
+        head: Collection[Tensor] = (),
     ) -> None:
-        everything = list(parameters)
-        matrices = [parameter for parameter in everything if parameter.ndim > 1]
-        hidden, output = matrices[:-1], matrices[-1:]
-        plain = [parameter for parameter in everything if parameter.ndim < 2] + output
-        if not hidden:
-            raise ValueError("it is for networks with hidden layers, and here at most one weight has several axes")
-        groups = [
-            {"params": hidden, "lr": lr, "weight_decay": weight_decay, "is_hidden": True},
-            {"params": plain, "lr": plain_lr, "weight_decay": 0.0, "is_hidden": False},
-        ]
-        super().__init__(groups, {"momentum": momentum})
+        groups, head = [], frozenset(head)
+        for group in _as_groups(parameters):
+            for is_hidden in (True, False):
+                chosen = [one for one in group["params"] if is_hidden == (_parameter(one).ndim > 1 and _parameter(one) not in head)]
+                plain = {} if is_hidden else {"lr": plain_lr, "weight_decay": 0.0}
+                if chosen:
+                    groups.append({**group, "params": chosen, "is_hidden": is_hidden, **plain})
+        if not any(group["is_hidden"] for group in groups):
+            raise ValueError("it is for networks with hidden layers, and this one has none")
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
@@ -56,6 +62,16 @@ class Muon(torch.optim.Optimizer):
         if group["is_hidden"]:
             step = orthogonal(step.flatten(1)).view_as(parameter)
         parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"])
+
+
+def _as_groups(parameters: ParamsT) -> list[dict[str, Any]]:
+    listed: list[Any] = list(parameters)
+    return listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
+
+
+def _parameter(one: Tensor | tuple[str, Tensor]) -> Tensor:
+    """Return a parameter that may come with its name."""
+    return one[1] if isinstance(one, tuple) else one
 
 
 def orthogonal(matrix: Tensor, rounds: int = 3) -> Tensor:

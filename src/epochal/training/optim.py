@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 from epochal.errors import RecipeError, suggest
 from epochal.recipe import OptimizerSettings
@@ -46,8 +48,11 @@ def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
     return found | {"muon": Muon}
 
 
-def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+def build_optimizer(settings: OptimizerSettings, parameters: ParamsT, head: Collection[Tensor] = ()) -> torch.optim.Optimizer:
     """Return the `torch.optim` class that `settings` name, in its fused form where PyTorch has one for the device.
+
+    `parameters` are as `torch.optim` takes them, by their names and in groups too; a group with an `lr_scale` learns with that share of
+    the rate. `head` are those of the output layer, which muon treats differently.
 
     Raises `RecipeError` for an unknown class, or settings that it does not take.
     """
@@ -67,19 +72,31 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
     for argument in arguments:
         if argument not in takes:
             raise RecipeError(f"The optimizer {name} does not take {argument}.", f"It takes {', '.join(list(takes)[1:])}.")
-    made: torch.optim.Optimizer
-    parameters, kind = list(parameters), _uncompiled(kind)
-    is_plain = not {"fused", "foreach", "capturable", "differentiable"} & arguments.keys()
+    if kind is Muon:
+        arguments["head"] = head
+    made: torch.optim.Optimizer | None = None
     try:
-        if "fused" in takes and is_plain and device.type in ("cpu", "cuda", "mps") and hasattr(torch, f"_fused_{name}_"):
-            # Older versions of PyTorch have the kernel, but not for every device.
+        make = partial(_uncompiled(kind), list(parameters), lr=settings.lr, **arguments)
+        if "fused" in takes and not {"fused", "foreach", "capturable", "differentiable"} & arguments.keys():
+            # PyTorch has the kernel, but not for every device.
             with suppress(RuntimeError):
-                made = kind(parameters, lr=settings.lr, fused=True, **arguments)
-                return made
-        made = kind(parameters, lr=settings.lr, **arguments)
-        return made
+                made = make(fused=True)
+        made = made or make()
     except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(f"The optimizer {name} cannot be used: {error}.", "Choose another, or change optimizer.options.") from error
+    for group in made.param_groups:
+        group["lr"] *= group.get("lr_scale", 1)
+    return made
+
+
+def state_per_weight(settings: OptimizerSettings, device: torch.device) -> int:
+    """Return how many numbers the optimizer keeps for each weight, found by a step on a stand-in."""
+    weights = [nn.Parameter(torch.zeros(2, 2, device=device)) for _ in range(2)]
+    optimizer = build_optimizer(settings, weights)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+    return sum(isinstance(value, Tensor) and value.shape == weights[0].shape for value in optimizer.state[weights[0]].values())
 
 
 @functools.cache
@@ -103,7 +120,7 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     """Return what an optimizer is, as JSON has it: its class, and of each group how many numbers it changes, and its settings."""
     groups = [
         {"numbers": sum(parameter.numel() for parameter in group["params"])}
-        | {name: _plain(value) for name, value in group.items() if name != "params"}
+        | {name: _plain(value) for name, value in group.items() if name not in ("params", "param_names")}
         for group in groups_of(optimizer)
     ]
     return {"name": type(optimizer).__name__, "groups": groups}

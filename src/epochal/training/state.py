@@ -20,6 +20,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import NotFiniteError, RecipeError
 from epochal.models.build import check_model, frozen_modules, train_mode
+from epochal.models.parts import parameter_groups
 from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
@@ -27,7 +28,7 @@ from epochal.training.best import Best
 from epochal.training.compiled import Forward, compiled
 from epochal.training.history import EpochSaved, plain_history
 from epochal.training.memory import check_memory
-from epochal.training.optim import MakeOptimizer, Optimizer, build_optimizer, groups_of
+from epochal.training.optim import MakeOptimizer, Optimizer, build_optimizer, describe_optimizer, groups_of, in_short
 from epochal.training.own import own_optimizer
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
@@ -205,7 +206,8 @@ def prepare(
     frozen = frozen_modules(model)
     trial = Trial(model, frozen, batches.examples, spec, recipe, device)
     check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = parameter_groups(model)
+    parameters = [parameter for group in groups for _, parameter in group["params"]]
     if isinstance(loss, nn.Module) and {id(one) for one in loss.parameters() if one.requires_grad} - {id(one) for one in parameters}:
         raise RecipeError(
             f"The loss {type(loss).__name__} has parameters of its own, which would be neither trained nor kept.",
@@ -222,7 +224,10 @@ def prepare(
         notes.append(describe_balance(task.class_counts["train"], task.outputs))
     for note in filter(None, notes):
         log(f"note: {note}")
-    made = build_optimizer(recipe.optimizer, parameters, device) if optimizer is None else own_optimizer(optimizer, parameters)
+    is_own = optimizer is not None
+    made = own_optimizer(optimizer, parameters) if optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
+    if is_own or len(groups) > 1:
+        log(f"optimizer {in_short(describe_optimizer(made))}")
     groups = groups_of(made)
     follows = Schedule(recipe.schedule, recipe.epochs, len(batches), total, schedule)
     if not follows.is_constant and not (groups and all("lr" in group for group in groups)):
@@ -230,7 +235,7 @@ def prepare(
     if recipe.on_nan == "rewind" and not isinstance(made, torch.optim.Optimizer):
         raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
-    update = Update(made, scaler, is_own=optimizer is not None)
+    update = Update(made, scaler, is_own=is_own)
     average = MovingAverage(model, recipe.ema) if recipe.ema else None
     best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
     parts: dict[str, Stateful] = {"model": model, "optimizer": update, "schedule": follows, "best": best, "threads": threads}

@@ -21,6 +21,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import precision
 from epochal.errors import ModelError, RecipeError
 from epochal.models.build import check_outputs, eval_mode, train_mode, untouched
+from epochal.models.parts import head_of
 from epochal.random import key, seeded
 from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss, LossFunction, check_own_loss
@@ -32,7 +33,10 @@ _WHEN = " in training mode"
 
 
 class Trial:
-    """A model with a few examples to try it on: spread over the targets, so that they differ where the examples do."""
+    """A model with a few examples to try it on: spread over the targets, so that they differ where the examples do.
+
+    Once it has `run`, `head` are the parameters of the layer that gives the outputs.
+    """
 
     def __init__(
         self, model: nn.Module, frozen: Sequence[nn.Module], examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device
@@ -43,6 +47,7 @@ class Trial:
         self.spec = spec
         self.recipe = recipe
         self.device = device
+        self.head: frozenset[Tensor] = frozenset()
         by_target = examples.targets.reshape(len(examples), -1).double().sum(1).argsort(stable=True)
         few = examples.take(by_target[_spread(min(_READ, len(examples)), len(examples))])
         with seeded(key(recipe.seed, "check")):
@@ -64,7 +69,9 @@ class Trial:
         try:
             with untouched(self.model), seeded(key(self.recipe.seed, "trial")):
                 with eval_mode(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
-                    note = self.spec.task.check_ending(self.model(self.inputs(_READ)), self.examples.targets, name)
+                    outputs = self.model(self.inputs(_READ))
+                    self.head = head_of(self.model, outputs)
+                    note = self.spec.task.check_ending(outputs, self.examples.targets, name)
                 train_mode(self.model, self.frozen)
                 for size in sizes:
                     try:
