@@ -130,10 +130,10 @@ def serve(answer: Callable[..., Ended]) -> None:
     # Whatever takes time to import, the forks have already.
     import torch._dynamo  # noqa: F401
 
-    import epochal.again
     import epochal.cli.resume
     import epochal.cli.train
     import epochal.figures
+    import epochal.run.resume
     import epochal.watch.console  # noqa: F401
 
     for line in sys.stdin:

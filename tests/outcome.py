@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from epochal.run import read_json
+from epochal.run.folder import read_json
 
 # What the clock says, and where the run is.
 _ITS_OWN = ("seconds", "training_seconds", "examples_per_second", "waiting", "run")

@@ -13,7 +13,8 @@ from epochal.data.load import load
 from epochal.errors import BundleError, DataError, NotFiniteError, OutputError
 from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
-from epochal.run import build, train
+from epochal.run.prepare import build
+from epochal.run.train import train
 
 
 def pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 14)) -> Path:

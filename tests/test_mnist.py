@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from epochal.data.load import Data, load
-from epochal.run import train
+from epochal.run.train import train
 
 
 @pytest.fixture(scope="module")

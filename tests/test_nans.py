@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from epochal.errors import EpochalError, NotFiniteError
-from epochal.run import train
+from epochal.run.train import train
 from epochal.training import loop
 
 COUNT = int(os.environ.get("EPOCHAL_NANS", "8"))

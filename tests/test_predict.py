@@ -10,7 +10,7 @@ from epochal.bundle import Bundle
 from epochal.data.load import load
 from epochal.errors import DataError, UnreadableError
 from epochal.recipe import Recipe
-from epochal.run import build
+from epochal.run.prepare import build
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 # When the signal comes: the function that is running, and how many times it is called.
 PHASES = {
-    "loading": ("epochal.run", "load_for", 1),
-    "warm-up": ("epochal.run", "resolve_auto", 1),
+    "loading": ("epochal.run.prepare", "load_data", 1),
+    "warm-up": ("epochal.run.prepare", "resolve_auto", 1),
     "training": ("epochal.training.loop", "train_step", 150),
     "evaluation": ("epochal.training.loop", "evaluate", 3),
     "saving": ("epochal.training.checkpoint.Checkpoints", "save", 4),
     "keeping": ("epochal.bundle.Bundle", "save", 1),
-    "testing": ("epochal.run", "evaluate", 1),
+    "testing": ("epochal.run.train", "evaluate", 1),
     "drawing": ("epochal.figures", "draw_all", 1),
 }
 # Of so many signals one comes while the program starts, and one while another has just come.

@@ -13,13 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from epochal.again import reproduce, resume
 from epochal.data import standard
 from epochal.data.examples import Stored
 from epochal.data.load import Data, load
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe, load_recipe
-from epochal.run import train
+from epochal.run.reproduce import reproduce
+from epochal.run.resume import resume
+from epochal.run.train import train
 from epochal.training import loop
 from epochal.training.state import training_feed
 from tests.outcome import outcome

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from epochal.again import reproduce, resume
     from epochal.bundle import Bundle
     from epochal.checks.check import Check, check
     from epochal.data.load import Data, load
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
-    from epochal.run import Run, train
+    from epochal.run.reproduce import reproduce
+    from epochal.run.resume import resume
+    from epochal.run.train import Run, train
     from epochal.tasks.base import Prediction
     from epochal.training.loop import TrainingHistory, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
@@ -41,7 +42,7 @@ _HOMES = {
     "Progress": "training.records",
     "Recipe": "recipe",
     "Rewound": "training.records",
-    "Run": "run",
+    "Run": "run.train",
     "Started": "training.records",
     "TensorBoard": "watch.tensorboard",
     "ThreadChange": "training.sharing",
@@ -50,10 +51,10 @@ _HOMES = {
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
-    "reproduce": "again",
-    "resume": "again",
+    "reproduce": "run.reproduce",
+    "resume": "run.resume",
     "summarize": "models.summary",
-    "train": "run",
+    "train": "run.train",
 }
 
 __all__ = [

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from epochal.device import available, choose, describe, using_threads
-from epochal.errors import RecipeError, TakenError, TooLargeError
+from epochal.errors import RecipeError, TooLargeError
 from epochal.figures import save, speeds
 from epochal.io.files import first_free, new_directory, write_json
 from epochal.progress import progress
 from epochal.recipe import Recipe
-from epochal.run import build, environment, load_for
+from epochal.run.folder import check_free, environment
+from epochal.run.prepare import build, load_data, silent
 from epochal.training.loop import train_step
 from epochal.tuning.profile import Profile, profile
 
@@ -48,7 +49,7 @@ def bench(
     seconds: float = 2.0,
     out: Path | Iterable[Path] | None = None,
     data_dir: str | Path | None = None,
-    log: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = silent,
 ) -> Bench:
     """Measure the training that `recipe` describes on each of `devices` with each of `batch_sizes`, about `seconds` for each pair.
 
@@ -59,12 +60,11 @@ def bench(
     Raises `RecipeError` for a device that is not available, compiled steps, a batch size that the data cannot fill, or if nothing
     could be measured.
     """
-    if isinstance(out, Path) and out.exists():
-        raise TakenError(out)
+    check_free(out)
     if recipe.compile == "on":
         raise RecipeError("The phases of a compiled step cannot be measured separately.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
-    data = load_for(source, recipe, data_dir).split(recipe.data.valid, recipe.data.test, recipe.seed)
+    data = load_data(source, recipe, data_dir)
     log(data.spec.describe())
     count = len(data.train)
     sizes = batch_sizes or [size for size in BATCH_SIZES if size <= count] or [count]
@@ -78,7 +78,7 @@ def bench(
     log(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
     precision = "fp32" if recipe.precision == "auto" else recipe.precision
     threads = torch.get_num_threads() if recipe.threads == "auto" else recipe.threads
-    described = environment(recipe.updated({"device": str(places[0]), "threads": threads}, "bench"), bundle.model)
+    described = environment(recipe.updated({"threads": threads}, "bench"), places[0], bundle.model)
     with using_threads(threads):
         log(f"measured on {' and '.join(describe(device) for device in places)}")
 

@@ -354,7 +354,7 @@ class TestInTraining:
     def test_one_line(self, photos: Path) -> None:
         lines: list[str] = []
         recipe = epochal.Recipe().updated({"epochs": 1, "device": "cpu", "threads": 1})
-        run: Callable[..., Any] = __import__("epochal.run", fromlist=["run"]).run
+        run: Callable[..., Any] = __import__("epochal.run.train", fromlist=["run"]).run
         run(photos, recipe, log=lines.append)
         assert not [line for line in lines if line.startswith("check")]
         (photos / "train/cat/copy.png").write_bytes((photos / "test/cat/24.png").read_bytes())

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from epochal.recipe import restore_recipe
-from epochal.run import read_json
+from epochal.run.folder import read_json
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -20,7 +20,7 @@ from epochal.cli.main import cli
 from epochal.cli.options import importing, parse
 from epochal.cli.table import made_from_fields, read_table
 from epochal.recipe import Recipe, type_of
-from epochal.run import read_json
+from epochal.run.folder import read_json
 
 # So long a run would first measure what is "auto".
 ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1"]

@@ -15,11 +15,11 @@ from sklearn import metrics as theirs
 from torch import Tensor
 
 import epochal
-from epochal.again import reproduce
 from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, RecipeError
 from epochal.evaluation.named import all_metrics, as_metrics, monitored
-from epochal.measure import evaluate_run
+from epochal.run.evaluate import evaluate_run
+from epochal.run.reproduce import reproduce
 from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel

@@ -17,7 +17,6 @@ from rich.cells import cell_len
 from torch import nn
 
 import epochal
-from epochal.again import resume
 from epochal.bundle import Bundle
 from epochal.data.examples import Examples
 from epochal.data.inputs.picture.read import measure_picture, open_picture, to_tensor
@@ -26,8 +25,9 @@ from epochal.data.sources.idx import read_idx
 from epochal.data.spec import DataSpec, PictureRule
 from epochal.data.storage.cache import Pack
 from epochal.errors import EpochalError
-from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, restore_recipe
+from epochal.run.evaluate import evaluate_run
+from epochal.run.resume import resume
 from epochal.tasks.single_label import SingleLabel
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.state import Training, prepare, training_feed

@@ -17,7 +17,7 @@ from epochal.bundle import Bundle
 from epochal.cli.main import cli
 from epochal.models.build import load_net
 from epochal.models.own_code import changed_code, own_code
-from epochal.run import train
+from epochal.run.train import train
 
 Arrays = tuple[Tensor, Tensor]
 NET = """from torch import nn

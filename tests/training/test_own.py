@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.again import reproduce, resume
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe, load_recipe, restore_recipe
-from epochal.run import train
+from epochal.run.reproduce import reproduce
+from epochal.run.resume import resume
+from epochal.run.train import train
 from epochal.training import loop
 from epochal.training.loop import fit
-from epochal.training.own import with_own
+from epochal.training.own import Own, with_own
 from epochal.training.records import Started
 
 Arrays = tuple[Tensor, Tensor]
@@ -44,17 +45,17 @@ def halving(step: int) -> float:
 
 
 def test_settings_that_are_replaced_say_so() -> None:
-    recipe = with_own(Recipe(), {"optimizer": fading, "loss": None})
+    recipe = with_own(Recipe(), Own(optimizer=fading))
     assert recipe.origin("optimizer.lr") == recipe.origin("optimizer.name") == "not used: own optimizer"
     assert (recipe.schedule.name, recipe.origin("schedule.name")) == ("constant", "own optimizer")
     assert recipe.origin("loss.name") == "default"
-    assert with_own(recipe, {"optimizer": fading}) == recipe
+    assert with_own(recipe, Own(optimizer=fading)) == recipe
     # A schedule that somebody asked for is kept, also one of a preset.
     for asked in (Recipe().updated({"schedule": "cosine"}), load_recipe("tutorial-cnn")):
-        kept = with_own(asked, {"optimizer": fading})
+        kept = with_own(asked, Own(optimizer=fading))
         assert kept.schedule == asked.schedule
         assert kept.origin("schedule.name") == asked.origin("schedule.name")
-    own = with_own(Recipe(), {"schedule": halving})
+    own = with_own(Recipe(), Own(schedule=halving))
     assert (own.schedule.name, own.origin("schedule.name")) == ("constant", "not used: own schedule")
     assert own.origin("optimizer.lr") == "default"
 

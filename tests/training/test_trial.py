@@ -17,7 +17,7 @@ from torch.nn import functional
 from epochal.data.load import load
 from epochal.errors import EpochalError, ModelError, NotFiniteError, RecipeError
 from epochal.recipe import Recipe
-from epochal.run import dry_run, train
+from epochal.run.train import dry_run, train
 from epochal.training.loop import fit
 from epochal.training.state import prepare, training_feed
 from epochal.training.trial import _sizes, _spread

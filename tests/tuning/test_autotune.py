@@ -17,7 +17,7 @@ from epochal.cores import CoreWatch
 from epochal.data.load import Data, load
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe
-from epochal.run import train
+from epochal.run.train import train
 from epochal.training.loop import fit, train_step
 from epochal.training.records import Started
 from epochal.tuning import autotune

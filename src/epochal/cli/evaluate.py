@@ -45,7 +45,7 @@ def command(
 
     with importing():
         from epochal.io.files import finite
-        from epochal.measure import evaluate_run
+        from epochal.run.evaluate import evaluate_run
 
     found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, log=say)
     say(str(found))

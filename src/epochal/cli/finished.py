@@ -9,7 +9,7 @@ from epochal.language import columns, translated
 from epochal.terminal import command
 
 if TYPE_CHECKING:
-    from epochal.run import Run
+    from epochal.run.train import Run
 
 
 def report(done: Run, *, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def command(context: click.Context, run: Path, model: str | None, data: str | No
     Ends with exit code 1 at the first difference, and reports what has changed since.
     """
     with importing():
-        from epochal.again import reproduce
+        from epochal.run.reproduce import reproduce
         from epochal.watch.console import Console
 
     with Console() as console:

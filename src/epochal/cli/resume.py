@@ -30,7 +30,7 @@ def command(
     kill -USR1 PID writes one, and training continues.
     """
     with importing():
-        from epochal.again import resume
+        from epochal.run.resume import resume
 
     done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, **changes(options))
     if done is not None:

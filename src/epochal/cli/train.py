@@ -55,7 +55,7 @@ def command(
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     # PyTorch is imported only now, once the settings are known to be valid.
     with importing():
-        from epochal.run import dry_run, run
+        from epochal.run.train import dry_run, run
         from epochal.watch.console import Console
 
     if is_dry:

@@ -33,7 +33,7 @@ from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.optim import MakeOptimizer, describe_optimizer
-from epochal.training.own import NOT_USED, with_own
+from epochal.training.own import NOT_USED, Own, with_own
 from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
 from epochal.training.schedule import Rewind, ScheduleFunction
 from epochal.training.sharing import Sharing, ThreadChange, is_open
@@ -108,8 +108,7 @@ def fit(
     check_rewinding(recipe, checkpoints)
     data = load(data)
     notes: list[str] = []
-    own = {"loss": loss, "optimizer": optimizer, "schedule": schedule}
-    recipe = with_own(recipe, own)
+    recipe = with_own(recipe, Own(loss, optimizer, schedule))
     recipe = resolve_auto(recipe, model, data, train_step, own=loss is not None or optimizer is not None, log=notes.append)
     device = choose(recipe.device)
     with (

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from epochal.errors import RecipeError
+from epochal.evaluation.named import Metrics
 from epochal.recipe import DEFAULT, Recipe
+from epochal.tasks.losses import LossFunction
 from epochal.training.optim import MakeOptimizer, Optimizer, groups_of
+from epochal.training.schedule import ScheduleFunction
 from epochal.user_code import in_words
 
 # The groups of settings that a function may replace.
@@ -20,13 +24,23 @@ GROUPS = ("loss", "optimizer", "schedule")
 NOT_USED = "not used"
 
 
-def with_own(recipe: Recipe, own: Mapping[str, Any]) -> Recipe:
+@dataclass(frozen=True)
+class Own:
+    """The arguments of `fit` that are functions of the user's own."""
+
+    loss: LossFunction | None = None
+    optimizer: MakeOptimizer | None = None
+    schedule: ScheduleFunction | None = None
+    metrics: Metrics = None
+
+
+def with_own(recipe: Recipe, own: Own) -> Recipe:
     """Return the recipe of a training with functions of the user's `own`, by their group: the settings that they replace say so.
 
     An optimizer of one's own knows its rates, which stay constant unless a schedule is asked for. Raises `RecipeError` where the user
     gave a setting too that a function would ignore.
     """
-    replaced = [group for group in GROUPS if own.get(group) is not None]
+    replaced = [group for group in GROUPS if getattr(own, group) is not None]
     for group in replaced:
         names = [name for name in recipe.flat() if name.startswith(f"{group}.")]
         for name in names:
@@ -40,7 +54,7 @@ def with_own(recipe: Recipe, own: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def names_of(own: Mapping[str, Any]) -> dict[str, str]:
+def names_of(own: Own) -> dict[str, str]:
     """Return what the user's own functions are called."""
 
     def called(value: Any) -> str:
@@ -48,7 +62,7 @@ def names_of(own: Mapping[str, Any]) -> dict[str, str]:
             return ", ".join(value if isinstance(value, Mapping) else map(called, value))
         return str(getattr(value, "__qualname__", type(value).__name__))
 
-    return {name: called(value) for name, value in own.items() if value}
+    return {name: called(value) for name, value in vars(own).items() if value}
 
 
 def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:

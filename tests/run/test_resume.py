@@ -15,14 +15,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 import epochal
-from epochal.again import Reproduction, reproduce, resume
 from epochal.bundle import Bundle
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, OutputError, RecipeError
 from epochal.io import lock
 from epochal.io.checksums import with_checksum
-from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, save_recipe
-from epochal.run import run, train
+from epochal.run.evaluate import evaluate_run
+from epochal.run.reproduce import Reproduction, reproduce
+from epochal.run.resume import resume
+from epochal.run.train import run, train
 from epochal.training import loop
 from epochal.training.records import EpochDone
 from tests.outcome import outcome

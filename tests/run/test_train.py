@@ -15,10 +15,11 @@ import epochal
 from epochal.bundle import Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
-from epochal.measure import evaluate_run
 from epochal.recipe import Recipe, load_recipe
-from epochal.run import read_json, train
-from epochal.run import run as run_with
+from epochal.run.evaluate import evaluate_run
+from epochal.run.folder import read_json
+from epochal.run.train import run as run_with
+from epochal.run.train import train
 from epochal.training.records import EpochDone, Record
 
 KEPT = ["checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json", "seen.bin"]
@@ -86,7 +87,7 @@ def test_training_leaves_the_global_random_state() -> None:
 
 def test_test_data_are_touched_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
     touched: list[str] = []
-    evaluate = epochal.run.evaluate  # type: ignore[attr-defined]
+    evaluate = epochal.run.train.evaluate
 
     def watch(record: Record) -> None:
         touched.append(type(record).__name__)
@@ -95,7 +96,7 @@ def test_test_data_are_touched_once_and_last(monkeypatch: pytest.MonkeyPatch) ->
         touched.append({12: "valid", 24: "test"}[len(examples)])
         return evaluate(model, examples, *rest, **more)
 
-    monkeypatch.setattr("epochal.run.evaluate", spy)
+    monkeypatch.setattr("epochal.run.train.evaluate", spy)
     train(blobs(), epochs=2, watchers=[watch])
     assert touched.count("test") == 1
     assert touched[-3:] == ["Finished", "valid", "test"]
@@ -261,7 +262,7 @@ def test_options_of_a_model_that_the_data_choose_are_used() -> None:
         (
             {"loss": lambda outputs, targets: outputs @ targets},
             RecipeError,
-            r"The loss function fails: size mismatch.* \(test_run\.py, line \d+\)",
+            r"The loss function fails: size mismatch.* \(test_train\.py, line \d+\)",
         ),
         ({"loss": nn.functional.cross_entropy, "smoothing": 0.1}, RecipeError, "loss.smoothing does not reach a loss function of your own"),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "lr": 0.5}, RecipeError, "optimizer.lr does not reach"),

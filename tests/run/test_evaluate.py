@@ -17,7 +17,7 @@ import epochal
 from epochal.bundle import Bundle
 from epochal.checks.seen import SEEN
 from epochal.errors import BundleError, DataError
-from epochal.measure import evaluate_run
+from epochal.run.evaluate import evaluate_run
 
 COUNT = 60
 # What `train` cuts off for the test; the rest is trained on, or picks the epoch.

@@ -1,4 +1,4 @@
-"""A kept model measured: on the test data of its own run, or on others, without what it knows from training."""
+"""Evaluate: a saved model on the test data of its own run, or on others, without what it knows from training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from epochal.data.spec import DataSpec
 from epochal.errors import DataError, UnreadableError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
-from epochal.run import as_they_were, read_json, recipe_of
+from epochal.run.folder import DATA, RECIPE, read_json, read_recipe
+from epochal.run.prepare import load_data, silent
+from epochal.run.reopen import readable_data
 
 
 def evaluate_run(
@@ -26,7 +28,7 @@ def evaluate_run(
     model: str | nn.Module | None = None,
     unreadable: Literal["stop", "count"] = "stop",
     include_training: bool = False,
-    log: Callable[[str], object] = lambda _: None,
+    log: Callable[[str], object] = silent,
 ) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
 
@@ -37,7 +39,7 @@ def evaluate_run(
     Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
     """
     bundle = Bundle.load(folder, model, log=log)
-    recipe = recipe_of(folder) if (folder / "recipe.toml").exists() else None
+    recipe = read_recipe(folder) if (folder / RECIPE).exists() else None
     loss = bundle.spec.task.reported_loss(bundle.model, None if recipe is None else recipe.loss)
     metrics = () if recipe is None else recipe.metrics
     if data is None:
@@ -63,14 +65,13 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
     """Read and split the data of a run again. Raises `DataError` where that cannot be done, or they are no longer what they were."""
     if recipe is None:
         raise DataError(f"{folder} is a model without its run.", "Name the data to evaluate on.")
-    kept = read_json(folder / "data.json", source=str | None, excluded=list[str])
+    kept = read_json(folder / DATA, source=str | None, excluded=list[str])
     if kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
-    with as_they_were():
-        found = load(kept["source"], data_dir=data_dir, memory=recipe.data.memory, like=spec, exclude=kept["excluded"])
+    with readable_data():
+        found = load_data(kept["source"], recipe, data_dir, kept["excluded"])
     if found.fingerprint != spec.fingerprint:
         raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
-    found = found.split(recipe.data.valid, recipe.data.test, recipe.seed)
     if found.test is None:
         raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
     return found

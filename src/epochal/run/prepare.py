@@ -1,0 +1,168 @@
+"""What every run needs before its first step: data read and split, a model with its first weights, and no setting left open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from epochal.bundle import Bundle
+from epochal.checks.loaded import in_one_line
+from epochal.data.load import Data, load
+from epochal.device import choose
+from epochal.errors import ModelError, RecipeError
+from epochal.evaluation.named import all_metrics
+from epochal.models.build import assemble, build_net, check_room, default_model, own_net
+from epochal.models.own_code import own_code
+from epochal.models.summary import Summary
+from epochal.random import fork_rng
+from epochal.recipe import DEFAULT, Recipe
+from epochal.terminal import command
+from epochal.training.loop import train_step
+from epochal.training.own import Own, with_own
+from epochal.tuning.autotune import resolve_auto
+
+_COARSE = (
+    "targets are far from 0 for their spread, and a network that answers in float32 cannot tell them all apart: subtract a constant "
+    "from them, or let it answer in float64"
+)
+
+
+def silent(_: str) -> None:
+    """Print nothing."""
+
+
+class Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """End the phase of that name."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self.last
+        self.last = now
+        self.seconds["total"] = now - self.started
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step.
+
+    Nothing in `recipe` is "auto". `data` are split, `bundle` has the weights that training begins with, and `own` are the user's own
+    functions. `clock` has run since the run was asked for.
+    """
+
+    recipe: Recipe
+    data: Data
+    bundle: Bundle
+    own: Own
+    summary: Summary
+    clock: Clock
+
+    @property
+    def device(self) -> torch.device:
+        """Where to train and evaluate."""
+        return torch.device(self.recipe.device)
+
+
+def prepare(
+    source: Any,
+    recipe: Recipe,
+    own: Own = Own(),  # noqa: B008  it is frozen
+    *,
+    model: nn.Module | None = None,
+    data_dir: str | Path | None = None,
+    log: Callable[[str], object] = silent,
+) -> Prepared:
+    """Read and split the data, build the model, and resolve every setting. `log` hears what was found and chosen.
+
+    Raises an `EpochalError` for what cannot work.
+    """
+    clock = Clock()
+    # What is wrong with the settings alone is reported before data are read.
+    choose(recipe.device)
+    with_own(recipe, own)
+    data = load_data(source, recipe, data_dir)
+    if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
+        recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
+    log(data.spec.describe())
+    for note in data.notes:
+        log(f"note: {note}")
+    if told := in_one_line(data):
+        log(f"check: {told}" + (f" ({command('epochal', 'check', source)} tells more)" if isinstance(source, str | Path) else ""))
+    clock.lap("load")
+
+    recipe, bundle = build(recipe, data, model)
+    summary = bundle.summary()
+    log(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
+    if data.spec.task.needs_float64 and data.spec.task.output_units(bundle.model) is None:
+        log(f"note: {_COARSE}")
+    all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
+    is_own = own.loss is not None or own.optimizer is not None
+    recipe = resolve_auto(with_own(recipe, own), bundle.model, data, train_step, own=is_own, log=log)
+    clock.lap("build")
+    return Prepared(recipe, data, bundle, own, summary, clock)
+
+
+def load_data(source: Any, recipe: Recipe, data_dir: str | Path | None = None, exclude: Sequence[str] | None = None) -> Data:
+    """Load and split data as the recipe says; data that are loaded already must agree with it.
+
+    `exclude` are the names that the recipe's list held when the run began.
+    """
+    wanted = recipe.data
+    task = None if wanted.task == "auto" else wanted.task
+    fit = None if wanted.fit == "auto" else wanted.fit
+    if isinstance(source, Data):
+        # The data are read already: a setting that asks for something else would be ignored.
+        rule = source.picture
+        size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+        for name, asked, has in (("task", task, source.task.name), ("size", size, rule and rule.size), ("fit", fit, rule and rule.fit)):
+            if asked is not None and asked != has:
+                raise RecipeError(
+                    f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
+                )
+        for name, given in (("memory", wanted.memory), ("exclude", wanted.exclude)):
+            if given is not None:
+                raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
+    left_out = wanted.exclude if exclude is None else exclude
+    data = load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out)
+    return data.split(wanted.valid, wanted.test, recipe.seed)
+
+
+def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
+    """Build the whole model, its first weights decided by the seed, and fill in the settings that the data decide."""
+    spec = data.spec
+    is_own = own is not None or ".py" in recipe.model.name
+    if is_own and recipe.model.options:
+        raise RecipeError(
+            f"A model of your own takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code."
+        )
+    told_by_data: dict[str, Any] = {"model.name": default_model(spec)} if recipe.model.name == "auto" and own is None else {}
+    if recipe.loss.name == "auto":
+        told_by_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
+    if own is not None:
+        if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
+            raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
+        told_by_data["model.name"] = type(own).__name__
+    recipe = recipe.updated(told_by_data, "data")
+    name, options = recipe.model.name, recipe.model.options
+    if not is_own:
+        check_room(name, spec, options)
+    with fork_rng(torch.device("cpu")):
+        torch.manual_seed(recipe.seed)
+        net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
+    whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
+    strange = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise ModelError(f"The model's state '{strange[0]}' is not a tensor and could not be kept.", "Leave it out of its state_dict.")
+    # Now: the files may be edited while training goes on.
+    code = own_code(net) if is_own else {}
+    return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size, code=code)

@@ -1,0 +1,104 @@
+"""Reproduce: train a finished run again, and see whether it comes out the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from epochal.bundle import WEIGHTS
+from epochal.errors import BundleError
+from epochal.evaluation.named import Metrics
+from epochal.recipe import Recipe
+from epochal.run.folder import RESULT, read_epochs, read_rewinds, read_threads, read_weights
+from epochal.run.reopen import in_words, reopen, resolved_recipe
+from epochal.tasks.losses import LossFunction
+from epochal.terminal import command
+from epochal.training.loop import fit
+from epochal.training.optim import MakeOptimizer
+from epochal.training.own import Own
+from epochal.training.records import EpochDone, Record, Watcher
+from epochal.training.schedule import ScheduleFunction
+from epochal.user_code import concise
+from epochal.watch.metrics_file import numbers
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Whether a run came out the same: how many epochs did, where the first difference is, and what may have caused it.
+
+    `divergence` is empty where every epoch and the weights are equal, to the bit.
+    """
+
+    epochs: int
+    divergence: str
+    causes: tuple[str, ...]
+
+
+class _DivergedError(Exception):
+    """Ends training at the first difference."""
+
+
+@concise
+def reproduce(
+    folder: str | Path,
+    *,
+    data: Any = None,
+    model: str | nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
+    metrics: Metrics = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Reproduction:
+    """Train again as the finished run in `folder` was trained, and compare it epoch by epoch, and its weights at the end.
+
+    Training ends at the first difference. Nothing is written. The arguments are as in `resume`; `causes` are what is no longer as
+    it was: versions, threads, processor, device, data, or the user's own code.
+    """
+    folder = Path(folder)
+    if not (folder / RESULT).exists():
+        raise BundleError(
+            f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
+        )
+    again, changes = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+    wanted, rewinds, threads = read_epochs(folder), read_rewinds(folder), read_threads(folder, again.recipe)
+    wanted_weights = read_weights(folder)
+    # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
+    recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
+    causes = (*(cause.words for cause in changes), *_ends(again.recipe))
+    same, divergence = 0, ""
+
+    def compare(record: Record) -> None:
+        nonlocal same, divergence
+        if isinstance(record, EpochDone):
+            was, now = wanted[record.epoch - 1] if record.epoch <= len(wanted) else {}, numbers(record)
+            for name in now:
+                if name not in ("seconds", "examples_per_second", "waiting") and was.get(name) != now[name]:
+                    divergence = f"epoch {record.epoch}: {name} was {in_words(was.get(name))}, now {in_words(now[name])}"
+                    raise _DivergedError
+            same += 1
+
+    try:
+        watchers = (*watchers, compare)
+        fit(again.bundle.model, again.data, recipe, **vars(again.own), watchers=watchers, rewinds=rewinds, threads=threads)
+    except _DivergedError:
+        return Reproduction(same, divergence, causes)
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = (again.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()
+    if weights != wanted_weights:
+        divergence = "the weights at the end differ, though every epoch agrees"
+    return Reproduction(same, divergence, causes)
+
+
+def _ends(recipe: Recipe) -> Iterator[str]:
+    """Say what of a run's length cannot be repeated."""
+    if recipe.origin("epochs") == "resume" and recipe.schedule.name in ("one-cycle", "cosine"):
+        yield "the run was made longer than it was begun, and the learning rate follows from its length"
+    if recipe.max_seconds is not None:
+        yield f"the run was ended by the clock (max_seconds = {recipe.max_seconds:g})"

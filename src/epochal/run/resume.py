@@ -1,0 +1,131 @@
+"""Resume: continue the training of a run from its last checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from epochal.cores import sharing_cores
+from epochal.errors import BundleError, DataError, RecipeError
+from epochal.evaluation.named import Metrics
+from epochal.io.files import remove_unfinished, write_errors
+from epochal.io.lock import exclusive_lock
+from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
+from epochal.run.folder import CHECKPOINTS, MODEL, RECIPE, RESULT, move_data, tidy
+from epochal.run.prepare import silent
+from epochal.run.reopen import reopen, resolved_recipe
+from epochal.run.train import Run, complete
+from epochal.tasks.losses import LossFunction
+from epochal.training.checkpoint import checkpoints_in
+from epochal.training.optim import MakeOptimizer
+from epochal.training.own import NOT_USED, Own
+from epochal.training.records import Record, Started, Watcher
+from epochal.training.schedule import Schedule, ScheduleFunction
+from epochal.user_code import concise
+from epochal.watch.console import Console
+
+
+@concise
+@sharing_cores()
+def resume(
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    data: Any = None,
+    model: str | nn.Module | None = None,
+    loss: LossFunction | None = None,
+    optimizer: MakeOptimizer | None = None,
+    schedule: ScheduleFunction | None = None,
+    metrics: Metrics = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    log: Callable[[str], object] | None = None,
+    **settings: Any,
+) -> Run | None:
+    """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
+
+    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
+    came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `schedule`, `metrics`.
+    `data_dir` is for named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet`
+    are as in `train`; `log` hears what is else printed beside the progress. `settings` may be those that cannot change results
+    (`recipe.RUNTIME_SETTINGS`): from here on they hold instead of the run's own.
+
+    Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
+    """
+    folder = Path(folder)
+    with ExitStack() as stack:
+        console = None if quiet else stack.enter_context(Console())
+        log = log or (silent if console is None else console.say)
+        if folder.exists():
+            stack.enter_context(exclusive_lock(folder))
+        before = recipe = resolved_recipe(folder)
+        if epochs is not None and epochs <= recipe.epochs:
+            raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+        if (folder / RESULT).exists() and epochs is None:
+            log(f"{folder} has finished; --epochs N makes it longer.")
+            return None
+        _refuse_deciding(folder, recipe, settings)
+        recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
+        again, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+        for cause in changes:
+            if cause.is_data:
+                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train again.")
+            log(f"note: {cause.words}: results may differ from those of a run without a break.")
+        if not checkpoints_in(folder / CHECKPOINTS):
+            if (folder / MODEL).exists():
+                raise BundleError(f"{folder} has no checkpoints to go on from.", "Train again.")
+            log("note: there is no checkpoint yet: training starts from the beginning.")
+        remove_unfinished(folder)
+        again.clock.lap("load")
+
+        def begun(record: Record) -> None:
+            # Only now, with the checkpoint read, it is sure that the run can go on: no longer a finished one, and with what was given.
+            if isinstance(record, Started):
+                with write_errors(folder):
+                    (folder / RESULT).unlink(missing_ok=True)
+                if epochs is not None or settings:
+                    save_recipe(folder / RECIPE, again.recipe)
+                if isinstance(data, str | Path) or data_dir is not None:
+                    move_data(folder, data, data_dir)
+                if epochs is not None and (note := _about_rate(before, record, len(again.data.train))):
+                    log(note)
+
+        stack.enter_context(tidy(folder, [], log))
+        heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
+        return complete(again, folder, heard, log)
+
+
+def _about_rate(before: Recipe, started: Started, examples: int) -> str:
+    """Say what the learning rate does where a run is made longer, and its schedule follows from the number of epochs; else ""."""
+    after, steps = started.recipe, -(-examples // started.recipe.examples_per_step)
+    if after.schedule.name not in ("one-cycle", "cosine") or not started.step:
+        return ""
+    ends = [min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps) for recipe in (before, after)]
+    if started.step > ends[0]:
+        return ""
+    # An optimizer of the user's own knows its rate alone: then these are shares of it.
+    is_own = after.origin("optimizer.lr").startswith(NOT_USED)
+    was, now = (
+        (1 if is_own else recipe.optimizer.lr) * Schedule(recipe.schedule, recipe.epochs, steps, end).factor(max(0, step))
+        for recipe, end, step in ((before, ends[0], started.step - 1), (after, ends[1], started.step))
+    )
+    return (
+        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it goes on at "
+        f"{now:.3g}{' times its highest' * is_own} (it was at {was:.3g}), as if {after.epochs} had been asked for from the start"
+    )
+
+
+def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that would change what a run comes to."""
+    begun = recipe.flat()
+    for name, value in recipe.updated(settings).flat().items():
+        if name not in RUNTIME_SETTINGS and value != begun[name]:
+            raise RecipeError(
+                f"{folder} goes on with what it was begun with: the setting {name} decides results.",
+                f"Leave it out, or train again; these can change: {', '.join(RUNTIME_SETTINGS)}.",
+            )

@@ -1,0 +1,281 @@
+"""Train: from data to a model, its scores on data it never saw, and a folder that holds all that came of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from epochal.bundle import Bundle
+from epochal.checks.seen import keys_of, write_seen
+from epochal.cores import sharing_cores
+from epochal.data.load import Data
+from epochal.device import computing, using_threads
+from epochal.errors import TrainingError
+from epochal.evaluation.advice import advice
+from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.evaluation.named import Metrics, all_metrics
+from epochal.io.checksums import with_checksum
+from epochal.io.files import finite, remove_directory, write_errors, write_json
+from epochal.models.summary import Summary
+from epochal.predict import Input, Predictions
+from epochal.random import fork_rng
+from epochal.recipe import Recipe, as_recipe
+from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, RESULT, check_free, new_run
+from epochal.run.prepare import Prepared, prepare, silent
+from epochal.shown import Rows, Shown
+from epochal.tasks.losses import LossFunction
+from epochal.training import state
+from epochal.training.checkpoint import Checkpoints
+from epochal.training.loop import TrainingHistory, fit, train_step
+from epochal.training.optim import MakeOptimizer
+from epochal.training.own import Own, names_of
+from epochal.training.records import Watcher
+from epochal.training.schedule import ScheduleFunction
+from epochal.training.state import training_feed
+from epochal.user_code import concise
+from epochal.watch.console import Console
+from epochal.watch.metrics_file import MetricsFile
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
+    """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
+
+    `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
+    of each phase. `folder` is `None` where nothing was written.
+    """
+
+    bundle: Bundle
+    recipe: Recipe
+    data: Data
+    fit: TrainingHistory
+    valid: Evaluation | None
+    test: Evaluation | None
+    seconds: Mapping[str, float]
+    folder: Path | None
+    result: Mapping[str, Any]
+
+    def _title(self) -> str:
+        return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
+
+    def _rows(self) -> Rows:
+        told = () if self.test is None else advice(self.test, self.data.spec, self.recipe)
+        return [
+            ("test", "there was no test data" if self.test is None else str(self.test)),
+            *(("" if number else "advice", words) for number, words in enumerate(told)),
+            ("model", self.fit.finished.kept_weights()),
+            ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
+        ]
+
+    @concise
+    def predict(self, what: Input | Sequence[Input], *, unreadable: Literal["stop", "count"] = "stop") -> Predictions:
+        """Predict one input or many; see `Bundle.predict`."""
+        return self.bundle.predict(what, unreadable=unreadable)
+
+    def summary(self) -> Summary:
+        """Return the layers with output shapes, parameters and FLOPs."""
+        return self.bundle.summary()
+
+
+@concise
+def train(
+    data: Any,
+    recipe: Recipe | str | Path | Mapping[str, Any] | None = None,
+    *,
+    model: str | nn.Module | Mapping[str, Any] | None = None,
+    loss: str | LossFunction | Mapping[str, Any] | None = None,
+    optimizer: str | MakeOptimizer | Mapping[str, Any] | None = None,
+    schedule: str | ScheduleFunction | Mapping[str, Any] | None = None,
+    metrics: Metrics = None,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Load, split, build, train, test once, and keep: the whole road.
+
+    `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
+    names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
+    takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss`, `optimizer` and
+    `schedule` may be functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones,
+    functions of (answers, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
+    exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears
+    every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
+
+    Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
+    """
+    given = {"model": model, "loss": loss, "optimizer": optimizer, "schedule": schedule}
+    by_name = {name: value for name, value in given.items() if isinstance(value, str | Mapping)}
+    own: dict[str, Any] = {name: value for name, value in given.items() if name not in by_name}
+    net: nn.Module | None = own.pop("model", None)
+    if metrics is not None and not isinstance(metrics, Mapping):
+        listed = [metrics] if isinstance(metrics, str) else list(metrics)
+        settings["metrics"] = [one for one in listed if isinstance(one, str)]
+        metrics = [one for one in listed if not isinstance(one, str)]
+    resolved = as_recipe(recipe).updated({**settings, **by_name}, "given")
+    with ExitStack() as stack:
+        console = None if quiet else stack.enter_context(Console())
+        return run(
+            data,
+            resolved,
+            Own(**own, metrics=metrics or None),
+            model=net,
+            out=None if out is None else Path(out),
+            data_dir=data_dir,
+            watchers=watchers if console is None else (console, *watchers),
+            log=silent if console is None else console.say,
+        )
+
+
+@sharing_cores()
+def run(
+    source: Any,
+    recipe: Recipe,
+    own: Own | None = None,
+    *,
+    model: nn.Module | None = None,
+    out: Path | Iterable[Path] | None = None,
+    data_dir: str | Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    log: Callable[[str], object] = silent,
+) -> Run:
+    """Do what `train` says with a finished recipe. `log` hears in words what was found and chosen on the way.
+
+    Of several names for the run folder, `out`, the first that is free is taken.
+    """
+    check_free(out)
+    prepared = prepare(source, recipe, own or Own(), model=model, data_dir=data_dir, log=log)
+    with new_run(out, source, data_dir, prepared, log) as folder:
+        return complete(prepared, folder, watchers, log)
+
+
+def dry_run(
+    source: Any,
+    recipe: Recipe,
+    *,
+    model: nn.Module | None = None,
+    out: Path | None = None,
+    data_dir: str | Path | None = None,
+    log: Callable[[str], object] = silent,
+) -> tuple[Recipe, Summary]:
+    """Do what `run` does before training, and one step on a copy of the model; keep nothing.
+
+    Returns the resolved recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError`
+    where that step gives no finite loss.
+    """
+    check_free(out)
+    prepared = prepare(source, recipe, Own(), model=model, data_dir=data_dir, log=log)
+    recipe, data, device = prepared.recipe, prepared.data, prepared.device
+    with fork_rng(device), computing(recipe.threads_per_step):
+        batches = training_feed(data.train, data.spec, recipe, device)
+        net, has_valid = copy.deepcopy(prepared.bundle.model), data.valid is not None
+        training = state.prepare(net, batches, data.spec, recipe, device, None, None, has_valid=has_valid, log=log)
+        training.train_mode()
+        train_step(training, next(batches.epoch(1)))
+        loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))
+    if not math.isfinite(loss):
+        raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
+    log(f"one step runs: loss {loss:.4f}")
+    return recipe, prepared.summary
+
+
+def complete(prepared: Prepared, folder: Path | None, watchers: Sequence[Watcher], log: Callable[[str], object]) -> Run:
+    """Train, from the last checkpoint in `folder` if there is one; test; and fill the folder."""
+    recipe, data, clock = prepared.recipe, prepared.data, prepared.clock
+    with using_threads(recipe.threads_per_step):
+        fitted = _fit(prepared, folder, watchers, log)
+        prepared.bundle.model.eval()
+        bundle = replace(prepared.bundle, seen=keys_of(data))
+        if folder is not None:
+            # First of all: whatever fails from here on, the weights are kept.
+            _keep_model(bundle, folder)
+        clock.lap("train")
+        # As it was when training ended: the last bits of results depend on the number of threads.
+        torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
+        valid, test = _evaluate(prepared)
+        clock.lap("evaluate")
+        if folder is not None:
+            _draw(folder / FIGURES, fitted, test, data, log)
+        clock.lap("keep")
+        result = _result(folder, prepared, fitted, {"valid": valid, "test": test})
+        if folder is not None:
+            write_json(folder / RESULT, with_checksum(result))
+    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
+
+
+def _fit(prepared: Prepared, folder: Path | None, watchers: Sequence[Watcher], log: Callable[[str], object]) -> TrainingHistory:
+    train_on = partial(fit, prepared.bundle.model, prepared.data, prepared.recipe, **vars(prepared.own))
+    if folder is None:
+        return train_on(watchers=watchers)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, prepared.recipe.checkpoint_every, log)
+    if not checkpoints.found():
+        # Training begins from the first step: what an earlier beginning left there is void.
+        with write_errors(folder):
+            (folder / METRICS).unlink(missing_ok=True)
+    with MetricsFile(folder / METRICS) as metrics:
+        return train_on(watchers=(*watchers, metrics), checkpoints=checkpoints)
+
+
+def _keep_model(bundle: Bundle, folder: Path) -> None:
+    if (folder / MODEL).exists():
+        remove_directory(folder / MODEL)
+    bundle.save(folder / MODEL)
+    assert bundle.seen is not None
+    write_seen(folder, bundle.seen)
+
+
+def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]:
+    """Return how good the trained model is on the validation and on the test data."""
+    recipe, data, model, own = prepared.recipe, prepared.data, prepared.bundle.model, prepared.own
+    reported = data.spec.task.reported_loss(model, recipe.loss, own.loss)
+    metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
+    judge = partial(
+        evaluate, model, spec=data.spec, loss=reported, device=prepared.device, batch_size=recipe.eval_batch_size, metrics=metrics
+    )
+    # As in training; there the outputs of each epoch are not kept.
+    valid = None if data.valid is None else judge(data.valid, precision=recipe.precision)
+    return valid, None if data.test is None else judge(data.test, label="Testing")
+
+
+def _draw(folder: Path, fitted: TrainingHistory, test: Evaluation | None, data: Data, log: Callable[[str], object]) -> None:
+    from epochal.figures import draw_all
+    from epochal.figures.fonts import boxes
+
+    with write_errors(folder):
+        folder.mkdir(exist_ok=True)
+    draw_all(folder, fitted.epochs, test, data.test, data.spec)
+    if test is not None and (note := boxes(data.outputs)):
+        log(f"note: {note}")
+
+
+def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, evaluated: Mapping[str, Evaluation | None]) -> dict[str, Any]:
+    """Return what result.json holds."""
+    recipe, finished, summary = prepared.recipe, fitted.finished, prepared.summary
+    result = {
+        "run": None if folder is None else str(folder),
+        "recipe": recipe.model_dump(mode="json"),
+        "data": prepared.data.spec.model_dump(mode="json"),
+        "model": {"name": recipe.model.name, "parameters": summary.parameters, "flops": summary.flops},
+        "epochs": len(fitted.epochs),
+        "best_epoch": finished.best_epoch,
+        "ended_by": finished.reason,
+        "rewinds": [asdict(rewind) for rewind in finished.rewinds],
+        "threads": [asdict(change) for change in finished.threads],
+        **{split: None if evaluation is None else evaluation.to_json() for split, evaluation in evaluated.items()},
+        "own": names_of(prepared.own),
+        "optimizer": fitted.optimizer,
+        "training_seconds": finished.seconds,
+        "seconds": prepared.clock.seconds,
+    }
+    whole: dict[str, Any] = finite(result)
+    return whole
