@@ -27,7 +27,7 @@ _WRITTEN = 100
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
-class Evaluation(Scores, Shown):
+class Evaluation(Shown, Scores):
     """How good a model is on one split: scores, and the tensors that they come from.
 
     `outputs` [n, outputs] are what the network gave, `decoded` [n, outputs] the probabilities or quantities that they stand for, and
