@@ -21,7 +21,7 @@ from epochal.data.examples import Examples
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, OutputError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.figures import confusion, draw_all, fonts, learning_curves, predictions, regression, save, single, speeds
+from epochal.figures import confusion, draw_all, fonts, learning_curves, predictions, save, scatter, single, speeds
 from epochal.recipe import LossSettings
 from epochal.training.records import EpochDone
 from epochal.tuning.profile import PHASES, Profile
@@ -269,14 +269,14 @@ class TestPredictions:
 class TestRegression:
     def test_a_panel_for_each_of_four_outputs_at_most(self) -> None:
         data = spec(tuple("vwxyz"), task="regression")
-        figure = regression(evaluated(data)[1], data.outputs)
+        figure = scatter(evaluated(data)[1], data.outputs)
         assert [axes.get_title() for axes in figure.axes] == ["v", "w", "x", "y"]
         assert any(text.startswith("R² 0.9") and text.endswith("(the first 4 of 5 outputs)") for text in texts(figure))
 
     def test_points_and_diagonal_in_the_same_scale(self) -> None:
         data = spec(("price",), task="regression")
         evaluation = evaluated(data)[1]
-        (axes,) = regression(evaluation, data.outputs).axes
+        (axes,) = scatter(evaluation, data.outputs).axes
         assert axes.get_xlim() == axes.get_ylim()
         points = np.asarray(axes.collections[0].get_offsets())
         assert np.allclose(points, torch.cat([evaluation.targets, evaluation.decoded], 1))
@@ -285,7 +285,7 @@ class TestRegression:
     def test_a_constant_can_be_drawn(self, tmp_path: Path) -> None:
         data = spec(("one",), task="regression")
         evaluation = score(torch.ones(3, 1), torch.ones(3, 1), data.task, data.task.loss(LossSettings()))
-        save(regression(evaluation, data.outputs), tmp_path / "constant")
+        save(scatter(evaluation, data.outputs), tmp_path / "constant")
 
 
 class TestSingle:
@@ -381,7 +381,7 @@ class TestDrawAll:
             (spec(KMNIST), ["learning-curves", "confusion", "predictions"]),
             (spec(shape=(4,), dtype="float32"), ["learning-curves", "confusion"]),
             (spec(("sky", "sea"), task="multi-label"), ["learning-curves", "predictions"]),
-            (spec(("size",), task="regression"), ["learning-curves", "regression"]),
+            (spec(("size",), task="regression"), ["learning-curves", "scatter"]),
         ],
     )
     def test_what_fits_the_task(self, data: DataSpec, names: list[str], tmp_path: Path) -> None:

@@ -278,6 +278,15 @@ class TestWithoutFiles:
         }
         assert in_one_line(load((inputs, labels))) == ""
 
+    def test_what_is_predicted_is_called_by_its_name(self, blobs: tuple[Tensor, Tensor]) -> None:
+        inputs, labels = blobs
+        targets = (labels, torch.stack((labels > 0, labels > 1), 1), labels + 0.5)
+        assert [check((inputs, y)).summary().split("; ")[0] for y in targets] == [
+            "arrays: 3 classes",
+            "arrays: 2 labels",
+            "arrays: 1 output",
+        ]
+
     def test_rows_in_train_and_test_are_told_before_training_too(self, blobs: tuple[Tensor, Tensor]) -> None:
         inputs, labels = blobs
         parts = {"train": (inputs, labels), "test": (inputs[:20], labels[:20])}

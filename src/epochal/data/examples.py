@@ -37,7 +37,7 @@ class Examples(Shown):
     """The examples of one split.
 
     `inputs` is [n, *shape]: uint8, int64 or float32, or `Lazy`. `targets` is int64 [n] for one label, float32 [n, labels] of
-    0 and 1 for several, and [n, outputs] for regression: float32, or float64 where that would round them. `part` and
+    0 and 1 for several, and [n, outputs] for quantities: float32, or float64 where that would round them. `part` and
     `positions` (int64 [n]) say where the examples stood
     in what the source brought; `files` and the `hashes` of their content (16 bytes each), where there are any, are indexed by
     position too. `varies` says that each reading of the same input gives another one.

@@ -37,7 +37,7 @@ class Mixing:
         """Return mixtures of each of the examples with the next: one less than there are.
 
         Pictures keep their dtype. Targets become float32: probabilities [batch, classes] for one label, mixtures of 0 and 1
-        for several, mixtures of the quantities for regression.
+        for several, mixtures of quantities.
         """
         draws = Draws(self.seed, epoch, places[:-1])
         kept, share = self._shares(draws, *pictures.shape[-2:])

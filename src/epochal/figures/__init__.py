@@ -13,12 +13,12 @@ from epochal.evaluation.evaluate import Evaluation
 from epochal.figures.curves import learning_curves
 from epochal.figures.matrix import confusion
 from epochal.figures.pictures import predictions, single
-from epochal.figures.scatter import regression
+from epochal.figures.scatter import scatter
 from epochal.figures.speed import speeds
 from epochal.figures.style import save, write
 from epochal.training.records import EpochDone
 
-__all__ = ["confusion", "draw_all", "learning_curves", "predictions", "regression", "save", "single", "speeds"]
+__all__ = ["confusion", "draw_all", "learning_curves", "predictions", "save", "scatter", "single", "speeds"]
 
 
 def draw_all(
@@ -33,6 +33,6 @@ def draw_all(
         figures |= {
             "confusion": confusion(evaluation, spec.outputs) if evaluation.confusion is not None else None,
             "predictions": predictions(examples, evaluation, spec),
-            "regression": regression(evaluation, spec.outputs) if evaluation.r2 is not None else None,
+            "scatter": scatter(evaluation, spec.outputs) if evaluation.r2 is not None else None,
         }
     return [file for name, figure in figures.items() if figure is not None for file in write(figure, folder / name)]

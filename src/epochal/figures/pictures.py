@@ -32,7 +32,7 @@ _HEADING = 0.4
 def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> Figure | None:
     """Return a few pictures with what the model says: its most confident mistakes, and some that it gets right.
 
-    `None` where the inputs are no pictures, or where right and wrong do not apply (regression).
+    `None` where the inputs are no pictures, or where right and wrong do not apply (quantities).
     """
     if not _is_picture(spec.shape):
         return None

@@ -17,7 +17,7 @@ _MOST_PANELS = 4
 
 
 @styled
-def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
+def scatter(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     """Return predicted against true values, a panel for each of the first four outputs; on the diagonal they are the same."""
     panels = min(len(names), _MOST_PANELS)
     columns = min(panels, 2)
@@ -27,7 +27,7 @@ def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     for axes in grid[panels:]:
         axes.set_visible(False)
     for index, (axes, name) in enumerate(zip(grid, readable(names)[:panels], strict=False)):
-        _scatter(axes, targets[:, index], evaluation.decoded[:, index])
+        _draw_points(axes, targets[:, index], evaluation.decoded[:, index])
         axes.set_title(short(name, 40))
     assert evaluation.r2 is not None
     assert evaluation.mae is not None
@@ -36,7 +36,7 @@ def regression(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     return figure
 
 
-def _scatter(axes: Axes, true: Tensor, predicted: Tensor) -> None:
+def _draw_points(axes: Axes, true: Tensor, predicted: Tensor) -> None:
     low = min(float(true.min()), float(predicted.min()))
     high = max(float(true.max()), float(predicted.max()))
     margin = (high - low) * 0.05 or 0.5
