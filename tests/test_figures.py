@@ -279,7 +279,7 @@ class TestRegression:
         (axes,) = scatter(evaluation, data.outputs).axes
         assert axes.get_xlim() == axes.get_ylim()
         points = np.asarray(axes.collections[0].get_offsets())
-        assert np.allclose(points, torch.cat([evaluation.targets, evaluation.decoded], 1))
+        assert np.allclose(points, torch.cat([evaluation.targets, evaluation.predictions], 1))
         assert np.array_equal(axes.get_lines()[0].get_xdata(), axes.get_lines()[0].get_ydata())
 
     def test_a_constant_can_be_drawn(self, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_one_label(make_spec: SpecMaker) -> None:
     assert [(one.name, one.precision, one.recall, one.support) for one in result.per_class] == [
         ("a", 0.5, 1.0, 1), ("b", 1.0, 0.5, 2), ("c", 1.0, 1.0, 1),
     ]  # fmt: skip
-    torch.testing.assert_close(result.decoded.sum(1), torch.ones(4))
+    torch.testing.assert_close(result.predictions.sum(1), torch.ones(4))
     assert result.baseline == Baseline("b", 0.5)
     assert str(result) == "Accuracy 75.0 % (95 % interval 30.1 to 95.4), n = 4; always 'b' would be 50.0 %"
     assert (result.mse, result.r2, result.top_k) == (None, None, {})
@@ -96,7 +96,7 @@ def test_quantity_that_never_changes(make_spec: SpecMaker, error: float, r2: flo
 def test_outputs_without_an_axis(make_spec: SpecMaker) -> None:
     targets = torch.tensor([[1.0], [2.0], [4.0]])
     result = _score(targets[:, 0], targets, make_spec(task="regression", outputs=("y",)))
-    assert (result.mse, result.loss, result.r2, result.decoded.shape) == (0.0, 0.0, 1.0, (3, 1))
+    assert (result.mse, result.loss, result.r2, result.predictions.shape) == (0.0, 0.0, 1.0, (3, 1))
 
 
 def test_own_loss_is_reported(make_spec: SpecMaker) -> None:
@@ -119,4 +119,4 @@ def test_model_is_left_as_it_was_and_answers_are_plain_tensors(make_spec: SpecMa
     model = nn.Sequential(nn.Dropout(0.5)).train()
     result = evaluate(model, _examples(torch.rand(4, 3), torch.tensor([0, 1, 1, 2])), make_spec())
     assert model.training
-    result.decoded.add_(1)
+    result.predictions.add_(1)

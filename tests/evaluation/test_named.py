@@ -29,9 +29,9 @@ SpecMaker = Callable[..., DataSpec]
 RANDOM = np.random.default_rng(0)
 
 
-def _found(name: str, answers: Any, targets: Any, spec: DataSpec) -> float:
+def _found(name: str, predictions: Any, targets: Any, spec: DataSpec) -> float:
     (metric,) = as_metrics(name, spec.task)
-    return metric(torch.as_tensor(answers), torch.as_tensor(targets), spec.task)
+    return metric(torch.as_tensor(predictions), torch.as_tensor(targets), spec.task)
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -39,45 +39,45 @@ def _found(name: str, answers: Any, targets: Any, spec: DataSpec) -> float:
 def test_one_label(make_spec: SpecMaker, name: str, classes: int) -> None:
     targets = RANDOM.integers(0, classes, 80)
     scores = RANDOM.random((80, classes)).round(1) + 0.5 * np.eye(classes)[targets] + 0.01
-    answers = scores / scores.sum(1, keepdims=True)
-    predicted, rows = answers.argmax(1), np.eye(classes)[targets]
+    predictions = scores / scores.sum(1, keepdims=True)
+    predicted, rows = predictions.argmax(1), np.eye(classes)[targets]
     wanted = {
         "balanced accuracy": lambda: theirs.balanced_accuracy_score(targets, predicted),
         "f1": lambda: theirs.f1_score(targets, predicted, average="macro"),
         "precision": lambda: theirs.precision_score(targets, predicted, average="macro"),
         "recall": lambda: theirs.recall_score(targets, predicted, average="macro"),
-        "auc": lambda: theirs.roc_auc_score(targets, answers[:, 1] if classes == 2 else answers, multi_class="ovr"),
+        "auc": lambda: theirs.roc_auc_score(targets, predictions[:, 1] if classes == 2 else predictions, multi_class="ovr"),
         "average precision": lambda: theirs.average_precision_score(
-            *((targets, answers[:, 1]) if classes == 2 else (rows, answers)), average="macro"
+            *((targets, predictions[:, 1]) if classes == 2 else (rows, predictions)), average="macro"
         ),
         "kappa": lambda: theirs.cohen_kappa_score(targets, predicted),
         "mcc": lambda: theirs.matthews_corrcoef(targets, predicted),
     }[name]()
-    assert _found(name, answers, targets, make_spec(outputs=tuple("abcd"[:classes]))) == pytest.approx(wanted, rel=1e-6)
+    assert _found(name, predictions, targets, make_spec(outputs=tuple("abcd"[:classes]))) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(MultiLabel.usual_metrics))
 def test_several_labels(make_spec: SpecMaker, name: str) -> None:
     targets = RANDOM.integers(0, 2, (80, 3)).astype(float)
-    answers = (0.6 * RANDOM.random((80, 3)) + 0.4 * targets).round(2)
-    predicted = answers >= 0.5
+    predictions = (0.6 * RANDOM.random((80, 3)) + 0.4 * targets).round(2)
+    predicted = predictions >= 0.5
     average = {"average": "micro" if name == "micro f1" else "macro"}
     wanted = {
         "f1": lambda: theirs.f1_score(targets, predicted, **average),
         "micro f1": lambda: theirs.f1_score(targets, predicted, **average),
         "precision": lambda: theirs.precision_score(targets, predicted, **average),
         "recall": lambda: theirs.recall_score(targets, predicted, **average),
-        "auc": lambda: theirs.roc_auc_score(targets, answers, **average),
-        "average precision": lambda: theirs.average_precision_score(targets, answers, **average),
+        "auc": lambda: theirs.roc_auc_score(targets, predictions, **average),
+        "average precision": lambda: theirs.average_precision_score(targets, predictions, **average),
         "label accuracy": lambda: 1 - theirs.hamming_loss(targets, predicted),
     }[name]()
-    assert _found(name, answers, targets, make_spec(task="multi-label")) == pytest.approx(wanted, rel=1e-6)
+    assert _found(name, predictions, targets, make_spec(task="multi-label")) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(Regression.usual_metrics))
 def test_quantities(make_spec: SpecMaker, name: str) -> None:
     targets = RANDOM.normal(5, 1, (81, 1))
-    answers = targets + RANDOM.normal(size=(81, 1))
+    predictions = targets + RANDOM.normal(size=(81, 1))
     wanted = {
         "mae": theirs.mean_absolute_error,
         "mse": theirs.mean_squared_error,
@@ -85,17 +85,17 @@ def test_quantities(make_spec: SpecMaker, name: str) -> None:
         "mape": theirs.mean_absolute_percentage_error,
         "median error": theirs.median_absolute_error,
         "max error": theirs.max_error,
-    }[name](targets, answers)
+    }[name](targets, predictions)
     spec = make_spec(task="regression", outputs=("y",))
-    assert _found(name, answers, targets, spec) == pytest.approx(wanted, rel=1e-6)
+    assert _found(name, predictions, targets, spec) == pytest.approx(wanted, rel=1e-6)
     assert monitored(name) == (name, -1)
 
 
 def test_classes_that_are_not_there_have_no_area(make_spec: SpecMaker) -> None:
-    answers, targets = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]), torch.tensor([0, 1])
-    assert _found("auc", answers, targets, make_spec()) == 1.0
-    assert _found("balanced accuracy", answers, targets, make_spec()) == 1.0
-    assert math.isnan(_found("auc", answers[:1], targets[:1], make_spec()))
+    predictions, targets = torch.tensor([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]), torch.tensor([0, 1])
+    assert _found("auc", predictions, targets, make_spec()) == 1.0
+    assert _found("balanced accuracy", predictions, targets, make_spec()) == 1.0
+    assert math.isnan(_found("auc", predictions[:1], targets[:1], make_spec()))
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ def _data(count: int = 120) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 4, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(4)[labels], labels
 
 
-def spread(answers: Tensor, targets: Tensor) -> Tensor:
-    assert answers.shape == (len(targets), 3)
-    torch.testing.assert_close(answers.sum(1), torch.ones(len(targets)))
-    return answers.amax(1).mean()
+def spread(predictions: Tensor, targets: Tensor) -> Tensor:
+    assert predictions.shape == (len(targets), 3)
+    torch.testing.assert_close(predictions.sum(1), torch.ones(len(targets)))
+    return predictions.amax(1).mean()
 
 
 SETTINGS: dict[str, Any] = {"model": "linear", "epochs": 4, "quiet": True, "checkpoint_every": 1e-9}
@@ -161,8 +161,8 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
     assert run.test is not None
     assert run.valid.metrics == told[run.fit.finished.best_epoch - 1]
     assert run.valid.outputs.shape == (len(run.valid.targets), 3)
-    torch.testing.assert_close(run.valid.outputs.softmax(1), run.valid.decoded)
-    assert run.test.metrics["spread"] == pytest.approx(float(run.test.decoded.amax(1).mean()))
+    torch.testing.assert_close(run.valid.outputs.softmax(1), run.valid.predictions)
+    assert run.test.metrics["spread"] == pytest.approx(float(run.test.predictions.amax(1).mean()))
     assert run.result["test"]["metrics"] == dict(run.test.metrics)
     assert f"; balanced accuracy {run.test.metrics['balanced accuracy']:.4g}; spread " in str(run.test)
     # The names are in the recipe; functions have to be passed again.
@@ -181,7 +181,7 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
 def test_any_of_them_may_be_monitored(monitor: str, best: Callable[..., float]) -> None:
     values = iter([0.5, 0.3, 0.9, 0.1, 0.4, 0.5, 0.5])  # Before training, in its four epochs, and at the end.
     name = monitor.removeprefix("min ")
-    run = epochal.train(_data(), metrics={name: lambda answers, targets: next(values)}, monitor=monitor, **SETTINGS)
+    run = epochal.train(_data(), metrics={name: lambda predictions, targets: next(values)}, monitor=monitor, **SETTINGS)
     scores = [done.valid.metrics[name] for done in run.fit.epochs if done.valid is not None]
     assert len(set(scores)) == 4
     assert run.fit.finished.best_epoch == scores.index(best(scores)) + 1
@@ -199,12 +199,12 @@ def test_a_monitored_metric_need_not_be_listed() -> None:
     ("function", "told"),
     [
         (
-            lambda answers, targets: 1 / 0,
+            lambda predictions, targets: 1 / 0,
             "The metric 'mine' fails: ZeroDivisionError: division by zero.\nIt gets probabilities [n, classes]",
         ),
-        (lambda answers, targets: answers, "The metric 'mine' fails: "),
-        (lambda answers, targets: None, "The metric 'mine' fails: TypeError"),
-        (lambda answers: 1.0, "The metric 'mine' fails: TypeError"),
+        (lambda predictions, targets: predictions, "The metric 'mine' fails: "),
+        (lambda predictions, targets: None, "The metric 'mine' fails: TypeError"),
+        (lambda predictions: 1.0, "The metric 'mine' fails: TypeError"),
     ],
 )
 def test_a_function_that_fails_is_told_before_training(tmp_path: Path, function: Any, told: str) -> None:
@@ -215,7 +215,7 @@ def test_a_function_that_fails_is_told_before_training(tmp_path: Path, function:
 
 
 def test_no_number_is_kept_as_none_and_resumed(tmp_path: Path) -> None:
-    metrics: Any = {"nothing": lambda answers, targets: math.nan}
+    metrics: Any = {"nothing": lambda predictions, targets: math.nan}
     assert epochal.train(_data(), metrics=metrics, out=tmp_path / "run", **SETTINGS) is not None
     longer = epochal.resume(tmp_path / "run", epochs=5, data=_data(), metrics=metrics, quiet=True)
     assert longer is not None

@@ -41,7 +41,7 @@ def test_decoding_can_be_a_part_of_what_is_exported(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "decoded", "told"),
+    ("task", "predictions", "told"),
     [
         (SINGLE, (0.2, 0.5, 0.3), ("b", 0.5, ("c", 0.3))),
         (MULTI, (0.5, 0.1, 0.9), ("a, c", None, None)),
@@ -49,25 +49,25 @@ def test_decoding_can_be_a_part_of_what_is_exported(task: Task) -> None:
         (QUANTITIES, (0.5, 1e6, -2), ("a 0.5, b 1000000, c -2", None, None)),
     ],
 )
-def test_what_one_example_says(task: Task, decoded: tuple[float, ...], told: Any) -> None:
-    found = task.predict(decoded)
+def test_what_one_example_says(task: Task, predictions: tuple[float, ...], told: Any) -> None:
+    found = task.predict(predictions)
     assert (found.label, found.probability, found.runner_up) == told
-    assert found.values == dict(zip(NAMES, decoded, strict=True))
+    assert found.values == dict(zip(NAMES, predictions, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("task", "decoded", "targets", "sure"),
+    ("task", "predictions", "targets", "sure"),
     [
         (SINGLE, [[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], torch.tensor([1, 2]), [0.5, 0.6]),
         (MULTI, [[0.1, 0.5, 0.2], [0.9, 0.3, 0.1]], torch.tensor([[0.0, 1, 0], [0, 0, 1]]), [0.36, 0.567]),
     ],
 )
-def test_right_and_wrong(task: Task, decoded: list[list[float]], targets: Tensor, sure: list[float]) -> None:
-    judged = task.judge(torch.tensor(decoded), targets, ("x", "y", "z"))
+def test_right_and_wrong(task: Task, predictions: list[list[float]], targets: Tensor, sure: list[float]) -> None:
+    judged = task.judge(torch.tensor(predictions), targets, ("x", "y", "z"))
     assert judged is not None
     assert (judged.predicted, judged.true, judged.right.tolist()) == (["y", "x"], ["y", "z"], [True, False])
     torch.testing.assert_close(judged.sure, torch.tensor(sure))
-    assert QUANTITIES.judge(torch.tensor(decoded), targets, NAMES) is None
+    assert QUANTITIES.judge(torch.tensor(predictions), targets, NAMES) is None
 
 
 def test_what_is_measured_on_targets() -> None:

@@ -30,14 +30,14 @@ _WRITTEN = 100
 class Evaluation(Shown, Scores):
     """How good a model is on one split: scores, and the tensors that they come from.
 
-    `outputs` [n, outputs] are what the network gave, `decoded` [n, outputs] the probabilities or quantities that they stand for, and
+    `outputs` [n, outputs] are what the network gave, `predictions` [n, outputs] the probabilities or quantities that they stand for, and
     `targets` what is true. `unreadable` names the files that are not among the examples because they cannot be read; `left_out`
     examples are not among them because the model knows them from training, and `known` are among them although it does.
     """
 
     task: Task
     outputs: Tensor
-    decoded: Tensor
+    predictions: Tensor
     targets: Tensor
     unreadable: tuple[str, ...] = ()
     left_out: int = 0
@@ -51,7 +51,7 @@ class Evaluation(Shown, Scores):
     @property
     def confusion(self) -> Tensor | None:
         """How often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
-        return self.task.confusion(self.decoded, self.targets)
+        return self.task.confusion(self.predictions, self.targets)
 
     def __str__(self) -> str:
         remarks = ""
@@ -106,7 +106,7 @@ def evaluate(
 
 def score(outputs: Tensor, targets: Tensor, task: Task, loss: Loss, metrics: Metrics = None) -> Evaluation:
     """Return how good `outputs` [n, outputs] are for `targets`."""
-    decoded = task.decode(outputs)
-    scores = task.score(outputs, decoded, targets, float(loss(outputs, targets)))
-    measured = measure(as_metrics(metrics, task), decoded, targets, task)
-    return Evaluation(**vars(scores) | {"metrics": measured}, task=task, outputs=outputs, decoded=decoded, targets=targets)
+    predictions = task.decode(outputs)
+    scores = task.score(outputs, predictions, targets, float(loss(outputs, targets)))
+    measured = measure(as_metrics(metrics, task), predictions, targets, task)
+    return Evaluation(**vars(scores) | {"metrics": measured}, task=task, outputs=outputs, predictions=predictions, targets=targets)

@@ -1,7 +1,8 @@
 """Metrics beside the loss and the accuracy: the usual ones by their names, and the user's own functions.
 
-A metric is a function of the answers and the targets of all examples that gives a number. Answers are probabilities [n, classes] or
-[n, labels], or quantities [n, outputs]; targets are classes (int64 [n]), 0 and 1 [n, labels], or quantities [n, outputs]; all on the CPU.
+A metric is a function of the predictions and the targets of all examples that gives a number. Predictions are probabilities
+[n, classes] or [n, labels], or quantities [n, outputs]; targets are classes (int64 [n]), 0 and 1 [n, labels], or quantities
+[n, outputs]; all on the CPU.
 Higher is better, but for metrics with "error" or "loss" in their names, and those that are known to be errors.
 """
 
@@ -25,15 +26,15 @@ _ERRORS = ("mae", "mse", "rmse", "mape", "median error", "max error")
 
 @dataclass(frozen=True)
 class Metric:
-    """A named function of (answers, targets)."""
+    """A named function of (predictions, targets)."""
 
     name: str
     function: MetricFunction
 
-    def __call__(self, answers: Tensor, targets: Tensor, task: Task) -> float:
+    def __call__(self, predictions: Tensor, targets: Tensor, task: Task) -> float:
         """Return the number. Raises `RecipeError` where the user's function fails, or gives none."""
         try:
-            return float(self.function(answers, targets))
+            return float(self.function(predictions, targets))
         except Exception as error:  # the user's function may raise anything
             raise RecipeError(
                 f"The metric '{self.name}' fails: {type(error).__name__}: {error}.",
@@ -69,7 +70,9 @@ def _each(what: Metrics, task: Task) -> Iterator[Metric]:
 
 def _own(name: str, function: MetricFunction) -> Metric:
     if not callable(function):
-        raise RecipeError(f"The metric '{name}' is {function!r}.", "Pass a function of (answers, targets), or the name of a usual metric.")
+        raise RecipeError(
+            f"The metric '{name}' is {function!r}.", "Pass a function of (predictions, targets), or the name of a usual metric."
+        )
     return Metric(name, function)
 
 
@@ -78,7 +81,7 @@ def _usual(name: str, task: Task) -> Metric:
     fitting = task.usual_metrics
     if plain in fitting:
         function = fitting[plain]
-        return Metric(plain, lambda answers, targets: function(answers.double(), targets))
+        return Metric(plain, lambda predictions, targets: function(predictions.double(), targets))
     if any(plain in other.usual_metrics for other in TASKS.values()):
         raise RecipeError(f"The metric '{name}' is not for {task.name} targets.", f"Use one of {', '.join(fitting)}.")
     raise RecipeError(f"There is no metric '{name}'.", suggest(plain, fitting))
@@ -111,10 +114,10 @@ def monitored(monitor: str) -> tuple[str, int]:
 
 
 def check_metrics(metrics: Sequence[Metric], task: Task, targets: Tensor) -> None:
-    """Try metrics on the targets that they will get, with answers that are made up. Raises `RecipeError`."""
-    measure(metrics, task.sample_answers(targets), targets, task)
+    """Try metrics on the targets that they will get, with predictions that are made up. Raises `RecipeError`."""
+    measure(metrics, task.sample_predictions(targets), targets, task)
 
 
-def measure(metrics: Sequence[Metric], answers: Tensor, targets: Tensor, task: Task) -> dict[str, float]:
+def measure(metrics: Sequence[Metric], predictions: Tensor, targets: Tensor, task: Task) -> dict[str, float]:
     """Return each metric by its name."""
-    return {metric.name: metric(answers, targets, task) for metric in metrics}
+    return {metric.name: metric(predictions, targets, task) for metric in metrics}

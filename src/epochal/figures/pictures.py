@@ -36,7 +36,7 @@ def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec) -> F
     """
     if not _is_picture(spec.shape):
         return None
-    judged = evaluation.task.judge(evaluation.decoded, evaluation.targets, readable(spec.outputs))
+    judged = evaluation.task.judge(evaluation.predictions, evaluation.targets, readable(spec.outputs))
     if judged is None:
         return None
     wrong = (~judged.right).nonzero()[:, 0]

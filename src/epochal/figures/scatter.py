@@ -23,11 +23,11 @@ def scatter(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     columns = min(panels, 2)
     figure = Figure(figsize=(4.4 * columns, 4.2 * -(-panels // columns) + 0.3), layout="constrained")
     grid = figure.subplots(-(-panels // columns), columns, squeeze=False).reshape(-1)
-    targets = evaluation.targets.reshape(len(evaluation.decoded), -1)
+    targets = evaluation.targets.reshape(len(evaluation.predictions), -1)
     for axes in grid[panels:]:
         axes.set_visible(False)
     for index, (axes, name) in enumerate(zip(grid, readable(names)[:panels], strict=False)):
-        _draw_points(axes, targets[:, index], evaluation.decoded[:, index])
+        _draw_points(axes, targets[:, index], evaluation.predictions[:, index])
         axes.set_title(short(name, 40))
     assert evaluation.r2 is not None
     assert evaluation.mae is not None

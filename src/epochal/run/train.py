@@ -108,7 +108,7 @@ def train(
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
     takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss`, `optimizer` and
     `schedule` may be functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones,
-    functions of (answers, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
+    functions of (predictions, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
     exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears
     every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
 

@@ -170,31 +170,31 @@ class Task(BaseModel):
 
     @abstractmethod
     def decode(self, outputs: Tensor) -> Tensor:
-        """Return outputs [n, outputs] as what people read: probabilities of classes or labels, or the quantities themselves."""
+        """Return predictions from outputs [n, outputs]: probabilities of classes or labels, or the quantities themselves."""
 
     def decoder(self) -> nn.Module:
         """Return `decode` as a layer, to be exported behind a model."""
         return _Decoder(self)
 
     @abstractmethod
-    def predict(self, decoded: Sequence[float]) -> Prediction:
-        """Return what the decoded outputs of one example say."""
+    def predict(self, values: Sequence[float]) -> Prediction:
+        """Return what one row of predictions says."""
 
-    def judge(self, decoded: Tensor, targets: Tensor, names: Sequence[str]) -> Judged | None:  # noqa: ARG002
+    def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged | None:  # noqa: ARG002
         """Return what is right and what is wrong, by these `names` of the outputs; `None` for quantities, which are only near."""
         return None
 
     @abstractmethod
-    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:
+    def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:
         """Return how good outputs [n, outputs], of which the mean `loss` is known, are for `targets`."""
 
-    def confusion(self, decoded: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
+    def confusion(self, predictions: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return how often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
         return None
 
     @abstractmethod
     def headline(self, scores: Scores, remarks: str = "") -> str:
-        """Return scores in one line, for people; with `remarks` on the examples behind their number."""
+        """Return scores in one line, for people; with `remarks` on the examples after their number."""
 
     @abstractmethod
     def score_value(self, scores: Scores) -> float:
@@ -208,8 +208,8 @@ class Task(BaseModel):
         """Return targets that can be mixed: probabilities [n, classes] for classes, others as they are."""
         return targets
 
-    def sample_answers(self, targets: Tensor) -> Tensor:
-        """Return made-up answers (decoded outputs) for examples with these targets, the same each time."""
+    def sample_predictions(self, targets: Tensor) -> Tensor:
+        """Return made-up predictions for examples with these targets, the same each time."""
         return self.decode(torch.randn((len(targets), len(self.outputs)), generator=torch.Generator().manual_seed(0)))
 
 

@@ -1,6 +1,6 @@
-"""The usual metrics of classes and labels, each a function of (answers, targets); the definitions are scikit-learn's.
+"""The usual metrics of classes and labels, each a function of (predictions, targets); the definitions are scikit-learn's.
 
-Answers are probabilities [n, classes] or [n, labels], in float64; targets are classes (int64 [n]), or 0 and 1 [n, labels].
+Predictions are probabilities [n, classes] or [n, labels], in float64; targets are classes (int64 [n]), or 0 and 1 [n, labels].
 """
 
 from __future__ import annotations
@@ -27,51 +27,51 @@ def top_k_accuracy(outputs: Tensor, targets: Tensor, k: int) -> float:
     return (outputs.topk(k, dim=1).indices == targets[:, None]).any(1).double().mean().item()
 
 
-def by_class(answers: Tensor, targets: Tensor, names: Sequence[str] = ()) -> tuple[ClassScore, ...]:
+def by_class(predictions: Tensor, targets: Tensor, names: Sequence[str] = ()) -> tuple[ClassScore, ...]:
     """Return the scores of each class or label; without `names` they have numbers."""
-    names = tuple(names or map(str, range(answers.shape[1])))
+    names = tuple(names or map(str, range(predictions.shape[1])))
     if targets.ndim == 1:
-        matrix = confusion_matrix(answers.argmax(1), targets, len(names))
+        matrix = confusion_matrix(predictions.argmax(1), targets, len(names))
         return class_scores(names, matrix.diagonal(), matrix.sum(0), matrix.sum(1))
-    predicted, actual = answers >= 0.5, targets > 0.5
+    predicted, actual = predictions >= 0.5, targets > 0.5
     return class_scores(names, (predicted & actual).sum(0), predicted.sum(0), actual.sum(0))
 
 
 def _macro(which: str) -> MetricFunction:
     """Return the mean of one of the scores of classes, over those that are there or predicted."""
 
-    def mean(answers: Tensor, targets: Tensor) -> float:
-        found = macro(by_class(answers, targets))
+    def mean(predictions: Tensor, targets: Tensor) -> float:
+        found = macro(by_class(predictions, targets))
         return math.nan if found is None else float(getattr(found, which))
 
     return mean
 
 
-def balanced_accuracy(answers: Tensor, targets: Tensor) -> float:
+def balanced_accuracy(predictions: Tensor, targets: Tensor) -> float:
     """Return the mean recall over the classes that are there."""
-    there = [score.recall for score in by_class(answers, targets) if score.support]
+    there = [score.recall for score in by_class(predictions, targets) if score.support]
     return sum(there) / len(there)
 
 
-def micro_f1(answers: Tensor, targets: Tensor) -> float:
+def micro_f1(predictions: Tensor, targets: Tensor) -> float:
     """Return F1 over all labels of all examples together."""
-    predicted, actual = answers >= 0.5, targets > 0.5
+    predicted, actual = predictions >= 0.5, targets > 0.5
     both = int(predicted.sum() + actual.sum())
     return 2 * int((predicted & actual).sum()) / both if both else 0.0
 
 
-def label_accuracy(answers: Tensor, targets: Tensor) -> Tensor:
+def label_accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the share of all labels of all examples that are right."""
-    return ((answers >= 0.5) == (targets > 0.5)).double().mean()
+    return ((predictions >= 0.5) == (targets > 0.5)).double().mean()
 
 
 def _over_classes(function: Callable[[Tensor, Tensor], float]) -> MetricFunction:
     """Let a function of scores [n] and truths [n] be the mean over all classes or labels for which there is a number."""
 
-    def mean(answers: Tensor, targets: Tensor) -> float:
-        truths = torch.nn.functional.one_hot(targets, answers.shape[1]) if targets.ndim == 1 else targets
-        columns = [1] if targets.ndim == 1 and answers.shape[1] == 2 else range(answers.shape[1])
-        found = [function(answers[:, column], truths[:, column] > 0.5) for column in columns]
+    def mean(predictions: Tensor, targets: Tensor) -> float:
+        truths = torch.nn.functional.one_hot(targets, predictions.shape[1]) if targets.ndim == 1 else targets
+        columns = [1] if targets.ndim == 1 and predictions.shape[1] == 2 else range(predictions.shape[1])
+        found = [function(predictions[:, column], truths[:, column] > 0.5) for column in columns]
         there = [value for value in found if not math.isnan(value)]
         return sum(there) / len(there) if there else math.nan
 
@@ -98,16 +98,16 @@ def _average_precision(scores: Tensor, truths: Tensor) -> float:
     return float((precision * hits).sum() / hits.sum())
 
 
-def kappa(answers: Tensor, targets: Tensor) -> float:
+def kappa(predictions: Tensor, targets: Tensor) -> float:
     """Return Cohen's kappa: how much more often predictions agree with the truth than by chance."""
-    shares = confusion_matrix(answers.argmax(1), targets, answers.shape[1]).double() / len(targets)
+    shares = confusion_matrix(predictions.argmax(1), targets, predictions.shape[1]).double() / len(targets)
     chance = float(shares.sum(0) @ shares.sum(1))
     return (float(shares.diagonal().sum()) - chance) / (1 - chance) if chance < 1 else math.nan
 
 
-def mcc(answers: Tensor, targets: Tensor) -> float:
+def mcc(predictions: Tensor, targets: Tensor) -> float:
     """Return Matthews' correlation of predictions and truth."""
-    matrix = confusion_matrix(answers.argmax(1), targets, answers.shape[1]).double()
+    matrix = confusion_matrix(predictions.argmax(1), targets, predictions.shape[1]).double()
     count, predicted, actual = matrix.sum(), matrix.sum(0), matrix.sum(1)
     covariance = count * matrix.diagonal().sum() - predicted @ actual
     spread = (count**2 - predicted @ predicted) * (count**2 - actual @ actual)

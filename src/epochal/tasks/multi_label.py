@@ -76,27 +76,27 @@ class MultiLabel(LabelTask):
         """Return the probability of each label: [n, labels]."""
         return outputs.sigmoid()
 
-    def predict(self, decoded: Sequence[float]) -> Prediction:
+    def predict(self, values: Sequence[float]) -> Prediction:
         """Return the labels that are at least as probable as not."""
         return Prediction(
-            _joined(self.outputs, [value >= 0.5 for value in decoded]), None, None, dict(zip(self.outputs, decoded, strict=True))
+            _joined(self.outputs, [value >= 0.5 for value in values]), None, None, dict(zip(self.outputs, values, strict=True))
         )
 
-    def judge(self, decoded: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
+    def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
         """Return whether all labels are right, and how probable they are together, as if they were independent."""
-        found, there = decoded >= 0.5, targets > 0.5
-        sure = torch.maximum(decoded, 1 - decoded).prod(1)
+        found, there = predictions >= 0.5, targets > 0.5
+        sure = torch.maximum(predictions, 1 - predictions).prod(1)
         predicted, true = ([_joined(names, row) for row in table.tolist()] for table in (found, there))
         return Judged(predicted, sure, true, (found == there).all(1))
 
-    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
+    def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return the share of examples with all labels right, and precision, recall and F1 of each label."""
         actual = targets > 0.5
-        right = int(((decoded >= 0.5) == actual).all(1).sum())
+        right = int(((predictions >= 0.5) == actual).all(1).sum())
         sets, counts = actual.unique(dim=0, return_counts=True)
         most = int(counts.argmax())
         baseline = Baseline(_joined(self.outputs, sets[most].tolist()), int(counts[most]) / len(targets))
-        return label_scores(right, len(targets), loss, by_class(decoded, targets, self.outputs), baseline)
+        return label_scores(right, len(targets), loss, by_class(predictions, targets, self.outputs), baseline)
 
 
 def _joined(names: Sequence[str], there: Sequence[bool]) -> str:

@@ -33,18 +33,18 @@ _FAR = 256
 _LARGE = 1e30
 
 
-def _off(answers: Tensor, targets: Tensor) -> Tensor:
-    return answers - targets.double().reshape(answers.shape)
+def _off(predictions: Tensor, targets: Tensor) -> Tensor:
+    return predictions - targets.double().reshape(predictions.shape)
 
 
 # Of all of these less is better.
 _METRICS: dict[str, MetricFunction] = {
-    "mae": lambda answers, targets: _off(answers, targets).abs().mean(),
-    "mse": lambda answers, targets: _off(answers, targets).square().mean(),
-    "rmse": lambda answers, targets: _off(answers, targets).square().mean().sqrt(),
-    "mape": lambda answers, targets: (_off(answers, targets).abs() / targets.double().abs().reshape(answers.shape)).mean(),
-    "median error": lambda answers, targets: _off(answers, targets).abs().median(0).values.mean(),
-    "max error": lambda answers, targets: _off(answers, targets).abs().max(),
+    "mae": lambda predictions, targets: _off(predictions, targets).abs().mean(),
+    "mse": lambda predictions, targets: _off(predictions, targets).square().mean(),
+    "rmse": lambda predictions, targets: _off(predictions, targets).square().mean().sqrt(),
+    "mape": lambda predictions, targets: (_off(predictions, targets).abs() / targets.double().abs().reshape(predictions.shape)).mean(),
+    "median error": lambda predictions, targets: _off(predictions, targets).abs().median(0).values.mean(),
+    "max error": lambda predictions, targets: _off(predictions, targets).abs().max(),
 }
 
 
@@ -158,17 +158,17 @@ class Regression(Task):
         """Return the quantities: [n, outputs]."""
         return outputs.reshape(outputs.shape[0], -1)
 
-    def predict(self, decoded: Sequence[float]) -> Prediction:
+    def predict(self, values: Sequence[float]) -> Prediction:
         """Return the quantities, and in words as many of their digits as matter."""
         spreads = self.std or [1.0] * len(self.outputs)
-        written = [_quantity(value, spread) for value, spread in zip(decoded, spreads, strict=True)]
+        written = [_quantity(value, spread) for value, spread in zip(values, spreads, strict=True)]
         words = written[0] if len(written) == 1 else ", ".join(map(" ".join, zip(self.outputs, written, strict=True)))
-        return Prediction(words, None, None, dict(zip(self.outputs, decoded, strict=True)))
+        return Prediction(words, None, None, dict(zip(self.outputs, values, strict=True)))
 
-    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
+    def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return mean squared and mean absolute error, and R²."""
         # Against the targets as they were brought: in float32 both sides could be rounded to the same number.
-        error = decoded.double() - targets.double()
+        error = predictions.double() - targets.double()
         spread = (targets.double() - targets.double().mean(0)).square().sum(0)
         # The share of the variance that is explained, averaged over the outputs; without any variance there is none to explain.
         left = error.square().sum(0)
@@ -192,7 +192,7 @@ class Regression(Task):
         """Write R²."""
         return r2_words(value)
 
-    def sample_answers(self, targets: Tensor) -> Tensor:
+    def sample_predictions(self, targets: Tensor) -> Tensor:
         """Return the targets in another order."""
         return self.decode(targets).flip(0)
 
@@ -257,7 +257,7 @@ def _check_rounding(whole: Tensor, rounded: Tensor, name: str, where: Where) -> 
 
 
 def _dtype(mean: Tensor, std: Tensor) -> str:
-    """Return in which type a model has to answer for its answers to be as fine as float32 is near 0."""
+    """Return in which type a model has to answer for its predictions to be as fine as float32 is near 0."""
     size = mean.abs().maximum(std)
     is_enough = (mean.abs() <= _FAR * std) & (size < _LARGE) & (std > 1 / _LARGE)
     return "float32" if is_enough.all() else "float64"

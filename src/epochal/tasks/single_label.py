@@ -104,29 +104,29 @@ class SingleLabel(LabelTask):
         """Return probabilities [n, classes]. Log-probabilities give the same ones as scores, as softmax ignores a constant."""
         return outputs.softmax(1)
 
-    def predict(self, decoded: Sequence[float]) -> Prediction:
+    def predict(self, values: Sequence[float]) -> Prediction:
         """Return the most probable class, and the second."""
-        named = dict(zip(self.outputs, decoded, strict=True))
+        named = dict(zip(self.outputs, values, strict=True))
         first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
         return Prediction(first, named[first], (second, named[second]), named)
 
-    def judge(self, decoded: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
+    def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
         """Return whether the most probable class is the true one, and how probable it is."""
-        sure, best = decoded.max(1)
+        sure, best = predictions.max(1)
         return Judged([names[index] for index in best.tolist()], sure, [names[index] for index in targets.tolist()], best == targets)
 
-    def score(self, outputs: Tensor, decoded: Tensor, targets: Tensor, loss: float) -> Scores:
+    def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:
         """Return accuracy, top-k accuracy, and precision, recall and F1 of each class."""
-        per_class = by_class(decoded, targets, self.outputs)
+        per_class = by_class(predictions, targets, self.outputs)
         commonest = max(per_class, key=lambda score: score.support)
         baseline = Baseline(commonest.name, commonest.support / len(targets))
-        scores = label_scores(int((decoded.argmax(1) == targets).sum()), len(targets), loss, per_class, baseline)
+        scores = label_scores(int((predictions.argmax(1) == targets).sum()), len(targets), loss, per_class, baseline)
         # Top-k is of interest where k leaves most classes out.
         return replace(scores, top_k={k: top_k_accuracy(outputs, targets, k) for k in (2, 3, 5) if 2 * k <= len(self.outputs)})
 
-    def confusion(self, decoded: Tensor, targets: Tensor) -> Tensor:
+    def confusion(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return how often which class (row) was taken for which (column): int64 [classes, classes]."""
-        return confusion_matrix(decoded.argmax(1), targets, len(self.outputs))
+        return confusion_matrix(predictions.argmax(1), targets, len(self.outputs))
 
     def soft_targets(self, targets: Tensor) -> Tensor:
         """Return classes [n] as probabilities, float32 [n, classes]."""

@@ -97,7 +97,7 @@ def fit(
     smaller rates (see `models/parts.py`). `loss` replaces the recipe's by a
     function (outputs, targets) -> mean over the batch, and `optimizer` the recipe's by a function of the parameters; its rates stay
     constant unless a schedule is asked for. `schedule` replaces the recipe's by a function: the number of steps made -> share of the
-    rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (answers, targets) ->
+    rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (predictions, targets) ->
     number (see `evaluation/named.py`). Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
