@@ -1,4 +1,4 @@
-"""Small things that many tests share: a recipe, a network, a dataset."""
+"""Small things that tests share: a recipe, a network, a dataset."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ def small_recipe(**changes: Any) -> Recipe:
 
 
 def small_net(*layers: nn.Module, seed: int = 0, outputs: int = 3) -> nn.Sequential:
-    """From two numbers to `outputs`, with `layers` in the middle, which are of 8 numbers."""
+    """A network from 2 numbers to `outputs`, with `layers` on its 8 hidden numbers; its weights depend on `seed` alone."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(2, 8), *layers, nn.ReLU(), nn.Linear(8, outputs))
+
+
+def stateful_net() -> nn.Sequential:
+    """A `small_net` whose layers keep statistics and draw random numbers."""
+    return small_net(nn.BatchNorm1d(8), nn.Dropout(0.3))
 
 
 class Items(Dataset[Any]):

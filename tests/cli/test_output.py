@@ -195,7 +195,7 @@ def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -
     code, _, err = call("train", "data", "--epochs", "2", "--out", b"r\xean".decode(errors="surrogateescape"))
     assert (code, err) == (0, "")
     run = tmp_path / "r\udcean"
-    assert json.loads((run / "data.json").read_text())["spec"]["outputs"] == ["chi\udcean", "dog"]
+    assert json.loads((run / "data.json").read_text())["spec"]["task"]["outputs"] == ["chi\udcean", "dog"]
     assert r"chi\udcean" in (run / "figures" / "confusion.svg").read_text("utf-8")
 
     (tmp_path / "list\udcea.txt").write_text("dog/0.png\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import fit
 from epochal.training.records import EpochDone, Record, Rewound
 from epochal.watch.metrics_file import MetricsFile
+from tests.small import small_recipe
 
 COUNT = 40
 
@@ -52,8 +54,7 @@ def _data(bad: int) -> tuple[Tensor, Tensor]:
     return x, torch.arange(COUNT) % 2
 
 
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "threads": 1, "epochs": 3, "batch_size": 8, "schedule": "constant", **changes})
+_recipe = partial(small_recipe, batch_size=8, schedule="constant")
 
 
 def _place(bad: int, epoch: int = 1) -> int:

@@ -9,6 +9,7 @@ import json
 import shutil
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from epochal.training import checkpoint, loop
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import TrainingHistory, fit
 from epochal.training.records import EpochDone, Progress, Record, Started
+from tests.small import small_recipe, stateful_net
 
 Arrays = tuple[Tensor, Tensor]
 
@@ -46,13 +48,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def _net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3))
-
-
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "threads": 1, "epochs": 4, "batch_size": 16, **changes})
+_recipe = partial(small_recipe, epochs=4)
 
 
 def _data(blobs: Arrays) -> dict[str, Arrays]:
@@ -70,7 +66,7 @@ def _same(one: TrainingHistory, two: TrainingHistory) -> None:
 
 
 def _run(blobs: Arrays, recipe: Recipe, folder: Path | None, every: float = 1e-9, **options: Any) -> tuple[nn.Module, TrainingHistory]:
-    model = _net()
+    model = stateful_net()
     kept = None if folder is None else Checkpoints(folder, every)
     return model, fit(model, _data(blobs), recipe, checkpoints=kept, **options)
 
@@ -225,7 +221,7 @@ def test_written_at_epoch_ends_only_while_cheap(blobs: Arrays, tmp_path: Path) -
     kept = Checkpoints(tmp_path, every=1e9)
     assert kept.is_due(epoch_ends=True)
     assert not kept.is_due()
-    fit(_net(), _data(blobs), _recipe(epochs=1), checkpoints=kept)
+    fit(stateful_net(), _data(blobs), _recipe(epochs=1), checkpoints=kept)
     # What the one before cost is far more than 1 % of the time since.
     assert not kept.is_due(epoch_ends=True)
 
@@ -260,7 +256,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
     newest, _ = Checkpoints(tmp_path, 1.0).found()
     damage(newest)
     told: list[str] = []
-    model = _net()
+    model = stateful_net()
     found = fit(model, _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path, 1e-9, told.append))
     assert len(told) == 1
     assert told[0].startswith(f"note: {newest} is damaged (")
@@ -389,7 +385,7 @@ def test_a_request_writes_a_checkpoint_and_training_goes_on(
             signal.raise_signal(signal.SIGUSR1)
 
     told: list[str] = []
-    model = _net()
+    model = stateful_net()
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", requested)
         found = fit(model, _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path, 1e9, told.append))
@@ -415,7 +411,7 @@ def test_a_request_that_cannot_be_met_is_told(blobs: Arrays, tmp_path: Path) -> 
 
     told: list[str] = []
     checkpoints = Checkpoints(tmp_path, 1e9, told.append)
-    fit(_net(), _data(blobs), _recipe(max_steps=1, schedule="constant"), optimizer=Plain, checkpoints=checkpoints)
+    fit(stateful_net(), _data(blobs), _recipe(max_steps=1, schedule="constant"), optimizer=Plain, checkpoints=checkpoints)
     assert told == ["note: no checkpoint: the optimizer's state cannot be kept."]
     assert not list(tmp_path.iterdir())
 
@@ -576,5 +572,5 @@ def test_links_in_a_checkpoint_are_not_followed(blobs: Arrays, tmp_path: Path, f
     place = Checkpoints(tmp_path / "run", 1.0).found()[0]
     (place / file).rename(tmp_path / file)
     (place / file).symlink_to(tmp_path / file)
-    fit(_net(), _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path / "run", 1e9, told.append))
+    fit(stateful_net(), _data(blobs), _recipe(), checkpoints=Checkpoints(tmp_path / "run", 1e9, told.append))
     assert "it is a link, which could lead anywhere" in told[0]

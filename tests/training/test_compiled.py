@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,15 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe
 from epochal.training.compiled import compiled
 from epochal.training.loop import fit
+from tests.small import small_recipe
 
 CPU = torch.device("cpu")
 
 
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "threads": 1, "epochs": 2, "batch_size": 8, **changes})
+_recipe = partial(small_recipe, epochs=2, batch_size=8)
 
 
 def _net() -> nn.Module:

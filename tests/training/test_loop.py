@@ -26,17 +26,9 @@ from epochal.recipe import AugmentSettings, Recipe
 from epochal.training import loop
 from epochal.training.loop import TrainingHistory, fit
 from epochal.training.records import EpochDone, Finished, Progress, Record, Started
+from tests.small import small_net, small_recipe
 
 Arrays = tuple[Tensor, Tensor]
-
-
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "epochs": 3, "batch_size": 16, **changes})
-
-
-def _net(*layers: nn.Module, seed: int = 0, outputs: int = 3) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(2, 8), *layers, nn.ReLU(), nn.Linear(8, outputs))
 
 
 def _with_valid(blobs: Arrays) -> dict[str, Arrays]:
@@ -70,20 +62,20 @@ OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[Iterable[nn.Parameter]], t
 def test_numbers_that_float32_would_blur_are_given_as_they_are() -> None:
     times = 1.7e9 + numpy.arange(60)[:, None] * 0.05
     data = (times, numpy.arange(60) % 2)
-    told = _refused(ModelError, nn.Linear(1, 2), data, _recipe())
+    told = _refused(ModelError, nn.Linear(1, 2), data, small_recipe())
     assert told.endswith("A model given to fit gets inputs as they are (float64); train puts preprocessing before it.")
-    assert fit(nn.Linear(1, 2).double(), data, _recipe(epochs=1)).finished.steps == 4
+    assert fit(nn.Linear(1, 2).double(), data, small_recipe(epochs=1)).finished.steps == 4
     # Where float32 tells them apart, every network takes them.
-    assert fit(nn.Linear(1, 2), (times - times[0], data[1]), _recipe(epochs=1)).finished.steps == 4
+    assert fit(nn.Linear(1, 2), (times - times[0], data[1]), small_recipe(epochs=1)).finished.steps == 4
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("seed", [0, 7])
 def test_bits_are_those_of_a_loop_by_hand(blobs: Arrays, name: str, seed: int) -> None:
     settings, make = OPTIMIZERS[name]
-    ours = _net(nn.BatchNorm1d(8), nn.Dropout(0.3))
+    ours = small_net(nn.BatchNorm1d(8), nn.Dropout(0.3))
     theirs = copy.deepcopy(ours)
-    result = fit(ours, blobs, _recipe(seed=seed, schedule="constant", optimizer={"name": name, **settings}))
+    result = fit(ours, blobs, small_recipe(seed=seed, schedule="constant", optimizer={"name": name, **settings}))
 
     x, y = blobs
     optimizer = make(theirs.parameters())
@@ -115,7 +107,7 @@ def test_bits_are_those_of_a_loop_by_hand_with_everything_on(pictures: Arrays) -
         "epochs": 2, "batch_size": 10, "schedule": "one-cycle", "optimizer": {"name": "adam", "lr": 0.01}, "clip_norm": 0.1,
         "augment": {"shift": 1, "flip": True}, "precision": "bf16", "loss": {"smoothing": 0.1, "class_weights": [1.0, 3.0]},
     }  # fmt: skip
-    result = fit(ours, pictures, _recipe(**changes))
+    result = fit(ours, pictures, small_recipe(**changes))
 
     x, y = pictures
     augment = Augment(AugmentSettings(shift=1, flip=True), 0)
@@ -165,7 +157,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(blobs: Arrays, batch
     results = []
     for parts in (1, accumulate):
         model = Narrow() if loss else Wide()
-        recipe = _recipe(
+        recipe = small_recipe(
             epochs=2, batch_size=batch_size, accumulate=parts, schedule="constant", optimizer={"name": "sgd", "lr": 0.1}, loss=loss
         )
         results.append((model, fit(model, blobs, recipe, loss=None if loss else weighted)))
@@ -179,19 +171,19 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(blobs: Arrays, batch
 def test_seed_decides_everything(blobs: Arrays) -> None:
     models = {}
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        models[name] = _net(nn.Dropout(0.5))
+        models[name] = small_net(nn.Dropout(0.5))
         torch.manual_seed(len(models))  # What the program drew before does not matter.
         torch.rand(len(models))
-        fit(models[name], _with_valid(blobs), _recipe(seed=seed, ema=0.9))
+        fit(models[name], _with_valid(blobs), small_recipe(seed=seed, ema=0.9))
     assert _same_bits(models["a"], models["b"])
     assert not _same_bits(models["a"], models["c"])
 
 
 def test_dropout_differs_from_step_to_step(blobs: Arrays) -> None:
     masks: list[list[bool]] = []
-    model = _net(nn.Dropout(0.5))
+    model = small_net(nn.Dropout(0.5))
     model[1].register_forward_hook(lambda module, _, output: masks.append((output == 0).flatten().tolist()) if module.training else None)
-    fit(model, blobs, _recipe(batch_size=20))
+    fit(model, blobs, small_recipe(batch_size=20))
     # The first step is tried before.
     assert len(masks) == 1 + 9
     assert len({tuple(mask) for mask in masks[1:]}) == 9
@@ -210,13 +202,13 @@ def test_global_state_is_left_as_it_was(blobs: Arrays) -> None:
             noise = python_random.random() + float(numpy.random.rand()) + float(torch.rand(()))
             return blobs[0][index] + 0.01 * noise, int(blobs[1][index])
 
-    model, before = _net(nn.Dropout(0.5)), states()
-    fit(model, blobs, _recipe())
+    model, before = small_net(nn.Dropout(0.5)), states()
+    fit(model, blobs, small_recipe())
     assert states() == before
-    fit(model, Jittered(), _recipe(epochs=1))
+    fit(model, Jittered(), small_recipe(epochs=1))
     assert states() == before
     with pytest.raises(RuntimeError, match="stop"):
-        fit(model, blobs, _recipe(), watchers=[_raises])
+        fit(model, blobs, small_recipe(), watchers=[_raises])
     assert states() == before
 
 
@@ -235,9 +227,9 @@ def test_random_dataset_trains_to_the_same_bits(blobs: Arrays) -> None:
     models = []
     for workers in (0, 2):
         torch.manual_seed(workers)
-        models.append(_net())
-        models[-1].load_state_dict(models[0].state_dict() if workers == 0 else _net().state_dict())
-        fit(models[-1], Jittered(), _recipe(epochs=1, workers=workers))
+        models.append(small_net())
+        models[-1].load_state_dict(models[0].state_dict() if workers == 0 else small_net().state_dict())
+        fit(models[-1], Jittered(), small_recipe(epochs=1, workers=workers))
     assert _same_bits(*models)
 
 
@@ -245,8 +237,8 @@ def test_records_in_order(blobs: Arrays, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     first: list[Record] = []
     second: list[Record] = []
-    model = _net()
-    result = fit(model, _with_valid(blobs), _recipe(), watchers=[first.append, second.append])
+    model = small_net()
+    result = fit(model, _with_valid(blobs), small_recipe(), watchers=[first.append, second.append])
     assert first == second
     kinds = [type(record) for record in first]
     assert kinds == [Started, *[Progress, Progress, Progress, EpochDone] * 3, Finished]
@@ -279,9 +271,9 @@ def test_watchers_cannot_steer(blobs: Arrays) -> None:
             record.epochs = 1  # type: ignore[misc, union-attr]
         return False
 
-    alone, watched = _net(nn.Dropout(0.5)), _net(nn.Dropout(0.5))
-    fit(alone, _with_valid(blobs), _recipe())
-    fit(watched, _with_valid(blobs), _recipe(), watchers=[meddle])
+    alone, watched = small_net(nn.Dropout(0.5)), small_net(nn.Dropout(0.5))
+    fit(alone, _with_valid(blobs), small_recipe())
+    fit(watched, _with_valid(blobs), small_recipe(), watchers=[meddle])
     assert _same_bits(alone, watched)
 
 
@@ -289,7 +281,7 @@ def _fit_reading_weights(
     what: Any, recipe: Recipe, model: nn.Module | None = None, **options: Any
 ) -> tuple[nn.Module, TrainingHistory, list[list[Any]]]:
     """Fit, and read the weights at the end of every epoch."""
-    model = model or _net()
+    model = model or small_net()
     weights: list[list[Any]] = []
     result = fit(
         model, what, recipe, watchers=[lambda record: weights.append(_bits(model)) if isinstance(record, EpochDone) else None], **options
@@ -303,7 +295,7 @@ def _overfits(blobs: Arrays) -> dict[str, Arrays]:
 
 
 def test_best_epoch_is_kept(blobs: Arrays) -> None:
-    model, result, weights = _fit_reading_weights(_overfits(blobs), _recipe(epochs=6, lr=0.05, monitor="loss"))
+    model, result, weights = _fit_reading_weights(_overfits(blobs), small_recipe(epochs=6, lr=0.05, monitor="loss"))
     losses = [done.valid.loss for done in result.epochs if done.valid is not None]
     best = min(range(6), key=losses.__getitem__)
     assert best < 5
@@ -313,24 +305,24 @@ def test_best_epoch_is_kept(blobs: Arrays) -> None:
 
 
 def test_last_epoch_is_kept_when_asked(blobs: Arrays) -> None:
-    model, result, weights = _fit_reading_weights(_overfits(blobs), _recipe(epochs=6, lr=0.05, keep="last"))
+    model, result, weights = _fit_reading_weights(_overfits(blobs), small_recipe(epochs=6, lr=0.05, keep="last"))
     assert result.finished.best_epoch == 6
     assert _bits(model) == weights[-1]
 
 
 def test_patience_ends_training(blobs: Arrays) -> None:
-    _, result, _ = _fit_reading_weights(_overfits(blobs), _recipe(epochs=50, lr=0.05, patience=2, schedule="constant", monitor="loss"))
+    _, result, _ = _fit_reading_weights(_overfits(blobs), small_recipe(epochs=50, lr=0.05, patience=2, schedule="constant", monitor="loss"))
     assert result.finished.reason == "patience"
     assert result.finished.epochs == len(result.epochs) == result.finished.best_epoch + 2
 
 
 def test_patience_needs_validation_data(blobs: Arrays) -> None:
-    told = _refused(RecipeError, _net(), blobs, _recipe(patience=2))
+    told = _refused(RecipeError, small_net(), blobs, small_recipe(patience=2))
     assert told == "The setting patience needs validation data.\nSet data.valid above 0, or leave patience out."
 
 
 def test_patience_with_keep_last(blobs: Arrays) -> None:
-    recipe = _recipe(epochs=50, lr=0.05, patience=2, schedule="constant", keep="last")
+    recipe = small_recipe(epochs=50, lr=0.05, patience=2, schedule="constant", keep="last")
     model, result, weights = _fit_reading_weights(_overfits(blobs), recipe)
     assert (result.finished.reason, result.finished.best_epoch) == ("patience", len(result.epochs))
     assert _bits(model) == weights[-1]
@@ -340,37 +332,37 @@ def test_patience_with_keep_last(blobs: Arrays) -> None:
     ("max_steps", "epochs", "reason"), [(1, 1, "steps"), (4, 1, "steps"), (6, 2, "steps"), (12, 3, "steps"), (13, 3, "epochs")]
 )
 def test_max_steps(blobs: Arrays, max_steps: int, epochs: int, reason: str) -> None:
-    result = fit(_net(), blobs, _recipe(max_steps=max_steps))
+    result = fit(small_net(), blobs, small_recipe(max_steps=max_steps))
     assert (result.finished.steps, result.finished.epochs, result.finished.reason) == (min(max_steps, 12), epochs, reason)
 
 
 def test_loss_of_an_epoch_cut_short_is_of_its_examples(blobs: Arrays) -> None:
-    model = _net()
+    model = small_net()
     places = permutation(key(0, 1, "order"), 60)[:16]
     with torch.no_grad():
         wanted = functional.cross_entropy(model(blobs[0][places]), blobs[1][places]).item()
-    result = fit(model, blobs, _recipe(max_steps=1))
+    result = fit(model, blobs, small_recipe(max_steps=1))
     assert result.epochs[0].train_loss == pytest.approx(wanted)
 
 
 def test_max_seconds(blobs: Arrays) -> None:
-    result = fit(_net(), blobs, _recipe(epochs=10_000, max_seconds=1e-9))
+    result = fit(small_net(), blobs, small_recipe(epochs=10_000, max_seconds=1e-9))
     assert (result.finished.steps, result.finished.reason) == (1, "seconds")
-    result = fit(_net(), blobs, _recipe(epochs=1_000_000, max_seconds=0.1))
+    result = fit(small_net(), blobs, small_recipe(epochs=1_000_000, max_seconds=0.1))
     assert result.finished.reason == "seconds"
     assert 0.1 <= result.finished.seconds < 2
 
 
 def test_diverging_stops(blobs: Arrays) -> None:
     with pytest.raises(TrainingError) as raised:
-        fit(_net(), blobs, _recipe(optimizer={"name": "sgd", "lr": 1e30}, schedule="constant"))
+        fit(small_net(), blobs, small_recipe(optimizer={"name": "sgd", "lr": 1e30}, schedule="constant"))
     assert str(raised.value) == "The loss became nan in epoch 1, by step 4.\nUse a smaller --lr, or set clip_norm; check the inputs' scale."
 
 
 def test_diverging_stops_within_an_epoch(blobs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     with pytest.raises(TrainingError, match=r"The loss became (nan|inf) in epoch 1, by step [23]\."):
-        fit(_net(), blobs, _recipe(optimizer={"name": "sgd", "lr": 1e30}, schedule="constant"))
+        fit(small_net(), blobs, small_recipe(optimizer={"name": "sgd", "lr": 1e30}, schedule="constant"))
 
 
 def test_no_number_in_validation_is_never_best(blobs: Arrays) -> None:
@@ -379,7 +371,7 @@ def test_no_number_in_validation_is_never_best(blobs: Arrays) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.net = _net()
+            self.net = small_net()
             self.evaluations = 0
 
         def forward(self, x: Tensor) -> Tensor:
@@ -390,7 +382,7 @@ def test_no_number_in_validation_is_never_best(blobs: Arrays) -> None:
                     return outputs * torch.nan
             return outputs
 
-    model, result, weights = _fit_reading_weights(_with_valid(blobs), _recipe(epochs=4), Moody())
+    model, result, weights = _fit_reading_weights(_with_valid(blobs), small_recipe(epochs=4), Moody())
     losses = [done.valid.loss for done in result.epochs if done.valid is not None]
     assert [loss != loss for loss in losses] == [True, True, False, False]
     assert result.finished.best_epoch == 4
@@ -399,8 +391,8 @@ def test_no_number_in_validation_is_never_best(blobs: Arrays) -> None:
 
 def test_ema_is_evaluated_and_kept(blobs: Arrays) -> None:
     seen: list[list[Any]] = []
-    averaged, plain = _net(nn.BatchNorm1d(8)), _net(nn.BatchNorm1d(8))
-    recipe = _recipe(lr=0.05, keep="last")
+    averaged, plain = small_net(nn.BatchNorm1d(8)), small_net(nn.BatchNorm1d(8))
+    recipe = small_recipe(lr=0.05, keep="last")
     result = fit(averaged, _with_valid(blobs), recipe.updated({"ema": 0.99}), watchers=[lambda _: seen.append(_bits(averaged))])
     fit(plain, _with_valid(blobs), recipe)
     # While training, the model that was given trains on; in the end it has the average, which is another.
@@ -416,18 +408,18 @@ def test_ema_is_evaluated_and_kept(blobs: Arrays) -> None:
 
 
 def test_clipping(blobs: Arrays) -> None:
-    model = _net()
+    model = small_net()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    fit(model, blobs, _recipe(max_steps=1, optimizer={"name": "sgd", "lr": 1.0}, schedule="constant", clip_norm=0.001))
+    fit(model, blobs, small_recipe(max_steps=1, optimizer={"name": "sgd", "lr": 1.0}, schedule="constant", clip_norm=0.001))
     moved = torch.cat([(new.detach() - old).flatten() for new, old in zip(model.parameters(), before, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.001, rel=1e-3)
 
 
 def test_bf16(blobs: Arrays) -> None:
     dtypes = []
-    model = _net()
+    model = small_net()
     model[0].register_forward_hook(lambda module, _, output: dtypes.append((module.training, output.dtype)))
-    result = fit(model, _with_valid(blobs), _recipe(epochs=10, lr=0.05, precision="bf16"))
+    result = fit(model, _with_valid(blobs), small_recipe(epochs=10, lr=0.05, precision="bf16"))
     assert (True, torch.bfloat16) in dtypes
     assert (True, torch.float32) not in dtypes
     assert model[0].weight.dtype == torch.float32
@@ -436,26 +428,26 @@ def test_bf16(blobs: Arrays) -> None:
 
 
 def test_fp16_needs_another_device(blobs: Arrays) -> None:
-    told = _refused(RecipeError, _net(), blobs, _recipe(precision="fp16"))
+    told = _refused(RecipeError, small_net(), blobs, small_recipe(precision="fp16"))
     assert told == "The setting precision = fp16 does not work on cpu.\nUse precision = bf16 or fp32."
 
 
 def test_refused_before_the_first_step(blobs: Arrays, pictures: Arrays) -> None:
-    model = _net()
+    model = small_net()
     before = _bits(model)
-    assert _refused(ModelError, model, (blobs[0][:, :1], blobs[1]), _recipe()).startswith("The model cannot take inputs of shape 1: ")
-    assert _refused(ModelError, model, (blobs[0], blobs[1] % 2), _recipe()).startswith(
+    assert _refused(ModelError, model, (blobs[0][:, :1], blobs[1]), small_recipe()).startswith("The model cannot take inputs of shape 1: ")
+    assert _refused(ModelError, model, (blobs[0], blobs[1] % 2), small_recipe()).startswith(
         "For 3 inputs the model gives outputs of shape (3, 3);"
     )
-    assert _refused(RecipeError, model, blobs, _recipe(optimizer="lbfgs")).startswith("The optimizer lbfgs cannot be used")
-    assert _refused(RecipeError, model, blobs, _recipe(flip=True)).startswith(
+    assert _refused(RecipeError, model, blobs, small_recipe(optimizer="lbfgs")).startswith("The optimizer lbfgs cannot be used")
+    assert _refused(RecipeError, model, blobs, small_recipe(flip=True)).startswith(
         "The settings augment.shift and augment.flip are for pictures"
     )
-    assert _refused(RecipeError, model, blobs, _recipe(device="gpu")).startswith("Unknown device 'gpu'.")
-    batch_norm = _net(nn.BatchNorm1d(8))
-    assert "Choose another batch_size" in _refused(RecipeError, batch_norm, blobs, _recipe(batch_size=59))
+    assert _refused(RecipeError, model, blobs, small_recipe(device="gpu")).startswith("Unknown device 'gpu'.")
+    batch_norm = small_net(nn.BatchNorm1d(8))
+    assert "Choose another batch_size" in _refused(RecipeError, batch_norm, blobs, small_recipe(batch_size=59))
     raw = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
-    assert "train puts preprocessing before it" in _refused(ModelError, raw, pictures, _recipe())
+    assert "train puts preprocessing before it" in _refused(ModelError, raw, pictures, small_recipe())
     assert _bits(model) == before
 
 
@@ -485,18 +477,18 @@ def test_own_optimizer(blobs: Arrays) -> None:
         made.append(SignDescent(parameters))
         return made[0]
 
-    model = _net()
+    model = small_net()
     # Without a schedule that is asked for, its rates are its own.
-    result = fit(model, blobs, _recipe(epochs=20, clip_norm=1.0), optimizer=make)
+    result = fit(model, blobs, small_recipe(epochs=20, clip_norm=1.0), optimizer=make)
     assert made[0].steps == 80
     assert result.epochs[-1].train_loss < 0.1 < result.epochs[0].train_loss
     assert all(math.isnan(done.lr) for done in result.epochs)
-    told = _refused(RecipeError, _net(), blobs, _recipe(schedule="one-cycle"), optimizer=make)
+    told = _refused(RecipeError, small_net(), blobs, small_recipe(schedule="one-cycle"), optimizer=make)
     assert told == "An optimizer without param_groups, each with its lr, cannot follow a schedule.\nSet schedule = constant."
 
 
 def test_own_optimizer_with_groups_follows_the_schedule(blobs: Arrays) -> None:
-    model = _net()
+    model = small_net()
     made: list[torch.optim.Optimizer] = []
 
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -504,7 +496,7 @@ def test_own_optimizer_with_groups_follows_the_schedule(blobs: Arrays) -> None:
         made.append(torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": others, "lr": 0.2}]))
         return made[0]
 
-    result = fit(model, blobs, _recipe(epochs=2, schedule={"name": "step", "every": 1, "factor": 0.5}), optimizer=make)
+    result = fit(model, blobs, small_recipe(epochs=2, schedule={"name": "step", "every": 1, "factor": 0.5}), optimizer=make)
     assert [group["lr"] for group in made[0].param_groups] == [0.05, 0.1]
     assert [done.lr for done in result.epochs] == [0.2, 0.1]
 
@@ -514,18 +506,18 @@ def test_own_loss(blobs: Arrays) -> None:
         nll = functional.cross_entropy(outputs, targets, reduction="none")
         return ((1 - torch.exp(-nll)) ** 2 * nll).mean()
 
-    model = _net()
-    result = fit(model, _with_valid(blobs), _recipe(), loss=focal)
+    model = small_net()
+    result = fit(model, _with_valid(blobs), small_recipe(), loss=focal)
     with torch.no_grad():
         outputs = model.eval()(blobs[0][45:])
     valid = result.epochs[result.finished.best_epoch - 1].valid
     assert valid is not None
     assert valid.loss == pytest.approx(float(focal(outputs, blobs[1][45:])), rel=1e-5)
     # A module serves as well.
-    again = _net()
-    module = fit(again, _with_valid(blobs), _recipe(), loss=nn.CrossEntropyLoss())
-    plain = _net()
-    assert module.epochs[-1].train_loss == fit(plain, _with_valid(blobs), _recipe()).epochs[-1].train_loss
+    again = small_net()
+    module = fit(again, _with_valid(blobs), small_recipe(), loss=nn.CrossEntropyLoss())
+    plain = small_net()
+    assert module.epochs[-1].train_loss == fit(plain, _with_valid(blobs), small_recipe()).epochs[-1].train_loss
     assert _same_bits(again, plain)
 
 
@@ -544,7 +536,7 @@ def test_outputs_of_one_quantity_are_paired_with_their_own_targets(blobs: Arrays
     data = (blobs[0], blobs[0] @ torch.tensor([0.5, -2.0]) + 1)
     for loss in (None, nn.MSELoss()):
         models = [Column(squeeze=squeeze) for squeeze in (False, True)]
-        results = [fit(model, {"train": data, "valid": data}, _recipe(epochs=30, lr=0.3), loss=loss) for model in models]
+        results = [fit(model, {"train": data, "valid": data}, small_recipe(epochs=30, lr=0.3), loss=loss) for model in models]
         assert _same_bits(*models)
         for result in results:
             assert result.epochs[-1].valid is not None
@@ -554,17 +546,17 @@ def test_outputs_of_one_quantity_are_paired_with_their_own_targets(blobs: Arrays
 
 def test_several_labels_train(blobs: Arrays) -> None:
     targets = torch.stack([blobs[0][:, 0] > 0, blobs[0][:, 1] > 1, blobs[0][:, 0] > -9], 1)
-    result = fit(_net(), {"train": (blobs[0], targets), "valid": (blobs[0], targets)}, _recipe(epochs=60, lr=0.05))
+    result = fit(small_net(), {"train": (blobs[0], targets), "valid": (blobs[0], targets)}, small_recipe(epochs=60, lr=0.05))
     assert result.epochs[-1].valid is not None
     assert result.epochs[-1].valid.accuracy is not None
     assert result.epochs[-1].valid.accuracy > 0.9
 
 
 def test_frozen_weights_stay(blobs: Arrays) -> None:
-    model = _net()
+    model = small_net()
     model[0].requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit(model, blobs, _recipe(optimizer={"weight_decay": 0.5}, clip_norm=1.0, ema=0.5))
+    fit(model, blobs, small_recipe(optimizer={"weight_decay": 0.5}, clip_norm=1.0, ema=0.5))
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == name.startswith("2.")
         assert torch.equal(parameter, before[name]) != name.startswith("2.")
@@ -573,15 +565,15 @@ def test_frozen_weights_stay(blobs: Arrays) -> None:
 def test_lazy_layers_train(blobs: Arrays) -> None:
     model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(3))
     seen: list[Record] = []
-    fit(model, _with_valid(blobs), _recipe(), watchers=[seen.append])
+    fit(model, _with_valid(blobs), small_recipe(), watchers=[seen.append])
     assert isinstance(seen[0], Started)
     assert seen[0].parameters == 2 * 8 + 8 + 8 * 3 + 3
 
 
 def test_trains_in_place_and_leaves_the_mode_as_it_was(blobs: Arrays) -> None:
-    model = _net(nn.Dropout(0.1)).eval()
+    model = small_net(nn.Dropout(0.1)).eval()
     parameters, before = list(model.parameters()), _bits(model)
-    result = fit(model, _with_valid(blobs), _recipe())
+    result = fit(model, _with_valid(blobs), small_recipe())
     assert all(one is two for one, two in zip(model.parameters(), parameters, strict=True))
     assert _bits(model) != before
     assert not any(module.training for module in model.modules())
@@ -590,16 +582,18 @@ def test_trains_in_place_and_leaves_the_mode_as_it_was(blobs: Arrays) -> None:
 
 def test_evaluation_does_not_touch_training(blobs: Arrays) -> None:
     # With and without validation data the training is the same, to the bit.
-    with_valid, without = _net(nn.BatchNorm1d(8), nn.Dropout(0.5)), _net(nn.BatchNorm1d(8), nn.Dropout(0.5))
+    with_valid, without = small_net(nn.BatchNorm1d(8), nn.Dropout(0.5)), small_net(nn.BatchNorm1d(8), nn.Dropout(0.5))
     splits = _with_valid(blobs)
-    fit(with_valid, splits, _recipe(keep="last"))
-    fit(without, splits["train"], _recipe())
+    fit(with_valid, splits, small_recipe(keep="last"))
+    fit(without, splits["train"], small_recipe())
     assert _same_bits(with_valid, without)
 
 
 def test_plateau_tells_the_rate_of_the_epoch_that_is_over(blobs: Arrays) -> None:
     schedule = {"name": "plateau", "patience": 1, "factor": 0.5}
-    result = fit(_net(), _overfits(blobs), _recipe(epochs=8, optimizer={"name": "sgd", "lr": 0.5}, schedule=schedule, keep="last"))
+    result = fit(
+        small_net(), _overfits(blobs), small_recipe(epochs=8, optimizer={"name": "sgd", "lr": 0.5}, schedule=schedule, keep="last")
+    )
     assert result.epochs[0].lr == 0.5
     assert result.epochs[-1].lr < 0.5
     bad, wanted, best = 0, 0.5, float("inf")
@@ -627,7 +621,7 @@ def test_at_most_three_frames_from_fit_to_backward(blobs: Arrays, monkeypatch: p
         backward(self, *args, **options)
 
     monkeypatch.setattr(Tensor, "backward", measured)
-    fit(_net(), blobs, _recipe(max_steps=1))
+    fit(small_net(), blobs, small_recipe(max_steps=1))
     # The first one is on trial. `fit` itself is called through the border of the public interface.
     assert [name for _, name in stacks[-1]] == ["train_step", "train_epoch", "fit", "public"]
     assert len({file for file, _ in stacks[-1][:3]}) == 1
@@ -635,7 +629,7 @@ def test_at_most_three_frames_from_fit_to_backward(blobs: Arrays, monkeypatch: p
 
 def test_defaults_are_a_recipe(blobs: Arrays) -> None:
     seen: list[Record] = []
-    fit(_net(), blobs, watchers=[seen.append])
+    fit(small_net(), blobs, watchers=[seen.append])
     assert isinstance(seen[0], Started)
     settled = {"device": str(choose()), "threads": torch.get_num_threads()}
     assert seen[0].recipe.flat() == Recipe().flat() | settled

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from epochal.data.load import load
 from epochal.errors import RecipeError, TooLargeError
-from epochal.recipe import Recipe
 from epochal.training import memory
 from epochal.training.loop import fit
 from epochal.training.memory import Footprint, check_memory, measure_footprint
+from tests.small import small_recipe
 
 CPU = torch.device("cpu")
 
@@ -22,12 +22,8 @@ def _net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(10, 100), nn.Tanh(), nn.Linear(100, 3))
 
 
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "threads": 1, **changes})
-
-
 def _footprint(model: nn.Module, **changes: Any) -> Footprint:
-    found = measure_footprint(model, torch.ones(2, 10), _recipe(**changes), CPU)
+    found = measure_footprint(model, torch.ones(2, 10), small_recipe(**changes), CPU)
     assert found is not None
     return found
 
@@ -92,11 +88,11 @@ def test_where_nothing_is_known_nothing_is_claimed(monkeypatch: pytest.MonkeyPat
             raise TypeError("not this one")
 
     monkeypatch.setattr(memory, "free_memory", lambda _: 1)
-    assert measure_footprint(_net(), torch.ones(1, 10), _recipe(), CPU) is None
-    assert measure_footprint(Uncopied(10, 3), torch.ones(2, 10), _recipe(), CPU) is None
-    check_memory(Uncopied(10, 3), torch.ones(2, 10), 60, _recipe(), CPU)
+    assert measure_footprint(_net(), torch.ones(1, 10), small_recipe(), CPU) is None
+    assert measure_footprint(Uncopied(10, 3), torch.ones(2, 10), small_recipe(), CPU) is None
+    check_memory(Uncopied(10, 3), torch.ones(2, 10), 60, small_recipe(), CPU)
     monkeypatch.setattr(memory, "free_memory", lambda _: None)
-    check_memory(_net(), torch.ones(2, 10), 60, _recipe(batch_size=2**31), CPU)
+    check_memory(_net(), torch.ones(2, 10), 60, small_recipe(batch_size=2**31), CPU)
 
 
 def test_how_many_fit() -> None:
@@ -118,7 +114,7 @@ def test_too_large_a_batch_is_refused_before_training(monkeypatch: pytest.Monkey
     data = load((torch.randn(100, 10), torch.arange(100) % 3))
     seen: list[object] = []
     with pytest.raises(TooLargeError) as raised:
-        fit(_net(), data, _recipe(), watchers=[seen.append])
+        fit(_net(), data, small_recipe(), watchers=[seen.append])
     assert seen == []
     assert isinstance(raised.value, RecipeError)
     assert raised.value.problem == (
@@ -132,9 +128,9 @@ def test_too_large_a_batch_is_refused_before_training(monkeypatch: pytest.Monkey
 def test_the_fix_that_is_told_works(monkeypatch: pytest.MonkeyPatch, change: dict[str, int]) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda _: 30_000)
     data = load((torch.randn(100, 10), torch.arange(100) % 3))
-    assert fit(_net(), data, _recipe(epochs=1, **change)).finished.epochs == 1
+    assert fit(_net(), data, small_recipe(epochs=1, **change)).finished.epochs == 1
 
 
 def test_a_batch_is_no_larger_than_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda _: 30_000)
-    check_memory(_net(), torch.ones(2, 10), 20, _recipe(batch_size=1000), CPU)
+    check_memory(_net(), torch.ones(2, 10), 20, small_recipe(batch_size=1000), CPU)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from epochal.recipe import Recipe
 from epochal.training import sharing
 from epochal.training.loop import TrainingHistory, fit
 from epochal.training.sharing import Sharing, ThreadChange, Threads, is_open
+from tests.small import small_recipe
 
 CPU = torch.device("cpu")
 
@@ -162,8 +164,7 @@ def _net() -> nn.Module:
     return nn.Sequential(nn.Linear(40, 300), nn.ReLU(), nn.Linear(300, 4))
 
 
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "epochs": 3, "batch_size": 32, **changes})
+_recipe = partial(small_recipe, threads="auto", batch_size=32)
 
 
 def _fit(records: list[Any], **changes: Any) -> tuple[TrainingHistory, dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, ModelError, RecipeError
 from epochal.recipe import Recipe
 from epochal.training.state import Training, prepare, training_feed
+from tests.small import small_net
 
 SpecMaker = Callable[..., DataSpec]
 CPU = torch.device("cpu")
@@ -33,10 +34,6 @@ def _refused(kind: type[EpochalError], model: nn.Module, what: Any, **changes: A
     return str(raised.value)
 
 
-def _net(*layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(2, 4), *layers, nn.Linear(4, 3))
-
-
 def _numbers(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 2), torch.arange(count) % 3
 
@@ -50,10 +47,10 @@ def test_a_device_without_float64_is_refused_where_it_is_needed() -> None:
 
 
 def test_steps_are_counted(blobs: tuple[Tensor, Tensor]) -> None:
-    assert _prepare(_net(), blobs, batch_size=7, epochs=3).total_steps == 27
-    assert _prepare(_net(), blobs, batch_size=7, epochs=3, max_steps=5).total_steps == 5
-    assert _prepare(_net(), blobs, batch_size=7, epochs=3, max_steps=500).total_steps == 27
-    assert _prepare(_net(), blobs).deadline == math.inf
+    assert _prepare(small_net(), blobs, batch_size=7, epochs=3).total_steps == 27
+    assert _prepare(small_net(), blobs, batch_size=7, epochs=3, max_steps=5).total_steps == 5
+    assert _prepare(small_net(), blobs, batch_size=7, epochs=3, max_steps=500).total_steps == 27
+    assert _prepare(small_net(), blobs).deadline == math.inf
 
 
 def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
@@ -61,7 +58,7 @@ def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
     assert _refused(RecipeError, nn.Linear(2, 1), quantities, monitor="accuracy") == (
         "The setting monitor = accuracy does not work for regression.\nUse monitor = loss."
     )
-    assert _refused(RecipeError, _net(), blobs, precision="fp16") == (
+    assert _refused(RecipeError, small_net(), blobs, precision="fp16") == (
         "The setting precision = fp16 does not work on cpu.\nUse precision = bf16 or fp32."
     )
     assert _refused(RecipeError, nn.Sequential(nn.Linear(2, 3)).requires_grad_(False), blobs) == (
@@ -69,9 +66,9 @@ def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
     )
     assert _refused(ModelError, nn.Linear(2, 4), blobs).startswith("For 2 inputs the model gives outputs of shape (2, 4);")
     assert _refused(ModelError, nn.Linear(5, 3), blobs).startswith("The model cannot take inputs of shape 2: ")
-    assert _refused(RecipeError, _net(), blobs, **{"loss.name": "mse"}).startswith("The loss mse is not for single-label targets.")
+    assert _refused(RecipeError, small_net(), blobs, **{"loss.name": "mse"}).startswith("The loss mse is not for single-label targets.")
     with pytest.raises(RecipeError, match="The loss nll needs log-probabilities"):
-        _prepare(_net(), blobs, **{"loss.name": "nll"})
+        _prepare(small_net(), blobs, **{"loss.name": "nll"})
 
 
 class _Plain:
@@ -88,20 +85,20 @@ class _Plain:
 def test_own_optimizer_and_schedule(blobs: tuple[Tensor, Tensor]) -> None:
     for changes in ({"schedule": "one-cycle"}, {"schedule": "constant", "warmup": 1}):
         with pytest.raises(RecipeError) as raised:
-            _prepare(_net(), blobs, optimizer=_Plain, **changes)
+            _prepare(small_net(), blobs, optimizer=_Plain, **changes)
         assert (
             str(raised.value) == "An optimizer without param_groups, each with its lr, cannot follow a schedule.\nSet schedule = constant."
         )
-    assert _prepare(_net(), blobs, optimizer=_Plain, schedule="constant").rates == []
+    assert _prepare(small_net(), blobs, optimizer=_Plain, schedule="constant").rates == []
 
 
 def test_own_optimizer_gets_what_can_be_trained(blobs: tuple[Tensor, Tensor]) -> None:
-    model = _net()
+    model = small_net()
     model[0].requires_grad_(False)
     training = _prepare(model, blobs, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5))
     assert training.rates == [0.5]
     groups = training.optimizer.param_groups  # type: ignore[attr-defined]
-    assert [parameter.shape for parameter in groups[0]["params"]] == [(3, 4), (3,)]
+    assert [parameter.shape for parameter in groups[0]["params"]] == [(3, 8), (3,)]
 
 
 @pytest.mark.parametrize(
@@ -123,14 +120,14 @@ def test_own_optimizer_gets_what_can_be_trained(blobs: tuple[Tensor, Tensor]) ->
     ],
 )
 def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meets_one: bool) -> None:
-    model = _net(nn.BatchNorm1d(4))
+    model = small_net(nn.BatchNorm1d(8))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     if meets_one:
         told = _refused(RecipeError, model, _numbers(count), **changes)
         batch_size, accumulate = changes["batch_size"], changes.get("accumulate", 1)
         assert told == (
             f"With {count} training examples, batch_size = {batch_size} and accumulate = {accumulate} the model would meet a single "
-            "example, and cannot train on it: Expected more than 1 value per channel when training, got input size torch.Size([1, 4]).\n"
+            "example, and cannot train on it: Expected more than 1 value per channel when training, got input size torch.Size([1, 8]).\n"
             "Choose another batch_size (or accumulate), so that at least two are together."
         )
     else:
@@ -138,7 +135,7 @@ def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meet
     # The check leaves no trace, and does not disturb models that can train on one.
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
-    _prepare(_net(), _numbers(count), **changes)
+    _prepare(small_net(), _numbers(count), **changes)
 
 
 def test_single_picture_and_batch_norm(pictures: tuple[Tensor, Tensor]) -> None:

@@ -22,6 +22,7 @@ from epochal.training.loop import fit, train_step
 from epochal.training.records import Started
 from epochal.tuning import autotune
 from epochal.tuning.autotune import Choice, resolve_auto
+from tests.small import stateful_net
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +46,6 @@ def two_threads() -> Iterator[None]:
 @pytest.fixture
 def data(blobs: tuple[Tensor, Tensor]) -> Data:
     return load((blobs[0].repeat(11, 1), blobs[1].repeat(11)))
-
-
-def _net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 3))
 
 
 def _long(**changes: Any) -> Recipe:
@@ -85,7 +81,7 @@ def _state(model: nn.Module) -> tuple[Any, ...]:
 
 def test_what_was_given_stays(data: Data) -> None:
     recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7})
-    assert resolve_auto(recipe, _net(), data, train_step) is recipe
+    assert resolve_auto(recipe, stateful_net(), data, train_step) is recipe
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 50}, {"max_seconds": 9.0}, {"epochs": 1}], ids=str)
@@ -96,14 +92,14 @@ def test_short_training_takes_the_plain_choice(
     monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.1)
     monkeypatch.setattr(autotune, "_SECONDS", 0.3)
     asked = _speeds(monkeypatch, lambda choice: 64.0 * 64)
-    settled = resolve_auto(_long(**changes), _net(), data, train_step)
+    settled = resolve_auto(_long(**changes), stateful_net(), data, train_step)
     assert (settled.device, settled.threads, settled.batch_size) == ("cpu", 2, 64)
     assert settled.origin("threads") == "this machine"
     assert asked == []
     assert not cache.exists()
     # What counts is the time, not the number of steps: the same steps, ten times as slow.
     _speeds(monkeypatch, lambda choice: 6.4 * 64)
-    slow = resolve_auto(_long(epochs=50), _net(), data, train_step)
+    slow = resolve_auto(_long(epochs=50), stateful_net(), data, train_step)
     assert slow.origin("threads") == "measured"
 
 
@@ -113,19 +109,19 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 1.0)
     asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.precision == "bf16" else 1.0 / choice.threads)
     lines: list[str] = []
-    settled = resolve_auto(_long(precision="auto"), _net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(precision="auto"), stateful_net(), data, train_step, log=lines.append)
     assert asked == [Choice("cpu", 2, 64), Choice("cpu", 2, 64, "bf16")]
     assert (settled.threads, settled.precision) == (2, "bf16")
     assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
     assert not cache.exists()
-    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "this machine"
+    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "this machine"
     assert len(asked) == len(lines) == 2
 
 
 def test_a_single_choice_is_not_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _speeds(monkeypatch, lambda choice: 1.0)
-    assert resolve_auto(_long(), _net(), data, train_step).threads == 1
-    assert resolve_auto(_long(threads=5), _net(), data, train_step).threads == 5
+    assert resolve_auto(_long(), stateful_net(), data, train_step).threads == 1
+    assert resolve_auto(_long(threads=5), stateful_net(), data, train_step).threads == 5
     assert asked == []
 
 
@@ -137,10 +133,10 @@ def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads
         return nn.functional.cross_entropy(outputs, targets)
 
     monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
-    fit(_net(), data, _long(max_steps=10), loss=loss)
+    fit(stateful_net(), data, _long(max_steps=10), loss=loss)
     # Two calls see whether it is a mean, and one whether a step works.
     assert len(calls) == 10 + 3
-    settled = resolve_auto(_long(), _net(), data, train_step, own=True)
+    settled = resolve_auto(_long(), stateful_net(), data, train_step, own=True)
     assert (settled.threads, settled.origin("threads")) == (2, "this machine")
 
 
@@ -149,10 +145,10 @@ def test_the_number_format_is_chosen_where_that_is_asked_for(
     data: Data, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str
 ) -> None:
     asked = _speeds(monkeypatch, lambda choice: gain if choice.precision == "bf16" else 1.0)
-    settled = resolve_auto(_long(precision="auto", threads=1), _net(), data, train_step)
+    settled = resolve_auto(_long(precision="auto", threads=1), stateful_net(), data, train_step)
     assert [choice.precision for choice in asked] == ["fp32", "bf16"]
     assert (settled.precision, settled.origin("precision")) == (precision, "measured")
-    short = resolve_auto(_long(precision="auto", max_steps=10), _net(), data, train_step)
+    short = resolve_auto(_long(precision="auto", max_steps=10), stateful_net(), data, train_step)
     assert (short.precision, short.origin("precision")) == ("fp32", "this machine")
 
 
@@ -163,18 +159,18 @@ def test_the_fastest_is_taken_and_told_and_remembered(
 ) -> None:
     asked = _speeds(monkeypatch, lambda choice: one if choice.threads == 1 else two)
     lines: list[str] = []
-    settled = resolve_auto(_long(), _net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append)
     assert asked == [Choice("cpu", 2, 64), Choice("cpu", 1, 64)]
     assert (settled.threads, settled.origin("threads")) == (best, "measured")
     assert (settled.device, settled.origin("device")) == ("cpu", "given")
     assert (settled.batch_size, settled.origin("batch_size")) == (64, "default")
-    again = resolve_auto(_long(), _net(), data, train_step, log=lines.append)
+    again = resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append)
     assert len(asked) == 2
     assert again.flat() == settled.flat()
     assert lines[0].startswith("measured examples/s: cpu, batch 64, ")
     assert lines[0].endswith(f"→ cpu, batch 64, {'1 thread' if best == 1 else '2 threads'}")
     assert lines[1] == lines[0].replace("measured", "remembered")
-    assert resolve_auto(settled, _net(), data, train_step) is settled
+    assert resolve_auto(settled, stateful_net(), data, train_step) is settled
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -185,13 +181,13 @@ def test_the_fastest_is_taken_and_told_and_remembered(
 )
 def test_what_a_step_depends_on_is_measured_again(data: Data, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
     asked = _speeds(monkeypatch, lambda choice: 1.0)
-    resolve_auto(_long(), _net(), data, train_step)
-    resolve_auto(_long(**changes), _net(), data, train_step)
+    resolve_auto(_long(), stateful_net(), data, train_step)
+    resolve_auto(_long(**changes), stateful_net(), data, train_step)
     resolve_auto(_long(), nn.Linear(2, 3), data, train_step)
     monkeypatch.setattr(autotune, "machine", lambda: ["another processor"])
-    resolve_auto(_long(), _net(), data, train_step)
+    resolve_auto(_long(), stateful_net(), data, train_step)
     assert len(asked) == 8
-    resolve_auto(_long(lr=0.1, epochs=2000, seed=3, **{"optimizer.lr": 0.002}), _net(), data, train_step)
+    resolve_auto(_long(lr=0.1, epochs=2000, seed=3, **{"optimizer.lr": 0.002}), stateful_net(), data, train_step)
     assert len(asked) == 8
 
 
@@ -199,13 +195,13 @@ def test_what_a_step_depends_on_is_measured_again(data: Data, monkeypatch: pytes
 def test_the_smallest_batch_near_the_fastest(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _speeds(monkeypatch, lambda choice: min(choice.batch_size, 62) / choice.threads)
     lines: list[str] = []
-    settled = resolve_auto(_long(batch_size="auto"), _net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(batch_size="auto"), stateful_net(), data, train_step, log=lines.append)
     # 660 examples give ten steps with batches of 64, but not of 128.
     assert asked == [Choice("cpu", threads, size) for size in (32, 64) for threads in (2, 1)]
     assert (settled.threads, settled.batch_size, settled.origin("batch_size")) == (1, 64, "measured")
     assert (settled.optimizer.lr, settled.origin("optimizer.lr")) == (0.002, "default")
     assert lines[1] == "batch_size = 64; lr = 0.002 stays as it is, though another may suit such batches better."
-    resolve_auto(_long(batch_size="auto", lr=0.01), _net(), data, train_step, log=lines.append)
+    resolve_auto(_long(batch_size="auto", lr=0.01), stateful_net(), data, train_step, log=lines.append)
     assert len(lines) == 3
 
 
@@ -219,7 +215,7 @@ def test_batch_sizes_that_make_sense() -> None:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("batch_size", [64, "auto"])
 def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
-    model = _net()
+    model = stateful_net()
     model[0].weight.grad = torch.ones(8, 2)
     model[2].eval()
     before = _state(model)
@@ -231,7 +227,7 @@ def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_the_bits_are_those_of_the_same_recipe_without_a_measurement(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
-    measured, plain = _net(), _net()
+    measured, plain = stateful_net(), stateful_net()
     seen: list[Any] = []
     fit(measured, data, _long(max_steps=10), watchers=[seen.append])
     assert isinstance(seen[0], Started)
@@ -257,7 +253,7 @@ def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_thr
     data = load(Reading())
     data.spec  # noqa: B018  it reads too
     before, state = len(reads), torch.get_rng_state()
-    settled = resolve_auto(_long(), _net(), data, train_step)
+    settled = resolve_auto(_long(), stateful_net(), data, train_step)
     assert settled.origin("threads") == "measured"
     assert len(reads) - before <= 64
     assert torch.equal(torch.get_rng_state(), state)
@@ -269,7 +265,7 @@ def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content:
     cache.parent.mkdir()
     cache.write_text(content)
     lines: list[str] = []
-    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "measured"
     assert lines[0].startswith(f"note: {cache} cannot be read (")
     assert len(json.loads(cache.read_text())) == 1
 
@@ -278,7 +274,7 @@ def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content:
 def test_a_cache_that_cannot_be_written_is_told(data: Data, cache: Path) -> None:
     cache.parent.write_text("a file")
     lines: list[str] = []
-    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "measured"
     assert any("What was measured is not remembered." in line for line in lines)
 
 
@@ -287,7 +283,7 @@ def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch:
     monkeypatch.setattr(autotune, "_REMEMBERED", 2)
     _speeds(monkeypatch, lambda choice: 1.0)
     for batch_size in (16, 20, 24):
-        resolve_auto(_long(batch_size=batch_size), _net(), data, train_step)
+        resolve_auto(_long(batch_size=batch_size), stateful_net(), data, train_step)
     kept = json.loads(cache.read_text())
     assert [entry[0][0][2] for entry in kept.values()] == [20, 24]
 
@@ -301,7 +297,7 @@ def test_a_choice_that_does_not_work_is_told_and_left_out(data: Data, monkeypatc
 
     _speeds(monkeypatch, speed)
     lines: list[str] = []
-    assert resolve_auto(_long(), _net(), data, train_step, log=lines.append).threads == 1
+    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).threads == 1
     assert lines[0] == "cpu, batch 64, 2 threads: cannot be measured: no such operation"
 
 
@@ -321,9 +317,9 @@ def test_a_network_that_cannot_be_copied_gets_the_plain_choice(data: Data, cache
 @pytest.mark.usefixtures("two_threads")
 def test_settings_that_cannot_work_are_refused_as_without_measuring(data: Data) -> None:
     with pytest.raises(RecipeError, match="The loss mse is not for single-label targets"):
-        resolve_auto(_long(loss="mse"), _net(), data, train_step)
+        resolve_auto(_long(loss="mse"), stateful_net(), data, train_step)
     with pytest.raises(RecipeError, match="There is no device 'mps' here"):
-        resolve_auto(_long(device="mps"), _net(), data, train_step)
+        resolve_auto(_long(device="mps"), stateful_net(), data, train_step)
 
 
 def test_devices_that_there_are(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,18 +327,18 @@ def test_devices_that_there_are(data: Data, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
     asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.device == "cpu" else 1.0)
-    settled = resolve_auto(_long(device="auto"), _net(), data, train_step)
+    settled = resolve_auto(_long(device="auto"), stateful_net(), data, train_step)
     assert asked == [Choice("cuda", 1, 64), Choice("cpu", 1, 64)]
     assert (settled.device, settled.origin("device")) == ("cpu", "measured")
     # There is no fp16 on the CPU: one choice is left.
-    settled = resolve_auto(_long(device="auto", precision="fp16"), _net(), data, train_step)
+    settled = resolve_auto(_long(device="auto", precision="fp16"), stateful_net(), data, train_step)
     assert (settled.device, settled.origin("device")) == ("cuda", "this machine")
     assert len(asked) == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_is_measured(data: Data) -> None:
-    settled = resolve_auto(_long(device="auto"), _net(), data, train_step)
+    settled = resolve_auto(_long(device="auto"), stateful_net(), data, train_step)
     assert (settled.device in ("cpu", "cuda"), settled.origin("device")) == (True, "measured")
 
 

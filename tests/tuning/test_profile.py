@@ -15,20 +15,12 @@ from epochal.data.feed import Batch
 from epochal.data.load import Data, load
 from epochal.device import PeakMemory
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe
 from epochal.training.loop import train_step
 from epochal.training.state import Training, prepare, training_feed
 from epochal.tuning.profile import PHASES, Profile, _Recorder, arithmetic, profile
+from tests.small import small_net, small_recipe
 
 CPU = torch.device("cpu")
-
-
-def _recipe(**changes: Any) -> Recipe:
-    return Recipe().updated({"device": "cpu", "threads": 1, "batch_size": 16, **changes})
-
-
-def _net() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
 @pytest.fixture
@@ -37,15 +29,15 @@ def data(blobs: tuple[Tensor, Tensor]) -> Data:
 
 
 def _training(model: nn.Module, data: Data, **changes: Any) -> tuple[Training, Batch]:
-    recipe = _recipe(**changes)
+    recipe = small_recipe(**changes)
     batches = training_feed(data.train, data.spec, recipe, CPU)
     return prepare(model, batches, data.spec, recipe, CPU, None, None), next(batches.epoch(1))
 
 
 def test_all_of_a_profile(data: Data) -> None:
-    net = _net()
+    net = small_net()
     before = copy.deepcopy(net.state_dict())
-    found = profile(net, data, _recipe(), train_step, 0.02)
+    found = profile(net, data, small_recipe(), train_step, 0.02)
     assert (found.device, found.threads, found.batch_size) == ("cpu", 1, 16)
     assert found.examples_per_second > 0
     assert found.seconds_per_epoch == pytest.approx(60 / found.examples_per_second)
@@ -77,7 +69,7 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = _net()
+            self.net = small_net()
 
         def forward(self, x: Tensor) -> Tensor:
             found: Tensor = Slow.apply(self.net(x))  # type: ignore[no-untyped-call]
@@ -100,12 +92,12 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
             # What differs at each reading is read again for each batch.
             return inputs[index] + torch.rand(2), data.train.targets[index]
 
-    found = profile(Net(), load(Reading()), _recipe(accumulate=accumulate), step, 0.02)
+    found = profile(Net(), load(Reading()), small_recipe(accumulate=accumulate), step, 0.02)
     assert max(found.shares, key=lambda name: found.shares[name]) == phase
 
 
 def test_arithmetic_is_that_of_the_step(data: Data) -> None:
-    training, batch = _training(_net(), data)
+    training, batch = _training(small_net(), data)
     with _Recorder() as recorder:
         train_step(training, batch)
     shapes = [[tuple(value.shape) for value in arguments if isinstance(value, Tensor)] for _, arguments, _ in recorder.calls]
@@ -154,16 +146,16 @@ def test_without_products_there_is_no_floor(data: Data) -> None:
 
 
 def test_the_global_state_is_left_alone(data: Data) -> None:
-    net = nn.Sequential(_net(), nn.Dropout(0.1))
+    net = nn.Sequential(small_net(), nn.Dropout(0.1))
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    profile(net, data, _recipe(threads=2), train_step, 0.001)
+    profile(net, data, small_recipe(threads=2), train_step, 0.001)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 
 
 def test_settings_that_cannot_work_are_refused(data: Data) -> None:
     with pytest.raises(RecipeError, match="The loss mse is not for"):
-        profile(_net(), data, _recipe(loss="mse"), train_step, 0.001)
+        profile(small_net(), data, small_recipe(loss="mse"), train_step, 0.001)
 
 
 def test_peak_memory() -> None:
@@ -188,7 +180,7 @@ def test_peak_memory_that_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu(data: Data) -> None:
-    found = profile(_net(), data, _recipe(device="cuda"), train_step, 0.1)
+    found = profile(small_net(), data, small_recipe(device="cuda"), train_step, 0.1)
     assert found.peak_bytes is not None
     assert found.floor is not None
     assert sum(found.shares.values()) == pytest.approx(1)
