@@ -114,7 +114,7 @@ def test_too_large_a_batch_is_refused_before_training(monkeypatch: pytest.Monkey
     data = load((torch.randn(100, 10), torch.arange(100) % 3))
     seen: list[object] = []
     with pytest.raises(TooLargeError) as raised:
-        fit(_net(), data, small_recipe(), watchers=[seen.append])
+        fit(_net(), data, small_recipe(batch_size=64), watchers=[seen.append])
     assert seen == []
     assert isinstance(raised.value, RecipeError)
     assert raised.value.problem == (
