@@ -15,7 +15,7 @@ from epochal.cli.main import VERBS
 # PyTorch's compiler and what it brings, which no step uses, and packages of which only a file or a class is needed.
 NEVER = ("torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "matplotlib.pyplot", "pandas", "mlflow", "tensorboard")
 # Some versions of PyTorch import a few of these by themselves.
-BY_PYTORCH = "import json, sys, torch; print(json.dumps([*sys.modules]))"
+BY_PYTORCH = "import json, sys, torch; torch.empty(1, device='meta').uniform_(); print(json.dumps([*sys.modules]))"
 HEAVY = ("torch", "numpy", "pydantic", "rich", "matplotlib", "PIL", "tomlkit", "importlib.metadata")
 
 
