@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +18,7 @@ class EpochSaved(Saved):
     epochs: Count
     step: Count
     train_loss: float
-    valid: dict[str, Any] | None
+    valid: str | None
     lr: float
     seconds: float
     examples_per_second: float
@@ -28,7 +28,7 @@ class EpochSaved(Saved):
 
     def record(self) -> EpochDone:
         """Return it as the record that it was."""
-        return EpochDone(**{**dict(self), "valid": None if self.valid is None else Scores.from_json(self.valid)})
+        return EpochDone(**{**dict(self), "valid": None if self.valid is None else Scores.from_json(json.loads(self.valid))})
 
 
 def plain_history(history: Sequence[EpochDone]) -> list[dict[str, Any]]:
@@ -38,13 +38,5 @@ def plain_history(history: Sequence[EpochDone]) -> list[dict[str, Any]]:
 
 def _plain(done: EpochDone) -> dict[str, Any]:
     values = {name: getattr(done, name) for name in done.__dataclass_fields__}
-    if done.valid is None:
-        return values
-    return values | {"valid": _finite_or_named(done.valid.to_json())}
-
-
-def _finite_or_named(value: Any) -> Any:
-    """JSON has no number that is not finite; `Scores.from_json` reads its name as well."""
-    if isinstance(value, dict):
-        return {name: _finite_or_named(inner) for name, inner in value.items()}
-    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+    # As text: a score may be NaN, and the name of a class may come from a folder whose name is not UTF-8.
+    return values | {"valid": None if done.valid is None else json.dumps(done.valid.to_json())}
