@@ -35,15 +35,13 @@ def feed_speeds(number: int, rounds: int) -> dict[str, list[float]]:
 def _epochal(x: Any, y: Any) -> Callable[[], Iterator[Any]]:
     import epochal
     import torch
-    from epochal.data.augment import build_augment
     from epochal.data.feed import feed
-    from epochal.data.preprocess import Preprocess
 
     data = epochal.load((x, y))
     recipe = epochal.Recipe().updated({"augment.shift": 4, "augment.flip": True})
-    augment = build_augment(recipe.augment, data.spec, 0)
+    augment = data.spec.input.augment(recipe.augment, 0)
     batches = feed(data.train, BATCH_SIZE, torch.device("cpu"), shuffle_seed=0, augment=augment)
-    scale = Preprocess(data.spec)
+    scale = data.spec.input.preprocess()
     return lambda: (scale(batch.inputs) for batch in batches.epoch(1))
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.spec import DataSpec
 from epochal.tasks import TASKS
 
@@ -67,7 +69,8 @@ def pictures() -> tuple[Tensor, Tensor]:
 def make_spec() -> SpecMaker:
     """Return a function that makes a `DataSpec` for two numbers and three classes, with any field replaced.
 
-    What belongs to the task is given flat: `outputs`, `class_counts`, `target_mean`, `target_std` and `target_dtype`.
+    What belongs to the rule and the task is given flat: `shape`, `dtype`, `mean`, `std`, `fit` and `edge_colour`; `outputs`,
+    `class_counts`, `target_mean`, `target_std` and `target_dtype`.
     """
 
     def make(task: str = "single-label", outputs: tuple[str, ...] = ("a", "b", "c"), **changes: Any) -> DataSpec:
@@ -76,9 +79,13 @@ def make_spec() -> SpecMaker:
         if "counts" in TASKS[task].model_fields:
             learned["counts"] = counts
         values: dict[str, Any] = {
-            "name": "made", "task": {"name": task, "outputs": outputs, **learned}, "shape": (2,), "dtype": "float32",
-            "mean": (0.0, 0.0), "std": (1.0, 1.0), "counts": {"train": 6}, "fingerprint": "0",
+            "name": "made", "task": {"name": task, "outputs": outputs, **learned}, "counts": {"train": 6}, "fingerprint": "0",
         }  # fmt: skip
-        return DataSpec(**{**values, **changes})
+        rule: dict[str, Any] = {"shape": (2,), "dtype": "float32", "mean": (0.0, 0.0), "std": (1.0, 1.0)}
+        for name in (*rule, "fit", "edge_colour"):
+            if name in changes:
+                rule[name] = changes.pop(name)
+        kind = PictureRule if len(rule["shape"]) == 3 else NumbersRule
+        return DataSpec(**{**values, "input": changes.pop("input", None) or kind(**rule), **changes})
 
     return make

@@ -1,4 +1,4 @@
-"""Small things that tests share: a recipe, a network, a dataset."""
+"""Small things that tests share: a recipe, a network, a dataset, inputs that are not in memory."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from epochal.data.inputs.values import Access, OneByOne
 from epochal.recipe import Recipe
 
 
@@ -41,3 +42,31 @@ class Items(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         self.reads += 1
         return self.items[index]
+
+
+class Slow(OneByOne):
+    """Inputs that are read one by one."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def read(self, place: int) -> Tensor:
+        return self.values[place]
+
+
+class Filed:
+    """Inputs of which any number can be read at once."""
+
+    access: Access = "file"
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.values[index]

@@ -169,7 +169,7 @@ def test_a_strange_description_is_refused(saved: Path, changes: dict[str, Any], 
 
 def test_a_changed_number_in_the_description_is_noticed(saved: Path) -> None:
     described = json.loads((saved / DESCRIPTION).read_text())
-    described["data"]["mean"][0] += 0.1
+    described["data"]["input"]["mean"][0] += 0.1
     (saved / DESCRIPTION).write_text(json.dumps(described))
     with pytest.raises(BundleError, match=r"bundle\.json is damaged: it has changed since it was written"):
         Bundle.load(saved)

@@ -12,6 +12,7 @@ from torch import nn
 
 import epochal
 from epochal import Bundle, Run
+from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.load import load
 from epochal.errors import DataError
 from epochal.tasks.regression import Regression
@@ -128,8 +129,8 @@ def test_what_float64_cannot_hold_is_refused(y: Any, told: str) -> None:
 )
 def test_predictions_are_written_with_the_digits_that_matter(mean: float, spread: float, value: float, words: str) -> None:
     spec = epochal.DataSpec(
-        name="made", task=Regression(outputs=("y",), mean=(mean,), std=(spread,), dtype="float64"), shape=(1,), dtype="float32",
-        mean=(0.0,), std=(1.0,), counts={"train": 2}, fingerprint="",
+        name="made", task=Regression(outputs=("y",), mean=(mean,), std=(spread,), dtype="float64"), input=NumbersRule(shape=(1,)),
+        counts={"train": 2}, fingerprint="",
     )  # fmt: skip
 
     class Told(nn.Module):

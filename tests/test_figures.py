@@ -32,14 +32,12 @@ KMNIST = tuple("おきすつなはまやれを")
 
 
 def spec(outputs: Sequence[str] = DIGITS, task: str = "single-label", shape: tuple[int, ...] = (1, 8, 8), dtype: str = "uint8") -> DataSpec:
+    kind = "picture" if len(shape) == 3 else "numbers"
     return DataSpec.model_validate(
         {
             "name": "small",
+            "input": {"kind": kind, "shape": shape, "dtype": dtype},
             "task": {"name": task, "outputs": tuple(outputs)},
-            "shape": shape,
-            "dtype": dtype,
-            "mean": (0.0,),
-            "std": (1.0,),
             "counts": {"train": 10},
             "fingerprint": "f",
         }

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from epochal.data import standard
-from epochal.data.examples import Stored
+from epochal.data.inputs import scaled
+from epochal.data.inputs.values import access
 from epochal.data.load import Data, load
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe, load_recipe
@@ -76,9 +76,9 @@ def _batches(data: Data, epoch: int, start: int, workers: int = 0) -> list[list[
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_order_and_augmented_batches_are_the_same(folder: Path, dataset: Pictures, workers: int) -> None:
     resident, streamed, read = load(folder), load(folder, memory=NONE), load(dataset, memory=NONE)
-    assert isinstance(resident.train.inputs, Tensor)
-    assert isinstance(streamed.train.inputs, Stored)
-    assert not isinstance(read.train.inputs, Tensor | Stored)
+    assert access(resident.train.inputs) == "memory"
+    assert access(streamed.train.inputs) == "file"
+    assert access(read.train.inputs) == "items"
     for epoch, start in ((1, 0), (2, 3)):
         wanted = _batches(resident, epoch, start)
         assert len(wanted) == 7 - start
@@ -122,7 +122,7 @@ def test_a_run_goes_on_elsewhere(
     data, wanted = whole
     _kill(monkeypatch, 7, data, tmp_path / "run", **first)
     # Of what is streamed a part is measured, which must not count for a run that was begun with another part.
-    monkeypatch.setattr(standard, "_MEASURED", 7)
+    monkeypatch.setattr(scaled, "_MEASURED", 7)
     again = {} if isinstance(data, Path) else {"data": data}
     done = resume(tmp_path / "run", watchers=(), **again, **then)
     assert done is not None

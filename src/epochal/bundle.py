@@ -18,24 +18,19 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy
 import safetensors
 import torch
-from PIL import Image
 from pydantic import TypeAdapter
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
 
 from epochal.checks.seen import Keys, are_seen, read_seen
-from epochal.data.examples import Examples, Lazy
+from epochal.data.examples import Examples
 from epochal.data.feed import feed
-from epochal.data.inputs.picture.read import open_picture, to_tensor
+from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
-from epochal.data.numbers import as_tensor
 from epochal.data.spec import DataSpec
-from epochal.data.standard import apart, arrange, cast, check_finite, type_name
-from epochal.data.storage.npy import read_npy
 from epochal.device import free_memory
 from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
@@ -47,8 +42,8 @@ from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensor
 from epochal.models.build import assemble, build_net, check_model, own_net, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.summary import Summary, summarize
-from epochal.predict import Input, Predictions, Read, items_of, read_items
-from epochal.random import fork_rng, key, seeded
+from epochal.predict import Input, Predictions, Read, read_items
+from epochal.random import fork_rng
 from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
 from epochal.tasks.base import Prediction
@@ -105,17 +100,17 @@ class Bundle(Shown):
         scale. Where `unreadable` says "count", what cannot be read is left out and named, unless nothing else is there.
         """
         read = self.read(what, unreadable=unreadable)
-        if read.names and (told := self.apart(read.inputs)):
+        if read.names and (told := self.differs(read.inputs)):
             warnings.warn(told, stacklevel=3)
         return Predictions(self.predict_inputs(read.inputs) if read.names else (), read.names, read.unreadable, read.notes)
 
     def read(self, what: Any, *, unreadable: Literal["stop", "count"] = "stop") -> Read:
         """Return the raw inputs of all that `predict` takes."""
-        return read_items(items_of(what, folders=self.spec.picture is not None), self.inputs, unreadable)
+        return read_items(what, self.spec.input, unreadable)
 
-    def apart(self, inputs: Tensor | Lazy) -> str:
+    def differs(self, inputs: Inputs) -> str:
         """Say how raw inputs [n, *spec.shape] differ in scale from those of training, "" where they do not."""
-        told = apart(inputs, self.spec.std)
+        told = self.spec.input.differs(inputs)
         return f"the inputs {told} than those that the model was trained on" if told else ""
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
@@ -125,31 +120,7 @@ class Bundle(Shown):
 
     def inputs(self, item: Input) -> Tensor:
         """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
-        if isinstance(item, str | Path) and Path(item).suffix.lower() == ".npy":
-            try:
-                item = read_npy(Path(item))
-            except (OSError, ValueError) as error:
-                raise DataError(f"{item} cannot be read: {error}.", "Give an .npy file of plain numbers.") from error
-        if self.spec.picture is not None and (
-            isinstance(item, str | Path | Image.Image)
-            or (isinstance(item, numpy.ndarray) and item.dtype == numpy.uint16 and item.ndim == 2)
-        ):
-            return to_tensor(open_picture(item), self.spec.picture)[None]
-        if isinstance(item, str | Path | Image.Image):
-            raise self._misfit(str(item))
-        tensor = as_tensor(item, "the inputs")
-        raw = self._as_loaded(tensor)
-        if raw is not None:
-            check_finite(raw, lambda index: f"[{index}]")
-            return cast(raw, getattr(torch, self.spec.dtype), "The inputs are", "this model takes")
-        if self.spec.picture is None or tensor.dtype != torch.uint8 or tensor.ndim not in (2, 3):
-            raise self._misfit(f"an input of shape {tuple(tensor.shape)}")
-        return to_tensor(open_picture(tensor.numpy()), self.spec.picture)[None]
-
-    def _misfit(self, given: str) -> DataError:
-        return DataError(
-            f"This model takes inputs of shape {self.spec.shape}, not {given}.", "Pass an array, or an .npy file, of that shape."
-        )
+        return self.spec.input.read(item)
 
     @concise
     def evaluate(
@@ -177,11 +148,11 @@ class Bundle(Shown):
         data = load(data, like=self.spec, unreadable=unreadable)
         self._check_like(data)
         measured = [data.test] if data.test is not None else list(data.splits.values())
-        for told in () if is_loaded else filter(None, {self.apart(examples.inputs) for examples in measured}):
+        for told in () if is_loaded else filter(None, {self.differs(examples.inputs) for examples in measured}):
             warnings.warn(told, stacklevel=3)
         known = left_out = 0
         if self.seen is not None:
-            seen = [torch.from_numpy(are_seen(examples, self.seen)) for examples in measured]
+            seen = [torch.from_numpy(are_seen(examples, self.spec.input, self.seen)) for examples in measured]
             known = sum(int(places.sum()) for places in seen)
             if known and not include_training:
                 known, left_out = 0, known
@@ -201,12 +172,9 @@ class Bundle(Shown):
 
     def _check_like(self, data: Data) -> None:
         """Raise `DataError` where `data` were not loaded for this model."""
-        measured = [data.test] if data.test is not None else list(data.splits.values())
-        with seeded(key("measure")):
-            first = measured[0].input(0)
-        if (tuple(first.shape), type_name(first.dtype)) != (self.spec.shape, self.spec.dtype):
+        if (data.input.kind, data.input.shape, data.input.dtype) != (self.spec.input.kind, self.spec.shape, self.spec.dtype):
             raise DataError(
-                f"Inputs of {data.name} are {type_name(first.dtype)} of shape {tuple(first.shape)}; "
+                f"Inputs of {data.name} are {data.input.dtype} of shape {data.input.shape}; "
                 f"the model takes {self.spec.dtype} of shape {self.spec.shape}.",
                 "Load them for this model: load(..., like=bundle.spec).",
             )
@@ -290,11 +258,6 @@ class Bundle(Shown):
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
         return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
 
-    def _as_loaded(self, inputs: Tensor) -> Tensor | None:
-        """Return one input or several [n, *spec.shape], given in any layout that `load` takes too, or `None` where they are not such."""
-        one = arrange(inputs[None], self.spec.shape)
-        return one if one is not None or not inputs.ndim else arrange(inputs, self.spec.shape)
-
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` is the folder of a bundle, or of a run that has one."""
@@ -371,7 +334,7 @@ def _rebuild(
             whole.to(device)
             _check_stored(whole, stored)
         with _room(whole, spec):
-            check_model(whole, torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device), spec)
+            check_model(whole, spec.input.zeros(device), spec)
     except (EpochalError, RuntimeError, RecursionError) as error:
         raise BundleError(
             f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from epochal.data.walk import pictures_below
+from epochal.data.inputs.base import InputRule
 from epochal.errors import DataError
 from epochal.progress import progress
 from epochal.tasks.base import Prediction
@@ -39,13 +39,6 @@ class Predictions(list[Prediction]):
         self.notes = tuple(notes)
 
 
-class Items(NamedTuple):
-    """Things to read inputs from, and in words what was skipped in folders."""
-
-    items: list[Any]
-    notes: tuple[str, ...]
-
-
 class Read(NamedTuple):
     """Raw inputs [n, *spec.shape], or [0] of nothing; and as in `Predictions`: names, what could not be read, what was skipped."""
 
@@ -55,46 +48,34 @@ class Read(NamedTuple):
     notes: tuple[str, ...]
 
 
-def items_of(what: Any, *, folders: bool) -> Items:
-    """Return the things that were passed to `predict`, each with one input or several; with `folders`, the pictures in those."""
-    if not folders:
-        return Items(_items(what), ())
-    items, notes = [], list[str]()
-    for item in _items(what):
-        if isinstance(item, str | Path) and Path(item).is_dir():
-            inside, skipped = pictures_below(Path(item))
-            items += inside
-            notes += skipped
-        else:
-            items.append(item)
-    return Items(items, tuple(notes))
-
-
-def read_items(items: Items, read: Callable[[Any], Tensor], unreadable: Literal["stop", "count"]) -> Read:
-    """Return what `read` makes of all items, and what cannot be read.
+def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"]) -> Read:
+    """Return the raw inputs of all that was passed to `predict`, read by `rule`, and what cannot be read.
 
     Raises `DataError` for that where `unreadable` says "stop", or where nothing else is there.
     """
+    found = [rule.items(item) for item in _items(what)]
+    items = [item for one in found for item in one.items]
     inputs: list[Tensor] = []
     names: list[str] = []
     wrong: dict[str, DataError] = {}
-    with progress("Reading" if len(items.items) > 1 else "", len(items.items)) as advance:
-        for place, item in enumerate(items.items):
+    with progress("Reading" if len(items) > 1 else "", len(items)) as advance:
+        for place, item in enumerate(items):
             name = str(item) if isinstance(item, str | Path) else f"[{place}]"
             try:
-                found = read(item)
+                read = rule.read(item)
             except DataError as error:
                 if unreadable == "stop":
                     raise
                 wrong[name] = error
             else:
-                inputs.append(found)
-                names += [name] if len(found) == 1 else [f"{name}[{number}]" for number in range(len(found))]
+                inputs.append(read)
+                names += [name] if len(read) == 1 else [f"{name}[{number}]" for number in range(len(read))]
             advance()
     if wrong and not inputs:
         first = next(iter(wrong.values()))
         raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
-    return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, items.notes)
+    notes = tuple(note for one in found for note in one.notes)
+    return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
 
 
 def _items(what: Any) -> list[Any]:

@@ -14,46 +14,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from epochal.data.augment import Augment
-from epochal.data.examples import Examples, Lazy
+from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed, feed
+from epochal.data.inputs.picture.augment import Augment
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.values import Inputs
 from epochal.data.mixing import Mixing
 from epochal.data.spec import DataSpec
 from epochal.random import key, permutation
 from epochal.recipe import AugmentSettings
 from epochal.tasks.single_label import SingleLabel
+from tests.small import Filed, Slow
 
 CPU = torch.device("cpu")
 PIXELS = (torch.arange(13 * 25).reshape(13, 1, 5, 5) % 251).to(torch.uint8)
 LABELS = torch.arange(13) * 10
 
 
-class Slow:
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.values[index]
-
-
-class Filed(Slow):
-    """Inputs of which many can be read at once."""
-
-    def gather(self, index: Tensor) -> Tensor:
-        return self.values[index]
-
-
 class Jittered(Slow):
     """Each reading draws from all three generators."""
 
-    def __getitem__(self, index: int) -> Tensor:
-        return super().__getitem__(index) + torch.tensor([python_random.random(), float(numpy.random.rand()), float(torch.rand(()))])
+    def read(self, place: int) -> Tensor:
+        return super().read(place) + torch.tensor([python_random.random(), float(numpy.random.rand()), float(torch.rand(()))])
 
 
-def _examples(inputs: Tensor | Lazy) -> Examples:
+def _examples(inputs: Inputs) -> Examples:
     return Examples(inputs, LABELS[: len(inputs)], "train", torch.arange(len(inputs)))
 
 
@@ -76,7 +61,7 @@ def test_an_epoch_has_every_example_once_in_the_order_of_seed_and_epoch(batch_si
 
 
 @pytest.mark.parametrize("inputs", [PIXELS, Slow(PIXELS), Filed(PIXELS)])
-def test_without_a_seed_examples_keep_their_order(inputs: Tensor | Lazy) -> None:
+def test_without_a_seed_examples_keep_their_order(inputs: Inputs) -> None:
     for epoch in (0, 1):
         batches = list(feed(_examples(inputs), 4, CPU).epoch(epoch))
         assert torch.cat([batch.places for batch in batches]).tolist() == list(range(13))
@@ -88,7 +73,7 @@ AUGMENTS: list[Callable[[], Augment | None]] = [lambda: None, lambda: Augment(Au
 @pytest.mark.parametrize("make_augment", AUGMENTS, ids=["plain", "augmented"])
 @pytest.mark.parametrize("start", [0, 2, 4])
 def test_resident_and_streamed_batches_are_the_same(make_augment: Callable[[], Augment | None], start: int) -> None:
-    def batches(inputs: Tensor | Lazy, number: int) -> list[Batch]:
+    def batches(inputs: Inputs, number: int) -> list[Batch]:
         whole = feed(_examples(inputs), 4, CPU, shuffle_seed=1, augment=make_augment())
         return list(whole.epoch(number, start))
 
@@ -106,12 +91,12 @@ EVERYTHING = AugmentSettings(
     shift=1, flip=True, rotate=15, scale=0.1, shear=5, brightness=0.2, contrast=0.2, policy="rand", erase=0.5, mixup=0.4, cutmix=1
 )
 SPEC = DataSpec(
-    name="made", task=SingleLabel(outputs=tuple(map(str, range(121)))), shape=(1, 5, 5), dtype="uint8",
-    mean=(0.5,), std=(0.2,), counts={"train": 13}, fingerprint="0",
+    name="made", task=SingleLabel(outputs=tuple(map(str, range(121)))),
+    input=PictureRule(shape=(1, 5, 5), mean=(0.5,), std=(0.2,)), counts={"train": 13}, fingerprint="0",
 )  # fmt: skip
 
 
-def _mixed(inputs: Tensor | Lazy, epoch: int, batch_size: int = 4, start: int = 0, workers: int = 0) -> list[Batch]:
+def _mixed(inputs: Inputs, epoch: int, batch_size: int = 4, start: int = 0, workers: int = 0) -> list[Batch]:
     augment, mixing = Augment(EVERYTHING, 3), Mixing(EVERYTHING, SPEC, 3)
     made = feed(_examples(inputs), batch_size, CPU, shuffle_seed=1, augment=augment, mixing=mixing, workers=workers)
     return list(made.epoch(epoch, start))
@@ -194,10 +179,10 @@ def test_global_generators_are_left_alone(workers: int) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_reading_comes_through(workers: int) -> None:
     class Broken(Slow):
-        def __getitem__(self, index: int) -> Tensor:
-            if index == 7:
+        def read(self, place: int) -> Tensor:
+            if place == 7:
                 raise ValueError("the file of 7 is damaged")
-            return super().__getitem__(index)
+            return super().read(place)
 
     with pytest.raises(ValueError, match="the file of 7 is damaged"):
         list(feed(_examples(Broken(PIXELS)), 4, CPU, workers=workers).epoch(0))
@@ -205,10 +190,10 @@ def test_an_error_in_reading_comes_through(workers: int) -> None:
 
 def test_an_error_in_reading_ahead_comes_in_its_turn() -> None:
     class Broken(Filed):
-        def gather(self, index: Tensor) -> Tensor:
+        def __getitem__(self, index: Tensor) -> Tensor:
             if 7 in index:
                 raise ValueError("the file of 7 is damaged")
-            return super().gather(index)
+            return super().__getitem__(index)
 
     batches = feed(_examples(Broken(PIXELS)), 4, CPU).epoch(0)
     assert torch.equal(next(batches).inputs, PIXELS[:4])
@@ -230,9 +215,9 @@ def test_only_one_batch_is_read_ahead() -> None:
     class Counted(Filed):
         read = 0
 
-        def gather(self, index: Tensor) -> Tensor:
+        def __getitem__(self, index: Tensor) -> Tensor:
             self.read += len(index)
-            return super().gather(index)
+            return super().__getitem__(index)
 
     inputs = Counted(PIXELS)
     batches = feed(_examples(inputs), 2, CPU).epoch(0)

@@ -8,17 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
-from epochal.data.examples import Stored
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.values import access
 from epochal.data.load import load
+from epochal.data.options import ReadOptions
 from epochal.data.sources import folder
-from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.spec import DataSpec
 from epochal.data.storage import ingest
 from epochal.errors import DataError
 from epochal.tasks.single_label import SingleLabel
 
 
 def read(path: Path, **options: Any) -> Any:
-    return folder.read(path, **options)
+    return folder.read(path, ReadOptions(**options))
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ class TestLayouts:
         assert part.targets.dtype == torch.int64
         assert part.targets.tolist() == [0, 0, 1]
         assert part.files == ["cat/10.png", "cat/2.png", "dog/1.png"]
-        assert (found.picture.mode, found.picture.size) == ("RGB", (8, 8))
+        assert (found.input.mode, found.input.side) == ("RGB", (8, 8))
 
     @pytest.mark.parametrize("valid", ["valid", "val", "validation", "Val"])
     def test_splits(self, tree: Callable[..., Path], valid: Any) -> None:
@@ -83,13 +85,13 @@ class TestLayouts:
     def test_size_and_fit_are_passed_on(self, tree: Callable[..., Path]) -> None:
         found = read(tree("cat/1.png", "dog/1.png"), size=(4, 6), fit="crop")
         assert found.parts["train"].inputs.shape == (2, 3, 4, 6)
-        assert found.picture.fit == "crop"
+        assert found.input.fit == "crop"
 
     def test_only_training_pictures_make_the_rule(self, tree: Callable[..., Path], save_picture: Callable[..., Path]) -> None:
         root = tree("train/cat/1.png", "train/dog/1.png", mode="L")
         save_picture("photos/test/cat/1.png", (30, 10), "RGB")
         found = read(root)
-        assert (found.picture.mode, found.picture.size, found.notes) == ("L", (8, 8), ())
+        assert (found.input.mode, found.input.side, found.notes) == ("L", (8, 8), ())
         assert found.parts["test"].inputs.shape == (1, 1, 8, 8)
 
     @pytest.mark.parametrize(
@@ -287,16 +289,16 @@ class TestMemory:
         assert streamed.notes == ("3 pictures would take 0.0 GB of memory: they are streamed from the cache (see data.memory)",)
         for split, part in streamed.parts.items():
             kept = resident.parts[split]
-            assert isinstance(part.inputs, Stored)
-            assert isinstance(kept.inputs, torch.Tensor)
-            assert part.inputs.gather(torch.arange(len(part.inputs))).equal(kept.inputs)
+            assert access(part.inputs) == "file"
+            assert access(kept.inputs) == "memory"
+            assert part.inputs[torch.arange(len(part.inputs))].equal(kept.inputs)
             assert (part.files, part.digest) == (kept.files, kept.digest)
 
     def test_half_of_the_free_memory(self, tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
         root = tree("cat/1.png", "dog/1.png")
-        for free, kind in ((2 * 2 * 3 * 64, torch.Tensor), (2 * 2 * 3 * 64 - 1, Stored), (None, torch.Tensor)):
+        for free, kind in ((2 * 2 * 3 * 64, "memory"), (2 * 2 * 3 * 64 - 1, "file"), (None, "memory")):
             monkeypatch.setattr(ingest, "free_memory", lambda free=free: free)
-            assert isinstance(read(root).parts["train"].inputs, kind)
+            assert access(read(root).parts["train"].inputs) == kind
 
 
 @pytest.mark.parametrize("size", [(100, 3), (1, 60), (3, 3)])
@@ -313,18 +315,14 @@ class TestLike:
         return DataSpec(
             name="photos",
             task=SingleLabel(outputs=("cat", "dog")),
-            shape=(1, 4, 4),
-            dtype="uint8",
-            mean=(0.5,),
-            std=(0.5,),
+            input=PictureRule(shape=(1, 4, 4), mean=(0.5,), std=(0.5,), fit="crop"),
             counts={},
-            picture=PictureRule(mode="L", size=(4, 4), fit="crop"),
             fingerprint="",
         )
 
     def test_they_are_read_as_those_it_learned_from(self, tree: Callable[..., Path], spec: DataSpec) -> None:
         found = read(tree("dog/1.png"), like=spec)
-        assert (found.picture, found.classes, found.notes) == (spec.picture, ("dog",), ())
+        assert (found.input, found.classes, found.notes) == (spec.input, ("dog",), ())
         assert found.parts["train"].inputs.shape == (1, 1, 4, 4)
 
     def test_a_test_split_alone_will_do(self, tree: Callable[..., Path], spec: DataSpec) -> None:

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data import load as module
-from epochal.data.examples import Examples, Found, Lazy, Part
+from epochal.data.examples import Examples, Found, Part
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, _assemble, load
-from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.spec import DataSpec
 from epochal.errors import DataError, RecipeError
 from epochal.tasks.regression import Regression
-from tests.small import Items
+from tests.small import Items, Slow
 
 SpecMaker = Callable[..., DataSpec]
 
@@ -34,6 +36,11 @@ def _refused(what: Any, **options: Any) -> str:
     return str(raised.value)
 
 
+def _measured(what: Any) -> Any:
+    """The rule of data, with what was measured on them."""
+    return load(what).spec.input
+
+
 def _inputs(data: Data, split: str = "train") -> Tensor:
     inputs = data.splits[split].inputs
     assert isinstance(inputs, Tensor)
@@ -43,7 +50,7 @@ def _inputs(data: Data, split: str = "train") -> Tensor:
 def test_arrays(blobs: tuple[Tensor, Tensor]) -> None:
     data = load(blobs)
     assert (data.name, data.task.name, data.outputs, data.notes) == ("arrays", "single-label", ("0", "1", "2"), ())
-    assert (data.valid, data.test, data.picture, data.batch_size) == (None, None, None, None)
+    assert (data.valid, data.test, data.batch_size) == (None, None, None)
     assert torch.equal(_inputs(data), blobs[0])
     assert torch.equal(data.train.targets, blobs[1])
     spec = data.spec
@@ -105,15 +112,16 @@ def test_channels_come_first_and_the_user_hears_of_it() -> None:
     data = load((pixels, _labels(6)))
     assert data.notes == ("pictures came with channels last; they are used with channels first",)
     assert torch.equal(_inputs(data), pixels.permute(0, 3, 1, 2))
-    assert data.picture == PictureRule(mode="RGB", size=(8, 9), fit="pad", ground="border")
+    assert data.input == PictureRule(shape=(3, 8, 9))
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "mode"), [((6, 4, 5), torch.uint8, "L"), ((6, 2, 4, 5), torch.uint8, None), ((6, 3, 4, 5), torch.float32, None)]
 )
 def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode: str | None) -> None:
-    picture = load(((torch.rand(shape) * 255).to(dtype), _labels(6))).picture
-    assert (picture and picture.mode) == mode
+    rule = load(((torch.rand(shape) * 255).to(dtype), _labels(6))).input
+    assert isinstance(rule, PictureRule)
+    assert rule.mode == mode
 
 
 @pytest.mark.parametrize(
@@ -154,7 +162,7 @@ def test_float64_that_does_not_fit_is_told() -> None:
 def test_a_bad_example_is_named_by_its_file() -> None:
     part = Part(torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), files=("a/1.png", "b/2.png"))
     with pytest.raises(DataError, match=r"The input b/2\.png has a NaN"):
-        _assemble(Found("f", {"train": part}), None, None)
+        _assemble(Found("f", {"train": part}), None)
 
 
 def test_tables_on_their_side_are_told() -> None:
@@ -198,35 +206,35 @@ def test_several_labels_are_counted() -> None:
 )
 def test_statistics_are_numpys(count: int, shape: tuple[int, ...], center: float, spread: float, seed: int) -> None:
     x = numpy.random.default_rng(seed).normal(center, spread, (count + 1, *shape)).astype("float32")
-    spec = load((x, numpy.arange(count + 1) % 2)).spec
+    rule = _measured((x, numpy.arange(count + 1) % 2))
     axes = (0, 2, 3) if len(shape) == 3 else (0,)
     wide = x.astype("float64")
-    numpy.testing.assert_allclose(spec.mean, wide.mean(axes), rtol=1e-6, atol=1e-6)
+    numpy.testing.assert_allclose(rule.mean, wide.mean(axes), rtol=1e-6, atol=1e-6)
     std = wide.std(axes)
-    numpy.testing.assert_allclose(spec.std, numpy.where(std > 0, std, 1.0), rtol=1e-6)
+    numpy.testing.assert_allclose(rule.std, numpy.where(std > 0, std, 1.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("center", [0.0, 1e6, -1e7])
 def test_statistics_far_from_zero_and_over_chunks(center: float) -> None:
     x = (torch.randn(9000, 2, generator=torch.Generator().manual_seed(0)) * 3 + center).float()
-    spec = load((x, _labels(9000))).spec
-    numpy.testing.assert_allclose(spec.mean, x.double().mean(0), rtol=1e-12, atol=1e-12)
-    numpy.testing.assert_allclose(spec.std, x.double().std(0, correction=0), rtol=1e-9)
+    rule = _measured((x, _labels(9000)))
+    numpy.testing.assert_allclose(rule.mean, x.double().mean(0), rtol=1e-12, atol=1e-12)
+    numpy.testing.assert_allclose(rule.std, x.double().std(0, correction=0), rtol=1e-9)
 
 
 def test_pixels_count_0_to_1() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(2, 1, 1, 1).expand(2, 2, 5, 5)
-    spec = load((pixels, _labels(2))).spec
-    assert (spec.mean, spec.std) == ((0.5, 0.5), (0.5, 0.5))
+    rule = _measured((pixels, _labels(2)))
+    assert (rule.mean, rule.std) == ((0.5, 0.5), (0.5, 0.5))
 
 
 @pytest.mark.parametrize("value", [0.1, 1e-30, 3e7])
 @pytest.mark.parametrize("shape", [(7, 2), (7, 2, 5, 5)])
 def test_what_never_changes_is_only_shifted(value: float, shape: tuple[int, ...]) -> None:
     x = torch.full(shape, value)
-    spec = load((x, _labels(7))).spec
-    assert spec.std == (1.0, 1.0)
-    assert spec.mean == (float(x.flatten()[0]),) * 2
+    rule = _measured((x, _labels(7)))
+    assert rule.std == (1.0, 1.0)
+    assert rule.mean == (float(x.flatten()[0]),) * 2
 
 
 def _fingerprint(x: Tensor, y: Any, **splits: Any) -> str:
@@ -265,21 +273,8 @@ def test_fingerprint_changes_with_a_bit_of_a_picture(place: int, bit: int) -> No
     assert _fingerprint(pixels, _labels(2)) != before
 
 
-class _Slow:
-    """Inputs that are read one by one."""
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.values[index]
-
-
 def _lazily(values: Tensor, files: tuple[str, ...] | None = None) -> Data:
-    return _assemble(Found("slow", {"train": Part(_Slow(values), _labels(len(values)), files)}), None, None)
+    return _assemble(Found("slow", {"train": Part(Slow(values), _labels(len(values)), files)}), None)
 
 
 @pytest.mark.parametrize(
@@ -293,8 +288,7 @@ def test_inputs_read_one_by_one_take_the_same_form(shape: tuple[int, ...], dtype
     assert slow.notes == quick.notes
     for place in range(6):
         assert torch.equal(slow.train.input(place), quick.train.input(place))
-    names = ("shape", "dtype", "mean", "std", "picture")
-    assert [getattr(slow.spec, name) for name in names] == [getattr(quick.spec, name) for name in names]
+    assert (slow.input, slow.spec.input) == (quick.input, quick.spec.input)
 
 
 def test_no_number_in_inputs_read_one_by_one() -> None:
@@ -306,16 +300,16 @@ def test_no_number_in_inputs_read_one_by_one() -> None:
 
 
 def test_fingerprint_of_inputs_from_files_is_of_their_content() -> None:
-    def fingerprint(inputs: Tensor | Lazy, digest: bytes) -> str:
-        return _assemble(Found("made", {"train": Part(inputs, _labels(3), digest=digest)}), None, None).fingerprint
+    def fingerprint(inputs: Inputs, digest: bytes) -> str:
+        return _assemble(Found("made", {"train": Part(inputs, _labels(3), digest=digest)}), None).fingerprint
 
     values = torch.rand(3, 2)
-    assert fingerprint(_Slow(values), b"a") == fingerprint(values, b"a") != fingerprint(values, b"b")
+    assert fingerprint(Slow(values), b"a") == fingerprint(values, b"a") != fingerprint(values, b"b")
 
 
 def test_take_and_where() -> None:
     values = torch.arange(5).float()[:, None]
-    for inputs in (values, _Slow(values)):
+    for inputs in (values, Slow(values)):
         examples = Examples(inputs, torch.arange(5), "train", torch.arange(5))
         some = examples.take(torch.tensor([4, 0, 2]))
         assert [float(some.input(place)) for place in range(3)] == [4.0, 0.0, 2.0]
@@ -340,21 +334,21 @@ def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:
 
 def test_whole_numbers_are_measured_exactly() -> None:
     nanoseconds = 1_700_000_000_000_000_000 + torch.arange(100)[:, None]
-    numpy.testing.assert_allclose(load((nanoseconds, _labels(100))).spec.std, numpy.arange(100).std(), rtol=1e-12)
+    numpy.testing.assert_allclose(_measured((nanoseconds, _labels(100))).std, numpy.arange(100).std(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [lambda pixels: pixels, _Slow])
+@pytest.mark.parametrize("kind", [lambda pixels: pixels, Slow])
 def test_pictures_in_which_there_is_nothing_to_see(kind: Callable[[Tensor], Any]) -> None:
     pixels = torch.zeros(4, 1, 3, 3, dtype=torch.uint8)
     told = "all training pictures are the same, every pixel of them is 0"
     fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
-    found = Found("f", {"train": Part(kind(pixels), _labels(4))}, picture=PictureRule(mode="L", size=(3, 3), fit="pad"))
+    found = Found("f", {"train": Part(kind(pixels), _labels(4))}, input=PictureRule(shape=(1, 3, 3)))
     with pytest.raises(DataError) as raised:
-        _assemble(found, None, None)
+        _assemble(found, None)
     assert str(raised.value) == f"f: {told}.\n{fix}."
     assert load((pixels, _labels(4))).notes == (f"{told}; {fix}",)
     pixels[2, 0, 1, 1] = 1
-    assert _assemble(found, None, None).notes == load((pixels, _labels(4))).notes == ()
+    assert _assemble(found, None).notes == load((pixels, _labels(4))).notes == ()
 
 
 def test_inputs_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,18 +374,18 @@ def test_a_dataset_beyond_memory_is_read_one_by_one() -> None:
     assert data.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
 
 
-class TestGround:
+class TestEdgeColour:
     """The colour at the edges of training pictures, which fills what random changes leave open."""
 
-    @pytest.mark.parametrize(("levels", "ground"), [((255, 250, 255), (255, 250, 255)), ((0, 0, 0), ()), ((0, 0, 90), (0, 0, 90))])
-    def test_of_pictures_with_edges_of_one_colour(self, levels: tuple[int, ...], ground: tuple[int, ...]) -> None:
+    @pytest.mark.parametrize(("levels", "colour"), [((255, 250, 255), (255, 250, 255)), ((0, 0, 0), ()), ((0, 0, 90), (0, 0, 90))])
+    def test_of_pictures_with_edges_of_one_colour(self, levels: tuple[int, ...], colour: tuple[int, ...]) -> None:
         pixels = torch.tensor(levels, dtype=torch.uint8)[None, :, None, None].repeat(100, 1, 8, 6)
         pixels[:, :, 2:-2, 2:-2] = torch.randint(0, 256, (100, 3, 4, 2), dtype=torch.uint8)
         pixels[:20] = torch.randint(0, 256, (20, 3, 8, 6), dtype=torch.uint8)  # Some are otherwise.
-        assert load((pixels, torch.arange(100) % 2)).spec.ground == ground
+        assert _measured((pixels, torch.arange(100) % 2)).edge_colour == colour
 
     def test_others_have_none(self) -> None:
         noise = torch.randint(0, 256, (100, 3, 8, 6), dtype=torch.uint8)
-        assert load((noise, torch.arange(100) % 2)).spec.ground == ()
-        assert load((torch.ones(100, 1, 8, 6), torch.arange(100) % 2)).spec.ground == ()
-        assert load("digits").spec.ground == ()
+        assert _measured((noise, torch.arange(100) % 2)).edge_colour == ()
+        assert _measured((torch.ones(100, 1, 8, 6), torch.arange(100) % 2)).edge_colour == ()
+        assert _measured("digits").edge_colour == ()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.mixing import Mixing, beta_quantiles
 from epochal.data.spec import DataSpec
 from epochal.recipe import AugmentSettings
@@ -28,8 +29,8 @@ def _pictures(count: int, dtype: torch.dtype = torch.uint8) -> Tensor:
 
 def _mixing(task: str = "single-label", **settings: Any) -> Mixing:
     spec = DataSpec(
-        name="made", task=TASKS[task](name=task, outputs=("a", "b", "c")), shape=(3, 6, 8), dtype="uint8",
-        mean=(0.5,) * 3, std=(0.2,) * 3, counts={"train": 400}, fingerprint="0",
+        name="made", task=TASKS[task](name=task, outputs=("a", "b", "c")),
+        input=PictureRule(shape=(3, 6, 8), mean=(0.5,) * 3, std=(0.2,) * 3), counts={"train": 400}, fingerprint="0",
     )  # fmt: skip
     return Mixing(AugmentSettings(**settings), spec, 3)
 

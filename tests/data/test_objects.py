@@ -23,6 +23,7 @@ from torch.utils.data import (
 
 from epochal.data.examples import Found, Part
 from epochal.data.load import load
+from epochal.data.options import ReadOptions
 from epochal.data.sources import objects
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import DataSpec
@@ -311,7 +312,7 @@ def test_a_fixed_order_is_told_to_be_shuffled(make_spec: Callable[..., DataSpec]
     shuffled = DataLoader(loader.dataset, shuffle=True)
     assert find_objects({"train": shuffled, "test": loader}).notes == ()
     # Of an evaluation the order does not matter.
-    assert find_objects(loader, like=make_spec()).notes == ()
+    assert find_objects(loader, ReadOptions(like=make_spec())).notes == ()
 
 
 class Rare(Jittered):
@@ -351,7 +352,7 @@ def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) 
     found = find_objects(Items([(torch.full((2,), float(place)), place % 2) for place in range(10)]))
     inputs = found.parts["train"].inputs
     assert not isinstance(inputs, Tensor)
-    assert (len(inputs), inputs[3].tolist()) == (10, [3.0, 3.0])
+    assert (len(inputs), inputs[torch.tensor([3])].tolist()) == (10, [[3.0, 3.0]])
     assert found.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
 
 

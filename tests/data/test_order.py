@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.data.augment import build_augment
-from epochal.data.examples import Examples, Lazy
+from epochal.data.examples import Examples
 from epochal.data.feed import feed
+from epochal.data.inputs.values import Inputs
 from epochal.data.load import load
 from epochal.data.mixing import Mixing
 from epochal.data.order import Order, describe_balance, shares
@@ -20,30 +20,11 @@ from epochal.recipe import AugmentSettings, Recipe
 from epochal.run.train import dry_run
 from epochal.training.loop import fit
 from epochal.training.records import Started
+from tests.small import Filed, Slow
 
 CPU = torch.device("cpu")
 # 40 examples of class 0, 3 of class 1, none of class 2, 17 of class 3.
 CLASSES = torch.tensor([0] * 40 + [1] * 3 + [3] * 17)[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
-
-
-class Read:
-    """Inputs that are read one by one."""
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.values[index]
-
-
-class Gathered(Read):
-    """Inputs of which many can be read at once."""
-
-    def gather(self, index: Tensor) -> Tensor:
-        return self.values[index]
 
 
 def _epoch(order: Order, epoch: int) -> list[int]:
@@ -83,9 +64,9 @@ def test_batches_are_the_same_however_examples_are_read(workers: int, make_spec:
     spec = make_spec(shape=(1, 5, 5), dtype="uint8", outputs=("a", "b", "c", "d"), mean=(0.5,), std=(1.0,))
     settings = AugmentSettings(shift=2, mixup=0.4)
     found: list[list[Any]] = []
-    for inputs in (pixels, Read(pixels), Gathered(pixels)):
+    for inputs in (pixels, Slow(pixels), Filed(pixels)):
         examples = Examples(inputs, CLASSES, "train", torch.arange(60))
-        augment, mixing = build_augment(settings, spec, 1), Mixing(settings, spec, 1)
+        augment, mixing = spec.input.augment(settings, 1), Mixing(settings, spec, 1)
         batches = feed(examples, 8, CPU, shuffle_seed=3, augment=augment, mixing=mixing, workers=workers, balanced=True)
         found.append([*batches.epoch(2)])
         assert all(torch.equal(one, two) for one, two in zip(found[-1][3], next(iter(batches.epoch(2, start=3))), strict=True))
@@ -99,8 +80,8 @@ def test_an_example_that_comes_again_is_changed_in_another_way(make_spec: Any) -
     pixels = torch.randint(0, 255, (60, 1, 16, 16), dtype=torch.uint8)
     spec = make_spec(shape=(1, 16, 16), dtype="uint8", outputs=("a", "b", "c", "d"), mean=(0.5,), std=(1.0,))
 
-    def forms(inputs: Tensor | Lazy) -> int:
-        augment = build_augment(AugmentSettings(shift=6), spec, 1)
+    def forms(inputs: Inputs) -> int:
+        augment = spec.input.augment(AugmentSettings(shift=6), 1)
         examples = Examples(inputs, CLASSES, "train", torch.arange(60))
         (batch,) = feed(examples, 60, CPU, shuffle_seed=3, augment=augment, balanced=True).epoch(1)
         first = int((CLASSES == 1).nonzero()[0])
@@ -108,7 +89,7 @@ def test_an_example_that_comes_again_is_changed_in_another_way(make_spec: Any) -
         return len(batch.inputs[batch.places == first].flatten(1).unique(dim=0))
 
     assert forms(pixels) >= 5
-    assert forms(Read(pixels)) >= 5
+    assert forms(Slow(pixels)) >= 5
 
 
 def test_what_it_does_is_told(blobs: tuple[Tensor, Tensor]) -> None:

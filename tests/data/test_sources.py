@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from epochal.data.examples import Found
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.options import ReadOptions
 from epochal.data.sources import SOURCES, Source, arrays, cifar10, digits, find, folder, idx
 from epochal.errors import DataError, DownloadError, RecipeError
 
@@ -129,7 +131,7 @@ def test_pictures_larger_than_memory_are_refused(save_picture: Callable[..., Pat
     with pytest.raises(
         DataError, match=r"The size of 100,000×100,000 pixels is beyond the limit of 100,000,000 numbers\.\nChoose a smaller"
     ):
-        find(tmp_path, size=100_000)
+        find(tmp_path, options=ReadOptions(size=100_000))
 
 
 def test_the_data_folder_must_be_there(tmp_path: Path) -> None:
@@ -142,10 +144,10 @@ def test_the_data_folder_must_be_there(tmp_path: Path) -> None:
 def test_settings_of_pictures_work_with_pictures_only(save_picture: Callable[..., Path], tmp_path: Path) -> None:
     save_picture("cat/1.png")
     save_picture("dog/1.png")
-    assert find(tmp_path, size=4, fit="crop").parts["train"].inputs[0].shape == (3, 4, 4)
+    assert find(tmp_path, options=ReadOptions(size=4, fit="crop")).input == PictureRule(shape=(3, 4, 4), fit="crop")
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 2)), y=np.zeros(2))
     for what, options in (("digits", {"size": 4}), ("mnist", {"fit": "pad"}), (tmp_path / "a.npz", {"size": (4, 4)})):
         with pytest.raises(
             RecipeError, match=r"The setting data\.(size|fit) = .* does not work with .*: it is for folders of pictures\.\nLeave"
         ):
-            find(what, **options)
+            find(what, options=ReadOptions(**options))

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.spec import DataSpec
 
 SpecMaker = Callable[..., DataSpec]
 
 
 def test_pictures_and_numbers(make_spec: SpecMaker) -> None:
     picture = make_spec(shape=(3, 4, 5), mean=(0.5,) * 3, std=(1.0,) * 3)
-    assert (picture.is_image, picture.size) == (True, 60)
-    assert (make_spec().is_image, make_spec().size) == (False, 2)
+    assert (picture.input.kind, picture.size) == ("picture", 60)
+    assert (make_spec().input.kind, make_spec().size) == ("numbers", 2)
 
 
 def test_one_line_for_people(make_spec: SpecMaker) -> None:
@@ -28,6 +30,8 @@ def test_one_line_for_people(make_spec: SpecMaker) -> None:
 def test_frozen_and_strict(make_spec: SpecMaker) -> None:
     with pytest.raises(ValueError, match="frozen"):
         make_spec().name = "other"  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        make_spec().input.shape = (3,)  # type: ignore[misc]
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         make_spec(color="red")
     with pytest.raises(ValueError, match="finite number"):
@@ -36,10 +40,24 @@ def test_frozen_and_strict(make_spec: SpecMaker) -> None:
         make_spec(dtype="float16")
 
 
-def test_json_there_and_back(make_spec: SpecMaker) -> None:
-    picture = PictureRule(mode="RGB", size=(4, 5), fit="crop")
-    spec = make_spec(shape=(3, 4, 5), dtype="uint8", picture=picture, mean=(0.1, 1 / 3, 0.5), std=(1.0,) * 3)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        PictureRule(shape=(3, 4, 5), fit="crop", mean=(0.1, 1 / 3, 0.5), std=(1.0,) * 3, edge_colour=(255, 0, 1)),
+        NumbersRule(shape=(2, 7), dtype="int64", mean=(1 / 3,), std=(2.0,)),
+    ],
+)
+def test_json_there_and_back(make_spec: SpecMaker, rule: Any) -> None:
+    spec = make_spec(input=rule)
     assert DataSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert DataSpec.model_validate(spec.model_dump(mode="json")).input == rule
+
+
+@pytest.mark.parametrize("rule", [{"kind": "smell", "shape": [2]}, {"shape": [2]}])
+def test_a_kind_that_is_not_known_is_refused(make_spec: SpecMaker, rule: dict[str, Any]) -> None:
+    described = make_spec().model_dump(mode="json")
+    with pytest.raises(ValueError, match=r"the kind .* is none of numbers, picture"):
+        DataSpec.model_validate(described | {"input": rule})
 
 
 _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.0,) * 3}
@@ -62,17 +80,19 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
         ({"task": "regression", "target_mean": (0.0,), "target_std": (1.0,)}, "do not fit regression with 3 outputs"),
         ({"task": "regression", "target_mean": (0.0,) * 3}, "do not fit regression with 3 outputs"),
         ({"counts": {"train": -1}}, "greater than or equal to 0"),
-        (_PICTURE | {"picture": PictureRule(mode="L", size=(4, 5), fit="pad")}, "the picture rule does not make uint8 inputs"),
-        (_PICTURE | {"picture": PictureRule(mode="RGB", size=(5, 4), fit="pad")}, "the picture rule does not make uint8 inputs"),
-        (
-            _PICTURE | {"picture": PictureRule(mode="RGB", size=(4, 5), fit="pad"), "dtype": "float32"},
-            "the picture rule does not make float32 inputs",
-        ),
-        ({"picture": {"mode": "L", "size": (0, 4), "fit": "pad"}}, "greater than 0"),
-        (_PICTURE | {"ground": (256, 0, 0)}, "less than or equal to 255"),
-        (_PICTURE | {"ground": (255,)}, "ground does not fit uint8 inputs"),
+        (_PICTURE | {"shape": (3, 0, 5)}, "greater than 0"),
+        (_PICTURE | {"fit": "stretch"}, "Input should be 'pad', 'crop' or 'squash'"),
+        (_PICTURE | {"edge_colour": (256, 0, 0)}, "less than or equal to 255"),
+        (_PICTURE | {"edge_colour": (255,)}, "edge_colour does not fit uint8 inputs"),
+        (_PICTURE | {"edge_colour": (255, 0, 0), "dtype": "float32"}, "edge_colour does not fit float32 inputs"),
     ],
 )
 def test_contradictions_are_refused(make_spec: SpecMaker, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         make_spec(**changes)
+
+
+def test_a_picture_has_three_sides() -> None:
+    for shape in ((4, 5), (1, 3, 4, 5)):
+        with pytest.raises(ValueError, match="shape"):
+            PictureRule(shape=shape)

@@ -19,10 +19,12 @@ from torch import nn
 import epochal
 from epochal.bundle import Bundle
 from epochal.data.examples import Examples
+from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.picture.read import measure_picture, open_picture, to_tensor
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.sources import cifar10
 from epochal.data.sources.idx import read_idx
-from epochal.data.spec import DataSpec, PictureRule
+from epochal.data.spec import DataSpec
 from epochal.data.storage.cache import Pack
 from epochal.errors import EpochalError
 from epochal.recipe import Recipe, restore_recipe
@@ -35,10 +37,7 @@ from epochal.training.state import Training, prepare, training_feed
 SPEC = DataSpec(
     name="made",
     task=SingleLabel(outputs=("a", "b"), counts={"train": (4, 4)}),
-    shape=(3,),
-    dtype="float32",
-    mean=(0.0, 0.0, 0.0),
-    std=(1.0, 1.0, 1.0),
+    input=NumbersRule(shape=(3,), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
     counts={"train": 8},
     fingerprint="0",
 )
@@ -56,7 +55,7 @@ def training() -> Training:
 
 def _picture(path: Path) -> None:
     measure_picture(str(path))
-    to_tensor(open_picture(path), PictureRule(mode="RGB", size=(8, 8), fit="pad"))
+    to_tensor(open_picture(path), PictureRule(shape=(3, 8, 8)))
 
 
 def _pack(path: Path) -> None:

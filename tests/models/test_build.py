@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
-from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, check_model, default_model, eval_mode, load_net
+from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, check_model, eval_mode, load_net
 from epochal.recipe import DataSettings
 from epochal.tasks.regression import Rescale
 
@@ -40,9 +40,9 @@ def test_table() -> None:
 
 
 def test_default(make_spec: SpecMaker, picture_spec: DataSpec) -> None:
-    large = picture_spec.model_copy(update={"shape": (*picture_spec.shape[:1], 13, 5)})
-    assert (default_model(large), default_model(picture_spec), default_model(make_spec())) == ("conv", "vgg", "mlp")
-    assert not MODELS["mlp"].for_pictures
+    large = make_spec(shape=(1, 13, 5), mean=(0.5,), std=(1.0,))
+    assert [spec.input.default_model for spec in (large, picture_spec, make_spec())] == ["conv", "vgg", "mlp"]
+    assert MODELS["mlp"].kind is None
 
 
 @pytest.mark.parametrize(("name", "options"), [("conv", {"widths": (4,)}), ("mlp", {"widths": [3], "dropout": 0.5}), ("linear", {})])

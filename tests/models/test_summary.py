@@ -17,10 +17,7 @@ def spec(shape: tuple[int, ...] = (1, 28, 28), dtype: str = "uint8") -> DataSpec
         {
             "name": "small",
             "task": {"name": "single-label", "outputs": tuple("0123456789")},
-            "shape": shape,
-            "dtype": dtype,
-            "mean": (0.0,),
-            "std": (1.0,),
+            "input": {"kind": "picture" if len(shape) == 3 else "numbers", "shape": shape, "dtype": dtype},
             "counts": {"train": 10},
             "fingerprint": "f",
         }

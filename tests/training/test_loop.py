@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import epochal
-from epochal.data.augment import Augment
+from epochal.data.inputs.picture.augment import Augment
 from epochal.device import choose
 from epochal.errors import EpochalError, ModelError, RecipeError, TrainingError
 from epochal.random import key, permutation

@@ -19,10 +19,7 @@ class Records:
             {
                 "name": "two",
                 "task": {"name": task, "outputs": ("a", "b")},
-                "shape": (4,),
-                "dtype": "float32",
-                "mean": (0.0,),
-                "std": (1.0,),
+                "input": {"kind": "numbers", "shape": (4,)},
                 "counts": {"train": 90, "valid": 10},
                 "fingerprint": "f00d",
             }

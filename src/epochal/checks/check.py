@@ -149,14 +149,14 @@ def _told(finding: Finding, place: Place) -> Finding:
 
 def _check_data(data: Data) -> Check:
     counts = {split: len(part) for split, part in data.splits.items()}
-    is_picture = data.spec.is_image and data.spec.dtype == "uint8"
+    is_drawn = data.input.draw(data.train.input(0)) is not None
     return Check(
         data.name,
         counts,
         data.outputs,
         _worst_first([*loaded_findings(data), *about_notes(data.notes)]),
         data.task.nouns,
-        _Shown(data).picture if is_picture else None,
+        _Shown(data).picture if is_drawn else None,
     )
 
 
@@ -164,11 +164,14 @@ class _Shown:
     """The pictures of data in memory, by name."""
 
     def __init__(self, data: Data) -> None:
+        self.rule = data.input
         self.places = {part.where(index): (part, index) for part in data.splits.values() for index in range(len(part))}
 
     def picture(self, name: str) -> Image.Image:
         part, index = self.places[name]
-        return open_picture(part.input(index).movedim(0, -1).contiguous().numpy())
+        pixels = self.rule.draw(part.input(index))
+        assert pixels is not None
+        return Image.fromarray(pixels)
 
 
 def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

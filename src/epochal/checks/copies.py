@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ _LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
 class Labelled:
     """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is the word for one.
 
-    `has_classes` says that labels are classes, not quantities.
+    `has_classes` says that labels are classes, not quantities; `is_distinct`, that equal inputs are the same example.
     """
 
     split: Callable[[int], str]
@@ -27,6 +28,16 @@ class Labelled:
     name: Callable[[int], str]
     noun: str = "picture"
     has_classes: bool = True
+    is_distinct: bool = True
+
+
+class Loaded(NamedTuple):
+    """Examples in memory: the rule of their inputs, these [n, *shape] by split, training first, and the places of equal ones, in groups."""
+
+    rule: Any
+    inputs: Sequence[Tensor]
+    groups: Sequence[Sequence[int]]
+    among: Labelled
 
 
 def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
@@ -36,7 +47,7 @@ def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Fi
     """
     leaking, torn, repeated = _sorted(groups, among)
     noun = among.noun
-    is_sure = noun == "picture"
+    is_sure = among.is_distinct
     fix = _LEAVE_OUT if is_sure else f"Rows that only happen to be equal may stay. {_LEAVE_OUT}"
     if leaking:
         words = f"{count(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from epochal.checks.findings import Case, Finding, Severity, count
 from epochal.data.inputs.picture.read import GIANT, survey_picture
-from epochal.data.spec import PictureRule
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.walk import is_foreign, is_picture
 from epochal.errors import DataError
 
@@ -143,7 +143,7 @@ def _stands_out(values: NDArray[Any], factor: float) -> NDArray[np.bool_]:
 
 def _can_be_read(path: Path) -> bool:
     try:
-        survey_picture(str(path), PictureRule(mode="L", size=(1, 1), fit="squash"))
+        survey_picture(str(path), PictureRule(shape=(1, 1, 1), fit="squash"))
     except DataError:
         return False
     return True

@@ -66,7 +66,7 @@ class _Pixels:
     def identity(self, place: int) -> tuple[int, int, bytes]:
         row = self.known[place]
         height, width, small = int(row["height"]), int(row["width"]), row["small"].tobytes()
-        if (height, width) == SMALL.size:
+        if (height, width) == SMALL.side:
             return height, width, small
         content = row["hash"].tobytes()
         if content not in self.seen:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from epochal.checks.copies import Labelled, about_equal, about_single
+from epochal.checks.copies import Labelled, Loaded, about_equal
 from epochal.checks.duplicates import equal, hash_keys, row_keys
-from epochal.checks.findings import Case, Finding, about_classes, count
-from epochal.checks.survey import SIDE
+from epochal.checks.findings import Finding, about_classes
+from epochal.checks.numbers import number_findings
+from epochal.checks.pictures import picture_findings
 from epochal.data.examples import Examples
+from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
-from epochal.data.standard import apart
+
+# What is found in inputs of some kinds alone.
+_BY_KIND: dict[str, Callable[[Loaded], Iterator[Finding]]] = {
+    "numbers": number_findings,
+    "picture": picture_findings,
+}
 
 
 def loaded_findings(data: Data) -> Iterator[Finding]:
@@ -24,14 +30,10 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
     groups = _equal_examples(parts)
     yield from about_equal(groups, among)
     yield from _about_scale(data)
-    inputs = [part.inputs for part in parts if isinstance(part.inputs, Tensor)]
-    if len(inputs) < len(parts):
-        return
-    is_picture = data.spec.is_image and data.spec.dtype == "uint8"
-    yield from _about_inputs(inputs, among, is_picture=is_picture)
-    if is_picture and min(data.spec.shape[1:]) >= SIDE:
-        small = [_small(values) for values in inputs]
-        yield from about_single(torch.cat([thumb for thumb, _ in small]), torch.cat([colour for _, colour in small]), groups, among)
+    inputs = _in_memory(parts)
+    find = _BY_KIND.get(data.input.kind)
+    if inputs is not None and find is not None:
+        yield from find(Loaded(data.input, inputs, groups, among))
 
 
 def in_one_line(data: Data) -> str:
@@ -45,7 +47,7 @@ def in_one_line(data: Data) -> str:
 def _about_scale(data: Data) -> Iterator[Finding]:
     """Yield splits whose inputs are of another scale than those of training, such as pixels from 0 to 255 beside such from 0 to 1."""
     for split, part in data.splits.items():
-        told = "" if split == "train" else apart(part.inputs, data.spec.std)
+        told = "" if split == "train" else data.spec.input.differs(part.inputs)
         if told:
             yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Bring all splits in one unit.")
 
@@ -58,47 +60,14 @@ def _about_classes(data: Data) -> Iterator[Finding]:
         yield from about_classes({**counts, "train": tuple(map(sum, zip(*of_train, strict=True)))}, data.outputs)
 
 
-def _about_inputs(inputs: Sequence[Tensor], among: Labelled, *, is_picture: bool) -> Iterator[Finding]:
-    """Yield inputs without anything on them, and numbers that are the same in all training examples."""
-    if is_picture:
-        flat = torch.cat([values.flatten(1) for values in inputs])
-        blank = (flat == flat[:, :1]).all(1).nonzero().flatten().tolist()
-        if blank:
-            words = f"{count(len(blank), 'picture')} with nothing to see: one colour everywhere"
-            yield Finding(
-                "warning",
-                "blank",
-                words,
-                "Remove them, unless that is a class of yours.",
-                tuple(Case((among.name(place),)) for place in blank),
-            )
-    elif inputs[0].ndim == 2:
-        train = inputs[0]
-        constant = (train == train[0]).all(0).nonzero().flatten().tolist()
-        if constant:
-            words = f"{count(len(constant), 'input')} never changing: {', '.join(f'number {place}' for place in constant[:5])}"
-            yield Finding("note", "constant", words, "It tells nothing: leave it out, or see whether it was read rightly.")
-
-
-def _small(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Return grey thumbnails (uint8 [n, side, side]) and mean colours (float32 [n, 3]) of pictures (uint8 [n, channels, height, width])."""
-    thumbs, colours = [], []
-    for some in pictures.split(2048):
-        levels = torch.nn.functional.adaptive_avg_pool2d(some.float(), SIDE)
-        thumbs.append(levels.mean(1).round().to(torch.uint8))
-        means = levels.mean((2, 3))
-        colours.append(means if means.shape[1] == 3 else means.mean(1, keepdim=True).expand(-1, 3))
-    return torch.cat(thumbs), torch.cat(colours)
-
-
 def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
     """Return groups of equal examples, counted through all parts: by the hashes of their files, or by their inputs in memory."""
     hashes = [part.hashes[part.positions.numpy()] for part in parts if part.hashes is not None]
     if len(hashes) == len(parts):
         content = np.concatenate(hashes)
         return equal(hash_keys(content), lambda place: content[place].tobytes())
-    inputs = [part.inputs for part in parts if isinstance(part.inputs, Tensor)]
-    if len(inputs) < len(parts):
+    inputs = _in_memory(parts)
+    if inputs is None:
         return []
     starts = np.cumsum([0, *map(len, inputs)])
 
@@ -107,6 +76,12 @@ def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
         return inputs[part][place - int(starts[part])].contiguous().numpy().tobytes()
 
     return equal(np.concatenate([row_keys(values) for values in inputs]), row)
+
+
+def _in_memory(parts: Sequence[Examples]) -> list[Tensor] | None:
+    """Return the inputs of all parts, or `None` where some are not in memory."""
+    inputs = [values for part in parts if (values := in_memory(part.inputs)) is not None]
+    return inputs if len(inputs) == len(parts) else None
 
 
 def _labelled(data: Data) -> Labelled:
@@ -125,5 +100,11 @@ def _labelled(data: Data) -> Labelled:
         number, index = found(place)
         return parts[number].where(index)
 
-    noun = "picture" if data.spec.is_image else "example"
-    return Labelled(lambda place: names[found(place)[0]], label, name, noun, has_classes=data.task.has_classes)
+    return Labelled(
+        lambda place: names[found(place)[0]],
+        label,
+        name,
+        data.input.noun,
+        has_classes=data.task.has_classes,
+        is_distinct=data.input.is_distinct,
+    )

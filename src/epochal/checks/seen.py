@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from epochal.checks.duplicates import hash_keys, row_keys
 from epochal.data.examples import Examples
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
 from epochal.io.checksums import CHANGED
@@ -34,14 +35,14 @@ _DIGEST_BYTES = 32
 def keys_of(data: Data) -> Keys:
     """Return the keys of all examples of the splits that training uses, train and valid: uint64, sorted."""
     parts = [data.train] if data.valid is None else [data.train, data.valid]
-    found = [keys for part in parts for keys in _keys(part)]
+    found = [keys for part in parts for keys in _keys(part, data.input)]
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
 
 
-def are_seen(examples: Examples, seen: Keys) -> NDArray[np.bool_]:
-    """Return which examples are among those with the keys `seen`: bool [n]."""
+def are_seen(examples: Examples, rule: InputRule, seen: Keys) -> NDArray[np.bool_]:
+    """Return which examples, whose inputs are by `rule`, are among those with the keys `seen`: bool [n]."""
     known = np.zeros(len(examples), np.bool_)
-    for keys in _keys(examples):
+    for keys in _keys(examples, rule):
         known |= np.isin(keys, seen)
     return known
 
@@ -67,11 +68,11 @@ def read_seen(folder: Path) -> Keys | None:
     return np.frombuffer(content, "<u8").astype(np.uint64)
 
 
-def _keys(examples: Examples) -> Iterator[Keys]:
+def _keys(examples: Examples, rule: InputRule) -> Iterator[Keys]:
     """Yield a key for each example [n]: of its file, and of its content, whichever there are."""
     if examples.hashes is not None:
         yield hash_keys(examples.hashes[examples.positions.numpy()])
-    if isinstance(examples.inputs, Tensor):
-        keys = row_keys(examples.inputs)
-        is_picture = examples.inputs.ndim == 4
-        yield keys if is_picture else keys ^ row_keys(examples.targets.double())
+    inputs = in_memory(examples.inputs)
+    if inputs is not None:
+        keys = row_keys(inputs)
+        yield keys if rule.is_distinct else keys ^ row_keys(examples.targets.double())

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from epochal.data.inputs.picture.decoding import in_blocks
 from epochal.data.inputs.picture.read import survey_picture
-from epochal.data.spec import PictureRule
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.storage.cache import content_hash
 from epochal.errors import DataError
 
 # Pictures are compared at this size; those that differ in it are different.
-SMALL = PictureRule(mode="RGB", size=(32, 32), fit="squash")
+SMALL = PictureRule(shape=(3, 32, 32), fit="squash")
 
 # Near duplicates are looked for among grey thumbnails of so many pixels a side.
 SIDE = 16

@@ -26,8 +26,7 @@ def report(done: Run, *, as_json: bool) -> None:
     for number, picture in enumerate(pictures):
         label = "" if number else translated("pictures")
         say(f"  {label}{' ' * (8 - columns(label))}  {picture}")
-    sample = "picture.png" if done.data.picture is not None else "inputs.npy"
-    say(f"  next      {command('epochal', 'predict', done.folder, sample)}")
+    say(f"  next      {command('epochal', 'predict', done.folder, done.data.spec.input.sample_file)}")
     say(f"            {command('epochal', 'evaluate', done.folder)}")
     if as_json:
         say_json(done.result)

@@ -18,6 +18,7 @@ from epochal.cli.output import say, say_error, say_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from epochal.data.inputs.base import InputRule
     from epochal.tasks.base import Prediction
 
 # The first columns of a table of predictions; the values of the outputs follow.
@@ -57,12 +58,12 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if csv_file is not None:
         write_text(csv_file, _csv(found, bundle.spec.outputs))
     if picture is not None:
-        _draw(inputs, found, picture)
+        _draw(inputs, bundle.spec.input, found, picture)
     if as_json:
         rows = [{"file": name, **_row(prediction)} for name, prediction in found]
         rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
         say_json(rows)
-    if note := bundle.apart(inputs):
+    if note := bundle.differs(inputs):
         say(f"note: {note}", err=True)
     for error in wrong.values():
         say_error(error)
@@ -82,7 +83,7 @@ def _check_folder(folder: Path) -> None:
             raise OutputError(f"{folder} has other files in it.", "Name a new folder for the titled pictures.")
 
 
-def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
+def _draw(inputs: Tensor, rule: InputRule, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.data.walk import MARK
     from epochal.figures import save, single
@@ -91,7 +92,7 @@ def _draw(inputs: Tensor, found: Sequence[tuple[str, Prediction]], folder: Path)
 
     if note := boxes(prediction.label for _, prediction in found):
         say(f"note: {note}")
-    figures = [single(picture, f"pred result: {prediction}") for picture, (_, prediction) in zip(inputs, found, strict=True)]
+    figures = [single(example, f"pred result: {prediction}", rule) for example, (_, prediction) in zip(inputs, found, strict=True)]
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / MARK, "Written by epochal predict --picture: these are no data.\n")

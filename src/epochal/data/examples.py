@@ -5,45 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epochal.data.spec import PictureRule
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.values import Inputs, in_memory, subset
 from epochal.shown import Rows, Shown
-
-
-class Lazy(Protocol):
-    """Inputs that are read one by one, because they do not fit memory or change each time they are read."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Tensor: ...
-
-
-@runtime_checkable
-class Stored(Lazy, Protocol):
-    """Inputs in a file, of which any number can be read at once."""
-
-    def gather(self, index: Tensor) -> Tensor:
-        """Read the inputs at `index` (int64 [n]): [n, *shape]."""
-        ...
 
 
 @dataclass(frozen=True, repr=False)
 class Examples(Shown):
     """The examples of one split.
 
-    `inputs` is [n, *shape]: uint8, int64 or float32, or `Lazy`. `targets` is int64 [n] for one label, float32 [n, labels] of
-    0 and 1 for several, and [n, outputs] for quantities: float32, or float64 where that would round them. `part` and
+    `inputs` is [n, *shape] of the rule's type: a tensor where they fit memory. `targets` is int64 [n] for one label, float32 [n, labels]
+    of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 where that would round them. `part` and
     `positions` (int64 [n]) say where the examples stood
     in what the source brought; `files` and the `hashes` of their content (16 bytes each), where there are any, are indexed by
     position too. `varies` says that each reading of the same input gives another one.
     """
 
-    inputs: Tensor | Lazy
+    inputs: Inputs
     targets: Tensor
     part: str
     positions: Tensor
@@ -58,20 +42,19 @@ class Examples(Shown):
         return f"{len(self):,} from {self.part}"
 
     def _rows(self) -> Rows:
-        tensors = {"inputs": self.inputs, "targets": self.targets}
+        tensors = {"inputs": in_memory(self.inputs), "targets": self.targets}
         return [
-            (name, f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}" if isinstance(values, Tensor) else "read one by one")
+            (name, "read one by one" if values is None else f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}")
             for name, values in tensors.items()
         ]
 
     def take(self, index: Tensor) -> Examples:
         """Return the examples at `index` (int64), in that order."""
-        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
-        return replace(self, inputs=inputs, targets=self.targets[index], positions=self.positions[index])
+        return replace(self, inputs=subset(self.inputs, index), targets=self.targets[index], positions=self.positions[index])
 
     def input(self, index: int) -> Tensor:
         """Return one input, without a batch axis."""
-        return self.inputs[index]
+        return self.inputs[torch.tensor([range(len(self))[index]])][0]
 
     def where(self, index: int) -> str:
         """Name one example for an error message or a figure: its file, or its place in the source."""
@@ -84,30 +67,6 @@ def address(part: str, position: int) -> str:
     return f"{part}[{position}]"
 
 
-def subset(inputs: Lazy, index: Tensor) -> Lazy:
-    """Return the inputs at `index` (int64 [n]), in that order, without reading them."""
-    return _StoredSubset(inputs, index) if isinstance(inputs, Stored) else _Subset(inputs, index)
-
-
-class _Subset:
-    def __init__(self, inputs: Lazy, index: Tensor) -> None:
-        self.inputs = inputs
-        self.index = index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.inputs[int(self.index[index])]
-
-
-class _StoredSubset(_Subset):
-    inputs: Stored
-
-    def gather(self, index: Tensor) -> Tensor:
-        return self.inputs.gather(self.index[index])
-
-
 @dataclass(frozen=True)
 class Part:
     """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded.
@@ -117,7 +76,7 @@ class Part:
     source brought, where some were left out. `varies` says that each reading of the same input gives another one.
     """
 
-    inputs: Tensor | Lazy
+    inputs: Inputs
     targets: Tensor | Sequence[str]
     files: Sequence[str] | None = None
     digest: bytes | None = None
@@ -137,23 +96,22 @@ class Part:
         """Return the examples of `part` that no name names."""
         kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]
         index = torch.tensor(kept, dtype=torch.long)
-        inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else subset(self.inputs, index)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
-        return Part(inputs, targets, digest=digest, positions=index, varies=self.varies)
+        return Part(subset(self.inputs, index), targets, digest=digest, positions=index, varies=self.varies)
 
 
 @dataclass(frozen=True)
 class Found:
     """What a source found: the splits that it brings ("train" always, "valid" and "test" where there are any).
 
-    `classes` are the class names where the source knows them; targets are then numbers from 0. `picture` is the rule by which
+    `classes` are the class names where the source knows them; targets are then numbers from 0. `input` is the rule by which
     files were read. `notes` are choices that the user should hear about.
     """
 
     name: str
     parts: Mapping[str, Part]
     classes: tuple[str, ...] | None = None
-    picture: PictureRule | None = None
+    input: InputRule | None = None
     notes: tuple[str, ...] = ()
     batch_size: int | None = field(default=None, kw_only=True)

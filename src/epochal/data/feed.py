@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from epochal.data.augment import Augment
-from epochal.data.examples import Examples, Lazy, Stored
+from epochal.data.examples import Examples
+from epochal.data.inputs.base import Augment
+from epochal.data.inputs.values import Inputs, access, in_memory
 from epochal.data.mixing import Mixing
 from epochal.data.order import Order
 from epochal.random import key, seeded
@@ -63,11 +64,13 @@ def feed(
     """
     order = Order(len(examples), batch_size, shuffle_seed, examples.targets if balanced else None)
     changes = _Changes(order, augment, mixing)
-    if isinstance(examples.inputs, Tensor):
-        return _ResidentFeed(examples, order, device, changes)
-    if isinstance(examples.inputs, Stored):
-        return _StoredFeed(examples, order, device, changes)
-    return _StreamedFeed(examples, order, device, changes, workers)
+    match access(examples.inputs):
+        case "memory":
+            return _ResidentFeed(examples, order, device, changes)
+        case "file":
+            return _StoredFeed(examples, order, device, changes)
+        case "items":
+            return _StreamedFeed(examples, order, device, changes, workers)
 
 
 class _Changes:
@@ -95,9 +98,10 @@ def targets_on(device: torch.device, targets: Tensor) -> Tensor:
 
 class _ResidentFeed:
     def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes) -> None:
-        assert isinstance(examples.inputs, Tensor)
+        inputs = in_memory(examples.inputs)
+        assert inputs is not None
         self.examples = examples
-        self.inputs = examples.inputs.to(device)
+        self.inputs = inputs.to(device)
         self.targets = targets_on(device, examples.targets)
         self.order = order
         self.changes = changes
@@ -114,9 +118,7 @@ class _ResidentFeed:
 
 class _StoredFeed:
     def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes) -> None:
-        assert isinstance(examples.inputs, Stored)
         self.examples = examples
-        self.inputs: Stored = examples.inputs
         self.targets = targets_on(device, examples.targets)
         self.order = order
         self.device = device
@@ -138,16 +140,13 @@ class _StoredFeed:
                 yield self.changes(inputs, self.targets.index_select(0, self.order.places(numbers)), numbers, number)
 
     def _read(self, numbers: Tensor) -> Tensor:
-        inputs = self.inputs.gather(self.order.places(numbers))
+        inputs = self.examples.inputs[self.order.places(numbers)]
         return inputs.pin_memory() if self.device.type == "cuda" else inputs
 
 
 class _StreamedFeed:
     def __init__(self, examples: Examples, order: Order, device: torch.device, changes: _Changes, workers: int) -> None:
-        assert not isinstance(examples.inputs, Tensor)
         self.examples = examples
-        self.inputs: Lazy = examples.inputs
-        self.targets = examples.targets
         self.order = order
         self.device = device
         self.changes = changes
@@ -158,7 +157,7 @@ class _StreamedFeed:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         batches = [batch.tolist() for batch in self.order.batches(number, self.changes.following)[start:]]
-        seeded = _Seeded(self.inputs, self.order, key(self.order.seed or 0, number, "read"))
+        seeded = _Seeded(self.examples.inputs, self.order, key(self.order.seed or 0, number, "read"))
         # DataLoader draws a seed for its workers from the global generator; a generator of its own leaves that one alone.
         loader = DataLoader(
             seeded,
@@ -170,14 +169,14 @@ class _StreamedFeed:
         for batch, inputs in zip(batches, loader, strict=True):
             numbers = torch.tensor(batch)
             inputs = inputs.to(self.device, non_blocking=True)
-            targets = targets_on(self.device, self.targets[self.order.places(numbers)])
+            targets = targets_on(self.device, self.examples.targets[self.order.places(numbers)])
             yield self.changes(inputs, targets, numbers.to(self.device), number)
 
 
 class _Seeded(Dataset[Tensor]):
     """Inputs whose own random changes become a function of (seed, epoch, number): no worker repeats another's."""
 
-    def __init__(self, inputs: Lazy, order: Order, stream: int) -> None:
+    def __init__(self, inputs: Inputs, order: Order, stream: int) -> None:
         self.inputs = inputs
         self.count = order.count
         self.stream = stream
@@ -187,4 +186,4 @@ class _Seeded(Dataset[Tensor]):
 
     def __getitem__(self, number: int) -> Tensor:
         with seeded(key(self.stream, number)):
-            return self.inputs[number % self.count]
+            return self.inputs[torch.tensor([number % self.count])][0]

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from epochal.cores import sharing_cores
-from epochal.data.examples import Examples, Found, Lazy, Part, address
+from epochal.data.examples import Examples, Found, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
-from epochal.data.inputs.picture.read import colour_of
+from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
+from epochal.data.inputs.kinds import KINDS, kind_of
+from epochal.data.inputs.picture.rule import ResizeMode
+from epochal.data.inputs.values import Inputs, View, in_memory
+from epochal.data.options import NO_OPTIONS, ReadOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
-from epochal.data.spec import MAX_NUMBERS, SPLITS, DataSpec, PictureRule, ResizeMode, described
+from epochal.data.spec import SPLITS, DataSpec, described
 from epochal.data.split import split_off
-from epochal.data.standard import Form, apart, form_of, measure, to_form, type_name
-from epochal.errors import DataError, RecipeError, UnreadableError
+from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 from epochal.random import key, seeded
 from epochal.shown import Rows, Shown, few
 from epochal.tasks.base import Task, TaskName
@@ -35,37 +37,35 @@ _VARYING = (
     'too; for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
 )
 
-# The edges of so many pictures tell which colour they have.
-_EDGES = 64
+# What type inputs that are not in memory need is seen from so many.
+_PROBED = 64
 
 
 @dataclass(frozen=True, repr=False)
 class Data(Shown):
     """Labelled examples in up to three splits, checked and described.
 
-    `valid` and `test` are `None` until the data bring them or `split` cuts them off. `task` says what the targets mean, and names
-    the outputs. `notes` are choices made in reading that the user should hear about. `excluded` names the examples that were left out.
-    `described` is what was measured on these data before, once they are split, where they are read again.
+    `input` is the rule by which inputs are read, `task` says what the targets mean, and names the outputs. `valid` and `test` are
+    `None` until the data bring them or `split` cuts them off. `notes` are choices made in reading that the user should hear about.
+    `excluded` names the examples that were left out. `described` is what was measured on these data before, once they are split,
+    where they are read again.
     """
 
     name: str
+    input: InputRule
     task: Task
     fingerprint: str
     train: Examples
     valid: Examples | None = None
     test: Examples | None = None
-    picture: PictureRule | None = None
     notes: tuple[str, ...] = ()
     batch_size: int | None = None
     excluded: tuple[str, ...] = ()
     described: DataSpec | None = None
 
     def _title(self) -> str:
-        with seeded(key("measure")):
-            first = self.train.input(0)
         counts = {name: len(examples) for name, examples in self.splits.items()}
-        dtype = str(first.dtype).removeprefix("torch.")
-        return described(self.name, first.shape, dtype, self.task, counts)
+        return described(self.name, self.input, self.task, counts)
 
     def _rows(self) -> Rows:
         return (("task", self.task.name), ("outputs", few(self.outputs)), *(("note", note) for note in self.notes))
@@ -117,20 +117,12 @@ class Data(Shown):
         if self.described is not None:
             return self.described
         with seeded(key("measure")):
-            first = self.train.input(0)
-            input_mean, input_std = measure(self.train.inputs)
-            ground = _ground(self.train)
+            rule = self.input.learn(self.train.inputs)
         return DataSpec(
             name=self.name,
+            input=rule,
             task=self.task.learn({name: examples.targets for name, examples in self.splits.items()}),
-            shape=tuple(first.shape),
-            dtype=type_name(first.dtype),
-            mean=tuple(input_mean.reshape(-1).tolist()),
-            # A channel or feature that never changes is only shifted.
-            std=tuple(input_std.where(input_std > 0, 1.0).reshape(-1).tolist()),
             counts={name: len(examples) for name, examples in self.splits.items()},
-            picture=self.picture,
-            ground=ground,
             fingerprint=self.fingerprint,
         )
 
@@ -147,7 +139,8 @@ def load(
     memory: float | None = None,
     like: DataSpec | None = None,
     exclude: str | Path | Sequence[str] | None = None,
-    unreadable: Literal["stop", "count"] = "stop",
+    unreadable: Unreadable = "stop",
+    input: InputRule | str | None = None,  # noqa: A002 -- the name of what it chooses
 ) -> Data:
     """Read and check data.
 
@@ -160,7 +153,8 @@ def load(
     a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
     `exclude` is the file of a list of examples to leave out, as `epochal check` writes it, or a list of their names; left out picture
     files are not read at all. Where picture files cannot be read, that is an error; or, where `unreadable` says "count", they are left
-    out, told in a note, and named among `Data.excluded`.
+    out, told in a note, and named among `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a
+    rule of such inputs; by default, arrays of three axes an input are pictures, and bytes of two.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 where float32 would not tell them apart; all splits must be of one type.
@@ -168,31 +162,32 @@ def load(
     """
     if isinstance(what, Data):
         return what
-    allowed, exclusion = None if memory is None else memory * 1e9, as_exclusion(exclude)
+    if isinstance(input, str) and input not in KINDS:
+        raise DataError(f"Unknown kind of input '{input}'.", suggest(input, KINDS))
+    options = ReadOptions(size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        read = partial(find, what, data_dir=Path(place) if place else None, size=size, fit=fit, memory=allowed, like=like)
-        found, exclusion = _read(read, exclusion, unreadable)
+        found, options = _find(what, Path(place) if place else None, options)
     else:
-        found = find_objects(what, memory=allowed, like=like)
-    if exclusion.names and found.parts["train"].files is None:
-        found = _without(found, exclusion)
-    _check_memory(found, allowed)
+        found = find_objects(what, options)
+    if options.exclusion.names and found.parts["train"].files is None:
+        found = _without(found, options.exclusion)
+    _check_memory(found, options.memory)
     with seeded(key("load")):
-        return _assemble(found, task, like, tuple(exclusion.names))
+        return _assemble(found, task, options)
 
 
-def _read(read: Callable[..., Found], exclusion: Exclusion, unreadable: Literal["stop", "count"]) -> tuple[Found, Exclusion]:
-    """Read picture files but those of the `exclusion`; where unreadable files only count, without these, and return what was left out."""
+def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tuple[Found, ReadOptions]:
+    """Read what the user named; where unreadable files only count, without these, which the options then exclude."""
     try:
-        return read(exclusion=exclusion), exclusion
+        return find(what, data_dir, options), options
     except UnreadableError as error:
-        if unreadable == "stop":
+        if options.unreadable == "stop":
             raise
-        lost = dict.fromkeys(error.names, "unreadable")
-        exclusion = Exclusion({**exclusion.names, **lost}, 'unreadable = "count"')
-        found = read(exclusion=exclusion)
-        return replace(found, notes=(f"left out: {error.problem}", *found.notes)), exclusion
+        names = {**options.exclusion.names, **dict.fromkeys(error.names, "unreadable")}
+        options = replace(options, exclusion=Exclusion(names, 'unreadable = "count"'))
+        found = find(what, data_dir, options)
+        return replace(found, notes=(f"left out: {error.problem}", *found.notes)), options
 
 
 def _without(found: Found, exclusion: Exclusion) -> Found:
@@ -206,7 +201,7 @@ def _without(found: Found, exclusion: Exclusion) -> Found:
 
 def _check_memory(found: Found, allowed: float | None) -> None:
     """Refuse examples that only memory can hold, and that take more of it than is `allowed` (bytes)."""
-    taken = sum(part.inputs.nbytes for part in found.parts.values() if isinstance(part.inputs, Tensor))
+    taken = sum(values.nbytes for part in found.parts.values() if (values := in_memory(part.inputs)) is not None)
     if allowed is not None and taken > allowed:
         raise RecipeError(
             f"The setting data.memory = {allowed / 1e9:g} does not work with {found.name}: its examples take {taken / 1e9:.3g} GB.",
@@ -214,9 +209,9 @@ def _check_memory(found: Found, allowed: float | None) -> None:
         )
 
 
-def _assemble(found: Found, task: TaskName | None, like: DataSpec | None, excluded: tuple[str, ...] = ()) -> Data:
-    """Check what a source found, and encode its targets."""
-    notes = list(found.notes)
+def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPTIONS) -> Data:
+    """Check what a source found, bring inputs to one form, and encode targets."""
+    notes, like = list(found.notes), options.like
     for name, part in found.parts.items():
         if len(part.inputs) != len(part.targets):
             raise _unequal(found.name, name, part)
@@ -224,23 +219,17 @@ def _assemble(found: Found, task: TaskName | None, like: DataSpec | None, exclud
             raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
     if _swapped(found.parts["train"]):
         notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
-    if like is None and found.picture is not None:
-        form, asked = Form(found.picture.shape, torch.uint8), "those of train"  # Of files it is known where the channels are.
-    elif like is None:
-        form, asked = form_of(found.parts["train"], "train", notes), "those of train"
-    else:
-        form, asked = Form(like.shape, getattr(torch, like.dtype)), "those of the model"
-    if prod(form.shape) > MAX_NUMBERS:
-        raise DataError(f"{found.name}: inputs of shape {form.shape} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
-    inputs = {name: to_form(part, name, form, asked) for name, part in found.parts.items()}
+    rule = _rule(found, options, notes)
+    asked = "those of train" if like is None else "those of the model"
+    inputs = {name: _converted(part, name, rule, asked) for name, part in found.parts.items()}
     if like is not None:
-        scales = {name: apart(values, like.std) for name, values in inputs.items()}
+        scales = {name: rule.differs(values) for name, values in inputs.items()}
         notes += [f"inputs of {name} {told} than those that the model was trained on" for name, told in scales.items() if told]
-    if like is None and (told := _blank(inputs["train"])):
-        fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
-        if found.picture is not None:
+    else:
+        told, fix = rule.blank(inputs["train"])
+        if told and found.input is not None:
             raise DataError(f"{found.name}: {told}.", f"{fix}.")
-        notes.append(f"{told}; {fix}")  # A program may try things out with zeros.
+        notes += [f"{told}; {fix}"] if told else []  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
     encoded = encode(
         targets, found.classes, task, lambda name, index: found.parts[name].where(name, index), None if like is None else like.task
@@ -259,22 +248,65 @@ def _assemble(found: Found, task: TaskName | None, like: DataSpec | None, exclud
     }
     return Data(
         name=found.name,
+        input=rule,
         task=encoded.task,
         fingerprint=_fingerprint(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
-        picture=found.picture or _rule_of(splits["train"].input(0)),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
-        excluded=excluded,
+        excluded=tuple(options.exclusion.names),
         train=splits["train"],
         valid=splits.get("valid"),
         test=splits.get("test"),
     )
 
 
+def _rule(found: Found, options: ReadOptions, notes: list[str]) -> InputRule:
+    """Return the rule by which inputs are read: that of the model that they are for, of the files, of the user, or one that suits them."""
+    if options.like is not None:
+        return options.like.input
+    if found.input is not None:
+        return found.input
+    if isinstance(options.input, InputRule):
+        return options.input
+    sample = _sample(found.parts["train"].inputs)
+    check_size(sample, found.parts["train"].where("train", 0))
+    if sample[0].numel() > MAX_NUMBERS:
+        shape = tuple(sample.shape[1:])
+        raise DataError(f"{found.name}: inputs of shape {shape} have more than {MAX_NUMBERS:,} numbers.", "Make them smaller.")
+    kind = kind_of(sample) if options.input is None else KINDS[options.input]
+    return kind.choose(sample, "train", notes)
+
+
+def _sample(inputs: Inputs) -> Tensor:
+    """Return inputs that show what all are like: [n, ...]."""
+    values = in_memory(inputs)
+    if values is not None:
+        return values
+    first = inputs[torch.tensor([0])]
+    # What type numbers need is seen from some.
+    return first if first.dtype != torch.float64 else inputs[torch.arange(0, len(inputs), -(-len(inputs) // _PROBED))]
+
+
+def _converted(part: Part, split: str, rule: InputRule, asked: str) -> Inputs:
+    """Bring inputs to the rule's form, those that are not in memory as they are read; `asked` says whose it is in the words of an error."""
+    convert = partial(_convert, part=part, split=split, rule=rule, asked=asked)
+    everything, values = torch.arange(len(part.inputs)), in_memory(part.inputs)
+    if values is not None:
+        return convert(values, everything)
+    view = View(part.inputs, everything, convert)
+    view[everything[:1]]  # What is wrong with all of them is told now.
+    return view
+
+
+def _convert(inputs: Tensor, index: Tensor, *, part: Part, split: str, rule: InputRule, asked: str) -> Tensor:
+    """Bring inputs, those at `index` of `part`, to the rule's form."""
+    return rule.convert(inputs, lambda place: part.where(split, int(index[place])), split, asked)
+
+
 def _unequal(data: str, split: str, part: Part) -> DataError:
     """Say that there are not as many inputs as targets, and whether one of the two lies on its side."""
     fix = "They must be as many."
-    for values, others, what in ((part.inputs, part.targets, "inputs"), (part.targets, part.inputs, "targets")):
+    for values, others, what in ((in_memory(part.inputs), part.targets, "inputs"), (part.targets, part.inputs, "targets")):
         if isinstance(values, Tensor) and values.ndim == 2 and values.shape[1] == len(others):
             fix = f"Transpose the {what}: they have shape {tuple(values.shape)}, and an example is a row."
     return DataError(f"{data}: {split} has {len(part.inputs)} inputs but {len(part.targets)} targets.", fix)
@@ -282,40 +314,11 @@ def _unequal(data: str, split: str, part: Part) -> DataError:
 
 def _swapped(part: Part) -> bool:
     """Whether inputs look like labels, and targets like inputs."""
-    inputs, targets = part.inputs, part.targets
-    if not isinstance(inputs, Tensor) or not isinstance(targets, Tensor) or inputs[0].numel() > 1 or targets.ndim < 2:
+    inputs, targets = in_memory(part.inputs), part.targets
+    if inputs is None or not isinstance(targets, Tensor) or inputs[0].numel() > 1 or targets.ndim < 2:
         return False
     is_label = not inputs.is_floating_point() and len(inputs.unique()) <= max(2, len(inputs) // 10)
     return is_label and targets.shape[1] > 1 and bool(((targets != 0) & (targets != 1)).any())
-
-
-def _blank(inputs: Tensor | Lazy) -> str:
-    """Say what is wrong with pictures in which there is nothing to see. The first in which there is something ends the search."""
-    first = inputs[0]
-    pixel = first.flatten()[0]
-    is_picture = first.dtype == torch.uint8 and first.ndim == 3
-    if not (is_picture and all(bool((inputs[place] == pixel).all()) for place in range(len(inputs)))):
-        return ""
-    return f"all training pictures are the same, every pixel of them is {int(pixel)}"
-
-
-def _ground(examples: Examples) -> tuple[int, ...]:
-    """Return the colour that most of some pictures have at their edges; none where there is no such colour, or it is black."""
-    first = examples.input(0)
-    is_slow = examples.files is None and not isinstance(examples.inputs, Tensor)  # Who knows what a Dataset does for an example.
-    if is_slow or first.ndim != 3 or first.dtype != torch.uint8:
-        return ()
-    some = torch.stack([examples.input(place) for place in range(0, len(examples), -(-len(examples) // _EDGES))])
-    edges = torch.cat((some[..., [0, -1], :].flatten(2), some[..., [0, -1]].flatten(2)), 2)
-    colour = colour_of(edges.movedim(1, -1).flatten(0, 1).numpy())
-    return colour if any(colour) else ()
-
-
-def _rule_of(first: Tensor) -> PictureRule | None:
-    """The rule by which picture files become inputs like `first`, where they can."""
-    if first.ndim != 3 or first.dtype != torch.uint8 or first.shape[0] not in (1, 3):
-        return None
-    return PictureRule(mode="L" if first.shape[0] == 1 else "RGB", size=(first.shape[1], first.shape[2]), fit="pad", ground="border")
 
 
 def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:
@@ -332,7 +335,7 @@ def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | N
         digest.update(examples.targets.numpy().tobytes())
         if made_from is not None:
             digest.update(made_from)
-        elif isinstance(examples.inputs, Tensor):
-            digest.update(f"{tuple(examples.inputs.shape)} {examples.inputs.dtype}".encode())
-            digest.update(examples.inputs.contiguous().numpy().data)
+        elif (inputs := in_memory(examples.inputs)) is not None:
+            digest.update(f"{tuple(inputs.shape)} {inputs.dtype}".encode())
+            digest.update(inputs.contiguous().numpy().data)
     return digest.hexdigest()

@@ -15,14 +15,29 @@ from torch import Tensor
 from torch.nn import functional
 
 from epochal.data.draws import Draws
+from epochal.data.inputs.changes import MIXING
 from epochal.data.inputs.picture.colour import rounded
 from epochal.data.inputs.picture.geometry import rectangle
 from epochal.data.spec import DataSpec
+from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings
 
 # Shares come from a table of so many quantiles of the beta distribution.
 _QUANTILES = 4096
 _STEPS = 2**16
+
+
+def build_mixing(settings: AugmentSettings, spec: DataSpec, seed: int) -> Mixing | None:
+    """Return what mixes examples, or `None` where `settings` ask for nothing.
+
+    Raises `RecipeError` where inputs or targets cannot be mixed so.
+    """
+    if not MIXING.asked(settings):
+        return None
+    spec.input.check_changes(MIXING)
+    if settings.cutmix and not spec.task.allows_cutmix:
+        raise RecipeError(f"The setting augment.cutmix does not work for {spec.task.name}.", "Use augment.mixup, or leave it out.")
+    return Mixing(settings, spec, seed)
 
 
 class Mixing:

@@ -27,12 +27,12 @@ def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    if spec.is_image and not (recipe.augment.flip or recipe.augment.shift):
+    if spec.input.can_augment and not (recipe.augment.flip or recipe.augment.shift):
         yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
     yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
     counts = spec.task.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
         yield "--class-weights balanced", "every class counts the same, however few examples it has"
-    if not spec.is_image:
+    if not spec.input.can_augment:
         yield f"--lr {recipe.optimizer.lr / 10:g}", "smaller steps"
     yield "epochal check DATA", "broken or wrongly labelled examples; and more examples help most"

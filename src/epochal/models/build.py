@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
@@ -27,11 +26,11 @@ from epochal.user_code import in_words
 
 
 class Entry(NamedTuple):
-    """A builder, what it is in one line, and whether it is for pictures only."""
+    """A builder, what it is in one line, and the only kind of input that it is for, if there is one."""
 
     build: Callable[..., nn.Module]
     description: str
-    for_pictures: bool = True
+    kind: str | None = "picture"
 
 
 # The networks of well-known tutorials, for comparison; they are listed apart from the others.
@@ -46,20 +45,12 @@ TUTORIALS: dict[str, Entry] = {
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
-    "linear": Entry(linear, "one linear layer: softmax regression or linear regression", for_pictures=False),
-    "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", for_pictures=False),
+    "linear": Entry(linear, "one linear layer: softmax regression or linear regression", kind=None),
+    "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", kind=None),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
     **TUTORIALS,
 }
-
-
-def default_model(spec: DataSpec) -> str:
-    """Return the name of the default model for such data."""
-    if not spec.is_image:
-        return "mlp"
-    # Of a picture with a dozen pixels a side little is left to save by striding: there the deeper network takes seconds too.
-    return "vgg" if max(spec.shape[1:]) <= 12 else "conv"
 
 
 def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Module:
@@ -76,8 +67,8 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         if option not in known:
             hint = suggest(option, known) if known else "It has no options."
             raise ModelError(f"The model {name} has no option '{option}'.", hint)
-    if entry.for_pictures and not spec.is_image:
-        fix = "x[:, None] makes pictures with one channel of them; or use" if len(spec.shape) == 2 else "Use"
+    if entry.kind not in (None, spec.input.kind):
+        fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
         raise ModelError(f"The model {name} is for pictures; these data have shape {spec.shape}.", f"{fix} mlp or linear.")
     try:
         net = entry.build(spec, **options)
@@ -169,7 +160,7 @@ def _run_file(file: Path) -> ModuleType:
 
 def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale: bool) -> nn.Sequential:
     """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` and, if `rescale`, the task's output layer."""
-    layers: dict[str, nn.Module] = {"preprocess": Preprocess(spec, _list(settings.mean), _list(settings.std)), "net": net}
+    layers: dict[str, nn.Module] = {"preprocess": spec.input.preprocess(_list(settings.mean), _list(settings.std)), "net": net}
     if rescale and (last := spec.task.output_layer()) is not None:
         layers["rescale"] = last
     whole = nn.Sequential(OrderedDict(layers))

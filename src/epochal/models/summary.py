@@ -76,7 +76,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     weights = list(model.parameters())
     stored = [*weights, *model.buffers()]
     device = stored[0].device if stored else torch.device("cpu")
-    inputs = torch.zeros((1, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
+    inputs = spec.input.zeros(device)
     layers: list[Layer] = []
     counter = FlopCounter()
     with _plain_attention(), fork_rng(device), counter, _listing(model, counter, layers):

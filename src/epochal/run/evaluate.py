@@ -69,7 +69,7 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
     if kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
     with readable_data():
-        found = load_data(kept["source"], recipe, data_dir, kept["excluded"])
+        found = load_data(kept["source"], recipe, data_dir, kept["excluded"], spec.input.kind)
     if found.fingerprint != spec.fingerprint:
         raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
     if found.test is None:

@@ -17,7 +17,7 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import assemble, build_net, check_room, default_model, own_net
+from epochal.models.build import assemble, build_net, check_room, own_net
 from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
@@ -112,19 +112,21 @@ def prepare(
     return Prepared(recipe, data, bundle, own, summary, clock)
 
 
-def load_data(source: Any, recipe: Recipe, data_dir: str | Path | None = None, exclude: Sequence[str] | None = None) -> Data:
+def load_data(
+    source: Any, recipe: Recipe, data_dir: str | Path | None = None, exclude: Sequence[str] | None = None, kind: str | None = None
+) -> Data:
     """Load and split data as the recipe says; data that are loaded already must agree with it.
 
-    `exclude` are the names that the recipe's list held when the run began.
+    `exclude` are the names that the recipe's list held when the run began, and `kind` is what its inputs were read as.
     """
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
     fit = None if wanted.fit == "auto" else wanted.fit
     if isinstance(source, Data):
         # The data are read already: a setting that asks for something else would be ignored.
-        rule = source.picture
         size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
-        for name, asked, has in (("task", task, source.task.name), ("size", size, rule and rule.size), ("fit", fit, rule and rule.fit)):
+        side, how = (getattr(source.input, name, None) for name in ("side", "fit"))
+        for name, asked, has in (("task", task, source.task.name), ("size", size, side), ("fit", fit, how)):
             if asked is not None and asked != has:
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
@@ -133,7 +135,7 @@ def load_data(source: Any, recipe: Recipe, data_dir: str | Path | None = None, e
             if given is not None:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
     left_out = wanted.exclude if exclude is None else exclude
-    data = load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out)
+    data = load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind)
     return data.split(wanted.valid, wanted.test, recipe.seed)
 
 
@@ -145,7 +147,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         raise RecipeError(
             f"A model of your own takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code."
         )
-    told_by_data: dict[str, Any] = {"model.name": default_model(spec)} if recipe.model.name == "auto" and own is None else {}
+    told_by_data: dict[str, Any] = {"model.name": spec.input.default_model} if recipe.model.name == "auto" and own is None else {}
     if recipe.loss.name == "auto":
         told_by_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
     if own is not None:

@@ -81,12 +81,12 @@ def reopen(
     elif model is None and recipe.model.name not in MODELS:
         name = recipe.model.name.rpartition(":")[2]
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
-    with readable_data():
-        found = load_data(source, recipe, data_dir or described["data_dir"], described["excluded"])
     try:
         spec = DataSpec.model_validate(described["spec"])
     except ValidationError as error:
         raise BundleError(f"{folder / DATA} is damaged: {error.errors()[0]['msg']}.", "Give the folder of a run.") from error
+    with readable_data():
+        found = load_data(source, recipe, data_dir or described["data_dir"], described["excluded"], spec.input.kind)
     if found.fingerprint == spec.fingerprint:
         # Of data that fit memory all is measured, of those that are streamed some: what was measured once holds for the whole run.
         found = replace(found, described=spec)

@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from epochal.data.augment import build_augment, build_mixing
 from epochal.data.examples import Examples
 from epochal.data.feed import Feed, feed
+from epochal.data.mixing import build_mixing
 from epochal.data.order import describe_balance
 from epochal.data.spec import DataSpec
 from epochal.device import precision
@@ -174,7 +174,7 @@ def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: to
         recipe.examples_per_step,
         device,
         shuffle_seed=recipe.seed,
-        augment=build_augment(recipe.augment, spec, recipe.seed),
+        augment=spec.input.augment(recipe.augment, recipe.seed),
         mixing=build_mixing(recipe.augment, spec, recipe.seed),
         workers=recipe.workers,
         balanced=balanced,

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 
 import pydantic
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from epochal.cores import CoreWatch, sharing_cores
 from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed
+from epochal.data.inputs.values import access
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.device import available, choose, computing, machine, precision, synchronize
@@ -264,12 +265,10 @@ class _Probe:
 def _sample(examples: Examples, largest: int, seed: int) -> Examples:
     """Return a few examples in memory, enough for whole batches; those that are read one by one for a single batch only."""
     count = len(examples)
-    batches = min(4, count // largest) if isinstance(examples.inputs, Tensor) else 1
+    batches = min(4, count // largest) if access(examples.inputs) == "memory" else 1
     some = examples.take(torch.arange(min(count, max(1, batches) * largest)))
-    if isinstance(some.inputs, Tensor):
-        return some
     with seeded(key(seed, "probe")):
-        return Examples(torch.stack([some.input(place) for place in range(len(some))]), some.targets, some.part, some.positions)
+        return Examples(some.inputs[torch.arange(len(some))], some.targets, some.part, some.positions)
 
 
 def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: DataSpec) -> str:

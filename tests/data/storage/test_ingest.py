@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Stored
 from epochal.data.inputs.picture.decoding import decode, decode_to
-from epochal.data.inputs.picture.read import LazyPictures, PackedPictures
+from epochal.data.inputs.picture.read import PackedPictures, StreamedPictures
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.values import access
 from epochal.data.load import load
-from epochal.data.spec import PictureRule
 from epochal.data.storage import cache, ingest
 from epochal.data.storage.cache import open_cache
 from epochal.data.storage.ingest import Ingested, Wanted
@@ -57,7 +57,7 @@ def read(root: Path, names: list[str] = NAMES, training: int | None = None, **op
 
 
 def pixels(found: Ingested) -> Tensor:
-    return found.inputs if isinstance(found.inputs, Tensor) else torch.stack([found.inputs[place] for place in range(len(found.inputs))])
+    return found.inputs[torch.arange(len(found.inputs))]
 
 
 def expected(root: Path, rule: PictureRule, names: list[str] = NAMES) -> Tensor:
@@ -70,7 +70,7 @@ def test_made_once(root: Path, decoded: list[int]) -> None:
     for found in (first, second):
         assert isinstance(found.inputs, Tensor)
         assert found.inputs.equal(expected(root, found.rule))
-        assert (found.rule, found.notes, found.is_deep) == (PictureRule(mode="RGB", size=(8, 8), fit="squash"), (), False)
+        assert (found.rule, found.notes, found.is_deep) == (PictureRule(shape=(3, 8, 8), fit="squash"), (), False)
     assert (first.hashes == second.hashes).all()
     pixels(first).add_(1)
     assert pixels(read(root)).equal(expected(root, first.rule))
@@ -99,7 +99,7 @@ def test_the_rule_is_that_of_measured_pictures(root: Path, decoded: list[int], s
     monkeypatch.setattr(ingest, "_SAMPLE", 1)
     save_picture("photos/odd.png", (8, 30))
     names = [*NAMES, "odd.png"]
-    assert read(root, names, 6).rule.size == (8, 8)
+    assert read(root, names, 6).rule.side == (8, 8)
     assert decoded == [7]
     found = read(root, names)
     assert decoded == [7, 7]
@@ -113,7 +113,7 @@ def test_the_rule_is_that_of_measured_pictures(root: Path, decoded: list[int], s
 
 @pytest.mark.parametrize("memory", [BYTES, BYTES - 1])
 def test_a_known_rule_is_followed(root: Path, memory: int) -> None:
-    rule = PictureRule(mode="L", size=(5, 4), fit="crop")
+    rule = PictureRule(shape=(1, 5, 4), fit="crop")
     found = read(root, rule=rule, memory=memory)
     assert (found.rule, found.notes) == (rule, ())
     assert pixels(found).equal(expected(root, rule))
@@ -122,13 +122,13 @@ def test_a_known_rule_is_followed(root: Path, memory: int) -> None:
 def test_streamed(root: Path) -> None:
     found = read(root, memory=BYTES - 1)
     assert isinstance(found.inputs, PackedPictures)
-    assert isinstance(found.inputs, Stored)
+    assert access(found.inputs) == "file"
     assert found.notes == ("6 pictures would take 0.0 GB of memory: they are streamed from the cache (see data.memory)",)
     whole = expected(root, found.rule)
-    assert found.inputs.gather(torch.tensor([4, 1, 1])).equal(whole[[4, 1, 1]])
+    assert found.inputs[torch.tensor([4, 1, 1])].equal(whole[[4, 1, 1]])
     assert pixels(found).equal(whole)
     with pytest.raises(IndexError):
-        found.inputs[6]
+        found.inputs[torch.tensor([6])]
 
 
 class TestDamage:
@@ -164,7 +164,7 @@ class TestDamage:
         with pytest.raises(
             DataError, match=r"\.pack are damaged: picture 1 has changed since it was written\.\nRemove them with `epochal cache clear`"
         ):
-            found.inputs.gather(torch.tensor([0, 1]))
+            found.inputs[torch.tensor([0, 1])]
 
 
 class TestWithoutCache:
@@ -187,7 +187,7 @@ class TestWithoutCache:
 
     def test_beyond_memory(self, root: Path, told: str) -> None:
         found = read(root, memory=BYTES - 1)
-        assert isinstance(found.inputs, LazyPictures)
+        assert isinstance(found.inputs, StreamedPictures)
         assert found.notes == (
             f"decoded pictures are not kept in the cache: {told}",
             "6 pictures would take 0.0 GB of memory: they are decoded again in each epoch (see data.size)",
@@ -255,13 +255,13 @@ def test_all_bad_files_are_named(root: Path, monkeypatch: pytest.MonkeyPatch, sa
 def test_a_run_does_not_depend_on_how_they_are_read(root: Path) -> None:
     """The description of the data, and so the model, is the same in memory and streamed."""
     kept, streamed = load(root), load(root, memory=1e-6)
-    assert isinstance(streamed.train.inputs, Stored)
+    assert access(streamed.train.inputs) == "file"
     assert streamed.spec == kept.spec
     parts = kept.split(0.25, 0.25, 1), streamed.split(0.25, 0.25, 1)
     assert parts[0].spec == parts[1].spec
     for name, examples in parts[1].splits.items():
-        assert isinstance(examples.inputs, Stored)
-        assert torch.equal(examples.inputs.gather(torch.arange(len(examples))), parts[0].splits[name].inputs)  # type: ignore[arg-type]
+        assert access(examples.inputs) == "file"
+        assert torch.equal(examples.inputs[torch.arange(len(examples))], parts[0].splits[name].inputs)  # type: ignore[arg-type]
 
 
 def test_fingerprint_is_of_the_content(root: Path, save_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

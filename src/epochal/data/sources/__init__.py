@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochal.data.examples import Found
-from epochal.data.exclude import NOTHING, Exclusion
+from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources import arrays, cifar10, digits, folder, idx
 from epochal.data.sources.layout import inner
-from epochal.data.spec import DataSpec, ResizeMode
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
 from epochal.data.walk import entries
@@ -37,30 +36,20 @@ SOURCES = {
 }
 
 
-def find(
-    what: str | Path,
-    *,
-    data_dir: Path | None = None,
-    size: int | tuple[int, int] | None = None,
-    fit: ResizeMode | None = None,
-    memory: float | None = None,
-    like: DataSpec | None = None,
-    exclusion: Exclusion = NOTHING,
-) -> Found:
+def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz), a .npz,
     .npy or .safetensors file, or CIFAR-10's archive or folder. A bare word is a name first; with a separator or a dot before it
-    (./mnist) it is always a path. `data_dir` is where named data lie or go; `size`, `fit` and `memory` (bytes) are for folders of
-    pictures, which are read as those that `like` describes where it is given. Files of the `exclusion` are not read; of other data it
-    has to be taken afterwards. Raises `DataError`.
+    (./mnist) it is always a path. `data_dir` is where named data lie or go; the `options` are for folders of pictures: of other data,
+    what they exclude has to be left out afterwards. Raises `DataError`.
     """
     place = _place(what)
     with place.named():
         read = _find(place.what, data_dir)
         if read is None:
-            return folder.read(Path(place.what).expanduser(), size=size, fit=fit, memory=memory, like=like, exclusion=exclusion)
-    for name, setting in (("size", size), ("fit", fit)):
+            return folder.read(Path(place.what).expanduser(), options)
+    for name, setting in (("size", options.size), ("fit", options.fit)):
         if setting is not None:
             raise RecipeError(
                 f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
-from epochal.data.examples import Found, Part, subset
-from epochal.data.exclude import NOTHING, Exclusion
+from epochal.data.examples import Found, Part
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.values import in_memory, subset
+from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.layout import Listed, list_folder, problems
-from epochal.data.spec import DataSpec, ResizeMode
 from epochal.data.storage.cache import content_hash
 from epochal.data.storage.ingest import Wanted, ingest
 from epochal.data.walk import is_foreign
@@ -19,44 +18,38 @@ from epochal.data.walk import is_foreign
 _DARK = 64
 
 
-def read(
-    path: Path,
-    *,
-    size: int | tuple[int, int] | None = None,
-    fit: ResizeMode | None = None,
-    memory: float | None = None,
-    like: DataSpec | None = None,
-    exclusion: Exclusion = NOTHING,
-) -> Found:
+def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read a folder of pictures: uint8 inputs [n, 1 or 3, height, width], int64 targets, files relative to the folder.
 
-    Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `size` and `fit` are those of
-    `choose_rule`; beyond `memory` bytes, pictures are streamed. Pictures for a model that was trained already are read as those
-    that `like` describes; only some of its classes, or only a test split, will do. Files of the `exclusion` are not read. Raises
-    `DataError` where the layout is not clear or a picture cannot be read.
+    Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `options.size` and `fit` are those of
+    `choose_rule`, unless a rule is given as `input`; beyond `memory` bytes, pictures are streamed. Pictures for a model that was
+    trained already are read as those that `like` describes; only some of its classes, or only a test split, will do. Files of the
+    `exclusion` are not read. Raises `DataError` where the layout is not clear or a picture cannot be read.
     """
-    listed = list_folder(path, None if like is None else like.outputs).without(exclusion, needs_train=like is None)
+    like = options.like
+    listed = list_folder(path, None if like is None else like.outputs).without(options.exclusion, needs_train=like is None)
     if like is None:
         for problem in problems(listed):
             raise problem
     files = {split: listed.files(split) for split in listed.splits}
     # Only training pictures decide how pictures are read: the others stand for those to come.
     names = [file for split in files.values() for file in split]
-    known = like.picture if like is not None else None
-    found = ingest(Wanted(path, names, len(files["train"]), rule=known, size=size, fit=fit, memory=memory))
+    known = options.input if like is None else like.input
+    rule = known if isinstance(known, PictureRule) and known.mode is not None else None
+    found = ingest(Wanted(path, names, len(files["train"]), rule=rule, size=options.size, fit=options.fit, memory=options.memory))
     parts, begin = {}, 0
     for split in listed.splits:
         end = begin + len(files[split])
         hashes = found.hashes[begin:end]
         digest = content_hash(found.rule.key, hashes.tobytes())
-        inputs = found.inputs[begin:end] if isinstance(found.inputs, torch.Tensor) else subset(found.inputs, torch.arange(begin, end))
-        parts[split] = Part(inputs, listed.targets(split), files[split], digest, hashes)
+        parts[split] = Part(subset(found.inputs, slice(begin, end)), listed.targets(split), files[split], digest, hashes)
         begin = end
     notes = [*_told(listed), *found.notes]
-    brightest = int(pictures.amax()) if found.is_deep and isinstance(pictures := parts["train"].inputs, torch.Tensor) else 255
+    pictures = in_memory(parts["train"].inputs)
+    brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
         notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
-    return Found(path.resolve().name, parts, classes=listed.classes, picture=found.rule, notes=tuple(notes))
+    return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=tuple(notes))
 
 
 def _told(listed: Listed) -> Iterator[str]:

@@ -14,11 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, TensorDataset, WeightedRandomSampler
 from torch.utils.data import default_collate as collate
 
-from epochal.data.examples import Found, Lazy, Part
+from epochal.data.examples import Found, Part
 from epochal.data.inputs.picture.read import open_picture, to_tensor
+from epochal.data.inputs.picture.rule import PictureRule, alike_fix
+from epochal.data.inputs.values import Inputs, OneByOne
 from epochal.data.numbers import as_tensor
+from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.targets import read_targets
-from epochal.data.spec import SPLITS, DataSpec, PictureRule
+from epochal.data.spec import SPLITS
 from epochal.device import free_memory
 from epochal.errors import DataError, EpochalError
 from epochal.progress import progress
@@ -30,9 +33,6 @@ _PROBES = 64
 _SURE_PROBES = 8
 _PROBE_SECONDS = 1.0
 
-_ALIKE = 'Make all inputs alike. Pictures take resize() and convert("RGB").'
-
-
 _WRAPPED = """Let the dataset return finished examples, or wrap it:
     class Pairs(torch.utils.data.Dataset):
         def __init__(self, data): self.data = data
@@ -40,12 +40,12 @@ _WRAPPED = """Let the dataset return finished examples, or wrap it:
         def __getitem__(self, place): {reading}"""
 
 
-def find_objects(what: Any, *, memory: float | None = None, like: DataSpec | None = None) -> Found:
+def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
     """Return what a Python object holds: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
 
     A Dataset is read once and kept in memory, unless it gives other values at every reading (random transforms) or takes more
-    than `memory` bytes (by default, half of what is free); then it is read example by example in every epoch. A DataLoader gives
-    its Dataset and its batch size. With `like`, the data are for a model that was trained already. Raises `DataError`.
+    than `options.memory` bytes (by default, half of what is free); then it is read example by example in every epoch. A DataLoader gives
+    its Dataset and its batch size. With `options.like`, the data are for a model that was trained already. Raises `DataError`.
     """
     if not isinstance(what, Mapping):
         what = {"train": what}
@@ -53,9 +53,9 @@ def find_objects(what: Any, *, memory: float | None = None, like: DataSpec | Non
     if strange or "train" not in what:
         raise DataError(f"The splits {', '.join(map(str, what))} cannot be used.", "Name them train, and if there are any valid and test.")
     notes: list[str] = []
-    parts = {name: _part(what[name], name, notes, memory) for name in SPLITS if name in what}
+    parts = {name: _part(what[name], name, notes, options.memory) for name in SPLITS if name in what}
     loader = what["train"]
-    if like is None and isinstance(loader, DataLoader) and isinstance(loader.sampler, SequentialSampler):
+    if options.like is None and isinstance(loader, DataLoader) and isinstance(loader.sampler, SequentialSampler):
         notes.append("training shuffles by seed; the DataLoader's fixed order is not used")
     batch_size = loader.batch_size if isinstance(loader, DataLoader) else None
     return Found(_name(loader), parts, notes=tuple(notes), batch_size=batch_size)
@@ -135,7 +135,7 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     if count == 0:
         raise DataError(f"The dataset for {split} is empty.", "Bring examples.")
     inputs = _DatasetInputs(dataset, split)
-    first, free = inputs[0], free_memory()
+    first, free = inputs.read(0), free_memory()
     allowed = memory if memory is not None else inf if free is None else free / 2
     fits = count * first.nbytes < allowed
     kept = torch.empty((count, *first.shape), dtype=first.dtype) if fits else None
@@ -145,8 +145,7 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
             value, target = inputs.example(place)
             targets.append(target)
             if value.shape != first.shape or value.dtype != first.dtype:
-                fix = _ALIKE if value.ndim == first.ndim == 3 else "Make all inputs alike."
-                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", fix)
+                raise DataError(f"{split}[{place}] is {_kind(value)}, but {split}[0] is {_kind(first)}.", alike_fix(value, first))
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             if kept is not None:
                 kept[place] = value
@@ -162,10 +161,10 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     return Part(inputs, read_targets(targets, split), digest=made_from, varies=varies)
 
 
-def _varies(inputs: Lazy, before: Tensor | Lazy) -> bool:
+def _varies(inputs: Inputs, before: Inputs) -> bool:
     """Whether some examples are not as they were `before` when they are read again."""
     deadline = float("inf")
-    for number, place in enumerate(range(0, len(before), max(1, len(before) // _PROBES))):
+    for number, place in enumerate(torch.arange(0, len(before), max(1, len(before) // _PROBES)).split(1)):
         if number == _SURE_PROBES:
             deadline = monotonic() + _PROBE_SECONDS
         if monotonic() > deadline:
@@ -184,7 +183,7 @@ def _kind(value: Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
 
 
-class _DatasetInputs:
+class _DatasetInputs(OneByOne):
     """The inputs of a Dataset, read one by one."""
 
     def __init__(self, dataset: Dataset[Any], split: str) -> None:
@@ -194,8 +193,8 @@ class _DatasetInputs:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.example(index)[0]
+    def read(self, place: int) -> Tensor:
+        return self.example(place)[0]
 
     def example(self, index: int) -> tuple[Tensor, Any]:
         try:
@@ -230,11 +229,14 @@ def _tensor(value: Any, where: str) -> Tensor:
     """Turn an array, a number, a list or a picture into a tensor; pictures get their channels first."""
     if isinstance(value, Image.Image):
         picture = open_picture(value, where)
-        return to_tensor(picture, PictureRule(mode="L" if picture.mode == "L" else "RGB", size=(picture.height, picture.width), fit="pad"))
+        return to_tensor(picture, PictureRule(shape=(1 if picture.mode == "L" else 3, picture.height, picture.width)))
     if isinstance(value, list | tuple) and value and all(isinstance(item, Image.Image) for item in value):
         pictures = [_tensor(item, f"{where} [{index}]") for index, item in enumerate(value)]
+        first = pictures[0]
         for index, read in enumerate(pictures):
-            if read.shape != pictures[0].shape:
-                raise DataError(f"Picture {index} of {where} is {_kind(read)}, but the first is {_kind(pictures[0])}.", _ALIKE)
+            if read.shape != first.shape:
+                raise DataError(
+                    f"Picture {index} of {where} is {_kind(read)}, but the first is {_kind(pictures[0])}.", alike_fix(read, pictures[0])
+                )
         return torch.stack(pictures)
     return as_tensor(value, where)

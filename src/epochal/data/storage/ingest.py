@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epochal.data.inputs.picture.choose import choose_rule
 from epochal.data.inputs.picture.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode, shared_memory
-from epochal.data.inputs.picture.read import GIANT, LazyPictures, Measured, PackedPictures, choose_rule
-from epochal.data.spec import PictureRule, ResizeMode
+from epochal.data.inputs.picture.read import GIANT, Measured, PackedPictures, StreamedPictures
+from epochal.data.inputs.picture.rule import PictureRule, ResizeMode
+from epochal.data.inputs.values import Inputs
 from epochal.data.storage.cache import Cache, DamagedError, Pack, checksums, content_hash, open_cache
 from epochal.device import free_memory
 from epochal.errors import DataError, UnreadableError
@@ -69,7 +71,7 @@ class Ingested(NamedTuple):
     `is_deep` says that some training pictures have 16 bits. `notes` is what the user should hear about.
     """
 
-    inputs: Tensor | PackedPictures | LazyPictures
+    inputs: Inputs
     rule: PictureRule
     hashes: NDArray[Any]
     is_deep: bool
@@ -160,7 +162,7 @@ def _uncached(wanted: Wanted, choice: _Choice, notes: Sequence[str]) -> Ingested
         return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes))
     told = f"{_beyond(wanted, choice.rule)}: they are decoded again in each epoch (see data.size)"
     hashes = hash_files(wanted.paths)
-    return Ingested(LazyPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, told))
+    return Ingested(StreamedPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, told))
 
 
 def _beyond(wanted: Wanted, rule: PictureRule) -> str:
@@ -169,7 +171,7 @@ def _beyond(wanted: Wanted, rule: PictureRule) -> str:
 
 def _cached(wanted: Wanted, cache: Cache, packed: _Packed, notes: list[str]) -> Ingested:
     rule, told = packed.choice.rule, packed.choice.notes
-    inputs: Tensor | PackedPictures
+    inputs: Inputs
     if wanted.fits(rule):
         try:
             inputs = _in_memory(packed)

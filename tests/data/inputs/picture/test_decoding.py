@@ -18,8 +18,8 @@ from PIL import Image
 
 from epochal.data.inputs.picture import decoding, read
 from epochal.data.inputs.picture.decoding import UnlikeError, cores, decode, decode_to, hash_files, measure, seconds_to_decode
-from epochal.data.inputs.picture.read import LazyPictures, Measured, open_picture, to_tensor
-from epochal.data.spec import PictureRule
+from epochal.data.inputs.picture.read import Measured, StreamedPictures, open_picture, to_tensor
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.storage.cache import checksums, content_hash, signature
 from epochal.errors import DataError
 
@@ -27,7 +27,7 @@ SavePicture = Callable[..., Path]
 
 
 def rule(mode: Any = "RGB", size: tuple[int, int] = (6, 10)) -> PictureRule:
-    return PictureRule(mode=mode, size=size, fit="pad")
+    return PictureRule(shape=(1 if mode == "L" else 3, *size))
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ class TestDecode:
         assert len(seen) < 100
 
     def test_lazy_pictures_travel_to_workers(self, save_picture: SavePicture) -> None:
-        lazy = LazyPictures([str(save_picture("a.png")), str(save_picture("b.png", seed=1))], rule(size=(8, 8)))
+        lazy = StreamedPictures([str(save_picture("a.png")), str(save_picture("b.png", seed=1))], rule(size=(8, 8)))
         assert len(lazy) == 2
-        assert pickle.loads(pickle.dumps(lazy))[1].equal(lazy[1])
+        assert pickle.loads(pickle.dumps(lazy)).read(1).equal(lazy.read(1))
 
 
 def test_hashes_of_files(many: list[str]) -> None:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.inputs.picture.read import Measured, hash_picture, measure_picture, read_picture
-from epochal.data.spec import PictureRule
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.storage.cache import FILE, checksums
 from epochal.errors import DataError, UnreadableError
 from epochal.progress import progress

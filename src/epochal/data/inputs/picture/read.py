@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from io import BytesIO
 from itertools import product
-from math import prod
-from statistics import median, median_low
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +26,12 @@ from epochal.data.inputs.picture import jpeg, png
 from epochal.data.inputs.picture.jpeg import JpegFile
 from epochal.data.inputs.picture.quiet import hearing_libtiff
 from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, blaming
-from epochal.data.spec import MAX_NUMBERS, PictureRule, ResizeMode
+from epochal.data.inputs.values import Access, OneByOne
 from epochal.data.storage.cache import Pack, content_hash, signature
-from epochal.errors import DataError
 from epochal.io.safe_read import check_regular, open_file
+
+if TYPE_CHECKING:
+    from epochal.data.inputs.picture.rule import PictureRule
 
 # Pillow has some forty more formats; each is code that strange files could attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -51,9 +51,6 @@ _TILE = 1024
 
 # Pixels are of one colour where so many of them are within so many levels of it.
 _MOST, _CLOSE = 0.75, 16
-
-# Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
-_SHORT_SIDE = 64
 
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _GREY = ("1", "L", "LA", *_DEEP_GREY)
@@ -87,7 +84,7 @@ class Kind(NamedTuple):
     is_transparent: bool
 
 
-class LazyPictures:
+class StreamedPictures(OneByOne):
     """Picture files that are decoded one by one, whenever they are asked for, because they fit neither memory nor the cache."""
 
     def __init__(self, paths: Sequence[str], rule: PictureRule) -> None:
@@ -97,12 +94,15 @@ class LazyPictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(open_picture(self.paths[index]), self.rule)
+    def read(self, place: int) -> Tensor:
+        """Decode one picture."""
+        return to_tensor(open_picture(self.paths[place]), self.rule)
 
 
 class PackedPictures:
     """Decoded pictures in the cache, of which any number can be read at once."""
+
+    access: Access = "file"
 
     def __init__(self, pack: Pack) -> None:
         self.pack = pack
@@ -110,10 +110,7 @@ class PackedPictures:
     def __len__(self) -> int:
         return len(self.pack)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self.pack.read([range(len(self))[index]])[0])
-
-    def gather(self, index: Tensor) -> Tensor:
+    def __getitem__(self, index: Tensor) -> Tensor:
         """Read the pictures at `index` (int64 [n]): uint8 [n, channels, height, width]."""
         return torch.from_numpy(self.pack.read(index.tolist()))
 
@@ -174,47 +171,6 @@ def measure_picture(path: str) -> Measured:
             # What stands beside the pixels of a PNG may be what is wrong with it.
             with _decoder(_content(path)[1]) as picture:
                 return _measured(picture)
-
-
-def choose_rule(
-    measured: Sequence[Measured], size: int | tuple[int, int] | None, fit: ResizeMode | None
-) -> tuple[PictureRule, tuple[str, ...]]:
-    """Return the rule that suits pictures as measured, with notes on what was chosen and matters.
-
-    `size` (pixels, or (height, width)) and `fit` are followed where given. Otherwise small pictures of one size keep it, and
-    others come to a short side of 64 pixels or less, in their common aspect ratio or square.
-    """
-    aspects = [picture.width / picture.height for picture in measured]
-    chosen = _choose_size(measured, aspects) if size is None else (size, size) if isinstance(size, int) else size
-    wanted = chosen[1] / chosen[0]
-    least_kept = min(min(aspect / wanted, wanted / aspect) for aspect in aspects)
-    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to bars.
-    why: dict[ResizeMode, str] = {
-        "squash": "aspect ratios agree",
-        "crop": f"at least {least_kept:.0%} of every picture stays",
-        "pad": f"aspect ratios vary from {min(aspects):.2g} to {max(aspects):.2g}",
-    }
-    best: ResizeMode = "squash" if _agree(aspects) else "crop" if least_kept >= 0.9 else "pad"
-    mode = "L" if all(picture.grey for picture in measured) else "RGB"
-    wanted_fit = fit or best
-    rule = PictureRule(mode=mode, size=chosen, fit=wanted_fit, ground="border" if wanted_fit == "pad" else "black")
-    if prod(rule.shape) > MAX_NUMBERS:
-        raise DataError(
-            f"The size of {chosen[0]:,}×{chosen[1]:,} pixels is beyond the limit of {MAX_NUMBERS:,} numbers.", "Choose a smaller data.size."
-        )
-
-    # A choice is worth a note if another one would have given other pixels.
-    is_resized = any((picture.height, picture.width) != chosen for picture in measured)
-    is_size_chosen = size is None and is_resized
-    is_fit_chosen = fit is None and is_resized and least_kept < 0.98
-    if not (is_size_chosen or is_fit_chosen):
-        return rule, ()
-    reason = f" ({best}: {why[best]})" if is_fit_chosen else ""
-    settings = ["data.size"] * is_size_chosen + ["data.fit"] * is_fit_chosen
-    change = "changes" if len(settings) == 1 else "change"
-    return rule, (
-        f"pictures of {_span(measured)} pixels are read at {chosen[0]}×{chosen[1]}{reason}; {' and '.join(settings)} {change} it",
-    )
 
 
 def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
@@ -345,18 +301,18 @@ def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
     """An opened picture as `rule` says: a read-only view [channels, height, width]."""
     if picture.mode != rule.mode:
         picture = picture.convert(rule.mode)
-    return np.frombuffer(_fitted(picture, rule).tobytes(), np.uint8).reshape(*rule.size, -1).transpose(2, 0, 1)
+    return np.frombuffer(_fitted(picture, rule).tobytes(), np.uint8).reshape(*rule.side, -1).transpose(2, 0, 1)
 
 
 def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
-    height, width = rule.size
+    height, width = rule.side
     if picture.size == (width, height):
         return picture
     scales = width / picture.width, height / picture.height
     if rule.fit == "pad":
         inner = tuple(max(1, round(side * min(scales))) for side in picture.size)
         small = _resized(picture, (inner[0], inner[1]))
-        ground = Image.new(picture.mode, (width, height), _edge_colour(small, rule) if rule.ground == "border" else 0)
+        ground = Image.new(picture.mode, (width, height), _edge_colour(small, rule))
         ground.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return ground
     if rule.fit == "crop":
@@ -370,7 +326,7 @@ def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
 def _edge_colour(picture: Image.Image, rule: PictureRule) -> int | tuple[int, ...]:
     """Return the colour of the edges at which a picture is filled up, or black where they have not one."""
     pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    edges = [pixels[[0, -1]]] * (picture.height < rule.size[0]) + [pixels[:, [0, -1]]] * (picture.width < rule.size[1])
+    edges = [pixels[[0, -1]]] * (picture.height < rule.side[0]) + [pixels[:, [0, -1]]] * (picture.width < rule.side[1])
     colour = colour_of(np.concatenate([edge.reshape(-1, pixels.shape[2]) for edge in edges])) if edges else (0,)
     return colour if len(colour) > 1 else colour[0]
 
@@ -389,29 +345,3 @@ def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     blocks down to three times the size, which is four times faster and hardly differs.
     """
     return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-
-
-def _choose_size(measured: Sequence[Measured], aspects: Sequence[float]) -> tuple[int, int]:
-    height, width = measured[0][:2]
-    if _is_one_size(measured) and max(height, width) <= _SHORT_SIDE:
-        return height, width
-    short = min(_SHORT_SIDE, median_low(min(picture.height, picture.width) for picture in measured))
-    if not _agree(aspects) or min(aspects) <= 1 <= max(aspects):
-        return short, short
-    aspect = median(aspects)
-    return (short, round(short * aspect)) if aspect > 1 else (round(short / aspect), short)
-
-
-def _is_one_size(measured: Sequence[Measured]) -> bool:
-    return all(picture[:2] == measured[0][:2] for picture in measured)
-
-
-def _agree(aspects: Sequence[float]) -> bool:
-    return max(aspects) <= 1.1 * min(aspects)
-
-
-def _span(measured: Sequence[Measured]) -> str:
-    if _is_one_size(measured):
-        return f"{measured[0].height}×{measured[0].width}"
-    sides = [side for picture in measured for side in (picture.height, picture.width)]
-    return f"{min(sides):,} to {max(sides):,}"

@@ -12,28 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from epochal.data import standard as module
+from epochal.data.inputs import scaled
+from epochal.data.inputs.scaled import chunks, measure
 from epochal.data.load import Data, load
-from epochal.data.preprocess import Preprocess
 from epochal.data.spec import DataSpec
-from epochal.data.standard import _chunks, _layout, measure
 from epochal.errors import DataError
-from tests.small import Items
+from tests.small import Items, Slow
 
 SpecMaker = Callable[..., DataSpec]
-
-
-class Slow:
-    """Inputs that are read one by one."""
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.values[index]
 
 
 def _labels(count: int) -> np.ndarray[Any, Any]:
@@ -41,7 +27,7 @@ def _labels(count: int) -> np.ndarray[Any, Any]:
 
 
 def _scaled(data: Data) -> Tensor:
-    scaled: Tensor = Preprocess(data.spec)(torch.stack([data.train.input(place) for place in range(len(data.train))]))
+    scaled: Tensor = data.spec.input.preprocess()(torch.stack([data.train.input(place) for place in range(len(data.train))]))
     return scaled
 
 
@@ -211,7 +197,6 @@ class TestChannels:
         ],
     )
     def test_where_they_are(self, shape: tuple[int, int, int], where: str) -> None:
-        assert _layout(*shape) == where
         x = np.random.default_rng(0).random((6, *shape), np.float32)
         data = load((x, _labels(6)))
         expected = x.transpose(0, 3, 1, 2) if where == "last" else x
@@ -231,7 +216,7 @@ class TestChannels:
         name = {"uint16": "int64"}.get(kind, kind)
         data = load((x, _labels(6)))
         assert data.notes == (f"inputs of 8×8 {name} are used as tables of numbers; x[:, None] makes pictures of them",)
-        assert load((x[:, None], _labels(6))).spec.is_image
+        assert load((x[:, None], _labels(6))).spec.input.kind == "picture"
         # Sequences of a few features have no such shape.
         assert load((x[:, :, :3], _labels(6))).notes == ()
 
@@ -239,11 +224,11 @@ class TestChannels:
 def test_few_numbers_are_measured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     wide = pixels.double() / 255
-    monkeypatch.setattr(module, "_CHUNK", 2000)
+    monkeypatch.setattr(scaled, "_CHUNK", 2000)
     for inputs in (pixels, Slow(pixels)):
-        chunks = list(_chunks(inputs, 3 * 16 * 16))
-        assert max(chunk.numel() for chunk in chunks) <= 2000
-        assert torch.equal(torch.cat(chunks), pixels)
-        mean, std = measure(inputs)
+        some = list(chunks(inputs, 3 * 16 * 16))
+        assert max(chunk.numel() for chunk in some) <= 2000
+        assert torch.equal(torch.cat(some), pixels)
+        mean, std = measure(inputs, [0, 2, 3])
         np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-12)
         np.testing.assert_allclose(std, wide.std((0, 2, 3), correction=0), rtol=1e-9)

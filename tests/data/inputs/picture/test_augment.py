@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import pad
 
-from epochal.data.augment import Augment, build_augment, build_mixing
-from epochal.data.mixing import Mixing
+from epochal.data.inputs.picture.augment import Augment
+from epochal.data.mixing import Mixing, build_mixing
 from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings, Recipe
@@ -25,6 +25,10 @@ def _pictures(count: int = 40, dtype: torch.dtype = torch.uint8, shape: tuple[in
     # No two pixels of a picture are alike, so that each shows where it came from.
     pixels = torch.arange(1, count * 105 + 1).reshape(count, *shape) % 251 + 1
     return pixels.to(dtype)
+
+
+def build_augment(settings: AugmentSettings, spec: DataSpec, seed: int) -> Any:
+    return spec.input.augment(settings, seed)
 
 
 def _crops(picture: Tensor, reach: int) -> dict[tuple[int, int], Tensor]:

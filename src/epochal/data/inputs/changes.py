@@ -1,0 +1,44 @@
+"""Which random changes of training examples a recipe asks for, and what each needs of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from epochal.errors import RecipeError
+from epochal.recipe import AugmentSettings
+
+
+class Changes(NamedTuple):
+    """Settings that need the same of pictures: fractions of a pixel's value to make sense, values from black to white, channels."""
+
+    settings: tuple[str, ...]
+    fractions: bool = False
+    pixels: bool = False
+    channels: tuple[int, ...] = ()
+
+    def refused(self, why: str, fix: str = "") -> RecipeError:
+        """Return the error that says `why` inputs are not what these settings are for, and what to do besides leaving them out."""
+        names = [f"augment.{name}" for name in self.settings]
+        several = len(names) > 1
+        subject = f"The settings {', '.join(names[:-1])} and {names[-1]} are" if several else f"The setting {names[0]} is"
+        leave = f"{'l' if fix else 'L'}eave {'them' if several else 'it'} out."
+        return RecipeError(f"{subject} for {why}", f"{fix}{leave}")
+
+    def asked(self, settings: AugmentSettings) -> bool:
+        """Whether `settings` ask for any of these."""
+        return any(getattr(settings, name) for name in self.settings)
+
+
+SHIFTING = Changes(("shift", "flip"))
+MOVING = Changes(("rotate", "scale", "shear"), fractions=True)
+SHADING = Changes(("brightness", "contrast"), fractions=True, pixels=True, channels=(1, 3))
+COLOURING = Changes(("saturation", "hue"), fractions=True, pixels=True, channels=(3,))
+POLICY = Changes(("policy",), fractions=True, pixels=True, channels=(1, 3))
+ERASING = Changes(("erase",))
+MIXING = Changes(("mixup", "cutmix"), fractions=True)
+
+
+def asked_changes(settings: AugmentSettings) -> Iterator[Changes]:
+    """Yield what of single examples is to be changed."""
+    yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING) if one.asked(settings))

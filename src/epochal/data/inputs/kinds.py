@@ -1,0 +1,16 @@
+"""The kinds of inputs: one room each. A new one is a class with what `InputRule` asks for, and a line here."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.picture.rule import PictureRule, are_pictures
+
+KINDS: dict[str, type[InputRule]] = {"numbers": NumbersRule, "picture": PictureRule}
+
+
+def kind_of(sample: Tensor) -> type[InputRule]:
+    """Return the kind that arrays [n, ...] are, unless the user says otherwise."""
+    return PictureRule if are_pictures(sample) else NumbersRule

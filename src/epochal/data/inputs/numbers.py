@@ -1,0 +1,55 @@
+"""Numbers: a row of features, or a table or block of values that belong together."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from torch import Tensor
+
+from epochal.data.inputs.base import type_name
+from epochal.data.inputs.scaled import BLUR, ScaledRule, choose_dtype, measure
+
+
+class NumbersRule(ScaledRule):
+    """Inputs [n, features], where each feature has a mean and deviation of its own; or of more axes, which share one."""
+
+    scaled: ClassVar[str] = "features"
+
+    kind: Literal["numbers"] = "numbers"
+
+    @classmethod
+    def choose(cls, sample: Tensor, split: str, notes: list[str]) -> Self:
+        """Return the rule for inputs of the shape of `sample`, in the type that keeps their values."""
+        shape = tuple(sample.shape[1:]) or (1,)
+        if len(shape) == 2 and shape[0] == shape[1] >= 8:
+            told = "are used as tables of numbers; x[:, None] makes pictures of them"
+            notes.append(f"inputs of {shape[0]}×{shape[1]} {type_name(sample.dtype)} {told}")
+        arranged = sample.reshape(-1, *shape)
+        rule = cls(shape=shape, dtype=choose_dtype(arranged, cls.axes(arranged.ndim), split))
+        if len(shape) == 2 and not rule.is_bytes:
+            columns = measure(arranged.flatten(0, 1), [0]).std
+            lost = ((columns > 0) & (columns < BLUR * measure(arranged, [0, 1, 2]).std)).nonzero().flatten().tolist()
+            if lost:
+                told = f"number {lost[0]} of a row varies so little beside the others that it is lost: scale it first"
+                notes.append(f"inputs of shape {shape} share one mean and deviation; {told}")
+        return rule
+
+    @property
+    def scales(self) -> int:
+        """One for each feature of a row, else one."""
+        return self.shape[0] if len(self.shape) == 1 else 1
+
+    @staticmethod
+    def axes(ndim: int) -> list[int]:
+        """Return all axes but that of the features of a row."""
+        return [0] if ndim == 2 else list(range(ndim))
+
+    @property
+    def as_pictures(self) -> str:
+        """For a table another axis; for a block another kind."""
+        return {2: "x[:, None] makes pictures with one channel of them", 3: 'input="picture" loads them as such'}.get(len(self.shape), "")
+
+    @property
+    def default_model(self) -> str:
+        """Fully connected layers."""
+        return "mlp"

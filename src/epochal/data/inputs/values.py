@@ -1,0 +1,77 @@
+"""The inputs of a split, wherever they are: in memory, in a file of ours, or given one by one by somebody's code.
+
+All are read in the same way, `inputs[index]`, so that a tensor is such inputs as it is. How they are best read, `access` says.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+# "memory": all are there. "file": any number is read at once. "items": they are read one by one, and may change each time.
+Access = Literal["memory", "file", "items"]
+
+
+class Inputs(Protocol):
+    """Inputs of one shape and dtype. All but tensors have an attribute `access` as well."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Return the inputs at `index` (int64 [n]): [n, *shape]."""
+        ...
+
+
+def access(inputs: Inputs) -> Access:
+    """Say how inputs are read."""
+    found: Access = getattr(inputs, "access", "memory")
+    return found
+
+
+def in_memory(inputs: Inputs) -> Tensor | None:
+    """Return inputs as the tensor [n, *shape] that they are, or `None` where they are not in memory."""
+    return inputs if isinstance(inputs, Tensor) else None
+
+
+def subset(inputs: Inputs, index: Tensor | slice) -> Inputs:
+    """Return the inputs at `index` (int64 [n]), in that order; those that are not in memory without reading them."""
+    values = in_memory(inputs)
+    return View(inputs, torch.arange(len(inputs))[index]) if values is None else values[index]
+
+
+class OneByOne(ABC):
+    """Inputs that are read one by one, because they do not fit memory or change each time they are read."""
+
+    access: Access = "items"
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, place: int) -> Tensor:
+        """Read one input, without a batch axis."""
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return torch.stack([self.read(place) for place in index.tolist()])
+
+
+class View:
+    """Some of other inputs, in another order, and changed as they are read by `convert`, of inputs and their places there."""
+
+    def __init__(self, inputs: Inputs, index: Tensor, convert: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
+        self.inputs = inputs
+        self.index = index
+        self.convert = convert
+        self.access = access(inputs)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        places = self.index[index]
+        values = self.inputs[places]
+        return values if self.convert is None else self.convert(values, places)
