@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from epochal.data.load import Data
 from epochal.device import available, choose, describe, using_threads
 from epochal.errors import RecipeError, TooLargeError
 from epochal.figures import save, speeds
@@ -82,17 +84,9 @@ def bench(
     with using_threads(threads):
         log(f"measured on {' and '.join(describe(device) for device in places)}")
 
-    found: list[Profile] = []
-    others: list[str] = []
-    with progress("Measuring", len(places) * len(sizes)) as advance:
-        for device in places:
-            for size in sizes:
-                trial = recipe.updated({"device": str(device), "batch_size": size, "threads": threads, "precision": precision}, "bench")
-                try:
-                    found.append(profile(bundle.model, data, trial, train_step, seconds))
-                except (TooLargeError, torch.OutOfMemoryError) as error:
-                    others.append(f"{device}, batch {size}: {str(error).splitlines()[0]}")
-                advance()
+    fixed = recipe.updated({"threads": threads, "precision": precision}, "bench")
+    trials = [fixed.updated({"device": str(device), "batch_size": size}, "bench") for device in places for size in sizes]
+    found, others = _profiles(bundle.model, data, trials, seconds)
     if not found:
         raise RecipeError(f"Nothing could be measured. {others[0]}", "Choose smaller batches with --batch-sizes.")
     result = {
@@ -105,9 +99,23 @@ def bench(
         "not_measured": others,
     }
 
-    def keep(path: Path) -> None:
+    def write(path: Path) -> None:
         with new_directory(path) as folder:
             save(speeds(found), folder / "speed")
             write_json(folder / "bench.json", result)
 
-    return Bench(tuple(found), tuple(others), result, None if out is None else first_free(out, keep))
+    return Bench(tuple(found), tuple(others), result, None if out is None else first_free(out, write))
+
+
+def _profiles(model: nn.Module, data: Data, trials: Sequence[Recipe], seconds: float) -> tuple[list[Profile], list[str]]:
+    """Return a profile of each trial that works, and in words why others do not."""
+    found: list[Profile] = []
+    others: list[str] = []
+    with progress("Measuring", len(trials)) as advance:
+        for trial in trials:
+            try:
+                found.append(profile(model, data, trial, train_step, seconds))
+            except (TooLargeError, torch.OutOfMemoryError) as error:
+                others.append(f"{trial.device}, batch {trial.batch_size}: {str(error).splitlines()[0]}")
+            advance()
+    return found, others
