@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import safetensors
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
@@ -384,5 +384,7 @@ def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, ValidationError):
+        return error.errors()[0]["msg"]
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
