@@ -158,6 +158,8 @@ def change(saved: Path, **changes: Any) -> None:
         ),
         ({"model": {}}, "is not a whole bundle"),
         ({"weights": None}, "is not a whole bundle"),
+        ({"layers": None}, "is not a whole bundle"),
+        ({"layers": [["net"]]}, "is not a whole bundle"),
         ({"data": {"name": "x"}}, "is not a whole bundle"),
     ],
 )
@@ -172,6 +174,33 @@ def test_a_changed_number_in_the_description_is_noticed(saved: Path) -> None:
     described["data"]["input"]["mean"][0] += 0.1
     (saved / DESCRIPTION).write_text(json.dumps(described))
     with pytest.raises(BundleError, match=r"bundle\.json is damaged: it has changed since it was written"):
+        Bundle.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "layers"),
+    [
+        ("classes", {}, ["preprocess", "net"]),
+        ("quantities", {}, ["preprocess", "net", "rescale"]),
+        ("quantities", {"scale_targets": False}, ["preprocess", "net"]),
+    ],
+)
+def test_a_bundle_says_its_layers_and_can_decode(task: str, settings: dict[str, Any], layers: list[str], tmp_path: Path) -> None:
+    x = torch.randn(40, 3)
+    bundle = build(Recipe().updated(settings), load((x, (x[:, 0] > 0).long() if task == "classes" else x[:, :2] * 100)))[1]
+    saved = bundle.save(tmp_path / "bundle")
+    assert json.loads((saved / DESCRIPTION).read_text())["layers"] == layers
+    loaded = Bundle.load(saved)
+    assert [name for name, _ in loaded.model.named_children()] == layers
+    with torch.no_grad():
+        decoded = loaded.with_decoder()(x)
+    torch.testing.assert_close(decoded, torch.tensor([list(prediction.values.values()) for prediction in bundle.predict(x)]))
+
+
+@pytest.mark.parametrize("layers", [["net"], ["net", "preprocess"], ["preprocess", "net", "rescale"], ["preprocess", "net", "decode"], []])
+def test_layers_that_no_such_model_has_are_refused(saved: Path, layers: list[str]) -> None:
+    change(saved, layers=layers)
+    with pytest.raises(BundleError, match=r"cannot be built again: its layers are .*, which no such model has"):
         Bundle.load(saved)
 
 

@@ -1,7 +1,8 @@
 """One model, complete: weights, description and preprocessing in a folder that predicts without any training data.
 
     model.safetensors   weights and preprocessing constants
-    bundle.json         how to build the network, what the data were like, and the SHA-256 of the weights
+    bundle.json         how to build the network, its layers from raw inputs to outputs, what the data were like, and the SHA-256 of
+                        the weights
 
 There is no pickle and no import path in it: loading one from a stranger cannot run code.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -184,6 +186,10 @@ class Bundle(Shown):
                 "Load them for this model: load(..., like=bundle.spec).",
             )
 
+    def with_decoder(self) -> nn.Sequential:
+        """Return the model and what decodes its outputs as one module, to be exported: from raw inputs to probabilities or quantities."""
+        return nn.Sequential(OrderedDict(model=self.model, decode=self.spec.task.decoder()))
+
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""
         return summarize(self.model, self.spec)
@@ -212,6 +218,7 @@ class Bundle(Shown):
             "format": FORMAT,
             "version": VERSION,
             "model": model,
+            "layers": [name for name, _ in self.model.named_children()],
             "data": self.spec.model_dump(mode="json"),
             "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
         }
@@ -240,7 +247,8 @@ class Bundle(Shown):
             with open_file(folder / WEIGHTS, follow=False) as file:
                 size = os.fstat(file.fileno()).st_size
                 stored = _stored(file, folder / WEIGHTS, kept)
-                whole = _rebuild(folder, spec, origin, model, stored)
+                net = model if origin is None else origin
+                whole = _rebuild(folder, spec, net, TypeAdapter(list[str]).validate_python(described["layers"]), stored)
                 file.seek(0)
                 weights = load_weights(file.read(size))
             whole.load_state_dict(weights, assign=origin is not None)
@@ -316,21 +324,24 @@ def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mappin
 def _rebuild(
     folder: Path,
     spec: DataSpec,
-    origin: tuple[str, Mapping[str, Any]] | None,
-    model: nn.Module | str | None,
+    model: tuple[str, Mapping[str, Any]] | nn.Module | str | None,
+    layers: list[str],
     stored: Mapping[str, StoredTensor],
 ) -> nn.Module:
-    """Build the whole model for the weights that are `stored`.
+    """Build the whole model of these `layers` for the weights that are `stored`; `model` is one of ours and its options, or the user's own.
 
     One of ours takes no memory yet: what a stranger's file asks for must first agree with the weights that are there, and leave
     room for an input.
     """
-    device = torch.device("cpu" if origin is None else "meta")
+    is_ours = isinstance(model, tuple)
+    device = torch.device("meta" if is_ours else "cpu")
     try:
-        with device if origin is not None else fork_rng(device):
-            net = build_net(origin[0], spec, origin[1]) if origin is not None else own_net(model, spec)
-        whole = assemble(net, spec, DataSettings(), rescale="rescale.scale" in stored)
-        if origin is not None:
+        with device if is_ours else fork_rng(device):
+            net = build_net(model[0], spec, model[1]) if isinstance(model, tuple) else own_net(model, spec)
+        whole = assemble(net, spec, DataSettings(), rescale="rescale" in layers)
+        if [name for name, _ in whole.named_children()] != layers:
+            raise ModelError(f"its layers are {', '.join(layers) or 'none'}, which no such model has.")
+        if is_ours:
             whole.to(device)
             _check_stored(whole, stored)
         with _room(whole, spec):

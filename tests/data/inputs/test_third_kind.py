@@ -84,7 +84,8 @@ class BagOfWords(nn.Module):
         self.head = nn.Linear(8, 2)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.head(self.drop(self.words(tokens).sum(1) / (tokens > 0).sum(1, keepdim=True)))
+        outputs: Tensor = self.head(self.drop(self.words(tokens).sum(1) / (tokens > 0).sum(1, keepdim=True)))
+        return outputs
 
 
 @pytest.fixture(autouse=True)
