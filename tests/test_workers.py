@@ -22,7 +22,7 @@ from epochal.run.reproduce import reproduce
 from epochal.run.resume import resume
 from epochal.run.train import train
 from epochal.training import loop
-from epochal.training.state import training_feed
+from epochal.training.build import training_feed
 from tests.outcome import outcome
 
 # More processes than this machine may have cores for are the point here.

@@ -31,8 +31,9 @@ from epochal.recipe import Recipe, restore_recipe
 from epochal.run.evaluate import evaluate_run
 from epochal.run.resume import resume
 from epochal.tasks.single_label import SingleLabel
+from epochal.training.build import build_training, training_feed
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.state import Training
 
 SPEC = DataSpec(
     name="made",
@@ -50,7 +51,7 @@ def training() -> Training:
     recipe = Recipe().updated({"device": "cpu", "threads": 1, "batch_size": 4, "ema": 0.9})
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     batches = training_feed(examples, SPEC, recipe, torch.device("cpu"))
-    return prepare(net, batches, SPEC, recipe, torch.device("cpu"), None, None, has_valid=False)
+    return build_training(net, batches, SPEC, recipe, torch.device("cpu"), has_valid=False)
 
 
 def _picture(path: Path) -> None:

@@ -18,8 +18,8 @@ from epochal.data.load import load
 from epochal.errors import EpochalError, ModelError, NotFiniteError, RecipeError
 from epochal.recipe import Recipe
 from epochal.run.train import dry_run, train
+from epochal.training.build import build_training, training_feed
 from epochal.training.loop import fit
-from epochal.training.state import prepare, training_feed
 from epochal.training.trial import _sizes, _spread
 
 Arrays = tuple[Tensor, Tensor]
@@ -242,7 +242,7 @@ def test_the_trial_leaves_no_trace(blobs: Arrays) -> None:
     model = Busy()
     model.last.weight.grad = torch.ones(3, 8)
     before, state, recipe, data = copy.deepcopy(model), torch.get_rng_state(), Recipe(threads=1), load(blobs)
-    training = prepare(model, training_feed(data.train, data.spec, recipe, CPU), data.spec, recipe, CPU, None, None)
+    training = build_training(model, training_feed(data.train, data.spec, recipe, CPU), data.spec, recipe, CPU)
     assert all(
         torch.equal(now, was) for now, was in zip(model.state_dict().values(), before.state_dict().values(), strict=True) if now.ndim
     )

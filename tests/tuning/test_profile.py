@@ -15,8 +15,9 @@ from epochal.data.feed import Batch
 from epochal.data.load import Data, load
 from epochal.device import PeakMemory
 from epochal.errors import RecipeError
+from epochal.training.build import build_training, training_feed
 from epochal.training.loop import train_step
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.state import Training
 from epochal.tuning.profile import PHASES, Profile, _Recorder, arithmetic, profile
 from tests.small import small_net, small_recipe
 
@@ -31,7 +32,7 @@ def data(blobs: tuple[Tensor, Tensor]) -> Data:
 def _training(model: nn.Module, data: Data, **changes: Any) -> tuple[Training, Batch]:
     recipe = small_recipe(**changes)
     batches = training_feed(data.train, data.spec, recipe, CPU)
-    return prepare(model, batches, data.spec, recipe, CPU, None, None), next(batches.epoch(1))
+    return build_training(model, batches, data.spec, recipe, CPU), next(batches.epoch(1))
 
 
 def test_all_of_a_profile(data: Data) -> None:

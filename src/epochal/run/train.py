@@ -33,14 +33,13 @@ from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, RESULT, che
 from epochal.run.prepare import Prepared, prepare, silent
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
-from epochal.training import state
+from epochal.training.build import build_training, training_feed
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import TrainingHistory, fit, train_step
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own, names_of
 from epochal.training.records import Watcher
 from epochal.training.schedule import ScheduleFunction
-from epochal.training.state import training_feed
 from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
@@ -179,7 +178,7 @@ def dry_run(
     with fork_rng(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
         net, has_valid = copy.deepcopy(prepared.bundle.model), data.valid is not None
-        training = state.prepare(net, batches, data.spec, recipe, device, None, None, has_valid=has_valid, log=log)
+        training = build_training(net, batches, data.spec, recipe, device, has_valid=has_valid, log=log)
         training.train_mode()
         train_step(training, next(batches.epoch(1)))
         loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from epochal.data.feed import Batch, Feed
 from epochal.errors import NotFiniteError, RecipeError
-from epochal.recipe import Recipe
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.records import EpochDone, Rewound
 from epochal.training.schedule import Rewind
@@ -30,10 +30,14 @@ _NAMED = 5
 _FIX = "Look at these examples; use a smaller --lr, or set clip_norm."
 
 
-def check_rewinding(recipe: Recipe, checkpoints: Checkpoints) -> None:
+def check_rewinding(training: Training, checkpoints: Checkpoints) -> None:
     """Raise `RecipeError` where training shall be rewound, but there will be no checkpoints."""
-    if recipe.on_nan == "rewind" and checkpoints.folder is None:
+    if training.recipe.on_nan != "rewind":
+        return
+    if checkpoints.folder is None:
         raise RecipeError("The setting on_nan = rewind needs checkpoints to go back to.", "Name a run folder (out), or use on_nan = stop.")
+    if not isinstance(training.optimizer, torch.optim.Optimizer):
+        raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
 
 
 def rewind(
@@ -45,26 +49,26 @@ def rewind(
     Else raise an error that names the first step, layer and examples with a value that is not finite. Without a checkpoint, or
     where the same steps now go well, that is not known: then it is `error`.
     """
-    until, history, began = training.step, tuple(training.history), training.began
-    changes = training.threads.changes
+    until, history, began, changes = training.step, tuple(training.history), training.began, training.threads.changes
     if not checkpoints.restore(training):
         raise error
+    last = training.step
     # The same steps use the same threads.
     training.threads.changes = changes
     told = _first(training, batches, step, until, history, checkpoints)
     cause = NotFiniteError(told, _FIX) if told else error
+    rewinds = training.schedule.rewinds
     if training.recipe.on_nan == "stop":
         raise cause from error
-    if len(training.schedule.rewinds) == MOST:
+    if len(rewinds) == MOST:
         raise NotFiniteError(f"{cause.problem} Training was rewound {MOST} times already.", cause.fix) from error
-    checkpoints.restore(training)
-    made = training.schedule.rewinds
-    if made and made[-1].step == training.step:
-        # From these weights a smaller rate did not help: they may be on their way to infinity already.
-        checkpoints.restore(training, before=training.step)
+    # From weights from which a smaller rate did not help training goes further back: they may be on their way to infinity already.
+    in_vain = bool(rewinds) and rewinds[-1].step == last
+    if not (in_vain and checkpoints.restore(training, before=last)):
+        checkpoints.restore(training)
+    training.schedule.rewinds = [*rewinds, Rewind(training.step, FACTOR, cause.problem)]
     # The time that was lost is spent all the same.
     training.began = began
-    training.schedule.rewinds = [*made, Rewind(training.step, FACTOR, cause.problem)]
     if training.sharing is not None:
         training.sharing.forget()
     checkpoints.save(training)

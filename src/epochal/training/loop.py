@@ -31,6 +31,7 @@ from epochal.tasks.base import Task
 from epochal.tasks.losses import LossFunction
 from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
+from epochal.training.build import build_training, training_feed
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.optim import MakeOptimizer, describe_optimizer
 from epochal.training.own import NOT_USED, Own, with_own
@@ -38,7 +39,7 @@ from epochal.training.records import EpochDone, Finished, Progress, Started, Wat
 from epochal.training.schedule import Rewind, ScheduleFunction
 from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.signals import checkpoint_on_signal, handle_signals
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.state import Training
 from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise
 
@@ -105,10 +106,10 @@ def fit(
     PyTorch's global random state is left as it was.
     """
     recipe, checkpoints = as_recipe(recipe), checkpoints or Checkpoints(None)
-    check_rewinding(recipe, checkpoints)
     data = load(data)
     notes: list[str] = []
-    recipe = with_own(recipe, Own(loss, optimizer, schedule))
+    own = Own(loss, optimizer, schedule)
+    recipe = with_own(recipe, own)
     recipe = resolve_auto(recipe, model, data, train_step, own=loss is not None or optimizer is not None, log=notes.append)
     device = choose(recipe.device)
     with (
@@ -116,8 +117,8 @@ def fit(
         handle_signals(checkpoints.signals),
     ):  # fmt: skip
         batches = training_feed(data.train, data.spec, recipe, device)
-        has_valid = data.valid is not None
-        training = prepare(model, batches, data.spec, recipe, device, loss, optimizer, schedule, has_valid=has_valid, log=notes.append)
+        training = build_training(model, batches, data.spec, recipe, device, own, has_valid=data.valid is not None, log=notes.append)
+        check_rewinding(training, checkpoints)
         made_by = describe_optimizer(training.optimizer)
         valid_loss = data.spec.task.reported_loss(model, recipe.loss, loss)
         measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec.task)

@@ -36,7 +36,8 @@ from epochal.io.files import cache_folder, write_errors, write_json
 from epochal.progress import progress
 from epochal.random import fork_rng, key, seeded
 from epochal.recipe import DEFAULT, Recipe
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.build import build_training, training_feed
+from epochal.training.state import Training
 
 # Measuring may take this share of the time that training takes: each choice is timed so many seconds at most, and not for less at all.
 _SHARE = 0.02
@@ -251,7 +252,7 @@ class _Probe:
         trial = self.recipe.updated({**choice._asdict(), **open_ended}, "probe")
         with seeded(key(self.recipe.seed, "probe")), fork_rng(device), computing(choice.threads):
             batches = training_feed(sample, self.data.spec, trial, device)
-            training = prepare(copy.deepcopy(self.model), batches, self.data.spec, trial, device, None, None)
+            training = build_training(copy.deepcopy(self.model), batches, self.data.spec, trial, device)
             training.train_mode()
             return timed(training, batches, self.step, seconds)
 

@@ -23,7 +23,8 @@ from epochal.device import PeakMemory, choose, computing, synchronize
 from epochal.random import fork_rng
 from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.build import build_training, training_feed
+from epochal.training.state import Training
 from epochal.tuning.autotune import Step, timed
 
 PHASES = ("feed", "forward", "backward", "optimizer")
@@ -68,7 +69,7 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
     device = choose(recipe.device)
     with fork_rng(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
-        training = prepare(copy.deepcopy(model), batches, data.spec, recipe, device, None, None)
+        training = build_training(copy.deepcopy(model), batches, data.spec, recipe, device)
         training.train_mode()
         peak = PeakMemory(device)
         speed = timed(training, batches, step, seconds / 2)

@@ -15,22 +15,24 @@ from epochal.data.load import load
 from epochal.data.spec import DataSpec
 from epochal.errors import EpochalError, ModelError, RecipeError
 from epochal.recipe import Recipe
-from epochal.training.state import Training, prepare, training_feed
+from epochal.training.build import build_training, training_feed
+from epochal.training.own import Own
+from epochal.training.state import Training
 from tests.small import small_net
 
 SpecMaker = Callable[..., DataSpec]
 CPU = torch.device("cpu")
 
 
-def _prepare(model: nn.Module, what: Any, *, loss: Any = None, optimizer: Any = None, **changes: Any) -> Training:
+def _built(model: nn.Module, what: Any, *, loss: Any = None, optimizer: Any = None, **changes: Any) -> Training:
     data, recipe = load(what), Recipe().updated({"threads": 1} | changes)
     batches = feed(data.train, recipe.examples_per_step, CPU, shuffle_seed=recipe.seed)
-    return prepare(model, batches, data.spec, recipe, CPU, loss, optimizer)
+    return build_training(model, batches, data.spec, recipe, CPU, Own(loss, optimizer))
 
 
 def _refused(kind: type[EpochalError], model: nn.Module, what: Any, **changes: Any) -> str:
     with pytest.raises(kind) as raised:
-        _prepare(model, what, **changes)
+        _built(model, what, **changes)
     return str(raised.value)
 
 
@@ -47,10 +49,10 @@ def test_a_device_without_float64_is_refused_where_it_is_needed() -> None:
 
 
 def test_steps_are_counted(blobs: tuple[Tensor, Tensor]) -> None:
-    assert _prepare(small_net(), blobs, batch_size=7, epochs=3).total_steps == 27
-    assert _prepare(small_net(), blobs, batch_size=7, epochs=3, max_steps=5).total_steps == 5
-    assert _prepare(small_net(), blobs, batch_size=7, epochs=3, max_steps=500).total_steps == 27
-    assert _prepare(small_net(), blobs).deadline == math.inf
+    assert _built(small_net(), blobs, batch_size=7, epochs=3).total_steps == 27
+    assert _built(small_net(), blobs, batch_size=7, epochs=3, max_steps=5).total_steps == 5
+    assert _built(small_net(), blobs, batch_size=7, epochs=3, max_steps=500).total_steps == 27
+    assert _built(small_net(), blobs).deadline == math.inf
 
 
 def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
@@ -68,7 +70,7 @@ def test_what_cannot_work(blobs: tuple[Tensor, Tensor]) -> None:
     assert _refused(ModelError, nn.Linear(5, 3), blobs).startswith("The model cannot take inputs of shape 2: ")
     assert _refused(RecipeError, small_net(), blobs, **{"loss.name": "mse"}).startswith("The loss mse is not for single-label targets.")
     with pytest.raises(RecipeError, match="The loss nll needs log-probabilities"):
-        _prepare(small_net(), blobs, **{"loss.name": "nll"})
+        _built(small_net(), blobs, **{"loss.name": "nll"})
 
 
 class _Plain:
@@ -85,17 +87,17 @@ class _Plain:
 def test_own_optimizer_and_schedule(blobs: tuple[Tensor, Tensor]) -> None:
     for changes in ({"schedule": "one-cycle"}, {"schedule": "constant", "warmup": 1}):
         with pytest.raises(RecipeError) as raised:
-            _prepare(small_net(), blobs, optimizer=_Plain, **changes)
+            _built(small_net(), blobs, optimizer=_Plain, **changes)
         assert (
             str(raised.value) == "An optimizer without param_groups, each with its lr, cannot follow a schedule.\nSet schedule = constant."
         )
-    assert _prepare(small_net(), blobs, optimizer=_Plain, schedule="constant").rates == []
+    assert _built(small_net(), blobs, optimizer=_Plain, schedule="constant").rates == []
 
 
 def test_own_optimizer_gets_what_can_be_trained(blobs: tuple[Tensor, Tensor]) -> None:
     model = small_net()
     model[0].requires_grad_(False)
-    training = _prepare(model, blobs, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5))
+    training = _built(model, blobs, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5))
     assert training.rates == [0.5]
     groups = training.optimizer.param_groups  # type: ignore[attr-defined]
     assert [parameter.shape for parameter in groups[0]["params"]] == [(3, 8), (3,)]
@@ -131,11 +133,11 @@ def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meet
             "Choose another batch_size (or accumulate), so that at least two are together."
         )
     else:
-        _prepare(model, _numbers(count), **changes)
+        _built(model, _numbers(count), **changes)
     # The check leaves no trace, and does not disturb models that can train on one.
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
-    _prepare(small_net(), _numbers(count), **changes)
+    _built(small_net(), _numbers(count), **changes)
 
 
 def test_single_picture_and_batch_norm(pictures: tuple[Tensor, Tensor]) -> None:
@@ -146,5 +148,5 @@ def test_single_picture_and_batch_norm(pictures: tuple[Tensor, Tensor]) -> None:
 
     model = nn.Sequential(Scaled(), nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 2))
     statistics = model[1].running_mean.clone()  # type: ignore[operator]
-    _prepare(model, pictures, batch_size=23)
+    _built(model, pictures, batch_size=23)
     assert torch.equal(model[1].running_mean, statistics)  # type: ignore[arg-type]

@@ -1,0 +1,147 @@
+"""The state of training, built and checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from epochal.data.examples import Examples
+from epochal.data.feed import Feed, feed
+from epochal.data.mixing import build_mixing
+from epochal.data.order import describe_balance
+from epochal.data.spec import DataSpec
+from epochal.device import precision
+from epochal.errors import RecipeError
+from epochal.models.build import check_model, frozen_modules
+from epochal.models.parts import parameter_groups
+from epochal.recipe import Recipe
+from epochal.tasks.losses import LossFunction, own_loss
+from epochal.training.average import MovingAverage
+from epochal.training.best import Best
+from epochal.training.compiled import compiled
+from epochal.training.memory import check_memory
+from epochal.training.optim import Optimizer, build_optimizer, describe_optimizer, groups_of, in_short
+from epochal.training.own import Own, own_optimizer
+from epochal.training.saved import Stateful
+from epochal.training.schedule import Schedule
+from epochal.training.sharing import Threads
+from epochal.training.state import Training
+from epochal.training.trial import Trial
+from epochal.training.update import Update
+
+
+def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
+    """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`."""
+    if device.type == "mps" and (spec.dtype == "float64" or spec.task.needs_float64):
+        raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or bring them nearer to 0.")
+    balanced = recipe.data.sampling == "balanced"
+    if balanced and not spec.task.has_classes:
+        raise RecipeError(f"The setting data.sampling = balanced does not work for {spec.task.name} targets.", "Leave it out.")
+    if balanced and recipe.loss.class_weights == "balanced":
+        raise RecipeError(
+            "data.sampling = balanced and loss.class_weights = balanced would make up for rare classes twice.", "Use one of the two."
+        )
+    return feed(
+        examples,
+        recipe.examples_per_step,
+        device,
+        shuffle_seed=recipe.seed,
+        augment=spec.input.augment(recipe.augment, recipe.seed),
+        mixing=build_mixing(recipe.augment, spec, recipe.seed),
+        workers=recipe.workers,
+        balanced=balanced,
+    )
+
+
+def build_training(
+    model: nn.Module,
+    batches: Feed,
+    spec: DataSpec,
+    recipe: Recipe,
+    device: torch.device,
+    own: Own | None = None,
+    *,
+    has_valid: bool = True,
+    log: Callable[[str], object] = lambda _: None,
+) -> Training:
+    """Check that settings, model and data go together, and build the state of training. `log` hears what may not be meant so."""
+    own, task = own or Own(), spec.task
+    _check_settings(model, spec, recipe, device)
+    model.to(device)
+    frozen = frozen_modules(model)
+    trial = Trial(model, frozen, batches.examples, spec, recipe, device)
+    check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
+    groups = parameter_groups(model)
+    parameters = [parameter for group in groups for _, parameter in group["params"]]
+    _check_parameters(parameters, own.loss)
+    check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
+    total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
+    loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
+    notes = [trial.run(loss, own.loss, total)]
+    if recipe.data.sampling == "balanced":
+        notes.append(describe_balance(task.class_counts["train"], task.outputs))
+    for note in filter(None, notes):
+        log(f"note: {note}")
+    optimizer: Optimizer = (
+        build_optimizer(recipe.optimizer, groups, trial.head) if own.optimizer is None else own_optimizer(own.optimizer, parameters)
+    )
+    if own.optimizer is not None or len(groups) > 1:
+        log(f"optimizer {in_short(describe_optimizer(optimizer))}")
+    schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total, own.schedule)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+    update = Update(optimizer, scaler, is_own=own.optimizer is not None)
+    average = MovingAverage(model, recipe.ema) if recipe.ema else None
+    best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": update, "schedule": schedule, "best": best, "threads": threads}
+    training = Training(
+        recipe=recipe,
+        device=device,
+        model=model,
+        frozen=frozen,
+        forward=compiled(model, recipe, device) if recipe.compile == "on" else model,
+        loss=loss,
+        optimizer=optimizer,
+        update=update,
+        rates=_rates(optimizer, schedule),
+        schedule=schedule,
+        scaler=scaler,
+        average=average,
+        total_steps=total,
+        best=best,
+        loss_sum=torch.zeros((), device=device),
+        constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
+        threads=threads,
+        parts=parts if average is None else parts | {"average": average},
+    )
+    training.check_finite()
+    return training
+
+
+def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: torch.device) -> None:
+    if recipe.monitor == "accuracy" and not spec.task.has_accuracy:
+        raise RecipeError(f"The setting monitor = accuracy does not work for {spec.task.name}.", "Use monitor = loss.")
+    precision(device, recipe.precision)
+    if device.type == "mps" and any(buffer.dtype == torch.float64 for buffer in model.buffers()):
+        raise RecipeError(
+            f"The device {device} has no float64, which the model computes in.", "Use device = cpu, or scale the data yourself."
+        )
+
+
+def _check_parameters(parameters: list[nn.Parameter], loss: LossFunction | None) -> None:
+    if isinstance(loss, nn.Module) and {one for one in loss.parameters() if one.requires_grad} - set(parameters):
+        raise RecipeError(
+            f"The loss {type(loss).__name__} has parameters of its own, which would be neither trained nor kept.",
+            "Make it a part of the model, and let the loss function read it from there.",
+        )
+    if not parameters:
+        raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
+
+
+def _rates(optimizer: Optimizer, schedule: Schedule) -> list[float]:
+    """Return the highest learning rate of each of an optimizer's groups."""
+    groups = groups_of(optimizer)
+    if not schedule.is_constant and not (groups and all("lr" in group for group in groups)):
+        raise RecipeError("An optimizer without param_groups, each with its lr, cannot follow a schedule.", "Set schedule = constant.")
+    return [float(group["lr"]) for group in groups if "lr" in group]
