@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epochal.data.preprocess import Preprocess
+from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
 from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, check_model, eval_mode, load_net

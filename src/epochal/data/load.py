@@ -220,7 +220,7 @@ def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
     if _swapped(found.parts["train"]):
         notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
     rule = _rule(found, options, notes)
-    asked = "those of train" if like is None else "those of the model"
+    asked = f"those of {'the model' if like is not None else 'the rule' if isinstance(options.input, InputRule) else 'train'}"
     inputs = {name: _converted(part, name, rule, asked) for name, part in found.parts.items()}
     if like is not None:
         scales = {name: rule.differs(values) for name, values in inputs.items()}

@@ -12,11 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from epochal import resume, train
 from epochal.data.inputs import scaled
+from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.scaled import chunks, measure
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
-from epochal.errors import DataError
+from epochal.errors import DataError, ModelError, RecipeError
+from epochal.run.evaluate import evaluate_run
 from tests.small import Items, Slow
 
 SpecMaker = Callable[..., DataSpec]
@@ -232,3 +236,65 @@ def test_few_numbers_are_measured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
         mean, std = measure(inputs, [0, 2, 3])
         np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-12)
         np.testing.assert_allclose(std, wide.std((0, 2, 3), correction=0), rtol=1e-9)
+
+
+class TestTheUsersChoice:
+    """What arrays are read as, where the user says it."""
+
+    SPECTROGRAMS = np.random.default_rng(0).normal(5, 2, (20, 1, 64, 30)).astype(np.float32)
+
+    def test_a_spectrogram_as_numbers(self) -> None:
+        assert load((self.SPECTROGRAMS, _labels(20))).spec.input.kind == "picture"
+        data = load((self.SPECTROGRAMS, _labels(20)), input="numbers")
+        rule = data.spec.input
+        assert isinstance(rule, NumbersRule)
+        assert (rule.shape, rule.dtype, data.notes) == ((1, 64, 30), "float32", ())
+        np.testing.assert_allclose((rule.mean[0], rule.std[0]), (self.SPECTROGRAMS.mean(), self.SPECTROGRAMS.std()), rtol=1e-5)
+        run = train(data, epochs=1, quiet=True)
+        assert run.recipe.model.name == "mlp"
+        assert len(run.predict(self.SPECTROGRAMS)) == 20
+        assert run.bundle.evaluate((self.SPECTROGRAMS, _labels(20)), include_training=True).count == 20
+        with pytest.raises(
+            ModelError, match='The model conv is for pictures; .*\ninput="picture" loads them as such; or use mlp or linear'
+        ):
+            train(data, model="conv", quiet=True)
+        with pytest.raises(RecipeError, match="The settings augment.shift and augment.flip are for pictures"):
+            train(data, flip=True, quiet=True)
+
+    def test_a_run_from_a_file_goes_on_with_the_kind_it_began_with(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "sounds.npz", x=self.SPECTROGRAMS[:, 0, :, :3], y=_labels(20))
+        data = load(tmp_path / "sounds.npz", input="picture")
+        run = train(data, epochs=1, model="linear", out=tmp_path / "run", quiet=True)
+        resumed = resume(tmp_path / "run", epochs=2, data=tmp_path / "sounds.npz", quiet=True)
+        assert resumed is not None
+        assert resumed.data.spec == run.data.spec
+        assert evaluate_run(tmp_path / "run", tmp_path / "sounds.npz", include_training=True).count == 20
+
+    def test_pictures_and_bytes(self) -> None:
+        grey = np.random.default_rng(0).integers(0, 256, (10, 8, 9)).astype(np.uint8)
+        assert load((grey, _labels(10)), input="numbers").input == NumbersRule(shape=(8, 9), dtype="uint8")
+        assert load((grey / 255, _labels(10)), input="picture").input == PictureRule(shape=(1, 8, 9), dtype="float32")
+        assert load("digits", input="numbers").spec.describe().startswith("digits: 1×8×8 uint8")
+        assert _refused((grey[:, 0], _labels(10)), input="picture") == (
+            "Inputs of train have shape (9,), which no picture has.\nBring [channels, height, width]."
+        )
+
+    def test_a_rule(self) -> None:
+        rule = NumbersRule(shape=(1, 64, 30), dtype="float64")
+        data = load((self.SPECTROGRAMS.astype(float), _labels(20)), input=rule)
+        assert (data.input, data.train.input(0).dtype) == (rule, torch.float64)
+        assert _refused((self.SPECTROGRAMS[:, :, :9], _labels(20)), input=NumbersRule(shape=(1, 64, 30))) == (
+            "Inputs of train have shape (1, 9, 30); those of the rule have (1, 64, 30).\nBring inputs of that shape."
+        )
+
+    def test_a_folder_of_pictures(self, save_picture: Callable[..., Path], tmp_path: Path) -> None:
+        save_picture("photos/cat/1.png")
+        save_picture("photos/dog/1.png", seed=1)
+        rule = PictureRule(shape=(1, 4, 6), fit="crop")
+        assert load(tmp_path / "photos", input=rule).input == rule
+        assert load(tmp_path / "photos", input="picture").input == load(tmp_path / "photos").input
+        for kind, told in (("numbers", "numbers"), (PictureRule(shape=(2, 4, 4)), r"uint8 picture of shape \(2, 4, 4\)")):
+            with pytest.raises(DataError, match=rf"Picture files, as in .*photos, are not read as {told}\.\nLeave input out"):
+                load(tmp_path / "photos", input=kind)
+        with pytest.raises(DataError, match="has a size and a fit already"):
+            load(tmp_path / "photos", size=8, input=rule)

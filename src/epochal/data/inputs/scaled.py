@@ -15,8 +15,8 @@ from pydantic import PositiveFloat, model_validator
 from torch import Tensor
 
 from epochal.data.inputs.base import InputRule, type_name
+from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.inputs.values import Inputs, access, in_memory
-from epochal.data.preprocess import Preprocess
 from epochal.errors import DataError, RecipeError
 
 NumberType = Literal["uint8", "int64", "float32", "float64"]

@@ -13,6 +13,7 @@ from epochal.data.sources.layout import Listed, list_folder, problems
 from epochal.data.storage.cache import content_hash
 from epochal.data.storage.ingest import Wanted, ingest
 from epochal.data.walk import is_foreign
+from epochal.errors import DataError
 
 # Of 16-bit pictures no brighter than that (14 bits, say), the high byte keeps little.
 _DARK = 64
@@ -34,8 +35,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     files = {split: listed.files(split) for split in listed.splits}
     # Only training pictures decide how pictures are read: the others stand for those to come.
     names = [file for split in files.values() for file in split]
-    known = options.input if like is None else like.input
-    rule = known if isinstance(known, PictureRule) and known.mode is not None else None
+    rule = _known_rule(path, options)
     found = ingest(Wanted(path, names, len(files["train"]), rule=rule, size=options.size, fit=options.fit, memory=options.memory))
     parts, begin = {}, 0
     for split in listed.splits:
@@ -50,6 +50,19 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     if brightest < _DARK:
         notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
     return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=tuple(notes))
+
+
+def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
+    """Return the rule by which pictures are read, where the user gave one or a model has one."""
+    known = options.input if options.like is None else options.like.input
+    if isinstance(known, PictureRule) and known.mode is not None:
+        if options.like is None and (options.size, options.fit) != (None, None):
+            raise DataError(f"The rule by which {path} is read has a size and a fit already.", "Give them in the rule alone.")
+        return known
+    if options.like is None and known not in (None, "picture"):
+        told = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"
+        raise DataError(f"Picture files, as in {path}, are not read as {told}.", "Leave input out, or pass arrays.")
+    return None
 
 
 def _told(listed: Listed) -> Iterator[str]:
