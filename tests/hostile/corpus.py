@@ -353,12 +353,13 @@ def _bundle(seed: Path, change: Callable[[Path], object], *, right: bool = True)
 def _described(**changes: Any) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         described = json.loads((path / "bundle.json").read_bytes())
-        for name, value in changes.items():
-            group, _, inner = name.partition("__")
-            if inner:
-                described[group][inner] = value
-            else:
-                described[group] = value
+        for path_of, value in changes.items():
+            *groups, name = path_of.split("__")
+            group = described
+            for outer in groups:
+                group = group[outer]
+            assert name in group, f"a bundle has no {path_of}: nothing would be tested"
+            group[name] = value
         (path / "bundle.json").write_text(json.dumps(with_checksum(described)))
 
     return change
@@ -446,16 +447,21 @@ def models(seeds: dict[str, list[Path]], canary: Path) -> Iterator[Case]:
     }.items():
         yield Case(f"bundle: model: {name}", "bundle", _bundle(bundle, _described(model=model)))
     strange: dict[str, dict[str, Any]] = {
-        "an input of 10^18 numbers": {"data__shape": [10**9, 10**9]},
-        "an input below 0": {"data__shape": [-3]},
-        "an input of no shape": {"data__shape": []},
-        "an input of another shape": {"data__shape": [4], "data__mean": [0.0] * 4, "data__std": [1.0] * 4},
-        "a type that is an attribute of torch": {"data__dtype": "load"},
-        "a type that is a path": {"data__dtype": "../float32"},
-        "outputs that are numbers": {"data__outputs": [1, 2]},
-        "outputs that are alike": {"data__outputs": ["a", "a"]},
-        "a million outputs": {"data__outputs": [f"class {number}" for number in range(500_000)]},
-        "a spread of 0": {"data__std": [0.0, 0.0, 0.0]},
+        "an input of 10^18 numbers": {"data__input__shape": [10**9, 10**9]},
+        "an input below 0": {"data__input__shape": [-3]},
+        "an input of no shape": {"data__input__shape": []},
+        "an input of another shape": {"data__input__shape": [4], "data__input__mean": [0.0] * 4, "data__input__std": [1.0] * 4},
+        "a type that is an attribute of torch": {"data__input__dtype": "load"},
+        "a type that is a path": {"data__input__dtype": "../float32"},
+        "outputs that are numbers": {"data__task__outputs": [1, 2]},
+        "outputs that are alike": {"data__task__outputs": ["a", "a"]},
+        "a million outputs": {"data__task__outputs": [f"class {number}" for number in range(500_000)]},
+        "a task of no name that is known": {"data__task__name": "os.system"},
+        "a task whose name is a list": {"data__task__name": ["single-label"]},
+        "a kind of input that is a path": {"data__input__kind": "../picture"},
+        "a kind of input that is an object": {"data__input__kind": {"__class__": "x"}},
+        "counts below 0": {"data__task__counts": {"train": [-1, -1, -1]}},
+        "a spread of 0": {"data__input__std": [0.0, 0.0, 0.0]},
         "weights of -1 bytes": {"weights": {"bytes": -1, "sha256": "0"}},
         "weights elsewhere": {"weights": {"bytes": 1, "sha256": "0", "path": "/etc/passwd"}},
     }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import epochal
 from epochal.tasks import TASKS
-from epochal.tasks.base import Task
+from epochal.tasks.base import Prediction, Task
 from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
@@ -83,3 +87,23 @@ def test_what_is_measured_on_targets() -> None:
 def test_words() -> None:
     nouns = [task.noun for task in (SINGLE, MULTI, MultiLabel(outputs=("a",)), QUANTITIES, Regression(outputs=("y",)))]
     assert nouns == ["classes", "labels", "label", "outputs", "output"]
+
+
+class Deviations(Regression):
+    """Quantities of which only the sign is told."""
+
+    name: Literal["deviations"] = "deviations"  # type: ignore[assignment]
+
+    def predict(self, values: Sequence[float]) -> Prediction:
+        return Prediction("above" if values[0] > 0 else "below", None, None, {"y": values[0]})
+
+
+def test_another_task_needs_no_change_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(TASKS, "deviations", Deviations)
+    x = torch.linspace(-1, 1, 60)[:, None]
+    data = replace(epochal.load((x, 3 * x)), task=Deviations(outputs=("y",)))
+    run = epochal.train(data, model="linear", epochs=20, lr=0.1, out=tmp_path / "run", quiet=True)
+    assert str(run.test).startswith("R² 0.9")
+    bundle = epochal.Bundle.load(tmp_path / "run")
+    assert bundle.spec.task == run.data.spec.task == Deviations(outputs=("y",)).learn({"train": run.data.train.targets})
+    assert [prediction.label for prediction in bundle.predict([[-0.9], [0.9]])] == ["below", "above"]

@@ -21,9 +21,10 @@ def _by_tag(tag: str, kinds: Mapping[str, type[BaseModel]]) -> BeforeValidator:
     def read(value: object) -> object:
         if not isinstance(value, Mapping):
             return value
-        if value.get(tag) not in kinds:
-            raise ValueError(f"the {tag} {value.get(tag)!r} is none of {', '.join(kinds)}")
-        return kinds[value[tag]].model_validate(value)
+        name = value.get(tag)
+        if not isinstance(name, str) or name not in kinds:
+            raise ValueError(f"the {tag} {name!r} is none of {', '.join(kinds)}")
+        return kinds[name].model_validate(value)
 
     return BeforeValidator(read)
 

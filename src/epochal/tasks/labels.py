@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from epochal.errors import RecipeError
@@ -21,7 +21,7 @@ from epochal.tasks.scores import Baseline, ClassScore, Scores, macro, weighted
 class LabelTask(Task):
     """A task whose outputs are classes or labels; `counts` is the number of examples with each of them, by split."""
 
-    counts: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    counts: dict[str, tuple[NonNegativeInt, ...]] = Field(default_factory=dict)
 
     # PyTorch's loss that takes scores, and what is said of examples that are right.
     torch_loss: ClassVar[str]
