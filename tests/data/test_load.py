@@ -16,7 +16,7 @@ from torch import Tensor
 from epochal.data import load as module
 from epochal.data.examples import Examples, Found, Part
 from epochal.data.inputs.picture.rule import PictureRule
-from epochal.data.inputs.values import Inputs
+from epochal.data.inputs.values import Inputs, access
 from epochal.data.load import Data, _assemble, load
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, RecipeError
@@ -383,6 +383,14 @@ class TestEdgeColour:
         pixels[:, :, 2:-2, 2:-2] = torch.randint(0, 256, (100, 3, 4, 2), dtype=torch.uint8)
         pixels[:20] = torch.randint(0, 256, (20, 3, 8, 6), dtype=torch.uint8)  # Some are otherwise.
         assert _measured((pixels, torch.arange(100) % 2)).edge_colour == colour
+
+    def test_wherever_they_are(self) -> None:
+        pixels = torch.full((10, 3, 8, 6), 200, dtype=torch.uint8)
+        pixels[:, :, 2:-2, 2:-2] = torch.randint(0, 256, (10, 3, 4, 2), dtype=torch.uint8)
+        rows = [*zip(pixels, (torch.arange(10) % 2).tolist(), strict=True)]
+        streamed = load(Items(rows), memory=1e-9)
+        assert access(streamed.train.inputs) == "items"
+        assert streamed.spec.input == load((pixels, torch.arange(10) % 2)).spec.input
 
     def test_others_have_none(self) -> None:
         noise = torch.randint(0, 256, (100, 3, 8, 6), dtype=torch.uint8)

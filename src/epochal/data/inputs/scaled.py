@@ -94,7 +94,7 @@ class ScaledRule(InputRule):
 
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with the mean and deviation of `inputs`."""
-        mean, std = measure(inputs, self.axes(len(self.shape) + 1))
+        mean, std = measure(inputs, self.axes(inputs[torch.tensor([0])].ndim))
         # A channel or feature that never changes is only shifted.
         spread = std.where(std > 0, 1.0)
         return self.model_copy(update={"mean": tuple(mean.reshape(-1).tolist()), "std": tuple(spread.reshape(-1).tolist())})
