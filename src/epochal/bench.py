@@ -23,7 +23,6 @@ from epochal.progress import progress
 from epochal.recipe import Recipe
 from epochal.run.folder import check_free, environment
 from epochal.run.prepare import build, load_data, silent
-from epochal.training.loop import train_step
 from epochal.tuning.profile import Profile, profile
 
 BATCH_SIZES = (64, 128, 256, 512)
@@ -114,7 +113,7 @@ def _profiles(model: nn.Module, data: Data, trials: Sequence[Recipe], seconds: f
     with progress("Measuring", len(trials)) as advance:
         for trial in trials:
             try:
-                found.append(profile(model, data, trial, train_step, seconds))
+                found.append(profile(model, data, trial, seconds))
             except (TooLargeError, torch.OutOfMemoryError) as error:
                 others.append(f"{trial.device}, batch {trial.batch_size}: {str(error).splitlines()[0]}")
             advance()

@@ -18,7 +18,7 @@ from epochal.data.load import Data, load
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe
 from epochal.run.train import train
-from epochal.training.loop import fit, train_step
+from epochal.training.loop import fit
 from epochal.training.records import Started
 from epochal.tuning import autotune
 from epochal.tuning.autotune import Choice, resolve_auto
@@ -81,7 +81,7 @@ def _state(model: nn.Module) -> tuple[Any, ...]:
 
 def test_what_was_given_stays(data: Data) -> None:
     recipe = Recipe().updated({"device": "cpu", "threads": 3, "batch_size": 7})
-    assert resolve_auto(recipe, stateful_net(), data, train_step) is recipe
+    assert resolve_auto(recipe, stateful_net(), data) is recipe
 
 
 @pytest.mark.parametrize("changes", [{"epochs": 50}, {"max_seconds": 9.0}, {"epochs": 1}], ids=str)
@@ -92,14 +92,14 @@ def test_short_training_takes_the_plain_choice(
     monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.1)
     monkeypatch.setattr(autotune, "_SECONDS", 0.3)
     asked = _speeds(monkeypatch, lambda choice: 64.0 * 64)
-    settled = resolve_auto(_long(**changes), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(**changes), stateful_net(), data)
     assert (settled.device, settled.threads, settled.batch_size) == ("cpu", 2, 64)
     assert settled.origin("threads") == "this machine"
     assert asked == []
     assert not cache.exists()
     # What counts is the time, not the number of steps: the same steps, ten times as slow.
     _speeds(monkeypatch, lambda choice: 6.4 * 64)
-    slow = resolve_auto(_long(epochs=50), stateful_net(), data, train_step)
+    slow = resolve_auto(_long(epochs=50), stateful_net(), data)
     assert slow.origin("threads") == "measured"
 
 
@@ -109,19 +109,19 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 1.0)
     asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.precision == "bf16" else 1.0 / choice.threads)
     lines: list[str] = []
-    settled = resolve_auto(_long(precision="auto"), stateful_net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(precision="auto"), stateful_net(), data, log=lines.append)
     assert asked == [Choice("cpu", 2, 64), Choice("cpu", 2, 64, "bf16")]
     assert (settled.threads, settled.precision) == (2, "bf16")
     assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
     assert not cache.exists()
-    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "this machine"
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "this machine"
     assert len(asked) == len(lines) == 2
 
 
 def test_a_single_choice_is_not_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _speeds(monkeypatch, lambda choice: 1.0)
-    assert resolve_auto(_long(), stateful_net(), data, train_step).threads == 1
-    assert resolve_auto(_long(threads=5), stateful_net(), data, train_step).threads == 5
+    assert resolve_auto(_long(), stateful_net(), data).threads == 1
+    assert resolve_auto(_long(threads=5), stateful_net(), data).threads == 5
     assert asked == []
 
 
@@ -133,10 +133,11 @@ def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads
         return nn.functional.cross_entropy(outputs, targets)
 
     monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
-    fit(stateful_net(), data, _long(max_steps=10), loss=loss)
+    done = train(data, _long(max_steps=10), loss=loss, model="linear", quiet=True, valid=0, test=0)
     # Two calls see whether it is a mean, and one whether a step works.
     assert len(calls) == 10 + 3
-    settled = resolve_auto(_long(), stateful_net(), data, train_step, own=True)
+    assert (done.recipe.threads, done.recipe.origin("threads")) == (2, "this machine")
+    settled = resolve_auto(_long(), stateful_net(), data, own=True)
     assert (settled.threads, settled.origin("threads")) == (2, "this machine")
 
 
@@ -145,10 +146,10 @@ def test_the_number_format_is_chosen_where_that_is_asked_for(
     data: Data, monkeypatch: pytest.MonkeyPatch, gain: float, precision: str
 ) -> None:
     asked = _speeds(monkeypatch, lambda choice: gain if choice.precision == "bf16" else 1.0)
-    settled = resolve_auto(_long(precision="auto", threads=1), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(precision="auto", threads=1), stateful_net(), data)
     assert [choice.precision for choice in asked] == ["fp32", "bf16"]
     assert (settled.precision, settled.origin("precision")) == (precision, "measured")
-    short = resolve_auto(_long(precision="auto", max_steps=10), stateful_net(), data, train_step)
+    short = resolve_auto(_long(precision="auto", max_steps=10), stateful_net(), data)
     assert (short.precision, short.origin("precision")) == ("fp32", "this machine")
 
 
@@ -159,18 +160,18 @@ def test_the_fastest_is_taken_and_told_and_remembered(
 ) -> None:
     asked = _speeds(monkeypatch, lambda choice: one if choice.threads == 1 else two)
     lines: list[str] = []
-    settled = resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(), stateful_net(), data, log=lines.append)
     assert asked == [Choice("cpu", 2, 64), Choice("cpu", 1, 64)]
     assert (settled.threads, settled.origin("threads")) == (best, "measured")
     assert (settled.device, settled.origin("device")) == ("cpu", "given")
     assert (settled.batch_size, settled.origin("batch_size")) == (64, "default")
-    again = resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append)
+    again = resolve_auto(_long(), stateful_net(), data, log=lines.append)
     assert len(asked) == 2
     assert again.flat() == settled.flat()
     assert lines[0].startswith("measured examples/s: cpu, batch 64, ")
     assert lines[0].endswith(f"→ cpu, batch 64, {'1 thread' if best == 1 else '2 threads'}")
     assert lines[1] == lines[0].replace("measured", "remembered")
-    assert resolve_auto(settled, stateful_net(), data, train_step) is settled
+    assert resolve_auto(settled, stateful_net(), data) is settled
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -181,13 +182,13 @@ def test_the_fastest_is_taken_and_told_and_remembered(
 )
 def test_what_a_step_depends_on_is_measured_again(data: Data, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
     asked = _speeds(monkeypatch, lambda choice: 1.0)
-    resolve_auto(_long(), stateful_net(), data, train_step)
-    resolve_auto(_long(**changes), stateful_net(), data, train_step)
-    resolve_auto(_long(), nn.Linear(2, 3), data, train_step)
+    resolve_auto(_long(), stateful_net(), data)
+    resolve_auto(_long(**changes), stateful_net(), data)
+    resolve_auto(_long(), nn.Linear(2, 3), data)
     monkeypatch.setattr(autotune, "machine", lambda: ["another processor"])
-    resolve_auto(_long(), stateful_net(), data, train_step)
+    resolve_auto(_long(), stateful_net(), data)
     assert len(asked) == 8
-    resolve_auto(_long(lr=0.1, epochs=2000, seed=3, **{"optimizer.lr": 0.002}), stateful_net(), data, train_step)
+    resolve_auto(_long(lr=0.1, epochs=2000, seed=3, **{"optimizer.lr": 0.002}), stateful_net(), data)
     assert len(asked) == 8
 
 
@@ -195,13 +196,13 @@ def test_what_a_step_depends_on_is_measured_again(data: Data, monkeypatch: pytes
 def test_the_smallest_batch_near_the_fastest(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _speeds(monkeypatch, lambda choice: min(choice.batch_size, 62) / choice.threads)
     lines: list[str] = []
-    settled = resolve_auto(_long(batch_size="auto"), stateful_net(), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(batch_size="auto"), stateful_net(), data, log=lines.append)
     # 660 examples give ten steps with batches of 64, but not of 128.
     assert asked == [Choice("cpu", threads, size) for size in (32, 64) for threads in (2, 1)]
     assert (settled.threads, settled.batch_size, settled.origin("batch_size")) == (1, 64, "measured")
     assert (settled.optimizer.lr, settled.origin("optimizer.lr")) == (0.002, "default")
     assert lines[1] == "batch_size = 64; lr = 0.002 stays as it is, though another may suit such batches better."
-    resolve_auto(_long(batch_size="auto", lr=0.01), stateful_net(), data, train_step, log=lines.append)
+    resolve_auto(_long(batch_size="auto", lr=0.01), stateful_net(), data, log=lines.append)
     assert len(lines) == 3
 
 
@@ -219,7 +220,7 @@ def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
     model[0].weight.grad = torch.ones(8, 2)
     model[2].eval()
     before = _state(model)
-    settled = resolve_auto(_long(batch_size=batch_size), model, data, train_step)
+    settled = resolve_auto(_long(batch_size=batch_size), model, data)
     assert settled.origin("threads") == "measured"
     assert str(_state(model)) == str(before)
 
@@ -228,15 +229,26 @@ def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
 def test_the_bits_are_those_of_the_same_recipe_without_a_measurement(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
     measured, plain = stateful_net(), stateful_net()
-    seen: list[Any] = []
-    fit(measured, data, _long(max_steps=10), watchers=[seen.append])
-    assert isinstance(seen[0], Started)
-    recipe = seen[0].recipe
+    recipe = resolve_auto(_long(max_steps=10), measured, data)
     assert recipe.origin("threads") == "measured"
-    assert len(seen[0].notes) == 1
+    fit(measured, data, recipe)
     assert cache.exists()
     fit(plain, data, recipe)
     assert all(torch.equal(one, two) for one, two in zip(measured.state_dict().values(), plain.state_dict().values(), strict=True))
+
+
+def test_fit_takes_the_plain_choice(data: Data, cache: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _speeds(monkeypatch, lambda choice: 1.0)
+    seen: list[Any] = []
+    open_settings = {"device": "auto", "threads": "auto", "batch_size": "auto", "precision": "auto"}
+    fit(stateful_net(), data, _long(epochs=10, **open_settings), watchers=[seen.append])
+    assert isinstance(seen[0], Started)
+    recipe = seen[0].recipe
+    assert (recipe.threads, recipe.batch_size, recipe.precision) == (2, 64, "fp32")
+    assert {recipe.origin(name) for name in open_settings} == {"this machine"}
+    assert recipe.device != "auto"
+    assert asked == []
+    assert not cache.exists()
 
 
 def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_threads: None) -> None:
@@ -253,7 +265,7 @@ def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_thr
     data = load(Reading())
     data.spec  # noqa: B018  it reads too
     before, state = len(reads), torch.get_rng_state()
-    settled = resolve_auto(_long(), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(), stateful_net(), data)
     assert settled.origin("threads") == "measured"
     assert len(reads) - before <= 64
     assert torch.equal(torch.get_rng_state(), state)
@@ -265,7 +277,7 @@ def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content:
     cache.parent.mkdir()
     cache.write_text(content)
     lines: list[str] = []
-    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "measured"
     assert lines[0].startswith(f"note: {cache} cannot be read (")
     assert len(json.loads(cache.read_text())) == 1
 
@@ -274,7 +286,7 @@ def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content:
 def test_a_cache_that_cannot_be_written_is_told(data: Data, cache: Path) -> None:
     cache.parent.write_text("a file")
     lines: list[str] = []
-    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).origin("threads") == "measured"
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "measured"
     assert any("What was measured is not remembered." in line for line in lines)
 
 
@@ -283,7 +295,7 @@ def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch:
     monkeypatch.setattr(autotune, "_REMEMBERED", 2)
     _speeds(monkeypatch, lambda choice: 1.0)
     for batch_size in (16, 20, 24):
-        resolve_auto(_long(batch_size=batch_size), stateful_net(), data, train_step)
+        resolve_auto(_long(batch_size=batch_size), stateful_net(), data)
     kept = json.loads(cache.read_text())
     assert [entry[0][0][2] for entry in kept.values()] == [20, 24]
 
@@ -297,7 +309,7 @@ def test_a_choice_that_does_not_work_is_told_and_left_out(data: Data, monkeypatc
 
     _speeds(monkeypatch, speed)
     lines: list[str] = []
-    assert resolve_auto(_long(), stateful_net(), data, train_step, log=lines.append).threads == 1
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).threads == 1
     assert lines[0] == "cpu, batch 64, 2 threads: cannot be measured: no such operation"
 
 
@@ -308,7 +320,7 @@ def test_a_network_that_cannot_be_copied_gets_the_plain_choice(data: Data, cache
             raise TypeError("not this one")
 
     lines: list[str] = []
-    settled = resolve_auto(_long(), Uncopied(2, 3), data, train_step, log=lines.append)
+    settled = resolve_auto(_long(), Uncopied(2, 3), data, log=lines.append)
     assert (settled.threads, settled.origin("threads")) == (2, "this machine")
     assert lines[0] == "cpu, batch 64, 2 threads: cannot be measured: not this one"
     assert not cache.exists()
@@ -317,9 +329,9 @@ def test_a_network_that_cannot_be_copied_gets_the_plain_choice(data: Data, cache
 @pytest.mark.usefixtures("two_threads")
 def test_settings_that_cannot_work_are_refused_as_without_measuring(data: Data) -> None:
     with pytest.raises(RecipeError, match="The loss mse is not for single-label targets"):
-        resolve_auto(_long(loss="mse"), stateful_net(), data, train_step)
+        resolve_auto(_long(loss="mse"), stateful_net(), data)
     with pytest.raises(RecipeError, match="There is no device 'mps' here"):
-        resolve_auto(_long(device="mps"), stateful_net(), data, train_step)
+        resolve_auto(_long(device="mps"), stateful_net(), data)
 
 
 def test_devices_that_there_are(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,18 +339,18 @@ def test_devices_that_there_are(data: Data, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
     asked = _speeds(monkeypatch, lambda choice: 2.0 if choice.device == "cpu" else 1.0)
-    settled = resolve_auto(_long(device="auto"), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(device="auto"), stateful_net(), data)
     assert asked == [Choice("cuda", 1, 64), Choice("cpu", 1, 64)]
     assert (settled.device, settled.origin("device")) == ("cpu", "measured")
     # There is no fp16 on the CPU: one choice is left.
-    settled = resolve_auto(_long(device="auto", precision="fp16"), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(device="auto", precision="fp16"), stateful_net(), data)
     assert (settled.device, settled.origin("device")) == ("cuda", "this machine")
     assert len(asked) == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu_is_measured(data: Data) -> None:
-    settled = resolve_auto(_long(device="auto"), stateful_net(), data, train_step)
+    settled = resolve_auto(_long(device="auto"), stateful_net(), data)
     assert (settled.device in ("cpu", "cuda"), settled.origin("device")) == (True, "measured")
 
 

@@ -38,7 +38,7 @@ def _training(model: nn.Module, data: Data, **changes: Any) -> tuple[Training, B
 def test_all_of_a_profile(data: Data) -> None:
     net = small_net()
     before = copy.deepcopy(net.state_dict())
-    found = profile(net, data, small_recipe(), train_step, 0.02)
+    found = profile(net, data, small_recipe(), 0.02)
     assert (found.device, found.threads, found.batch_size) == ("cpu", 1, 16)
     assert found.examples_per_second > 0
     assert found.seconds_per_epoch == pytest.approx(60 / found.examples_per_second)
@@ -53,7 +53,7 @@ def test_all_of_a_profile(data: Data) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("phase", PHASES)
-def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, data: Data) -> None:
+def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -81,6 +81,8 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
         if phase == "optimizer":
             time.sleep(0.08)
 
+    monkeypatch.setattr("epochal.tuning.profile.train_step", step)
+
     class Reading(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         def __len__(self) -> int:
             return 60
@@ -93,7 +95,7 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
             # What differs at each reading is read again for each batch.
             return inputs[index] + torch.rand(2), data.train.targets[index]
 
-    found = profile(Net(), load(Reading()), small_recipe(accumulate=accumulate), step, 0.02)
+    found = profile(Net(), load(Reading()), small_recipe(accumulate=accumulate), 0.02)
     assert max(found.shares, key=lambda name: found.shares[name]) == phase
 
 
@@ -118,7 +120,7 @@ def test_convolutions_too(pictures: tuple[Tensor, Tensor]) -> None:
     names = [str(operation) for operation, _, _ in recorder.calls]
     assert names[0] == "aten.convolution.default"
     assert names[-1] == "aten.convolution_backward.default"
-    assert (arithmetic(training, batch, train_step, 0.001) or 0) > 0
+    assert (arithmetic(training, batch, 0.001) or 0) > 0
 
 
 def test_stand_ins_lie_in_memory_as_what_they_stand_for() -> None:
@@ -142,21 +144,21 @@ def test_without_products_there_is_no_floor(data: Data) -> None:
             return x[:, :1] * self.weight
 
     training, batch = _training(Scale(), data)
-    assert arithmetic(training, batch, train_step, 0.001) is None
+    assert arithmetic(training, batch, 0.001) is None
     assert Profile("cpu", 1, 16, 10.0, 6.0, {}, None, None).times_floor is None
 
 
 def test_the_global_state_is_left_alone(data: Data) -> None:
     net = nn.Sequential(small_net(), nn.Dropout(0.1))
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    profile(net, data, small_recipe(threads=2), train_step, 0.001)
+    profile(net, data, small_recipe(threads=2), 0.001)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
 
 
 def test_settings_that_cannot_work_are_refused(data: Data) -> None:
     with pytest.raises(RecipeError, match="The loss mse is not for"):
-        profile(small_net(), data, small_recipe(loss="mse"), train_step, 0.001)
+        profile(small_net(), data, small_recipe(loss="mse"), 0.001)
 
 
 def test_peak_memory() -> None:
@@ -181,7 +183,7 @@ def test_peak_memory_that_nobody_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_gpu(data: Data) -> None:
-    found = profile(small_net(), data, small_recipe(device="cuda"), train_step, 0.1)
+    found = profile(small_net(), data, small_recipe(device="cuda"), 0.1)
     assert found.peak_bytes is not None
     assert found.floor is not None
     assert sum(found.shares.values()) == pytest.approx(1)

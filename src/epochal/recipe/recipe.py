@@ -22,13 +22,13 @@ class Recipe(AllSettings):
     @property
     def examples_per_step(self) -> int:
         """The batch size of a recipe in which it is no longer "auto"."""
-        assert self.batch_size != "auto", "resolve_auto comes first"
+        assert self.batch_size != "auto", 'resolve "auto" first'
         return self.batch_size
 
     @property
     def threads_per_step(self) -> int:
         """The CPU threads of a recipe in which their number is no longer "auto"."""
-        assert self.threads != "auto", "resolve_auto comes first"
+        assert self.threads != "auto", 'resolve "auto" first'
         return self.threads
 
     def origin(self, setting: str) -> str:

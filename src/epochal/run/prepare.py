@@ -23,7 +23,6 @@ from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe
 from epochal.terminal import command
-from epochal.training.loop import train_step
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
 
@@ -107,7 +106,7 @@ def prepare(
         log(f"note: {_COARSE}")
     all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
     is_own = own.loss is not None or own.optimizer is not None
-    recipe = resolve_auto(with_own(recipe, own), bundle.model, data, train_step, own=is_own, log=log)
+    recipe = resolve_auto(with_own(recipe, own), bundle.model, data, own=is_own, log=log)
     clock.lap("build")
     return Prepared(recipe, data, bundle, own, summary, clock)
 

@@ -12,7 +12,7 @@ from epochal.data.feed import Feed, feed
 from epochal.data.mixing import build_mixing
 from epochal.data.order import describe_balance
 from epochal.data.spec import DataSpec
-from epochal.device import precision
+from epochal.device import choose, precision
 from epochal.errors import RecipeError
 from epochal.models.build import check_model, frozen_modules
 from epochal.models.parts import parameter_groups
@@ -30,6 +30,18 @@ from epochal.training.sharing import Threads
 from epochal.training.state import Training
 from epochal.training.trial import Trial
 from epochal.training.update import Update
+
+PLAIN_BATCH_SIZE = 64
+
+
+def plain_settings(recipe: Recipe) -> Recipe:
+    """Return the recipe with the plain choice for what is "auto": the usual device, PyTorch's number of threads, float32.
+
+    Raises `RecipeError` for a device that is not available.
+    """
+    device = choose(recipe.device)
+    plain = {"device": str(device), "threads": torch.get_num_threads(), "batch_size": PLAIN_BATCH_SIZE, "precision": "fp32"}
+    return recipe.updated({name: value for name, value in plain.items() if getattr(recipe, name) == "auto"}, "this machine")
 
 
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:

@@ -14,12 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from epochal.cores import sharing_cores
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
-from epochal.device import choose, computing, precision
+from epochal.device import computing, precision
 from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
 from epochal.evaluation.named import Metrics, all_metrics, check_metrics
@@ -31,7 +32,7 @@ from epochal.tasks.base import Task
 from epochal.tasks.losses import LossFunction
 from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
-from epochal.training.build import build_training, training_feed
+from epochal.training.build import build_training, plain_settings, training_feed
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.optim import MakeOptimizer, describe_optimizer
 from epochal.training.own import NOT_USED, Own, with_own
@@ -40,7 +41,6 @@ from epochal.training.schedule import Rewind, ScheduleFunction
 from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.signals import checkpoint_on_signal, handle_signals
 from epochal.training.state import Training
-from epochal.tuning.autotune import resolve_auto
 from epochal.user_code import concise
 
 # Watchers hear of progress so many seconds apart: reading the loss waits for the device.
@@ -99,7 +99,8 @@ def fit(
     function (outputs, targets) -> mean over the batch, and `optimizer` the recipe's by a function of the parameters; its rates stay
     constant unless a schedule is asked for. `schedule` replaces the recipe's by a function: the number of steps made -> share of the
     rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (predictions, targets) ->
-    number (see `evaluation/named.py`). Settings, model and data are checked before the first step.
+    number (see `evaluation/named.py`). Nothing is measured for settings that are "auto": `fit` takes PyTorch's number of threads, batches
+    of 64 and float32. Settings, model and data are checked before the first step.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
@@ -109,9 +110,8 @@ def fit(
     data = load(data)
     notes: list[str] = []
     own = Own(loss, optimizer, schedule)
-    recipe = with_own(recipe, own)
-    recipe = resolve_auto(recipe, model, data, train_step, own=loss is not None or optimizer is not None, log=notes.append)
-    device = choose(recipe.device)
+    recipe = plain_settings(with_own(recipe, own))
+    device = torch.device(recipe.device)
     with (
         sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step),
         handle_signals(checkpoints.signals),

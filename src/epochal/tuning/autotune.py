@@ -36,7 +36,8 @@ from epochal.io.files import cache_folder, write_errors, write_json
 from epochal.progress import progress
 from epochal.random import fork_rng, key, seeded
 from epochal.recipe import DEFAULT, Recipe
-from epochal.training.build import build_training, training_feed
+from epochal.training.build import PLAIN_BATCH_SIZE, build_training, plain_settings, training_feed
+from epochal.training.loop import train_step
 from epochal.training.state import Training
 
 # Measuring may take this share of the time that training takes: each choice is timed so many seconds at most, and not for less at all.
@@ -47,15 +48,12 @@ _WORTH_STEPS = 2 / _SHARE
 # How long the steps between two looks at the clock take about.
 _LAP_SECONDS = 0.02
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
-_PLAIN_BATCH_SIZE = 64
 # Larger batches mean fewer steps to learn in.
 _LEAST_STEPS_PER_EPOCH = 10
 # Speeds that differ by less are the same; then the smaller batch, and the plainer choice, is taken.
 _ALIKE = 0.95
 _SHOWN = 4
 _REMEMBERED = 1000
-
-Step = Callable[[Training, Batch], None]
 
 
 class Choice(NamedTuple):
@@ -79,23 +77,23 @@ _MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, float]]])
 
 
 def resolve_auto(
-    recipe: Recipe, model: nn.Module, data: Data, step: Step, *, own: bool = False, log: Callable[[str], object] = lambda _: None
+    recipe: Recipe, model: nn.Module, data: Data, *, own: bool = False, log: Callable[[str], object] = lambda _: None
 ) -> Recipe:
     """Return the recipe with nothing "auto" left in it that can be measured; one in which nothing is is returned as it is.
 
-    The fastest choice is measured, once for each model, kind of settings and machine, where that takes a small share of the time that
-    training takes. `step` makes one step. With a loss or an optimizer of the user's `own`, functions that may remember what they
-    see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and nothing is
-    remembered. `log` hears what was chosen, and why. Raises `RecipeError` for a device that is not there.
+    The fastest choice is measured, once for each model, kind of settings and machine, if that takes a small share of the time that
+    training takes; else the plain choice is taken, as `fit` does. With a loss or an optimizer of the user's `own`, functions that may
+    remember what they see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and
+    nothing is remembered. `log` hears what was chosen, and why. Raises `RecipeError` for a device that is not available.
     """
     if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision):
         return recipe
-    chosen, choices = _choices(recipe, len(data.train))
-    origin = "this machine"
-    if len(choices) > 1 and not own and _steps(recipe, data, chosen) >= _WORTH_STEPS:
+    plain, choices = _choices(recipe, len(data.train))
+    chosen, origin = plain, "this machine"
+    if len(choices) > 1 and not own and _steps(recipe, data, plain) >= _WORTH_STEPS:
         with sharing_cores() as watch:
-            probe = _Probe(recipe, model, data, step, log, watch)
-            speeds = probe.compare(choices, chosen)
+            probe = _Probe(recipe, model, data, log, watch)
+            speeds = probe.compare(choices, plain)
             if speeds:
                 chosen, origin = _best(speeds), "measured"
     if recipe.batch_size == "auto" and recipe.origin("optimizer.lr") == DEFAULT:
@@ -104,31 +102,31 @@ def resolve_auto(
     return recipe.updated(open_settings, origin)
 
 
-def timed(training: Training, batches: Feed, step: Step, seconds: float) -> float:
-    """Return how many examples a second `step` trains on, with its feed: the median over laps that take `seconds` in all.
+def timed(training: Training, batches: Feed, seconds: float) -> float:
+    """Return how many examples a second a step trains on, with its feed: the median over laps that take `seconds` in all.
 
     Memory is allocated and caches are warm before the clock starts; a step longer than `seconds` is timed once.
     """
     endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
-    _lap(training, endless, step, 1)
+    _lap(training, endless, 1)
     for _ in range(2):
-        examples, single = _lap(training, endless, step, 1)
+        examples, single = _lap(training, endless, 1)
         if single > seconds:
             return examples / single
     steps = max(1, min(100, round(_LAP_SECONDS / single)))
     speeds: list[float] = []
     begun = time.perf_counter()
     while not speeds or time.perf_counter() - begun < seconds:
-        examples, taken = _lap(training, endless, step, steps)
+        examples, taken = _lap(training, endless, steps)
         speeds.append(examples / taken)
     return statistics.median(speeds)
 
 
-def _lap(training: Training, batches: Iterator[Batch], step: Step, steps: int) -> tuple[int, float]:
+def _lap(training: Training, batches: Iterator[Batch], steps: int) -> tuple[int, float]:
     """Make so many steps; return the number of examples in them and the seconds that they took."""
     examples, begun = 0, time.perf_counter()
     for batch in itertools.islice(batches, steps):
-        step(training, batch)
+        train_step(training, batch)
         examples += len(batch.targets)
     synchronize(training.device)
     return examples, time.perf_counter() - begun
@@ -136,15 +134,10 @@ def _lap(training: Training, batches: Iterator[Batch], step: Step, steps: int) -
 
 def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
     """Return the choice that is taken without measuring, and all that the recipe leaves open: smaller batches and plainer ones first."""
-    device = str(choose(recipe.device))
+    resolved = plain_settings(recipe)
+    plain = Choice(resolved.device, resolved.threads_per_step, resolved.examples_per_step, resolved.precision)
     most = torch.get_num_threads()
-    plain = Choice(
-        device,
-        most if recipe.threads == "auto" else recipe.threads,
-        _PLAIN_BATCH_SIZE if recipe.batch_size == "auto" else recipe.batch_size,
-        "fp32" if recipe.precision == "auto" else recipe.precision,
-    )
-    devices = available() if recipe.device == "auto" else [device]
+    devices = available() if recipe.device == "auto" else [plain.device]
     precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
     halves = [most >> times for times in range(most.bit_length())]
     sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
@@ -163,7 +156,7 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
 def _batch_sizes(count: int) -> list[int]:
     """Return the batch sizes worth trying with so many examples: not those that would leave a single one for the last step."""
     fitting = [size for size in _BATCH_SIZES if size * _LEAST_STEPS_PER_EPOCH <= count and count % size != 1]
-    return fitting or [_PLAIN_BATCH_SIZE]
+    return fitting or [PLAIN_BATCH_SIZE]
 
 
 def _can_compute(kind: str, name: str) -> bool:
@@ -191,7 +184,6 @@ class _Probe:
     recipe: Recipe
     model: nn.Module
     data: Data
-    step: Step
     log: Callable[[str], object]
     watch: CoreWatch
 
@@ -254,7 +246,7 @@ class _Probe:
             batches = training_feed(sample, self.data.spec, trial, device)
             training = build_training(copy.deepcopy(self.model), batches, self.data.spec, trial, device)
             training.train_mode()
-            return timed(training, batches, self.step, seconds)
+            return timed(training, batches, seconds)
 
     def _tell_speeds(self, how: str, speeds: dict[Choice, float]) -> None:
         fastest = sorted(speeds.items(), key=lambda item: -item[1])

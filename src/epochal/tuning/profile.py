@@ -24,8 +24,9 @@ from epochal.random import fork_rng
 from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss
 from epochal.training.build import build_training, training_feed
+from epochal.training.loop import train_step
 from epochal.training.state import Training
-from epochal.tuning.autotune import Step, timed
+from epochal.tuning.autotune import timed
 
 PHASES = ("feed", "forward", "backward", "optimizer")
 
@@ -60,8 +61,8 @@ class Profile:
         return {**asdict(self), "times_floor": self.times_floor}
 
 
-def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: float) -> Profile:
-    """Train a copy of `model` on `data` for about `seconds` by `step`, as a settled recipe says, and return where the time goes.
+def profile(model: nn.Module, data: Data, recipe: Recipe, seconds: float) -> Profile:
+    """Train a copy of `model` on `data` for about `seconds`, as a resolved recipe says, and return where the time goes.
 
     Raises `RecipeError` for settings that cannot work, `TooLargeError` where a batch would not fit the memory, and PyTorch's
     own `OutOfMemoryError` where that was not foreseen.
@@ -72,23 +73,23 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, step: Step, seconds: f
         training = build_training(copy.deepcopy(model), batches, data.spec, recipe, device)
         training.train_mode()
         peak = PeakMemory(device)
-        speed = timed(training, batches, step, seconds / 2)
+        speed = timed(training, batches, seconds / 2)
         peak_bytes = peak.read()
         first = next(batches.epoch(1))
-        floor = arithmetic(training, first, step, seconds / 4)
+        floor = arithmetic(training, first, seconds / 4)
         return Profile(
             device=str(device),
             threads=recipe.threads_per_step,
             batch_size=recipe.examples_per_step,
             examples_per_second=speed,
             seconds_per_epoch=len(data.train) / speed,
-            shares=_shares(training, batches, step, seconds / 4),
+            shares=_shares(training, batches, seconds / 4),
             floor=None if floor is None else len(first.targets) / floor,
             peak_bytes=peak_bytes,
         )
 
 
-def arithmetic(training: Training, batch: Batch, step: Step, seconds: float) -> float | None:
+def arithmetic(training: Training, batch: Batch, seconds: float) -> float | None:
     """Return the seconds that the bare arithmetic of one step takes on its device, `None` where it has none.
 
     One step is made, and each matrix product, convolution and attention in it, forward and backward, is noted: the operations
@@ -97,7 +98,7 @@ def arithmetic(training: Training, batch: Batch, step: Step, seconds: float) -> 
     kernels is faster; better kernels would be.
     """
     with _Recorder() as recorder:
-        step(training, batch)
+        train_step(training, batch)
     if not recorder.calls:
         return None
     taken: list[float] = []
@@ -134,7 +135,7 @@ def _stand_in(tensor: Tensor) -> Tensor:
     return (numbers.normal_() if tensor.is_floating_point() else numbers).as_strided(tensor.shape, tensor.stride())
 
 
-def _shares(training: Training, batches: Feed, step: Step, seconds: float) -> dict[str, float]:
+def _shares(training: Training, batches: Feed, seconds: float) -> dict[str, float]:
     """Return the share of the time of each phase over so many `seconds`."""
     watch = _Stopwatch(training.device)
     with _watched(training, watch) as watched:
@@ -145,7 +146,7 @@ def _shares(training: Training, batches: Feed, step: Step, seconds: float) -> di
             batch = next(endless)
             watch.lap("feed")
             watch.has_loss = False
-            step(watched, batch)
+            train_step(watched, batch)
             watch.lap("optimizer")
             steps += 1
             if steps == 1:
