@@ -319,6 +319,11 @@ def test_watchers_of_others(call, tmp_path: Path) -> None:  # type: ignore[no-un
     code, _, err = call("train", "--epochs", "1", "--out", "run", "--tensorboard", "board")
     assert code == 0, err
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
+    code, _, err = call("resume", "run", "--epochs", "2", "--tensorboard", "second", "--mlflow", "tracked")
+    assert code == 0, err
+    assert list((tmp_path / "second").rglob("events.out.tfevents.*"))
+    (loss,) = (tmp_path / "tracked").rglob("metrics/train/loss")
+    assert [line.split()[-1] for line in loss.read_text().splitlines()] == ["2"]
 
 
 def test_bench_prints_a_row_for_each_pair(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

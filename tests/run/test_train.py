@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import epochal
 from epochal.bundle import Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, ModelError, OutputError, RecipeError, TrainingError
@@ -85,21 +84,36 @@ def test_training_leaves_the_global_random_state() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_test_data_are_touched_once_and_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_data_are_touched_once_and_last() -> None:
     touched: list[str] = []
-    evaluate = epochal.run.train.evaluate
+
+    class Recording(torch.utils.data.Dataset[tuple[Tensor, int]]):
+        """Takes note of each reading; what differs at each reading is read whenever it is used."""
+
+        def __init__(self, name: str, count: int) -> None:
+            self.name = name
+            self.rows, self.labels = blobs(count)
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
+            touched.append(f"{self.name} {index}")
+            return self.rows[index] + 0.01 * torch.rand(4), int(self.labels[index])
 
     def watch(record: Record) -> None:
         touched.append(type(record).__name__)
 
-    def spy(model: nn.Module, examples: Any, *rest: Any, **more: Any) -> Any:
-        touched.append({12: "valid", 24: "test"}[len(examples)])
-        return evaluate(model, examples, *rest, **more)
-
-    monkeypatch.setattr("epochal.run.train.evaluate", spy)
-    train(blobs(), epochs=2, watchers=[watch])
-    assert touched.count("test") == 1
-    assert touched[-3:] == ["Finished", "valid", "test"]
+    data = load({name: Recording(name, count) for name, count in (("train", 60), ("valid", 12), ("test", 24))})
+    data.spec  # noqa: B018  it reads too
+    touched.clear()
+    train(data, epochs=2, watchers=[watch], quiet=True)
+    ended = touched.index("Finished")
+    read = [what for what in touched[:ended] if what.startswith("test ")]
+    # One example tells what the network gets.
+    assert len(read) <= 1, read
+    assert [what for what in touched[ended:] if what.startswith("test ")] == [f"test {index}" for index in range(24)]
+    assert any(what.startswith("valid ") for what in touched[:ended])
 
 
 def test_a_data_loader_brings_its_batch_size_and_an_explicit_one_wins() -> None:

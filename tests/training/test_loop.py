@@ -316,6 +316,30 @@ def test_patience_ends_training(blobs: Arrays) -> None:
     assert result.finished.epochs == len(result.epochs) == result.finished.best_epoch + 2
 
 
+def test_training_ends_where_it_is_told_to(blobs: Arrays) -> None:
+    heard: list[object] = []
+
+    def stop(done: EpochDone) -> str:
+        heard.append(done)
+        return "enough" if done.epoch == 2 else ""
+
+    result = fit(small_net(), blobs, small_recipe(epochs=5), begun=heard.append, stop=stop, watchers=[heard.append])
+    assert (result.finished.reason, result.finished.epochs) == ("enough", 2)
+    told = [record for record in heard if not isinstance(record, Progress)]
+    assert [type(record) for record in told] == [Started, Started, *[EpochDone] * 4, Finished]
+
+
+def test_what_is_done_at_the_beginning_may_end_it(blobs: Arrays) -> None:
+    heard: list[object] = []
+    with pytest.raises(RuntimeError, match="not today"):
+        fit(small_net(), blobs, small_recipe(), begun=_refuses, watchers=[heard.append])
+    assert heard == []
+
+
+def _refuses(_: Started) -> None:
+    raise RuntimeError("not today")
+
+
 def test_patience_needs_validation_data(blobs: Arrays) -> None:
     told = _refused(RecipeError, small_net(), blobs, small_recipe(patience=2))
     assert told == "The setting patience needs validation data.\nSet data.valid above 0, or leave patience out."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from epochal.cli import trackers as tracking
 from epochal.cli.finished import report
 from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_dir, importing, settings
 
@@ -17,9 +19,19 @@ from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
 @click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
+@tracking.tensorboard
+@tracking.mlflow
 @as_json
 def command(
-    run: Path, epochs: int | None, model: str | None, data: str | None, data_dir: str | None, as_json: bool, **options: Any
+    run: Path,
+    epochs: int | None,
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    tensorboard: Path | None,
+    mlflow: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Continue RUN from its last checkpoint.
 
@@ -32,6 +44,8 @@ def command(
     with importing():
         from epochal.run.resume import resume
 
-    done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, **changes(options))
+    with ExitStack() as stack:
+        watchers = tracking.trackers(stack, tensorboard, mlflow)
+        done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=watchers, **changes(options))
     if done is not None:
         report(done, as_json=as_json)

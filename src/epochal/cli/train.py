@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from epochal.cli import trackers as tracking
 from epochal.cli.finished import report
 from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, recipe_from, settings
 from epochal.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from epochal.training.records import Watcher
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
@@ -25,10 +29,8 @@ from epochal.cli.output import say, say_json
     is_flag=True,
     help="Show every setting with its origin, the data and the model, try one step, and write nothing but the cache.",
 )
-@click.option(
-    "--tensorboard", type=click.Path(path_type=Path), metavar="DIR", help="Also write TensorBoard's event files into this folder."
-)
-@click.option("--mlflow", metavar="URI", help="Also track with MLflow, at this tracking URI.")
+@tracking.tensorboard
+@tracking.mlflow
 @as_json
 def command(
     data: str,
@@ -66,15 +68,7 @@ def command(
         return
 
     with ExitStack() as stack:
-        watchers: list[Any] = [stack.enter_context(Console())]
-        if tensorboard is not None:
-            from epochal.watch.tensorboard import TensorBoard
-
-            watchers.append(stack.enter_context(TensorBoard(tensorboard)))
-        if mlflow is not None:
-            from epochal.watch.mlflow import MLflow
-
-            watchers.append(stack.enter_context(MLflow(mlflow)))
+        watchers: list[Watcher] = [stack.enter_context(Console()), *tracking.trackers(stack, tensorboard, mlflow)]
         done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, log=say)
 
     report(done, as_json=as_json)

@@ -21,7 +21,7 @@ from epochal.terminal import command
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own
-from epochal.training.records import EpochDone, Record, Watcher
+from epochal.training.records import EpochDone, Watcher
 from epochal.training.schedule import ScheduleFunction
 from epochal.user_code import concise
 from epochal.watch.metrics_file import numbers
@@ -37,10 +37,6 @@ class Reproduction:
     epochs: int
     divergence: str
     causes: tuple[str, ...]
-
-
-class _DivergedError(Exception):
-    """Ends training at the first difference."""
 
 
 @concise
@@ -74,20 +70,19 @@ def reproduce(
     causes = (*(cause.words for cause in changes), *_ends(again.recipe))
     same, divergence = 0, ""
 
-    def compare(record: Record) -> None:
+    def differs(done: EpochDone) -> str:
         nonlocal same, divergence
-        if isinstance(record, EpochDone):
-            was, now = wanted[record.epoch - 1] if record.epoch <= len(wanted) else {}, numbers(record)
-            for name in now:
-                if name not in ("seconds", "examples_per_second", "waiting") and was.get(name) != now[name]:
-                    divergence = f"epoch {record.epoch}: {name} was {in_words(was.get(name))}, now {in_words(now[name])}"
-                    raise _DivergedError
-            same += 1
+        was, now = wanted[done.epoch - 1] if done.epoch <= len(wanted) else {}, numbers(done)
+        for name in now:
+            if name not in ("seconds", "examples_per_second", "waiting") and was.get(name) != now[name]:
+                divergence = f"epoch {done.epoch}: {name} was {in_words(was.get(name))}, now {in_words(now[name])}"
+                return "not the same"
+        same += 1
+        return ""
 
-    try:
-        watchers = (*watchers, compare)
-        fit(again.bundle.model, again.data, recipe, **vars(again.own), watchers=watchers, rewinds=rewinds, threads=threads)
-    except _DivergedError:
+    own = vars(again.own)
+    fit(again.bundle.model, again.data, recipe, **own, watchers=watchers, stop=differs, rewinds=rewinds, threads=threads)
+    if divergence:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:
         weights = (again.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()

@@ -23,7 +23,7 @@ from epochal.tasks.losses import LossFunction
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import NOT_USED, Own
-from epochal.training.records import Record, Started, Watcher
+from epochal.training.records import Started, Watcher
 from epochal.training.schedule import Schedule, ScheduleFunction
 from epochal.user_code import concise
 from epochal.watch.console import Console
@@ -83,21 +83,19 @@ def resume(
         remove_unfinished(folder)
         again.clock.lap("load")
 
-        def begun(record: Record) -> None:
+        def begun(started: Started) -> None:
             # Only now, with the checkpoint read, it is sure that the run can go on: no longer a finished one, and with what was given.
-            if isinstance(record, Started):
-                with write_errors(folder):
-                    (folder / RESULT).unlink(missing_ok=True)
-                if epochs is not None or settings:
-                    save_recipe(folder / RECIPE, again.recipe)
-                if isinstance(data, str | Path) or data_dir is not None:
-                    move_data(folder, data, data_dir)
-                if epochs is not None and (note := _about_rate(before, record, len(again.data.train))):
-                    log(note)
+            with write_errors(folder):
+                (folder / RESULT).unlink(missing_ok=True)
+            if epochs is not None or settings:
+                save_recipe(folder / RECIPE, again.recipe)
+            if isinstance(data, str | Path) or data_dir is not None:
+                move_data(folder, data, data_dir)
+            if epochs is not None and (note := _about_rate(before, started, len(again.data.train))):
+                log(note)
 
         stack.enter_context(tidy(folder, [], log))
-        heard: tuple[Watcher, ...] = (begun, *watchers) if console is None else (begun, console, *watchers)
-        return complete(again, folder, heard, log)
+        return complete(again, folder, watchers if console is None else (console, *watchers), log, begun)
 
 
 def _about_rate(before: Recipe, started: Started, examples: int) -> str:

@@ -38,7 +38,7 @@ from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import TrainingHistory, fit, train_step
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own, names_of
-from epochal.training.records import Watcher
+from epochal.training.records import Started, Watcher
 from epochal.training.schedule import ScheduleFunction
 from epochal.user_code import concise
 from epochal.watch.console import Console
@@ -188,11 +188,17 @@ def dry_run(
     return recipe, prepared.summary
 
 
-def complete(prepared: Prepared, folder: Path | None, watchers: Sequence[Watcher], log: Callable[[str], object]) -> Run:
-    """Train, from the last checkpoint in `folder` if there is one; test; and fill the folder."""
+def complete(
+    prepared: Prepared,
+    folder: Path | None,
+    watchers: Sequence[Watcher],
+    log: Callable[[str], object],
+    begun: Callable[[Started], object] | None = None,
+) -> Run:
+    """Train, from the last checkpoint in `folder` if there is one; test; and fill the folder. `begun` is as in `fit`."""
     recipe, data, clock = prepared.recipe, prepared.data, prepared.clock
     with using_threads(recipe.threads_per_step):
-        fitted = _fit(prepared, folder, watchers, log)
+        fitted = _fit(prepared, folder, watchers, log, begun)
         prepared.bundle.model.eval()
         bundle = replace(prepared.bundle, seen=keys_of(data))
         if folder is not None:
@@ -212,8 +218,14 @@ def complete(prepared: Prepared, folder: Path | None, watchers: Sequence[Watcher
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
 
 
-def _fit(prepared: Prepared, folder: Path | None, watchers: Sequence[Watcher], log: Callable[[str], object]) -> TrainingHistory:
-    train_on = partial(fit, prepared.bundle.model, prepared.data, prepared.recipe, **vars(prepared.own))
+def _fit(
+    prepared: Prepared,
+    folder: Path | None,
+    watchers: Sequence[Watcher],
+    log: Callable[[str], object],
+    begun: Callable[[Started], object] | None,
+) -> TrainingHistory:
+    train_on = partial(fit, prepared.bundle.model, prepared.data, prepared.recipe, **vars(prepared.own), begun=begun)
     if folder is None:
         return train_on(watchers=watchers)
     checkpoints = Checkpoints(folder / CHECKPOINTS, prepared.recipe.checkpoint_every, log)

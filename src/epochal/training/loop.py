@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,8 @@ def fit(
     schedule: ScheduleFunction | None = None,
     metrics: Metrics = None,
     watchers: Sequence[Watcher] = (),
+    begun: Callable[[Started], object] | None = None,
+    stop: Callable[[EpochDone], str] | None = None,
     checkpoints: Checkpoints | None = None,
     rewinds: Sequence[Rewind] = (),
     threads: Sequence[ThreadChange] | None = None,
@@ -101,6 +103,8 @@ def fit(
     rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (predictions, targets) ->
     number (see `evaluation/named.py`). Nothing is measured for settings that are "auto": `fit` takes PyTorch's number of threads, batches
     of 64 and float32. Settings, model and data are checked before the first step.
+    Each of `watchers` is called with every record (see `training/records.py`). `begun` is called first, once all is checked and a
+    checkpoint restored; `stop` after each epoch: training ends where it returns a reason.
     Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
     `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
     threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
@@ -132,13 +136,14 @@ def fit(
             checkpoints.save(training)
         emit = _teller(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        emit(
-            Started(
-                recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
-                notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
-                metrics=tuple(metric.name for metric in measured),
-            )
+        started = Started(
+            recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
+            notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
+            metrics=tuple(metric.name for metric in measured),
         )  # fmt: skip
+        if begun is not None:
+            begun(started)
+        emit(started)
 
         # A checkpoint may have come between the last step of an epoch and its validation, which is then made up for.
         reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
@@ -171,7 +176,7 @@ def fit(
             training.history.append(done)
             training.epoch += 1
             emit(done)
-            reason = _reason_to_stop(training)
+            reason = (stop(done) if stop is not None else "") or _reason_to_stop(training)
             if reason or checkpoints.is_due(epoch_ends=True):
                 checkpoints.save(training)
 

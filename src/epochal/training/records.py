@@ -1,4 +1,4 @@
-"""What training tells while it goes on: a few frozen records. Watchers receive them and cannot steer."""
+"""What training tells while it goes on: a few frozen records. Watchers receive them and cannot steer: `fit` has `stop` for that."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Rewound:
 
 @dataclass(frozen=True)
 class Finished:
-    """Training is over: which epoch's weights were kept, and why it ended ("epochs", "steps", "seconds" or "patience").
+    """Training is over: which epoch's weights were kept, and why it ended: "epochs", "steps", "seconds", "patience", or what `stop` said.
 
     `kept_for` says in words why it is that epoch's weights. `threads` are all changes of the number of CPU threads, those that were
     tried in vain too.

@@ -136,7 +136,7 @@ class Console:
             "steps": f"Stopped by max_steps after {_count(finished.steps, 'step')}",
             "seconds": f"Stopped by max_seconds in epoch {finished.epochs}",
             "patience": f"Stopped by patience after {epochs}",
-        }[finished.reason]
+        }.get(finished.reason, f"Stopped after {epochs} ({finished.reason})")
         rewound = f"; rewound {_count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
         self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {finished.kept_weights()}.")
 
