@@ -120,7 +120,7 @@ def test_a_bundle_may_be_replaced_and_nothing_else(bundle: Bundle, saved: Path, 
     (tmp_path / "file").write_text("mine")
     for path in (saved, tmp_path / "file", tmp_path):
         before = sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))
-        with pytest.raises(OutputError, match="is no bundle, and is not replaced"):
+        with pytest.raises(OutputError, match="is not a bundle, and is not replaced"):
             bundle.save(path, replace=True)
         assert (sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))) == before
 
@@ -323,7 +323,7 @@ def test_a_bundle_of_numbers_far_from_zero_keeps_them_apart(tmp_path: Path) -> N
     for what in (np.array([[48.0], [52.0]]) + start, [start + 48, start + 52], [[start + 48], [start + 52]]):
         assert [prediction.label for prediction in loaded.predict(what)] == ["0", "1"]
     assert loaded.summary().parameters == run.summary().parameters
-    with pytest.raises(DataError, match="float32 does not tell such numbers apart"):
+    with pytest.raises(DataError, match="float32 cannot distinguish such numbers"):
         loaded.predict((times + start).astype(np.float32))
 
 

@@ -296,7 +296,7 @@ class TestSingle:
         assert max(map(len, title.splitlines())) <= 38
 
     def test_what_is_no_picture_is_told(self) -> None:
-        with pytest.raises(DataError, match=r"(?s)shape \(4,\) are no pictures.*Only pictures can be drawn"):
+        with pytest.raises(DataError, match=r"(?s)shape \(4,\) are not pictures.*Only pictures can be drawn"):
             single(torch.zeros(4), "7")
 
 

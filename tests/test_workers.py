@@ -147,7 +147,7 @@ def test_a_run_goes_on_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_what_decides_results_does_not_change(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _kill(monkeypatch, 3, folder, tmp_path / "run")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(RecipeError, match=r"goes on with what it was begun with: the setting optimizer.lr decides results.\n.*workers"):
+    with pytest.raises(RecipeError, match=r"is resumed with its own settings: optimizer.lr affects results.\n.*workers"):
         resume(tmp_path / "run", watchers=(), lr=0.1)
     with pytest.raises(RecipeError, match="Did you mean 'workers'"):
         resume(tmp_path / "run", watchers=(), worker=1)

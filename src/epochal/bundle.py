@@ -165,7 +165,7 @@ class Bundle(Shown):
         if not measured:
             raise DataError(
                 f"All {left_out:,} examples of {data.name} were used in training: nothing is left to measure on.",
-                "Bring others; or measure on these: --include-training, or include_training=True.",
+                "Provide others; or measure on these: --include-training, or include_training=True.",
             )
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
@@ -205,7 +205,7 @@ class Bundle(Shown):
         if path.exists() and not replace:
             raise TakenError(path, "Choose another name; or replace=True, where a bundle may be replaced.")
         if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} == {WEIGHTS, DESCRIPTION}):
-            raise OutputError(f"{path} is no bundle, and is not replaced.", "Choose another name.")
+            raise OutputError(f"{path} is not a bundle, and is not replaced.", "Choose another name.")
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it again.")
@@ -258,7 +258,7 @@ class Bundle(Shown):
         if origin is not None:
             to_channels_last(whole)
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
-            told = f"the code of the network is no longer what was trained: {', '.join(changed)} changed; its answers may be wrong."
+            told = f"the code of the network has changed since training ({', '.join(changed)}): its predictions may be wrong."
             warnings.warn(told, stacklevel=3) if log is None else log(f"note: {told}")
         return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 

@@ -439,7 +439,7 @@ def test_control_c_ends_at_once_and_leaves_what_can_be_gone_on_with(tmp_path: Pa
     assert time.monotonic() - started < 20
     assert process.returncode == 130
     assert err.strip() == "Interrupted."
-    assert out.splitlines()[-1] == "To go on from the last checkpoint: epochal resume runs/digits-1"
+    assert out.splitlines()[-1] == "To continue from the last checkpoint: epochal resume runs/digits-1"
     assert len(list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())) in (1, 2)
 
 
@@ -472,7 +472,7 @@ def test_resume_and_reproduce(call, photos: Path, tmp_path: Path) -> None:  # ty
     assert (code, out.splitlines()[-1]) == (0, "The same to the bit: 2 epochs, and the weights.")
     code, out, _ = call("resume", "run", "--epochs", "4", "--json")
     assert code == 0
-    assert "going on after step" in out
+    assert "continuing after step" in out
     assert json.loads(out.splitlines()[-1])["epochs"] == 4
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]

@@ -168,7 +168,7 @@ class TestOtherFiles:
             (root / "cat/seen" / name).write_text("")
         found = read(root)
         assert (found.classes, found.parts["train"].files, found.notes) == (("cat", "dog"), ["cat/1.png", "dog/1.png"], ())
-        with pytest.raises(DataError, match=r"one was written by Epochal: it is no data"):
+        with pytest.raises(DataError, match=r"one was written by Epochal: it is not data"):
             read(root / "runs/one")
 
     def test_class_folders_without_pictures_are_told(self, tree: Callable[..., Path]) -> None:
@@ -228,11 +228,11 @@ class TestMistakes:
             (("train/cat/1.png", "train/dog/1.png", "test/1.png"), r"test has pictures, but no class folders"),
             (("cat/1.png", "cat/2.png"), r"has only one class folder with pictures, 'cat'\.\nAdd another class; or"),
             (("train/cat/1.png", "train/dog/1.png", "test/fox/1.png"), r"the class 'fox' is in test, but not in train\.\nAdd pictures"),
-            (("train/cat/1.png", "train/dog/1.png", "bus/1.png"), r"bus has pictures, but is no split\.\nName it train, valid or test"),
+            (("train/cat/1.png", "train/dog/1.png", "bus/1.png"), r"bus has pictures, but is not a split\.\nName it train, valid or test"),
             (("train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"), r"val and .*valid are both the split 'valid'"),
             (("old/a/1.png", "old/b/1.png", "new/a/1.png", "new/b/1.png"), r"new and .*old have the same folders in them \(a, b\)"),
             (("p/p/a/1.png", "p/p/b/1.png", "q/q/a/1.png", "q/q/B/1.png", "c/1.png"), r"p and .*q have the same folders in them \(a, b\)"),
-            (("train/a/1.png", "train/b/1.png", "my_test/a/1.png"), r"my_test has pictures, but is no split"),
+            (("train/a/1.png", "train/b/1.png", "my_test/a/1.png"), r"my_test has pictures, but is not a split"),
             (("training/a/1.png", "train/b/1.png"), r"train and .*training are both the split 'train'"),
         ],
     )

@@ -128,12 +128,12 @@ def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode
     ("what", "told"),
     [
         ((torch.rand(4, 2), [0, 1, 0]), "arrays: train has 4 inputs but 3 targets.\nThey must be as many."),
-        ((torch.rand(0, 2), torch.zeros(0).long()), "arrays: train is empty.\nBring examples, or leave the split out."),
+        ((torch.rand(0, 2), torch.zeros(0).long()), "arrays: train is empty.\nAdd examples, or leave the split out."),
         (
             {"train": (torch.rand(4, 2), [0, 1, 0, 1]), "test": (torch.rand(4, 3), [0, 1, 0, 1])},
-            "Inputs of test have shape (3,); those of train have (2,).\nBring inputs of that shape.",
+            "Inputs of test have shape (3,); those of train have (2,).\nPass inputs of that shape.",
         ),
-        ((torch.rand(4, 0), [0, 1, 0, 1]), "The input train[0] has no numbers: its shape is (0,).\nBring inputs with at least one."),
+        ((torch.rand(4, 0), [0, 1, 0, 1]), "The input train[0] has no numbers: its shape is (0,).\nPass inputs with at least one."),
         (
             (torch.zeros(4, 2, dtype=torch.complex64), [0, 1, 0, 1]),
             "There are complex numbers in the inputs of train.\nPass real numbers, such as x.real and x.imag side by side.",
@@ -324,7 +324,7 @@ def test_like_a_trained_model(make_spec: SpecMaker) -> None:
     spec = make_spec(outputs=("a", "b"))
     assert load((torch.rand(2, 2), ["b", "b"]), like=spec).train.targets.tolist() == [1, 1]
     told = _refused((torch.rand(2, 3), ["b", "b"]), like=spec)
-    assert told == "Inputs of train have shape (3,); those of the model have (2,).\nBring inputs of that shape."
+    assert told == "Inputs of train have shape (3,); those of the model have (2,).\nPass inputs of that shape."
 
 
 def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:

@@ -125,7 +125,7 @@ def test_splits_by_name() -> None:
         (([[1, 2], [3]], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         ((["a", "b"], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         (([1.0, 2.0], [0, None]), "The target of train[1] is missing.\nFill it in, or remove that example."),
-        (Items([]), "The dataset for train is empty.\nBring examples."),
+        (Items([]), "The dataset for train is empty.\nAdd examples."),
         (Items([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (Items([None]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
         (numpy.zeros((3, 2)), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),
@@ -381,7 +381,7 @@ def test_found_is_what_sources_return() -> None:
 def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
     random = Jittered([(torch.rand(2), place % 2) for place in range(40)])
     (_, note) = load(random).split(valid=0.2, test=0.2).notes
-    assert note.startswith("the examples of valid and test are cut off from a dataset that gives other values at every reading")
+    assert note.startswith("the examples of valid and test are split off from a dataset whose values change at every reading")
     assert note.endswith('pass a dataset without random changes for them: {"train": ..., "valid": ..., "test": ...}')
     clean = (torch.rand(20, 2), torch.arange(20) % 2)
     assert len(load({"train": random, "valid": clean, "test": clean}).split().notes) == 1

@@ -169,7 +169,7 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
     assert evaluate_run(tmp_path / "run").metrics == {"balanced accuracy": run.test.metrics["balanced accuracy"]}
     assert run.bundle.evaluate(run.data, metrics={"mine": spread}).metrics.keys() == {"mine"}
     for action in (reproduce, lambda folder: epochal.resume(folder, epochs=6, quiet=True)):
-        with pytest.raises(EpochalError, match="was trained with metrics of your own, spread"):
+        with pytest.raises(EpochalError, match="was trained with your own metrics, spread"):
             action(tmp_path / "run")
     assert reproduce(tmp_path / "run", metrics=[spread]).divergence == ""
     longer = epochal.resume(tmp_path / "run", epochs=6, metrics=[spread], quiet=True)

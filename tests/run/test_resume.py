@@ -160,8 +160,8 @@ def test_data_and_code_from_python_are_passed_again(monkeypatch: pytest.MonkeyPa
     for missing, kind, told in (
         ("data", DataError, "was trained on data from a Python program"),
         ("model", ModelError, "trains your own network Linear, whose code is not in it"),
-        ("loss", RecipeError, "was trained with a loss of your own, .*loss"),
-        ("optimizer", RecipeError, "was trained with a optimizer of your own"),
+        ("loss", RecipeError, "was trained with your own loss, .*loss"),
+        ("optimizer", RecipeError, "was trained with your own optimizer"),
     ):
         given: dict[str, Any] = {"data": _arrays(), "model": net(), **own}
         del given[missing]
@@ -306,7 +306,7 @@ def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path
     if damage == "checkpoints":
         for place in (folder / "checkpoints").iterdir():
             (place / "state.json").write_bytes(b"{}")
-    error, told = (BundleError, "is whole") if damage == "checkpoints" else (ModelError, "is not code of your own")
+    error, told = (BundleError, "is whole") if damage == "checkpoints" else (ModelError, "is not your own code")
     with pytest.raises(error, match=told):
         resume(folder, epochs=9, watchers=(), model=None if damage == "checkpoints" else "conv")
     assert {name: (folder / name).read_bytes() for name in kept} == kept
@@ -315,7 +315,7 @@ def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path
 def test_without_its_checkpoints_a_finished_run_is_not_begun_again(tmp_path: Path, file: Path) -> None:
     train(file, SETTINGS, out=tmp_path / "run", watchers=())
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(BundleError, match="has no checkpoints to go on from"):
+    with pytest.raises(BundleError, match="has no checkpoint to resume from"):
         resume(tmp_path / "run", epochs=9, watchers=())
     assert (tmp_path / "run" / "result.json").exists()
 
@@ -349,7 +349,7 @@ def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) 
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
         resume(tmp_path / "run", epochs=9, watchers=[interrupted], log=told.append)
-    assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
+    assert told[-1] == f"To continue from the last checkpoint: epochal resume {tmp_path / 'run'}"
     assert not any("trained model is kept" in words for words in told)
 
 
@@ -364,8 +364,8 @@ def test_a_longer_run_says_what_the_learning_rate_does(tmp_path: Path, file: Pat
         assert said == []
         return
     found = re.fullmatch(
-        rf"note: the learning rate of {schedule} follows from the number of epochs: it goes on at (\S+) "
-        rf"\(it was at (\S+)\), as if 9 had been asked for from the start",
+        rf"note: the learning rate of {schedule} follows from the number of epochs: it continues at (\S+) "
+        rf"\(it was at (\S+)\), as if 9 had been set from the start",
         said[0],
     )
     assert found is not None
@@ -401,7 +401,7 @@ def test_reproduce_says_that_a_run_was_made_longer(tmp_path: Path, file: Path) -
     resume(tmp_path / "run", epochs=7, watchers=())
     found = reproduce(tmp_path / "run")
     assert found.divergence.startswith("epoch 1: ")
-    assert found.causes == ("the run was made longer than it was begun, and the learning rate follows from its length",)
+    assert found.causes == ("the run was made longer than it was at the start, and the learning rate follows from its length",)
 
 
 def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
@@ -426,7 +426,7 @@ def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=numpy.uint8)).save(path)
     train(tmp_path / "photos", {"epochs": 1, "model": "linear", "threads": 1}, out=tmp_path / "run", watchers=())
     path.write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"Bring back the data as they were, or train again\."):
+    with pytest.raises(DataError, match=r"Restore the data as they were, or train again\."):
         resume(tmp_path / "run", epochs=2, watchers=())
 
 
@@ -485,6 +485,6 @@ def test_an_error_in_training_leaves_what_can_be_gone_on_with(monkeypatch: pytes
     with monkeypatch.context() as patch, pytest.raises(EpochalError, match="No more"):
         patch.setattr(loop, "train_step", failing)
         run(file, epochal.Recipe().updated(SETTINGS), out=tmp_path / "run", log=told.append)
-    assert told[-1] == f"To go on from the last checkpoint: epochal resume {tmp_path / 'run'}"
+    assert told[-1] == f"To continue from the last checkpoint: epochal resume {tmp_path / 'run'}"
     assert resume(tmp_path / "run", watchers=()) is not None
     assert Bundle.load(tmp_path / "run").predict([[0.0] * 4])

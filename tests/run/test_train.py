@@ -268,9 +268,9 @@ def test_options_of_a_model_that_the_data_choose_are_used() -> None:
     ("arguments", "error", "message"),
     [
         ({"model": nn.Linear}, ModelError, r"Linear is a class, not a network\.\nPass Linear\(\)"),
-        ({"model": 3}, ModelError, "A int is not a network"),
+        ({"model": 3}, ModelError, "The model is of type int"),
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)}, RecipeError, r"is built already \(SGD\)"),
-        ({"loss": 5}, RecipeError, "A int is no loss"),
+        ({"loss": 5}, RecipeError, "The loss is of type int"),
         ({"loss": nn.MSELoss}, RecipeError, r"MSELoss is a class, not a loss\.\nPass MSELoss\(\)"),
         ({"loss": lambda outputs, targets: outputs}, RecipeError, "The loss function gives something of shape"),
         (
@@ -278,8 +278,8 @@ def test_options_of_a_model_that_the_data_choose_are_used() -> None:
             RecipeError,
             r"The loss function fails: size mismatch.* \(test_train\.py, line \d+\)",
         ),
-        ({"loss": nn.functional.cross_entropy, "smoothing": 0.1}, RecipeError, "loss.smoothing does not reach a loss function of your own"),
-        ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "lr": 0.5}, RecipeError, "optimizer.lr does not reach"),
+        ({"loss": nn.functional.cross_entropy, "smoothing": 0.1}, RecipeError, "loss.smoothing has no effect on your own loss function"),
+        ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.1), "lr": 0.5}, RecipeError, "optimizer.lr has no effect"),
         ({"recipe": 5}, RecipeError, "The recipe is of type int"),
         ({"model": nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))}, RecipeError, "the model gives probabilities"),
     ],

@@ -140,10 +140,10 @@ def test_one_hot_rows_as_several_labels_when_asked() -> None:
     [
         (_t(0.5, float("nan"), 1.0), "The target of train[1] is NaN or infinite.\nFix or remove that example."),
         (torch.tensor([[1.0, 2.0], [0.5, float("inf")]]), "The target of train[1] is NaN or infinite.\nFix or remove that example."),
-        (torch.tensor([4, 4]), "All training examples are of one class, '4'.\nBring examples of at least two classes."),
-        (torch.tensor([False, False]), "All training examples are of one class, 'False'.\nBring examples of at least two classes."),
-        (torch.tensor([True, True]), "All training examples are of one class, 'True'.\nBring examples of at least two classes."),
-        (["a", "a"], "All training examples are of one class, 'a'.\nBring examples of at least two classes."),
+        (torch.tensor([4, 4]), "All training examples are of one class, '4'.\nProvide examples of at least two classes."),
+        (torch.tensor([False, False]), "All training examples are of one class, 'False'.\nProvide examples of at least two classes."),
+        (torch.tensor([True, True]), "All training examples are of one class, 'True'.\nProvide examples of at least two classes."),
+        (["a", "a"], "All training examples are of one class, 'a'.\nProvide examples of at least two classes."),
         (
             torch.zeros(3, 2, 2),
             "The targets of train have shape (3, 2, 2).\nGive one target per example, or one row of them per example.",
@@ -260,7 +260,7 @@ def test_like_an_earlier_regression(make_spec: SpecMaker) -> None:
     assert (encoded.task.name, encoded.task.outputs) == ("regression", ("width", "height"))
     with pytest.raises(DataError) as raised:
         encode({"train": torch.rand(2, 3)}, None, None, address, spec.task)
-    assert str(raised.value) == "The targets have 3 columns; the model gives 2.\nBring the same columns."
+    assert str(raised.value) == "The targets have 3 columns; the model gives 2.\nPass the same columns."
 
 
 def test_columns_of_labels_for_an_earlier_model(make_spec: SpecMaker) -> None:
@@ -287,8 +287,8 @@ def test_columns_for_an_earlier_model_are_matched_by_name(make_spec: SpecMaker, 
         return str(raised.value)
 
     assert refused(3, ("a", "b", "x")) == "The model does not know the output 'x'; it knows a, b, c.\nName the columns as in training."
-    assert refused(2, ("a", "c")) == "The targets lack a column 'b', which the model gives.\nBring the same columns."
-    assert refused(2, None) == "The targets have 2 columns; the model gives 3.\nBring the same columns."
+    assert refused(2, ("a", "c")) == "The targets lack a column 'b', which the model gives.\nPass the same columns."
+    assert refused(2, None) == "The targets have 2 columns; the model gives 3.\nPass the same columns."
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_labels_below_0_are_classes(labels: Tensor, names: tuple[str, ...]) -> N
 
 
 def test_labels_below_0_beside_others_from_0_are_told() -> None:
-    note = "labels below 0 are classes too (-100): leave their examples out where they stand for no label"
+    note = "labels below 0 are classes too (-100): leave their examples out if they mean that there is no label"
     assert _encode(torch.tensor([0, 1, -100])).notes == (note,)
     assert _encode(torch.tensor([-1, 1])).notes == ()
 
@@ -368,7 +368,7 @@ def test_words_that_differ_only_in_blanks_are_refused() -> None:
 
 @pytest.mark.parametrize("word", ["nan", "None", "<NA>", "N/A"])
 def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
-    assert _encode(["a", "b", word]).notes == (f"the class '{word}' may stand for missing labels: leave its examples out if so",)
+    assert _encode(["a", "b", word]).notes == (f"the class '{word}' may mean missing labels: if so, leave its examples out",)
 
 
 @pytest.mark.parametrize(
@@ -376,16 +376,16 @@ def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
     [
         (
             torch.tensor([[0.9, 0.1], [0.3, 0.7]]),
-            "targets are rows that add up to 1, taken as 2 quantities: regression; where they are probabil",
+            "targets are rows that add up to 1, taken as 2 quantities: regression; if they are probabil",
         ),
         (
             torch.tensor([[1, -1], [-1, -1]]),
-            "targets are a table of -1 and 1, taken as 2 quantities: regression; where they are labels, write them",
+            "targets are a table of -1 and 1, taken as 2 quantities: regression; if they are labels, write them",
         ),
-        (torch.tensor([[255, 0], [0, 0]], dtype=torch.uint8), "targets are a table of 0 and 255, taken as 2 quantities: regression; where"),
+        (torch.tensor([[255, 0], [0, 0]], dtype=torch.uint8), "targets are a table of 0 and 255, taken as 2 quantities: regression; if"),
         (
             torch.tensor([[2, 0], [1, 2]]),
-            "targets are a table of whole numbers, taken as 2 quantities: regression; where its columns are labels",
+            "targets are a table of whole numbers, taken as 2 quantities: regression; if its columns are labels",
         ),
         (_t(1.0, 2.0, 1.0), "targets are whole numbers written as decimals: regression; data.task = single-label if they are labels"),
     ],

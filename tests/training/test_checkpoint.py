@@ -412,7 +412,7 @@ def test_a_request_that_cannot_be_met_is_told(blobs: Arrays, tmp_path: Path) -> 
     told: list[str] = []
     checkpoints = Checkpoints(tmp_path, 1e9, told.append)
     fit(stateful_net(), _data(blobs), _recipe(max_steps=1, schedule="constant"), optimizer=Plain, checkpoints=checkpoints)
-    assert told == ["note: no checkpoint: the optimizer's state cannot be kept."]
+    assert told == ["note: no checkpoint: the optimizer's state cannot be saved."]
     assert not list(tmp_path.iterdir())
 
 

@@ -62,7 +62,7 @@ def test_settings_that_are_replaced_say_so() -> None:
 
 @pytest.mark.parametrize(("group", "given"), [("optimizer", {"lr": 0.1}), ("schedule", {"warmup": 1.0}), ("loss", {"smoothing": 0.1})])
 def test_settings_that_a_function_would_ignore(blobs: Arrays, group: str, given: dict[str, float]) -> None:
-    with pytest.raises(RecipeError, match=rf"The setting {group}\.\w+ does not reach a {group} function of your own\."):
+    with pytest.raises(RecipeError, match=rf"The setting {group}\.\w+ has no effect on your own {group} function\."):
         fit(nn.Linear(2, 3), blobs, given, **{group: lambda *_: None})  # type: ignore[arg-type]
 
 
@@ -135,7 +135,7 @@ def test_resumed_and_reproduced_to_the_bit(
         patch.setattr(loop, "train_step", killed)
         with pytest.raises(KilledError):
             train(blobs, settings, **own, out=tmp_path / "cut", quiet=True)  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match=f"was trained with a {next(iter(own))} of your own, {next(iter(own.values())).__name__}"):
+    with pytest.raises(RecipeError, match=f"was trained with your own {next(iter(own))}, {next(iter(own.values())).__name__}"):
         resume(tmp_path / "cut", data=blobs, quiet=True)
     going_on = resume(tmp_path / "cut", data=blobs, **own, quiet=True)  # type: ignore[arg-type]
     assert going_on is not None
@@ -171,7 +171,7 @@ def test_optimizers_that_cannot_be_used(blobs: Arrays) -> None:
 @pytest.mark.parametrize(
     ("schedule", "told"),
     [
-        (3, "A int is no schedule.\nPass a name, or a function: step -> share of the learning rate."),
+        (3, "The schedule is of type int.\nPass a name, or a function: step -> share of the learning rate."),
         (lambda _: None, "The schedule function fails for step 0: TypeError: "),
         (lambda step: 1 / step, "The schedule function fails for step 0: ZeroDivisionError: division by zero (test_own.py, line "),
         (lambda _: -0.1, "The schedule function gives -0.1 for step 0.\nLet it return a share of the learning rate, 0 or more."),

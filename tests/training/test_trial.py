@@ -165,7 +165,7 @@ def test_a_loss_with_parameters_of_its_own(blobs: Arrays) -> None:
 
     model = nn.Linear(2, 3)
     told = _refused(RecipeError, model, blobs, loss=Learned(nn.Parameter(torch.ones(3))))
-    assert told.startswith("The loss Learned has parameters of its own, which would be neither trained nor kept.\n")
+    assert told.startswith("The loss Learned has parameters, which would be neither trained nor saved.\n")
     assert len(fit(model, blobs, {"epochs": 1}, loss=Learned(model.bias)).epochs) == 1
 
 

@@ -64,7 +64,7 @@ def test_a_rewind_is_one_line(records: Any, log: Any, kind: type[io.StringIO]) -
     with Console(file) as watcher:
         log(watcher, [records.started(), records.epoch(1, 0.6), Rewound(rewind, ()), records.epoch(2, 0.5)])
         watcher(dataclasses.replace(records.finished(), rewinds=(rewind,)))
-    said = "Step 1234 (epoch 2): the loss has a value that is not finite. Going on after step 1,200 with the learning rate times 0.5."
+    said = "Step 1234 (epoch 2): the loss has a value that is not finite. Continuing after step 1,200 with the learning rate times 0.5."
     assert said in file.getvalue()
     assert "Trained 3 epochs in 4.56 s; rewound 1 time; kept the weights of epoch 2." in file.getvalue()
 

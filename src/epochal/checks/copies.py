@@ -53,7 +53,7 @@ def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Fi
         words = f"{count(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"
         severity: Severity = "error" if is_sure else "warning"
         cases = tuple(_case(group, among) for group in leaking)
-        yield Finding(severity, "leakage", words, f"The score would count what was learned by heart. {fix}", cases)
+        yield Finding(severity, "leakage", words, f"The score would include memorized examples. {fix}", cases)
     if torn:
         parted = [group for group in torn if _splits(group, among) > 1]
         words = f"{count(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'there with different targets'}"
@@ -81,7 +81,7 @@ def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labe
     nearly = "resized, recompressed, mirrored or retouched"
     if leaking:
         words = f"{count(len(leaking), 'picture')} {_are(leaking)} in {_where(leaking, among)}, {nearly}"
-        fix = "The score would count what was nearly learned by heart. " + _LEAVE_OUT
+        fix = "The score would include nearly memorized examples. " + _LEAVE_OUT
         yield Finding("error", "near leakage", words, fix, tuple(_case(group, among) for group in leaking))
     if torn:
         words = f"{count(len(torn), 'picture')} {_are(torn)} in two classes, {nearly}"
@@ -103,8 +103,8 @@ def about_single(thumbs: Tensor, colours: Tensor, equal: Sequence[Sequence[int]]
     pairs = nearly_equal(thumbs[single], colours[single])
     yield from about_nearly_equal(Pairs(single[pairs.places], pairs.mirrored), equal, among)
     if pairs.crowded:
-        words = f"{count(pairs.crowded, 'picture')} so much like many others that only equal ones are told of"
-        yield Finding("note", "alike", words, "Nothing has to be done: pictures of a simple kind are.")
+        words = f"{count(pairs.crowded, 'picture')} so similar to many others that only exact copies are reported"
+        yield Finding("note", "alike", words, "Nothing needs to be done: simple pictures are often alike.")
 
 
 def _sorted(groups: Iterable[Sequence[int]], among: Labelled) -> tuple[list[Sequence[int]], list[Sequence[int]], list[Sequence[int]]]:

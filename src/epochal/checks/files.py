@@ -56,7 +56,7 @@ def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
         (foreign, "warning", "format", "picture", "being in a format that is not read", "Save them as JPEG or PNG."),
         (outside, "warning", "no class", "picture", "being in no class folder", "Move them to the folder of their class."),
         (disguised, "warning", "misnamed", "picture", "not being named like one", "Give them the suffix of their format: .jpg, .png, ..."),
-        (others, "note", "unused", "file", "being no picture in a class folder", "Nothing has to be done."),
+        (others, "note", "unused", "file", "being no picture in a class folder", "Nothing needs to be done."),
     )
     for names, severity, kind, noun, told, fix in kinds:
         if names:
@@ -104,7 +104,7 @@ def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Itera
     yield size >= GIANT, "note", "giant", f"of more than {GIANT / 1e6:.0f} million pixels", "They take seconds to read: save them smaller."
     fix = "They are converted; save them as RGB if the colours look wrong."
     yield np.isin(modes, ("CMYK", "YCbCr", "LAB", "HSV")), "note", "colours", "not in RGB, but in colours for print or video", fix
-    yield known["transparent"], "note", "transparent", "transparent in places", "What lies behind becomes white."
+    yield known["transparent"], "note", "transparent", "transparent in places", "The background becomes white."
     yield known["grey"] & is_mixed, "note", "grey", "grey among coloured ones", "They are used as colours that are grey."
 
 

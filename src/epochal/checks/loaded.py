@@ -49,7 +49,7 @@ def _about_scale(data: Data) -> Iterator[Finding]:
     for split, part in data.splits.items():
         told = "" if split == "train" else data.spec.input.differs(part.inputs)
         if told:
-            yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Bring all splits in one unit.")
+            yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Use the same unit in all splits.")
 
 
 def _about_classes(data: Data) -> Iterator[Finding]:

@@ -64,7 +64,7 @@ def read_seen(folder: Path) -> Keys | None:
         if len(content) % 8 or hashlib.sha256(content).digest() != digest:
             raise ValueError(CHANGED)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Bring it back as it was, or remove it.") from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", "Restore it as it was, or remove it.") from error
     return np.frombuffer(content, "<u8").astype(np.uint64)
 
 

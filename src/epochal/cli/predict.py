@@ -95,7 +95,7 @@ def _draw(inputs: Tensor, rule: InputRule, found: Sequence[tuple[str, Prediction
     figures = [single(example, f"pred result: {prediction}", rule) for example, (_, prediction) in zip(inputs, found, strict=True)]
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / MARK, "Written by epochal predict --picture: these are no data.\n")
+    write_text(folder / MARK, "Written by epochal predict --picture: these are not data.\n")
     for number, (figure, (name, _)) in enumerate(zip(figures, found, strict=True), start=1):
         for written in save(figure, folder / f"{number:04d}-{shortened(Path(name).stem)}"):
             say(f"wrote {written}")

@@ -33,7 +33,7 @@ from epochal.tasks.targets import encode
 from epochal.user_code import concise
 
 _VARYING = (
-    "the examples of {} are cut off from a dataset that gives other values at every reading, so what scores are measured on changes "
+    "the examples of {} are split off from a dataset whose values change at every reading, so what scores are measured on changes "
     'too; for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
 )
 
@@ -216,7 +216,7 @@ def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         if len(part.inputs) != len(part.targets):
             raise _unequal(found.name, name, part)
         if not len(part.inputs):
-            raise DataError(f"{found.name}: {name} is empty.", "Bring examples, or leave the split out.")
+            raise DataError(f"{found.name}: {name} is empty.", "Add examples, or leave the split out.")
     if _swapped(found.parts["train"]):
         notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
     rule = _rule(found, options, notes)

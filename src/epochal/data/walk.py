@@ -110,7 +110,7 @@ def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     Raises `DataError` where there are none, and for a folder that Epochal wrote.
     """
     if is_written(folder):
-        raise DataError(f"{folder} was written by Epochal: it is no data.", "Give the folder of the pictures.")
+        raise DataError(f"{folder} was written by Epochal: it is not data.", "Give the folder of the pictures.")
     passed = Passed()
     files = sorted(walk(folder, set(), passed))
     pictures = [file for file in files if is_picture(file)]

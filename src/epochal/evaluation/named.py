@@ -38,7 +38,7 @@ class Metric:
         except Exception as error:  # the user's function may raise anything
             raise RecipeError(
                 f"The metric '{self.name}' fails: {type(error).__name__}: {error}.",
-                f"It gets {task.metric_inputs}, and has to return a number.",
+                f"It gets {task.metric_inputs}, and must return a number.",
             ) from error
 
 

@@ -112,7 +112,7 @@ def single(example: Tensor, title: str, rule: InputRule | None = None) -> Figure
     """
     picture = pixels_of(example) if rule is None else rule.draw(example)
     if picture is None:
-        raise DataError(f"Inputs of shape {tuple(example.shape)} are no pictures.", "Only pictures can be drawn.")
+        raise DataError(f"Inputs of shape {tuple(example.shape)} are not pictures.", "Only pictures can be drawn.")
     with_fonts_for([title])
     words = textwrap.fill(printable(title), 38)
     figure = Figure(figsize=(4, 4 * _aspect(picture) + 0.4 + 0.2 * words.count("\n")), layout="constrained")

@@ -108,7 +108,7 @@ def own_net(own: nn.Module | str | None, spec: DataSpec) -> nn.Module:
     if inspect.isclass(own):
         raise ModelError(f"{own.__name__} is a class, not a network.", f"Pass {own.__name__}().")
     if own is not None and not isinstance(own, str):
-        raise ModelError(f"A {type(own).__name__} is not a network.", "Pass a name, FILE.py:NAME, or an nn.Module.")
+        raise ModelError(f"The model is of type {type(own).__name__}.", "Pass a name, FILE.py:NAME, or an nn.Module.")
     return load_net(own or "", spec)
 
 

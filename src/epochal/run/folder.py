@@ -107,10 +107,10 @@ def tidy(folder: Path, made: Sequence[Path], log: Callable[[str], object]) -> It
     except BaseException as end:
         model, has_checkpoints = _identity(folder / MODEL), bool(checkpoints_in(folder / CHECKPOINTS))
         if model is not None and model != before:
-            log(f"The trained model is kept in {folder / MODEL}.")
+            log(f"The trained model is saved in {folder / MODEL}.")
         # Checkpoints that cannot be used have been reported.
         if has_checkpoints and not isinstance(end, BundleError):
-            log(f"To go on from the last checkpoint: {command('epochal', 'resume', folder)}")
+            log(f"To continue from the last checkpoint: {command('epochal', 'resume', folder)}")
         # Not where a user has put a copy of a checkpoint.
         if model is None and not any((folder / CHECKPOINTS).glob("step-*")):
             shutil.rmtree(folder, ignore_errors=True)
@@ -207,7 +207,7 @@ def read_json(path: Path, **kinds: Any) -> dict[str, Any]:
 def read_recipe(folder: Path) -> Recipe:
     """Return the recipe of a run, each value with its origin. Raises `BundleError`."""
     if not (folder / RECIPE).exists():
-        raise BundleError(f"{folder} is no run: it has no recipe.toml.", _FIX)
+        raise BundleError(f"{folder} is not a run: it has no recipe.toml.", _FIX)
     try:
         return restore_recipe(folder / RECIPE)
     except RecipeError as error:
@@ -220,7 +220,7 @@ def read_epochs(folder: Path) -> list[Mapping[str, Any]]:
     try:
         lines = [safe_read.parse_json(line) for line in safe_read.read_file(path).splitlines()]
         if not all(isinstance(line, dict) for line in lines):
-            raise ValueError("a line is no JSON object")
+            raise ValueError("a line is not a JSON object")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
     return lines

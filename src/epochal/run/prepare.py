@@ -143,9 +143,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     spec = data.spec
     is_own = own is not None or ".py" in recipe.model.name
     if is_own and recipe.model.options:
-        raise RecipeError(
-            f"A model of your own takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code."
-        )
+        raise RecipeError(f"Your own model takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code.")
     told_by_data: dict[str, Any] = {"model.name": spec.input.default_model} if recipe.model.name == "auto" and own is None else {}
     if recipe.loss.name == "auto":
         told_by_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
@@ -163,7 +161,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
     strange = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if strange:
-        raise ModelError(f"The model's state '{strange[0]}' is not a tensor and could not be kept.", "Leave it out of its state_dict.")
+        raise ModelError(f"The model's state '{strange[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")
     # Now: the files may be edited while training goes on.
     code = own_code(net) if is_own else {}
     return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size, code=code)

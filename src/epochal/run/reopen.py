@@ -69,14 +69,13 @@ def reopen(
     given = names_of(own)
     for name, called in was["own"].items():
         if name not in given:
-            what = name if name == "metrics" else f"a {name}"
-            raise RecipeError(f"{folder} was trained with {what} of your own, {called}.", f"Pass it again, as {name}=...")
+            raise RecipeError(f"{folder} was trained with your own {name}, {called}.", f"Pass it again, as {name}=...")
     source = described["source"] if data is None else data
     if source is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again, as data=...")
     if isinstance(model, str):
         if recipe.model.name in MODELS:
-            raise ModelError(f"{folder} trains {recipe.model.name}, which is not code of your own.", "Leave --model out.")
+            raise ModelError(f"{folder} trains {recipe.model.name}, which is not your own code.", "Leave --model out.")
         recipe, model = recipe.updated({"model.name": model}, "given"), None
     elif model is None and recipe.model.name not in MODELS:
         name = recipe.model.name.rpartition(":")[2]
@@ -101,7 +100,7 @@ def readable_data() -> Iterator[None]:
     try:
         yield
     except UnreadableError as error:
-        raise DataError(error.problem, "Bring back the data as they were, or train again.") from error
+        raise DataError(error.problem, "Restore the data as they were, or train again.") from error
 
 
 def _causes(was: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str, data: Data) -> Iterator[Cause]:

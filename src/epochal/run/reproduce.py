@@ -94,6 +94,6 @@ def reproduce(
 def _ends(recipe: Recipe) -> Iterator[str]:
     """Say what of a run's length cannot be repeated."""
     if recipe.origin("epochs") == "resume" and recipe.schedule.name in ("one-cycle", "cosine"):
-        yield "the run was made longer than it was begun, and the learning rate follows from its length"
+        yield "the run was made longer than it was at the start, and the learning rate follows from its length"
     if recipe.max_seconds is not None:
         yield f"the run was ended by the clock (max_seconds = {recipe.max_seconds:g})"

@@ -74,11 +74,11 @@ def resume(
         again, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
         for cause in changes:
             if cause.is_data:
-                raise DataError(f"{folder}: {cause.words}.", "Bring back the data as they were, or train again.")
+                raise DataError(f"{folder}: {cause.words}.", "Restore the data as they were, or train again.")
             log(f"note: {cause.words}: results may differ from those of a run without a break.")
         if not checkpoints_in(folder / CHECKPOINTS):
             if (folder / MODEL).exists():
-                raise BundleError(f"{folder} has no checkpoints to go on from.", "Train again.")
+                raise BundleError(f"{folder} has no checkpoint to resume from.", "Train again.")
             log("note: there is no checkpoint yet: training starts from the beginning.")
         remove_unfinished(folder)
         again.clock.lap("load")
@@ -113,8 +113,8 @@ def _about_rate(before: Recipe, started: Started, examples: int) -> str:
         for recipe, end, step in ((before, ends[0], started.step - 1), (after, ends[1], started.step))
     )
     return (
-        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it goes on at "
-        f"{now:.3g}{' times its highest' * is_own} (it was at {was:.3g}), as if {after.epochs} had been asked for from the start"
+        f"note: the learning rate of {after.schedule.name} follows from the number of epochs: it continues at "
+        f"{now:.3g}{' times its highest' * is_own} (it was at {was:.3g}), as if {after.epochs} had been set from the start"
     )
 
 
@@ -124,6 +124,6 @@ def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) 
     for name, value in recipe.updated(settings).flat().items():
         if name not in RUNTIME_SETTINGS and value != begun[name]:
             raise RecipeError(
-                f"{folder} goes on with what it was begun with: the setting {name} decides results.",
+                f"{folder} is resumed with its own settings: {name} affects results.",
                 f"Leave it out, or train again; these can change: {', '.join(RUNTIME_SETTINGS)}.",
             )

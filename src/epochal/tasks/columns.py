@@ -36,12 +36,12 @@ def name_columns(
         return columns, names or ((stem,) if stem and width == 1 else tuple(f"{stem}{number}" for number in range(width)))
     if names is None:
         if width != len(known):
-            raise DataError(f"The targets have {width} columns; the model gives {len(known)}.", "Bring the same columns.")
+            raise DataError(f"The targets have {width} columns; the model gives {len(known)}.", "Pass the same columns.")
         return columns, known
     places = match_names(names, known, "output", "Name the columns as in training.")
     lacking = [name for name in known if name not in names]
     if lacking:
-        raise DataError(f"The targets lack a column '{lacking[0]}', which the model gives.", "Bring the same columns.")
+        raise DataError(f"The targets lack a column '{lacking[0]}', which the model gives.", "Pass the same columns.")
     order = torch.tensor(places).argsort()
     return {name: table[:, order] for name, table in columns.items()}, known
 

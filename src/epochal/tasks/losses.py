@@ -50,7 +50,7 @@ def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> 
     if isinstance(function, type):
         raise RecipeError(f"{function.__name__} is a class, not a loss.", f"Pass {function.__name__}().")
     if not callable(function):
-        raise RecipeError(f"A {type(function).__name__} is no loss.", "Pass a name, or a function of (outputs, targets).")
+        raise RecipeError(f"The loss is of type {type(function).__name__}.", "Pass a name, or a function of (outputs, targets).")
     # As many examples as there are outputs could be taken for them.
     few = torch.arange(8 if outputs.shape[-1] == 6 else 6, device=outputs.device) % len(outputs)
     loss = own_loss(function)

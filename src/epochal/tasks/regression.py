@@ -201,7 +201,7 @@ def _about(train: Tensor) -> tuple[str, ...]:
     """Say where training targets could mean something else than quantities."""
     if train.ndim == 2 and _are_shares(train):
         return (
-            f"targets are rows that add up to 1, taken as {train.shape[1]} quantities: regression; where they are probabilities of "
+            f"targets are rows that add up to 1, taken as {train.shape[1]} quantities: regression; if they are probabilities of "
             "classes, give the most probable class of each example instead",
         )
     if (train != train.round()).any():
@@ -210,12 +210,12 @@ def _about(train: Tensor) -> tuple[str, ...]:
     if train.ndim == 2 and len(values) == 2:
         low, high = (f"{value:.15g}" for value in values)
         return (
-            f"targets are a table of {low} and {high}, taken as {train.shape[1]} quantities: regression; where they are labels, "
+            f"targets are a table of {low} and {high}, taken as {train.shape[1]} quantities: regression; if they are labels, "
             "write them as 0 and 1",
         )
     if train.ndim == 2 and len(values) <= _MANY:
         return (
-            f"targets are a table of whole numbers, taken as {train.shape[1]} quantities: regression; where its columns are labels, "
+            f"targets are a table of whole numbers, taken as {train.shape[1]} quantities: regression; if its columns are labels, "
             "train on one of them at a time",
         )
     if train.is_floating_point() and len(values) <= _MANY:

@@ -151,7 +151,7 @@ def _about_codes(names: Sequence[str]) -> tuple[str, ...]:
     below = [name for name in names if name.startswith("-")]
     if not below or "0" not in names:
         return ()
-    return (f"labels below 0 are classes too ({', '.join(below[:5])}): leave their examples out where they stand for no label",)
+    return (f"labels below 0 are classes too ({', '.join(below[:5])}): leave their examples out if they mean that there is no label",)
 
 
 def _codes(
@@ -215,4 +215,4 @@ def _check_classes(codes: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
                 "Add training examples of it, or remove it from the others.",
             )
     if len(trained) < 2:
-        raise DataError(f"All training examples are of one class, '{names[min(trained)]}'.", "Bring examples of at least two classes.")
+        raise DataError(f"All training examples are of one class, '{names[min(trained)]}'.", "Provide examples of at least two classes.")

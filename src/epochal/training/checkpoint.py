@@ -83,7 +83,7 @@ class Checkpoints:
         if self.signals.checkpoint:
             self.signals.checkpoint = False
             self.log(
-                f"checkpoint after step {training.step:,}" if is_kept else "note: no checkpoint: the optimizer's state cannot be kept."
+                f"checkpoint after step {training.step:,}" if is_kept else "note: no checkpoint: the optimizer's state cannot be saved."
             )
         self.signals.exit_if_requested()
 

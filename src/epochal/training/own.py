@@ -45,7 +45,7 @@ def with_own(recipe: Recipe, own: Own) -> Recipe:
         names = [name for name in recipe.flat() if name.startswith(f"{group}.")]
         for name in names:
             if recipe.origin(name) in ("given", "command line"):
-                raise RecipeError(f"The setting {name} does not reach a {group} function of your own.", "Leave it out, or use it in there.")
+                raise RecipeError(f"The setting {name} has no effect on your own {group} function.", "Leave it out, or use it in there.")
         recipe = recipe.updated({name: recipe.flat()[name] for name in names}, f"{NOT_USED}: own {group}")
     if "schedule" in replaced:
         return recipe.updated({"schedule.name": "constant"}, f"{NOT_USED}: own schedule")

@@ -130,7 +130,9 @@ class Schedule:
 def _share(function: ScheduleFunction, step: int) -> float:
     """Return what the user's own schedule gives for a step. Raises `RecipeError` where that is no share of a rate."""
     if not callable(function):
-        raise RecipeError(f"A {type(function).__name__} is no schedule.", "Pass a name, or a function: step -> share of the learning rate.")
+        raise RecipeError(
+            f"The schedule is of type {type(function).__name__}.", "Pass a name, or a function: step -> share of the learning rate."
+        )
     try:
         share = float(function(step))
     except (Exception, SystemExit) as error:  # the user's function may raise anything

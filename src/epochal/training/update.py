@@ -63,7 +63,7 @@ class Update:
         Fused kernels trust the shapes of their state: they would write beyond what is smaller than its parameter.
         """
         if not isinstance(self.optimizer, torch.optim.Optimizer):
-            raise ValueError("an optimizer that is none of torch.optim's has no state that could be kept")
+            raise ValueError("the state of an optimizer that is not from torch.optim cannot be saved")
         values = dict(state)
         saved = _Saved.read({name: values.pop(name, None) for name in ("groups", "scaler")})
         parameters = [(parameter, bool(group.get("fused"))) for group in self.optimizer.param_groups for parameter in group["params"]]

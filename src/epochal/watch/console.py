@@ -75,7 +75,7 @@ class Console:
         for note in started.notes:
             self._print(note)
         if started.step:
-            self._print(f"going on after step {started.step:,} of {started.steps:,}")
+            self._print(f"continuing after step {started.step:,} of {started.steps:,}")
         self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
         self._widths = [*_WIDTHS.values(), *(max(8, len(name)) for name in started.metrics)]
         score = started.spec.task.score_name
@@ -118,7 +118,9 @@ class Console:
         if self._live is not None:
             self._live.update("")
         rewind = record.rewind
-        self._print(f"{rewind.reason} Going on after step {rewind.step:,} with the learning rate times {rewind.factor:g}.", style="yellow")
+        self._print(
+            f"{rewind.reason} Continuing after step {rewind.step:,} with the learning rate times {rewind.factor:g}.", style="yellow"
+        )
         self._logged = time.monotonic()
 
     def _threads_changed(self, change: ThreadChange) -> None:

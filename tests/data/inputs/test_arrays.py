@@ -90,7 +90,7 @@ class TestNumbersThatFloat32WouldBlur:
         data = load({"train": (TIMES, y), "test": (TIMES[:1] - 5, y[:1]), "valid": (np.array([[1_700_000_000]]), y[:1])})
         assert [part.input(0).dtype for part in data.splits.values()] == [torch.float64] * 3
         assert load((TIMES[:2] * 1000, y[:2]), like=data.spec).train.input(0).dtype == torch.float64
-        told = "Inputs of test are float32; those of train are float64.\nPass them as float64: float32 does not tell such numbers apart."
+        told = "Inputs of test are float32; those of train are float64.\nPass them as float64: float32 cannot distinguish such numbers."
         assert _refused({"train": (TIMES, y), "test": (TIMES.astype(np.float32), y)}) == told
 
     def test_pictures_by_channel(self) -> None:
@@ -209,7 +209,7 @@ class TestChannels:
             "first": (),
             "last": ("pictures came with channels last; they are used with channels first",),
             "unclear": (
-                f"it cannot be told whether inputs of shape {shape} have channels first or last; they are used as {shape[0]} channels",
+                f"it is unclear whether inputs of shape {shape} have channels first or last; they are used as {shape[0]} channels",
             ),
         }
         assert data.notes == words[where]

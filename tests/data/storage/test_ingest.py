@@ -182,14 +182,14 @@ class TestWithoutCache:
 
     def test_it_goes_on(self, root: Path, told: str) -> None:
         found = read(root)
-        assert found.notes == (f"decoded pictures are not kept in the cache: {told}",)
+        assert found.notes == (f"decoded pictures are not cached: {told}",)
         assert pixels(found).equal(expected(root, found.rule))
 
     def test_beyond_memory(self, root: Path, told: str) -> None:
         found = read(root, memory=BYTES - 1)
         assert isinstance(found.inputs, StreamedPictures)
         assert found.notes == (
-            f"decoded pictures are not kept in the cache: {told}",
+            f"decoded pictures are not cached: {told}",
             "6 pictures would take 0.0 GB of memory: they are decoded again in each epoch (see data.size)",
         )
         assert pixels(found).equal(expected(root, found.rule))
@@ -225,7 +225,7 @@ class TestFew:
         assert read(root).notes == ()
         monkeypatch.setattr(ingest, "seconds_to_decode", lambda _: 0)
         monkeypatch.setattr(ingest, "_SMALL_SECONDS", 1e-9)
-        told = "decoded pictures are not kept in the cache: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
+        told = "decoded pictures are not cached: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
         assert read(root).notes == (told,)
 
 

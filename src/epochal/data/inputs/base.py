@@ -121,7 +121,7 @@ class InputRule(BaseModel):
     def cast(self, inputs: Tensor, given: str, asked: str) -> Tensor:
         """Return `inputs` as `dtype`, where they mean the same; else raise `DataError`: "`given` TYPE; `asked` TYPE"."""
         if inputs.dtype != getattr(torch, self.dtype):
-            raise DataError(f"{given} {type_name(inputs.dtype)}; {asked} {self.dtype}.", "Bring inputs of that type.")
+            raise DataError(f"{given} {type_name(inputs.dtype)}; {asked} {self.dtype}.", "Pass inputs of that type.")
         return inputs
 
     def convert(self, inputs: Tensor, name: Callable[[int], str], split: str, asked: str) -> Tensor:
@@ -136,7 +136,7 @@ class InputRule(BaseModel):
         values = self.cast(inputs if arranged is None else arranged, f"Inputs of {split} are", f"{asked} are")
         if arranged is None:
             shape = tuple(inputs.shape[1:])
-            raise DataError(f"Inputs of {split} have shape {shape}; {asked} have {self.shape}.", "Bring inputs of that shape.")
+            raise DataError(f"Inputs of {split} have shape {shape}; {asked} have {self.shape}.", "Pass inputs of that shape.")
         return values.contiguous()
 
     def read(self, item: Any) -> Tensor:
@@ -209,7 +209,7 @@ def type_name(dtype: torch.dtype) -> str:
 def check_size(inputs: Tensor, name: str) -> None:
     """Refuse inputs without a number; `name` names the first."""
     if not inputs.numel():
-        raise DataError(f"The input {name} has no numbers: its shape is {tuple(inputs.shape[1:])}.", "Bring inputs with at least one.")
+        raise DataError(f"The input {name} has no numbers: its shape is {tuple(inputs.shape[1:])}.", "Pass inputs with at least one.")
 
 
 def check_finite(inputs: Tensor, name: Callable[[int], str]) -> None:

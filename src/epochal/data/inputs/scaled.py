@@ -114,7 +114,7 @@ class ScaledRule(InputRule):
         elif dtype == torch.int64 and inputs.is_floating_point() and not bool((inputs == inputs.round()).all()):
             fix = "Pass whole numbers."
         elif dtype == torch.float64 and inputs.is_floating_point():
-            fix = "Pass them as float64: float32 does not tell such numbers apart."
+            fix = "Pass them as float64: float32 cannot distinguish such numbers."
         if fix:
             raise DataError(f"{given} {type_name(inputs.dtype)}; {asked} {self.dtype}.", fix)
         return inputs.to(dtype)

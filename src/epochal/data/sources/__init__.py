@@ -136,7 +136,7 @@ def _built_in(name: str, data_dir: Path | None) -> Found:
         found = SOURCES[name].read(data_dir)
     except DataError as error:
         raise DataError(
-            error.problem, f"{error.fix}\nThere is a {beside} here too, which is no part of it: write ./{name} to read that."
+            error.problem, f"{error.fix}\nThere is a {beside} here too, which is not part of it: write ./{name} to read that."
         ) from error
     note = f"{name} is the data set of that name; there is a {name} here too: write ./{name} to read that"
     return replace(found, notes=(note, *found.notes))

@@ -120,7 +120,7 @@ def _read_splits(folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
     for name, content, axes in zip(_FILES, contents, (3, 1, 3, 1), strict=True):
         if content.ndim != axes:
             raise DataError(
-                f"{files[name]} has {content.ndim} axes instead of {axes}.", "Bring pictures [n, height, width] and labels [n]."
+                f"{files[name]} has {content.ndim} axes instead of {axes}.", "Provide pictures [n, height, width] and labels [n]."
             )
     pictures, labels, test_pictures, test_labels = contents
     return {"train": (pictures[:, None], labels.long()), "test": (test_pictures[:, None], test_labels.long())}

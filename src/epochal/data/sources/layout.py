@@ -122,7 +122,7 @@ def _check_root(root: Path) -> None:
     if root.resolve() == Path(root.resolve().anchor):
         raise DataError(f"{root} is the folder of all files.", "Give the folder of the pictures.")
     if is_written(root):
-        raise DataError(f"{root} was written by Epochal: it is no data.", "Give the folder of the pictures.")
+        raise DataError(f"{root} was written by Epochal: it is not data.", "Give the folder of the pictures.")
 
 
 def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str, Path]]:
@@ -190,7 +190,7 @@ def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
         if is_unlabelled(folder.name):
             unused += walk(folder, {identity(root)})
         elif has_pictures(folder, root):
-            raise DataError(f"{folder} has pictures, but is no split.", "Name it train, valid or test, or move it away.")
+            raise DataError(f"{folder} has pictures, but is not a split.", "Name it train, valid or test, or move it away.")
     return unused
 
 

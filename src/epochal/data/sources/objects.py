@@ -133,7 +133,7 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
     """Read a Dataset once: its targets always, its inputs if they can be kept."""
     count = len(dataset)  # type: ignore[arg-type]
     if count == 0:
-        raise DataError(f"The dataset for {split} is empty.", "Bring examples.")
+        raise DataError(f"The dataset for {split} is empty.", "Add examples.")
     inputs = _DatasetInputs(dataset, split)
     first, free = inputs.read(0), free_memory()
     allowed = memory if memory is not None else inf if free is None else free / 2

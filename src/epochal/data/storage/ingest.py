@@ -134,7 +134,7 @@ def _few(wanted: Wanted, cache: Cache, choice: _Choice, notes: list[str]) -> Ing
 
 
 def _not_kept(error: OSError) -> str:
-    return f"decoded pictures are not kept in the cache: {error.strerror}"
+    return f"decoded pictures are not cached: {error.strerror}"
 
 
 def _giants(wanted: Wanted, known: NDArray[Any]) -> Iterator[str]:

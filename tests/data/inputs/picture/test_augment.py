@@ -253,7 +253,7 @@ FLOATS = {**PICTURES, "dtype": "float32"}
             {"brightness": 0.1},
             {**FLOATS, "mean": (0.0, 0.5, 0.5), "std": (0.99, 0.2, 0.2)},
             "The settings augment.brightness and augment.contrast are for pixels of uint8, or float32 from 0 to 1; these go beyond "
-            "(mean (0.0, 0.5, 0.5), deviation (0.99, 0.2, 0.2)).\nBring pictures as they are (models normalize them), or leave them out.",
+            "(mean (0.0, 0.5, 0.5), deviation (0.99, 0.2, 0.2)).\nPass pictures as they are (models normalize them), or leave them out.",
         ),
         ({"policy": "rand"}, {**FLOATS, "mean": (0.5, 0.5, 130.0)}, None),
         (

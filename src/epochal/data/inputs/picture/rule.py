@@ -66,14 +66,14 @@ class PictureRule(ScaledRule):
         if len(shape) == 2:
             shape = (1, *shape)
         if len(shape) != 3:
-            raise DataError(f"Inputs of {split} have shape {shape}, which no picture has.", "Bring [channels, height, width].")
+            raise DataError(f"Inputs of {split} have shape {shape}, which no picture has.", "Pass [channels, height, width].")
         layout = _layout(*shape)
         if layout == "last":
             notes.append("pictures came with channels last; they are used with channels first")
             shape = (shape[2], *shape[:2])
         if layout == "unclear":
             told = f"channels first or last; they are used as {shape[0]} channels"
-            notes.append(f"it cannot be told whether inputs of shape {shape} have {told}")
+            notes.append(f"it is unclear whether inputs of shape {shape} have {told}")
         arranged = cls(shape=shape).arrange(sample)
         assert arranged is not None
         return cls(shape=shape, dtype=choose_dtype(arranged, cls.axes(arranged.ndim), split))
@@ -172,7 +172,7 @@ class PictureRule(ScaledRule):
         if changes.pixels and not self._is_black_to_white():
             raise changes.refused(
                 f"pixels of uint8, or float32 from 0 to 1; these go beyond (mean {self.mean}, deviation {self.std}).",
-                "Bring pictures as they are (models normalize them), or ",
+                "Pass pictures as they are (models normalize them), or ",
             )
 
     def _is_black_to_white(self) -> bool:
