@@ -140,6 +140,22 @@ def test_the_test_itself_sees_what_is_wrong(tmp_path: Path) -> None:
         _layer("strange")
 
 
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines from `def` to the end of a function, without its docstring."""
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_files_and_functions_are_short(file: Path) -> None:
+    text = file.read_text("utf-8")
+    assert len(text.splitlines()) <= 450
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    # `fit` is the loop, to be read from top to bottom.
+    assert [function.name for function in functions if _body_lines(function) > 60 and function.name != "fit"] == []
+
+
 BROKEN = 'raise RuntimeError("operator torchvision::nms does not exist")\n'
 
 PROGRAM = """

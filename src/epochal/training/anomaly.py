@@ -37,7 +37,7 @@ def check_rewinding(training: Training, checkpoints: Checkpoints) -> None:
     if checkpoints.folder is None:
         raise RecipeError("The setting on_nan = rewind needs checkpoints to go back to.", "Name a run folder (out), or use on_nan = stop.")
     if not isinstance(training.optimizer, torch.optim.Optimizer):
-        raise RecipeError("An optimizer that is none of torch.optim's cannot be rewound: its state cannot be kept.", "Set on_nan = stop.")
+        raise RecipeError("An optimizer that is not from torch.optim cannot be rewound: its state cannot be saved.", "Set on_nan = stop.")
 
 
 def rewind(

@@ -91,11 +91,10 @@ def build_training(
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
     loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
-    notes = [trial.run(loss, own.loss, total)]
-    if recipe.data.sampling == "balanced":
-        notes.append(describe_balance(task.class_counts["train"], task.outputs))
-    for note in filter(None, notes):
+    if note := trial.run(loss, own.loss, total):
         log(f"note: {note}")
+    if recipe.data.sampling == "balanced":
+        log(f"note: {describe_balance(task.class_counts['train'], task.outputs)}")
     optimizer: Optimizer = (
         build_optimizer(recipe.optimizer, groups, trial.head) if own.optimizer is None else own_optimizer(own.optimizer, parameters)
     )
@@ -144,7 +143,7 @@ def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: to
 def _check_parameters(parameters: list[nn.Parameter], loss: LossFunction | None) -> None:
     if isinstance(loss, nn.Module) and {one for one in loss.parameters() if one.requires_grad} - set(parameters):
         raise RecipeError(
-            f"The loss {type(loss).__name__} has parameters of its own, which would be neither trained nor kept.",
+            f"The loss {type(loss).__name__} has parameters, which would be neither trained nor saved.",
             "Make it a part of the model, and let the loss function read it from there.",
         )
     if not parameters:

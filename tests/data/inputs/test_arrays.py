@@ -276,7 +276,7 @@ class TestTheUsersChoice:
         assert load((grey / 255, _labels(10)), input="picture").input == PictureRule(shape=(1, 8, 9), dtype="float32")
         assert load("digits", input="numbers").spec.describe().startswith("digits: 1×8×8 uint8")
         assert _refused((grey[:, 0], _labels(10)), input="picture") == (
-            "Inputs of train have shape (9,), which no picture has.\nBring [channels, height, width]."
+            "Inputs of train have shape (9,), which no picture has.\nPass [channels, height, width]."
         )
 
     def test_a_rule(self) -> None:
@@ -284,7 +284,7 @@ class TestTheUsersChoice:
         data = load((self.SPECTROGRAMS.astype(float), _labels(20)), input=rule)
         assert (data.input, data.train.input(0).dtype) == (rule, torch.float64)
         assert _refused((self.SPECTROGRAMS[:, :, :9], _labels(20)), input=NumbersRule(shape=(1, 64, 30))) == (
-            "Inputs of train have shape (1, 9, 30); those of the rule have (1, 64, 30).\nBring inputs of that shape."
+            "Inputs of train have shape (1, 9, 30); those of the rule have (1, 64, 30).\nPass inputs of that shape."
         )
 
     def test_a_folder_of_pictures(self, save_picture: Callable[..., Path], tmp_path: Path) -> None:
