@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from epochal.run.train import run as run_with
 from epochal.run.train import train
 from epochal.training.records import EpochDone, Record
 
-KEPT = ["checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "recipe.toml", "result.json", "seen.bin"]
+KEPT = [
+    "checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "predictions", "recipe.toml",
+    "result.json", "seen.bin",
+]  # fmt: skip
 
 
 def blobs(count: int = 120, classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -112,7 +116,8 @@ def test_test_data_are_touched_once_and_last() -> None:
     read = [what for what in touched[:ended] if what.startswith("test ")]
     # One example tells what the network gets.
     assert len(read) <= 1, read
-    assert [what for what in touched[ended:] if what.startswith("test ")] == [f"test {index}" for index in range(24)]
+    after = [what for what in touched[ended:] if what.startswith("test ")]
+    assert after == [f"test {index}" for index in range(24)]
     assert any(what.startswith("valid ") for what in touched[:ended])
 
 
@@ -393,6 +398,30 @@ def test_evaluating_a_run_gives_its_own_test_result_again(tmp_path: Path) -> Non
     again = evaluate_run(tmp_path / "run")
     assert run.test is not None
     assert again.to_json() == run.test.to_json()
+    assert torch.equal(again.outputs, run.test.outputs)
+    (tmp_path / "data.npz").rename(tmp_path / "moved.npz")
+    assert evaluate_run(tmp_path / "run").to_json() == again.to_json()
+    (tmp_path / "moved.npz").rename(tmp_path / "data.npz")
+    shutil.rmtree(tmp_path / "run" / "predictions")
+    lines: list[str] = []
+    measured = evaluate_run(tmp_path / "run", log=lines.append)
+    assert measured.to_json() == again.to_json()
+    assert lines[0] == "note: there are no saved predictions: they are made again."
+
+
+@pytest.mark.parametrize("damage", ["byte", "short", "model"])
+def test_damaged_predictions_are_refused(tmp_path: Path, damage: str) -> None:
+    train(blobs(), epochs=1, out=tmp_path / "run", quiet=True)
+    path = tmp_path / "run" / "predictions" / "test.safetensors"
+    content = path.read_bytes()
+    if damage == "model":
+        train(blobs(), epochs=2, out=tmp_path / "other", quiet=True)
+        shutil.rmtree(tmp_path / "run" / "model")
+        shutil.copytree(tmp_path / "other" / "model", tmp_path / "run" / "model")
+    else:
+        path.write_bytes(content[:-5] if damage == "short" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"test\.safetensors .*\nRemove it: then evaluate measures again, which needs the data\."):
+        evaluate_run(tmp_path / "run")
 
 
 def test_evaluating_on_data_that_changed_is_refused(tmp_path: Path) -> None:
@@ -401,6 +430,9 @@ def test_evaluating_on_data_that_changed_is_refused(tmp_path: Path) -> None:
     train(tmp_path / "data.npz", epochs=1, out=tmp_path / "run", watchers=())
     x[0, 0] += 1
     np.savez(tmp_path / "data.npz", x=x.numpy(), y=y.numpy())
+    # Its own predictions need no data.
+    assert evaluate_run(tmp_path / "run").count == 24
+    shutil.rmtree(tmp_path / "run" / "predictions")
     with pytest.raises(DataError, match="is no longer what .* was trained on"):
         evaluate_run(tmp_path / "run")
     # What was tested on, and the example that changed.
@@ -420,6 +452,8 @@ def test_evaluating_on_other_data_matches_classes_by_name(tmp_path: Path) -> Non
     np.savez(tmp_path / "strange.npz", x=x.numpy(), y=np.array(["dog"] * 120))
     with pytest.raises(DataError, match="does not know the class 'dog'; it knows ant, bee, cat"):
         evaluate_run(tmp_path / "run", tmp_path / "strange.npz")
+    assert evaluate_run(tmp_path / "run").to_json() == run.test.to_json()
+    shutil.rmtree(tmp_path / "run" / "predictions")
     with pytest.raises(DataError, match="was trained on data from a Python program"):
         evaluate_run(tmp_path / "run")
 

@@ -16,6 +16,7 @@ from epochal.errors import DataError, UnreadableError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.recipe import Recipe
 from epochal.run.folder import DATA, RECIPE, read_json, read_recipe
+from epochal.run.predictions import has_predictions, score_predictions
 from epochal.run.prepare import load_data, silent
 from epochal.run.reopen import readable_data
 
@@ -30,7 +31,10 @@ def evaluate_run(
     include_training: bool = False,
     log: Callable[[str], object] = silent,
 ) -> Evaluation:
-    """Return how good the model that a run kept is: on its own test data, read and split again, or on other `data`.
+    """Return how good the model that a run kept is: on its own test data, or on other `data`.
+
+    Scores on its own test data come from the predictions that the run has saved; where there are none, the data are read and split
+    again, and measured.
 
     `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
     but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` hears which. Files of
@@ -45,7 +49,11 @@ def evaluate_run(
     if data is None:
         if unreadable == "count":
             raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
+        if has_predictions(folder):
+            log(f"scored by the predictions that were saved for the test split of {bundle.spec.name}")
+            return score_predictions(folder, bundle, loss, metrics)
         own = _own_data(folder, recipe, bundle.spec, data_dir)
+        log("note: there are no saved predictions: they are made again.")
         log(f"measured on the test split of {own.name}")
         return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
     found = _load_other(data, data_dir, bundle.spec, unreadable, log)

@@ -7,6 +7,7 @@ metrics.jsonl       a line for each epoch
 checkpoints/        where training can continue from: the last two
 model/              the bundle: the model alone
 seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out
+predictions/        outputs of each validation and test example
 figures/            pictures
 result.json         the numbers; written last, so a folder that has it is whole
 """
@@ -51,6 +52,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+PREDICTIONS = "predictions"
 FIGURES = "figures"
 RESULT = "result.json"
 

@@ -29,7 +29,8 @@ from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
 from epochal.random import fork_rng
 from epochal.recipe import Recipe, as_recipe
-from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, RESULT, check_free, new_run
+from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
+from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare, silent
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
@@ -209,10 +210,12 @@ def complete(
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
         valid, test = _evaluate(prepared)
         clock.lap("evaluate")
+        evaluated, sums = {"valid": valid, "test": test}, None
         if folder is not None:
+            sums = write_predictions(folder, evaluated, data, bundle)
             _draw(folder / FIGURES, fitted, test, data, log)
         clock.lap("keep")
-        result = _result(folder, prepared, fitted, {"valid": valid, "test": test})
+        result = _result(folder, prepared, fitted, evaluated) | {"predictions": sums}
         if folder is not None:
             write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
@@ -238,8 +241,9 @@ def _fit(
 
 
 def _keep_model(bundle: Bundle, folder: Path) -> None:
-    if (folder / MODEL).exists():
-        remove_directory(folder / MODEL)
+    for old in (folder / PREDICTIONS, folder / MODEL):
+        if old.exists():
+            remove_directory(old)
     bundle.save(folder / MODEL)
     assert bundle.seen is not None
     write_seen(folder, bundle.seen)

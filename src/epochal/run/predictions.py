@@ -1,0 +1,75 @@
+"""What the network gave for each validation and test example, kept in the run folder: later scores need neither data nor network.
+
+predictions/valid.safetensors   outputs [n, outputs] (logits), targets, positions int64 [n] in the split's source
+predictions/test.safetensors    the same for the test data, and known bool [n]: which of them were used in training too
+
+result.json has the SHA-256 of each file and of the weights that the outputs come from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from epochal.bundle import Bundle
+from epochal.checks.seen import are_seen
+from epochal.data.load import Data
+from epochal.errors import BundleError, reason_of
+from epochal.evaluation.evaluate import Evaluation, score
+from epochal.evaluation.named import Metrics
+from epochal.io import safe_read
+from epochal.io.checksums import CHANGED
+from epochal.io.files import new_directory, write_bytes
+from epochal.run.folder import PREDICTIONS, RESULT, read_json, read_weights
+from epochal.tasks.losses import Loss
+
+_FIX = "Remove it: then evaluate measures again, which needs the data."
+
+
+def write_predictions(folder: Path, evaluated: Mapping[str, Evaluation | None], data: Data, bundle: Bundle) -> dict[str, str]:
+    """Write the outputs of each split, all or none; return the SHA-256 of each file and of the weights. Raises `OutputError`."""
+    assert bundle.seen is not None
+    sums = {"weights": hashlib.sha256(read_weights(folder)).hexdigest()}
+    with new_directory(folder / PREDICTIONS) as draft:
+        for name, evaluation in evaluated.items():
+            if evaluation is not None:
+                examples = data.splits[name]
+                tensors = {"outputs": evaluation.outputs, "targets": evaluation.targets, "positions": examples.positions}
+                if name == "test":
+                    tensors["known"] = torch.from_numpy(are_seen(examples, bundle.spec.input, bundle.seen))
+                content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()})
+                write_bytes(draft / _file(name), content)
+                sums[name] = hashlib.sha256(content).hexdigest()
+    return sums
+
+
+def has_predictions(folder: Path) -> bool:
+    """Whether the run has finished, with outputs on test data."""
+    return (folder / RESULT).exists() and (folder / PREDICTIONS / _file("test")).exists()
+
+
+def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics) -> Evaluation:
+    """Return how good the saved outputs on test data are. Raises `BundleError` for damaged ones, and those of another model."""
+    path = folder / PREDICTIONS / _file("test")
+    sums = read_json(folder / RESULT, predictions=dict[str, str])["predictions"]
+    if sums.get("weights") != hashlib.sha256(read_weights(folder)).hexdigest():
+        raise BundleError(f"{path} is not of the model that is now in {folder}.", _FIX)
+    try:
+        content = safe_read.read_file(path)
+        if hashlib.sha256(content).hexdigest() != sums.get("test"):
+            raise ValueError(CHANGED)
+        tensors = load(content)
+        found = score(tensors["outputs"], tensors["targets"], bundle.spec.task, loss, metrics)
+        return replace(found, known=int(tensors["known"].sum()))
+    except (OSError, ValueError, KeyError, IndexError, RuntimeError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
+
+
+def _file(name: str) -> str:
+    return f"{name}.safetensors"
