@@ -1,8 +1,8 @@
-"""Where numbers stopped being finite: the step, the layer, and the examples; and how training goes on, if it shall.
+"""Finding where a value became NaN or infinite (step, layer, examples), and rewinding, if the recipe says so.
 
-Training only notices that its loss is no number some steps later, since looking at each step would wait for the device. As every
-step is a function of the seed and the position, the last checkpoint is taken up again, and the same steps are made once more,
-slowly, with a look at each layer.
+Training only notices some steps later that its loss is NaN or infinite, since checking each step would wait for the device. As every
+step is a function of the seed and the position, the last checkpoint is restored and the same steps are repeated, slowly, with a check
+of each layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from epochal.training.records import EpochDone, Rewound
 from epochal.training.schedule import Rewind
 from epochal.training.state import Training
 
-# What the learning rate is multiplied by at each rewind, and how many there are at most: an eighth that is still too high is a mistake.
+# The factor on the learning rate at each rewind, and how many there are at most: if an eighth is still too high, something is wrong.
 FACTOR = 0.5
 MOST = 3
 
@@ -31,7 +31,7 @@ _FIX = "Look at these examples; use a smaller --lr, or set clip_norm."
 
 
 def check_rewinding(training: Training, checkpoints: Checkpoints) -> None:
-    """Raise `RecipeError` where training shall be rewound, but there will be no checkpoints."""
+    """Raise `RecipeError` if training should be rewound, but there are no checkpoints."""
     if training.recipe.on_nan != "rewind":
         return
     if checkpoints.folder is None:
@@ -43,11 +43,10 @@ def check_rewinding(training: Training, checkpoints: Checkpoints) -> None:
 def rewind(
     training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints, error: NotFiniteError
 ) -> Rewound:
-    """Take training back to its last checkpoint, from where it goes on with a smaller rate, if the recipe says so; return how.
+    """Restore the last checkpoint, from which training continues with a smaller rate, if the recipe says so; return the rewind.
 
-    Where that has been in vain, it goes back to the checkpoint before.
-    Else raise an error that names the first step, layer and examples with a value that is not finite. Without a checkpoint, or
-    where the same steps now go well, that is not known: then it is `error`.
+    If that did not help, restore the checkpoint before. Otherwise raise an error with the first step, layer and examples with a value
+    that is not finite. Without a checkpoint, or if the repeated steps go well, these are unknown: then raise `error`.
     """
     until, history, began, changes = training.step, tuple(training.history), training.began, training.threads.changes
     if not checkpoints.restore(training):
@@ -62,12 +61,12 @@ def rewind(
         raise cause from error
     if len(rewinds) == MOST:
         raise NotFiniteError(f"{cause.problem} Training was rewound {MOST} times already.", cause.fix) from error
-    # From weights from which a smaller rate did not help training goes further back: they may be on their way to infinity already.
+    # If a smaller rate did not help, training goes further back: these weights may already be diverging.
     in_vain = bool(rewinds) and rewinds[-1].step == last
     if not (in_vain and checkpoints.restore(training, before=last)):
         checkpoints.restore(training)
     training.schedule.rewinds = [*rewinds, Rewind(training.step, FACTOR, cause.problem)]
-    # The time that was lost is spent all the same.
+    # The lost time counts as training time.
     training.began = began
     if training.sharing is not None:
         training.sharing.forget()
@@ -83,12 +82,12 @@ def _first(
     history: tuple[EpochDone, ...],
     checkpoints: Checkpoints,
 ) -> str:
-    """Make the steps up to `until` again, past the epochs of `history`; say of the first value that is not finite where it is."""
+    """Repeat the steps up to `until`, after the epochs of `history`; return where the first value is that is not finite."""
     training.train_mode()
     found: list[tuple[str, Tensor | None]] = []
     while training.step < until:
         for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
-            # Nothing is lost where a signal ends this: the checkpoint stays as it is.
+            # Nothing is lost if a signal interrupts this: the checkpoint remains.
             checkpoints.signals.exit_if_requested()
             with _watched(training, found) as watched:
                 step(watched, batch)
@@ -112,11 +111,11 @@ def _first(
 
 @contextmanager
 def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iterator[Training]:
-    """Yield the same training, which notes the first thing that is not finite, and for an input or output the rows that are not."""
+    """Yield the same training, which notes the first value that is not finite, and for inputs and outputs the rows."""
 
     def look(what: str, tensor: Any, *, by_row: bool) -> None:
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and not found and not tensor.isfinite().all():
-            # The parts of a batch do not say which rows of it they are.
+            # The parts of a batch do not know which of its rows they are.
             is_batch = by_row and tensor.ndim > 0 and training.recipe.accumulate == 1
             found.append((what, (~tensor.isfinite().reshape(len(tensor), -1).all(1)).nonzero()[:, 0] if is_batch else None))
 
@@ -135,7 +134,7 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
         for name, parameter in training.model.named_parameters():
             look(f"after the update, {name}", parameter, by_row=False)
 
-    # What is inside another comes to its end before that one.
+    # Inner modules finish before the outer one.
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
         yield replace(training, update=update, forward=training.model)

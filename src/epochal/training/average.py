@@ -18,9 +18,9 @@ class _Saved(Saved):
 class MovingAverage:
     """A copy of a model, `module`, whose weights follow those of the model slowly.
 
-    They are the exponential moving average with `decay`, which starts low, (1 + n) / (10 + n) after n steps, so that the random
-    first weights are soon forgotten. Buffers (running statistics) are the model's latest. As
-    `torch.optim.swa_utils.AveragedModel`, but without waiting for the device in each step.
+    They are the exponential moving average with `decay`, which starts low, (1 + n) / (10 + n) after n steps, so that the random first
+    weights are soon forgotten. Buffers (running statistics) are the model's current ones. Like `torch.optim.swa_utils.AveragedModel`,
+    but without waiting for the device in each step.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -42,7 +42,7 @@ class MovingAverage:
         return {"steps": self.steps} | nested({"weights": self.module.state_dict()})
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError`."""
+        """Continue from a state. Raises `ValueError`."""
         saved = _Saved.read(state, nested({"weights": self.module.state_dict()}))
         self.module.load_state_dict(part(state, "weights"))
         self.steps = saved.steps

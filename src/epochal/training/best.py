@@ -1,8 +1,8 @@
-"""Which epoch's weights are kept, and why.
+"""Choosing the epoch whose weights are kept.
 
-With little validation data the lowest loss is a matter of luck, and comes early: a network grows too sure of its few mistakes while
-it still learns. Below `FEW` examples, therefore, of all epochs whose accuracy is as good as the best within its 95 % interval, the
-latest is kept.
+With little validation data the lowest loss is a matter of luck, and comes early: a network becomes overconfident in its few mistakes
+while it still learns. Below `FEW` examples, therefore, the latest of all epochs whose accuracy is as good as the best within its 95 %
+interval is kept.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, nested, part
 
-# With at least so many validation examples their loss picks the best epoch, unless the recipe says otherwise.
+# With at least this many validation examples, the loss picks the best epoch by default.
 FEW = 1000
 
-# Where the interval of an accuracy is wider than that, epochs can hardly be told apart.
+# If the interval of an accuracy is wider than this, epochs can hardly be distinguished.
 _WIDE = 0.2
 
 
@@ -50,7 +50,7 @@ class Best:
         self.weights: dict[str, Tensor] = {}
 
     def see(self, epoch: int, model: nn.Module, valid: Scores | None) -> bool:
-        """Take note of an epoch; return whether its weights are now the ones to keep."""
+        """Record an epoch; return whether its weights are now the best."""
         score = self._score(valid)
         improved = not self.epoch or score > self.score
         if improved:
@@ -62,11 +62,11 @@ class Best:
         return False
 
     def state_dict(self) -> State:
-        """Return the weights, and when they and the best score were seen."""
+        """Return the weights, their epoch, the best score and its epoch."""
         return {"score": repr(self.score), "epoch": self.epoch, "improved": self.improved} | nested({"weights": self.weights})
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError`."""
+        """Continue from a state. Raises `ValueError`."""
         current = self.model.state_dict()
         saved = _Saved.read(state, nested({"weights": current}) if state.get("epoch") else {})
         self.weights = {name: tensor.to(current[name].device) for name, tensor in part(state, "weights").items()}
@@ -81,7 +81,7 @@ class Best:
             score = -valid.loss
         else:
             score = self.sign * valid.number(self.name)
-        # NaN is worse than any number, but would not compare as such; and where the loss is none, nothing is good.
+        # NaN counts as worse than any number, which plain comparison would not do; and no score is good if the loss is NaN.
         return score if math.isfinite(valid.loss) and not math.isnan(score) else -math.inf
 
     def _is_as_good(self, score: float, valid: Scores | None) -> bool:
@@ -91,12 +91,13 @@ class Best:
 
 
 def is_loose(monitor: str, valid: Scores | None) -> bool:
-    """Whether there is too little validation data for the best score alone to pick an epoch, and the recipe leaves that open."""
+    """Return whether there is too little validation data to pick an epoch by the best score alone, and the recipe leaves the choice
+    open."""
     return monitor == "auto" and valid is not None and valid.accuracy is not None and valid.count < FEW
 
 
 def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
-    """Say in one line why the weights of the epoch `kept` are the ones, of `epochs`; and whether that could be told at all."""
+    """Return in one line why the weights of epoch `kept` were chosen of `epochs`, and whether the data were enough to tell."""
     valid = epochs[kept - 1].valid
     if recipe.keep == "last" or valid is None:
         return "the last" + ("" if valid is not None else ", as there are no validation data to choose by")

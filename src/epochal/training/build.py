@@ -78,7 +78,8 @@ def build_training(
     has_valid: bool = True,
     log: Callable[[str], object] = lambda _: None,
 ) -> Training:
-    """Check that settings, model and data go together, and build the state of training. `log` hears what may not be meant so."""
+    """Check that settings, model and data fit together, and build the state of training. `log` is called with notes on possible
+    mistakes."""
     own, task = own or Own(), spec.task
     _check_settings(model, spec, recipe, device)
     model.to(device)

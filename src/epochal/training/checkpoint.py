@@ -1,12 +1,12 @@
-"""Checkpoints: all that training needs to go on as if it had never stopped, to the same bits.
+"""Checkpoints: everything that training needs to continue as if it had never stopped, to the bit.
 
     checkpoints/step-0000000938-2/state.safetensors   weights, their moving average, the best ones, the optimizer's state
                                   state.json          counters, scores and the epochs so far
                                   SHA256SUMS          of the two files; `sha256sum -c SHA256SUMS` checks them too
 
-The folder's name has the number of steps made, the epoch, and how often training was rewound, if it was. It exists whole or not
-at all. The last two are kept: one that was damaged later is told of and not used, and the one before it takes its place.
-Randomness is a function of seed and position, so there is none to keep.
+The folder is named by the number of steps, the epoch, and the number of rewinds, if any. It exists whole or not at all. The last two
+are kept: if the last is damaged, that is reported and the one before is used. Randomness is a function of seed and position, so there
+is none to save.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _TENSORS, _VALUES, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2
 
-# The state without tensors may take so many bytes of memory, once it is read: it grows with epochs and classes.
+# The most bytes of memory that the state without tensors may take once it is parsed: it grows with epochs and classes.
 MAX_STATE = 1_000_000_000
 
-# At the end of an epoch a checkpoint is written where all of them together, with the last one, then cost less than this share of the time.
+# At the end of an epoch a checkpoint is written if all of them together, including another one, cost less than this share of the time.
 _SHARE = 0.01
 
 
 class Checkpoints:
     """The checkpoints of one run: when to write one, and where.
 
-    One is written before the first step. Then one is due every so many seconds, at the ends of epochs where all together cost less
-    than 1 % of the time, when SIGUSR1 asks for one, and when SIGINT (Ctrl-C) or SIGTERM asks training to stop. `log` hears of one that
-    was asked for, and of one that is damaged. Without a `folder` there are none.
+    The first is written before the first step. More are due at a fixed interval, at the ends of epochs if all together cost less than 1
+    % of the time, on SIGUSR1, and when SIGINT (Ctrl-C) or SIGTERM stops training. `log` is called about requested and damaged ones.
+    Without a `folder` there are none.
     """
 
     def __init__(self, folder: Path | None, every: float = math.inf, log: Callable[[str], object] = lambda _: None) -> None:
@@ -61,7 +61,7 @@ class Checkpoints:
         self._cost = self._spent = 0.0
 
     def is_due(self, *, epoch_ends: bool = False) -> bool:
-        """Whether a checkpoint should be written now, between two steps."""
+        """Return whether a checkpoint is due now, between two steps."""
         if self.folder is None:
             return False
         now = time.perf_counter()
@@ -72,8 +72,8 @@ class Checkpoints:
     def save(self, training: Training) -> None:
         """Write a checkpoint, whole or not at all, then remove older ones; end the program if a signal asked for that.
 
-        An optimizer that is none of torch.optim's has no state that could be read: then nothing is written. Raises `OutputError`
-        when the disk refuses, and `NotFiniteError` for weights that are not finite, which are never kept.
+        The state of an optimizer that is not from torch.optim cannot be read: then nothing is written. Raises `OutputError` if the disk
+        refuses, and `NotFiniteError` for weights that are not finite, which are never saved.
         """
         if self.folder is None:
             return
@@ -91,7 +91,7 @@ class Checkpoints:
         begun = time.perf_counter()
         training.check_finite()
         state = training.state_dict()
-        # Tied weights share their memory; the file has each of them whole.
+        # Tied weights share memory; the file contains each of them in full.
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
         values = {"version": VERSION} | {name: value for name, value in state.items() if name not in tensors}
         files = {_TENSORS: save_tensors(tensors), _VALUES: json.dumps(values, indent=1, allow_nan=False).encode()}
@@ -102,7 +102,7 @@ class Checkpoints:
                 for name, content in files.items():
                     write_bytes(draft / name, content)
                 write_text(draft / _SUMS, "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()))
-        # What is of the same position or later is of a past that was rewound.
+        # Others at the same position or later are from before a rewind.
         found = self.found()
         kept = [place, *(other for other in found if _position(other)[:2] < _position(place)[:2])][:_KEPT]
         for old in found:
@@ -113,9 +113,9 @@ class Checkpoints:
         self._spent += self._cost
 
     def restore(self, training: Training, before: float = math.inf) -> bool:
-        """Bring `training` to where the last whole checkpoint was written, of fewer steps than `before`; return whether there is one.
+        """Restore `training` from the last intact checkpoint of fewer than `before` steps; return whether there is one.
 
-        Raises `BundleError` where there are checkpoints, but none is whole or of this model.
+        Raises `BundleError` if there are checkpoints, but none is intact or of this model.
         """
         damaged = []
         for place in self.found():
@@ -131,9 +131,9 @@ class Checkpoints:
                 continue
             try:
                 training.load_state_dict(state)
-            except Exception as error:  # A state that is whole may still say anything.
+            except Exception as error:  # An intact state may still contain anything.
                 raise _not_of_this(place, error) from error
-            # A damaged one must not stand in the way of one that is written again at the same step.
+            # A damaged one must not block a new one at the same step.
             for broken in damaged:
                 remove_directory(broken)
             return True
@@ -142,7 +142,7 @@ class Checkpoints:
         return False
 
     def found(self) -> list[Path]:
-        """Return the checkpoints that there are, the newest first."""
+        """Return the checkpoints, the newest first."""
         return [] if self.folder is None else checkpoints_in(self.folder)
 
 
@@ -152,12 +152,12 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def _position(place: Path) -> tuple[int, ...]:
-    """Return what the name of a checkpoint says: the number of steps, the epoch, and how often training was rewound, if it was."""
+    """Parse the name of a checkpoint: the number of steps, the epoch, and the number of rewinds, if any."""
     return tuple(map(int, place.name.split("-")[1:]))
 
 
 def read_checkpoint(place: Path) -> State:
-    """Return what a checkpoint holds, after checking every byte of it. Raises `OSError` and `ValueError`, among others."""
+    """Return the content of a checkpoint, after verifying every byte. Raises `OSError` and `ValueError`, among others."""
     sums = read_file(place / _SUMS, 1000).decode("ascii").splitlines()
     with open_file(place / _TENSORS, follow=False) as tensors, open_file(place / _VALUES, follow=False) as text:
         for name, file in ((_TENSORS, tensors), (_VALUES, text)):

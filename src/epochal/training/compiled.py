@@ -1,4 +1,4 @@
-"""The model as `torch.compile` makes it: slow to begin, and then perhaps faster than PyTorch's own operations."""
+"""The model compiled by `torch.compile`: slow to start, then perhaps faster."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Forward = Callable[[Tensor], Tensor]
 def compiled(model: nn.Module, recipe: Recipe, device: torch.device) -> Forward:
     """Return the forward pass of `model`, compiled for the batches of a recipe; smaller ones, at the end of an epoch, go through the model.
 
-    On CUDA the passes are captured and replayed. Sums come in another order, so results agree with the plain model's to rounding,
-    not to the bit. The first call compiles: it raises `RecipeError` where the model cannot be compiled, or no compiler is there.
+    On CUDA the passes are captured and replayed. Sums are computed in another order, so results agree with the plain model's up to
+    rounding, not to the bit. The first call compiles: it raises `RecipeError` if the model cannot be compiled, or there is no compiler.
     """
-    # Captured gradients are overwritten at the next replay, before those of the parts of a batch were added.
+    # The next replay overwrites captured gradients, before those of the parts of a batch have been added.
     mode = "reduce-overhead" if device.type == "cuda" and recipe.accumulate == 1 else None
     made = torch.compile(model, dynamic=False, mode=mode)
     size = -(-recipe.examples_per_step // recipe.accumulate)

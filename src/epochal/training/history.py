@@ -1,4 +1,4 @@
-"""The epochs so far, as a checkpoint has them."""
+"""The epochs so far, as they are saved in a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from epochal.training.saved import Count, Saved
 
 
 class EpochSaved(Saved):
-    """What a file has of an epoch."""
+    """The saved form of an epoch."""
 
     epoch: Count
     epochs: Count
@@ -27,12 +27,12 @@ class EpochSaved(Saved):
     rewinds: Count
 
     def record(self) -> EpochDone:
-        """Return it as the record that it was."""
+        """Return the record."""
         return EpochDone(**{**dict(self), "valid": None if self.valid is None else Scores.from_json(json.loads(self.valid))})
 
 
 def plain_history(history: Sequence[EpochDone]) -> list[dict[str, Any]]:
-    """Return records as JSON has them."""
+    """Return records in their saved form."""
     return [_plain(done) for done in history]
 
 

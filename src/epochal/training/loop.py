@@ -1,7 +1,7 @@
 """Training, on one page: `fit` goes over the epochs, `train_epoch` over the batches, `train_step` makes one step.
 
-Everything random is a function of the seed and the position, so nothing here has to be remembered but the weights, the
-optimizer's state and the counters in `Training`: what a checkpoint holds.
+Everything random is a function of the seed and the position, so the only state is the weights, the optimizer's state and the counters
+in `Training`: the content of a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from epochal.training.signals import checkpoint_on_signal, handle_signals
 from epochal.training.state import Training
 from epochal.user_code import concise
 
-# Watchers hear of progress so many seconds apart: reading the loss waits for the device.
+# Seconds between reports of progress to watchers: reading the loss waits for the device.
 REPORT_SECONDS = 0.25
 
-# A notebook shows so many epochs, the last ones.
+# The most epochs, the last ones, that a notebook shows.
 _SHOWN = 30
 
 
@@ -54,8 +54,8 @@ _SHOWN = 30
 class TrainingHistory(Shown):
     """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given.
 
-    `optimizer` says which one it was, and of each of its groups how many numbers it changed and with which settings. `task` is what
-    was learned.
+    `optimizer` describes the optimizer, and for each group the number of parameters and the settings. `task` is the task that was
+    learned.
     """
 
     epochs: tuple[EpochDone, ...]
@@ -99,16 +99,16 @@ def fit(
     `epochal.train` is the layer above, which splits data and puts preprocessing into the model. Parts of the model may be marked for
     smaller rates (see `models/parts.py`). `loss` replaces the recipe's by a
     function (outputs, targets) -> mean over the batch, and `optimizer` the recipe's by a function of the parameters; its rates stay
-    constant unless a schedule is asked for. `schedule` replaces the recipe's by a function: the number of steps made -> share of the
-    rate of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (predictions, targets) ->
+    constant unless you set a schedule. `schedule` replaces the recipe's by a function: the number of steps so far -> factor on the rate
+    of each group. `metrics` are further scores of the validation data: names of usual ones, or functions (predictions, targets) ->
     number (see `evaluation/named.py`). Nothing is measured for settings that are "auto": `fit` takes PyTorch's number of threads, batches
     of 64 and float32. Settings, model and data are checked before the first step.
     Each of `watchers` is called with every record (see `training/records.py`). `begun` is called first, once all is checked and a
     checkpoint restored; `stop` after each epoch: training ends where it returns a reason.
-    Where `checkpoints` has one, training goes on from there, to the bits that it would have come to without a break.
-    `rewinds` and `threads` are those of a training that is made again: they cut the learning rate, and change the number of CPU
-    threads, where they did then. Without `threads`, a number that the recipe leaves open follows what other programs leave of the cores.
-    PyTorch's global random state is left as it was.
+    If `checkpoints` has one, training continues from there, with the same results, to the bit, as without a break.
+    `rewinds` and `threads` are those of a training that is being repeated: the learning rate and the number of CPU threads change at
+    the same steps. Without `threads`, a number that the recipe leaves open adapts to the load by other programs. PyTorch's global
+    random state is preserved.
     """
     recipe, checkpoints = as_recipe(recipe), checkpoints or Checkpoints(None)
     data = load(data)
@@ -190,7 +190,7 @@ def fit(
 
 
 def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:
-    """Make the steps that an epoch still has and return the seconds spent waiting for data."""
+    """Make the remaining steps of an epoch, and return the seconds spent waiting for data."""
     training.train_mode()
     first = training.steps_of_epoch
     if not first:
@@ -246,7 +246,8 @@ def train_step(training: Training, batch: Batch) -> None:
 
 
 def _parts(batch: Batch, training: Training) -> Iterator[tuple[Tensor, Tensor, Tensor | float | None]]:
-    """Split a batch for gradient accumulation; each part's share of the mean makes the sum that of the whole batch."""
+    """Split a batch for gradient accumulation, with each part's share of the mean: so the gradients add up to those of the whole
+    batch."""
     count = training.recipe.accumulate
     if count == 1:
         yield batch.inputs, batch.targets, None
@@ -265,7 +266,7 @@ def _set_rate(training: Training) -> None:
 
 
 def _trained(training: Training, batches: Feed) -> int:
-    """Return how many examples of this epoch were trained on."""
+    """Return how many examples of this epoch have been trained on."""
     return min(training.steps_of_epoch * training.recipe.examples_per_step, len(batches.examples))
 
 

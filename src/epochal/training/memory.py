@@ -1,4 +1,4 @@
-"""Whether a batch fits the memory, told before training: an estimate from what autograd keeps for the backward pass."""
+"""Whether a batch fits into memory, estimated before training from what autograd keeps for the backward pass."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from epochal.recipe import Recipe
 from epochal.training.optim import state_per_weight
 from epochal.training.own import NOT_USED
 
-# The estimate has to exceed the free memory by this factor before training is refused: what is free changes all the time.
+# The estimate must exceed the free memory by this factor before training is refused: free memory fluctuates.
 _CLEARLY = 1.1
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that training takes at least, besides the weights: for each example that goes through at once, and whatever their number."""
+    """The least memory of training in bytes, besides the weights: per example in a batch, and a fixed amount."""
 
     per_example: float
     fixed: int
 
     def fitting(self, free: int) -> int:
-        """Return how many examples fit `free` bytes at once (0 where not even one does)."""
+        """Return how many examples fit into `free` bytes at once."""
         return max(0, math.floor((free * _CLEARLY - self.fixed) / self.per_example)) if self.per_example else 2**31
 
 
 def check_memory(model: nn.Module, some: Tensor, count: int, recipe: Recipe, device: torch.device) -> None:
-    """Raise `TooLargeError` where a step clearly needs more memory than `device` has free.
+    """Raise `TooLargeError` if a step clearly needs more memory than `device` has free.
 
-    `some` are two inputs on the device, `count` is that of the training examples. Where the need or the free memory is not
-    known, nothing is claimed.
+    `some` are two inputs on the device, `count` is the number of training examples. If the need or the free memory is unknown, this
+    does nothing.
     """
     free, footprint = free_memory(device), measure_footprint(model, some, recipe, device)
     if free is None or footprint is None:
@@ -57,15 +57,15 @@ def check_memory(model: nn.Module, some: Tensor, count: int, recipe: Recipe, dev
 
 
 def measure_footprint(model: nn.Module, some: Tensor, recipe: Recipe, device: torch.device) -> Footprint | None:
-    """Return what training `model` takes at least, or `None` where that cannot be told from two inputs, `some`.
+    """Return the least memory for training `model`, or `None` if it cannot be estimated from two inputs, `some`.
 
-    Counted is a forward pass in evaluation mode, which keeps a little less than one in training. That of two inputs is compared
-    with that of four, so that weights which a lower precision copies do not count as examples.
+    This measures a forward pass in evaluation mode, which keeps a little less than one in training, for two inputs and for four, so
+    that copies of the weights in lower precision do not count as examples.
     """
     if len(some) < 2:
         return None
     try:
-        # A network may remember that it was called: a copy is.
+        # A copy is called, since a network may remember its calls.
         copied = copy.deepcopy(model).eval()
         two, four = (_saved_bytes(copied, inputs, recipe, device) for inputs in (some, torch.cat((some, some))))
         is_own = recipe.origin("optimizer.name").startswith(NOT_USED)
@@ -89,7 +89,7 @@ def _saved_bytes(model: nn.Module, inputs: Tensor, recipe: Recipe, device: torch
         return tensor
 
     with precision(device, recipe.precision), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        # Until they are counted, the outputs hold what was kept: no two tensors then have the same address.
+        # The outputs keep these tensors alive until they are counted, so that no two have the same address.
         outputs = model(inputs)
     total = sum(size for address, size in kept.items() if address not in known)
     del outputs

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal."""
+"""Muon: momentum with orthogonalized matrices."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 class Muon(torch.optim.Optimizer):
     """Steps of the same length in all directions of a weight matrix (Jordan et al., 2024, "Muon: An optimizer for hidden layers").
 
-    Each weight with several axes is taken as a matrix [outputs, all else], and its momentum is replaced by the nearest orthogonal
-    matrix before the step, so that directions with small gradients are learned as fast as those with large ones; tall matrices
-    take steps sqrt(rows / columns) times as long. The `head` (the parameters of the output layer), biases and scales take plain steps
+    Each weight with several axes is treated as a matrix [outputs, all others], and its momentum is replaced by the nearest orthogonal
+    matrix before the step, so that directions with small gradients are learned as fast as those with large ones; steps of tall matrices
+    are sqrt(rows / columns) times as long. The `head` (the parameters of the output layer), biases and scales take plain steps
     of Nesterov's momentum with the rate `plain_lr`, without the weight decay, which is decoupled. `torch.optim.Muon` takes matrices
-    alone. Raises `ValueError` where no layer is hidden.
+    alone. Raises `ValueError` if there is no hidden layer.
     """
 
     def __init__(

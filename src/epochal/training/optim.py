@@ -1,4 +1,4 @@
-"""Optimizers by name, and what they say of themselves."""
+"""Optimizers by name, and their descriptions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from epochal.training.muon import Muon
 
 
 class Optimizer(Protocol):
-    """All that training asks of an optimizer; those of `torch.optim` have it, and so may one of the user's own."""
+    """The interface of an optimizer: those of `torch.optim` have it, and the user's own may."""
 
     def step(self) -> Any:
         """Change the parameters by their gradients."""
 
     def zero_grad(self) -> Any:
-        """Forget the gradients."""
+        """Clear the gradients."""
 
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -39,7 +39,7 @@ _REFUSED = {
 
 
 def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
-    """Return the classes of `torch.optim` by their lower-case names; of Muon, which takes matrices alone there, our own."""
+    """Return the classes of `torch.optim` by their lower-case names, with our own Muon: PyTorch's only accepts matrices."""
     found = {
         name.lower(): value
         for name, value in vars(torch.optim).items()
@@ -49,12 +49,12 @@ def optimizer_names() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: ParamsT, head: Collection[Tensor] = ()) -> torch.optim.Optimizer:
-    """Return the `torch.optim` class that `settings` name, in its fused form where PyTorch has one for the device.
+    """Return the optimizer that `settings` name, in its fused form if PyTorch has one for the device.
 
     `parameters` are as `torch.optim` takes them, by their names and in groups too; a group with an `lr_scale` learns with that share of
     the rate. `head` are those of the output layer, which muon treats differently.
 
-    Raises `RecipeError` for an unknown class, or settings that it does not take.
+    Raises `RecipeError` for an unknown class, or settings that it does not accept.
     """
     known = optimizer_names()
     name = settings.name.lower()
@@ -64,7 +64,7 @@ def build_optimizer(settings: OptimizerSettings, parameters: ParamsT, head: Coll
         raise RecipeError(f"The optimizer {name} cannot be used: it {_REFUSED[name]}.", "Use another, such as adamw.")
     kind: Any = known[name]
     takes = inspect.signature(kind).parameters
-    # What stands at its default is not passed on: not every optimizer takes it.
+    # Defaults are not passed on: not every optimizer accepts them.
     default = OptimizerSettings()
     changed = {argument: getattr(settings, argument) for argument in ("momentum", "nesterov", "weight_decay")}
     arguments: dict[str, Any] = {argument: value for argument, value in changed.items() if value != getattr(default, argument)}
@@ -103,7 +103,7 @@ def state_per_weight(settings: OptimizerSettings, device: torch.device) -> int:
 def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
     """Return a subclass of `kind` whose methods are those beneath the decorators for `torch.compile`.
 
-    Those import PyTorch's compiler at their first call, which takes longer than training on a small set, and no optimizer is
+    They import PyTorch's compiler at their first call, which takes longer than training on a small data set, and no optimizer is
     compiled here.
     """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad")}
@@ -112,12 +112,12 @@ def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
 
 
 def groups_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return an optimizer's groups of parameters, each with its settings; none where it has no such thing."""
+    """Return an optimizer's parameter groups, each with its settings; none if it has no groups."""
     return list(getattr(optimizer, "param_groups", ()))
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """Return what an optimizer is, as JSON has it: its class, and of each group how many numbers it changes, and its settings."""
+    """Return a description of an optimizer for JSON: its class, and for each group the number of parameters and the settings."""
     groups = [
         {"numbers": sum(parameter.numel() for parameter in group["params"])}
         | {name: _plain(value) for name, value in group.items() if name not in ("params", "param_names")}
@@ -127,7 +127,7 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the settings of a group that are plain finite numbers, which an optimizer may change as it goes on."""
+    """Return the settings of a group that are finite numbers, which an optimizer may change during training."""
     return {
         name: value
         for name, value in group.items()
@@ -136,7 +136,7 @@ def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def in_short(described: Mapping[str, Any]) -> str:
-    """Say what `describe_optimizer` found: "SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
+    """Return the description of `describe_optimizer` in one line: "SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
     groups = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group]
     return f"{described['name']}{': ' * bool(groups)}{', '.join(groups)}"
 

@@ -1,4 +1,4 @@
-"""Functions of the user's own in the place of settings: what is then left of these, and how the functions are told of."""
+"""The user's own functions in place of settings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from epochal.user_code import in_words
 # The groups of settings that a function may replace.
 GROUPS = ("loss", "optimizer", "schedule")
 
-# How the origin of a setting that a function replaces begins.
+# The beginning of the origin of a setting that a function replaces.
 NOT_USED = "not used"
 
 
 @dataclass(frozen=True)
 class Own:
-    """The arguments of `fit` that are functions of the user's own."""
+    """The arguments of `fit` that are the user's own functions."""
 
     loss: LossFunction | None = None
     optimizer: MakeOptimizer | None = None
@@ -35,10 +35,10 @@ class Own:
 
 
 def with_own(recipe: Recipe, own: Own) -> Recipe:
-    """Return the recipe of a training with functions of the user's `own`, by their group: the settings that they replace say so.
+    """Return the recipe of a training with the user's `own` functions, by their group; origins show which settings they replace.
 
-    An optimizer of one's own knows its rates, which stay constant unless a schedule is asked for. Raises `RecipeError` where the user
-    gave a setting too that a function would ignore.
+    The user's own optimizer sets its own rates, which stay constant unless there is a schedule. Raises `RecipeError` if the user also
+    gave a setting that a function would ignore.
     """
     replaced = [group for group in GROUPS if getattr(own, group) is not None]
     for group in replaced:
@@ -55,7 +55,7 @@ def with_own(recipe: Recipe, own: Own) -> Recipe:
 
 
 def names_of(own: Own) -> dict[str, str]:
-    """Return what the user's own functions are called."""
+    """Return the names of the user's own functions."""
 
     def called(value: Any) -> str:
         if isinstance(value, Mapping | Sequence):
@@ -66,7 +66,7 @@ def names_of(own: Own) -> dict[str, str]:
 
 
 def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Return the optimizer that the user's function makes. Raises `RecipeError` where training could not use it."""
+    """Return the optimizer that the user's function creates. Raises `RecipeError` if training cannot use it."""
     parameters = list(parameters)
     if not callable(make):
         raise RecipeError(
@@ -93,7 +93,7 @@ def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Op
 
 
 def _check_step(optimizer: Optimizer) -> None:
-    """Raise `RecipeError` for an optimizer whose step asks for something: training calls it without."""
+    """Raise `RecipeError` for an optimizer whose step needs arguments: training passes none."""
     try:
         asked = [
             one.name

@@ -1,4 +1,4 @@
-"""What training tells while it goes on: a few frozen records. Watchers receive them and cannot steer: `fit` has `stop` for that."""
+"""What training reports: a few frozen records. Watchers receive them and cannot change training; `fit` has `stop` for that."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from epochal.training.sharing import ThreadChange
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins: what on, where, and how many steps at most; `notes` are settings that were chosen by measurement.
+    """Training starts: on which data and device, and for how many steps at most; `notes` are about measured settings.
 
-    Where training goes on from a checkpoint, `history` has the epochs that are over, and `step` is how many steps were made;
-    else `step` is `None`. `metrics` are the names of what is measured beside loss and accuracy.
+    If training continues from a checkpoint, `history` has the finished epochs, and `step` is the number of steps so far; otherwise
+    `step` is `None`. `metrics` are the names of further scores besides loss and accuracy.
     """
 
     recipe: Recipe
@@ -37,7 +37,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """A few times a second: where training is. Times are in seconds; `waiting` is the share of time spent waiting for data."""
+    """Progress, a few times a second. Times are in seconds; `waiting` is the share of time spent waiting for data."""
 
     epoch: int
     epochs: int
@@ -55,7 +55,7 @@ class Progress:
 class EpochDone:
     """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data.
 
-    `rewinds` is how often training was rewound up to here.
+    `rewinds` is how often training has been rewound.
     """
 
     epoch: int
@@ -73,9 +73,9 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Rewound:
-    """Something became NaN or infinite, and training goes on from the last checkpoint: how, and which epochs are over there.
+    """A value became NaN or infinite, and training continues from the last checkpoint, after the epochs of `history`.
 
-    What was told of later epochs no longer counts.
+    Records of later epochs are void.
     """
 
     rewind: Rewind
@@ -86,8 +86,7 @@ class Rewound:
 class Finished:
     """Training is over: which epoch's weights were kept, and why it ended: "epochs", "steps", "seconds", "patience", or what `stop` said.
 
-    `kept_for` says in words why it is that epoch's weights. `threads` are all changes of the number of CPU threads, those that were
-    tried in vain too.
+    `kept_for` says why these weights were kept. `threads` are all changes of the number of CPU threads, including unsuccessful trials.
     """
 
     epochs: int
@@ -100,7 +99,7 @@ class Finished:
     threads: tuple[ThreadChange, ...] = ()
 
     def kept_weights(self) -> str:
-        """Say which epoch's weights were kept, and why."""
+        """Return in words which epoch's weights were kept, and why."""
         if not self.kept_for:
             return f"kept the weights of epoch {self.best_epoch}"
         return f"kept the weights of epoch {self.best_epoch}: {self.kept_for}"

@@ -1,4 +1,4 @@
-"""The state of training as a checkpoint has it: tensors and JSON values by their names. What comes back is checked before it counts."""
+"""The state of training in a checkpoint: tensors and JSON values by name. Values are validated before they are used."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Stateful(Protocol):
-    """What has a state to go on from."""
+    """An object with a state from which it can continue."""
 
     def state_dict(self) -> State:
-        """Return all that decides what comes next."""
+        """Return everything that determines what comes next."""
 
     def load_state_dict(self, state: State, /) -> object:
-        """Go on from there. Raises `ValueError`, which names what no training comes to."""
+        """Continue from a state. Raises `ValueError` for one that no training can reach."""
 
 
 class Saved(BaseModel):
-    """JSON values of just these types."""
+    """JSON values of exactly these types."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     @classmethod
     def read(cls, state: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None) -> Self:
-        """Return the values that a file has kept, beside tensors with the names and shapes of `tensors`. Raises `ValueError`."""
+        """Return the saved values; `state` must also have tensors with the names and shapes of `tensors`. Raises `ValueError`."""
         check_tensors({name: value for name, value in state.items() if isinstance(value, Tensor)}, tensors or {})
         try:
             # As JSON, so that objects become dataclasses.
@@ -47,12 +47,12 @@ def nested(parts: Mapping[str, Mapping[str, Any]]) -> State:
 
 
 def part(state: Mapping[str, Any], name: str) -> State:
-    """Return the state of the part of that name."""
+    """Return the state of a part."""
     return {path.removeprefix(f"{name}/"): value for path, value in state.items() if path.startswith(f"{name}/")}
 
 
 def check_tensors(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
-    """Raise `ValueError` where the tensors in `state` do not have the names and shapes of those that are `wanted`."""
+    """Raise `ValueError` unless the tensors in `state` have the names and shapes of those that are `wanted`."""
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor) or name not in wanted or tensor.shape != wanted[name].shape:
             raise ValueError(f"{name}{described(tensor)} does not belong to it")
@@ -61,5 +61,5 @@ def check_tensors(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Non
 
 
 def described(value: object) -> str:
-    """Say of which shape a tensor is."""
+    """Return the shape of a tensor in words."""
     return f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""

@@ -11,16 +11,16 @@ from epochal.recipe import ScheduleSettings
 from epochal.training.saved import Count, Saved, State
 from epochal.user_code import in_words
 
-# A schedule of the user's own: the share of the optimizer's rates in the step that comes after so many others.
+# The user's own schedule: the number of steps so far -> factor on the optimizer's rates in the next step.
 ScheduleFunction = Callable[[int], float]
 
-# At about so many steps a schedule of the user's own is tried before the first.
+# The user's own schedule is tried at about this many steps before the first one.
 _TRIED = 100
 
 
 @dataclass(frozen=True)
 class Rewind:
-    """Training went back to where `step` steps were made, and on from there with the learning rate times `factor`; `reason` says why."""
+    """Training went back to the state after `step` steps, and continued with the learning rate times `factor`; `reason` says why."""
 
     step: Count
     factor: float
@@ -38,8 +38,8 @@ class Schedule:
     """The learning rate, as a share of the highest one.
 
     All but "plateau" are functions of the position alone. The formulas are those of `torch.optim.lr_scheduler`; "cosine" and
-    "one-cycle" change with every step, the others at the ends of epochs. A `function` of the user's own takes their place. Each of the
-    `rewinds` cuts the rate from its step on.
+    "one-cycle" change with every step, the others at the ends of epochs. The user's own `function` replaces them. Each of the `rewinds`
+    reduces the rate from its step on.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Schedule:
         return 1.0
 
     def epoch_done(self, loss: float) -> None:
-        """Let "plateau" see the validation loss (the training loss where there is none)."""
+        """Pass the validation loss (or else the training loss) to "plateau"."""
         # As in ReduceLROnPlateau: better means better by a ten-thousandth.
         if loss < self.best * (1 - 1e-4):
             self.best, self.bad_epochs = loss, 0
@@ -107,12 +107,12 @@ class Schedule:
             self.cuts, self.bad_epochs = self.cuts + 1, 0
 
     def state_dict(self) -> State:
-        """Return what is not a function of the position."""
+        """Return the state that is not a function of the position."""
         rewinds = [asdict(rewind) for rewind in self.rewinds]
         return {"cuts": self.cuts, "best": repr(self.best), "bad_epochs": self.bad_epochs, "rewinds": rewinds}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError`."""
+        """Continue from a state. Raises `ValueError`."""
         saved = _Saved.read(state)
         self.cuts, self.best, self.bad_epochs = saved.cuts, float(saved.best), saved.bad_epochs
         self.rewinds = saved.rewinds
@@ -122,13 +122,13 @@ class Schedule:
         peak = self.settings.rise * self.total_steps - 1
         if 0 < peak >= step:
             return _cosine(1 / 25, 1.0, step / peak)
-        # Where there is but one step, it lies in the middle of the fall.
+        # A single step is in the middle of the fall.
         last = max(self.total_steps - 1, 1)
         return _cosine(1.0, 1 / 250_000, (step - peak) / (last - peak))
 
 
 def _share(function: ScheduleFunction, step: int) -> float:
-    """Return what the user's own schedule gives for a step. Raises `RecipeError` where that is no share of a rate."""
+    """Return the value of the user's own schedule for a step. Raises `RecipeError` if that is not a factor."""
     if not callable(function):
         raise RecipeError(
             f"The schedule is of type {type(function).__name__}.", "Pass a name, or a function: step -> share of the learning rate."

@@ -1,8 +1,8 @@
-"""How many CPU threads the steps of training use where other programs want the cores too.
+"""The number of CPU threads per step while other programs need the cores too.
 
-PyTorch's results depend, in their last bits, on the number of threads. So the number is a function of the step like everything else:
-it changes only where the user has not set it, each change is kept with the step that it counts from, and a run that is resumed or
-reproduced changes at the same steps.
+The last bits of PyTorch's results depend on the number of threads. So the number is a function of the step like everything else: it
+changes only if the user has not set it, each change is recorded with its step, and a run that is resumed or reproduced changes at the
+same steps.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from epochal.cores import CoreWatch
 from epochal.recipe import Recipe
 from epochal.training.saved import Count, Saved, State
 
-# A pace is measured over so many seconds. Fewer threads are tried once the cores have been crowded for longer than a moment, but in the
-# first seconds of training at once.
+# Seconds over which a pace is measured. Fewer threads are tried once the cores have been crowded for longer than a moment, or
+# immediately in the first seconds of training.
 _WINDOW_SECONDS = 0.4
 _PATIENCE = 1.0
 _START_SECONDS = 2.0
-# What was tried in vain is tried again after so many seconds, twice as many each time.
+# Seconds until an unsuccessful trial is repeated, twice as many each time.
 _RETRY_SECONDS = 4.0
-# So much faster must be what is tried.
+# The speed-up that makes a change worthwhile.
 _BETTER = 1.1
 
 
 @dataclass(frozen=True)
 class ThreadChange:
-    """From the step that comes after `step` others on, each step uses `threads` CPU threads, where those before it used `before`."""
+    """After `step` steps, each step uses `threads` CPU threads instead of `before`."""
 
     step: Count
     threads: Annotated[int, Field(ge=1)]
@@ -39,9 +39,9 @@ class ThreadChange:
 
 
 def is_open(recipe: Recipe, device: torch.device) -> bool:
-    """Return whether the number of threads may change while training goes on: there are several, and nobody has asked for just so many.
+    """Return whether the number of threads may change during training: there are several, and the user has not set the number.
 
-    Processes that read data take cores of their own: with them the pace says little about other programs.
+    Processes that read data use cores themselves: then the pace says little about other programs.
     """
     is_chosen = recipe.origin("threads") not in ("measured", "this machine")
     return device.type == "cpu" and recipe.threads_per_step > 1 and not is_chosen and not recipe.workers
@@ -59,7 +59,7 @@ class Threads:
         self.changes = list(changes)
 
     def at(self, step: int) -> int:
-        """Return the number for the step that comes after `step` others."""
+        """Return the number for the step after `step` others."""
         return next((change.threads for change in reversed(self.changes) if change.step <= step), self.first)
 
     def state_dict(self) -> State:
@@ -67,14 +67,14 @@ class Threads:
         return {"changes": [asdict(change) for change in self.changes]}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError`."""
+        """Continue from a state. Raises `ValueError`."""
         changes = _Saved.read(state).changes
         if any(change.threads > self.first for change in changes):
             raise ValueError(f"changes: one is to more than {self.first} threads")
         self.changes = changes
 
     def use(self, step: int) -> None:
-        """Let operations use the number of that step."""
+        """Set the number for the step after `step` others."""
         threads = self.at(step)
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
@@ -83,7 +83,7 @@ class Threads:
 class Sharing:
     """Tries fewer threads while the cores are crowded, and more from time to time afterwards; keeps what is faster.
 
-    What counts is the pace of the real steps before and after a change, so that nothing has to be known about the other programs.
+    It compares the pace of real steps before and after a change, so that nothing needs to be known about other programs.
     """
 
     def __init__(self, threads: Threads, watch: CoreWatch) -> None:
@@ -96,7 +96,7 @@ class Sharing:
         self.pause_before_fewer, self.pause_before_more = 0.0, _RETRY_SECONDS
 
     def step_done(self, step: int, seconds: float) -> ThreadChange | None:
-        """Take note that `step` steps are made, the last in so many `seconds`; return a change that has proved its worth."""
+        """Record that `step` steps have been made, the last in `seconds`; return a change that has been worthwhile."""
         self.total += seconds
         self.settled += seconds
         self.seconds += seconds
@@ -104,7 +104,7 @@ class Sharing:
         return None if self.seconds < _WINDOW_SECONDS else self._look(step)
 
     def forget(self) -> None:
-        """Let what was being tried go, as training goes back to an earlier step."""
+        """Abandon a trial, as training goes back to an earlier step."""
         self.before = None
         self.seconds, self.steps = 0.0, 0
 
@@ -124,7 +124,7 @@ class Sharing:
         return kept
 
     def _judge(self, step: int, count: int, pace: float, previous: int, pace_before: float) -> ThreadChange | None:
-        """End a trial: return the change if it is kept, else take it back."""
+        """End a trial: return the change if it is kept, otherwise undo it."""
         self.before = None
         self.settled = 0.0
         if pace > _BETTER * pace_before:

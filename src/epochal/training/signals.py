@@ -1,4 +1,4 @@
-"""What signals ask of a training: the first SIGINT or SIGTERM a checkpoint and the end, SIGUSR1 a checkpoint."""
+"""Signals during training: the first SIGINT or SIGTERM requests a checkpoint and the end, SIGUSR1 a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import NoReturn
 
 
 class Signals:
-    """What signals have asked for: a `checkpoint`, and the `end`, as the number of that signal.
+    """What signals have requested: a `checkpoint`, and the `end`, as the number of the signal.
 
-    Where no checkpoint would be written, they are not `handled`, and do what they always do.
+    If no checkpoint would be written, signals are not `handled`, and keep their usual effect.
     """
 
     def __init__(self, *, handled: bool) -> None:
@@ -23,18 +23,19 @@ class Signals:
         self.save_at_once: Callable[[], object] | None = None
 
     def exit_if_requested(self) -> None:
-        """End the program if a signal asked for that, as it would have ended without us."""
+        """End the program if a signal requested it, as that signal normally does."""
         if self.end is not None:
             _end(self.end)
 
 
 @contextmanager
 def handle_signals(signals: Signals) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM in the block ask for a checkpoint after the step, and the end; a second one ends the program at once.
+    """In the block, the first SIGINT or SIGTERM requests a checkpoint after the step, and the end; a second one ends the program
+    immediately.
 
-    Within `checkpoint_on_signal` there is no step to wait for. SIGUSR1, where the system has it, asks for a checkpoint after the
-    step; training goes on. Only Python's main thread gets signals; in another this does nothing. SIGINT and SIGTERM that are
-    ignored, as SIGINT is in what a script starts in the background, stay so.
+    Within `checkpoint_on_signal` there is no step to wait for. SIGUSR1, if the system has it, requests a checkpoint after the step, and
+    training continues. Only Python's main thread receives signals; on another this does nothing. Ignored signals, such as SIGINT in
+    background jobs of a script, stay ignored.
     """
     if not signals.handled or threading.current_thread() is not threading.main_thread():
         yield
@@ -66,7 +67,7 @@ def handle_signals(signals: Signals) -> Iterator[None]:
 
 @contextmanager
 def checkpoint_on_signal(signals: Signals, save: Callable[[], object]) -> Iterator[None]:
-    """Make no step in the block: a signal that asks for the end gets its checkpoint at once, however long the block would take."""
+    """A block without steps: a signal that requests the end gets its checkpoint immediately, however long the block would take."""
     signals.save_at_once = save
     try:
         if signals.end is not None:

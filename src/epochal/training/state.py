@@ -1,4 +1,4 @@
-"""The state of training: what its steps change, and what a checkpoint keeps of it."""
+"""The state of training: what its steps change, and what a checkpoint saves."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class _Saved(Saved):
 class Training:
     """The state of training: what `train_step` changes, and what it needs.
 
-    `began` is when training would have begun without breaks, on the clock of `time.perf_counter`; `epoch_began`, how many seconds of
-    training there were before this epoch. `constants` are the model's buffers that were not finite from the beginning, such as
-    the -inf of a mask: they may stay so. `frozen` are the modules that stay in evaluation mode, `parts` what has a state of its own.
+    `began` is when training would have started without breaks, on the clock of `time.perf_counter`; `epoch_began` is the seconds of
+    training before this epoch. `constants` are the model's buffers that were not finite from the beginning, such as
+    the -inf of a mask: they may stay so. `frozen` are the modules that stay in evaluation mode, `parts` the objects with a state.
     """
 
     recipe: Recipe
@@ -71,12 +71,12 @@ class Training:
 
     @property
     def steps_of_epoch(self) -> int:
-        """How many steps of this epoch are made."""
+        """The number of steps so far in this epoch."""
         return self.step - (self.epoch - 1) * self.schedule.steps_per_epoch
 
     @property
     def position(self) -> tuple[int, int, int]:
-        """How many steps were made, which epoch it is, and how often training was rewound."""
+        """The number of steps so far, the epoch, and the number of rewinds."""
         return self.step, self.epoch, len(self.schedule.rewinds)
 
     @property
@@ -85,27 +85,27 @@ class Training:
         return self.began + (self.recipe.max_seconds or math.inf)
 
     def elapsed(self) -> float:
-        """Return how many seconds training has taken, in all sittings together."""
+        """Return the seconds of training, all sessions together."""
         return time.perf_counter() - self.began
 
     def rate(self) -> float:
-        """Return the highest learning rate of the last step; NaN where the optimizer does not say."""
+        """Return the highest learning rate of the last step; NaN if the optimizer has none."""
         if not self.schedule.is_constant:
             return self.schedule.factor(self.step - 1) * max(self.rates)
-        # An optimizer of the user's own may change its rates by itself.
+        # The user's own optimizer may change its rates itself.
         return max((float(group["lr"]) for group in groups_of(self.optimizer) if "lr" in group), default=math.nan)
 
     def train_mode(self) -> None:
-        """Put the model into training mode, but for what the user froze."""
+        """Put the model into training mode, except for what the user froze."""
         train_mode(self.model, self.frozen)
 
     def state_dict(self) -> State:
-        """Return all that decides the rest of training, as tensors and JSON values."""
+        """Return everything that determines the rest of training, as tensors and JSON values."""
         own = {"epoch": self.epoch, "step": self.step, "elapsed": self.elapsed(), "epoch_began": self.epoch_began}
         return own | {"history": plain_history(self.history), "loss_sum": self.loss_sum} | self._state_of_parts()
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError` for one that no training of this model, with these settings, comes to."""
+        """Continue from a state. Raises `ValueError` for one that no training of this model, with these settings, can reach."""
         saved = _Saved.read(
             {name: value for name, value in state.items() if name.partition("/")[0] not in self.parts}, {"loss_sum": self.loss_sum}
         )
@@ -125,7 +125,7 @@ class Training:
         self.loss_sum.copy_(state["loss_sum"])
         self.epoch, self.step, self.epoch_began = saved.epoch, saved.step, saved.epoch_began
         self.history[:] = [epoch.record() for epoch in saved.history]
-        # Where training ended within an epoch, fewer steps were made than the epochs before the next one have.
+        # If training ended within an epoch, there are fewer steps than in all epochs so far.
         if abs(self.steps_of_epoch) > self.schedule.steps_per_epoch:
             raise ValueError(f"step {self.step} is not in epoch {self.epoch}")
         self.began = time.perf_counter() - saved.elapsed
@@ -134,7 +134,7 @@ class Training:
         return nested({name: holder.state_dict() for name, holder in self.parts.items()})
 
     def check_finite(self) -> None:
-        """Raise `NotFiniteError` where a tensor of the state has a value that is not finite. This waits for the device."""
+        """Raise `NotFiniteError` if a tensor of the state has a value that is not finite. This waits for the device."""
         constants = tuple(f"/{name}" for name in self.constants)
         for name, tensor in {"loss_sum": self.loss_sum, **self._state_of_parts()}.items():
             if isinstance(tensor, Tensor) and not tensor.isfinite().all() and not name.endswith(constants):

@@ -1,7 +1,7 @@
-"""A few steps on trial: whether network, loss and data go together, told before the first real step.
+"""Trial steps: whether network, loss and data fit together, before the first real step.
 
-The network is used as training will use it: in training mode, forward, loss and backward, with each size of batch that it will
-meet. No weight changes, and the network is left as it was, so training comes to the same bits as without.
+The network is used as in training: in training mode, forward, loss and backward, with each size of batch that will occur. No weight
+changes, and the network is left as it was, so training gives the same bits as without a trial.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss, LossFunction, check_own_loss
 from epochal.user_code import in_words, is_user_code
 
-# So many different examples are read; larger batches repeat them.
+# The most different examples that are read; larger batches repeat them.
 _READ = 8
 _WHEN = " in training mode"
 
 
 class Trial:
-    """A model with a few examples to try it on: spread over the targets, so that they differ where the examples do.
+    """A model with a few examples to try, chosen so that their targets differ if those of all examples do.
 
-    Once it has `run`, `head` are the parameters of the layer that gives the outputs.
+    After `run`, `head` are the parameters of the output layer.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Trial:
         self._targets = targets_on(device, spec.task.soft_targets(few.targets) if is_mixed else few.targets)
 
     def inputs(self, count: int) -> Tensor:
-        """Return so many inputs (as many as there are examples, if these are fewer)."""
+        """Return `count` inputs, or as many as there are."""
         return self._inputs[_spread(min(count, len(self.examples)), len(self._inputs))]
 
     def run(self, loss: Loss, own: LossFunction | None, total_steps: int) -> str:
-        """Make a step with each size of batch that is among so many steps, the largest first; return a note, or nothing.
+        """Try a step with each size of batch that occurs in that many steps, the largest first; return a note, or "".
 
-        `own` is the user's own function, if `loss` is made of one. Raises `ModelError` or `RecipeError` where a step fails.
+        `own` is the user's own function, if `loss` wraps one. Raises `ModelError` or `RecipeError` if a step fails.
         """
         name = self.spec.task.resolve_loss(self.recipe.loss) if own is None else None
         sizes = _sizes(len(self.examples), total_steps, self.recipe)
@@ -86,7 +86,7 @@ class Trial:
         return note
 
     def _step(self, size: int, loss: Loss, own: LossFunction | None) -> None:
-        """Make all of a step but the update, with so many examples."""
+        """Make a step without the update, with `count` examples."""
         rows = _spread(size, len(self._inputs)) if size < len(self._inputs) else torch.arange(size) % len(self._inputs)
         targets = self._targets[rows]
         with precision(self.device, self.recipe.precision):
@@ -131,7 +131,7 @@ class Trial:
         return check_outputs(outputs, len(inputs), self.spec, _WHEN)
 
     def _changed(self, rows: Tensor, loss: Loss) -> str:
-        """Return the line of the user's code whose result was changed later, as " (net.py, line 12)", if PyTorch can tell."""
+        """Return the line of the user's code whose result was modified later, as " (net.py, line 12)", if PyTorch knows it."""
         with (
             warnings.catch_warnings(record=True, action="always") as told,
             suppress(Exception),
@@ -155,12 +155,12 @@ class Trial:
 
 
 def _spread(count: int, among: int) -> Tensor:
-    """Return so many of the numbers 0 to `among` - 1, the first and the last of them with all that lies evenly between."""
+    """Return evenly spaced integers from 0 to `among` - 1, both included."""
     return torch.arange(count) * (among - 1) // max(1, count - 1)
 
 
 def _sizes(count: int, total_steps: int, recipe: Recipe) -> list[int]:
-    """Return how many examples go through the model at once, in some step or part of one, the largest number first."""
+    """Return the sizes of the batches, or parts of batches, that go through the model in some step, the largest first."""
     steps = -(-count // recipe.examples_per_step)
     sizes = {min(recipe.examples_per_step, count)} | ({count - (steps - 1) * recipe.examples_per_step} if total_steps >= steps else set())
     return sorted({len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}, reverse=True)

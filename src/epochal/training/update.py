@@ -1,4 +1,4 @@
-"""One update of the weights, and the state of the optimizer that makes it."""
+"""Updating the weights, and the state of the optimizer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class _Saved(Saved):
 
 
 class Update:
-    """One update of the weights, after which the gradients are gone: `optimizer.step()`, then `optimizer.zero_grad()`.
+    """One update of the weights, then clearing the gradients: `optimizer.step()`, `optimizer.zero_grad()`.
 
-    On a small network, what torch.optim does around its fused kernel (profiling, gathering each parameter's state again in every
-    step) takes longer than the kernel. The fused SGD, Adam and AdamW are therefore one call of that kernel here, over lists
-    that are gathered once: the same arithmetic, the same bits, and the state stays in `optimizer.state`. An optimizer of the
-    user's own (`is_own`), whose methods may do more, is used as it is; so is any other, and one under a gradient scaler.
+    On a small network, what torch.optim does around its fused kernel (profiling, gathering each parameter's state in every step) takes
+    longer than the kernel. Fused SGD, Adam and AdamW are therefore a single call of that kernel here, over lists that are gathered
+    once: the same arithmetic, the same bits, and the state stays in `optimizer.state`. Other optimizers, the user's own (`is_own`),
+    whose methods may do more, and those with a gradient scaler are used unchanged.
     """
 
     def __init__(self, optimizer: Optimizer, scaler: torch.amp.GradScaler, *, is_own: bool) -> None:
@@ -37,8 +37,8 @@ class Update:
         self.kernels: list[_Kernel] = []
 
     def __call__(self) -> None:
-        """Change the parameters by their gradients, and forget those."""
-        # The kernel takes no gaps: parameters without a gradient are for torch.optim.
+        """Update the parameters, and clear the gradients."""
+        # The kernel does not accept gaps: parameters without a gradient are left to torch.optim.
         if self.kernels and all(parameter.grad is not None for kernel in self.kernels for parameter in kernel.parameters):
             with torch.no_grad():
                 for kernel in self.kernels:
@@ -48,19 +48,19 @@ class Update:
         self.scaler.update()
         self.optimizer.zero_grad()
         if self.has_kernel and not self.kernels:
-            # The first step made the state.
+            # The first step has created the state.
             self.kernels = _gather(self.optimizer)  # type: ignore[arg-type]
 
     def state_dict(self) -> State:
-        """Return the optimizer's state as "PLACE/NAME", the numbers of its groups, which it may change, and the scaler's state."""
+        """Return the optimizer's state as "PLACE/NAME", the numbers of its groups (which it may change), and the scaler's state."""
         states = self.optimizer.state_dict()["state"] if isinstance(self.optimizer, torch.optim.Optimizer) else {}
         groups = [numbers_of(group) for group in groups_of(self.optimizer)]
         return {"groups": groups, "scaler": self.scaler.state_dict()} | nested(states)
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from a state. Raises `ValueError` for one that is not of this optimizer.
+        """Continue from a state. Raises `ValueError` for one that is not of this optimizer.
 
-        Fused kernels trust the shapes of their state: they would write beyond what is smaller than its parameter.
+        Fused kernels trust the shapes of their state: they would write beyond the end of a smaller one.
         """
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise ValueError("the state of an optimizer that is not from torch.optim cannot be saved")
@@ -77,7 +77,7 @@ class Update:
         for group, numbers in zip(self.optimizer.param_groups, saved.groups, strict=True):
             group.update({name: value for name, value in numbers.items() if name in numbers_of(group)})
         self.scaler.load_state_dict(saved.scaler)
-        # They hold the tensors of the state before.
+        # They refer to the tensors of the previous state.
         self.kernels.clear()
 
 
@@ -91,16 +91,16 @@ def _fits(name: str, value: Any, parameter: Tensor, is_fused: bool) -> bool:
 
 
 def _laid_out(value: Any, parameter: Tensor) -> Any:
-    """Let a tensor lie in memory as its parameter does: fused kernels go through both side by side."""
+    """Return a tensor in the memory layout of its parameter: fused kernels traverse both in parallel."""
     if not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-# Private names of PyTorch: where one is missing, updates are made by the optimizer itself.
+# Private names of PyTorch: if one is missing, the optimizer itself makes the updates.
 _NEEDED = ("_fused_sgd_", "_fused_adam_", "_fused_adamw_")
 
-# Of each class: the parts of its state that its kernel takes, in that order, and the settings.
+# For each class: the parts of its state that its kernel takes, in this order, and the settings.
 _KERNELS: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
     torch.optim.SGD: (("momentum_buffer",), ("momentum", "dampening", "nesterov")),
     torch.optim.Adam: (("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step"), ("eps", "amsgrad")),
@@ -110,7 +110,7 @@ _KERNELS: dict[type, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 @dataclass
 class _Kernel:
-    """The update of one group of parameters as one call: all but gradients and rate are bound once."""
+    """The update of one parameter group as a single call: everything but gradients and rate is bound once."""
 
     group: dict[str, Any]
     parameters: list[nn.Parameter]
@@ -128,18 +128,18 @@ class _Kernel:
 
 
 def _kind(optimizer: Optimizer) -> type:
-    """Return the class of `torch.optim` that an optimizer is."""
+    """Return the class of `torch.optim` that an optimizer is an instance of."""
     return next(kind for kind in type(optimizer).__mro__ if kind.__module__.startswith("torch.optim."))
 
 
 def _gather(optimizer: torch.optim.Optimizer) -> list[_Kernel]:
-    """Bind the kernels; there are none where some parameter has no state yet, or those of a group are of several kinds."""
+    """Bind the kernels; there are none if a parameter has no state yet, or a group is not uniform."""
     parts, settings = _KERNELS[_kind(optimizer)]
     found = []
     for group in optimizer.param_groups:
         parameters: list[nn.Parameter] = group["params"]
         states = [optimizer.state.get(parameter, {}) for parameter in parameters]
-        # What is switched off has no state: momentum_buffer without momentum, max_exp_avg_sq without amsgrad.
+        # Features that are off have no state: momentum_buffer without momentum, max_exp_avg_sq without amsgrad.
         lists = {part: [state[part] for state in states if state.get(part) is not None] for part in parts}
         is_gap = any(len(made) not in (0, len(parameters)) for made in lists.values()) or ("step" in parts and not lists["step"])
         if is_gap or not group.get("fused") or len({(parameter.device, parameter.dtype) for parameter in parameters}) > 1:
@@ -154,7 +154,7 @@ def _gather(optimizer: torch.optim.Optimizer) -> list[_Kernel]:
             change = partial(kernel, **bound, beta1=beta1, beta2=beta2)
         steps = None
         if "step" in parts:
-            # One tensor, of which each parameter has its number of steps, is one addition.
+            # With one tensor for the step counts of all parameters, counting is one addition.
             steps = torch.stack(lists["step"])
             lists["step"] = list(steps.unbind())
             for state, step in zip(states, lists["step"], strict=True):
