@@ -1,4 +1,4 @@
-"""What the targets mean: one label, several labels or quantities. A task is an object that knows all that depends on it."""
+"""What the targets mean: one label, several labels or quantities. Everything that depends on it is a method of the task."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
 
-# By the name that a description and the setting data.task have for it.
+# By name, as in descriptions and in the setting data.task.
 TASKS: dict[str, type[Task]] = {"single-label": SingleLabel, "multi-label": MultiLabel, "regression": Regression}

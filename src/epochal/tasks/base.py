@@ -1,4 +1,4 @@
-"""What a task has to answer: how targets are read, which loss trains, what outputs mean, and how good they are."""
+"""The interface of a task: how targets are read, which loss trains, what outputs mean, and how good they are."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """What a model says of one input.
+    """The prediction of a model for one input.
 
     `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
-    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values in words.
-    `probability` is the label's; `runner_up` the second class and its probability. Both are `None` where there is no such thing.
+    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values as text.
+    `probability` is that of the label; `runner_up` the second class and its probability. Both are `None` if they do not apply.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Prediction:
 
 
 class Judged(NamedTuple):
-    """What was predicted for each example, how sure the model was (0 to 1), what is true, and whether that is the same."""
+    """What was predicted for each example, with which confidence (0 to 1), what is true, and whether the prediction is right."""
 
     predicted: list[str]
     sure: Tensor
@@ -57,7 +57,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoded:
-    """Targets by split as training takes them (see `Examples.targets`), and the task, which names the outputs."""
+    """Targets by split as training uses them (see `Examples.targets`), and the task, which names the outputs."""
 
     task: Task
     targets: dict[str, Tensor]
@@ -65,13 +65,13 @@ class Encoded:
 
 
 class Task(BaseModel):
-    """What targets mean, with the names of the outputs and what was measured on the targets.
+    """What the targets mean, with the names of the outputs and statistics of the targets.
 
-    `outputs` names what a model gives: the classes, the labels or the quantities. Of class variables, `losses` are the names of
-    the losses that fit, the usual one first; `usual_metrics` the metrics that a recipe can name, and `metric_inputs` says what they
-    get; `nouns` are the words for one output and for several; `score_name` is that of the score people look at first.
-    `has_accuracy` says that an example is right or wrong; `has_classes`, that it has exactly one of the outputs; `allows_cutmix`, that
-    the target of a part of an input counts by its share.
+    `outputs` names the outputs of a model: the classes, the labels or the quantities. Class variables: `losses` are the names of the
+    losses that fit, the default first; `usual_metrics` the metrics that a recipe can name, and `metric_inputs` says what they take;
+    `nouns` are the words for one output and for several; `score_name` is the name of the main score. `has_accuracy` means that an
+    example is right or wrong; `has_classes`, that it has exactly one of the outputs; `allows_cutmix`, that the target of a part of an
+    input is weighted by its share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -91,7 +91,7 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _check_outputs(self) -> Self:
-        """Refuse a description that contradicts itself: it may come from a stranger's file."""
+        """Refuse a contradictory description: it may come from an untrusted file."""
         if len(self.outputs) < self.least_outputs:
             raise ValueError(f"there are {len(self.outputs)} outputs, but {self.name} takes at least {self.least_outputs}")
         if len(set(self.outputs)) < len(self.outputs):
@@ -100,17 +100,17 @@ class Task(BaseModel):
 
     @property
     def class_counts(self) -> Mapping[str, tuple[int, ...]]:
-        """The number of examples with each class or label, by split; none of quantities."""
+        """The number of examples with each class or label, by split; empty for quantities."""
         return {}
 
     @property
     def needs_float64(self) -> bool:
-        """Whether float32 would leave too little of the differences between targets."""
+        """Whether float32 would lose too much of the differences between targets."""
         return False
 
     @property
     def noun(self) -> str:
-        """The word for as many outputs as there are: "classes"."""
+        """The noun for the outputs, singular or plural: "classes"."""
         return self.nouns[len(self.outputs) != 1]
 
     @classmethod
@@ -118,18 +118,18 @@ class Task(BaseModel):
     def encode(
         cls, targets: dict[str, Tensor], names: tuple[str, ...] | None, like: Task | None, where: Where, *, is_chosen: bool
     ) -> Encoded:
-        """Return the raw `targets` of all splits as training takes them.
+        """Return the raw `targets` of all splits as training uses them.
 
-        `names` are those of the outputs, where they are known. With `like`, targets are those of a model that exists, and matched by
-        name. `is_chosen` says that the user chose the task: then there is nothing to note about it. Raises `DataError`.
+        `names` are those of the outputs, if they are known. With `like`, targets are for an existing model, and are matched by name.
+        `is_chosen` means that the user chose the task: then there are no notes about it. Raises `DataError`.
         """
 
     @abstractmethod
     def learn(self, targets: Mapping[str, Tensor]) -> Self:
-        """Return the same task with what is measured on encoded targets, by split."""
+        """Return the same task with statistics of the encoded targets, by split."""
 
     def resolve_loss(self, settings: LossSettings) -> str:
-        """Return the name of the loss, with "auto" replaced by the usual one. Raises `RecipeError` where it does not fit."""
+        """Return the name of the loss, with "auto" replaced by the default. Raises `RecipeError` if it does not fit."""
         if settings.name == "auto":
             return self.losses[0]
         if settings.name not in self.losses:
@@ -138,10 +138,10 @@ class Task(BaseModel):
 
     @abstractmethod
     def loss(self, settings: LossSettings, examples: int = 0, device: torch.device = CPU, units: Tensor | None = None) -> Loss:
-        """Return the loss that training minimizes. Raises `RecipeError` where the settings do not fit the task.
+        """Return the loss that training minimizes. Raises `RecipeError` if the settings do not fit the task.
 
-        `examples` is the number of training examples, by which balanced weights are computed. Errors in quantities count in `units`
-        [outputs], where given: neither the size of gradients nor what is learned then depends on whether a length is in metres or miles.
+        `examples` is the number of training examples, for balanced weights. Errors of quantities are measured in `units` [outputs], if
+        given: then neither the size of gradients nor the result depends on whether a length is in metres or miles.
         """
 
     def reported_loss(self, model: nn.Module, settings: LossSettings | None = None, own: LossFunction | None = None) -> Loss:
@@ -153,19 +153,18 @@ class Task(BaseModel):
 
     @abstractmethod
     def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:
-        """Check whether `outputs` of a few examples, which carry their gradient, can be decoded and go with the loss of that name.
+        """Check whether `outputs` of a few examples, which have a gradient function, can be decoded and fit the loss of that name.
 
-        `loss` is `None` for one of the user's own; `targets` are all that are trained on. Returns a note, or nothing. Raises
-        `RecipeError` where the model's last function spoils what follows: probabilities instead of scores, or a range that cannot be
-        left.
+        `loss` is `None` for the user's own; `targets` are all training targets. Returns a note, or "". Raises `RecipeError` if the last
+        function of the model is wrong for what follows: probabilities instead of scores, or a limited range.
         """
 
     def output_layer(self) -> nn.Module | None:
-        """Return the layer that brings the outputs of a network into the scale of the targets, if there is one."""
+        """Return the layer that converts the outputs of a network to the scale of the targets, if there is one."""
         return None
 
     def output_units(self, model: nn.Module) -> Tensor | None:  # noqa: ARG002
-        """Return the units [outputs] in which `model` computes its outputs, `None` where it has no `output_layer`."""
+        """Return the units [outputs] in which `model` computes its outputs; `None` if it has no `output_layer`."""
         return None
 
     @abstractmethod
@@ -178,23 +177,24 @@ class Task(BaseModel):
 
     @abstractmethod
     def predict(self, values: Sequence[float]) -> Prediction:
-        """Return what one row of predictions says."""
+        """Return the prediction in one row of predictions."""
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged | None:  # noqa: ARG002
-        """Return what is right and what is wrong, by these `names` of the outputs; `None` for quantities, which are only near."""
+        """Return which predictions are right, with these `names` of the outputs; `None` for quantities, which are neither right nor
+        wrong."""
         return None
 
     @abstractmethod
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:
-        """Return how good outputs [n, outputs], of which the mean `loss` is known, are for `targets`."""
+        """Return the scores of outputs [n, outputs], whose mean `loss` is given, for `targets`."""
 
     def confusion(self, predictions: Tensor, targets: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return how often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
+        """Return the confusion matrix (row: true class, column: predicted): int64 [classes, classes]; `None` without classes."""
         return None
 
     @abstractmethod
     def headline(self, scores: Scores, remarks: str = "") -> str:
-        """Return scores in one line, for people; with `remarks` on the examples after their number."""
+        """Return scores in one line, with `remarks` on the examples after their number."""
 
     @abstractmethod
     def score_value(self, scores: Scores) -> float:
@@ -202,14 +202,14 @@ class Task(BaseModel):
 
     @abstractmethod
     def score_words(self, value: float) -> str:
-        """Write that score in at most eight characters."""
+        """Format that score in at most eight characters."""
 
     def soft_targets(self, targets: Tensor) -> Tensor:
-        """Return targets that can be mixed: probabilities [n, classes] for classes, others as they are."""
+        """Return targets that can be mixed: probabilities [n, classes] for classes, others unchanged."""
         return targets
 
     def sample_predictions(self, targets: Tensor) -> Tensor:
-        """Return made-up predictions for examples with these targets, the same each time."""
+        """Return invented predictions for examples with these targets, the same each time."""
         return self.decode(torch.randn((len(targets), len(self.outputs)), generator=torch.Generator().manual_seed(0)))
 
 

@@ -1,4 +1,4 @@
-"""Columns of targets: what stands in them, and how they get their names."""
+"""Columns of targets: their content, and their names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from epochal.errors import DataError
 
 
 def is_binary(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether targets are all 0 or 1."""
+    """Return whether all targets are 0 or 1."""
     return all(bool(((tensor == 0) | (tensor == 1)).all()) for tensor in tensors.values())
 
 
 def is_one_hot(tables: Mapping[str, Tensor]) -> bool:
-    """Whether each row of targets has a single 1, and is 0 elsewhere."""
+    """Return whether each row of targets has a single 1, and is 0 elsewhere."""
     return is_binary(tables) and all(bool((table.sum(1) == 1).all()) for table in tables.values())
 
 
 def name_columns(
     columns: dict[str, Tensor], names: tuple[str, ...] | None, known: tuple[str, ...] | None, stem: str = ""
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Name the columns of targets, or bring them into the order of those `known`, which a trained model gives.
+    """Name the columns of targets, or put them into the order of `known`, the outputs of a trained model.
 
     Columns without `names` are named by the `stem` and their number, or are the known ones in order. Raises `DataError`.
     """
@@ -47,7 +47,7 @@ def name_columns(
 
 
 def match_names(names: Sequence[str], known: Sequence[str], what: str, fix: str) -> list[int]:
-    """Return the places of `names` among those `known`, which a trained model gives. Raises `DataError`, with a `fix`."""
+    """Return the places of `names` among `known`, the outputs of a trained model. Raises `DataError`, with a `fix`."""
     places = {name: place for place, name in enumerate(known)}
     unknown = [name for name in names if name not in places]
     if unknown:

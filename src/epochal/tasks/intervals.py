@@ -1,4 +1,4 @@
-"""How far a measured share can be from the true one."""
+"""Confidence intervals of measured shares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); the default `z` gives 95 %.
 
-    Unlike the textbook interval it stays inside 0 to 1 and is right for shares near the ends, where accuracies are.
+    Unlike the textbook interval it stays within 0 to 1 and is accurate for shares near the ends, where accuracies are.
     """
     share = successes / count
     center = share + z * z / (2 * count)

@@ -1,4 +1,4 @@
-"""What one label and several labels have in common: classes that are counted and weighed, and examples that are right or wrong."""
+"""What one label and several labels have in common: classes with counts and weights, and examples that are right or wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LabelTask(Task):
 
     counts: dict[str, tuple[NonNegativeInt, ...]] = Field(default_factory=dict)
 
-    # PyTorch's loss that takes scores, and what is said of examples that are right.
+    # PyTorch's loss for scores, and how accuracy is worded.
     torch_loss: ClassVar[str]
     right: ClassVar[str]
 
@@ -33,7 +33,7 @@ class LabelTask(Task):
         return self.counts
 
     def learn(self, targets: Mapping[str, Tensor]) -> Self:
-        """Return the same task with the counts of encoded targets, by split."""
+        """Return the same task with the counts of the encoded targets, by split."""
         counts = {name: self.count(tensor).tolist() for name, tensor in targets.items()}
         return type(self).model_validate({"outputs": self.outputs, "counts": counts})
 
@@ -43,10 +43,10 @@ class LabelTask(Task):
 
     @abstractmethod
     def balanced_weights(self, counts: Tensor, examples: int) -> Tensor:
-        """Return weights [outputs] that make up for these `counts` (float32 [outputs], above 0) among so many examples."""
+        """Return weights [outputs] that compensate for these `counts` (float32 [outputs], above 0) among `examples`."""
 
     def class_weights(self, settings: LossSettings, examples: int, device: torch.device) -> Tensor | None:
-        """Return the weights [outputs] that `settings` ask for, `None` where all count the same. Raises `RecipeError`."""
+        """Return the weights [outputs] that `settings` specify; `None` if all are equal. Raises `RecipeError`."""
         if settings.class_weights == "equal":
             return None
         if settings.class_weights == "balanced":
@@ -60,7 +60,7 @@ class LabelTask(Task):
         return torch.tensor(settings.class_weights, device=device)
 
     def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:  # noqa: ARG002
-        """Refuse probabilities, and what else cannot be read as scores; see `Task.check_ending`."""
+        """Refuse probabilities, and other values that cannot be scores; see `Task.check_ending`."""
         end = ending_of(outputs)
         if last := self.spoiled_by(outputs, end):
             what = "probabilities" if last in ("softmax", "sigmoid") else f"values that went through a {last}"
@@ -80,18 +80,18 @@ class LabelTask(Task):
 
     @abstractmethod
     def spoiled_by(self, outputs: Tensor, end: Ending | None) -> str:
-        """Return the last function of the model where it must not come before the decoding of scores, "" where it may."""
+        """Return the last function of the model if it must not precede the decoding of scores, else ""."""
 
     def score_value(self, scores: Scores) -> float:
         """Return the accuracy."""
         return scores.accuracy or 0.0
 
     def score_words(self, value: float) -> str:
-        """Write an accuracy in percent."""
+        """Format an accuracy in percent."""
         return f"{100 * value:.2f} %"
 
     def headline(self, scores: Scores, remarks: str = "") -> str:
-        """Return the accuracy with its interval, and what always answering the same would give."""
+        """Return the accuracy with its interval, and that of always answering the same."""
         assert scores.interval is not None
         low, high = scores.interval
         always = scores.baseline

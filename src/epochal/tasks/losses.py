@@ -1,4 +1,4 @@
-"""Losses as training takes them: ours, which tasks make, and the user's own, which is checked."""
+"""Losses for training: ours, which tasks create, and the user's own, which is checked."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Loss:
-    """A mean loss that knows how much each batch weighs, so that parts of a batch add up to the whole.
+    """A mean loss that knows the weight of each batch, so that parts of a batch add up to the whole.
 
     Targets of one label are classes, or probabilities [batch, classes].
-    Each example counts the same or, where there are `class_weights` [classes], by the weight of its class.
+    All examples have the same weight or, with `class_weights` [classes], that of their class.
     """
 
     def __init__(self, function: LossFunction, class_weights: Tensor | None = None) -> None:
@@ -33,20 +33,20 @@ class Loss:
         return self.function(outputs, targets)
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        """Return what the mean was divided by: the number of examples, or the sum of their class weights."""
+        """Return the divisor of the mean: the number of examples, or the sum of their class weights."""
         if self.class_weights is None:
             return len(targets)
         return self.class_weights[targets].sum() if targets.ndim == 1 else (targets * self.class_weights).sum()
 
 
 def refuse_smoothing(settings: LossSettings, loss: str) -> None:
-    """Raise `RecipeError` where labels are to be smoothed before a `loss` that cannot."""
+    """Raise `RecipeError` if labels should be smoothed for a `loss` that does not support it."""
     if settings.smoothing:
         raise RecipeError(f"The setting loss.smoothing does not work with {loss}.", "Use cross-entropy, or leave it out.")
 
 
 def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> None:
-    """Raise `RecipeError` where the user's own loss cannot take the outputs of a few examples, or gives no mean over them."""
+    """Raise `RecipeError` if the user's own loss cannot take the outputs of a few examples, or does not return a mean."""
     if isinstance(function, type):
         raise RecipeError(f"{function.__name__} is a class, not a loss.", f"Pass {function.__name__}().")
     if not callable(function):
@@ -58,7 +58,7 @@ def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> 
 
     def of(rows: Tensor) -> Tensor:
         try:
-            # What PyTorch warns of here, such as shapes that would be broadcast, is an error with other numbers of examples.
+            # Warnings of PyTorch, such as about broadcast shapes, would be errors with other numbers of examples.
             with warnings.catch_warnings(action="ignore"), torch.no_grad():
                 return loss(outputs[rows], targets[rows])
         except (Exception, SystemExit) as error:  # the user's function may raise anything
@@ -77,7 +77,7 @@ def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> 
 
 
 def own_loss(function: LossFunction) -> Loss:
-    """Return the user's own mean loss, in which each example counts the same."""
+    """Return the user's own mean loss, in which all examples have the same weight."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return function(*(alike(outputs, targets) if outputs.numel() == targets.numel() else (outputs, targets)))
@@ -90,9 +90,9 @@ def _form(tensor: Tensor) -> str:
 
 
 def alike(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Give outputs [n] of a single quantity the shape of their targets [n, 1]: broadcasting would pair each with all.
+    """Give outputs [n] of a single quantity the shape of their targets [n, 1]: broadcasting would pair each with all of them.
 
-    Targets of float64 become what the model computes in, but never less than float32.
+    Targets of float64 become the type that the model computes in, at least float32.
     """
     if targets.dtype == torch.float64:
         targets = targets.to(torch.promote_types(outputs.dtype, torch.float32))

@@ -38,7 +38,7 @@ def by_class(predictions: Tensor, targets: Tensor, names: Sequence[str] = ()) ->
 
 
 def _macro(which: str) -> MetricFunction:
-    """Return the mean of one of the scores of classes, over those that are there or predicted."""
+    """Return the mean of one of the scores of classes, over those that occur or are predicted."""
 
     def mean(predictions: Tensor, targets: Tensor) -> float:
         found = macro(by_class(predictions, targets))
@@ -48,7 +48,7 @@ def _macro(which: str) -> MetricFunction:
 
 
 def balanced_accuracy(predictions: Tensor, targets: Tensor) -> float:
-    """Return the mean recall over the classes that are there."""
+    """Return the mean recall over the classes that occur."""
     there = [score.recall for score in by_class(predictions, targets) if score.support]
     return sum(there) / len(there)
 
@@ -66,7 +66,7 @@ def label_accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def _over_classes(function: Callable[[Tensor, Tensor], float]) -> MetricFunction:
-    """Let a function of scores [n] and truths [n] be the mean over all classes or labels for which there is a number."""
+    """Extend a function of scores [n] and truths [n] to the mean over all classes or labels for which it is defined."""
 
     def mean(predictions: Tensor, targets: Tensor) -> float:
         truths = torch.nn.functional.one_hot(targets, predictions.shape[1]) if targets.ndim == 1 else targets
@@ -79,7 +79,7 @@ def _over_classes(function: Callable[[Tensor, Tensor], float]) -> MetricFunction
 
 
 def _auc(scores: Tensor, truths: Tensor) -> float:
-    """The area under the ROC curve: how often a true one scores higher than another, ties counting one half."""
+    """The area under the ROC curve: how often a positive scores higher than a negative, ties counting one half."""
     true, other = int(truths.sum()), int((~truths).sum())
     if not true or not other:
         return math.nan
@@ -89,7 +89,7 @@ def _auc(scores: Tensor, truths: Tensor) -> float:
 
 
 def _average_precision(scores: Tensor, truths: Tensor) -> float:
-    """The mean precision over the true ones, each at the threshold of its own score."""
+    """The mean precision over the positives, each at the threshold of its own score."""
     if not truths.any():
         return math.nan
     _, place, counts = (-scores).unique(return_inverse=True, return_counts=True)

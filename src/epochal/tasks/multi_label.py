@@ -1,4 +1,4 @@
-"""Several labels per example: each is there or not, whatever the others are."""
+"""Several labels per example: each applies or not, independently of the others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class MultiLabel(LabelTask):
         return targets.sum(0).long()
 
     def balanced_weights(self, counts: Tensor, examples: int) -> Tensor:
-        """Return how many times as many examples are without each label as with it."""
+        """Return the ratio of examples without each label to those with it."""
         return ((examples - counts) / counts).clamp(min=1e-6)
 
     def loss(self, settings: LossSettings, examples: int = 0, device: torch.device = CPU, units: Tensor | None = None) -> Loss:  # noqa: ARG002
@@ -68,7 +68,7 @@ class MultiLabel(LabelTask):
     def spoiled_by(self, outputs: Tensor, end: Ending | None) -> str:  # noqa: ARG002
         """Return the name of a function that must not come before sigmoids.
 
-        Of scores that are never negative all labels would hold always, and of those that are never positive none.
+        With scores that are never negative all labels would always apply, and with scores that are never positive none.
         """
         return end.name if end is not None and (end.low >= 0 or end.high <= 0) else ""
 
@@ -83,7 +83,7 @@ class MultiLabel(LabelTask):
         )
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
-        """Return whether all labels are right, and how probable they are together, as if they were independent."""
+        """Return whether all labels are right, and their joint probability, as if they were independent."""
         found, there = predictions >= 0.5, targets > 0.5
         sure = torch.maximum(predictions, 1 - predictions).prod(1)
         predicted, true = ([_joined(names, row) for row in table.tolist()] for table in (found, there))

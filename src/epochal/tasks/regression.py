@@ -1,4 +1,4 @@
-"""Quantities: numbers that a model comes near to, in any unit."""
+"""Regression: predicting quantities in any unit."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from epochal.tasks.losses import Loss, LossFunction, alike, refuse_smoothing
 from epochal.tasks.metrics import MetricFunction
 from epochal.tasks.scores import Scores, plain, r2_words
 
-# The square of a larger quantity, or of a smaller spread, is beyond float64.
+# The square of a larger quantity, or of a smaller standard deviation, is out of range for float64.
 _LARGEST = 1e150
 
-# A table of more different whole numbers holds quantities.
+# A table with more distinct integers contains quantities.
 _MANY = 100
 
-# Targets that are so many times their spread away from 0 need more than the 24 bits of float32, eight of which then say where they
-# all are; and so do targets of sizes that its exponents barely reach.
+# Targets this many standard deviations away from 0 need more than the 24 bits of float32, eight of which then only encode their common
+# offset; and so do targets at the limits of its exponents.
 _FAR = 256
 _LARGE = 1e30
 
@@ -37,7 +37,7 @@ def _off(predictions: Tensor, targets: Tensor) -> Tensor:
     return predictions - targets.double().reshape(predictions.shape)
 
 
-# Of all of these less is better.
+# Lower is better for all of these.
 _METRICS: dict[str, MetricFunction] = {
     "mae": lambda predictions, targets: _off(predictions, targets).abs().mean(),
     "mse": lambda predictions, targets: _off(predictions, targets).square().mean(),
@@ -51,8 +51,8 @@ _METRICS: dict[str, MetricFunction] = {
 class Rescale(nn.Module):
     """outputs * std + mean: lets a network predict quantities of any size and unit from outputs near 0.
 
-    Computed in `dtype`, which is also that of the outputs: in float64 where float32 would leave too little of the differences
-    between quantities, such as times.
+    Computed in `dtype`, which is also that of the outputs: float64 if float32 would lose too much of the differences between
+    quantities, such as times.
     """
 
     scale: Tensor
@@ -69,10 +69,10 @@ class Rescale(nn.Module):
 
 
 class Regression(Task):
-    """Quantities: targets are [n, outputs] of float32, or of float64 where that would round them.
+    """Quantities: targets are [n, outputs] of float32, or of float64 if float32 would round them.
 
-    `mean` and `std` are those of each quantity among the training targets. `dtype` is the type that keeps the differences between
-    targets: "float64" where they are far from 0 for their spread.
+    `mean` and `std` are those of each quantity among the training targets. `dtype` is the type that preserves the differences between
+    targets: "float64" if their mean is large compared to their standard deviation.
     """
 
     name: Literal["regression"] = "regression"
@@ -103,12 +103,12 @@ class Regression(Task):
     def encode(
         cls, targets: dict[str, Tensor], names: tuple[str, ...] | None, like: Task | None, where: Where, *, is_chosen: bool
     ) -> Encoded:
-        """Return numbers as [n, outputs], of float32 where that holds every one of them exactly; see `Task.encode`."""
+        """Return numbers as [n, outputs], of float32 if that represents all of them exactly; see `Task.encode`."""
         columns, found = name_columns(_quantities(targets, where), names, None if like is None else like.outputs, "y")
         return Encoded(cls(outputs=found), columns, () if is_chosen else _about(targets["train"]))
 
     def learn(self, targets: Mapping[str, Tensor]) -> Self:
-        """Return the same task with the mean, the deviation and the type of the training targets."""
+        """Return the same task with the mean, the standard deviation and the type of the training targets."""
         train = targets["train"].double()
         spread = train.std(0, correction=0)
         mean, std = train.mean(0), spread.where(spread > 0, 1.0)
@@ -136,7 +136,7 @@ class Regression(Task):
         return Loss(distance_loss)
 
     def check_ending(self, outputs: Tensor, targets: Tensor, loss: str | None) -> str:  # noqa: ARG002
-        """Refuse quantities that the model can never give, as its last function keeps to another range; see `Task.check_ending`."""
+        """Refuse quantities outside the range of the last function of the model; see `Task.check_ending`."""
         end = ending_of(outputs)
         low, high = float(targets.min()), float(targets.max())
         if end is None or end.low <= low <= high <= end.high:
@@ -147,11 +147,11 @@ class Regression(Task):
         )
 
     def output_layer(self) -> nn.Module:
-        """Return the layer that brings outputs near 0 into the unit of the targets."""
+        """Return the layer that converts outputs near 0 to the unit of the targets."""
         return Rescale(self.mean, self.std, getattr(torch, self.dtype))
 
     def output_units(self, model: nn.Module) -> Tensor | None:
-        """Return the units [outputs] in which `model` computes its outputs, `None` where it does not end in `Rescale`."""
+        """Return the units [outputs] in which `model` computes its outputs; `None` if it does not end in `Rescale`."""
         return next((part.scale for part in model.modules() if isinstance(part, Rescale)), None)
 
     def decode(self, outputs: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ class Regression(Task):
         return outputs.reshape(outputs.shape[0], -1)
 
     def predict(self, values: Sequence[float]) -> Prediction:
-        """Return the quantities, and in words as many of their digits as matter."""
+        """Return the quantities, and as text with the significant digits."""
         spreads = self.std or [1.0] * len(self.outputs)
         written = [_quantity(value, spread) for value, spread in zip(values, spreads, strict=True)]
         words = written[0] if len(written) == 1 else ", ".join(map(" ".join, zip(self.outputs, written, strict=True)))
@@ -167,7 +167,7 @@ class Regression(Task):
 
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return mean squared and mean absolute error, and R²."""
-        # Against the targets as they were brought: in float32 both sides could be rounded to the same number.
+        # Compared with the original targets: in float32 both sides could be rounded to the same number.
         error = predictions.double() - targets.double()
         spread = (targets.double() - targets.double().mean(0)).square().sum(0)
         # The share of the variance that is explained, averaged over the outputs; without any variance there is none to explain.
@@ -189,7 +189,7 @@ class Regression(Task):
         return scores.r2 or 0.0
 
     def score_words(self, value: float) -> str:
-        """Write R²."""
+        """Format R²."""
         return r2_words(value)
 
     def sample_predictions(self, targets: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class Regression(Task):
 
 
 def _about(train: Tensor) -> tuple[str, ...]:
-    """Say where training targets could mean something else than quantities."""
+    """Yield notes on training targets that may not be quantities."""
     if train.ndim == 2 and _are_shares(train):
         return (
             f"targets are rows that add up to 1, taken as {train.shape[1]} quantities: regression; if they are probabilities of "
@@ -228,7 +228,7 @@ def _are_shares(table: Tensor) -> bool:
 
 
 def _quantities(tensors: Mapping[str, Tensor], where: Where) -> dict[str, Tensor]:
-    """Return quantities as tables of numbers that are exact, or as exact as float64 is over the range of all."""
+    """Return quantities as tables of numbers that are exact, or as exact as float64 is over their whole range."""
     exact = {name: tensor.double().reshape(len(tensor), -1) for name, tensor in tensors.items()}
     for name, table in exact.items():
         far = (table.abs() > _LARGEST).any(1)
@@ -246,7 +246,7 @@ def _quantities(tensors: Mapping[str, Tensor], where: Where) -> dict[str, Tensor
 
 
 def _check_rounding(whole: Tensor, rounded: Tensor, name: str, where: Where) -> None:
-    """Refuse whole numbers of which float64 keeps too little of what tells them apart: less than float32 keeps near 0."""
+    """Refuse integers whose differences float64 preserves less well than float32 does near 0."""
     step = 2.0 ** (math.frexp(float(rounded.abs().max()))[1] - 53)
     spread = float((rounded.amax(0) - rounded.amin(0)).min())
     is_lost = (rounded.long() != whole).any(1)
@@ -257,13 +257,13 @@ def _check_rounding(whole: Tensor, rounded: Tensor, name: str, where: Where) -> 
 
 
 def _dtype(mean: Tensor, std: Tensor) -> str:
-    """Return in which type a model has to answer for its predictions to be as fine as float32 is near 0."""
+    """Return the type of outputs in which predictions are as precise as float32 is near 0."""
     size = mean.abs().maximum(std)
     is_enough = (mean.abs() <= _FAR * std) & (size < _LARGE) & (std > 1 / _LARGE)
     return "float32" if is_enough.all() else "float64"
 
 
 def _quantity(value: float, spread: float) -> str:
-    """Write a quantity in six digits, or in more where it takes them to show a thousandth of the targets' spread."""
+    """Format a quantity in six digits, or in more if they are needed to show a thousandth of the targets' standard deviation."""
     digits = math.ceil(math.log10(abs(value)) - math.log10(spread)) + 4 if value and math.isfinite(value) else 0
     return plain(value, min(max(6, digits), 17))

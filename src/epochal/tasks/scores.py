@@ -1,4 +1,4 @@
-"""Numbers that say how good predictions are. Each is computed from plain tensors; the definitions are scikit-learn's."""
+"""Scores of predictions, computed from plain tensors; the definitions are scikit-learn's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-# What is measured in any case, by its name where a score is monitored.
+# Scores that always exist, by their name as `monitor`.
 ALWAYS = ("loss", "accuracy")
 
 # Larger numbers are written with an exponent.
@@ -22,9 +22,9 @@ _LONG = 1e15
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class or label is found: precision, recall and F1 (0 to 1), how many examples have it, and how many are said to.
+    """The scores of one class or label: precision, recall and F1 (0 to 1), how many examples have it, and how many are predicted to.
 
-    Of one that is neither there nor predicted nothing is known: its shares are 0, and no mean counts it.
+    For one that neither occurs nor is predicted they are undefined: then they are 0, and no mean includes them.
     """
 
     name: str
@@ -36,7 +36,7 @@ class ClassScore:
 
     @property
     def is_measured(self) -> bool:
-        """Whether any example has it, or any prediction."""
+        """Whether any example or prediction has it."""
         return self.support > 0 or self.predicted > 0
 
     def row(self) -> tuple[str, str, str, str, str]:
@@ -47,7 +47,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The commonest class (or set of labels), and the accuracy (0 to 1) of always answering it."""
+    """The most common class (or set of labels), and the accuracy (0 to 1) of always answering it."""
 
     answer: str
     accuracy: float
@@ -59,8 +59,8 @@ class Scores:
 
     `loss` is the mean per example. `accuracy` (0 to 1, with its 95 % `interval`) is the share of examples that are right; with
     several labels, of those with all labels right. `top_k` maps k to top-k accuracy. `per_class`, `macro` and `weighted` hold
-    precision, recall and F1, and the two means leave out classes that are neither there nor predicted. Regression has `mse`, `mae`
-    and `r2`, means over the outputs, computed in float64 against the targets as they were brought. What does not apply is `None` or
+    precision, recall and F1, and the two means leave out classes that neither occur nor are predicted. Regression has `mse`, `mae`
+    and `r2`, means over the outputs, computed in float64 against the original targets. What does not apply is `None` or
     empty. `metrics` are further numbers by name (`evaluation/named.py`).
     """
 
@@ -79,7 +79,7 @@ class Scores:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def number(self, name: str) -> float:
-        """Return the score of that name: loss, accuracy, or one of the metrics (a usual one in any way of writing it)."""
+        """Return a score by its name: loss, accuracy, or one of the metrics (a usual one in any spelling)."""
         if name in ALWAYS:
             found = self.loss if name == "loss" else self.accuracy
             return math.nan if found is None else found
@@ -96,7 +96,7 @@ class Scores:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Scores:
-        """Return the scores that `to_json` gave; a number may be its text, such as "nan". Raises `ValueError` for anything else."""
+        """Return the scores from the value of `to_json`; a number may be given as text, such as "nan". Raises `ValueError`."""
         return _as_json().validate_python(values)
 
 
@@ -108,7 +108,7 @@ def _as_json() -> TypeAdapter[Scores]:
 def class_scores(names: tuple[str, ...], hits: Tensor, predicted: Tensor, actual: Tensor) -> tuple[ClassScore, ...]:
     """Return the scores of each class from counts [classes]: true positives, predictions of it, examples of it.
 
-    A share of nothing (a class never predicted, or never there) counts 0.
+    An undefined share (of a class that is never predicted, or never occurs) is 0.
     """
     precision = _share(hits, predicted)
     recall = _share(hits, actual)
@@ -118,12 +118,12 @@ def class_scores(names: tuple[str, ...], hits: Tensor, predicted: Tensor, actual
 
 
 def macro(scores: tuple[ClassScore, ...]) -> ClassScore | None:
-    """Return the plain mean over the classes that are there or predicted, or `None` where none is."""
+    """Return the plain mean over the classes that occur or are predicted; `None` if there are none."""
     return _mean("macro", scores, [int(score.is_measured) for score in scores])
 
 
 def weighted(scores: tuple[ClassScore, ...]) -> ClassScore | None:
-    """Return the mean over the classes, weighted by their support, or `None` where there are no examples of any."""
+    """Return the mean over the classes, weighted by their support; `None` if there are no examples."""
     return _mean("weighted", scores, [score.support for score in scores])
 
 
@@ -139,17 +139,17 @@ def _mean(name: str, scores: tuple[ClassScore, ...], weights: list[int]) -> Clas
 
 
 def plain_name(name: str) -> str:
-    """Return how a name is written: "balanced_accuracy" is "balanced accuracy"."""
+    """Return the canonical form of a name: "balanced_accuracy" is "balanced accuracy"."""
     return re.sub(r"[\s_-]+", " ", name).strip().lower()
 
 
 def r2_words(value: float) -> str:
-    """Write R² in at most eight characters; it has no lower bound."""
+    """Format R² in at most eight characters; it has no lower bound."""
     return f"{value:.4f}" if value > -100 else f"{value:.1e}"
 
 
 def plain(value: float, digits: int) -> str:
-    """Write a number with so many significant digits, and with its whole part in full where that has more."""
+    """Format a number with this many significant digits, or more if its integer part needs them."""
     whole = len(str(round(abs(value)))) if abs(value) < _LONG else 0
     return f"{value:.{max(digits, whole)}g}"
 

@@ -1,4 +1,4 @@
-"""One label per example: it is of exactly one class."""
+"""One label per example: it belongs to exactly one class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from epochal.tasks.losses import Loss, refuse_smoothing
 from epochal.tasks.metrics import AREAS, MEANS, balanced_accuracy, by_class, confusion_matrix, kappa, mcc, top_k_accuracy
 from epochal.tasks.scores import Baseline, Scores
 
-# More different whole numbers may be quantities.
+# More distinct integers may be quantities.
 _MANY = 100
 
 
@@ -95,7 +95,7 @@ class SingleLabel(LabelTask):
         return ""
 
     def spoiled_by(self, outputs: Tensor, end: Ending | None) -> str:
-        """Return the name of a function that must not come before softmax."""
+        """Return the name of a function that must not precede softmax."""
         if (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < 1e-3).all():
             return "softmax"
         return end.name if end is not None and end.name in ("softmax", "sigmoid", "log-sigmoid") else ""
@@ -111,7 +111,7 @@ class SingleLabel(LabelTask):
         return Prediction(first, named[first], (second, named[second]), named)
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
-        """Return whether the most probable class is the true one, and how probable it is."""
+        """Return whether the most probable class is the true one, and its probability."""
         sure, best = predictions.max(1)
         return Judged([names[index] for index in best.tolist()], sure, [names[index] for index in targets.tolist()], best == targets)
 
@@ -121,11 +121,11 @@ class SingleLabel(LabelTask):
         commonest = max(per_class, key=lambda score: score.support)
         baseline = Baseline(commonest.name, commonest.support / len(targets))
         scores = label_scores(int((predictions.argmax(1) == targets).sum()), len(targets), loss, per_class, baseline)
-        # Top-k is of interest where k leaves most classes out.
+        # Top-k is only of interest if k is small compared to the number of classes.
         return replace(scores, top_k={k: top_k_accuracy(outputs, targets, k) for k in (2, 3, 5) if 2 * k <= len(self.outputs)})
 
     def confusion(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Return how often which class (row) was taken for which (column): int64 [classes, classes]."""
+        """Return the confusion matrix (row: true class, column: predicted): int64 [classes, classes]."""
         return confusion_matrix(predictions.argmax(1), targets, len(self.outputs))
 
     def soft_targets(self, targets: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class SingleLabel(LabelTask):
 
 
 def _mixed_loss(name: str, outputs: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-    """The loss for probabilities [batch, classes] of one label: where they are all 0 and 1, that of the classes.
+    """The loss for probabilities [batch, classes] of one label; if they are all 0 and 1, it equals that of the classes.
 
     With class weights PyTorch's mean over classes divides by the sum of weights, but its mean over probabilities by the number
     of examples. Here both divide by the sum.
@@ -147,7 +147,7 @@ def _mixed_loss(name: str, outputs: Tensor, targets: Tensor, weights: Tensor | N
 
 
 def _about_codes(names: Sequence[str]) -> tuple[str, ...]:
-    """Say which classes may be none: numbers below 0 beside others that count from 0."""
+    """Return a note on classes that may mean "no label": numbers below 0, if the others count from 0."""
     below = [name for name in names if name.startswith("-")]
     if not below or "0" not in names:
         return ()
@@ -185,7 +185,7 @@ def _codes(
 
 
 def _check_whole(labels: Tensor, name: str, where: Where) -> None:
-    """Refuse labels with a fraction, and such as may have been rounded to their type already: two classes would be one."""
+    """Refuse labels with a fraction, and labels that may have been rounded by their type: two classes would be merged."""
     fraction = labels != labels.round()
     if fraction.any():
         bad = int(fraction.nonzero()[0])

@@ -1,4 +1,4 @@
-"""From raw targets to a task and encoded targets: what they mean is told from their type and shape, or as the user says."""
+"""From raw targets to a task and encoded targets: what they mean is inferred from their type and shape, unless the user says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
 
-# Words that programs write where there is no value.
+# Words that programs write for missing values.
 _BLANKS = ("nan", "none", "null", "na", "n/a", "<na>", "nat")
 
 
@@ -27,12 +27,12 @@ def encode(
 ) -> Encoded:
     """Encode the raw targets of all splits.
 
-    Whole numbers, booleans and words are labels; numbers with a fraction are quantities; a table of 0 and 1 holds several
-    labels per example (or one, where each row has a single 1). `task` overrides that, `classes` names the labels. With `like`,
-    the task is that of a model that exists, and its outputs are matched by name: classes need not all be there, columns
-    must. Columns without names are taken in order. Names that Unicode counts as equal are one. Quantities are float32 where that
-    holds every one of them exactly, and float64 elsewhere.
-    Raises `DataError` naming the first target that does not fit, by `where`.
+    Integers, booleans and words are labels; numbers with a fraction are quantities; a table of 0 and 1 is several labels per example
+    (or one, if each row has a single 1). `task` overrides that, `classes` names the labels. With `like`,
+    the task is that of an existing model, and its outputs are matched by name: classes may be missing, columns may not. Columns without
+    names are taken in order. Names that are equal in Unicode are one name. Quantities are float32 if that represents all of them
+    exactly, otherwise float64.
+    Raises `DataError` with the first target that does not fit, as named by `where`.
     """
     tensors, classes, notes = _numbers(parts, classes, where)
     tensors = {name: tensor.flatten() if tensor.ndim == 2 and tensor.shape[1] == 1 else tensor for name, tensor in tensors.items()}
@@ -48,7 +48,7 @@ def encode(
 
 
 def infer_task(tensors: Mapping[str, Tensor], classes: tuple[str, ...] | None) -> type[Task]:
-    """Return what targets mean by their type and shape; where there are names of `classes`, they are labels."""
+    """Return what targets mean by their type and shape; with names of `classes`, they are labels."""
     train = tensors["train"]
     if train.ndim == 2:
         if not is_binary(tensors):
@@ -70,7 +70,7 @@ def natural(text: str) -> tuple[list[tuple[int, str]], str]:
 def _numbers(
     parts: Mapping[str, Tensor | Sequence[str]], classes: tuple[str, ...] | None, where: Where
 ) -> tuple[dict[str, Tensor], tuple[str, ...] | None, tuple[str, ...]]:
-    """Replace words by numbers from 0, in natural order of the words; and say which of them may be none."""
+    """Replace words by numbers from 0, in natural order of the words, with notes on words that may mean "no label"."""
     if classes is not None:
         classes = tuple(map(class_name, classes))
         twice = next((name for name in classes if classes.count(name) > 1), None) if len(set(classes)) < len(classes) else None
@@ -96,7 +96,7 @@ def _numbers(
 
 
 def _check_blanks(words: Mapping[str, Sequence[str]], found: set[str], where: Where) -> None:
-    """Refuse words that look the same, since only the blanks around them differ."""
+    """Refuse words that only differ in the spaces around them."""
     for word in sorted(found):
         if word != word.strip() and word.strip() in found:
             split, index = next((split, targets.index(word)) for split, targets in words.items() if word in targets)
