@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
 from epochal.models.build import assemble, build_net
-from epochal.models.summary import Layer, summarize
+from epochal.models.summary import FlopCounter, Layer, summarize
 from epochal.recipe import DataSettings
 
 
@@ -76,6 +77,22 @@ def test_layers_used_twice_functions_and_unused_parts() -> None:
     assert found.trainable == found.parameters - 6
     assert found.flops == 2 * 9 * 4 * 25 + 2 * 16 + 2 * 16 + 2 * 40
     assert found.weight_bytes == 4 * found.parameters + 4 * 2 + 8, "running statistics and their counter too"
+
+
+def test_flops_are_those_of_pytorch_whether_it_prepares_for_its_compiler_or_not() -> None:
+    class Wrapped(FlopCounter):
+        """As it would be without the private method that keeps PyTorch from wrapping it."""
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return True
+
+    net, x = Nested().eval(), torch.zeros(2, 1, 8, 8)
+    ours, wrapped, theirs = FlopCounter(), Wrapped(), FlopCounterMode(display=False)
+    for counter in (ours, wrapped, theirs):
+        with counter, torch.no_grad():
+            net(x)
+    assert ours.total == wrapped.total == theirs.get_total_flops() > 0
 
 
 def test_attention_counts() -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from epochal.data.feed import Batch, Feed
@@ -124,8 +123,15 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in flop_registry:
-            self.calls.append((func, *tree_map_only(Tensor, _stand_in, (args, kwargs or {}))))
+            self.calls.append((func, _stand_ins(args), {name: _stand_ins(value) for name, value in (kwargs or {}).items()}))
         return func(*args, **(kwargs or {}))
+
+
+def _stand_ins(value: Any) -> Any:
+    """Return the arguments of an operation with stand-ins for the tensors in them."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_stand_ins, value))
+    return _stand_in(value) if isinstance(value, Tensor) else value
 
 
 def _stand_in(tensor: Tensor) -> Tensor:
