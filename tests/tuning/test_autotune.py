@@ -118,6 +118,14 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     assert len(asked) == len(lines) == 2
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_threads_that_were_not_compared_are_compared_when_the_cores_are_free(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([1.0])
+    monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: next(looks, 0.0))
+    _speeds(monkeypatch, lambda choice: 1.0 / choice.threads)
+    assert [resolve_auto(_long(precision="auto"), stateful_net(), data).threads for _ in range(2)] == [2, 1]
+
+
 def test_a_single_choice_is_not_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _speeds(monkeypatch, lambda choice: 1.0)
     assert resolve_auto(_long(), stateful_net(), data).threads == 1

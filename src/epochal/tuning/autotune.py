@@ -201,6 +201,8 @@ class _Probe:
             choices = [choice for choice in choices if choice.threads == plain.threads]
             if choices == [plain]:
                 return {}
+            # What is remembered of these says nothing about those that are left out.
+            name = _key(choices, self.recipe, self.model, self.data.spec)
         # Where the plain choice does not work, another one may.
         training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
         seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
