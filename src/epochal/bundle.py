@@ -211,9 +211,10 @@ class Bundle(Shown):
                 raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it again.")
         # Tied weights share their memory; the file has each of them whole.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
-        net = self.model.get_submodule("net") if self.origin is None else None
-        own = {"own": type(net).__name__, "code": dict(self.code)}
-        model = own if self.origin is None else {"name": self.origin[0], "options": dict(self.origin[1])}
+        if self.origin is None:
+            model: dict[str, Any] = {"own": type(self.model.get_submodule("net")).__name__, "code": dict(self.code)}
+        else:
+            model = {"name": self.origin[0], "options": dict(self.origin[1])}
         description = {
             "format": FORMAT,
             "version": VERSION,

@@ -57,6 +57,15 @@ def test_update_has_the_bits_of_step(settings: dict[str, Any], gap: str) -> None
         assert all(torch.equal(kept[place][name], wanted[place][name]) for name in kept[place] if kept[place][name] is not None)
 
 
+def _update_alike(weights: list[nn.Parameter], updates: list[Update]) -> None:
+    """Make five updates of each weight, by the same gradients."""
+    for _ in range(5):
+        gradient = torch.randn(37, 5)
+        for weight, update in zip(weights, updates, strict=True):
+            weight.grad = gradient.clone()
+            update()
+
+
 @pytest.mark.parametrize("settings", [{"name": "sgd", "momentum": 0.9}, {"name": "adam"}, {"name": "adamw"}], ids=str)
 def test_where_a_device_has_no_fused_kernel_the_numbers_are_the_same(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     start = torch.randn(37, 5)
@@ -76,11 +85,7 @@ def test_where_a_device_has_no_fused_kernel_the_numbers_are_the_same(settings: d
     assert [bool(made.param_groups[0]["fused"]) for made in optimizers] == [True, False]
     monkeypatch.undo()
     updates = [Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False) for made in optimizers]
-    for _ in range(5):
-        gradient = torch.randn(37, 5)
-        for weight, update in zip(weights, updates, strict=True):
-            weight.grad = gradient.clone()
-            update()
+    _update_alike(weights, updates)
     assert [bool(update.kernels) for update in updates] == [True, False]
     torch.testing.assert_close(weights[0], weights[1])
 
@@ -92,11 +97,7 @@ def test_without_the_private_names_of_pytorch_the_bits_are_the_same(monkeypatch:
         made = build_optimizer(OptimizerSettings(name="adamw", lr=0.1), [weight])
         updates.append(Update(made, torch.amp.GradScaler("cpu", enabled=False), is_own=False))
         monkeypatch.delattr(torch, "_fused_sgd_", raising=False)
-    for _ in range(5):
-        gradient = torch.randn(37, 5)
-        for weight, update in zip(weights, updates, strict=True):
-            weight.grad = gradient.clone()
-            update()
+    _update_alike(weights, updates)
     assert [bool(update.kernels) for update in updates] == [True, False]
     assert torch.equal(weights[0], weights[1])
 
