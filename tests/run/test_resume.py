@@ -78,7 +78,7 @@ class Cliff(nn.Module):
         return outputs
 
 
-def test_a_rewound_run_is_kept_told_and_reproduced(tmp_path: Path) -> None:
+def test_a_rewound_run_is_recorded_and_reproduced(tmp_path: Path) -> None:
     x = 1.0 - 2.0 * (torch.arange(120) % 2)[:, None]
     settings = SETTINGS | {"on_nan": "rewind", "optimizer": {"name": "sgd", "lr": 0.8}, "schedule": "constant"}
     done = train((x, 0.9 * x), settings, model=Cliff(), out=tmp_path / "run", watchers=())
@@ -88,9 +88,15 @@ def test_a_rewound_run_is_kept_told_and_reproduced(tmp_path: Path) -> None:
         (1, 0.5, "Step 2 (epoch 1):"),
         (0, 0.5, "Step 2 (epoch 1):"),
     ]
-    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["rewinds"] == 2
     assert done.fit.finished.reason == "epochs"
     assert reproduce(tmp_path / "run", data=(x, 0.9 * x), model=Cliff()) == Reproduction(5, "", ())
+
+    path = tmp_path / "run" / "result.json"
+    kept = json.loads(path.read_text())
+    del kept["rewinds"][1]["factor"]
+    path.write_text(json.dumps(with_checksum(kept)))
+    with pytest.raises(BundleError, match=r"rewinds\.1\.factor: Field required"):
+        reproduce(tmp_path / "run", data=(x, 0.9 * x), model=Cliff())
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 23])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from epochal.data.load import load
 from epochal.errors import NotFiniteError, RecipeError
 from epochal.random import key, permutation
 from epochal.recipe import Recipe
@@ -144,21 +146,20 @@ def test_rewinding_goes_on_with_half_the_rate(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     found = fit(model, _line(), _steep(1.6), checkpoints=_begun(tmp_path / "kept"), watchers=[records.append, metrics])
     (rewound,) = [record for record in records if isinstance(record, Rewound)]
-    assert found.finished.rewinds == (rewound.rewind,)
-    assert (rewound.rewind.step, rewound.rewind.factor, rewound.history) == (0, FACTOR, ())
-    assert re.match(r"Step 2 \(epoch 1\): the output of the model \(Cliff\) has a value .* From: train\[", rewound.rewind.reason)
+    assert found.finished.rewinds == (rewound,)
+    assert (rewound.step, rewound.epoch, rewound.factor) == (0, 1, FACTOR)
+    assert re.match(r"Step 2 \(epoch 1\): the output of the model \(Cliff\) has a value .* From: train\[", rewound.reason)
     assert [done.lr for done in found.epochs] == [0.8] * 3
-    assert [done.rewinds for done in found.epochs] == [1] * 3
     assert 0.8 < model.weight.item() <= 1.0
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["epoch"], line["rewinds"]) for line in lines] == [(1, 1), (2, 1), (3, 1)]
+    assert [(line["epoch"], line["lr"]) for line in lines] == [(1, 0.8), (2, 0.8), (3, 0.8)]
 
 
 def test_weights_that_are_lost_already_are_gone_behind(tmp_path: Path) -> None:
     """With a checkpoint after each step, the last one is over the cliff."""
     model = Cliff()
     found = fit(model, _line(), _steep(1.6), checkpoints=Checkpoints(tmp_path, 1e-9))
-    assert [rewind.step for rewind in found.finished.rewinds] == [1, 0]
+    assert [(rewound.step, rewound.epoch) for rewound in found.finished.rewinds] == [(1, 1), (0, 1)]
     assert [done.lr for done in found.epochs] == [0.4] * 3
     assert 0.8 < model.weight.item() <= 1.0
 
@@ -192,9 +193,7 @@ def test_a_rewound_training_that_is_killed_ends_as_the_whole_one(tmp_path: Path,
     found = fit(again, _line(), _steep(1.6, ema=0.9), checkpoints=Checkpoints(tmp_path / "cut", every))
     assert found.finished.rewinds == wanted.finished.rewinds
     assert len(wanted.finished.rewinds) == (2 if every < 1 else 1)
-    assert [(done.train_loss, done.lr, done.rewinds) for done in found.epochs] == [
-        (done.train_loss, done.lr, done.rewinds) for done in wanted.epochs
-    ]
+    assert [(done.train_loss, done.lr) for done in found.epochs] == [(done.train_loss, done.lr) for done in wanted.epochs]
     assert torch.equal(again.weight, whole.weight)
 
 
@@ -203,23 +202,21 @@ def test_a_rewound_training_is_made_again_by_its_rewinds_alone(tmp_path: Path) -
     wanted = fit(whole, _line(), _steep(1.6), checkpoints=Checkpoints(tmp_path, 1e-9))
     found = fit(again, _line(), _steep(1.6).updated({"on_nan": "stop"}), rewinds=wanted.finished.rewinds)
     assert torch.equal(whole.weight, again.weight)
-    assert [(done.train_loss, done.lr, done.rewinds) for done in found.epochs] == [
-        (done.train_loss, done.lr, done.rewinds) for done in wanted.epochs
-    ]
+    assert [(done.train_loss, done.lr) for done in found.epochs] == [(done.train_loss, done.lr) for done in wanted.epochs]
 
 
 def test_rewinding_ends_after_three_times(tmp_path: Path) -> None:
     records: list[Record] = []
     with pytest.raises(NotFiniteError, match=r"From: train\[5\]\. Training was rewound 3 times already\.") as raised:
         fit(Fragile("output"), _data(5), _recipe(on_nan="rewind"), checkpoints=_begun(tmp_path), watchers=[records.append])
-    assert [record.rewind.step for record in records if isinstance(record, Rewound)] == [0, 0, 0]
+    assert [record.step for record in records if isinstance(record, Rewound)] == [0, 0, 0]
     assert "Look at these examples" in raised.value.fix
     assert all(bool(tensor.isfinite().all()) for tensor in _tensors(tmp_path))
 
 
 def test_what_does_not_happen_again_is_rewound_too(tmp_path: Path) -> None:
     found = fit(Once(), _data(5), _recipe(on_nan="rewind"), checkpoints=_begun(tmp_path))
-    assert [rewind.reason for rewind in found.finished.rewinds] == ["The loss became nan in epoch 1, by step 5."]
+    assert [rewound.reason for rewound in found.finished.rewinds] == ["The loss became nan in epoch 1, by step 5."]
 
 
 def test_a_weight_that_no_loss_sees_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +263,15 @@ def test_rewinding_past_epochs_follows_plateau(tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(NotFiniteError, match=r"^Step \d+ \(epoch 7\)"):
         fit(Late(2, 1), (x, y), recipe, checkpoints=_begun(tmp_path))
+
+
+def test_a_file_whose_name_is_not_utf_8_can_be_the_reason(tmp_path: Path) -> None:
+    data = load(_data(5))
+    named = replace(data, train=replace(data.train, files=[f"{number}-\udcff.png" for number in range(COUNT)]))
+    for _ in range(2):
+        # The second time, training begins with the checkpoint that has the reason.
+        with pytest.raises(NotFiniteError, match="5-\udcff.png.* Training was rewound 3 times already"):
+            fit(Fragile("output"), named, _recipe(on_nan="rewind"), checkpoints=_begun(tmp_path))
 
 
 def test_rewinding_needs_checkpoints() -> None:

@@ -230,5 +230,5 @@ def test_a_run_keeps_its_changes_and_is_reproduced_and_resumed_with_them(tmp_pat
     kept = json.loads(path.read_text())
     kept["threads"][0]["threads"] = 10_000_000
     path.write_text(json.dumps(with_checksum(kept)))
-    with pytest.raises(BundleError, match="changes of threads are damaged"):
+    with pytest.raises(BundleError, match="changes: one is to more than 4 threads"):
         epochal.reproduce(tmp_path / "run", data=data)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from epochal.training.records import Rewound
-from epochal.training.schedule import Rewind
 from epochal.watch import console
 from epochal.watch.console import Console
 
@@ -60,10 +59,10 @@ def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, log: Any)
 @pytest.mark.parametrize("kind", [io.StringIO, Terminal])
 def test_a_rewind_is_one_line(records: Any, log: Any, kind: type[io.StringIO]) -> None:
     file = kind()
-    rewind = Rewind(1200, 0.5, "Step 1234 (epoch 2): the loss has a value that is not finite.")
+    rewound = Rewound(1200, 13, 0.5, "Step 1234 (epoch 2): the loss has a value that is not finite.")
     with Console(file) as watcher:
-        log(watcher, [records.started(), records.epoch(1, 0.6), Rewound(rewind, ()), records.epoch(2, 0.5)])
-        watcher(dataclasses.replace(records.finished(), rewinds=(rewind,)))
+        log(watcher, [records.started(), records.epoch(1, 0.6), rewound, records.epoch(2, 0.5)])
+        watcher(dataclasses.replace(records.finished(), rewinds=(rewound,)))
     said = "Step 1234 (epoch 2): the loss has a value that is not finite. Continuing after step 1,200 with the learning rate times 0.5."
     assert said in file.getvalue()
     assert "Trained 3 epochs in 4.56 s; rewound 1 time; kept the weights of epoch 2." in file.getvalue()

@@ -14,7 +14,6 @@ from epochal.errors import OutputError
 from epochal.recipe import Recipe
 from epochal.training.loop import fit
 from epochal.training.records import Rewound
-from epochal.training.schedule import Rewind
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
 
@@ -40,7 +39,6 @@ def test_a_line_per_epoch(records: Any, log: Any, tmp_path: Path) -> None:
         "examples_per_second": 45678.0,
         "waiting": 0.02,
         "is_best": True,
-        "rewinds": 0,
     }
     assert written[2]["is_best"] is False
 
@@ -76,11 +74,11 @@ def test_a_second_training_appends(records: Any, log: Any, tmp_path: Path) -> No
 
 
 def test_an_epoch_that_is_rewound_or_resumed_is_not_there_twice(records: Any, log: Any, tmp_path: Path) -> None:
-    path, rewind = tmp_path / "metrics.jsonl", Rewind(100, 0.5, "")
+    path, rewound = tmp_path / "metrics.jsonl", Rewound(100, 2, 0.5, "")
     first, second = records.epoch(1, 0.6), records.epoch(2, 0.5)
     with MetricsFile(path) as watcher:
-        log(watcher, [records.started(), first, second, Rewound(rewind, (first,)), dataclasses.replace(second, rewinds=1)])
-    assert [(line["epoch"], line["rewinds"]) for line in lines(path)] == [(1, 0), (2, 1)]
+        log(watcher, [records.started(), first, second, rewound, dataclasses.replace(second, lr=0.01)])
+    assert [(line["epoch"], line["lr"]) for line in lines(path)] == [(1, 0.25), (2, 0.01)]
     with MetricsFile(path) as watcher:
         # From the checkpoint before the first step.
         log(watcher, [dataclasses.replace(records.started(), step=0), first])

@@ -43,7 +43,8 @@ from epochal.run.prepare import Prepared
 from epochal.terminal import command
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.own import names_of
-from epochal.training.schedule import Rewind
+from epochal.training.records import Rewound
+from epochal.training.saved import Saved
 from epochal.training.sharing import ThreadChange, Threads
 
 RECIPE = "recipe.toml"
@@ -228,27 +229,23 @@ def read_epochs(folder: Path) -> list[Mapping[str, Any]]:
     return lines
 
 
-def read_rewinds(folder: Path) -> list[Rewind]:
-    """Return where a finished run was rewound. Raises `BundleError`."""
-    path = folder / RESULT
-    try:
-        return [
-            Rewind(step=int(kept["step"]), factor=float(kept["factor"]), reason=str(kept["reason"]))
-            for kept in read_json(path, rewinds=list)["rewinds"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: its rewinds are damaged.", _FIX) from error
+class Changes(Saved):
+    """What a run changed while it trained, as `fit` takes it to repeat the run."""
+
+    rewinds: list[Rewound]
+    threads: list[ThreadChange]
 
 
-def read_threads(folder: Path, recipe: Recipe) -> list[ThreadChange]:
-    """Return the changes of the number of CPU threads in a finished run. Raises `BundleError`."""
+def read_changes(folder: Path, recipe: Recipe) -> Changes:
+    """Return what a finished run changed while it trained. Raises `BundleError`."""
     path = folder / RESULT
+    result = read_json(path)
     try:
-        threads = Threads(recipe.threads_per_step)
-        threads.load_state_dict({"changes": read_json(path, threads=list)["threads"]})
+        changes = Changes.read({name: result.get(name) for name in Changes.model_fields})
+        Threads(recipe.threads_per_step).load_state_dict({"changes": result["threads"]})
     except ValueError as error:
-        raise BundleError(f"{path} cannot be read: its changes of threads are damaged.", _FIX) from error
-    return threads.changes
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
+    return changes
 
 
 def read_weights(folder: Path) -> bytes:

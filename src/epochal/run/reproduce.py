@@ -14,7 +14,7 @@ from epochal.bundle import WEIGHTS
 from epochal.errors import BundleError
 from epochal.evaluation.named import Metrics
 from epochal.recipe import Recipe
-from epochal.run.folder import RESULT, read_epochs, read_rewinds, read_threads, read_weights
+from epochal.run.folder import RESULT, read_changes, read_epochs, read_weights
 from epochal.run.reopen import in_words, reopen, resolved_recipe
 from epochal.tasks.losses import LossFunction
 from epochal.terminal import command
@@ -62,12 +62,12 @@ def reproduce(
         raise BundleError(
             f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
         )
-    again, changes = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
-    wanted, rewinds, threads = read_epochs(folder), read_rewinds(folder), read_threads(folder, again.recipe)
+    again, differences = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+    wanted, changes = read_epochs(folder), read_changes(folder, again.recipe)
     wanted_weights = read_weights(folder)
     # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
     recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
-    causes = (*(cause.words for cause in changes), *_ends(again.recipe))
+    causes = (*(cause.words for cause in differences), *_ends(again.recipe))
     same, divergence = 0, ""
 
     def differs(done: EpochDone) -> str:
@@ -80,8 +80,7 @@ def reproduce(
         same += 1
         return ""
 
-    own = vars(again.own)
-    fit(again.bundle.model, again.data, recipe, **own, watchers=watchers, stop=differs, rewinds=rewinds, threads=threads)
+    fit(again.bundle.model, again.data, recipe, **vars(again.own), **vars(changes), watchers=watchers, stop=differs)
     if divergence:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from epochal.data.feed import Batch, Feed
 from epochal.errors import NotFiniteError, RecipeError
+from epochal.terminal import readable
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.records import EpochDone, Rewound
-from epochal.training.schedule import Rewind
 from epochal.training.state import Training
 
 # The factor on the learning rate at each rewind, and how many there are at most: if an eighth is still too high, something is wrong.
@@ -43,10 +43,10 @@ def check_rewinding(training: Training, checkpoints: Checkpoints) -> None:
 def rewind(
     training: Training, batches: Feed, step: Callable[[Training, Batch], None], checkpoints: Checkpoints, error: NotFiniteError
 ) -> Rewound:
-    """Restore the last checkpoint, from which training continues with a smaller rate, if the recipe says so; return the rewind.
+    """Go back to the last checkpoint and cut the learning rate, if the recipe says so; return where training continues.
 
-    If that did not help, restore the checkpoint before. Otherwise raise an error with the first step, layer and examples with a value
-    that is not finite. Without a checkpoint, or if the repeated steps go well, these are unknown: then raise `error`.
+    If that was tried there already, go back to the checkpoint before. Otherwise raise an error with the first step, layer and examples
+    with a value that is not finite. Without a checkpoint, or if the repeated steps go well, these are unknown: then raise `error`.
     """
     until, history, began, changes = training.step, tuple(training.history), training.began, training.threads.changes
     if not checkpoints.restore(training):
@@ -54,24 +54,26 @@ def rewind(
     last = training.step
     # The same steps use the same threads.
     training.threads.changes = changes
-    told = _first(training, batches, step, until, history, checkpoints)
-    cause = NotFiniteError(told, _FIX) if told else error
-    rewinds = training.schedule.rewinds
+    found = _first(training, batches, step, until, history, checkpoints)
+    cause = NotFiniteError(found, _FIX) if found else error
     if training.recipe.on_nan == "stop":
         raise cause from error
-    if len(rewinds) == MOST:
+    earlier = training.schedule.rewinds
+    if len(earlier) == MOST:
         raise NotFiniteError(f"{cause.problem} Training was rewound {MOST} times already.", cause.fix) from error
     # If a smaller rate did not help, training goes further back: these weights may already be diverging.
-    in_vain = bool(rewinds) and rewinds[-1].step == last
-    if not (in_vain and checkpoints.restore(training, before=last)):
+    did_not_help = bool(earlier) and earlier[-1].step == last
+    if not (did_not_help and checkpoints.restore(training, before=last)):
         checkpoints.restore(training)
-    training.schedule.rewinds = [*rewinds, Rewind(training.step, FACTOR, cause.problem)]
+    # The name of a file may be no valid text, which a checkpoint cannot hold.
+    rewound = Rewound(training.step, training.epoch, FACTOR, readable(cause.problem, "utf-8"))
+    training.schedule.rewinds = [*earlier, rewound]
     # The lost time counts as training time.
     training.began = began
     if training.sharing is not None:
         training.sharing.forget()
     checkpoints.save(training)
-    return Rewound(training.schedule.rewinds[-1], tuple(training.history))
+    return rewound
 
 
 def _first(

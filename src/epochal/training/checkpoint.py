@@ -95,8 +95,7 @@ class Checkpoints:
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
         values = {"version": VERSION} | {name: value for name, value in state.items() if name not in tensors}
         files = {_TENSORS: save_tensors(tensors), _VALUES: json.dumps(values, indent=1, allow_nan=False).encode()}
-        step, epoch, rewinds = training.position
-        place = folder / f"step-{step:010}-{epoch}{f'-{rewinds}' * bool(rewinds)}"
+        place = folder / "step-{:010}-{}-{}".format(*training.position).removesuffix("-0")
         if not place.exists():
             with new_directory(place) as draft:
                 for name, content in files.items():
@@ -152,7 +151,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def _position(place: Path) -> tuple[int, ...]:
-    """Parse the name of a checkpoint: the number of steps, the epoch, and the number of rewinds, if any."""
+    """Parse the name of a checkpoint."""
     return tuple(map(int, place.name.split("-")[1:]))
 
 

@@ -36,8 +36,8 @@ from epochal.training.build import build_training, plain_settings, training_feed
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.optim import MakeOptimizer, describe_optimizer
 from epochal.training.own import NOT_USED, Own, with_own
-from epochal.training.records import EpochDone, Finished, Progress, Started, Watcher
-from epochal.training.schedule import Rewind, ScheduleFunction
+from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started, Watcher
+from epochal.training.schedule import ScheduleFunction
 from epochal.training.sharing import Sharing, ThreadChange, is_open
 from epochal.training.signals import checkpoint_on_signal, handle_signals
 from epochal.training.state import Training
@@ -89,7 +89,7 @@ def fit(
     begun: Callable[[Started], object] | None = None,
     stop: Callable[[EpochDone], str] | None = None,
     checkpoints: Checkpoints | None = None,
-    rewinds: Sequence[Rewind] = (),
+    rewinds: Sequence[Rewound] = (),
     threads: Sequence[ThreadChange] | None = None,
 ) -> TrainingHistory:
     """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
@@ -171,7 +171,6 @@ def fit(
             done = EpochDone(
                 training.epoch, recipe.epochs, training.step, train_loss, valid, rate, seconds, _trained(training, batches) / seconds,
                 waited / seconds, is_best,
-                len(training.schedule.rewinds_before(training.step - 1)),
             )  # fmt: skip
             training.history.append(done)
             training.epoch += 1

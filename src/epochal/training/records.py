@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import torch
+from pydantic import BeforeValidator, PlainSerializer
 
 from epochal.data.spec import DataSpec
 from epochal.recipe import Recipe
 from epochal.tasks.scores import Scores
-from epochal.training.schedule import Rewind
+from epochal.training.saved import Count
 from epochal.training.sharing import ThreadChange
+
+
+def _from_text(text: str | None) -> Scores | None:
+    return None if text is None else Scores.from_json(json.loads(text))
+
+
+def _as_text(scores: Scores | None) -> str | None:
+    return None if scores is None else json.dumps(scores.to_json())
+
+
+# In a checkpoint scores are text: one may be NaN, and the name of a class may come from a folder whose name is not UTF-8.
+SavedScores = Annotated[Scores | None, BeforeValidator(_from_text), PlainSerializer(_as_text)]
 
 
 @dataclass(frozen=True)
@@ -53,33 +67,31 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data.
+    """An epoch is over. `train_loss` is the mean over its steps, with dropout and augmentation on; `valid` is `None` without data."""
 
-    `rewinds` is how often training has been rewound.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
+    epoch: Count
+    epochs: Count
+    step: Count
     train_loss: float
-    valid: Scores | None
+    valid: SavedScores
     lr: float
     seconds: float
     examples_per_second: float
     waiting: float
     is_best: bool
-    rewinds: int = 0
 
 
 @dataclass(frozen=True)
 class Rewound:
-    """A value became NaN or infinite, and training continues from the last checkpoint, after the epochs of `history`.
+    """A value became NaN or infinite, as `reason` says: training continues from a checkpoint with the learning rate times `factor`.
 
-    Records of later epochs are void.
+    It was written after `step` steps, in `epoch`: earlier records of this epoch and of later ones are void.
     """
 
-    rewind: Rewind
-    history: tuple[EpochDone, ...]
+    step: Count
+    epoch: Count
+    factor: float
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ class Finished:
     best_epoch: int
     reason: str
     seconds: float
-    rewinds: tuple[Rewind, ...] = ()
+    rewinds: tuple[Rewound, ...] = ()
     kept_for: str = ""
     threads: tuple[ThreadChange, ...] = ()
 

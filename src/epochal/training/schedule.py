@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from epochal.errors import RecipeError
 from epochal.recipe import ScheduleSettings
+from epochal.training.records import Rewound
 from epochal.training.saved import Count, Saved, State
 from epochal.user_code import in_words
 
@@ -18,20 +19,11 @@ ScheduleFunction = Callable[[int], float]
 _TRIED = 100
 
 
-@dataclass(frozen=True)
-class Rewind:
-    """Training went back to the state after `step` steps, and continued with the learning rate times `factor`; `reason` says why."""
-
-    step: Count
-    factor: float
-    reason: str
-
-
 class _Saved(Saved):
     cuts: Count
     best: str
     bad_epochs: Count
-    rewinds: list[Rewind]
+    rewinds: list[Rewound]
 
 
 class Schedule:
@@ -52,7 +44,7 @@ class Schedule:
         self.cuts = 0
         self.best = math.inf
         self.bad_epochs = 0
-        self.rewinds: list[Rewind] = []
+        self.rewinds: list[Rewound] = []
         self.warmup_steps = round(settings.warmup * steps_per_epoch)
         if self.warmup_steps and settings.name == "one-cycle":
             raise RecipeError("The setting schedule.warmup does not work with one-cycle, which rises by itself.", "Use schedule.rise.")
@@ -71,11 +63,7 @@ class Schedule:
 
     def factor(self, step: int) -> float:
         """Return the share for the step that comes after `step` others."""
-        return self._planned(step) * math.prod(rewind.factor for rewind in self.rewinds_before(step))
-
-    def rewinds_before(self, step: int) -> list[Rewind]:
-        """Return the rewinds that count for the step that comes after `step` others."""
-        return [rewind for rewind in self.rewinds if rewind.step <= step]
+        return self._planned(step) * math.prod(cut.factor for cut in self.rewinds if cut.step <= step)
 
     def _planned(self, step: int) -> float:
         if self.function is not None:
@@ -108,8 +96,8 @@ class Schedule:
 
     def state_dict(self) -> State:
         """Return the state that is not a function of the position."""
-        rewinds = [asdict(rewind) for rewind in self.rewinds]
-        return {"cuts": self.cuts, "best": repr(self.best), "bad_epochs": self.bad_epochs, "rewinds": rewinds}
+        plateau = {"cuts": self.cuts, "best": repr(self.best), "bad_epochs": self.bad_epochs}
+        return plateau | {"rewinds": [asdict(cut) for cut in self.rewinds]}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a state. Raises `ValueError`."""

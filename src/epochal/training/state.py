@@ -19,7 +19,6 @@ from epochal.tasks.losses import Loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Forward
-from epochal.training.history import EpochSaved, plain_history
 from epochal.training.optim import Optimizer, groups_of
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
@@ -32,7 +31,7 @@ class _Saved(Saved):
     step: Count
     elapsed: Annotated[float, Field(ge=0)]
     epoch_began: Annotated[float, Field(ge=0)]
-    history: list[EpochSaved]
+    history: list[EpochDone]
 
 
 @dataclass
@@ -101,8 +100,8 @@ class Training:
 
     def state_dict(self) -> State:
         """Return everything that determines the rest of training, as tensors and JSON values."""
-        own = {"epoch": self.epoch, "step": self.step, "elapsed": self.elapsed(), "epoch_began": self.epoch_began}
-        return own | {"history": plain_history(self.history), "loss_sum": self.loss_sum} | self._state_of_parts()
+        own = _Saved(epoch=self.epoch, step=self.step, elapsed=self.elapsed(), epoch_began=self.epoch_began, history=self.history)
+        return own.model_dump() | {"loss_sum": self.loss_sum} | self._state_of_parts()
 
     def load_state_dict(self, state: State) -> None:
         """Continue from a state. Raises `ValueError` for one that no training of this model, with these settings, can reach."""
@@ -124,7 +123,7 @@ class Training:
             raise ValueError(f"its best epoch is not one of {done}")
         self.loss_sum.copy_(state["loss_sum"])
         self.epoch, self.step, self.epoch_began = saved.epoch, saved.step, saved.epoch_began
-        self.history[:] = [epoch.record() for epoch in saved.history]
+        self.history[:] = saved.history
         # If training ended within an epoch, there are fewer steps than in all epochs so far.
         if abs(self.steps_of_epoch) > self.schedule.steps_per_epoch:
             raise ValueError(f"step {self.step} is not in epoch {self.epoch}")

@@ -117,9 +117,8 @@ class Console:
     def _rewound(self, record: Rewound) -> None:
         if self._live is not None:
             self._live.update("")
-        rewind = record.rewind
         self._print(
-            f"{rewind.reason} Continuing after step {rewind.step:,} with the learning rate times {rewind.factor:g}.", style="yellow"
+            f"{record.reason} Continuing after step {record.step:,} with the learning rate times {record.factor:g}.", style="yellow"
         )
         self._logged = time.monotonic()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +25,7 @@ class MetricsFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file: FileIO | None = None
+        self._epochs: list[EpochDone] = []
 
     def __enter__(self) -> Self:
         return self
@@ -36,10 +36,13 @@ class MetricsFile:
     def __call__(self, record: Record) -> None:
         """Open the file, write a line, or close it."""
         if isinstance(record, Started):
-            self._open(None if record.step is None else record.history)
+            self._epochs = list(record.history)
+            self._open(rewrite=record.step is not None)
         elif isinstance(record, Rewound):
-            self._open(record.history)
+            del self._epochs[record.epoch - 1 :]
+            self._open(rewrite=True)
         elif isinstance(record, EpochDone) and self._file is not None:
+            self._epochs.append(record)
             with write_errors(self.path):
                 # A disk that is nearly full may take a part of the line; the next write then says why.
                 rest = _line(record)
@@ -50,11 +53,11 @@ class MetricsFile:
                 os.fsync(self._file.fileno())
             self._close()
 
-    def _open(self, history: Sequence[EpochDone] | None) -> None:
-        """Begin the file with the epochs of `history`, or go on with it as it is."""
+    def _open(self, *, rewrite: bool) -> None:
+        """Begin the file with the epochs so far, or append to it as it is."""
         self._close()
-        if history is not None:
-            write_bytes(self.path, b"".join(map(_line, history)))
+        if rewrite:
+            write_bytes(self.path, b"".join(map(_line, self._epochs)))
         with write_errors(self.path):
             # Without a buffer a line is one write to the system: it is there at once, and as a rule never in two halves.
             self._file = self.path.open("ab", buffering=0)
@@ -77,7 +80,6 @@ def numbers(done: EpochDone) -> dict[str, Any]:
         "examples_per_second": done.examples_per_second,
         "waiting": done.waiting,
         "is_best": done.is_best,
-        "rewinds": done.rewinds,
     }
     plain: dict[str, Any] = finite(values)
     return plain
