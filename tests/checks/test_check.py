@@ -373,5 +373,5 @@ class TestInTraining:
         assert [line for line in lines if line.startswith("check")] == [
             'check: class "dog" has 1 example; class "cat" has 13 times as many examples as "dog" (13 and 1); '
             'valid has no examples of 1 class: "dog"; '
-            f"1 picture is in both train and test (epochal check {photos} tells more)"
+            f"1 picture is in both train and test (epochal check {photos} shows more)"
         ]

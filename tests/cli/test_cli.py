@@ -276,7 +276,7 @@ def test_a_class_of_which_nothing_can_be_read(call, trained: Path, photos: Path,
     assert "n = 10, without 10 files that cannot be read" in out
     code, _, err = call("evaluate", trained, "--unreadable", "count")
     assert code == 1
-    assert "itself must be what they were.\nName other data, or leave --unreadable out." in err
+    assert "itself must be complete.\nName other data, or leave --unreadable out." in err
 
 
 def test_of_a_folder_with_splits_only_unreadable_test_files_count(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -200,7 +200,7 @@ def test_changed_data_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     _killed(monkeypatch, 5, file, tmp_path / "run")
     x, y = _arrays()
     numpy.savez(file, x=x.numpy() + 1, y=y.numpy())
-    with pytest.raises(DataError, match="the data are no longer what they were"):
+    with pytest.raises(DataError, match="the data have changed"):
         resume(tmp_path / "run", watchers=())
     assert (tmp_path / "run" / "checkpoints").exists()
 
@@ -277,7 +277,7 @@ def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, file: Path
         "versions": "other versions (torch 1.0, now ",
         "threads": "another number of threads (64, now 1)",
         "processor": "another processor (Some CPU, now ",
-        "data": "the data are no longer what they were",
+        "data": "the data have changed",
         "code": "your own code changed (mine.py)",
     }
     assert len(found.causes) == 1
@@ -432,7 +432,7 @@ def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
         Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=numpy.uint8)).save(path)
     train(tmp_path / "photos", {"epochs": 1, "model": "linear", "threads": 1}, out=tmp_path / "run", watchers=())
     path.write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"Restore the data as they were, or train again\."):
+    with pytest.raises(DataError, match=r"Restore the original data, or train again\."):
         resume(tmp_path / "run", epochs=2, watchers=())
 
 

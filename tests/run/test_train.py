@@ -420,7 +420,7 @@ def test_damaged_predictions_are_refused(tmp_path: Path, damage: str) -> None:
         shutil.copytree(tmp_path / "other" / "model", tmp_path / "run" / "model")
     else:
         path.write_bytes(content[:-5] if damage == "short" else content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(BundleError, match=r"test\.safetensors .*\nRemove it: then evaluate measures again, which needs the data\."):
+    with pytest.raises(BundleError, match=r"test\.safetensors .*\nRemove it: then evaluate computes it again, which needs the data\."):
         evaluate_run(tmp_path / "run")
 
 

@@ -26,7 +26,7 @@ def _see(changes: dict[str, Any], results: list[Scores | None]) -> tuple[list[bo
     is_best = []
     for epoch, valid in enumerate(results, 1):
         nn.init.constant_(model.weight, epoch)
-        is_best.append(best.see(epoch, model, valid))
+        is_best.append(best.update(epoch, model, valid))
     # The weights are those of that epoch, not a view of the latest.
     assert float(best.weights["weight"]) == best.epoch
     return is_best, best

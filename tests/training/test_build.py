@@ -42,7 +42,7 @@ def _numbers(count: int) -> tuple[Tensor, Tensor]:
 
 def test_a_device_without_float64_is_refused_where_it_is_needed() -> None:
     data = load((1.7e9 + torch.arange(20, dtype=torch.float64)[:, None] / 20, torch.arange(20) % 2))
-    told = "These data need float64, which the device mps does not have.\nUse --device cpu, or bring them nearer to 0."
+    told = "These data need float64, which the device mps does not have.\nUse --device cpu, or shift them closer to 0."
     with pytest.raises(RecipeError) as raised:
         training_feed(data.train, data.spec, Recipe(), torch.device("mps"))
     assert str(raised.value) == told
@@ -128,7 +128,7 @@ def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meet
         told = _refused(RecipeError, model, _numbers(count), **changes)
         batch_size, accumulate = changes["batch_size"], changes.get("accumulate", 1)
         assert told == (
-            f"With {count} training examples, batch_size = {batch_size} and accumulate = {accumulate} the model would meet a single "
+            f"With {count} training examples, batch_size = {batch_size} and accumulate = {accumulate} the model would be given a single "
             "example, and cannot train on it: Expected more than 1 value per channel when training, got input size torch.Size([1, 8]).\n"
             "Choose another batch_size (or accumulate), so that at least two are together."
         )

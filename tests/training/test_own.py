@@ -161,7 +161,7 @@ def test_optimizers_that_cannot_be_used(blobs: Arrays) -> None:
         f"(test_own.py, line {line}).\nFix it: it gets a list of parameters."
     )
     assert "gives a NoneType, which has no step() and zero_grad()" in _refused(blobs, optimizer=lambda _: None)
-    assert "The optimizer LBFGS cannot be used: its step() asks for closure." in _refused(blobs, optimizer=torch.optim.LBFGS)
+    assert "The optimizer LBFGS cannot be used: its step() needs closure." in _refused(blobs, optimizer=torch.optim.LBFGS)
     other = nn.Linear(2, 3)
     assert _refused(blobs, optimizer=lambda _: torch.optim.SGD(other.parameters(), lr=0.1)).startswith(
         "2 of the tensors that the optimizer changes are not among the parameters that the model trains."

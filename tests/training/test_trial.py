@@ -190,7 +190,8 @@ def test_each_size_of_batch_is_tried(blobs: Arrays) -> None:
     assert len(fit(_in_training(pairs), data, {"epochs": 1, "batch_size": 20}).epochs) == 1
     told = _refused(RecipeError, _in_training(pairs), (blobs[0][:57], blobs[1][:57]), settings={"batch_size": 20})
     assert told.startswith(
-        "With 57 training examples, batch_size = 20 and accumulate = 1 the model would meet 17 examples at once, and cannot train on them: "
+        "With 57 training examples, batch_size = 20 and accumulate = 1 the model would be given 17 examples at once, and cannot "
+        "train on them: "
         "shape '[2, -1, 3]' is invalid for input of size 51 (test_trial.py, line "
     )
     assert len(fit(_in_training(pairs), (blobs[0][:57], blobs[1][:57]), {"epochs": 1, "batch_size": 20, "max_steps": 2}).epochs) == 1

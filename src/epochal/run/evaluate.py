@@ -34,13 +34,13 @@ def evaluate_run(
     """Return how good the model that a run kept is: on its own test data, or on other `data`.
 
     Scores on its own test data come from the predictions that the run has saved; where there are none, the data are read and split
-    again, and measured.
+    again, and evaluated.
 
     `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
-    but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` hears which. Files of
-    other data that cannot be read are an error; or, where `unreadable` says "count", left out, told, and named in the evaluation.
+    but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` gets a note. Files of
+    other data that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation.
 
-    Raises `DataError` where its own data are no longer what they were, or the other data do not fit the model.
+    Raises `DataError` where its own data have changed, or the other data do not fit the model.
     """
     bundle = Bundle.load(folder, model, log=log)
     recipe = read_recipe(folder) if (folder / RECIPE).exists() else None
@@ -48,7 +48,7 @@ def evaluate_run(
     metrics = () if recipe is None else recipe.metrics
     if data is None:
         if unreadable == "count":
-            raise DataError(f"The test data of {folder} itself must be what they were.", "Name other data, or leave --unreadable out.")
+            raise DataError(f"The test data of {folder} itself must be complete.", "Name other data, or leave --unreadable out.")
         if has_predictions(folder):
             log(f"scored by the predictions that were saved for the test split of {bundle.spec.name}")
             return score_predictions(folder, bundle, loss, metrics)
@@ -70,7 +70,7 @@ def evaluate_run(
 
 
 def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None) -> Data:
-    """Read and split the data of a run again. Raises `DataError` where that cannot be done, or they are no longer what they were."""
+    """Read and split the data of a run again. Raises `DataError` where that cannot be done, or the data have changed."""
     if recipe is None:
         raise DataError(f"{folder} is a model without its run.", "Name the data to evaluate on.")
     kept = read_json(folder / DATA, source=str | None, excluded=list[str])
@@ -88,7 +88,7 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
 def _load_other(
     data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], log: Callable[[str], object]
 ) -> Data:
-    """Load data that a model is to be measured on, and tell what was left out."""
+    """Load data to evaluate a model on; what was left out is logged."""
     try:
         found = load(data, data_dir=data_dir, like=like, unreadable=unreadable)
     except UnreadableError as error:

@@ -125,7 +125,7 @@ def tidy(folder: Path, made: Sequence[Path], log: Callable[[str], object]) -> It
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Return what tells a folder from one that was there before under its name; `None` where there is none."""
+    """Return what distinguishes a folder from an earlier one of that name; `None` if it does not exist."""
     if not folder.exists():
         return None
     status = folder.stat()
@@ -150,7 +150,7 @@ def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, 
     if examples.part == name != "train":
         return {"from": name, "count": len(examples)}
     cut: dict[str, Any] = {"from": examples.part, "count": len(examples), "seed": recipe.seed}
-    # The rest of train is what no other split took; listing the smaller parts tells all. Very many are told by the seed alone.
+    # The rest of train is what no other split took; listing the smaller splits is enough. Of very many, the seed alone says which.
     return cut if name == "train" or len(examples) > _LISTED else {**cut, "positions": examples.positions.tolist()}
 
 

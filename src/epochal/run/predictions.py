@@ -1,4 +1,4 @@
-"""What the network gave for each validation and test example, kept in the run folder: later scores need neither data nor network.
+"""The network's outputs for each validation and test example, saved in the run folder: later scores need neither data nor network.
 
 predictions/valid.safetensors   outputs [n, outputs] (logits), targets, positions int64 [n] in the split's source
 predictions/test.safetensors    the same for the test data, and known bool [n]: which of them were used in training too
@@ -29,7 +29,7 @@ from epochal.io.files import new_directory, write_bytes
 from epochal.run.folder import PREDICTIONS, RESULT, read_json, read_weights
 from epochal.tasks.losses import Loss
 
-_FIX = "Remove it: then evaluate measures again, which needs the data."
+_FIX = "Remove it: then evaluate computes it again, which needs the data."
 
 
 def write_predictions(folder: Path, evaluated: Mapping[str, Evaluation | None], data: Data, bundle: Bundle) -> dict[str, str]:
@@ -55,11 +55,11 @@ def has_predictions(folder: Path) -> bool:
 
 
 def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics) -> Evaluation:
-    """Return how good the saved outputs on test data are. Raises `BundleError` for damaged ones, and those of another model."""
+    """Return the scores of the saved outputs on test data. Raises `BundleError` for damaged ones, and those of another model."""
     path = folder / PREDICTIONS / _file("test")
     sums = read_json(folder / RESULT, predictions=dict[str, str])["predictions"]
     if sums.get("weights") != hashlib.sha256(read_weights(folder)).hexdigest():
-        raise BundleError(f"{path} is not of the model that is now in {folder}.", _FIX)
+        raise BundleError(f"{path} does not belong to the model in {folder}.", _FIX)
     try:
         content = safe_read.read_file(path)
         if hashlib.sha256(content).hexdigest() != sums.get("test"):

@@ -1,4 +1,4 @@
-"""What every run needs before its first step: data read and split, a model with its first weights, and no setting left open."""
+"""What every run needs before its first step: data read and split, a model with initial weights, and every setting resolved."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
 
 _COARSE = (
-    "targets are far from 0 for their spread, and a network that answers in float32 cannot tell them all apart: subtract a constant "
-    "from them, or let it answer in float64"
+    "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
+    "from them, or let it compute its outputs in float64"
 )
 
 
@@ -81,7 +81,7 @@ def prepare(
     data_dir: str | Path | None = None,
     log: Callable[[str], object] = silent,
 ) -> Prepared:
-    """Read and split the data, build the model, and resolve every setting. `log` hears what was found and chosen.
+    """Read and split the data, build the model, and resolve every setting. `log` is called with messages about what was found and chosen.
 
     Raises an `EpochalError` for what cannot work.
     """
@@ -95,8 +95,8 @@ def prepare(
     log(data.spec.describe())
     for note in data.notes:
         log(f"note: {note}")
-    if told := in_one_line(data):
-        log(f"check: {told}" + (f" ({command('epochal', 'check', source)} tells more)" if isinstance(source, str | Path) else ""))
+    if findings := in_one_line(data):
+        log(f"check: {findings}" + (f" ({command('epochal', 'check', source)} shows more)" if isinstance(source, str | Path) else ""))
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
@@ -139,19 +139,19 @@ def load_data(
 
 
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
-    """Build the whole model, its first weights decided by the seed, and fill in the settings that the data decide."""
+    """Build the whole model, with initial weights that follow from the seed, and fill in the settings that depend on the data."""
     spec = data.spec
     is_own = own is not None or ".py" in recipe.model.name
     if is_own and recipe.model.options:
         raise RecipeError(f"Your own model takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code.")
-    told_by_data: dict[str, Any] = {"model.name": spec.input.default_model} if recipe.model.name == "auto" and own is None else {}
+    from_data: dict[str, Any] = {"model.name": spec.input.default_model} if recipe.model.name == "auto" and own is None else {}
     if recipe.loss.name == "auto":
-        told_by_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
+        from_data["loss.name"] = spec.task.resolve_loss(recipe.loss)
     if own is not None:
         if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
             raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
-        told_by_data["model.name"] = type(own).__name__
-    recipe = recipe.updated(told_by_data, "data")
+        from_data["model.name"] = type(own).__name__
+    recipe = recipe.updated(from_data, "data")
     name, options = recipe.model.name, recipe.model.options
     if not is_own:
         check_room(name, spec, options)
@@ -159,9 +159,9 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
-    strange = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
-    if strange:
-        raise ModelError(f"The model's state '{strange[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")
-    # Now: the files may be edited while training goes on.
+    not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
+    if not_tensors:
+        raise ModelError(f"The model's state '{not_tensors[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")
+    # Read now: the files may be edited during training.
     code = own_code(net) if is_own else {}
     return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size, code=code)

@@ -33,7 +33,7 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class Cause:
-    """What is no longer as it was, in words."""
+    """A difference from when the run was trained, in words."""
 
     words: str
     is_data: bool = False
@@ -49,16 +49,16 @@ def resolved_recipe(folder: Path) -> Recipe:
     except ValueError as error:
         raise BundleError(f"{folder} cannot be resumed: {error}.", "Put the file or folder itself there.") from error
     recipe = read_recipe(folder)
-    unsettled = [name for name in ("batch_size", "threads", "precision") if getattr(recipe, name) == "auto"]
-    if unsettled:
-        raise BundleError(f"{folder / RECIPE} does not say what {unsettled[0]} was.", "Give the folder of a run.")
+    unresolved = [name for name in ("batch_size", "threads", "precision") if getattr(recipe, name) == "auto"]
+    if unresolved:
+        raise BundleError(f"{folder / RECIPE} does not say what {unresolved[0]} was.", "Give the folder of a run.")
     return recipe
 
 
 def reopen(
     folder: Path, recipe: Recipe, own: Own, data: Any, model: str | nn.Module | None, data_dir: str | Path | None
 ) -> tuple[Prepared, tuple[Cause, ...]]:
-    """Prepare the run in `folder` again, and say what is no longer as it was.
+    """Prepare the run in `folder` again, and list what has changed since then.
 
     `data`, `model` and the functions `own` are those that the folder does not have; `data_dir` is where named data are now.
     """
@@ -100,12 +100,12 @@ def readable_data() -> Iterator[None]:
     try:
         yield
     except UnreadableError as error:
-        raise DataError(error.problem, "Restore the data as they were, or train again.") from error
+        raise DataError(error.problem, "Restore the original data, or train again.") from error
 
 
 def _causes(was: Mapping[str, Any], now: Mapping[str, Any], fingerprint: str, data: Data) -> Iterator[Cause]:
     if data.fingerprint != fingerprint:
-        yield Cause(f"the data are no longer what they were (fingerprint {fingerprint[:8]}, now {data.fingerprint[:8]})", is_data=True)
+        yield Cause(f"the data have changed (fingerprint {fingerprint[:8]}, now {data.fingerprint[:8]})", is_data=True)
     for name, words in _CAUSES.items():
         if was[name] != now[name]:
             yield Cause(f"{words} ({in_words(was[name])}, now {in_words(now[name])})")

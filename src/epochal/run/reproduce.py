@@ -1,4 +1,4 @@
-"""Reproduce: train a finished run again, and see whether it comes out the same."""
+"""Reproduce: train a finished run again, and see whether the result is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from epochal.watch.metrics_file import numbers
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Whether a run came out the same: how many epochs did, where the first difference is, and what may have caused it.
+    """Whether a run gave the same result: how many epochs did, where the first difference is, and what may have caused it.
 
     `divergence` is empty where every epoch and the weights are equal, to the bit.
     """
@@ -54,20 +54,20 @@ def reproduce(
 ) -> Reproduction:
     """Train again as the finished run in `folder` was trained, and compare it epoch by epoch, and its weights at the end.
 
-    Training ends at the first difference. Nothing is written. The arguments are as in `resume`; `causes` are what is no longer as
-    it was: versions, threads, processor, device, data, or the user's own code.
+    Training ends at the first difference. Nothing is written. The arguments are as in `resume`; `causes` list what has
+    changed: versions, threads, processor, device, data, or the user's own code.
     """
     folder = Path(folder)
     if not (folder / RESULT).exists():
         raise BundleError(
             f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
         )
-    again, differences = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
-    wanted, changes = read_epochs(folder), read_changes(folder, again.recipe)
+    prepared, differences = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+    wanted, changes = read_epochs(folder), read_changes(folder, prepared.recipe)
     wanted_weights = read_weights(folder)
-    # What it was rewound for, and where to, was decided by the checkpoints of then; what it was cut to is all that counts.
-    recipe = again.recipe.updated({"on_nan": "stop"}, "reproduce")
-    causes = (*(cause.words for cause in differences), *_ends(again.recipe))
+    # How far it was rewound depended on its checkpoints; only the cuts of the learning rate have to be repeated.
+    recipe = prepared.recipe.updated({"on_nan": "stop"}, "reproduce")
+    causes = (*(cause.words for cause in differences), *_unrepeatable(prepared.recipe))
     same, divergence = 0, ""
 
     def differs(done: EpochDone) -> str:
@@ -80,18 +80,18 @@ def reproduce(
         same += 1
         return ""
 
-    fit(again.bundle.model, again.data, recipe, **vars(again.own), **vars(changes), watchers=watchers, stop=differs)
+    fit(prepared.bundle.model, prepared.data, recipe, **vars(prepared.own), **vars(changes), watchers=watchers, stop=differs)
     if divergence:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:
-        weights = (again.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()
+        weights = (prepared.bundle.save(Path(temporary) / "model") / WEIGHTS).read_bytes()
     if weights != wanted_weights:
         divergence = "the weights at the end differ, though every epoch agrees"
     return Reproduction(same, divergence, causes)
 
 
-def _ends(recipe: Recipe) -> Iterator[str]:
-    """Say what of a run's length cannot be repeated."""
+def _unrepeatable(recipe: Recipe) -> Iterator[str]:
+    """Yield, in words, what about the length of a run cannot be repeated."""
     if recipe.origin("epochs") == "resume" and recipe.schedule.name in ("one-cycle", "cosine"):
         yield "the run was made longer than it was at the start, and the learning rate follows from its length"
     if recipe.max_seconds is not None:

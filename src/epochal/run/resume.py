@@ -47,15 +47,15 @@ def resume(
     log: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Run | None:
-    """Go on with the run in `folder` from its last checkpoint, to the bits that it would have come to without a break.
+    """Continue the run in `folder` from its last checkpoint; the result is the same, to the bit, as without a break.
 
-    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the answer is `None`. What
+    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the result is `None`. What
     came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `schedule`, `metrics`.
     `data_dir` is for named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet`
-    are as in `train`; `log` hears what is else printed beside the progress. `settings` may be those that cannot change results
-    (`recipe.RUNTIME_SETTINGS`): from here on they hold instead of the run's own.
+    are as in `train`; `log` is called with what else is printed. `settings` may be those that cannot change results
+    (`recipe.RUNTIME_SETTINGS`): they replace the run's own from here on.
 
-    Raises `DataError` where the data are no longer what they were, `BundleError` where the folder is no run, or damaged.
+    Raises `DataError` where the data have changed, `BundleError` where the folder is not a run, or is damaged.
     """
     folder = Path(folder)
     with ExitStack() as stack:
@@ -69,44 +69,44 @@ def resume(
         if (folder / RESULT).exists() and epochs is None:
             log(f"{folder} has finished; --epochs N makes it longer.")
             return None
-        _refuse_deciding(folder, recipe, settings)
+        _refuse_changes(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
-        again, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+        prepared, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
         for cause in changes:
             if cause.is_data:
-                raise DataError(f"{folder}: {cause.words}.", "Restore the data as they were, or train again.")
+                raise DataError(f"{folder}: {cause.words}.", "Restore the original data, or train again.")
             log(f"note: {cause.words}: results may differ from those of a run without a break.")
         if not checkpoints_in(folder / CHECKPOINTS):
             if (folder / MODEL).exists():
                 raise BundleError(f"{folder} has no checkpoint to resume from.", "Train again.")
             log("note: there is no checkpoint yet: training starts from the beginning.")
         remove_unfinished(folder)
-        again.clock.lap("load")
+        prepared.clock.lap("load")
 
         def begun(started: Started) -> None:
-            # Only now, with the checkpoint read, it is sure that the run can go on: no longer a finished one, and with what was given.
+            # The run can continue, since its checkpoint has been read: only now is it marked as unfinished, and changed.
             with write_errors(folder):
                 (folder / RESULT).unlink(missing_ok=True)
             if epochs is not None or settings:
-                save_recipe(folder / RECIPE, again.recipe)
+                save_recipe(folder / RECIPE, prepared.recipe)
             if isinstance(data, str | Path) or data_dir is not None:
                 move_data(folder, data, data_dir)
-            if epochs is not None and (note := _about_rate(before, started, len(again.data.train))):
+            if epochs is not None and (note := _about_rate(before, started, len(prepared.data.train))):
                 log(note)
 
         stack.enter_context(tidy(folder, [], log))
-        return complete(again, folder, watchers if console is None else (console, *watchers), log, begun)
+        return complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun)
 
 
 def _about_rate(before: Recipe, started: Started, examples: int) -> str:
-    """Say what the learning rate does where a run is made longer, and its schedule follows from the number of epochs; else ""."""
+    """Return a note on the learning rate if a run is made longer and its schedule depends on the number of epochs; else ""."""
     after, steps = started.recipe, -(-examples // started.recipe.examples_per_step)
     if after.schedule.name not in ("one-cycle", "cosine") or not started.step:
         return ""
     ends = [min(recipe.epochs * steps, recipe.max_steps or recipe.epochs * steps) for recipe in (before, after)]
     if started.step > ends[0]:
         return ""
-    # An optimizer of the user's own knows its rate alone: then these are shares of it.
+    # Only the user's own optimizer knows its rate: then these are shares of it.
     is_own = after.origin("optimizer.lr").startswith(NOT_USED)
     was, now = (
         (1 if is_own else recipe.optimizer.lr) * Schedule(recipe.schedule, recipe.epochs, steps, end).factor(max(0, step))
@@ -118,8 +118,8 @@ def _about_rate(before: Recipe, started: Started, examples: int) -> str:
     )
 
 
-def _refuse_deciding(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that would change what a run comes to."""
+def _refuse_changes(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` for settings that would change results."""
     begun = recipe.flat()
     for name, value in recipe.updated(settings).flat().items():
         if name not in RUNTIME_SETTINGS and value != begun[name]:

@@ -1,4 +1,4 @@
-"""Train: from data to a model, its scores on data it never saw, and a folder that holds all that came of it."""
+"""Train: from data to a model, its scores on data it never saw, and a folder with all results."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class Run(Shown):
         return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
 
     def _rows(self) -> Rows:
-        told = () if self.test is None else advice(self.test, self.data.spec, self.recipe)
+        lines = () if self.test is None else advice(self.test, self.data.spec, self.recipe)
         return [
             ("test", "there was no test data" if self.test is None else str(self.test)),
-            *(("" if number else "advice", words) for number, words in enumerate(told)),
+            *(("" if number else "advice", words) for number, words in enumerate(lines)),
             ("model", self.fit.finished.kept_weights()),
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
@@ -102,14 +102,14 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
-    """Load, split, build, train, test once, and keep: the whole road.
+    """Load and split data, build a model, train it, test it once, and save everything.
 
-    `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` go on top, by the
+    `data` is anything that `load` takes. `recipe` is a preset's name, a TOML file or a `Recipe`; `settings` override it, by the
     names of `Recipe` (`epochs=3`, `lr=0.1`, `schedule="cosine"`). `model` is a name, "my_file.py:Net" or an `nn.Module` that
     takes preprocessed inputs (float32) and is trained in place, from the weights that it has. `loss`, `optimizer` and
     `schedule` may be functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones,
     functions of (predictions, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
-    exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` hears
+    exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` gets
     every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
@@ -149,7 +149,7 @@ def run(
     watchers: Sequence[Watcher] = (),
     log: Callable[[str], object] = silent,
 ) -> Run:
-    """Do what `train` says with a finished recipe. `log` hears in words what was found and chosen on the way.
+    """Do what `train` does, with a complete recipe. `log` is called with messages about what was found and chosen.
 
     Of several names for the run folder, `out`, the first that is free is taken.
     """
@@ -203,8 +203,8 @@ def complete(
         prepared.bundle.model.eval()
         bundle = replace(prepared.bundle, seen=keys_of(data))
         if folder is not None:
-            # First of all: whatever fails from here on, the weights are kept.
-            _keep_model(bundle, folder)
+            # First: if anything fails from here on, the weights are saved.
+            _save_model(bundle, folder)
         clock.lap("train")
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
@@ -233,14 +233,14 @@ def _fit(
         return train_on(watchers=watchers)
     checkpoints = Checkpoints(folder / CHECKPOINTS, prepared.recipe.checkpoint_every, log)
     if not checkpoints.found():
-        # Training begins from the first step: what an earlier beginning left there is void.
+        # Training starts from the first step: metrics of an earlier attempt are void.
         with write_errors(folder):
             (folder / METRICS).unlink(missing_ok=True)
     with MetricsFile(folder / METRICS) as metrics:
         return train_on(watchers=(*watchers, metrics), checkpoints=checkpoints)
 
 
-def _keep_model(bundle: Bundle, folder: Path) -> None:
+def _save_model(bundle: Bundle, folder: Path) -> None:
     for old in (folder / PREDICTIONS, folder / MODEL):
         if old.exists():
             remove_directory(old)
@@ -250,16 +250,16 @@ def _keep_model(bundle: Bundle, folder: Path) -> None:
 
 
 def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]:
-    """Return how good the trained model is on the validation and on the test data."""
+    """Evaluate the trained model on the validation and on the test data."""
     recipe, data, model, own = prepared.recipe, prepared.data, prepared.bundle.model, prepared.own
     reported = data.spec.task.reported_loss(model, recipe.loss, own.loss)
     metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
-    judge = partial(
+    measure = partial(
         evaluate, model, spec=data.spec, loss=reported, device=prepared.device, batch_size=recipe.eval_batch_size, metrics=metrics
     )
-    # As in training; there the outputs of each epoch are not kept.
-    valid = None if data.valid is None else judge(data.valid, precision=recipe.precision)
-    return valid, None if data.test is None else judge(data.test, label="Testing")
+    # With the precision of training, which does not keep the outputs of each epoch.
+    valid = None if data.valid is None else measure(data.valid, precision=recipe.precision)
+    return valid, None if data.test is None else measure(data.test, label="Testing")
 
 
 def _draw(folder: Path, fitted: TrainingHistory, test: Evaluation | None, data: Data, log: Callable[[str], object]) -> None:

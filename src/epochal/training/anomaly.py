@@ -113,9 +113,9 @@ def _first(
 
 @contextmanager
 def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iterator[Training]:
-    """Yield the same training, which notes the first value that is not finite, and for inputs and outputs the rows."""
+    """Yield the same training, which appends to `found` the first value that is not finite, with its rows in inputs and outputs."""
 
-    def look(what: str, tensor: Any, *, by_row: bool) -> None:
+    def check(what: str, tensor: Any, *, by_row: bool) -> None:
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and not found and not tensor.isfinite().all():
             # The parts of a batch do not know which of its rows they are.
             is_batch = by_row and tensor.ndim > 0 and training.recipe.accumulate == 1
@@ -123,23 +123,23 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def after(module: nn.Module, inputs: Any, output: Any) -> None:
-            look(f"the input of {name or 'the model'}", inputs[0] if inputs else None, by_row=True)
-            look(f"the output of {name or 'the model'} ({type(module).__name__})", output, by_row=True)
+            check(f"the input of {name or 'the model'}", inputs[0] if inputs else None, by_row=True)
+            check(f"the output of {name or 'the model'} ({type(module).__name__})", output, by_row=True)
 
         return after
 
     def update() -> None:
-        look("the loss", training.loss_sum, by_row=False)
+        check("the loss", training.loss_sum, by_row=False)
         for name, parameter in training.model.named_parameters():
-            look(f"the gradient of {name}", parameter.grad, by_row=False)
+            check(f"the gradient of {name}", parameter.grad, by_row=False)
         training.update()
         for name, parameter in training.model.named_parameters():
-            look(f"after the update, {name}", parameter, by_row=False)
+            check(f"after the update, {name}", parameter, by_row=False)
 
     # Inner modules finish before the outer one.
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
         yield replace(training, update=update, forward=training.model)
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()

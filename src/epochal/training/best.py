@@ -49,7 +49,7 @@ class Best:
         self.improved = 0
         self.weights: dict[str, Tensor] = {}
 
-    def see(self, epoch: int, model: nn.Module, valid: Scores | None) -> bool:
+    def update(self, epoch: int, model: nn.Module, valid: Scores | None) -> bool:
         """Record an epoch; return whether its weights are now the best."""
         score = self._score(valid)
         improved = not self.epoch or score > self.score
@@ -97,20 +97,20 @@ def is_loose(monitor: str, valid: Scores | None) -> bool:
 
 
 def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
-    """Return in one line why the weights of epoch `kept` were chosen of `epochs`, and whether the data were enough to tell."""
+    """Return in one line why the weights of epoch `kept` were chosen of `epochs`, and whether there were enough data to choose by."""
     valid = epochs[kept - 1].valid
     if recipe.keep == "last" or valid is None:
         return "the last" + ("" if valid is not None else ", as there are no validation data to choose by")
     scores = [done.valid.accuracy for done in epochs if done.valid is not None and done.valid.accuracy is not None]
     if is_loose(recipe.monitor, valid):
-        told = f"the latest whose validation accuracy is as good as the best ({100 * max(scores):.1f} %), within the error"
+        why = f"the latest whose validation accuracy is as good as the best ({100 * max(scores):.1f} %), within the error"
     elif recipe.monitor == "accuracy":
-        told = f"the highest validation accuracy ({100 * max(scores):.1f} %)"
+        why = f"the highest validation accuracy ({100 * max(scores):.1f} %)"
     elif recipe.monitor in ("auto", "loss"):
-        told = f"the lowest validation loss ({valid.loss:.4g})"
+        why = f"the lowest validation loss ({valid.loss:.4g})"
     else:
         name, sign = monitored(recipe.monitor)
-        told = f"the {'highest' if sign > 0 else 'lowest'} validation {name} ({valid.number(name):.4g})"
+        why = f"the {'highest' if sign > 0 else 'lowest'} validation {name} ({valid.number(name):.4g})"
     if valid.interval is not None and valid.interval[1] - valid.interval[0] > _WIDE:
-        told = f"{told}; {valid.count:,} validation examples are too few to choose by (see data.valid)"
-    return told
+        why = f"{why}; {valid.count:,} validation examples are too few to choose by (see data.valid)"
+    return why

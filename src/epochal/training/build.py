@@ -47,7 +47,7 @@ def plain_settings(recipe: Recipe) -> Recipe:
 def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
     """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`."""
     if device.type == "mps" and (spec.dtype == "float64" or spec.task.needs_float64):
-        raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or bring them nearer to 0.")
+        raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or shift them closer to 0.")
     balanced = recipe.data.sampling == "balanced"
     if balanced and not spec.task.has_classes:
         raise RecipeError(f"The setting data.sampling = balanced does not work for {spec.task.name} targets.", "Leave it out.")

@@ -77,13 +77,13 @@ class Checkpoints:
         """
         if self.folder is None:
             return
-        is_kept = isinstance(training.optimizer, torch.optim.Optimizer)
-        if is_kept:
+        can_save = isinstance(training.optimizer, torch.optim.Optimizer)
+        if can_save:
             self._write(training, self.folder)
         if self.signals.checkpoint:
             self.signals.checkpoint = False
             self.log(
-                f"checkpoint after step {training.step:,}" if is_kept else "note: no checkpoint: the optimizer's state cannot be saved."
+                f"checkpoint after step {training.step:,}" if can_save else "note: no checkpoint: the optimizer's state cannot be saved."
             )
         self.signals.exit_if_requested()
 
@@ -95,15 +95,15 @@ class Checkpoints:
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
         values = {"version": VERSION} | {name: value for name, value in state.items() if name not in tensors}
         files = {_TENSORS: save_tensors(tensors), _VALUES: json.dumps(values, indent=1, allow_nan=False).encode()}
-        place = folder / "step-{:010}-{}-{}".format(*training.position).removesuffix("-0")
-        if not place.exists():
-            with new_directory(place) as draft:
+        path = folder / "step-{:010}-{}-{}".format(*training.position).removesuffix("-0")
+        if not path.exists():
+            with new_directory(path) as draft:
                 for name, content in files.items():
                     write_bytes(draft / name, content)
                 write_text(draft / _SUMS, "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in files.items()))
         # Others at the same position or later are from before a rewind.
         found = self.found()
-        kept = [place, *(other for other in found if _position(other)[:2] < _position(place)[:2])][:_KEPT]
+        kept = [path, *(other for other in found if _position(other)[:2] < _position(path)[:2])][:_KEPT]
         for old in found:
             if old not in kept:
                 remove_directory(old)
@@ -117,21 +117,21 @@ class Checkpoints:
         Raises `BundleError` if there are checkpoints, but none is intact or of this model.
         """
         damaged = []
-        for place in self.found():
-            if _position(place)[0] >= before:
+        for path in self.found():
+            if _position(path)[0] >= before:
                 continue
             try:
-                state = read_checkpoint(place)
+                state = read_checkpoint(path)
             except PermissionError as error:
-                raise BundleError(f"{place} cannot be read: {error.strerror}.", "Make its files readable.") from error
+                raise BundleError(f"{path} cannot be read: {error.strerror}.", "Make its files readable.") from error
             except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                damaged.append(place)
-                self.log(f"note: {place} is damaged ({error}) and is not used.")
+                damaged.append(path)
+                self.log(f"note: {path} is damaged ({error}) and is not used.")
                 continue
             try:
                 training.load_state_dict(state)
             except Exception as error:  # An intact state may still contain anything.
-                raise _not_of_this(place, error) from error
+                raise _mismatch(path, error) from error
             # A damaged one must not block a new one at the same step.
             for broken in damaged:
                 remove_directory(broken)
@@ -147,18 +147,18 @@ class Checkpoints:
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, the newest first."""
-    return sorted((place for place in folder.glob("step-*") if _NAME.fullmatch(place.name)), key=_position, reverse=True)
+    return sorted((path for path in folder.glob("step-*") if _NAME.fullmatch(path.name)), key=_position, reverse=True)
 
 
-def _position(place: Path) -> tuple[int, ...]:
+def _position(path: Path) -> tuple[int, ...]:
     """Parse the name of a checkpoint."""
-    return tuple(map(int, place.name.split("-")[1:]))
+    return tuple(map(int, path.name.split("-")[1:]))
 
 
-def read_checkpoint(place: Path) -> State:
+def read_checkpoint(path: Path) -> State:
     """Return the content of a checkpoint, after verifying every byte. Raises `OSError` and `ValueError`, among others."""
-    sums = read_file(place / _SUMS, 1000).decode("ascii").splitlines()
-    with open_file(place / _TENSORS, follow=False) as tensors, open_file(place / _VALUES, follow=False) as text:
+    sums = read_file(path / _SUMS, 1000).decode("ascii").splitlines()
+    with open_file(path / _TENSORS, follow=False) as tensors, open_file(path / _VALUES, follow=False) as text:
         for name, file in ((_TENSORS, tensors), (_VALUES, text)):
             if f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}" not in sums:
                 raise ValueError(f"{name} is not what was saved")
@@ -171,6 +171,6 @@ def read_checkpoint(place: Path) -> State:
         return state | load_tensors(tensors.read())
 
 
-def _not_of_this(place: Path, error: Exception) -> BundleError:
+def _mismatch(path: Path, error: Exception) -> BundleError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return BundleError(f"{place} is not of this model and these settings: {reason}", "Pass the code that wrote it.")
+    return BundleError(f"{path} is not of this model and these settings: {reason}", "Pass the code that wrote it.")

@@ -92,7 +92,7 @@ def fit(
     rewinds: Sequence[Rewound] = (),
     threads: Sequence[ThreadChange] | None = None,
 ) -> TrainingHistory:
-    """Train `model`, in place and exactly as it is, on the `train` split of `data`; end with the weights the recipe keeps.
+    """Train `model`, in place and exactly as it is, on the `train` split of `data`; it ends with the weights that the recipe keeps.
 
     `data` is anything that `load` takes; its `valid` split, if it has one, picks the best epoch and may end training early.
     The model gets inputs as `load` gives them (pictures as uint8; float64 only where float32 would round inputs together);
@@ -123,7 +123,7 @@ def fit(
         batches = training_feed(data.train, data.spec, recipe, device)
         training = build_training(model, batches, data.spec, recipe, device, own, has_valid=data.valid is not None, log=notes.append)
         check_rewinding(training, checkpoints)
-        made_by = describe_optimizer(training.optimizer)
+        described = describe_optimizer(training.optimizer)
         valid_loss = data.spec.task.reported_loss(model, recipe.loss, loss)
         measured = all_metrics(recipe.metrics, recipe.monitor, metrics, data.spec.task)
         check_metrics(measured, data.spec.task, (data.valid or data.test or data.train).targets)
@@ -134,7 +134,7 @@ def fit(
         resumed = checkpoints.restore(training)
         if not resumed:
             checkpoints.save(training)
-        emit = _teller(watchers)
+        emit = _emit_to(watchers)
         parameters = sum(parameter.numel() for parameter in model.parameters())
         started = Started(
             recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
@@ -145,7 +145,7 @@ def fit(
             begun(started)
         emit(started)
 
-        # A checkpoint may have come between the last step of an epoch and its validation, which is then made up for.
+        # A checkpoint may have been written between the last step of an epoch and its validation, which then comes first.
         reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
         while not reason:
             try:
@@ -165,7 +165,7 @@ def fit(
                         weights, data.valid, data.spec, valid_loss,
                         device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
                     ).scores  # fmt: skip
-            is_best = training.best.see(training.epoch, weights, valid)
+            is_best = training.best.update(training.epoch, weights, valid)
             rate = training.rate()
             training.schedule.epoch_done(valid.loss if valid is not None else train_loss)
             done = EpochDone(
@@ -185,7 +185,7 @@ def fit(
             why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
         )  # fmt: skip
         emit(finished)
-    return TrainingHistory(tuple(training.history), finished, made_by, data.spec.task)
+    return TrainingHistory(tuple(training.history), finished, described, data.spec.task)
 
 
 def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:
@@ -196,7 +196,7 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
         training.loss_sum.zero_()
         training.epoch_began = training.elapsed()
     waited = 0.0
-    started = told = before = time.perf_counter()
+    started = reported = before = time.perf_counter()
     for made, batch in enumerate(batches.epoch(training.epoch, start=first), 1):
         if training.step >= training.total_steps:
             break
@@ -205,8 +205,8 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
         began, before = before, time.perf_counter()
         if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
             emit(changed)
-        if before - told > REPORT_SECONDS:
-            told, step_seconds = before, (before - started) / made
+        if before - reported > REPORT_SECONDS:
+            reported, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
             emit(
                 Progress(
@@ -292,7 +292,7 @@ def _reason_to_stop(training: Training) -> str:
     return "epochs" if done >= recipe.epochs else ""
 
 
-def _teller(watchers: Sequence[Watcher]) -> Watcher:
+def _emit_to(watchers: Sequence[Watcher]) -> Watcher:
     def emit(record: Any) -> None:
         for watcher in watchers:
             watcher(record)

@@ -83,11 +83,11 @@ def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Op
         )
     _check_step(made)
     known = {id(parameter) for parameter in parameters}
-    strangers = sum(id(parameter) not in known for group in groups_of(made) for parameter in group["params"])
-    if strangers:
+    foreign = sum(id(parameter) not in known for group in groups_of(made) for parameter in group["params"])
+    if foreign:
         raise RecipeError(
-            f"{strangers} of the tensors that the optimizer changes are not among the parameters that the model trains.",
-            "Take them from the function's argument, or from the very module that is trained; what else is to be learned belongs into it.",
+            f"{foreign} of the tensors that the optimizer changes are not among the parameters that the model trains.",
+            "Take them from the function's argument, or from the module that is trained; whatever else is learned must be in that module.",
         )
     return made
 
@@ -95,15 +95,15 @@ def own_optimizer(make: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> Op
 def _check_step(optimizer: Optimizer) -> None:
     """Raise `RecipeError` for an optimizer whose step needs arguments: training passes none."""
     try:
-        asked = [
+        required = [
             one.name
             for one in inspect.signature(optimizer.step).parameters.values()
             if one.default is one.empty and one.kind < one.VAR_POSITIONAL
         ]
     except (TypeError, ValueError):
         return
-    if asked:
+    if required:
         raise RecipeError(
-            f"The optimizer {type(optimizer).__name__} cannot be used: its step() asks for {asked[0]}.",
+            f"The optimizer {type(optimizer).__name__} cannot be used: its step() needs {required[0]}.",
             "Training makes one forward pass in a step. Use another, such as torch.optim.AdamW.",
         )

@@ -86,7 +86,7 @@ class Trial:
         return note
 
     def _step(self, size: int, loss: Loss, own: LossFunction | None) -> None:
-        """Make a step without the update, with `count` examples."""
+        """Make a step with `size` examples, without the update."""
         rows = _spread(size, len(self._inputs)) if size < len(self._inputs) else torch.arange(size) % len(self._inputs)
         targets = self._targets[rows]
         with precision(self.device, self.recipe.precision):
@@ -133,21 +133,21 @@ class Trial:
     def _changed(self, rows: Tensor, loss: Loss) -> str:
         """Return the line of the user's code whose result was modified later, as " (net.py, line 12)", if PyTorch knows it."""
         with (
-            warnings.catch_warnings(record=True, action="always") as told,
+            warnings.catch_warnings(record=True, action="always") as caught,
             suppress(Exception),
             torch.autograd.detect_anomaly(check_nan=False),
         ):
             loss(self.model(self._inputs[rows]), self._targets[rows]).backward()
-        lines = [line for one in told for line in re.findall(r'File "([^"]+)", line (\d+)', str(one.message)) if is_user_code(line[0])]
+        lines = [line for one in caught for line in re.findall(r'File "([^"]+)", line (\d+)', str(one.message)) if is_user_code(line[0])]
         return f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
 
     def _odd_size(self, size: int, error: ModelError) -> RecipeError:
         recipe, cause = self.recipe, error.__cause__
         why = error.problem.removesuffix(".") if cause is None else in_words(cause)
-        met, them = ("a single example", "it") if size == 1 else (f"{size} examples at once", "them")
+        given, them = ("a single example", "it") if size == 1 else (f"{size} examples at once", "them")
         return RecipeError(
             f"With {len(self.examples)} training examples, batch_size = {recipe.examples_per_step} and accumulate = {recipe.accumulate} "
-            f"the model would meet {met}, and cannot train on {them}: {why}.",
+            f"the model would be given {given}, and cannot train on {them}: {why}.",
             "Choose another batch_size (or accumulate), so that at least two are together."
             if size == 1
             else "Choose another batch_size (or accumulate), or let the model take any number of examples.",

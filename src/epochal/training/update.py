@@ -72,7 +72,7 @@ class Update:
             place, _, name = path.partition("/")
             if not (place.isdecimal() and int(place) < len(parameters) and _fits(name, value, *parameters[int(place)])):
                 raise ValueError(f"{path}{described(value)} does not belong to it")
-            states.setdefault(int(place), {})[name] = _laid_out(value, parameters[int(place)][0])
+            states.setdefault(int(place), {})[name] = _in_layout_of(value, parameters[int(place)][0])
         self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
         for group, numbers in zip(self.optimizer.param_groups, saved.groups, strict=True):
             group.update({name: value for name, value in numbers.items() if name in numbers_of(group)})
@@ -90,7 +90,7 @@ def _fits(name: str, value: Any, parameter: Tensor, is_fused: bool) -> bool:
     return not is_fused and value.numel() <= max(1, parameter.numel())
 
 
-def _laid_out(value: Any, parameter: Tensor) -> Any:
+def _in_layout_of(value: Any, parameter: Tensor) -> Any:
     """Return a tensor in the memory layout of its parameter: fused kernels traverse both in parallel."""
     if not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value

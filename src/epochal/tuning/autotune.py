@@ -84,7 +84,7 @@ def resolve_auto(
     The fastest choice is measured, once for each model, kind of settings and machine, if that takes a small share of the time that
     training takes; else the plain choice is taken, as `fit` does. With a loss or an optimizer of the user's `own`, functions that may
     remember what they see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and
-    nothing is remembered. `log` hears what was chosen, and why. Raises `RecipeError` for a device that is not available.
+    nothing is remembered. `log` is called with what was chosen, and why. Raises `RecipeError` for a device that is not available.
     """
     if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision):
         return recipe
@@ -215,7 +215,7 @@ class _Probe:
         elif speeds and not remembered:
             _write({**memory, name: list(speeds.items())}, self.log)
         if speeds:
-            self._tell_speeds("remembered" if remembered else "measured", speeds)
+            self._log_speeds("remembered" if remembered else "measured", speeds)
         return speeds
 
     def _training_seconds(self, choice: Choice, speed: float) -> float:
@@ -250,7 +250,7 @@ class _Probe:
             training.train_mode()
             return timed(training, batches, seconds)
 
-    def _tell_speeds(self, how: str, speeds: dict[Choice, float]) -> None:
+    def _log_speeds(self, how: str, speeds: dict[Choice, float]) -> None:
         fastest = sorted(speeds.items(), key=lambda item: -item[1])
         shown = [f"{choice} {speed:,.0f}" for choice, speed in fastest[:_SHOWN]]
         rest = f"; {len(fastest) - _SHOWN} slower" if len(fastest) > _SHOWN else ""
