@@ -66,6 +66,20 @@ def test_crowded_cores_are_noticed_and_yielded_until_they_are_free(monkeypatch: 
     assert not _yielding()
 
 
+def test_a_crowd_that_has_gone_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    share = [0.0]
+    with _waiting(monkeypatch, share), sharing_cores() as watch:
+        began = time.perf_counter()
+        time.sleep(0.05)
+        assert not watch.was_crowded(began)
+        share[0] = 0.5
+        assert _until(lambda: watch.was_crowded(began))
+        share[0] = 0.0
+        assert _until(lambda: watch.crowded_seconds() == 0.0)
+        assert watch.was_crowded(began)
+        assert not watch.was_crowded(time.perf_counter())
+
+
 def test_threads_that_wait_for_each_other_are_no_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     with _waiting(monkeypatch, [0.9], others=0.05), sharing_cores() as watch:
         time.sleep(0.2)

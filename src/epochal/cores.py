@@ -11,6 +11,7 @@ do, makes OpenMP's threads sleep immediately instead of spinning. That changes w
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 import time
@@ -43,6 +44,8 @@ class CoreWatch(threading.Thread):
         super().__init__(name="epochal-cores", daemon=True)
         self._ended = threading.Event()
         self._crowded_since: float | None = None
+        # When the last check was that found the cores crowded.
+        self._crowded = -math.inf
         self._yielding: _Yielding | None = None
 
     def crowded_seconds(self) -> float:
@@ -50,22 +53,25 @@ class CoreWatch(threading.Thread):
         since = self._crowded_since
         return 0.0 if since is None else time.perf_counter() - since
 
+    def was_crowded(self, since: float) -> bool:
+        """Return whether the cores have been crowded at any check after `since`, on the clock of `time.perf_counter`, or still are."""
+        return self.crowded_seconds() > 0 or self._crowded >= since
+
     def run(self) -> None:
         """Watch until `end` is called."""
         waits, others, looked = _waits(), _used_by_others(), time.perf_counter()
-        crowded = -float("inf")
         while not self._ended.wait(_LOOK_SECONDS):
             latest, latest_others, now = _waits(), _used_by_others(), time.perf_counter()
             waited = sum(seconds - waits[task] for task, seconds in latest.items() if task in waits) / (now - looked)
             used = (latest_others - others) / (now - looked)
             waits, others, looked = latest, latest_others, now
             if waited >= _CROWDED and used >= _OTHERS:
-                crowded = now
+                self._crowded = now
                 self._crowded_since = self._crowded_since or now
                 self._yielding = self._yielding or _Yielding()
             else:
                 self._crowded_since = None
-                if self._yielding and now - crowded > _HOLD_SECONDS:
+                if self._yielding and now - self._crowded > _HOLD_SECONDS:
                     self._yielding.end()
                     self._yielding = None
         if self._yielding:

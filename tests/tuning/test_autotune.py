@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random as python_random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.small import stateful_net
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test alone, measurements that take no time, and cores that nobody else wants."""
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.0)
+    monkeypatch.setattr(CoreWatch, "was_crowded", lambda watch, _: watch.crowded_seconds() > 0)
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(autotune, "_SECONDS", 0.001)
     monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.0)
@@ -116,6 +118,25 @@ def test_beside_other_programs_threads_are_not_compared_and_nothing_is_remembere
     assert not cache.exists()
     assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "this machine"
     assert len(asked) == len(lines) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_nothing_is_remembered_if_other_programs_came_and_went(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _speeds(monkeypatch, lambda choice: 1.0 / choice.threads)
+    since: list[float] = []
+
+    def was_crowded(_: CoreWatch, begun: float) -> bool:
+        since.append(begun)
+        return True
+
+    # Free at both ends of the measurement, crowded in between.
+    monkeypatch.setattr(CoreWatch, "was_crowded", was_crowded)
+    before, lines = time.perf_counter(), list[str]()
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).threads == 2
+    assert len(asked) == 2
+    assert before < since[0] < time.perf_counter()
+    assert lines[0] == "note: other programs keep the cores busy: what was measured is not remembered."
+    assert not cache.exists()
 
 
 @pytest.mark.usefixtures("two_threads")

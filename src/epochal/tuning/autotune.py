@@ -195,6 +195,7 @@ class _Probe:
         name, memory = _key(choices, self.recipe, self.model, self.data.spec), _read(self.log)
         remembered = dict(memory.get(name, ()))
         sample = _sample(self.data.train, max(choice.batch_size for choice in choices), self.recipe.seed)
+        begun = time.perf_counter()
         rough = remembered or self._measure([plain], sample, 0.0)
         if not remembered and self.watch.crowded_seconds():
             # How many threads are fastest beside other programs shows while training goes on.
@@ -209,7 +210,7 @@ class _Probe:
         if seconds < _LEAST_SECONDS:
             return {}
         speeds = remembered or self._measure(choices, sample, seconds, "Measuring")
-        if self.watch.crowded_seconds() and not remembered:
+        if not remembered and self.watch.was_crowded(begun):
             self.log("note: other programs keep the cores busy: what was measured is not remembered.")
             speeds = {choice: speed for choice, speed in speeds.items() if choice.threads == plain.threads}
         elif speeds and not remembered:
