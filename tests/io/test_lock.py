@@ -18,9 +18,9 @@ from epochal.io.lock import exclusive_lock
 
 
 def test_only_one_process_has_a_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "ENDING_SECONDS", 0.0)
     with exclusive_lock(tmp_path):
-        code = "import pathlib, sys; from epochal.io import lock; lock._ENDING_SECONDS = 0\n"
+        code = "import pathlib, sys; from epochal.io import lock; lock.ENDING_SECONDS = 0\n"
         code += "with lock.exclusive_lock(pathlib.Path(sys.argv[1])): print('in')"
         command = [sys.executable, "-c", code, str(tmp_path)]
         other = subprocess.run(command, capture_output=True, text=True, check=False)

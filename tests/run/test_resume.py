@@ -438,7 +438,7 @@ def test_data_that_cannot_be_read_any_more(tmp_path: Path) -> None:
 
 def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
-    monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "ENDING_SECONDS", 0.0)
     refused: list[str] = []
 
     def again(_: object) -> None:
@@ -452,7 +452,7 @@ def test_two_processes_cannot_go_on_with_one_run(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_trains_cannot_be_resumed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
-    monkeypatch.setattr(lock, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "ENDING_SECONDS", 0.0)
 
     def again(_: object) -> None:
         with pytest.raises(OutputError, match="Another process is writing to"):

@@ -147,10 +147,10 @@ def test_what_a_file_says_is_not_believed() -> None:
 
 def _crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 10.0)
-    monkeypatch.setattr(sharing, "_WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(sharing, "WINDOW_SECONDS", 0.0)
     # Whatever is tried is kept.
-    monkeypatch.setattr(sharing, "_BETTER", 0.0)
-    monkeypatch.setattr(sharing, "_RETRY_SECONDS", 1e9)
+    monkeypatch.setattr(sharing, "BETTER", 0.0)
+    monkeypatch.setattr(sharing, "RETRY_SECONDS", 1e9)
 
 
 def _data() -> Data:

@@ -20,7 +20,8 @@ from epochal.recipe import Recipe
 from epochal.run.train import dry_run, train
 from epochal.training.build import build_training, training_feed
 from epochal.training.loop import fit
-from epochal.training.trial import _sizes, _spread
+from epochal.training.trial import Trial
+from tests.small import small_recipe
 
 Arrays = tuple[Tensor, Tensor]
 CPU = torch.device("cpu")
@@ -207,15 +208,26 @@ def test_each_size_of_batch_is_tried(blobs: Arrays) -> None:
         (20, 4, {"batch_size": 5, "accumulate": 4}, [2, 1]),
     ],
 )
-def test_sizes(count: int, total: int, settings: dict[str, int], sizes: list[int]) -> None:
-    assert _sizes(count, total, Recipe().updated(settings)) == sizes
+def test_the_sizes_of_all_batches_are_tried_the_largest_first(count: int, total: int, settings: dict[str, int], sizes: list[int]) -> None:
+    tried: list[int] = []
+
+    def record(module: Net, outputs: Tensor) -> Tensor:
+        if module.training:
+            tried.append(len(outputs))
+        return outputs
+
+    data = load((torch.rand(count, 2), torch.arange(count) % 3))
+    recipe = small_recipe(epochs=100, max_steps=total, **settings)
+    build_training(Net(record), training_feed(data.train, data.spec, recipe, CPU), data.spec, recipe, CPU)
+    assert tried == sizes
 
 
-def test_what_is_tried_is_spread() -> None:
-    assert _spread(1, 8).tolist() == [0]
-    assert _spread(2, 8).tolist() == [0, 7]
-    assert _spread(8, 8).tolist() == list(range(8))
-    assert _spread(4, 10).tolist() == [0, 3, 6, 9]
+@pytest.mark.parametrize(("count", "inputs"), [(1, [0]), (2, [0, 9]), (4, [0, 2, 5, 9]), (8, [0, 1, 2, 3, 5, 6, 7, 9])])
+def test_the_inputs_that_are_tried_are_spread_over_the_targets(count: int, inputs: list[int]) -> None:
+    values = torch.arange(10.0)[torch.randperm(10), None]
+    data = load((values, values))
+    trial = Trial(Net(lambda _, outputs: outputs), (), data.train, data.spec, small_recipe(), CPU)
+    assert trial.inputs(count)[:, 0].tolist() == inputs
 
 
 class Busy(nn.Module):

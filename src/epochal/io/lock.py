@@ -16,7 +16,7 @@ if sys.platform != "win32":
     import fcntl
 
 # The children of a killed process share its locks, and may take this long to notice its end: PyTorch's workers look every 5 seconds.
-_ENDING_SECONDS = 7.0
+ENDING_SECONDS = 7.0
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 def _lock(descriptor: int) -> bool:
     """Lock an open folder; return whether that succeeded in time."""
-    until = time.monotonic() + _ENDING_SECONDS
+    until = time.monotonic() + ENDING_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

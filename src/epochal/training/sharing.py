@@ -20,13 +20,13 @@ from epochal.training.saved import Count, Saved, State
 
 # Seconds over which a pace is measured. Fewer threads are tried once the cores have been crowded for longer than a moment, or
 # immediately in the first seconds of training.
-_WINDOW_SECONDS = 0.4
+WINDOW_SECONDS = 0.4
 _PATIENCE = 1.0
 _START_SECONDS = 2.0
 # Seconds until an unsuccessful trial is repeated, twice as many each time.
-_RETRY_SECONDS = 4.0
+RETRY_SECONDS = 4.0
 # The speed-up that makes a change worthwhile.
-_BETTER = 1.1
+BETTER = 1.1
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Sharing:
         self.total = self.settled = self.seconds = 0.0
         self.steps = 0
         self.before: tuple[int, float] | None = None
-        self.pause_before_fewer, self.pause_before_more = 0.0, _RETRY_SECONDS
+        self.pause_before_fewer, self.pause_before_more = 0.0, RETRY_SECONDS
 
     def step_done(self, step: int, seconds: float) -> ThreadChange | None:
         """Record that `step` steps have been made, the last in `seconds`; return a change that has been worthwhile."""
@@ -101,7 +101,7 @@ class Sharing:
         self.settled += seconds
         self.seconds += seconds
         self.steps += 1
-        return None if self.seconds < _WINDOW_SECONDS else self._look(step)
+        return None if self.seconds < WINDOW_SECONDS else self._look(step)
 
     def forget(self) -> None:
         """Abandon a trial, as training goes back to an earlier step."""
@@ -127,12 +127,12 @@ class Sharing:
         """End a trial: return the change if it is kept, otherwise undo it."""
         self.before = None
         self.settled = 0.0
-        if pace > _BETTER * pace_before:
-            self.pause_before_fewer, self.pause_before_more = 0.0, _RETRY_SECONDS
+        if pace > BETTER * pace_before:
+            self.pause_before_fewer, self.pause_before_more = 0.0, RETRY_SECONDS
             return self.threads.changes[-1]
         self._change(step, count, previous)
         if previous > count:
-            self.pause_before_fewer = max(2 * self.pause_before_fewer, _RETRY_SECONDS)
+            self.pause_before_fewer = max(2 * self.pause_before_fewer, RETRY_SECONDS)
         else:
             self.pause_before_more *= 2
         return None
