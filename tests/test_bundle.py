@@ -120,7 +120,7 @@ def test_a_bundle_may_be_replaced_and_nothing_else(bundle: Bundle, saved: Path, 
     (tmp_path / "file").write_text("mine")
     for path in (saved, tmp_path / "file", tmp_path):
         before = sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))
-        with pytest.raises(OutputError, match="is not a bundle, and is not replaced"):
+        with pytest.raises(OutputError, match="is not a bundle, so it is not replaced"):
             bundle.save(path, replace=True)
         assert (sorted(tmp_path.rglob("*")), sorted(saved.rglob("*"))) == before
 
@@ -151,16 +151,16 @@ def change(saved: Path, **changes: Any) -> None:
     [
         ({"version": 1}, "is a bundle of version 1; this Epochal reads version 3"),
         ({"format": "other"}, "does not describe an Epochal bundle"),
-        ({"model": {"name": "convv", "options": {}}}, "cannot be built again: Unknown model 'convv'"),
+        ({"model": {"name": "convv", "options": {}}}, "cannot be rebuilt: Unknown model 'convv'"),
         (
             {"model": {"name": "mlp", "options": {}}},
-            r"cannot be built again: its weights do not fit it: net\.0\.0\.weight is no part of it",
+            r"cannot be rebuilt: its weights do not match: net\.0\.0\.weight is not part of it",
         ),
-        ({"model": {}}, "is not a whole bundle"),
-        ({"weights": None}, "is not a whole bundle"),
-        ({"layers": None}, "is not a whole bundle"),
-        ({"layers": [["net"]]}, "is not a whole bundle"),
-        ({"data": {"name": "x"}}, "is not a whole bundle"),
+        ({"model": {}}, "is not a complete bundle"),
+        ({"weights": None}, "is not a complete bundle"),
+        ({"layers": None}, "is not a complete bundle"),
+        ({"layers": [["net"]]}, "is not a complete bundle"),
+        ({"data": {"name": "x"}}, "is not a complete bundle"),
     ],
 )
 def test_a_strange_description_is_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
@@ -200,7 +200,7 @@ def test_a_bundle_says_its_layers_and_can_decode(task: str, settings: dict[str, 
 @pytest.mark.parametrize("layers", [["net"], ["net", "preprocess"], ["preprocess", "net", "rescale"], ["preprocess", "net", "decode"], []])
 def test_layers_that_no_such_model_has_are_refused(saved: Path, layers: list[str]) -> None:
     change(saved, layers=layers)
-    with pytest.raises(BundleError, match=r"cannot be built again: its layers are .*, which no such model has"):
+    with pytest.raises(BundleError, match=r"cannot be rebuilt: its layers are .*, which is not possible for this model"):
         Bundle.load(saved)
 
 
@@ -217,7 +217,7 @@ def test_missing_things_are_named(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no model in it"):
         Bundle.load(tmp_path)
     (saved / WEIGHTS).unlink()
-    with pytest.raises(BundleError, match="is not a whole bundle"):
+    with pytest.raises(BundleError, match="is not a complete bundle"):
         Bundle.load(saved)
 
 
@@ -231,12 +231,12 @@ def test_a_network_of_ones_own_must_be_passed_again(tmp_path: Path) -> None:
     ):
         Bundle.load(saved)
     assert Bundle.load(saved, nn.Linear(3, 2)).predict([0.5, 1.0, 2.0]) == bundle.predict([0.5, 1.0, 2.0])
-    with pytest.raises(BundleError, match="cannot be built again"):
+    with pytest.raises(BundleError, match="cannot be rebuilt"):
         Bundle.load(saved, nn.Linear(4, 2))
 
 
 def test_code_is_not_asked_for_where_none_is_needed(saved: Path) -> None:
-    with pytest.raises(BundleError, match="holds the model conv, which needs no code of yours"):
+    with pytest.raises(BundleError, match="contains the model conv, which needs no code of yours"):
         Bundle.load(saved, nn.Linear(1, 1))
 
 
@@ -373,7 +373,7 @@ def test_wrong_pictures_are_refused(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_description_that_asks_for_too_much_is_refused_without_the_memory(tmp_path: Path) -> None:
     saved = table().save(tmp_path / "table")
     change(saved, model={"name": "mlp", "options": {"widths": [2_000_000, 2_000_000]}})
-    with pytest.raises(BundleError, match="cannot be built again"):
+    with pytest.raises(BundleError, match="cannot be rebuilt"):
         Bundle.load(saved)
 
 

@@ -1,10 +1,10 @@
-"""One model, complete: weights, description and preprocessing in a folder that predicts without any training data.
+"""A complete model: weights, description and preprocessing in one folder that predicts without any training data.
 
     model.safetensors   weights and preprocessing constants
-    bundle.json         how to build the network, its layers from raw inputs to outputs, what the data were like, and the SHA-256 of
-                        the weights
+    bundle.json         how to build the network, its layers from raw inputs to outputs, a description of the data, and the SHA-256
+                        of the weights
 
-There is no pickle and no import path in it: loading one from a stranger cannot run code.
+It contains no pickle and no import path: loading one from an untrusted source cannot run code.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ VERSION = 3
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 
-# How safetensors calls the numbers that our networks have.
+# What safetensors calls the dtypes of our networks.
 _STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
 @dataclass(frozen=True, repr=False)
 class Bundle(Shown):
-    """A model with all it needs to predict.
+    """A model with everything it needs to predict.
 
-    `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how its network is built again: a name from
-    `epochal models` and its options, or `None` for a network of the user's own code. `seen` are the keys of the examples that it
-    knows from training; `None` where that was not kept. `code` has the SHA-256 of each file of the user's that its network was trained as.
+    `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how to rebuild its network: a name from `epochal models`
+    and its options, or `None` for a network from the user's own code. `seen` has the keys of the training examples, or `None` if they
+    were not kept. `code` has the SHA-256 of each of the user's files that defined the network when it was trained.
     """
 
     model: nn.Module
@@ -79,7 +79,7 @@ class Bundle(Shown):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of what the model gives, in the order of its outputs: classes, labels or quantities."""
+        """The names of the model's outputs, in order: classes, labels or quantities."""
         return self.spec.outputs
 
     def _title(self) -> str:
@@ -93,27 +93,27 @@ class Bundle(Shown):
     def predict(
         self, what: Input | Iterable[Input] | Sequence[float] | Sequence[Sequence[float]], *, unreadable: Literal["stop", "count"] = "stop"
     ) -> Predictions:
-        """Predict one input or many; the answer is always a list, in the same order.
+        """Predict one input or many; the result is always a list, in the same order.
 
         `what` is the path of a picture (or of a folder of them, or of an .npy file of inputs), a Pillow picture, a picture as an array
         (uint8 [height, width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs
-        ([*spec.shape] or [n, *spec.shape]), or a list of such, or of numbers. The same picture gives the same numbers in each form.
-        Raises `DataError` for what cannot be read, and for numbers of another type than those of training; warns of inputs of another
-        scale. Where `unreadable` says "count", what cannot be read is left out and named, unless nothing else is there.
+        ([*spec.shape] or [n, *spec.shape]), or a list of these, or of numbers. The same picture gives the same prediction in each form.
+        Raises `DataError` for inputs that cannot be read or whose dtype differs from that of the training data; warns if their scale
+        differs. If `unreadable` is "count", unreadable inputs are left out and named, unless there are no others.
         """
         read = self.read(what, unreadable=unreadable)
-        if read.names and (told := self.differs(read.inputs)):
-            warnings.warn(told, stacklevel=3)
+        if read.names and (difference := self.differs(read.inputs)):
+            warnings.warn(difference, stacklevel=3)
         return Predictions(self.predict_inputs(read.inputs) if read.names else (), read.names, read.unreadable, read.notes)
 
     def read(self, what: Any, *, unreadable: Literal["stop", "count"] = "stop") -> Read:
-        """Return the raw inputs of all that `predict` takes."""
+        """Return the raw inputs for anything that `predict` takes."""
         return read_items(what, self.spec.input, unreadable)
 
     def differs(self, inputs: Inputs) -> str:
-        """Say how raw inputs [n, *spec.shape] differ in scale from those of training, "" where they do not."""
-        told = self.spec.input.differs(inputs)
-        return f"the inputs {told} than those that the model was trained on" if told else ""
+        """Describe how raw inputs [n, *spec.shape] differ in scale from the training inputs; "" if they do not."""
+        difference = self.spec.input.differs(inputs)
+        return f"the inputs {difference} than those that the model was trained on" if difference else ""
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
@@ -121,7 +121,7 @@ class Bundle(Shown):
         return [self.spec.task.predict(decoded) for decoded in self.spec.task.decode(self._outputs(examples)).tolist()]
 
     def inputs(self, item: Input) -> Tensor:
-        """Return raw inputs [n, *spec.shape] for one thing that `predict` takes."""
+        """Return raw inputs [n, *spec.shape] for one item that `predict` takes."""
         return self.spec.input.read(item)
 
     @concise
@@ -134,24 +134,24 @@ class Bundle(Shown):
         unreadable: Literal["stop", "count"] = "stop",
         metrics: Metrics = None,
     ) -> Evaluation:
-        """Return how good the model is on the `test` split of `data`, or on all of `data` where it has no such split.
+        """Return the scores of the model on the `test` split of `data`, or on all of `data` if it has no such split.
 
         `data` is anything that `load` takes; or `Data`, loaded with `like=bundle.spec`, so that pictures and classes mean the same.
-        Examples that the model knows from training (see `checks/seen.py`) are left out, and counted in `Evaluation.left_out`; with
-        `include_training` they are measured too, and counted in `known`. A bundle that was copied without its run knows only whether
-        `data` are all that it was trained on: it then leaves out nothing, and counts them.
+        Examples that were used in training (see `checks/seen.py`) are left out and counted in `Evaluation.left_out`; with
+        `include_training` they are evaluated too, and counted in `known`. A bundle copied without its run can only recognize its
+        complete training data: then nothing is left out, and those examples are counted.
 
-        Picture files that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation.
-        `metrics` are further scores: names of usual ones, or functions (see `evaluation/named.py`).
+        Unreadable picture files are an error; or, if `unreadable` is "count", they are left out and named in the evaluation.
+        `metrics` are further scores: names of common ones, or functions (see `evaluation/named.py`).
 
-        Raises `DataError` where nothing is left to measure on.
+        Raises `DataError` if no examples are left.
         """
         is_loaded = isinstance(data, Data)
         data = load(data, like=self.spec, unreadable=unreadable)
         self._check_like(data)
         measured = [data.test] if data.test is not None else list(data.splits.values())
-        for told in () if is_loaded else filter(None, {self.differs(examples.inputs) for examples in measured}):
-            warnings.warn(told, stacklevel=3)
+        for difference in () if is_loaded else filter(None, {self.differs(examples.inputs) for examples in measured}):
+            warnings.warn(difference, stacklevel=3)
         known = left_out = 0
         if self.seen is not None:
             seen = [torch.from_numpy(are_seen(examples, self.spec.input, self.seen)) for examples in measured]
@@ -173,7 +173,7 @@ class Bundle(Shown):
         return replace(found, known=known, left_out=left_out, unreadable=() if is_loaded else data.unmeasured)
 
     def _check_like(self, data: Data) -> None:
-        """Raise `DataError` where `data` were not loaded for this model."""
+        """Raise `DataError` if `data` were not loaded for this model."""
         if (data.input.kind, data.input.shape, data.input.dtype) != (self.spec.input.kind, self.spec.shape, self.spec.dtype):
             raise DataError(
                 f"Inputs of {data.name} are {data.input.dtype} of shape {data.input.shape}; "
@@ -187,7 +187,7 @@ class Bundle(Shown):
             )
 
     def with_decoder(self) -> nn.Sequential:
-        """Return the model and what decodes its outputs as one module, to be exported: from raw inputs to probabilities or quantities."""
+        """Return the model and the decoder of its outputs as one module for export: from raw inputs to probabilities or quantities."""
         return nn.Sequential(OrderedDict(model=self.model, decode=self.spec.task.decoder()))
 
     def summary(self) -> Summary:
@@ -196,20 +196,20 @@ class Bundle(Shown):
 
     @concise
     def save(self, path: str | Path, *, replace: bool = False) -> Path:
-        """Write the bundle as a new folder, whole or not at all.
+        """Write the bundle as a new folder, atomically.
 
-        Where `path` exists it is refused; with `replace`, a bundle there gives way to this one, and anything else is still refused.
-        Raises `OutputError` where that cannot be done, and `NotFiniteError` where a weight is not finite.
+        An existing `path` is an error; with `replace`, a bundle there is replaced, and anything else is still an error.
+        Raises `OutputError` if the folder cannot be written, and `NotFiniteError` if a weight is not finite.
         """
         path = Path(path)
         if path.exists() and not replace:
             raise TakenError(path, "Choose another name; or replace=True, where a bundle may be replaced.")
         if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} == {WEIGHTS, DESCRIPTION}):
-            raise OutputError(f"{path} is not a bundle, and is not replaced.", "Choose another name.")
+            raise OutputError(f"{path} is not a bundle, so it is not replaced.", "Choose another name.")
         for name, parameter in self.model.named_parameters():
             if not parameter.isfinite().all():
                 raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it again.")
-        # Tied weights share their memory; the file has each of them whole.
+        # Tied weights share memory; the file stores each of them in full.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
         if self.origin is None:
             model: dict[str, Any] = {"own": type(self.model.get_submodule("net")).__name__, "code": dict(self.code)}
@@ -231,11 +231,11 @@ class Bundle(Shown):
     @classmethod
     @concise
     def load(cls, path: str | Path, model: nn.Module | str | None = None, *, log: Callable[[str], object] | None = None) -> Bundle:
-        """Read a bundle from its folder, or from that of a run.
+        """Read a bundle from its folder, or from the folder of a run.
 
-        A bundle of the user's own network needs that network again, as `model` (or "my_file.py:Net"): its code is not in the bundle.
-        Where that code is no longer what was trained, `log` hears of it; without it, that is a warning.
-        Raises `BundleError` when a file is missing, damaged or of another version.
+        A bundle of the user's own network needs that network as `model` (or "my_file.py:Net"): its code is not in the bundle.
+        If that code has changed since training, `log` is called with a note; without `log`, a warning is issued.
+        Raises `BundleError` if a file is missing, damaged or of another version.
         """
         folder = _folder(Path(path))
         described = _description(folder)
@@ -255,12 +255,12 @@ class Bundle(Shown):
             whole.load_state_dict(weights, assign=origin is not None)
             code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-            raise BundleError(f"{folder} is not a whole bundle: {_first_line(error)}.", "Copy the bundle again.") from error
+            raise BundleError(f"{folder} is not a complete bundle: {_first_line(error)}.", "Copy the bundle again.") from error
         if origin is not None:
             to_channels_last(whole)
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
-            told = f"the code of the network has changed since training ({', '.join(changed)}): its predictions may be wrong."
-            warnings.warn(told, stacklevel=3) if log is None else log(f"note: {told}")
+            note = f"the code of the network has changed since training ({', '.join(changed)}): its predictions may be wrong."
+            warnings.warn(note, stacklevel=3) if log is None else log(f"note: {note}")
         return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
@@ -269,14 +269,14 @@ class Bundle(Shown):
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether `path` is the folder of a bundle, or of a run that has one."""
+    """Whether `path` is the folder of a bundle, or of a run with one."""
     return (path / "model" / DESCRIPTION).is_file() or (path / DESCRIPTION).is_file()
 
 
 def _folder(path: Path) -> Path:
     if (path / "model" / DESCRIPTION).is_file():
         if (path / "model").is_symlink():
-            raise BundleError(f"{path / 'model'} is a link, which could lead anywhere.", "Name the folder that it leads to.")
+            raise BundleError(f"{path / 'model'} is a link, which could point anywhere.", "Give the folder that it points to.")
         return path / "model"
     if not path.exists():
         raise BundleError(f"There is no {path}.", "Give the folder of a run, or of a bundle.")
@@ -300,7 +300,7 @@ def _description(folder: Path) -> dict[str, Any]:
     if described.get("version") != VERSION:
         raise BundleError(
             f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
-            "Use the Epochal that wrote it, or train again.",
+            "Use the version of Epochal that wrote it, or train again.",
         )
     try:
         return verify_checksum(described)
@@ -309,8 +309,8 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mapping[str, StoredTensor]:
-    """Return what weights there are, after comparing the file with what is told of it, quickest first. Raises `BundleError`."""
-    reason = "its content is not what was saved"
+    """Return the stored weights after checking the file's size, structure and checksum. Raises `BundleError`."""
+    reason = "its content has changed since it was saved"
     try:
         if os.fstat(file.fileno()).st_size == kept["bytes"]:
             tensors = read_tensors(file).tensors
@@ -329,10 +329,10 @@ def _rebuild(
     layers: list[str],
     stored: Mapping[str, StoredTensor],
 ) -> nn.Module:
-    """Build the whole model of these `layers` for the weights that are `stored`; `model` is one of ours and its options, or the user's own.
+    """Build the complete model with these `layers` for the `stored` weights; `model` is a built-in one with options, or the user's own.
 
-    One of ours takes no memory yet: what a stranger's file asks for must first agree with the weights that are there, and leave
-    room for an input.
+    Built-in models are built on the meta device first: what an untrusted file asks for must match its weights, and leave memory for
+    an input.
     """
     is_ours = isinstance(model, tuple)
     device = torch.device("meta" if is_ours else "cpu")
@@ -341,7 +341,7 @@ def _rebuild(
             net = build_net(model[0], spec, model[1]) if isinstance(model, tuple) else own_net(model, spec)
         whole = assemble(net, spec, DataSettings(), rescale="rescale" in layers)
         if [name for name, _ in whole.named_children()] != layers:
-            raise ModelError(f"its layers are {', '.join(layers) or 'none'}, which no such model has.")
+            raise ModelError(f"its layers are {', '.join(layers) or 'none'}, which is not possible for this model.")
         if is_ours:
             whole.to(device)
             _check_stored(whole, stored)
@@ -349,25 +349,25 @@ def _rebuild(
             check_model(whole, spec.input.zeros(device), spec)
     except (EpochalError, RuntimeError, RecursionError) as error:
         raise BundleError(
-            f"The model in {folder} cannot be built again: {_first_line(error)}", "Use the Epochal, or the code, that wrote it."
+            f"The model in {folder} cannot be rebuilt: {_first_line(error)}", "Use the version of Epochal, or the code, that wrote it."
         ) from error
     return whole
 
 
 def _check_stored(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
-    """Compare what a model needs with what is stored. Raises `ModelError`."""
+    """Compare the weights that a model needs with those stored. Raises `ModelError`."""
     wanted = {name: (_STORED_AS.get(tensor.dtype), tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             words = [f"{dtype} of shape {shape}" for dtype, shape in (values[name] for values in (wanted, found) if name in values)]
-            told = " instead of ".join(reversed(words)) if len(words) == 2 else "missing" if name in wanted else "no part of it"
-            raise ModelError(f"its weights do not fit it: {name} is {told}.")
+            mismatch = " instead of ".join(reversed(words)) if len(words) == 2 else "missing" if name in wanted else "not part of it"
+            raise ModelError(f"its weights do not match: {name} is {mismatch}.")
 
 
 @contextmanager
 def _room(model: nn.Module, spec: DataSpec) -> Iterator[None]:
-    """Raise `ModelError` where the largest layer, for the one input that passes through `model` in the block, would not fit memory."""
+    """Raise `ModelError` if the largest layer would not fit in memory, for the one input that passes through `model` in the block."""
     taken = 0
 
     def see(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
@@ -387,10 +387,10 @@ def _room(model: nn.Module, spec: DataSpec) -> Iterator[None]:
 
 def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:
     if "own" not in built:
-        return BundleError(f"{folder} holds the model {built['name']}, which needs no code of yours.", "Leave the model out.")
+        return BundleError(f"{folder} contains the model {built['name']}, which needs no code of yours.", "Leave the model out.")
     own = built["own"]
     return BundleError(
-        f"{folder} holds the weights of your own network {own}, but not its code.",
+        f"{folder} contains the weights of your own network {own}, but not its code.",
         f"Pass it again: --model my_file.py:{own}, or Bundle.load(path, model={own}()).",
     )
 

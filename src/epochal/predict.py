@@ -1,4 +1,4 @@
-"""What a model says of inputs, and how the inputs that people name are read."""
+"""Predictions, and reading the inputs for them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
 class Predictions(list[Prediction]):
     """Predictions in the order of their inputs.
 
-    `names` are those of the inputs: the file, FILE[NUMBER] of one with several, or [PLACE] in the list. `unreadable` has what could
-    not be read by its name, each with its error; `notes` say what else was skipped in folders.
+    `names` are those of the inputs: FILE, FILE[NUMBER] if a file has several, or [INDEX] in a list. `unreadable` maps the names of
+    unreadable inputs to their errors; `notes` say what else was skipped in folders.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Predictions(list[Prediction]):
 
 
 class Read(NamedTuple):
-    """Raw inputs [n, *spec.shape], or [0] of nothing; and as in `Predictions`: names, what could not be read, what was skipped."""
+    """Raw inputs [n, *spec.shape], or [0] if there are none; `names`, `unreadable` and `notes` as in `Predictions`."""
 
     inputs: Tensor
     names: tuple[str, ...]
@@ -49,9 +49,9 @@ class Read(NamedTuple):
 
 
 def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"]) -> Read:
-    """Return the raw inputs of all that was passed to `predict`, read by `rule`, and what cannot be read.
+    """Return the raw inputs of everything passed to `predict`, read by `rule`, and what cannot be read.
 
-    Raises `DataError` for that where `unreadable` says "stop", or where nothing else is there.
+    Raises `DataError` for unreadable inputs if `unreadable` is "stop", or if there are no others.
     """
     found = [rule.items(item) for item in _items(what)]
     items = [item for one in found for item in one.items]
@@ -79,12 +79,14 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
 
 
 def _items(what: Any) -> list[Any]:
-    """Return the things that were passed to `predict`, each of which holds one input or several."""
+    """Return the items passed to `predict`, each of which has one input or several."""
     if isinstance(what, Mapping):
-        raise DataError("A dict of inputs cannot be used: the model knows numbers by their place.", "Pass them in the order of training.")
+        raise DataError(
+            "A dict of inputs cannot be used: the model identifies numbers by their order.", "Pass them in the order of training."
+        )
     if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
         return [what]
     items = list(what)
-    # Lists hold paths, pictures and arrays; or they are an array themselves.
+    # A list contains paths, pictures and arrays; or it is an array itself.
     holds = bool(items) and (isinstance(items[0], str | Path | Image.Image) or bool(numpy.ndim(items[0])))
     return items if holds and not isinstance(items[0], list | tuple) else [items] if items else []

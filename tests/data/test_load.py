@@ -127,7 +127,7 @@ def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode
 @pytest.mark.parametrize(
     ("what", "told"),
     [
-        ((torch.rand(4, 2), [0, 1, 0]), "arrays: train has 4 inputs but 3 targets.\nThey must be as many."),
+        ((torch.rand(4, 2), [0, 1, 0]), "arrays: train has 4 inputs but 3 targets.\nPass one target for each input."),
         ((torch.rand(0, 2), torch.zeros(0).long()), "arrays: train is empty.\nAdd examples, or leave the split out."),
         (
             {"train": (torch.rand(4, 2), [0, 1, 0, 1]), "test": (torch.rand(4, 3), [0, 1, 0, 1])},
@@ -174,9 +174,7 @@ def test_tables_on_their_side_are_told() -> None:
 
 def test_inputs_and_targets_that_seem_to_be_swapped_are_told() -> None:
     x, y = torch.rand(60, 4), torch.arange(60) % 3
-    assert load((y, x)).notes == (
-        "each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)",
-    )
+    assert load((y, x)).notes == ("the inputs look like labels and the targets like inputs: if they are swapped, pass (inputs, targets)",)
     for pair in ((x, y), (y, x[:, 0]), (torch.arange(60), x), (y, (x > 0.5).float())):
         assert not any("swapped" in note for note in load(pair).notes)
 

@@ -381,7 +381,7 @@ def test_found_is_what_sources_return() -> None:
 def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
     random = Jittered([(torch.rand(2), place % 2) for place in range(40)])
     (_, note) = load(random).split(valid=0.2, test=0.2).notes
-    assert note.startswith("the examples of valid and test are split off from a dataset whose values change at every reading")
+    assert note.startswith("the examples of valid and test are split off from a dataset whose values change each time they are read")
     assert note.endswith('pass a dataset without random changes for them: {"train": ..., "valid": ..., "test": ...}')
     clean = (torch.rand(20, 2), torch.arange(20) % 2)
     assert len(load({"train": random, "valid": clean, "test": clean}).split().notes) == 1

@@ -219,4 +219,4 @@ def test_links_in_a_checkpoint_are_not_followed(blobs: Arrays, tmp_path: Path, f
     (place / file).rename(tmp_path / file)
     (place / file).symlink_to(tmp_path / file)
     fit(stateful_net(), split_data(blobs), longer_recipe(), checkpoints=Checkpoints(tmp_path / "run", 1e9, told.append))
-    assert "it is a link, which could lead anywhere" in told[0]
+    assert "it is a link, which could point anywhere" in told[0]

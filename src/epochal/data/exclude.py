@@ -37,7 +37,7 @@ class Exclusion:
                 "Remove or fix that line; `epochal check DATA --quarantine FILE` shows how names are written.",
             )
 
-    def spared(self, left: int, what: str) -> None:
+    def check_remaining(self, left: int, what: str) -> None:
         """Raise `DataError` if nothing of `what` is `left`."""
         if not left:
             raise DataError(f"{self.source} leaves out all of {what}.", "Leave out fewer, or remove it from the data.")

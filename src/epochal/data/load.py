@@ -1,4 +1,4 @@
-"""From what the user named to checked examples with a description: `load`, and the `Data` that it returns."""
+"""`load` turns what the user named into checked, described examples: `Data`."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from epochal.tasks.targets import encode
 from epochal.user_code import concise
 
 _VARYING = (
-    "the examples of {} are split off from a dataset whose values change at every reading, so what scores are measured on changes "
-    'too; for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
+    "the examples of {} are split off from a dataset whose values change each time they are read, so scores vary as well; "
+    'for clean scores pass a dataset without random changes for them: {{"train": ..., "valid": ..., "test": ...}}'
 )
 
-# What type inputs that are not in memory need is seen from so many.
+# The dtype of inputs that are not in memory is chosen from this many.
 _PROBED = 64
 
 
@@ -45,10 +45,10 @@ _PROBED = 64
 class Data(Shown):
     """Labelled examples in up to three splits, checked and described.
 
-    `input` is the rule by which inputs are read, `task` says what the targets mean, and names the outputs. `valid` and `test` are
-    `None` until the data bring them or `split` cuts them off. `notes` are choices made in reading that the user should hear about.
-    `excluded` names the examples that were left out. `described` is what was measured on these data before, once they are split,
-    where they are read again.
+    `input` is the rule by which inputs are read; `task` says what the targets mean, and names the outputs. `valid` and `test` are
+    `None` unless the source has them or `split` has made them. `notes` are choices made in reading that the user should know about.
+    `excluded` names the examples that were left out. `described` is the description measured earlier on these data, after splitting,
+    if they are being read again.
     """
 
     name: str
@@ -77,13 +77,13 @@ class Data(Shown):
 
     @property
     def splits(self) -> dict[str, Examples]:
-        """The splits that there are, by name."""
+        """The existing splits by name."""
         found = {"train": self.train, "valid": self.valid, "test": self.test}
         return {name: examples for name, examples in found.items() if examples is not None}
 
     @property
     def unmeasured(self) -> tuple[str, ...]:
-        """The excluded names that would be measured on: those in the folder of the test split, where there is one."""
+        """The excluded names that would be in the test split: those in its folder, if it has one; otherwise all."""
         if self.test is None or self.test.files is None:
             return self.excluded
         folders = {
@@ -94,18 +94,18 @@ class Data(Shown):
 
     @concise
     def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
-        """Return the data with the missing splits cut off from `train` by `seed`; splits that are there stay as they are.
+        """Return the data with the missing splits split off from `train` by `seed`; existing splits stay as they are.
 
-        `valid` and `test` are fractions of `train` as the source brought it; 0 goes without. Classes keep their proportions.
+        `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions.
         """
-        train, brought = self.train, len(self.train)
+        train, total = self.train, len(self.train)
         found = {"test": self.test, "valid": self.valid}
         cuts = {name: fraction for name, fraction in (("test", test), ("valid", valid)) if found[name] is None and fraction > 0}
         if sum(cuts.values()) >= 1:
-            told = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
-            raise DataError(f"{told} leave nothing to train on.", "Use smaller fractions.")
+            settings = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
+            raise DataError(f"{settings} leave nothing to train on.", "Use smaller fractions.")
         for name, fraction in cuts.items():
-            train, found[name] = split_off(train, fraction, seed, name, brought=brought)
+            train, found[name] = split_off(train, fraction, seed, name, total=total)
         notes = self.notes
         if cuts and train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
@@ -113,7 +113,7 @@ class Data(Shown):
 
     @cached_property
     def spec(self) -> DataSpec:
-        """The description of these data that models are built from, measured on `train` as it now is, if it was not before."""
+        """The description of these data from which models are built: `described`, or measured on the current `train`."""
         if self.described is not None:
             return self.described
         with seeded(key("measure")):
@@ -144,20 +144,20 @@ def load(
 ) -> Data:
     """Read and check data.
 
-    `what` is a name (`epochal datasets` lists them); a path of a picture folder, an .npz, .npy or .safetensors file; or in
+    `what` is a name (`epochal datasets` lists them); the path of a picture folder, an .npz, .npy or .safetensors file; or in
     Python (x, y) as tensors or arrays, a map-style `Dataset`, a `DataLoader`, or a mapping {"train": ..., "valid": ..., "test": ...}
-    of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are looked
-    for, and downloaded to. `task` is told from the targets unless given.
+    of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are searched and downloaded to. `task` is inferred from the
+    targets unless given.
     `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `memory` is how many GB examples may take
-    before they are streamed from the disk; by default, half of what is free. `like` is the description of the data that
-    a model was trained on, when these are for that model: pictures are then read as those were, and classes keep their numbers.
-    `exclude` is the file of a list of examples to leave out, as `epochal check` writes it, or a list of their names; left out picture
-    files are not read at all. Where picture files cannot be read, that is an error; or, where `unreadable` says "count", they are left
-    out, told in a note, and named among `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a
-    rule of such inputs; by default, arrays of three axes an input are pictures, and bytes of two.
+    before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model that these data are for:
+    pictures are then read as for its training, and classes keep their numbers.
+    `exclude` is a file that lists examples to leave out, as written by `epochal check`, or a list of their names; excluded picture
+    files are not read at all. Unreadable picture files are an error; or, if `unreadable` is "count", they are left out, reported in a
+    note, and named in `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a rule for such inputs;
+    by default, arrays with three axes per input are pictures, and uint8 arrays with two.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
-    float32, or stay float64 where float32 would not tell them apart; all splits must be of one type.
+    float32, or stay float64 if float32 could not distinguish them; all splits must have the same dtype.
     Raises `DataError` saying what is wrong, where, and what to do.
     """
     if isinstance(what, Data):
@@ -178,7 +178,7 @@ def load(
 
 
 def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tuple[Found, ReadOptions]:
-    """Read what the user named; where unreadable files only count, without these, which the options then exclude."""
+    """Read what the user named; if unreadable files are only to be counted, read again with options that exclude them."""
     try:
         return find(what, data_dir, options), options
     except UnreadableError as error:
@@ -191,16 +191,16 @@ def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tupl
 
 
 def _without(found: Found, exclusion: Exclusion) -> Found:
-    """Leave out examples that have no files, by their places."""
+    """Leave out examples that have no files, by their index."""
     exclusion.check((address(name, index) for name, part in found.parts.items() for index in range(len(part.inputs))), found.name)
     parts = {name: part.without(exclusion.names, name) for name, part in found.parts.items()}
     for name, part in parts.items():
-        exclusion.spared(len(part.inputs), name)
+        exclusion.check_remaining(len(part.inputs), name)
     return replace(found, parts=parts)
 
 
 def _check_memory(found: Found, allowed: float | None) -> None:
-    """Refuse examples that only memory can hold, and that take more of it than is `allowed` (bytes)."""
+    """Refuse examples that cannot be streamed and take more memory than `allowed` (bytes)."""
     taken = sum(values.nbytes for part in found.parts.values() if (values := in_memory(part.inputs)) is not None)
     if allowed is not None and taken > allowed:
         raise RecipeError(
@@ -210,7 +210,7 @@ def _check_memory(found: Found, allowed: float | None) -> None:
 
 
 def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPTIONS) -> Data:
-    """Check what a source found, bring inputs to one form, and encode targets."""
+    """Check what a source found, convert inputs to one form, and encode targets."""
     notes, like = list(found.notes), options.like
     for name, part in found.parts.items():
         if len(part.inputs) != len(part.targets):
@@ -218,18 +218,18 @@ def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         if not len(part.inputs):
             raise DataError(f"{found.name}: {name} is empty.", "Add examples, or leave the split out.")
     if _swapped(found.parts["train"]):
-        notes.append("each input is one of a few whole numbers, each target a row: if they are swapped, pass (inputs, targets)")
+        notes.append("the inputs look like labels and the targets like inputs: if they are swapped, pass (inputs, targets)")
     rule = _rule(found, options, notes)
     asked = f"those of {'the model' if like is not None else 'the rule' if isinstance(options.input, InputRule) else 'train'}"
     inputs = {name: _converted(part, name, rule, asked) for name, part in found.parts.items()}
     if like is not None:
         scales = {name: rule.differs(values) for name, values in inputs.items()}
-        notes += [f"inputs of {name} {told} than those that the model was trained on" for name, told in scales.items() if told]
+        notes += [f"inputs of {name} {scale} than those that the model was trained on" for name, scale in scales.items() if scale]
     else:
-        told, fix = rule.blank(inputs["train"])
-        if told and found.input is not None:
-            raise DataError(f"{found.name}: {told}.", f"{fix}.")
-        notes += [f"{told}; {fix}"] if told else []  # A program may try things out with zeros.
+        problem, fix = rule.blank(inputs["train"])
+        if problem and found.input is not None:
+            raise DataError(f"{found.name}: {problem}.", f"{fix}.")
+        notes += [f"{problem}; {fix}"] if problem else []  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
     encoded = encode(
         targets, found.classes, task, lambda name, index: found.parts[name].where(name, index), None if like is None else like.task
@@ -261,7 +261,7 @@ def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
 
 
 def _rule(found: Found, options: ReadOptions, notes: list[str]) -> InputRule:
-    """Return the rule by which inputs are read: that of the model that they are for, of the files, of the user, or one that suits them."""
+    """Return the rule by which inputs are read: that of the model they are for, of the files, of the user, or a suitable one."""
     if options.like is not None:
         return options.like.input
     if found.input is not None:
@@ -278,34 +278,34 @@ def _rule(found: Found, options: ReadOptions, notes: list[str]) -> InputRule:
 
 
 def _sample(inputs: Inputs) -> Tensor:
-    """Return inputs that show what all are like: [n, ...]."""
+    """Return representative inputs [n, ...]."""
     values = in_memory(inputs)
     if values is not None:
         return values
     first = inputs[torch.tensor([0])]
-    # What type numbers need is seen from some.
+    # A few show which dtype is needed.
     return first if first.dtype != torch.float64 else inputs[torch.arange(0, len(inputs), -(-len(inputs) // _PROBED))]
 
 
 def _converted(part: Part, split: str, rule: InputRule, asked: str) -> Inputs:
-    """Bring inputs to the rule's form, those that are not in memory as they are read; `asked` says whose it is in the words of an error."""
+    """Convert inputs to the rule's form, lazily if they are not in memory; errors begin the expected form with `asked`."""
     convert = partial(_convert, part=part, split=split, rule=rule, asked=asked)
     everything, values = torch.arange(len(part.inputs)), in_memory(part.inputs)
     if values is not None:
         return convert(values, everything)
     view = View(part.inputs, everything, convert)
-    view[everything[:1]]  # What is wrong with all of them is told now.
+    view[everything[:1]]  # Report now what is wrong with all of them.
     return view
 
 
 def _convert(inputs: Tensor, index: Tensor, *, part: Part, split: str, rule: InputRule, asked: str) -> Tensor:
-    """Bring inputs, those at `index` of `part`, to the rule's form."""
+    """Convert inputs, those at `index` of `part`, to the rule's form."""
     return rule.convert(inputs, lambda place: part.where(split, int(index[place])), split, asked)
 
 
 def _unequal(data: str, split: str, part: Part) -> DataError:
-    """Say that there are not as many inputs as targets, and whether one of the two lies on its side."""
-    fix = "They must be as many."
+    """Return the error for different numbers of inputs and targets; its fix says which of them seems transposed."""
+    fix = "Pass one target for each input."
     for values, others, what in ((in_memory(part.inputs), part.targets, "inputs"), (part.targets, part.inputs, "targets")):
         if isinstance(values, Tensor) and values.ndim == 2 and values.shape[1] == len(others):
             fix = f"Transpose the {what}: they have shape {tuple(values.shape)}, and an example is a row."
@@ -322,9 +322,9 @@ def _swapped(part: Part) -> bool:
 
 
 def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:
-    """SHA-256 over the names, inputs and targets of all splits.
+    """Return the SHA-256 of the names, inputs and targets of all splits.
 
-    Instead of inputs that were made from files count their `digests`; of others that are read one by one, nothing does.
+    Inputs made from files are represented by their `digests`; others that are read one by one are not included.
     """
     digest = hashlib.sha256(repr(outputs).encode())
     for name in SPLITS:

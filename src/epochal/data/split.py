@@ -10,10 +10,10 @@ from epochal.errors import DataError
 from epochal.random import key, permutation
 
 
-def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brought: int | None = None) -> tuple[Examples, Examples]:
+def split_off(examples: Examples, fraction: float, seed: int, name: str, *, total: int | None = None) -> tuple[Examples, Examples]:
     """Return (the rest, the part split off), chosen by `seed` and the part's `name`.
 
-    The part has `fraction` of `brought` examples (by default of all), at least one. If targets are classes, it has them in
+    The part has `fraction` of `total` examples (by default of all), at least one. If targets are classes, it has them in
     proportion: stratified sampling. Each class keeps an example in the rest; small classes may contribute none. Both parts keep
     the order of the source.
     """
@@ -21,7 +21,7 @@ def split_off(examples: Examples, fraction: float, seed: int, name: str, *, brou
     group, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
     if examples.targets.ndim == 1:
         _, group, sizes = examples.targets.unique(return_inverse=True, return_counts=True)
-    wanted = max(1, round(fraction * (brought or count)))
+    wanted = max(1, round(fraction * (total or count)))
     given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
     if not given.any():
         cannot = f"split off data.{name} = {fraction:g}"

@@ -11,7 +11,7 @@ from epochal.data.inputs.picture.read import SUFFIXES
 from epochal.errors import DataError
 
 # Left behind by systems, network disks and archives, in lower case; hidden names are passed by anyway.
-_LITTER = frozenset(
+_SYSTEM_FILES = frozenset(
     {
         *("__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS
         *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),  # Windows
@@ -43,7 +43,7 @@ _FOREIGN = frozenset(
 class Passed:
     """The folders and files that were passed by on a walk: what systems left behind, and what Epochal wrote. Hidden ones do not count."""
 
-    litter: list[str] = field(default_factory=list)
+    system_files: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 
 
@@ -120,7 +120,7 @@ def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     kinds = (
         ([file for file in others if is_foreign(file)], "picture", "in a format that is not read"),
         ([file for file in others if not is_foreign(file)], "file", "with the name of no picture"),
-        (sorted(passed.litter), "item", "left by the system"),
+        (sorted(passed.system_files), "item", "left by the system"),
         (sorted(passed.written), "folder", "written by Epochal"),
     )
     return pictures, tuple(_skipped(names, noun, why) for names, noun, why in kinds if names)
@@ -147,8 +147,8 @@ def _scan(folder: Path, passed: Passed) -> Iterator[tuple[str, bool]]:
                 path = prefix + entry.name
                 # A link in a circle is no folder, and only Path says so without an error.
                 is_folder = Path(path).is_dir() if entry.is_symlink() else entry.is_dir()
-                if entry.name.lower() in _LITTER:
-                    passed.litter.append(path)
+                if entry.name.lower() in _SYSTEM_FILES:
+                    passed.system_files.append(path)
                 elif is_folder and is_written(path):
                     passed.written.append(path)
                 else:

@@ -1,4 +1,4 @@
-"""What to try where a model has hardly learned anything: it is no better than the same answer for every example."""
+"""Advice for a model that has hardly learned anything: it is no better than the same answer for every example."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from epochal.language import translated
 from epochal.recipe import Recipe
 from epochal.tasks.scores import Scores
 
-# Where the largest class has so many times as many examples as the smallest, the weights of classes matter.
+# Class weights matter if the largest class is this many times as large as the smallest.
 _UNEVEN = 1.5
 
 
 def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
-    """Return lines that say that `test` is not clearly better than its baseline, and what to try; none where it is."""
+    """If `test` is not clearly better than its baseline, return lines that say so, and what to try."""
     always = test.baseline
     if always is not None and test.interval is not None and test.interval[0] <= always.accuracy:
         told = f"This is not clearly better than always answering '{always.answer}' ({100 * always.accuracy:.1f} %). What to try:"

@@ -19,20 +19,20 @@ from epochal.tasks.base import Task
 from epochal.tasks.losses import Loss
 from epochal.tasks.scores import Scores
 
-# A notebook shows the scores of so many classes.
+# The most classes whose scores a notebook shows.
 _SHOWN = 30
 
-# A confusion matrix of more classes, which nobody reads as text, is not written as such.
+# A confusion matrix of more classes is unreadable as text, and is not written.
 _WRITTEN = 100
 
 
 @dataclass(frozen=True, repr=False, eq=False, kw_only=True)
 class Evaluation(Shown, Scores):
-    """How good a model is on one split: scores, and the tensors that they come from.
+    """The evaluation of a model on one split: scores, and the tensors that they are computed from.
 
-    `outputs` [n, outputs] are what the network gave, `predictions` [n, outputs] the probabilities or quantities that they stand for, and
-    `targets` what is true. `unreadable` names the files that are not among the examples because they cannot be read; `left_out`
-    examples are not among them because the model knows them from training, and `known` are among them although it does.
+    `outputs` [n, outputs] are those of the network, `predictions` [n, outputs] the decoded probabilities or quantities, and `targets`
+    the truth. `unreadable` names files that could not be read and are not included; `left_out` is the number of examples that are not
+    included because they were used in training, and `known` that of included ones that were.
     """
 
     task: Task
@@ -45,12 +45,12 @@ class Evaluation(Shown, Scores):
 
     @property
     def scores(self) -> Scores:
-        """The plain numbers alone."""
+        """Only the plain numbers."""
         return Scores(**{one.name: getattr(self, one.name) for one in fields(Scores)})
 
     @property
     def confusion(self) -> Tensor | None:
-        """How often which class (row) was taken for which (column): int64 [classes, classes]; `None` without classes."""
+        """The confusion matrix (row: true class, column: predicted): int64 [classes, classes]; `None` without classes."""
         return self.task.confusion(self.predictions, self.targets)
 
     def __str__(self) -> str:
@@ -95,9 +95,9 @@ def evaluate(
     label: str = "",
     metrics: Metrics = None,
 ) -> Evaluation:
-    """Return how good `model` is on `examples`: the mean loss (the task's usual one, unless given), the task's scores, and `metrics`.
+    """Return the evaluation of `model` on `examples`: the mean loss (by default the task's), the task's scores, and `metrics`.
 
-    Where there is a `label`, a progress bar of that name is shown.
+    With a `label`, a progress bar of that name is shown.
     """
     device = torch.device(device)
     outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def score(outputs: Tensor, targets: Tensor, task: Task, loss: Loss, metrics: Metrics = None) -> Evaluation:
-    """Return how good `outputs` [n, outputs] are for `targets`."""
+    """Return the evaluation of `outputs` [n, outputs] for `targets`."""
     predictions = task.decode(outputs)
     scores = task.score(outputs, predictions, targets, float(loss(outputs, targets)))
     measured = measure(as_metrics(metrics, task), predictions, targets, task)

@@ -1,9 +1,9 @@
-"""Metrics beside the loss and the accuracy: the usual ones by their names, and the user's own functions.
+"""Metrics besides the loss and the accuracy: the usual ones by name, and the user's own functions.
 
-A metric is a function of the predictions and the targets of all examples that gives a number. Predictions are probabilities
+A metric is a function of the predictions and the targets of all examples that returns a number. Predictions are probabilities
 [n, classes] or [n, labels], or quantities [n, outputs]; targets are classes (int64 [n]), 0 and 1 [n, labels], or quantities
 [n, outputs]; all on the CPU.
-Higher is better, but for metrics with "error" or "loss" in their names, and those that are known to be errors.
+Higher is better, except for metrics with "error" or "loss" in their names, and those that are known to be errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from epochal.tasks.base import Task
 from epochal.tasks.metrics import MetricFunction
 from epochal.tasks.scores import ALWAYS, plain_name
 
-# Of these less is better.
+# Lower is better for these.
 _ERRORS = ("mae", "mse", "rmse", "mape", "median error", "max error")
 
 
@@ -32,7 +32,7 @@ class Metric:
     function: MetricFunction
 
     def __call__(self, predictions: Tensor, targets: Tensor, task: Task) -> float:
-        """Return the number. Raises `RecipeError` where the user's function fails, or gives none."""
+        """Return the number. Raises `RecipeError` if the user's function fails, or does not return one."""
         try:
             return float(self.function(predictions, targets))
         except Exception as error:  # the user's function may raise anything
@@ -46,7 +46,7 @@ Metrics: TypeAlias = str | Sequence[str | MetricFunction | Metric] | Mapping[str
 
 
 def as_metrics(what: Metrics, task: Task) -> tuple[Metric, ...]:
-    """Return the metrics that a user means: usual ones by name, functions, or functions by name. Raises `RecipeError`."""
+    """Return the metrics that a user passes: usual ones by name, functions, or functions by name. Raises `RecipeError`."""
     found = tuple(_each(what, task))
     names = [metric.name for metric in found]
     for name in names:
@@ -88,9 +88,9 @@ def _usual(name: str, task: Task) -> Metric:
 
 
 def all_metrics(names: Sequence[str], monitor: str, own: Metrics, task: Task) -> tuple[Metric, ...]:
-    """Return what is measured beside loss and accuracy: the usual metrics of these `names`, the user's `own`, and the `monitor`ed one.
+    """Return the metrics besides loss and accuracy: the usual ones by `names`, the user's `own`, and the `monitor`ed one.
 
-    Raises `RecipeError` where one is unknown, or there twice.
+    Raises `RecipeError` if one is unknown, or appears twice.
     """
     found = as_metrics([*as_metrics(names, task), *as_metrics(own, task)], task)
     name, _ = monitored(monitor)
@@ -105,7 +105,7 @@ def all_metrics(names: Sequence[str], monitor: str, own: Metrics, task: Task) ->
 
 
 def monitored(monitor: str) -> tuple[str, int]:
-    """Return the name of a monitored score, and 1 where higher is better, else -1; "min NAME" and "max NAME" say so."""
+    """Return the name of a monitored score, and 1 if higher is better, else -1; "min NAME" and "max NAME" override that."""
     way, _, name = monitor.partition(" ")
     plain = plain_name(monitor)
     if way in ("min", "max") and name and plain not in _ERRORS:
@@ -114,7 +114,7 @@ def monitored(monitor: str) -> tuple[str, int]:
 
 
 def check_metrics(metrics: Sequence[Metric], task: Task, targets: Tensor) -> None:
-    """Try metrics on the targets that they will get, with predictions that are made up. Raises `RecipeError`."""
+    """Try metrics on the real targets with invented predictions. Raises `RecipeError`."""
     measure(metrics, task.sample_predictions(targets), targets, task)
 
 

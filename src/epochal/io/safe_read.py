@@ -55,7 +55,7 @@ def open_file(path: str | os.PathLike[str], *, follow: bool = True) -> io.Buffer
         number = os.open(path, flags if follow else flags | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:
         if not follow and error.errno == errno.ELOOP:
-            raise ValueError("it is a link, which could lead anywhere") from error
+            raise ValueError("it is a link, which could point anywhere") from error
         raise
     try:
         check_regular(os.fstat(number))
@@ -99,7 +99,7 @@ def check_no_links(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(parent, name)):  # noqa: PTH114, PTH118  as os.walk gives them
-                raise ValueError(f"{Path(parent, name).relative_to(folder)} is a link, which could lead anywhere")
+                raise ValueError(f"{Path(parent, name).relative_to(folder)} is a link, which could point anywhere")
 
 
 def read_json(path: Path, limit: int = MAX_DESCRIPTION) -> dict[str, Any]:

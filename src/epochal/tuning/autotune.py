@@ -1,8 +1,7 @@
 """Settings chosen by measurement where they are "auto": the device, its threads, the batch size, and the number format.
 
-What is timed is the real step, with its feed, on a copy of the model and a few examples that are kept in memory. The model,
-its generators and the data stay as they were, so training gives the same bits whether a choice was measured, remembered or
-written down.
+The real step is timed, with its feed, on a copy of the model and a few examples in memory. The model, its generators and the data stay
+as they were, so training gives the same bits whether a choice was measured, remembered or set.
 """
 
 from __future__ import annotations
@@ -40,24 +39,24 @@ from epochal.training.build import PLAIN_BATCH_SIZE, build_training, plain_setti
 from epochal.training.loop import train_step
 from epochal.training.state import Training
 
-# Measuring may take this share of the time that training takes: each choice is timed so many seconds at most, and not for less at all.
+# Measuring may take this share of the time for training: each choice is timed for at most this many seconds, or not at all.
 _SHARE = 0.02
 _SECONDS, _LEAST_SECONDS = 0.3, 0.1
-# Two steps say how long training takes about, which is too much to ask of fewer steps than these.
+# Two steps give an estimate of the time for training; if there are fewer steps than this, that is too expensive.
 _WORTH_STEPS = 2 / _SHARE
-# How long the steps between two looks at the clock take about.
+# The approximate seconds of steps between two readings of the clock.
 _LAP_SECONDS = 0.02
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 # Larger batches mean fewer steps to learn in.
 _LEAST_STEPS_PER_EPOCH = 10
-# Speeds that differ by less are the same; then the smaller batch, and the plainer choice, is taken.
+# Speeds that differ by less are equal; then the smaller batch, and the plainer choice, is used.
 _ALIKE = 0.95
 _SHOWN = 4
 _REMEMBERED = 1000
 
 
 class Choice(NamedTuple):
-    """What can be chosen by measurement."""
+    """The settings that can be chosen by measurement."""
 
     device: str
     threads: int
@@ -103,7 +102,7 @@ def resolve_auto(
 
 
 def timed(training: Training, batches: Feed, seconds: float) -> float:
-    """Return how many examples a second a step trains on, with its feed: the median over laps that take `seconds` in all.
+    """Return the speed of a step with its feed in examples per second: the median over laps that take `seconds` in all.
 
     Memory is allocated and caches are warm before the clock starts; a step longer than `seconds` is timed once.
     """
@@ -123,7 +122,7 @@ def timed(training: Training, batches: Feed, seconds: float) -> float:
 
 
 def _lap(training: Training, batches: Iterator[Batch], steps: int) -> tuple[int, float]:
-    """Make so many steps; return the number of examples in them and the seconds that they took."""
+    """Make `count` steps; return the number of their examples and the seconds that they took."""
     examples, begun = 0, time.perf_counter()
     for batch in itertools.islice(batches, steps):
         train_step(training, batch)
@@ -133,7 +132,7 @@ def _lap(training: Training, batches: Iterator[Batch], steps: int) -> tuple[int,
 
 
 def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
-    """Return the choice that is taken without measuring, and all that the recipe leaves open: smaller batches and plainer ones first."""
+    """Return the choice without measuring, and all choices that the recipe leaves open: smaller batches and plainer ones first."""
     resolved = plain_settings(recipe)
     plain = Choice(resolved.device, resolved.threads_per_step, resolved.examples_per_step, resolved.precision)
     most = torch.get_num_threads()
@@ -154,7 +153,7 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
 
 
 def _batch_sizes(count: int) -> list[int]:
-    """Return the batch sizes worth trying with so many examples: not those that would leave a single one for the last step."""
+    """Return the batch sizes worth trying for `count` examples: not those with a single one in the last step."""
     fitting = [size for size in _BATCH_SIZES if size * _LEAST_STEPS_PER_EPOCH <= count and count % size != 1]
     return fitting or [PLAIN_BATCH_SIZE]
 
@@ -168,7 +167,7 @@ def _can_compute(kind: str, name: str) -> bool:
 
 
 def _steps(recipe: Recipe, data: Data, choice: Choice) -> int:
-    """Return how many steps training makes."""
+    """Return the number of steps of training."""
     return min(recipe.epochs * -(-len(data.train) // choice.batch_size), recipe.max_steps or sys.maxsize)
 
 
@@ -220,12 +219,12 @@ class _Probe:
         return speeds
 
     def _training_seconds(self, choice: Choice, speed: float) -> float:
-        """Return how long training takes about."""
+        """Return the approximate seconds of training."""
         examples = _steps(self.recipe, self.data, choice) * choice.batch_size
         return min(examples / speed, self.recipe.max_seconds or math.inf)
 
     def _measure(self, choices: Sequence[Choice], sample: Examples, seconds: float, label: str = "") -> dict[Choice, float]:
-        """Return the speed of each choice that works, measured for so many seconds each; without a `label` in silence."""
+        """Return the speed of each choice that works, each measured for `seconds`; without a `label`, silently."""
         log = self.log if label else str
         speeds: dict[Choice, float] = {}
         with progress(label, len(choices)) as advance:
@@ -234,7 +233,7 @@ class _Probe:
                     speeds[choice] = self._speed(choice, sample, seconds)
                 except TooLargeError:
                     log(f"{choice}: would not fit the memory.")
-                # A device may lack an operation, or the memory that was thought to be there; a network may refuse to be copied.
+                # A device may lack an operation or memory; a network may refuse to be copied.
                 except (RuntimeError, TypeError) as error:
                     log(f"{choice}: cannot be measured: {str(error).splitlines()[0]}")
                 advance()
@@ -259,7 +258,7 @@ class _Probe:
 
 
 def _sample(examples: Examples, largest: int, seed: int) -> Examples:
-    """Return a few examples in memory, enough for whole batches; those that are read one by one for a single batch only."""
+    """Return a few examples in memory, enough for full batches; if they are read one by one, only for a single batch."""
     count = len(examples)
     batches = min(4, count // largest) if access(examples.inputs) == "memory" else 1
     some = examples.take(torch.arange(min(count, max(1, batches) * largest)))
@@ -268,7 +267,7 @@ def _sample(examples: Examples, largest: int, seed: int) -> Examples:
 
 
 def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: DataSpec) -> str:
-    """Return what a measurement is remembered by: all that the time of a step depends on."""
+    """Return the key of a measurement: everything that the time of a step depends on."""
     names = {"augment", "loss", "optimizer", "precision", "accumulate", "clip_norm", "ema", "compile"}
     groups = recipe.model_dump(mode="json", include=names)
     described: list[Any] = [

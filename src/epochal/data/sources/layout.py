@@ -61,10 +61,10 @@ class Listed:
             for name, files in classes.items():
                 kept = [file for file in files if file not in exclusion.names]
                 if needs_train and split == "train" and files:
-                    exclusion.spared(len(kept), f"the pictures of the class '{name}'")
+                    exclusion.check_remaining(len(kept), f"the pictures of the class '{name}'")
                 if kept or not files:
                     left[split][name] = kept
-            exclusion.spared(len(left[split]), f"the pictures of {split}")
+            exclusion.check_remaining(len(left[split]), f"the pictures of {split}")
         return Listed(self.root, left, self.unused, self.empty)
 
 

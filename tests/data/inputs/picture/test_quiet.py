@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from epochal.data.inputs.picture.quiet import hearing_libtiff, quiet
+from epochal.data.inputs.picture.quiet import capture_libtiff_messages, quiet
 from epochal.data.inputs.picture.read import open_picture
 from epochal.errors import DataError
 
@@ -86,8 +86,8 @@ def test_the_filters_of_others_come_back_whatever_threads_do() -> None:
 
 
 def test_what_others_write_meanwhile_comes_out(capfd: pytest.CaptureFixture[str]) -> None:
-    with hearing_libtiff():
+    with capture_libtiff_messages():
         os.write(2, b"mine\nTIFFReadDirectory: Warning, a tag.\nJob: 3 of 5")
     assert capfd.readouterr().err == "mine\nJob: 3 of 5"
-    with pytest.raises(ValueError, match=r"^ZIPDecode: Decoding error at scanline 0$"), hearing_libtiff():
+    with pytest.raises(ValueError, match=r"^ZIPDecode: Decoding error at scanline 0$"), capture_libtiff_messages():
         os.write(2, b"ZIPDecode: Decoding error at scanline 0.\n")

@@ -155,7 +155,7 @@ def in_blocks(work: Callable[[range], Result], count: int, step: int, label: str
     with ExitStack() as stack:
         workers = stack.enter_context(_workers(min(cores(), -(-count // step)), work))
         advance = stack.enter_context(progress(label, count))
-        stack.enter_context(_told_of_death())
+        stack.enter_context(_report_worker_death())
         waiting = 0
         for worker in workers * 2:  # A second one, so that none has to wait for the next.
             if (some := next(places, None)) is not None:
@@ -248,7 +248,7 @@ def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connecti
 
 
 @contextmanager
-def _told_of_death() -> Iterator[None]:
+def _report_worker_death() -> Iterator[None]:
     """Turn a connection that breaks into an error that says why."""
     try:
         yield

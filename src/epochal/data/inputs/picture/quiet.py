@@ -62,7 +62,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def hearing_libtiff() -> Iterator[None]:
+def capture_libtiff_messages() -> Iterator[None]:
     """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes nevertheless.
 
     What others write to standard error meanwhile appears there at the end.

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from epochal.data.inputs.picture import jpeg, png
 from epochal.data.inputs.picture.jpeg import JpegFile
-from epochal.data.inputs.picture.quiet import hearing_libtiff
-from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, blaming
+from epochal.data.inputs.picture.quiet import capture_libtiff_messages
+from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, picture_errors
 from epochal.data.inputs.values import Access, OneByOne
 from epochal.data.storage.cache import Pack, content_hash, signature
 from epochal.io.safe_read import check_regular, open_file
@@ -124,12 +124,12 @@ def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], na
     is called `name`.
     """
     if isinstance(source, np.ndarray):
-        with blaming(f"The array of shape {source.shape}"):
+        with picture_errors(f"The array of shape {source.shape}"):
             return _from_array(source)
     if isinstance(source, Image.Image):
-        with blaming(name):
+        with picture_errors(name):
             return _plain(_upright(source))
-    with blaming(os.fspath(source)), _decoder(_content(source)[1]) as picture:
+    with picture_errors(os.fspath(source)), _decoder(_content(source)[1]) as picture:
         return _plain(_upright(picture))
 
 
@@ -140,7 +140,7 @@ def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
 
 def read_picture(path: str, rule: PictureRule) -> PictureFile:
     """Read a picture file once, for all that is wanted of it. Raises `DataError` as `open_picture` does."""
-    with blaming(path):
+    with picture_errors(path):
         status, content = _content(path)
         with _decoder(content) as picture:
             return _read(status, content, picture, rule)
@@ -148,7 +148,7 @@ def read_picture(path: str, rule: PictureRule) -> PictureFile:
 
 def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
     """Read a picture file as `read_picture` does, and tell what sort of file it is."""
-    with blaming(path):
+    with picture_errors(path):
         status, content = _content(path)
         with _decoder(content) as picture:
             kind = _kind(picture)
@@ -157,13 +157,13 @@ def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
 
 def hash_picture(path: str) -> bytes:
     """Return the hash of a picture file's content. Raises `DataError` where it cannot be read."""
-    with blaming(path):
+    with picture_errors(path):
         return content_hash(_content(path)[1])
 
 
 def measure_picture(path: str) -> Measured:
     """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
-    with blaming(path), open_file(path) as file:
+    with picture_errors(path), open_file(path) as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 return _measured(picture)
@@ -243,7 +243,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     file = getattr(picture, "fp", None)
     if isinstance(file, JpegFile):
         file.begin()
-    with hearing_libtiff() if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) else nullcontext():
+    with capture_libtiff_messages() if any(tile[0] == "libtiff" for tile in getattr(picture, "tile", ())) else nullcontext():
         picture.load()
     if isinstance(file, JpegFile):
         file.check()

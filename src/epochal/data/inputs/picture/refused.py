@@ -20,7 +20,7 @@ class UnfitError(ValueError):
 
 
 @contextmanager
-def blaming(name: str) -> Iterator[None]:
+def picture_errors(name: str) -> Iterator[None]:
     """Turn any error of reading a picture into a `DataError` that begins with its name."""
     try:
         with quiet:
