@@ -36,8 +36,8 @@ def test_a_folder_is_its_pictures(bundle: Bundle, photos: Path) -> None:
     assert list(found.names) == files
     assert [one.values for one in found] == [one.values for one in bundle.predict(files)]
     assert found.notes == (
-        f"skipped 1 file with the name of no picture: {photos}/dark/notes.txt",
-        f"skipped 1 item left by the system: {photos}/dark/__MACOSX",
+        f"skipped 1 file without the suffix of a picture: {photos}/dark/notes.txt",
+        f"skipped 1 item of the operating system: {photos}/dark/__MACOSX",
     )
     assert bundle.predict([photos / "dark", photos / "bright/0.png"]).names == (*files[4:], files[0])
     with pytest.raises(DataError, match=r"The folder .*__MACOSX has no pictures in it\.\nGive files"):

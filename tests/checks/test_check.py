@@ -335,7 +335,7 @@ class TestWithoutFiles:
                 return torch.rand(3), index % 2
 
         (found,) = check(Wobbling()).findings
-        note = "the dataset for train is read again in each epoch: it gives other values at every reading"
+        note = "the dataset for train is read again in each epoch: its values change each time they are read"
         assert (found.severity, found.words) == ("note", note)
 
     def test_what_targets_were_taken_for_is_told(self) -> None:

@@ -56,8 +56,8 @@ def test_predicting_a_folder_skips_what_training_does_and_tells(call: Callable[.
     assert (code, len(out.splitlines())) == (0, 20)
     assert err.splitlines() == [
         f"note: skipped 2 pictures in a format that is not read: {photos}/dark/a.heic, ...",
-        f"note: skipped 1 file with the name of no picture: {photos}/notes.txt",
-        f"note: skipped 1 item left by the system: {photos}/dark/@eaDir",
+        f"note: skipped 1 file without the suffix of a picture: {photos}/notes.txt",
+        f"note: skipped 1 item of the operating system: {photos}/dark/@eaDir",
         f"note: skipped 1 folder written by Epochal: {photos}/run",
     ]
     assert "was written by Epochal" in call("predict", photos / "run", photos / "run")[2]

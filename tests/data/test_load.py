@@ -110,7 +110,7 @@ def test_shapes(shape: tuple[int, ...], dtype: torch.dtype, became: tuple[int, .
 def test_channels_come_first_and_the_user_hears_of_it() -> None:
     pixels = torch.randint(0, 256, (6, 8, 9, 3), dtype=torch.uint8)
     data = load((pixels, _labels(6)))
-    assert data.notes == ("pictures came with channels last; they are used with channels first",)
+    assert data.notes == ("the pictures have their channels last; they are used with channels first",)
     assert torch.equal(_inputs(data), pixels.permute(0, 3, 1, 2))
     assert data.input == PictureRule(shape=(3, 8, 9))
 
@@ -133,7 +133,7 @@ def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode
             {"train": (torch.rand(4, 2), [0, 1, 0, 1]), "test": (torch.rand(4, 3), [0, 1, 0, 1])},
             "Inputs of test have shape (3,); those of train have (2,).\nPass inputs of that shape.",
         ),
-        ((torch.rand(4, 0), [0, 1, 0, 1]), "The input train[0] has no numbers: its shape is (0,).\nPass inputs with at least one."),
+        ((torch.rand(4, 0), [0, 1, 0, 1]), "The input train[0] is empty: its shape is (0,).\nPass inputs with at least one number."),
         (
             (torch.zeros(4, 2, dtype=torch.complex64), [0, 1, 0, 1]),
             "There are complex numbers in the inputs of train.\nPass real numbers, such as x.real and x.imag side by side.",
@@ -338,12 +338,12 @@ def test_whole_numbers_are_measured_exactly() -> None:
 @pytest.mark.parametrize("kind", [lambda pixels: pixels, Slow])
 def test_pictures_in_which_there_is_nothing_to_see(kind: Callable[[Tensor], Any]) -> None:
     pixels = torch.zeros(4, 1, 3, 3, dtype=torch.uint8)
-    told = "all training pictures are the same, every pixel of them is 0"
-    fix = "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
+    told = "every pixel of all training pictures is 0"
+    fix = "only the high byte of 16-bit pictures is used: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
     found = Found("f", {"train": Part(kind(pixels), _labels(4))}, input=PictureRule(shape=(1, 3, 3)))
     with pytest.raises(DataError) as raised:
         _assemble(found, None)
-    assert str(raised.value) == f"f: {told}.\n{fix}."
+    assert str(raised.value) == f"f: {told}.\n{fix[0].upper()}{fix[1:]}."
     assert load((pixels, _labels(4))).notes == (f"{told}; {fix}",)
     pixels[2, 0, 1, 1] = 1
     assert _assemble(found, None).notes == load((pixels, _labels(4))).notes == ()
@@ -369,7 +369,7 @@ def test_a_dataset_beyond_memory_is_read_one_by_one() -> None:
     assert isinstance(load(Items(dataset), memory=1e-6).train.inputs, Tensor)
     data = load(Items(dataset), memory=1e-8)
     assert not isinstance(data.train.inputs, Tensor)
-    assert data.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
+    assert data.notes == ("the dataset for train is read again in each epoch: it does not fit in memory",)
 
 
 class TestEdgeColour:

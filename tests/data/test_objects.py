@@ -277,7 +277,7 @@ def test_examples_that_are_no_pairs_and_the_lines_that_make_pairs_of_them() -> N
     dicts = Items([{"pixels": x, "path": "p", "label": y} for x, _, y in values])
     told = _refused(dicts)
     assert told.startswith("train[0] is a dict of 'pixels', 'path', 'label', not a pair (input, target).\n")
-    assert told.endswith("A network of several inputs gets them side by side in one tensor, which a module around it takes apart again.")
+    assert told.endswith("For a network with several inputs, concatenate them in one tensor, and split it in a module around the network.")
     assert _inputs(_wrapped(told, dicts))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     triples = Items([(x, y, extra) for x, extra, y in values])
     told = _refused(triples)
@@ -344,7 +344,7 @@ def _jittered() -> Jittered:
 def test_random_transforms_are_read_anew_and_told() -> None:
     found = find_objects(_jittered())
     assert not isinstance(found.parts["train"].inputs, Tensor)
-    assert found.notes == ("the dataset for train is read again in each epoch: it gives other values at every reading",)
+    assert found.notes == ("the dataset for train is read again in each epoch: its values change each time they are read",)
 
 
 def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,7 +353,7 @@ def test_what_does_not_fit_memory_is_read_anew(monkeypatch: pytest.MonkeyPatch) 
     inputs = found.parts["train"].inputs
     assert not isinstance(inputs, Tensor)
     assert (len(inputs), inputs[torch.tensor([3])].tolist()) == (10, [[3.0, 3.0]])
-    assert found.notes == ("the dataset for train is read again in each epoch: it does not fit memory",)
+    assert found.notes == ("the dataset for train is read again in each epoch: it does not fit in memory",)
 
 
 def _states() -> tuple[Any, ...]:
@@ -378,7 +378,7 @@ def test_found_is_what_sources_return() -> None:
     assert isinstance(find_objects(([1.0, 2.0], [0, 1])), Found)
 
 
-def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
+def test_splits_of_a_dataset_that_changes_are_noted() -> None:
     random = Jittered([(torch.rand(2), place % 2) for place in range(40)])
     (_, note) = load(random).split(valid=0.2, test=0.2).notes
     assert note.startswith("the examples of valid and test are split off from a dataset whose values change each time they are read")
@@ -386,12 +386,9 @@ def test_parts_cut_off_from_what_changes_are_told_to_change() -> None:
     clean = (torch.rand(20, 2), torch.arange(20) % 2)
     assert len(load({"train": random, "valid": clean, "test": clean}).split().notes) == 1
     assert len(load(random).split(valid=0, test=0).notes) == 1
-    # Those that the user brings are told to change where they do.
+    # A split given by the user gets a note of its own.
     notes = load({"train": clean, "valid": clean, "test": random}).split().notes
-    assert notes == (
-        "the dataset for test is read again in each epoch: it gives other values at every reading, so what scores are measured on "
-        "changes too",
-    )
+    assert notes == ("the dataset for test is read again in each epoch: its values change each time they are read, so scores vary as well",)
 
 
 def test_what_a_dataset_raises_comes_with_its_place_and_cause() -> None:
@@ -404,5 +401,5 @@ def test_what_a_dataset_raises_comes_with_its_place_and_cause() -> None:
 
     with pytest.raises(DataError) as raised:
         find_objects(Broken([]))
-    assert str(raised.value) == "train[3] cannot be read: KeyError: 3.\nFix the dataset, which says that it has 5 examples."
+    assert str(raised.value) == "train[3] cannot be read: KeyError: 3.\nFix the dataset, whose length is 5."
     assert isinstance(raised.value.__cause__, KeyError)

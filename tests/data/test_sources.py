@@ -105,14 +105,14 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     touch(tmp_path / "table.xls")
     with pytest.raises(
         DataError,
-        match=r"table\.xls is a file of no kind that can be read\.\nGive a folder of pictures or an archive of one \(\.zip, .*\), a \.npz",
+        match=r"table\.xls is a file of an unsupported kind\.\nGive a folder of pictures or an archive of one \(\.zip, .*\), a \.npz",
     ):
         find("table.xls")
 
 
 @pytest.mark.parametrize("what", ["x" * 300, "~nosuch/x", "/", f"{'x' * 300}/y"])
 def test_paths_that_the_system_refuses(what: str) -> None:
-    with pytest.raises(DataError, match=r"^('(x+|~nosuch/x|x+/y)' cannot be looked at: |There is no file|/ is the folder of all files)"):
+    with pytest.raises(DataError, match=r"^('(x+|~nosuch/x|x+/y)' cannot be accessed: |There is no file|/ is the root of the file system)"):
         find(what)
 
 
@@ -121,7 +121,7 @@ def test_a_path_behind_a_closed_folder(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "exists", refuse)
-    with pytest.raises(DataError, match=r"'.*closed' cannot be looked at: Permission denied\.\nCheck the path"):
+    with pytest.raises(DataError, match=r"'.*closed' cannot be accessed: Permission denied\.\nCheck the path"):
         find(tmp_path / "closed")
 
 

@@ -69,7 +69,7 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
         ({"outputs": ("a",)}, "there are 1 outputs, but single-label takes at least 2"),
         ({"outputs": (), "task": "regression"}, "there are 0 outputs, but regression takes at least 1"),
         ({"outputs": ("a", "b", "a")}, "some outputs have the same name"),
-        ({"shape": ()}, "shape has no sides"),
+        ({"shape": ()}, "shape is empty"),
         ({"shape": (0,)}, "greater than 0"),
         ({"shape": (100_000, 100_000)}, "an input of 10,000,000,000 numbers is larger than the limit of 100,000,000"),
         ({"mean": (0.0,)}, "mean and std must have 2 numbers, or one for all, for inputs of shape"),

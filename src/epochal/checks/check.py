@@ -137,14 +137,14 @@ def _check_folder(place: Place) -> Check:
     try:
         listed = list_folder(root)
     except DataError as error:
-        return Check(name, {}, (), (_told(layout_finding(error), place),))
+        return Check(name, {}, (), (_with_archive(layout_finding(error), place),))
     counts = {split: len(listed.files(split)) for split in listed.splits}
-    findings = [_told(finding, place) for finding in folder_findings(listed)]
+    findings = [_with_archive(finding, place) for finding in folder_findings(listed)]
     return Check(name, counts, listed.classes, _worst_first(findings), picture=lambda file: open_picture(root / file))
 
 
-def _told(finding: Finding, place: Place) -> Finding:
-    return replace(finding, words=place.told(finding.words), fix=place.told(finding.fix))
+def _with_archive(finding: Finding, place: Place) -> Finding:
+    return replace(finding, words=place.with_archive(finding.words), fix=place.with_archive(finding.fix))
 
 
 def _check_data(data: Data) -> Check:

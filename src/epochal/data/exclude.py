@@ -76,7 +76,7 @@ def read_exclusion(path: Path) -> Exclusion:
 
 
 def write_exclusion(path: Path, reasons: Mapping[str, str], head: str = "") -> None:
-    """Write a list of names, each with its reason in a comment above; whole or not at all."""
+    """Write a list of names, each with its reason in a comment above, atomically."""
     lines = [f"# {line}" for line in head.splitlines()]
     before = ""
     for name, reason in reasons.items():

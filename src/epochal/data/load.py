@@ -228,7 +228,7 @@ def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
     else:
         problem, fix = rule.blank(inputs["train"])
         if problem and found.input is not None:
-            raise DataError(f"{found.name}: {problem}.", f"{fix}.")
+            raise DataError(f"{found.name}: {problem}.", f"{fix[0].upper()}{fix[1:]}.")
         notes += [f"{problem}; {fix}"] if problem else []  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
     encoded = encode(

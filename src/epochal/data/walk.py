@@ -1,4 +1,4 @@
-"""Walking through folders of pictures, past what nobody means: what systems leave behind, and what Epochal itself wrote."""
+"""Walking through folders of pictures, skipping the files of operating systems, and what Epochal itself wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from epochal.data.inputs.picture.read import SUFFIXES
 from epochal.errors import DataError
 
-# Left behind by systems, network disks and archives, in lower case; hidden names are passed by anyway.
+# Files and folders made by operating systems, network disks and archives, in lower case; hidden ones are skipped anyway.
 _SYSTEM_FILES = frozenset(
     {
         *("__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder"),  # macOS
@@ -22,10 +22,10 @@ _SYSTEM_FILES = frozenset(
     }
 )
 
-# This file says that a folder of pictures was written by Epochal.
+# This file marks a folder of pictures as written by Epochal.
 MARK = ".epochal"
 
-# A folder with all of these is what Epochal wrote: a run, a bundle, measured speeds, pictures.
+# A folder with all files of a row was written by Epochal: a run, a bundle, measured speeds, pictures.
 _WRITTEN = (("recipe.toml", "data.json"), ("bundle.json", "model.safetensors"), ("bench.json", "speed.png"), (MARK,))
 
 # Pictures in formats that are not read.
@@ -41,16 +41,16 @@ _FOREIGN = frozenset(
 
 @dataclass(frozen=True)
 class Passed:
-    """The folders and files that were passed by on a walk: what systems left behind, and what Epochal wrote. Hidden ones do not count."""
+    """The folders and files skipped on a walk: those of operating systems, and those that Epochal wrote. Hidden ones are not listed."""
 
     system_files: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
 
 
 def entries(folder: Path, passed: Passed | None = None) -> tuple[list[Path], list[str]]:
-    """List the folders and the files in a folder, in alphabetical order, without hidden ones, litter, and what Epochal wrote.
+    """List the folders and the files in a folder, in alphabetical order, without those hidden, of systems, or written by Epochal.
 
-    Files are text: there may be millions, and a `Path` takes fifty times as long as listing one. Raises `DataError`.
+    Files are strings: there may be millions, and making a `Path` takes fifty times as long as listing one. Raises `DataError`.
     """
     folders: list[Path] = []
     files: list[str] = []
@@ -63,7 +63,7 @@ def entries(folder: Path, passed: Passed | None = None) -> tuple[list[Path], lis
 
 
 def walk(folder: Path, seen: set[tuple[int, int]], passed: Passed | None = None) -> Iterator[str]:
-    """Yield all files below a folder. A link to a folder that was `seen` already leads nowhere, so that loops end."""
+    """Yield all files below a folder. Folders already `seen` are skipped, so that links cannot form loops."""
     if identity(folder) in seen:
         return
     seen.add(identity(folder))
@@ -74,40 +74,40 @@ def walk(folder: Path, seen: set[tuple[int, int]], passed: Passed | None = None)
 
 
 def holds_pictures(folder: Path) -> bool:
-    """Whether there is a picture in a folder itself."""
+    """Whether there is a picture directly in a folder."""
     return any(not is_folder and is_picture(path) for path, is_folder in _scan(folder, Passed()))
 
 
 def has_pictures(folder: Path, *above: Path) -> bool:
-    """Whether there is a picture anywhere below a folder, which lies in those `above`."""
+    """Whether there is a picture anywhere below a folder, which is inside those `above`."""
     return holds_pictures(folder) or any(map(is_picture, walk(folder, set(map(identity, above)))))
 
 
 def identity(folder: Path) -> tuple[int, int]:
-    """Return what tells a folder from all others, however a path leads to it."""
+    """Return what identifies a folder, whatever its path."""
     status = folder.stat()
     return status.st_dev, status.st_ino
 
 
 def is_written(folder: str | Path) -> bool:
-    """Whether a folder is a run, a bundle or pictures that Epochal wrote, and so no data."""
+    """Whether a folder is a run, a bundle or pictures that Epochal wrote, and therefore not data."""
     return any(all(os.path.isfile(f"{folder}/{name}") for name in names) for names in _WRITTEN)  # noqa: PTH113  many folders
 
 
 def is_picture(file: str) -> bool:
-    """Whether a file is called like a picture that can be read."""
+    """Whether a file has the suffix of a supported picture format."""
     return file.lower().endswith(SUFFIXES)
 
 
 def is_foreign(file: str) -> bool:
-    """Whether a file is called like a picture in a format that is not read."""
+    """Whether a file has the suffix of an unsupported picture format."""
     return os.path.splitext(file)[1].lower() in _FOREIGN  # noqa: PTH122  many files
 
 
 def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pictures anywhere below a folder, in alphabetical order, and in words what else is there.
+    """Return the pictures anywhere below a folder, in alphabetical order, and notes on what was skipped.
 
-    Raises `DataError` where there are none, and for a folder that Epochal wrote.
+    Raises `DataError` if there are none, and for a folder that Epochal wrote.
     """
     if is_written(folder):
         raise DataError(f"{folder} was written by Epochal: it is not data.", "Give the folder of the pictures.")
@@ -119,8 +119,8 @@ def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     others = [file for file in files if not is_picture(file)]
     kinds = (
         ([file for file in others if is_foreign(file)], "picture", "in a format that is not read"),
-        ([file for file in others if not is_foreign(file)], "file", "with the name of no picture"),
-        (sorted(passed.system_files), "item", "left by the system"),
+        ([file for file in others if not is_foreign(file)], "file", "without the suffix of a picture"),
+        (sorted(passed.system_files), "item", "of the operating system"),
         (sorted(passed.written), "folder", "written by Epochal"),
     )
     return pictures, tuple(_skipped(names, noun, why) for names, noun, why in kinds if names)
@@ -137,7 +137,7 @@ def relative(files: list[str], root: Path) -> list[str]:
 
 
 def _scan(folder: Path, passed: Passed) -> Iterator[tuple[str, bool]]:
-    """Yield the path of all in a folder that may be meant, and whether it is a folder."""
+    """Yield the path of every entry that is not skipped, and whether it is a folder."""
     prefix = _prefix(folder)
     try:
         with os.scandir(folder) as found:
@@ -145,7 +145,7 @@ def _scan(folder: Path, passed: Passed) -> Iterator[tuple[str, bool]]:
                 if entry.name.startswith("."):
                     continue
                 path = prefix + entry.name
-                # A link in a circle is no folder, and only Path says so without an error.
+                # A circular link is not a folder, and only Path says so without an error.
                 is_folder = Path(path).is_dir() if entry.is_symlink() else entry.is_dir()
                 if entry.name.lower() in _SYSTEM_FILES:
                     passed.system_files.append(path)
@@ -160,5 +160,5 @@ def _scan(folder: Path, passed: Passed) -> Iterator[tuple[str, bool]]:
 
 
 def _prefix(folder: Path) -> str:
-    """What the names of files in a folder begin with; that of the current folder is empty."""
+    """Return the prefix of the names of files in a folder: empty for the current one."""
     return "" if folder == Path() else f"{folder}{os.sep}"

@@ -78,12 +78,12 @@ _MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, float]]])
 def resolve_auto(
     recipe: Recipe, model: nn.Module, data: Data, *, own: bool = False, log: Callable[[str], object] = lambda _: None
 ) -> Recipe:
-    """Return the recipe with nothing "auto" left in it that can be measured; one in which nothing is is returned as it is.
+    """Return the recipe with everything resolved that is "auto" and can be measured.
 
-    The fastest choice is measured, once for each model, kind of settings and machine, if that takes a small share of the time that
-    training takes; else the plain choice is taken, as `fit` does. With a loss or an optimizer of the user's `own`, functions that may
-    remember what they see, nothing is measured. While other programs keep the cores busy, numbers of threads are not compared and
-    nothing is remembered. `log` is called with what was chosen, and why. Raises `RecipeError` for a device that is not available.
+    The fastest choice is measured, once per model, kind of settings and machine, if that takes a small share of the time for training;
+    otherwise the plain choice is used, as in `fit`. With the user's `own` loss or optimizer, which may have side effects, nothing is
+    measured. While other programs keep the cores busy, numbers of threads are not compared and nothing is remembered. `log` is called
+    with what was chosen, and why. Raises `RecipeError` for a device that is not available.
     """
     if "auto" not in (recipe.device, recipe.threads, recipe.batch_size, recipe.precision):
         return recipe
@@ -122,7 +122,7 @@ def timed(training: Training, batches: Feed, seconds: float) -> float:
 
 
 def _lap(training: Training, batches: Iterator[Batch], steps: int) -> tuple[int, float]:
-    """Make `count` steps; return the number of their examples and the seconds that they took."""
+    """Make so many `steps`; return their number of examples and the seconds that they took."""
     examples, begun = 0, time.perf_counter()
     for batch in itertools.islice(batches, steps):
         train_step(training, batch)
@@ -189,7 +189,7 @@ class _Probe:
     def compare(self, choices: Sequence[Choice], plain: Choice) -> dict[Choice, float]:
         """Return the speed of each choice that works, in the order of `choices`: remembered, or measured now.
 
-        There is none where training takes too little time for a measurement to pay, which a few steps of the `plain` choice tell.
+        There are none if training is too short for a measurement to pay off, as judged by a few steps of the `plain` choice.
         """
         name, memory = _key(choices, self.recipe, self.model, self.data.spec), _read(self.log)
         remembered = dict(memory.get(name, ()))
@@ -197,13 +197,13 @@ class _Probe:
         begun = time.perf_counter()
         rough = remembered or self._measure([plain], sample, 0.0)
         if not remembered and self.watch.crowded_seconds():
-            # How many threads are fastest beside other programs shows while training goes on.
+            # With other programs running, the best number of threads is found during training.
             choices = [choice for choice in choices if choice.threads == plain.threads]
             if choices == [plain]:
                 return {}
-            # What is remembered of these says nothing about those that are left out.
+            # These speeds are stored under a key of their own: they say nothing about the choices left out.
             name = _key(choices, self.recipe, self.model, self.data.spec)
-        # Where the plain choice does not work, another one may.
+        # If the plain choice does not work, another one may.
         training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
         seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
         if seconds < _LEAST_SECONDS:

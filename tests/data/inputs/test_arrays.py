@@ -105,7 +105,7 @@ class TestNumbersThatFloat32WouldBlur:
         assert load((x, _labels(50))).notes == load((x * np.array([1, 1e4]), _labels(50))).notes == ()
         told = (
             "inputs of shape (6, 2) share one mean and deviation; "
-            "number 1 of a row varies so little beside the others that it is lost: scale it first"
+            "number 1 of a row varies so little compared with the others that it is lost: scale it first"
         )
         assert load((x + np.array([0, 1.7e9]), _labels(50))).notes == (told.replace("number 1", "number 0"),)
         assert load((x[:, :, :1] * np.array([0, 1]) + np.array([1.7e9, 0]), _labels(50))).notes == (told,)
@@ -207,10 +207,8 @@ class TestChannels:
         assert np.array_equal(data.train.input(2).numpy(), expected[2])
         words = {
             "first": (),
-            "last": ("pictures came with channels last; they are used with channels first",),
-            "unclear": (
-                f"it is unclear whether inputs of shape {shape} have channels first or last; they are used as {shape[0]} channels",
-            ),
+            "last": ("the pictures have their channels last; they are used with channels first",),
+            "unclear": (f"inputs of shape {shape} may have channels first or last; they are used as {shape[0]} channels",),
         }
         assert data.notes == words[where]
 
@@ -276,7 +274,7 @@ class TestTheUsersChoice:
         assert load((grey / 255, _labels(10)), input="picture").input == PictureRule(shape=(1, 8, 9), dtype="float32")
         assert load("digits", input="numbers").spec.describe().startswith("digits: 1×8×8 uint8")
         assert _refused((grey[:, 0], _labels(10)), input="picture") == (
-            "Inputs of train have shape (9,), which no picture has.\nPass [channels, height, width]."
+            "Inputs of train have shape (9,), which is not that of pictures.\nPass [channels, height, width]."
         )
 
     def test_a_rule(self) -> None:

@@ -1,4 +1,4 @@
-"""Which random changes of training examples a recipe asks for, and what each needs of the inputs."""
+"""Which random changes of training examples a recipe asks for, and what they require of the inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from epochal.recipe import AugmentSettings
 
 
 class Changes(NamedTuple):
-    """Settings that need the same of pictures: fractions of a pixel's value to make sense, values from black to white, channels."""
+    """Settings with the same requirements: values that may be fractions, values from black to white, certain numbers of channels."""
 
     settings: tuple[str, ...]
     fractions: bool = False
@@ -18,7 +18,7 @@ class Changes(NamedTuple):
     channels: tuple[int, ...] = ()
 
     def refused(self, why: str, fix: str = "") -> RecipeError:
-        """Return the error that says `why` inputs are not what these settings are for, and what to do besides leaving them out."""
+        """Return the error that these settings are for `why`; `fix` says what else to do but leave them out."""
         names = [f"augment.{name}" for name in self.settings]
         several = len(names) > 1
         subject = f"The settings {', '.join(names[:-1])} and {names[-1]} are" if several else f"The setting {names[0]} is"
@@ -40,5 +40,5 @@ MIXING = Changes(("mixup", "cutmix"), fractions=True)
 
 
 def asked_changes(settings: AugmentSettings) -> Iterator[Changes]:
-    """Yield what of single examples is to be changed."""
+    """Yield the requested changes of single examples."""
     yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING) if one.asked(settings))

@@ -1,4 +1,4 @@
-"""The kinds of inputs: one room each. A new one is a class with what `InputRule` asks for, and a line here."""
+"""The input kinds. A new one is a class with the interface of `InputRule`, and a line here."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ KINDS: dict[str, type[InputRule]] = {"numbers": NumbersRule, "picture": PictureR
 
 
 def kind_of(sample: Tensor) -> type[InputRule]:
-    """Return the kind that arrays [n, ...] are, unless the user says otherwise."""
+    """Return the default kind of arrays [n, ...]."""
     return PictureRule if are_pictures(sample) else NumbersRule

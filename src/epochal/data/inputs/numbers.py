@@ -11,7 +11,7 @@ from epochal.data.inputs.scaled import BLUR, ScaledRule, choose_dtype, measure
 
 
 class NumbersRule(ScaledRule):
-    """Inputs [n, features], where each feature has a mean and deviation of its own; or of more axes, which share one."""
+    """Inputs [n, features] with a mean and deviation for each feature; or inputs with more axes, which share one of each."""
 
     scaled: ClassVar[str] = "features"
 
@@ -19,19 +19,19 @@ class NumbersRule(ScaledRule):
 
     @classmethod
     def choose(cls, sample: Tensor, split: str, notes: list[str]) -> Self:
-        """Return the rule for inputs of the shape of `sample`, in the type that keeps their values."""
+        """Return the rule for inputs of the shape of `sample`, with the dtype that keeps their values."""
         shape = tuple(sample.shape[1:]) or (1,)
         if len(shape) == 2 and shape[0] == shape[1] >= 8:
-            told = "are used as tables of numbers; x[:, None] makes pictures of them"
-            notes.append(f"inputs of {shape[0]}×{shape[1]} {type_name(sample.dtype)} {told}")
+            size = f"{shape[0]}×{shape[1]} {type_name(sample.dtype)}"
+            notes.append(f"inputs of {size} are used as tables of numbers; x[:, None] makes pictures of them")
         arranged = sample.reshape(-1, *shape)
         rule = cls(shape=shape, dtype=choose_dtype(arranged, cls.axes(arranged.ndim), split))
         if len(shape) == 2 and not rule.is_bytes:
             columns = measure(arranged.flatten(0, 1), [0]).std
             lost = ((columns > 0) & (columns < BLUR * measure(arranged, [0, 1, 2]).std)).nonzero().flatten().tolist()
             if lost:
-                told = f"number {lost[0]} of a row varies so little beside the others that it is lost: scale it first"
-                notes.append(f"inputs of shape {shape} share one mean and deviation; {told}")
+                why = f"number {lost[0]} of a row varies so little compared with the others that it is lost: scale it first"
+                notes.append(f"inputs of shape {shape} share one mean and deviation; {why}")
         return rule
 
     @property
@@ -46,7 +46,7 @@ class NumbersRule(ScaledRule):
 
     @property
     def as_pictures(self) -> str:
-        """For a table another axis; for a block another kind."""
+        """Tables need another axis, blocks another kind."""
         return {2: "x[:, None] makes pictures with one channel of them", 3: 'input="picture" loads them as such'}.get(len(self.shape), "")
 
     @property

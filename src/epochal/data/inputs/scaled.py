@@ -1,7 +1,7 @@
-"""Inputs that networks take scaled: each number less a mean, divided by a deviation, both measured on training data.
+"""Inputs that are standardized for networks: minus a mean, divided by a standard deviation, both measured on training data.
 
-Their types are uint8 (pixels, which count 0 to 1), int64 (whole numbers), float32, and float64 for numbers that float32 would blur:
-those far from zero for their spread, such as times. `Preprocess` takes their offset off in full precision.
+Their dtypes are uint8 (pixels, which count as 0 to 1), int64 (whole numbers), float32, and float64 for numbers whose differences
+float32 would lose: those far from zero relative to their spread, such as times. `Preprocess` subtracts the mean in full precision.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from epochal.errors import DataError, RecipeError
 
 NumberType = Literal["uint8", "int64", "float32", "float64"]
 
-# Statistics of inputs that are read one by one come from so many of them.
+# Statistics of inputs that are read one by one are measured on this many.
 _MEASURED = 10_000
 
-# Statistics are taken of so many numbers at a time: 4 MB in float64, which caches hold.
+# Statistics are computed on this many numbers at a time: 4 MB in float64, which fit in caches.
 _CHUNK = 500_000
 
-# Numbers are kept as float64 where rounding to float32 moves them (root mean square) by more than this share of their spread: where
-# their mean is some 200 times as large as that.
+# Numbers stay float64 if the error of rounding to float32 (root mean square) is more than this share of their spread; this
+# happens if their mean is some 200 times their spread.
 BLUR = 2.0**-17
 
-# Nor does float32 hold the reciprocal of spreads that are smaller or larger than this, nor float64 the squares of the least.
+# float32 cannot represent the reciprocal of smaller or larger spreads, nor float64 the squares of spreads below the least.
 _SPREADS = (2.0**-110, 2.0**125)
 _LEAST = 1e-140
 
-# Inputs are told to be of another scale where they vary so many times more or less than those of training.
+# Inputs are reported to be of another scale if they vary this many times more or less than the training inputs.
 _APART = 8
 
 
 class ScaledRule(InputRule):
-    """A rule with `mean` and `std` of training inputs, one for all or one for each of `scales`; uint8 counts 0 to 1."""
+    """A rule with `mean` and `std` of training inputs, one for all or one for each of `scales`; uint8 counts as 0 to 1."""
 
-    # What has a mean and deviation of its own, in the words of messages; and how many axes of an input lie behind it.
+    # The word in messages for what has its own mean and deviation, and how many axes of an input follow that one.
     scaled: ClassVar[str]
     behind: ClassVar[int] = 0
 
@@ -59,20 +59,20 @@ class ScaledRule(InputRule):
     @property
     @abstractmethod
     def scales(self) -> int:
-        """How many means and deviations there are."""
+        """The number of means and deviations."""
 
     @staticmethod
     @abstractmethod
     def axes(ndim: int) -> list[int]:
-        """Return the axes that share a mean and deviation, of inputs of so many with the batch."""
+        """Return the axes that share a mean and deviation, of inputs with `ndim` axes including the batch."""
 
     @property
     def is_bytes(self) -> bool:
-        """Whether numbers are uint8, of which every value has its meaning."""
+        """Whether numbers are uint8, which have a fixed scale."""
         return self.dtype == "uint8"
 
     def preprocess(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> Preprocess:
-        """Return the layer that scales."""
+        """Return the layer that standardizes inputs."""
         center = self._per_scale("data.mean", self.mean if mean is None else mean)
         spread = self._per_scale("data.std", self.std if std is None else std)
         if (spread <= 0).any():
@@ -80,7 +80,7 @@ class ScaledRule(InputRule):
         return Preprocess(center, spread, self.dtype)
 
     def _per_scale(self, name: str, values: Sequence[float]) -> Tensor:
-        """Return numbers in float64 [scales, 1, ...], so that they stand at the axis that they are for."""
+        """Return `values` as float64 [scales, 1, ...], which broadcasts with one input."""
         tensor = torch.tensor(list(values), dtype=torch.float64)
         count = len(self.mean)
         if len(tensor) == 1:
@@ -95,14 +95,14 @@ class ScaledRule(InputRule):
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with the mean and deviation of `inputs`."""
         mean, std = measure(inputs, self.axes(inputs[torch.tensor([0])].ndim))
-        # A channel or feature that never changes is only shifted.
+        # A constant channel or feature is only shifted.
         spread = std.where(std > 0, 1.0)
         return self.model_copy(update={"mean": tuple(mean.reshape(-1).tolist()), "std": tuple(spread.reshape(-1).tolist())})
 
     def cast(self, inputs: Tensor, given: str, asked: str) -> Tensor:
-        """Return `inputs` as `dtype`, where they mean the same.
+        """Return `inputs` as `dtype` if that keeps their meaning; else raise `DataError`.
 
-        Pixels of uint8 count from 0 to 255 and are scaled by that, so pictures of another type are other pictures.
+        uint8 pixels are scaled from 0-255 to 0-1, so pictures of another dtype have another meaning.
         """
         fix, dtype = "", getattr(torch, self.dtype)
         if inputs.dtype == dtype:
@@ -120,16 +120,16 @@ class ScaledRule(InputRule):
         return inputs.to(dtype)
 
     def differs(self, inputs: Inputs) -> str:
-        """Say how inputs differ in scale from those that were measured.
+        """Describe how inputs differ in scale from those measured.
 
-        Of uint8 every value has its meaning, and inputs that are not in memory are not read for this. Of fewer than ten examples only
-        larger ones are told: a few may well be alike.
+        uint8 inputs have a fixed scale, and inputs that are not in memory are not read for this. With fewer than ten examples only
+        a larger scale is reported: a few may well be alike.
         """
         values = in_memory(inputs)
         if values is None or self.is_bytes:
             return ""
         own, usual = measure(values, self.axes(values.ndim)).std.reshape(-1), torch.tensor(self.std, dtype=torch.float64)
-        varies = (own > 0) | (usual != 1)  # What never changed counts as 1.
+        varies = (own > 0) | (usual != 1)  # The deviation of constants was set to 1.
         ratio = float((own / usual)[varies].median()) if varies.any() else 1.0
         if ratio > _APART:
             return f"vary {ratio:,.0f} times more"
@@ -137,17 +137,17 @@ class ScaledRule(InputRule):
 
 
 class Moments(NamedTuple):
-    """Mean and standard deviation, float64; uint8 counts 0 to 1."""
+    """Mean and standard deviation, float64; uint8 counts as 0 to 1."""
 
     mean: Tensor
     std: Tensor
 
 
 def measure(inputs: Inputs, axes: list[int]) -> Moments:
-    """Return the moments of inputs over `axes`, taken a chunk at a time."""
+    """Return the moments of inputs over `axes`, computed in chunks."""
     first = inputs[torch.tensor([0])]
-    # Differences from one value keep the squares small: the variance of values far from zero is not lost in rounding. Those of
-    # whole numbers are exact.
+    # Differences from an origin keep the squares small, so that the variance of values far from zero is not lost in rounding.
+    # Differences of whole numbers are exact.
     exact = torch.int64 if first.dtype == torch.int64 else torch.float64
     origin = first.to(exact).amin(axes, keepdim=True)
     total = square = torch.zeros((), dtype=torch.float64)
@@ -163,7 +163,7 @@ def measure(inputs: Inputs, axes: list[int]) -> Moments:
 
 
 def chunks(inputs: Inputs, numbers: int) -> Iterator[Tensor]:
-    """Yield inputs of so many `numbers` each in chunks that stay small in float64; of inputs read one by one, some."""
+    """Yield inputs of `numbers` values each in chunks that are small in float64; if they are read one by one, only a sample."""
     step = max(1, _CHUNK // numbers)
     values = in_memory(inputs)
     if values is not None:
@@ -174,11 +174,11 @@ def chunks(inputs: Inputs, numbers: int) -> Iterator[Tensor]:
 
 
 def choose_dtype(inputs: Tensor, axes: list[int], split: str) -> NumberType:
-    """Return the type in which inputs in the rule's shape keep their values; `axes` share a mean and deviation."""
+    """Return the dtype in which inputs in the rule's shape keep their values; `axes` share a mean and deviation."""
     if inputs.dtype in (torch.uint8, torch.bool):
         return "uint8" if inputs.dtype == torch.uint8 else "float32"
     if not inputs.is_floating_point():
-        # Differences of whole numbers must fit int64 as well. Beyond that, those that float64 does not tell apart are small.
+        # Differences of integers must fit in int64 too. Beyond that range, the differences that float64 loses are small.
         return "int64" if int(inputs.max()) - int(inputs.min()) < 2**62 else "float64"
     wide = inputs if inputs.itemsize >= 4 else inputs.float()
     spread = wide.amax(axes).double() - wide.amin(axes).double()

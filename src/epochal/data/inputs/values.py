@@ -1,6 +1,6 @@
-"""The inputs of a split, wherever they are: in memory, in a file of ours, or given one by one by somebody's code.
+"""The inputs of a split, wherever they are: in memory, in our cache files, or returned one by one by the user's code.
 
-All are read in the same way, `inputs[index]`, so that a tensor is such inputs as it is. How they are best read, `access` says.
+All are read in the same way, `inputs[index]`, so a tensor qualifies as it is. `access` says how they are best read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-# "memory": all are there. "file": any number is read at once. "items": they are read one by one, and may change each time.
+# "memory": a tensor. "file": any number can be read at once. "items": they are read one by one, and may change each time.
 Access = Literal["memory", "file", "items"]
 
 
 class Inputs(Protocol):
-    """Inputs of one shape and dtype. All but tensors have an attribute `access` as well."""
+    """Inputs of one shape and dtype. All except tensors also have an attribute `access`."""
 
     def __len__(self) -> int: ...
 
@@ -33,12 +33,12 @@ def access(inputs: Inputs) -> Access:
 
 
 def in_memory(inputs: Inputs) -> Tensor | None:
-    """Return inputs as the tensor [n, *shape] that they are, or `None` where they are not in memory."""
+    """Return the inputs if they are a tensor [n, *shape], or `None` if they are not in memory."""
     return inputs if isinstance(inputs, Tensor) else None
 
 
 def subset(inputs: Inputs, index: Tensor | slice) -> Inputs:
-    """Return the inputs at `index` (int64 [n]), in that order; those that are not in memory without reading them."""
+    """Return the inputs at `index` (int64 [n]), in that order; if they are not in memory, without reading them."""
     values = in_memory(inputs)
     return View(inputs, torch.arange(len(inputs))[index]) if values is None else values[index]
 
@@ -60,7 +60,7 @@ class OneByOne(ABC):
 
 
 class View:
-    """Some of other inputs, in another order, and changed as they are read by `convert`, of inputs and their places there."""
+    """A subset of other inputs in any order; `convert`, if given, is applied to inputs read and their places there."""
 
     def __init__(self, inputs: Inputs, index: Tensor, convert: Callable[[Tensor, Tensor], Tensor] | None = None) -> None:
         self.inputs = inputs

@@ -1,4 +1,4 @@
-"""Where data come from: data sets known by name, and what lies at a path."""
+"""Sources of data: named data sets, and paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SOURCES", "Place", "Source", "find", "picture_folder"]
 
 @dataclass(frozen=True)
 class Source:
-    """A data set known by its name; `read` takes the folder where it may lie already, or `None`."""
+    """A named data set; `read` takes the folder where it may be already, or `None`."""
 
     read: Callable[[Path | None], Found]
     about: str
@@ -40,9 +40,9 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz), a .npz,
-    .npy or .safetensors file, or CIFAR-10's archive or folder. A bare word is a name first; with a separator or a dot before it
-    (./mnist) it is always a path. `data_dir` is where named data lie or go; the `options` are for folders of pictures: of other data,
-    what they exclude has to be left out afterwards. Raises `DataError`.
+    .npy or .safetensors file, or CIFAR-10's archive or folder. A single word is a name first; with a path separator (./mnist) it is
+    always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures: from other data,
+    the caller has to leave out what they exclude. Raises `DataError`.
     """
     place = _place(what)
     with place.named():
@@ -60,17 +60,17 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
 
 @dataclass(frozen=True)
 class Place:
-    """What a user named; or where that is an archive, the folder in it that has more than one other.
+    """What a user named; or if that is an archive, its innermost folder that contains everything.
 
-    `unpacked` is then the folder in the cache that the archive is in, which messages should not name.
+    `unpacked` is then the folder in the cache to which `archive` was unpacked; messages name the archive instead.
     """
 
     what: str | Path
     archive: str = ""
     unpacked: str = ""
 
-    def told(self, text: str) -> str:
-        """Return a message in which the archive stands for the folder that it was unpacked to."""
+    def with_archive(self, text: str) -> str:
+        """Return a message that names the archive instead of the folder to which it was unpacked."""
         return text.replace(self.unpacked, self.archive) if self.archive else text
 
     @contextmanager
@@ -79,19 +79,19 @@ class Place:
         try:
             yield
         except DataError as error:
-            EpochalError.__init__(error, self.told(error.problem), self.told(error.fix))
+            EpochalError.__init__(error, self.with_archive(error.problem), self.with_archive(error.fix))
             raise
 
 
 def picture_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
-    """Return the folder of pictures that `what` means to `find`, or `None` where it is something else. Raises `DataError` as that does."""
+    """Return the folder of pictures that `find` would read, or `None` if `what` is something else. Raises `DataError` as `find` does."""
     place = _place(what)
     with place.named():
         return place if _find(place.what, data_dir) is None else None
 
 
 def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
-    """Return what reads the data that a user named, or `None` for a folder of pictures."""
+    """Return the function that reads the data that a user named, or `None` for a folder of pictures."""
     if data_dir is not None:
         with _named(data_dir):
             data_dir = data_dir.expanduser()
@@ -104,16 +104,16 @@ def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None
 
 @contextmanager
 def _named(path: str | Path) -> Iterator[None]:
-    """Turn what the system has against looking at a path into a `DataError`."""
+    """Turn errors of accessing a path into a `DataError`."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # For ~ of nobody, and for a zero byte in a name, no OSErrors.
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~ of an unknown user; ValueError: a zero byte in a name.
         reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise DataError(f"'{path}' cannot be looked at: {reason}.", "Check the path.") from error
+        raise DataError(f"'{path}' cannot be accessed: {reason}.", "Check the path.") from error
 
 
 def _place(what: str | Path) -> Place:
-    """Unpack an archive, and take anything else as it is."""
+    """Unpack an archive; anything else is taken as it is."""
     with _named(what):
         path = Path(what).expanduser()
         if what in SOURCES or path.name == cifar10.ARCHIVE or not (is_archive(path) and path.is_file()):
@@ -122,12 +122,12 @@ def _place(what: str | Path) -> Place:
     found = inner(unpacked)
     folders, files = entries(found)
     if not folders and len(files) == 1 and is_archive(Path(files[0])):
-        raise DataError(f"There is nothing in {what} but another archive, {Path(files[0]).name}.", "Unpack it, and give that one.")
+        raise DataError(f"{what} contains only another archive, {Path(files[0]).name}.", "Unpack it, and give that one.")
     return Place(found, str(what), str(unpacked))
 
 
 def _built_in(name: str, data_dir: Path | None) -> Found:
-    """Read a data set known by its name, and tell of something else that has that name."""
+    """Read a named data set; note if there is also a file or folder of that name."""
     beside = Path(name)
     is_itself = data_dir is not None and data_dir.resolve() == Path.cwd()
     if is_itself or not beside.exists():
@@ -143,7 +143,7 @@ def _built_in(name: str, data_dir: Path | None) -> Found:
 
 
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
-    """Return what reads this, or `None` for a folder of pictures."""
+    """Return the function that reads `what`, or `None` for a folder of pictures."""
     if isinstance(what, str) and what in SOURCES:
         return lambda: _built_in(what, data_dir)
     path = Path(what).expanduser()
@@ -160,7 +160,7 @@ def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | No
             return lambda: idx.read_idx_folder(path)
         return (lambda: arrays.read(path)) if arrays.holds_arrays(path) else None
     raise DataError(
-        f"{path} is a file of no kind that can be read.",
+        f"{path} is a file of an unsupported kind.",
         f"Give a folder of pictures or an archive of one ({', '.join(ARCHIVES)}), "
         f"a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
     )

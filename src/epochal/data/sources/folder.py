@@ -48,7 +48,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     pictures = in_memory(parts["train"].inputs)
     brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
-        notes.append(f"16-bit pictures keep their high byte, which in these is at most {brightest}: rescale them to 0-65535")
+        notes.append(f"only the high byte of 16-bit pictures is used, which is at most {brightest} in these: rescale them to 0-65535")
     return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=tuple(notes))
 
 

@@ -1,9 +1,9 @@
-"""How a folder of pictures is laid out: one folder for each class, with or without splits above, and with folders around all.
+"""The layout of a picture folder: one folder per class, optionally below folders of splits, and inside any enclosing folders.
 
     photos/cat/1.jpg                photos/train/cat/1.jpg  photos/test/cat/2.jpg
     photos/images/cat/1.jpg         photos/seg_train/seg_train/cat/1.jpg  photos/seg_test/seg_test/cat/2.jpg
 
-Folders are splits by their names (see `splits`). Two that have the same folders in them are never two classes.
+Split folders are recognized by name (see `splits`). Two folders that contain the same subfolders are never two classes.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat
 
 @dataclass(frozen=True)
 class Listed:
-    """The picture files of a folder by split and class, each relative to it with slashes; the files that are not used; and the classes
-    that are left out because their folders have no pictures."""
+    """The picture files of a folder by split and class, as relative paths with slashes; the unused files; and the classes that are
+    left out because their folders have no pictures."""
 
     root: Path
     splits: Mapping[str, Mapping[str, Sequence[str]]]
@@ -42,16 +42,16 @@ class Listed:
         return tuple(sorted({name for classes in self.splits.values() for name in classes}, key=natural))
 
     def files(self, split: str) -> list[str]:
-        """The pictures of a split, class by class, those of each in alphabetical order."""
+        """The pictures of a split, class by class, each in alphabetical order."""
         return [file for name in self.classes for file in self.splits[split].get(name, ())]
 
     def targets(self, split: str) -> torch.Tensor:
-        """The numbers of their classes: int64 [n]."""
+        """The class numbers of those pictures: int64 [n]."""
         counts = torch.tensor([len(self.splits[split].get(name, ())) for name in self.classes])
         return torch.arange(len(counts)).repeat_interleave(counts)
 
     def without(self, exclusion: Exclusion, *, needs_train: bool = True) -> Listed:
-        """Return the listing without some files. Raises `DataError` where one is not there, or a class would have none to train on."""
+        """Return the listing without some files. Raises `DataError` if one does not exist, or a class has no training files left."""
         if not exclusion.names:
             return self
         exclusion.check((file for split in self.splits for file in self.files(split)), str(self.root))
@@ -69,18 +69,18 @@ class Listed:
 
 
 def list_folder(root: Path, known: Collection[str] | None = None) -> Listed:
-    """List a folder of pictures, to be trained on or, where the classes of a model are `known`, for that.
+    """List a folder of pictures, for training or, if its classes are `known`, for a model.
 
-    Raises `DataError` where its layout is not clear.
+    Raises `DataError` if the layout is unclear.
     """
     _check_root(root)
-    # One name may be written in two ways, é in one letter or in two: macOS, and archives made there, take the second.
+    # A name has two Unicode spellings, with é as one character or two: macOS, and archives made there, use the second.
     spelled = None if known is None else {_normal(name): name for name in known}
     above, folders = _splits(root, spelled)
     unused = _outside(root, above, folders)
     splits: dict[str, dict[str, list[str]]] = {}
     empty: set[str] = set()
-    # Other splits have the classes of training pictures, also where they have only one of them.
+    # Other splits have the classes of the training split, even if they have only one of them.
     for split in sorted(folders, key=SPLITS.index):
         classes, others, without = _list(_inside(folders[split], root, spelled), root, spelled or {})
         splits[split] = {name: relative(files, root) for name, files in classes.items()}
@@ -94,7 +94,7 @@ def list_folder(root: Path, known: Collection[str] | None = None) -> Listed:
 
 
 def problems(listed: Listed) -> Iterator[DataError]:
-    """Yield what keeps the pictures of a folder from being trained on."""
+    """Yield the errors that prevent training on the pictures of a folder."""
     root, trained = listed.root, listed.splits["train"]
     for split, classes in listed.splits.items():
         for name, files in classes.items():
@@ -109,7 +109,7 @@ def problems(listed: Listed) -> Iterator[DataError]:
 
 
 def inner(root: Path) -> Path:
-    """Return the folder in which there is more than one other: archives often have one around all."""
+    """Return the first folder, from `root` inwards, with more than a single folder in it: archives often have an enclosing one."""
     folders, files = entries(root)
     return inner(folders[0]) if len(folders) == 1 and not files else root
 
@@ -120,13 +120,13 @@ def _check_root(root: Path) -> None:
     if not root.is_dir():
         raise DataError(f"{root} is a file, not a folder of pictures.", _LAYOUT)
     if root.resolve() == Path(root.resolve().anchor):
-        raise DataError(f"{root} is the folder of all files.", "Give the folder of the pictures.")
+        raise DataError(f"{root} is the root of the file system.", "Give the folder of the pictures.")
     if is_written(root):
         raise DataError(f"{root} was written by Epochal: it is not data.", "Give the folder of the pictures.")
 
 
 def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str, Path]]:
-    """Find the folder of each split, and the one that they lie in; where there are none, that of the classes is "train"."""
+    """Find the folder of each split, and the one that contains them; without split folders, that of the classes is "train"."""
     folder: Path | None = root
     while folder is not None:
         above, found = folder, _named(folder, known)
@@ -148,14 +148,15 @@ def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str
 
 
 def _named(folder: Path, known: Mapping[str, str] | None) -> list[tuple[str, Path]]:
-    """Return the folders in a folder that are splits, each with which one; none where they are classes."""
+    """Return the split folders in a folder, each with its split; none if the folders are classes."""
     folders = [inner for inner in entries(folder)[0] if _normal(inner.name) not in (known or ())]
     names = {inner: found for inner in folders if (found := split_name(inner.name))}
     sure = [inner for inner, found in names.items() if found.is_sure]
-    # A class may be called "train" too; but then others stand beside it, and pictures lie in it.
+    # A class may be called "train" too; but then there are other classes beside it, and pictures in it.
     if sure and (len(sure) == len(entries(folder)[0]) or any(entries(inner)[0] for inner in sure)):
         return [(names[inner].split, inner) for inner in sure]
-    # Other names with such a word (seg_train, but also "train station") are splits where all are, and have folders and no pictures.
+    # Names that contain such a word (seg_train, but also "train station") are splits if all folders have one, and folders but no
+    # pictures in them.
     others = (inner for inner in folders if inner not in names and not is_unlabelled(inner.name))
     if len({found.split for found in names.values()}) < 2 or any(has_pictures(inner, folder) for inner in others):
         return []
@@ -164,7 +165,7 @@ def _named(folder: Path, known: Mapping[str, str] | None) -> list[tuple[str, Pat
 
 
 def _only(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path | None:
-    """Return the only folder with pictures where it is no class: it lies around others, and has no pictures of its own."""
+    """Return the only folder with pictures if it encloses others and has no pictures itself; such a folder is not a class."""
     folders, files = entries(folder)
     full = list(islice((inner for inner in folders if has_pictures(inner, root, folder)), 2))
     if len(full) != 1 or _normal(full[0].name) in (known or ()) or any(map(is_picture, files)):
@@ -173,13 +174,13 @@ def _only(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path | N
 
 
 def _inside(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path:
-    """Return the folder of the classes in that of a split: seg_train/seg_train."""
+    """Return the folder of the classes inside that of a split: seg_train/seg_train."""
     only = _only(folder, root, known)
     return folder if only is None else _inside(only, root, known)
 
 
 def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
-    """Return the files above those of the classes, and pictures beside splits that have no classes. Raises `DataError` for others."""
+    """Return the files above the class folders, and those in unlabelled folders beside splits. Raises `DataError` for others."""
     unused = entries(root)[1] if root not in folders.values() else []
     if above in folders.values():
         return unused
@@ -195,7 +196,7 @@ def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
 
 
 def _list(folder: Path, root: Path, known: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str], set[str]]:
-    """List the files below the folder of a split: the pictures of each class, the others, and the classes that have none."""
+    """List the files below the folder of a split: the pictures of each class, other files, and the classes without pictures."""
     folders, unused = entries(folder)
     if not folders:
         what = "has pictures, but no class folders" if any(map(is_picture, unused)) else "has no pictures" if unused else "is empty"
@@ -217,19 +218,19 @@ def _list(folder: Path, root: Path, known: Mapping[str, str]) -> tuple[dict[str,
 
 
 def _refuse_alike(folder: Path, classes: Mapping[str, Sequence[str]]) -> None:
-    """Raise `DataError` where two classes, by their files relative to `folder`, have the same folders in them."""
+    """Raise `DataError` if two classes, given by their files relative to `folder`, contain the same subfolders."""
     inner = {name: names for name, files in classes.items() if len(names := _inner_names(files)) > 1}
     for (one, names), (two, others) in combinations(inner.items(), 2):
         if len(same := sorted(names & others, key=natural)) > 1:
-            told = ", ".join(same[:3]) + ", ..." * (len(same) > 3)
+            shared = ", ".join(same[:3]) + ", ..." * (len(same) > 3)
             raise DataError(
-                f"{folder / one} and {folder / two} have the same folders in them ({told}): are these the classes?",
+                f"{folder / one} and {folder / two} contain the same folders ({shared}): are these the classes?",
                 "If so, name the folders above them train, valid and test; else put the pictures of each class directly into its folder.",
             )
 
 
 def _inner_names(files: Sequence[str]) -> set[str]:
-    """The names of the folders that the pictures of a class are divided into; none where some lie beside them."""
+    """Return the names of the subfolders that contain all pictures of a class; none if there are pictures beside them."""
     paths, level = [file.split("/") for file in files], 1
     while paths and all(len(path) > level + 1 for path in paths):
         names = {_normal(path[level]).casefold() for path in paths}

@@ -1,4 +1,4 @@
-"""Data that a Python program already holds: arrays, tensors, a map-style Dataset, a DataLoader, or one of these per split."""
+"""Data passed as Python objects: arrays, tensors, a map-style Dataset, a DataLoader, or one of these per split."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from epochal.errors import DataError, EpochalError
 from epochal.progress import progress
 from epochal.random import key, seeded
 
-# About so many examples are read again to see whether a Dataset changes them at random, which it may do rarely; of a slow
-# Dataset, the first eight and those that a second is enough for.
+# About this many examples are read again to see whether a Dataset changes them at random, even if rarely; with a slow Dataset, the
+# first eight and as many as a second is enough for.
 _PROBES = 64
 _SURE_PROBES = 8
 _PROBE_SECONDS = 1.0
@@ -41,11 +41,11 @@ _WRAPPED = """Let the dataset return finished examples, or wrap it:
 
 
 def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
-    """Return what a Python object holds: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
+    """Return the data in a Python object: (x, y), a map-style `Dataset`, a `DataLoader`, or a mapping from split to one of these.
 
-    A Dataset is read once and kept in memory, unless it gives other values at every reading (random transforms) or takes more
-    than `options.memory` bytes (by default, half of what is free); then it is read example by example in every epoch. A DataLoader gives
-    its Dataset and its batch size. With `options.like`, the data are for a model that was trained already. Raises `DataError`.
+    A Dataset is read once and kept in memory, unless its values change each time they are read (random transforms) or take more
+    than `options.memory` bytes (by default, half of what is free); then it is read example by example in every epoch. Of a DataLoader,
+    the Dataset and the batch size are used. With `options.like`, the data are for a trained model. Raises `DataError`.
     """
     if not isinstance(what, Mapping):
         what = {"train": what}
@@ -88,7 +88,7 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
 
 
 def _lists_examples(what: Sequence[Any], split: str) -> bool:
-    """Whether a list of two is not inputs and targets but two examples (input, target). Raises `DataError` where it may be both."""
+    """Whether a list of two is two examples (input, target), not inputs and targets. Raises `DataError` if it may be either."""
     if not isinstance(what, list) or not all(isinstance(item, tuple) and len(item) == 2 for item in what):
         return False
     (one, first), (two, second) = [tuple(map(_shape, item)) for item in what]
@@ -107,7 +107,7 @@ def _shape(value: Any) -> Any:
 
 
 def _check_loader(loader: DataLoader[Any]) -> None:
-    """Refuse what would not be taken over: only the dataset and the batch size are."""
+    """Raise `DataError` for options that would be ignored: only the dataset and the batch size are used."""
     sampler = loader.sampler
     is_plain = isinstance(sampler, RandomSampler | SequentialSampler) and loader.batch_size is not None
     fix = "Pass its dataset; for some of its examples, torch.utils.data.Subset(dataset, places)."
@@ -151,18 +151,18 @@ def _read(dataset: Dataset[Any], split: str, notes: list[str], memory: float | N
                 kept[place] = value
             advance()
     varies = _varies(inputs, inputs if kept is None else kept)
-    # The same examples have the same hash whether they fit memory or not; random ones have none.
+    # The same examples have the same digest whether they fit in memory or not; random ones have none.
     made_from = None if varies else digest.digest()
     if kept is not None and not varies:
         return Part(kept, read_targets(targets, split), digest=made_from)
-    why = "it gives other values at every reading" if varies else "it does not fit memory"
-    measured = ", so what scores are measured on changes too" * (varies and split != "train")
+    why = "its values change each time they are read" if varies else "it does not fit in memory"
+    measured = ", so scores vary as well" * (varies and split != "train")
     notes.append(f"the dataset for {split} is read again in each epoch: {why}{measured}")
     return Part(inputs, read_targets(targets, split), digest=made_from, varies=varies)
 
 
 def _varies(inputs: Inputs, before: Inputs) -> bool:
-    """Whether some examples are not as they were `before` when they are read again."""
+    """Whether some examples differ from `before` when they are read again."""
     deadline = float("inf")
     for number, place in enumerate(torch.arange(0, len(before), max(1, len(before) // _PROBES)).split(1)):
         if number == _SURE_PROBES:
@@ -175,7 +175,7 @@ def _varies(inputs: Inputs, before: Inputs) -> bool:
 
 
 def _alike(one: Tensor, two: Tensor) -> bool:
-    # NaN, which is for others to find, differs from itself.
+    # NaN differs from itself; it is reported elsewhere.
     return torch.equal(one.nan_to_num(), two.nan_to_num())
 
 
@@ -202,15 +202,15 @@ class _DatasetInputs(OneByOne):
         except EpochalError:
             raise
         except Exception as error:  # the user's own code may raise anything
-            told = f"{self.split}[{index}] cannot be read: {type(error).__name__}: {error}"
-            raise DataError(f"{told.rstrip('.: ')}.", f"Fix the dataset, which says that it has {len(self)} examples.") from error
+            problem = f"{self.split}[{index}] cannot be read: {type(error).__name__}: {error}"
+            raise DataError(f"{problem.rstrip('.: ')}.", f"Fix the dataset, whose length is {len(self)}.") from error
         if not isinstance(item, Sequence) or len(item) != 2:
             raise _no_pair(item, f"{self.split}[{index}]")
         return _tensor(item[0], f"{self.split}[{index}]"), item[1]
 
 
 def _no_pair(item: Any, where: str) -> DataError:
-    """Say what an example is instead of a pair, and how to make one of it."""
+    """Return the error that says what an example is instead of a pair, and how to turn it into one."""
     if isinstance(item, Mapping) and len(item) >= 2:
         # The target is most often the last of them.
         names = [*map(repr, item)]
@@ -221,7 +221,7 @@ def _no_pair(item: Any, where: str) -> DataError:
     else:
         return DataError(f"{where} is not a pair (input, target).", "Let the dataset return (x, y).")
     fix = _WRAPPED.format(reading=f"item = self.data[place]; return {taken}")
-    inputs = "A network of several inputs gets them side by side in one tensor, which a module around it takes apart again."
+    inputs = "For a network with several inputs, concatenate them in one tensor, and split it in a module around the network."
     return DataError(f"{where} is {what}, not a pair (input, target).", f"{fix}\n{inputs}")
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a folder as inputs: from the cache or decoded, in memory or streamed."""
+"""From the pictures of a folder to inputs: from the cache or decoded, in memory or streamed."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from epochal.data.storage.cache import Cache, DamagedError, Pack, checksums, con
 from epochal.device import free_memory
 from epochal.errors import DataError, UnreadableError
 
-# What is decoded sooner is decoded by threads, into memory; that the cache did not take it is not worth a word.
+# If decoding takes less time, threads decode into memory, and a failure to write the cache is not worth a note.
 _SMALL_SECONDS = 0.5
 
-# So many training pictures are measured to see whether all may be alike.
+# The number of training pictures measured to see whether all may be alike.
 _SAMPLE = 64
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Picture files by `names` relative to `root`, and how they become inputs.
+    """Picture files by `names` relative to `root`, and how to turn them into inputs.
 
-    The first `training` of them decide the rule, with `size` and `fit` as in `choose_rule`, unless there is a `rule` already.
-    Inputs beyond `memory` bytes are streamed; by default, beyond half of what is free.
+    The rule is chosen for the first `training` of them, with `size` and `fit` as in `choose_rule`, unless a `rule` is given.
+    Inputs of more than `memory` bytes are streamed; by default, more than half of what is free.
     """
 
     root: Path
@@ -51,7 +51,7 @@ class Wanted:
 
     @cached_property
     def paths(self) -> list[str]:
-        """The files."""
+        """The full paths."""
         return [f"{self.root}/{name}" for name in self.names]
 
     def fits(self, rule: PictureRule) -> bool:
@@ -68,7 +68,7 @@ class Wanted:
 class Ingested(NamedTuple):
     """Inputs [n, channels, height, width], the rule by which they were read, and the hash of each file's content (16 bytes).
 
-    `is_deep` says that some training pictures have 16 bits. `notes` is what the user should hear about.
+    `is_deep` says that some training pictures have 16 bits. `notes` are for the user.
     """
 
     inputs: Inputs
@@ -88,12 +88,12 @@ class _Packed(NamedTuple):
     pack: Pack
     hashes: NDArray[Any]
     choice: _Choice
-    memory: mmap | None = None  # what is in the pack, if it was just made there too
+    memory: mmap | None = None  # the content of the pack, if it was just written and also kept in memory
     notes: tuple[str, ...] = ()
 
 
 def ingest(wanted: Wanted) -> Ingested:
-    """Read pictures from the cache; those that are not there are decoded. Raises `UnreadableError` naming the files that cannot be read."""
+    """Read pictures from the cache, or decode and cache them. Raises `UnreadableError` naming the files that cannot be read."""
     try:
         return _ingest(wanted)
     except UnreadableError as error:
@@ -116,7 +116,7 @@ def _ingest(wanted: Wanted) -> Ingested:
 
 
 def _few(wanted: Wanted, cache: Cache, choice: _Choice, notes: list[str]) -> Ingested:
-    """Decode pictures into memory, and keep them all the same: a few giant ones may be packed so well that they seem to be small."""
+    """Decode pictures into memory, and cache them too: a few giant ones may be compressed so well that they seem small."""
     began = time.time_ns()
     inputs, known = decode(wanted.paths, choice.rule)
     took = (time.time_ns() - began) / 1e9
@@ -138,7 +138,7 @@ def _not_kept(error: OSError) -> str:
 
 
 def _giants(wanted: Wanted, known: NDArray[Any]) -> Iterator[str]:
-    """Tell of pictures that take seconds to read."""
+    """Yield a note on pictures that take seconds to read."""
     giants = np.flatnonzero(known["height"].astype(np.int64) * known["width"] >= GIANT)
     if len(giants):
         first = f"{wanted.names[giants[0]]} ({known['width'][giants[0]]:,}×{known['height'][giants[0]]:,})" + ", ..." * (len(giants) > 1)
@@ -160,9 +160,9 @@ def _uncached(wanted: Wanted, choice: _Choice, notes: Sequence[str]) -> Ingested
     if wanted.fits(choice.rule):
         inputs, known = decode(wanted.paths, choice.rule)
         return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes))
-    told = f"{_beyond(wanted, choice.rule)}: they are decoded again in each epoch (see data.size)"
+    note = f"{_beyond(wanted, choice.rule)}: they are decoded again in each epoch (see data.size)"
     hashes = hash_files(wanted.paths)
-    return Ingested(StreamedPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, told))
+    return Ingested(StreamedPictures(wanted.paths, choice.rule), choice.rule, hashes, choice.is_deep, (*notes, *choice.notes, note))
 
 
 def _beyond(wanted: Wanted, rule: PictureRule) -> str:
@@ -170,19 +170,19 @@ def _beyond(wanted: Wanted, rule: PictureRule) -> str:
 
 
 def _cached(wanted: Wanted, cache: Cache, packed: _Packed, notes: list[str]) -> Ingested:
-    rule, told = packed.choice.rule, packed.choice.notes
+    rule, chosen = packed.choice.rule, packed.choice.notes
     inputs: Inputs
     if wanted.fits(rule):
         try:
             inputs = _in_memory(packed)
         except DamagedError as error:
-            notes.append(_mended(error))
+            notes.append(_decoded_again(error))
             packed = _make(wanted, cache, packed.choice)
             inputs = _in_memory(packed)
     else:
         inputs = PackedPictures(packed.pack)
-        told = (*told, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
-    return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *told, *packed.notes))
+        chosen = (*chosen, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
+    return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *chosen, *packed.notes))
 
 
 def _in_memory(packed: _Packed) -> Tensor:
@@ -193,12 +193,12 @@ def _in_memory(packed: _Packed) -> Tensor:
     return inputs
 
 
-def _mended(error: DamagedError) -> str:
+def _decoded_again(error: DamagedError) -> str:
     return f"{error.problem.rstrip('.')}; they were decoded again"
 
 
 def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> tuple[_Packed | None, _Choice | None]:
-    """Find the pack of files that have not changed since they were read; and where these are known, how they become inputs."""
+    """Find the pack of files that have not changed since they were read; and the rule for them, if they are known."""
     known = cache.recall(wanted.root, wanted.names)
     if known is None:
         return None, None
@@ -206,13 +206,13 @@ def _find(wanted: Wanted, cache: Cache, notes: list[str]) -> tuple[_Packed | Non
     try:
         pack = cache.find(_key(choice.rule, known), (len(known), *choice.rule.shape))
     except DamagedError as error:
-        notes.append(_mended(error))
+        notes.append(_decoded_again(error))
         pack = None
     return None if pack is None else _Packed(pack, known["hash"], choice), choice
 
 
 def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
-    """Decode all pictures into a pack. Where a sample tells how all of them are, that decides the rule, and each file is read once."""
+    """Decode all pictures into a pack. If a sample is of one size, the rule is chosen for that, and each file is read only once."""
     expected = None
     if choice is None:
         expected = _common(wanted) if wanted.rule is None else None
@@ -228,12 +228,12 @@ def _make(wanted: Wanted, cache: Cache, choice: _Choice | None) -> _Packed:
 
 
 def _common(wanted: Wanted) -> Measured | None:
-    """Return the size and colour of some training pictures where all of those are alike."""
+    """Return the size and colour of a sample of training pictures, if all of those are alike."""
     paths = wanted.paths[: wanted.training]
     try:
         sample = set(measure(paths[:: len(paths) // _SAMPLE + 1]))
     except DataError:
-        return None  # All that are wrong are named together, when all are measured.
+        return None  # All unreadable files are reported together, once all are measured.
     return sample.pop() if len(sample) == 1 else None
 
 
@@ -246,5 +246,5 @@ def _decode(wanted: Wanted, cache: Cache, rule: PictureRule, expected: Measured 
 
 
 def _key(rule: PictureRule, known: NDArray[Any]) -> str:
-    """The key of a pack: what the files hold, and how they were decoded."""
+    """Return the key of a pack: the content of the files, and how they were decoded."""
     return content_hash(rule.key, PIL.__version__.encode(), known["hash"].tobytes()).hex()

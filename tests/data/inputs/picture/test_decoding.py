@@ -170,7 +170,7 @@ class TestDecodeTo:
             os.kill(os.getpid(), how)
 
         monkeypatch.setattr(decoding, "_decode_block", killed)
-        with pytest.raises(DataError, match=r"A process that decoded pictures was ended from outside\.\nFree some memory"):
+        with pytest.raises(DataError, match=r"A process that decoded pictures was killed\.\nFree some memory"):
             decode_to(target, many, rule("L", (4, 4)))
         assert multiprocessing.active_children() == []
 

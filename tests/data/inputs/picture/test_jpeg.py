@@ -50,9 +50,9 @@ def damaged(begin: int, new: bytes, **options: Any) -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (damaged(2000, bytes(512)), r"is damaged \(it contains more than its pixels\)"),
-        (damaged(2000, bytes(16), quality=95), r"is damaged \(it contains more than its pixels\)"),
-        (damaged(2000, b"hello world " * 30), r"is damaged \(it contains more than its pixels\)"),
+        (damaged(2000, bytes(512)), r"is damaged \(it has more data than pixels\)"),
+        (damaged(2000, bytes(16), quality=95), r"is damaged \(it has more data than pixels\)"),
+        (damaged(2000, b"hello world " * 30), r"is damaged \(it has more data than pixels\)"),
         (damaged(2000, b"\xff\x11"), r"is damaged \(byte 2,001 is invalid\)"),
         (damaged(2000, b"\xff\xd9"), r"is damaged \(some of its pixels are missing\)"),
         (damaged(2000, b"\xff\xd3"), r"is damaged \(the parts of its pixels are not in order\)"),

@@ -180,7 +180,7 @@ class TestOpenPicture:
         with pytest.raises(DataError, match=r"is a folder, not a picture"):
             open_picture(tmp_path)
 
-    @pytest.mark.parametrize(("error", "text"), [(PermissionError, "may not be read"), (MemoryError, "does not fit memory")])
+    @pytest.mark.parametrize(("error", "text"), [(PermissionError, "may not be read"), (MemoryError, "does not fit in memory")])
     def test_what_the_system_refuses(
         self, save_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, error: Any, text: str
     ) -> None:

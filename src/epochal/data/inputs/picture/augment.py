@@ -1,7 +1,7 @@
 """Random changes of whole batches of training pictures, as tensor operations on the device.
 
-What happens to an example is a function of (seed, epoch, its position): neither the batch that it stands in nor the process
-that prepares it can change a pixel.
+The changes of an example are a function of (seed, epoch, position): neither its batch nor the process that prepares it can change a
+pixel.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from epochal.recipe import AugmentSettings
 class Augment:
     """Change pictures [batch, channels, height, width] one by one; each keeps its dtype and its target.
 
-    What shifts and turns leave open gets the level of `ground` in each channel, or is black where there is none.
+    Areas uncovered by shifts and rotations are filled with the colour `ground` (one level per channel), or black if it is empty.
     """
 
     def __init__(self, settings: AugmentSettings, seed: int, ground: Sequence[int] = ()) -> None:

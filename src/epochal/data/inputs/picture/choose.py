@@ -1,4 +1,4 @@
-"""Which size picture files should have, and how they come to it, where the user does not say."""
+"""The default size of pictures, and the default way to fit files to it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from epochal.data.inputs.picture.read import Measured
 from epochal.data.inputs.picture.rule import PictureRule, ResizeMode
 from epochal.errors import DataError
 
-# Unless the user says otherwise, the short side of an input is at most so long: small nets learn fast on that.
+# By default the short side of an input has at most this many pixels: small networks learn fast on that.
 _SHORT_SIDE = 64
 
 
 def choose_rule(
     measured: Sequence[Measured], size: int | tuple[int, int] | None, fit: ResizeMode | None
 ) -> tuple[PictureRule, tuple[str, ...]]:
-    """Return the rule that suits pictures as measured, with notes on what was chosen and matters.
+    """Return a suitable rule for the measured pictures, with notes on choices that matter.
 
-    `size` (pixels, or (height, width)) and `fit` are followed where given. Otherwise small pictures of one size keep it, and
-    others come to a short side of 64 pixels or less, in their common aspect ratio or square.
+    `size` (pixels, or (height, width)) and `fit` are used if given. Otherwise small pictures of one size keep it, and
+    others are resized to a short side of 64 pixels or less, in their common aspect ratio or square.
     """
     aspects = [picture.width / picture.height for picture in measured]
     chosen = _choose_size(measured, aspects) if size is None else (size, size) if isinstance(size, int) else size
     wanted = chosen[1] / chosen[0]
     least_kept = min(min(aspect / wanted, wanted / aspect) for aspect in aspects)
-    # Alike pictures are all distorted in the same way: that hurts less than losing edges, or room to bars.
+    # Pictures of similar aspect ratios are all distorted in the same way: that hurts less than losing edges or adding bars.
     why: dict[ResizeMode, str] = {
         "squash": "aspect ratios agree",
         "crop": f"at least {least_kept:.0%} of every picture stays",
@@ -41,7 +41,7 @@ def choose_rule(
         )
     rule = PictureRule(shape=(channels, *chosen), fit=fit or best)
 
-    # A choice is worth a note if another one would have given other pixels.
+    # A choice is worth a note if another one would have given different pixels.
     is_resized = any((picture.height, picture.width) != chosen for picture in measured)
     is_size_chosen = size is None and is_resized
     is_fit_chosen = fit is None and is_resized and least_kept < 0.98

@@ -1,7 +1,7 @@
 """Picture files read in bulk: measured and decoded on all cores.
 
-Few or large files are decoded by threads into memory. Many are decoded by processes, since threads would queue for Python's lock,
-into a file that they share; each picture file is read once, for its hash, its header and its pixels.
+What is decoded quickly is decoded by threads into memory; the rest by processes into a shared file, since threads would compete for
+the GIL. Each picture file is read once, for its hash, its header and its pixels.
 """
 
 from __future__ import annotations
@@ -42,52 +42,52 @@ _CHUNK = 16
 _NAMED = 5
 _LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST."
 
-# Where it is safe, a fork saves each process the second that importing PyTorch takes: they only use Pillow and NumPy.
+# Forking, where safe, saves each process a second of importing PyTorch; the processes only use Pillow and NumPy.
 _START = "fork" if sys.platform == "linux" else "spawn"
 
-# Processes get so many pictures at a time, or fewer of large ones.
+# The number of pictures per task of a process; fewer if they are large.
 _BLOCK = 256
 _BLOCK_BYTES = 4_000_000
 
 
 class Decoded(NamedTuple):
-    """What decoding to a file found: what is known of each picture file (`FILE` [n]), and the CRC-32 of each picture."""
+    """The result of decoding to a file: a record of each picture file (`FILE` [n]), and the CRC-32 of each picture."""
 
     known: NDArray[Any]
     checksums: array[int]
 
 
 class UnlikeError(Exception):
-    """A picture is not of the expected size and colour."""
+    """A picture does not have the expected size and colour."""
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def seconds_to_decode(paths: Sequence[str]) -> float:
-    """Estimate how long one core decodes picture files, from the size of some: about 0.1 ms for each and 100 MB a second."""
+    """Estimate the seconds one core takes to decode picture files, from the size of some: about 0.1 ms each plus 100 MB/s."""
     return len(paths) * (1e-4 + _mean_size(paths) * 1e-8)
 
 
 def measure(paths: Sequence[str]) -> list[Measured]:
-    """Return size and colour of picture files, in that order, from their headers alone.
+    """Return size and colour of picture files from their headers only.
 
-    Raises `DataError` naming the files that are no pictures.
+    Raises `DataError` naming the files that are not pictures.
     """
     found = [Measured(0, 0, True)] * len(paths)
 
     def header(place: int) -> None:
         found[place] = measure_picture(paths[place])
 
-    # A few threads hide the waiting for a slow disk; more would only queue for Python's lock.
+    # A few threads hide the latency of a slow disk; more would only wait for the GIL.
     _each(header, len(paths), "Measuring pictures", threads=4)
     return found
 
 
 def decode(paths: Sequence[str], rule: PictureRule) -> tuple[Tensor, NDArray[Any]]:
-    """Return all pictures as `rule` says, uint8 [n, channels, height, width], and what is known of their files (`FILE` [n]).
+    """Return all pictures converted by `rule`, uint8 [n, channels, height, width], and records of their files (`FILE` [n]).
 
     Raises `DataError` naming the files that cannot be read.
     """
@@ -113,7 +113,7 @@ def hash_files(paths: Sequence[str]) -> NDArray[Any]:
 
 
 def shared_memory(size: int) -> mmap | None:
-    """Return memory of `size` bytes that the processes of `decode_to` share with this one, or `None` where they cannot."""
+    """Return memory of `size` bytes shared with the processes of `decode_to`, or `None` if that is not possible."""
     return mmap(-1, size) if _START == "fork" else None
 
 
@@ -125,11 +125,11 @@ def decode_to(
     training: int = 0,
     shared: mmap | None = None,
 ) -> Decoded:
-    """Write all pictures as `rule` says into a file: uint8 [n, channels, height, width], by a process on each core.
+    """Write all pictures converted by `rule` to a file, with one process per core: uint8 [n, channels, height, width].
 
-    They are also left in `shared`, if there is such memory: reading them back would take a tenth of the time of decoding small ones.
-    Raises `DataError` naming the files that cannot be read, `OSError` where the disk refuses, and `UnlikeError` at once when one of
-    the first `training` pictures is not as `expected`.
+    They are also written to `shared` memory, if given: reading them back would take a tenth of the time of decoding small ones.
+    Raises `DataError` naming the files that cannot be read, `OSError` if writing fails, and `UnlikeError` as soon as one of the first
+    `training` pictures is not as `expected`.
     """
     count = len(paths)
     known, sums, wrong = np.zeros(count, FILE), array("I", bytes(4 * count)), dict[int, DataError]()
@@ -147,9 +147,9 @@ def decode_to(
 
 
 def in_blocks(work: Callable[[range], Result], count: int, step: int, label: str) -> Generator[tuple[range, Result], None, None]:
-    """Call `work` for each range of `step` out of 0 to `count`, by a process on each core; yield range and result as they are done.
+    """Call `work` for each range of `step` in 0 to `count`, with one process per core; yield each range with its result when done.
 
-    `work` must be picklable, and may raise `OSError`. Raises `DataError` when a process was ended from outside.
+    `work` must be picklable, and may raise `OSError`. Raises `DataError` if a process was killed.
     """
     places = (range(begin, min(begin + step, count)) for begin in range(0, count, step))
     with ExitStack() as stack:
@@ -157,7 +157,7 @@ def in_blocks(work: Callable[[range], Result], count: int, step: int, label: str
         advance = stack.enter_context(progress(label, count))
         stack.enter_context(_report_worker_death())
         waiting = 0
-        for worker in workers * 2:  # A second one, so that none has to wait for the next.
+        for worker in workers * 2:  # Two tasks each, so that no worker has to wait for the next.
             if (some := next(places, None)) is not None:
                 worker.send(some)
                 waiting += 1
@@ -184,14 +184,14 @@ def _read(path: str, rule: PictureRule, known: NDArray[Any], place: int) -> NDAr
 
 
 def _alike(block: _Block, expected: Measured, training: int) -> bool:
-    """Whether of the first `training` pictures of a block all that could be read are as expected."""
+    """Whether all readable ones of the first `training` pictures of a block are as expected."""
     some = block.known[: max(0, training)]
     some = some[some["height"] > 0]
     return all(bool((some[name] == value).all()) for name, value in expected._asdict().items())
 
 
 def _decode_block(places: range, file: Path, paths: Sequence[str], rule: PictureRule, shared: mmap | None) -> _Block:
-    """Decode the pictures at some places into theirs in the file, and in memory that is shared."""
+    """Decode the pictures at `places` to their positions in the file, and in shared memory."""
     size, known = prod(rule.shape), np.zeros(len(places), FILE)
     memory = bytearray(len(places) * size) if shared is None else memoryview(shared)[places.start * size : places.stop * size]
     pixels = np.frombuffer(memory, np.uint8).reshape(len(places), *rule.shape)
@@ -208,9 +208,9 @@ def _decode_block(places: range, file: Path, paths: Sequence[str], rule: Picture
 
 
 def _work(tasks: Connection, work: Callable[[range], Any]) -> None:
-    """Do the blocks that are asked for until the parent ends this process, or ends itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends the others.
-    gc.freeze()  # What came with the fork stays, and looking it through again would copy its memory.
+    """Process the blocks received until the parent ends this process, or ends itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers.
+    gc.freeze()  # Collecting the objects that came with the fork would copy their memory.
     parent = multiprocessing.parent_process()
     assert parent is not None
     while tasks in wait([tasks, parent.sentinel]):
@@ -223,7 +223,7 @@ def _work(tasks: Connection, work: Callable[[range], Any]) -> None:
 
 @contextmanager
 def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connection]]:
-    """Yield connections to so many processes that do `_work`; they end with the block."""
+    """Yield connections to `count` processes that run `_work`; they end with the block."""
     context: Any = multiprocessing.get_context(_START)
     connections: list[Connection] = []
     processes: list[BaseProcess] = []
@@ -249,18 +249,18 @@ def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connecti
 
 @contextmanager
 def _report_worker_death() -> Iterator[None]:
-    """Turn a connection that breaks into an error that says why."""
+    """Turn a broken connection into an error that says why."""
     try:
         yield
     except (EOFError, ConnectionError) as error:
         raise DataError(
-            "A process that decoded pictures was ended from outside.",
-            "Free some memory: the system ends processes when there is none left.",
+            "A process that decoded pictures was killed.",
+            "Free some memory: the system kills processes when it runs out.",
         ) from error
 
 
 def _results(workers: list[Connection]) -> Iterator[tuple[Connection, range, Any]]:
-    """Yield what workers have done, waiting for the first."""
+    """Yield the results of workers that are done, waiting for the first."""
     for worker in wait(workers):
         assert isinstance(worker, Connection)
         places, result = worker.recv()
@@ -275,16 +275,15 @@ def _mean_size(paths: Sequence[str]) -> float:
 
 
 def _useful_threads(paths: Sequence[str]) -> int:
-    """How many threads make decoding faster.
+    """Return the number of threads that makes decoding fastest, estimated from the size of some files.
 
-    Pillow decodes side by side, but Python around it does not: on tiny files threads only get into each other's way. The
-    size of some files tells how much there is to decode.
+    Pillow decodes in parallel, but the Python code around it does not: on tiny files threads only get in each other's way.
     """
     return min(cores(), 1 + int(_mean_size(paths)) // 2048)
 
 
 def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> None:
-    """Call `work` for 0 to `count` - 1 on threads, to the end; then raise what went wrong with any of them as one error."""
+    """Call `work` for 0 to `count` - 1 on threads; at the end, raise all `DataError`s as one."""
     wrong: dict[int, DataError] = {}
     stop = Event()
 
@@ -304,13 +303,13 @@ def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> 
             for done in pool.map(chunk, range(0, count, _CHUNK)):
                 advance(done)
         finally:
-            # After Ctrl-C the pool still waits for its threads, which need not finish their chunks.
+            # After Ctrl-C the pool waits for its threads, which need not finish their chunks.
             stop.set()
     _raise(wrong)
 
 
 def _raise(wrong: dict[int, DataError]) -> None:
-    """Raise what went wrong with any picture as one error."""
+    """Raise the errors of all pictures as one."""
     places = sorted(wrong)
     errors = [wrong[place] for place in places]
     if len(errors) == 1:

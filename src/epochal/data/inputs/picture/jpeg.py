@@ -1,4 +1,4 @@
-"""Damage in the middle of a JPEG file, which its decoder hides silently.
+"""Detection of damage in the middle of a JPEG file, which decoders ignore silently.
 
 Pixels are a stream of bits without checksums. Changed bits nearly always decode to pixels anyway, but to more or fewer of them than
 were written: the decoder finishes long before the stream ends, or reads beyond its end. This is detected by handing it the stream
@@ -24,7 +24,7 @@ _KNOWN = frozenset((0xC4, 0xDA, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 
 
 class JpegFile(io.BytesIO):
-    """A JPEG file that tracks how much of its pixels the decoder reads."""
+    """A JPEG file that tracks how much of its pixel data the decoder reads."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -32,7 +32,7 @@ class JpegFile(io.BytesIO):
         self.pieces: list[bytes] | None = None
 
     def begin(self) -> None:
-        """Return pieces from the next `read` on; the decoder must start at the beginning. Raises `ValueError` for damage."""
+        """Make the next `read` calls return pieces; the decoder must start at the beginning. Raises `ValueError` for damage."""
         begin, end, marker = _stream(self.content)
         if marker and marker != _END and marker not in _KNOWN:
             raise ValueError(f"byte {end + 1:,} is invalid")
@@ -50,7 +50,7 @@ class JpegFile(io.BytesIO):
         """Raise `ValueError` if the decoder, which must have finished, did not read all there was."""
         if self.pieces is None or 1 <= len(self.pieces) <= 2:
             return
-        raise ValueError("it contains more than its pixels" if len(self.pieces) == 3 else "some of its pixels are missing")
+        raise ValueError("it has more data than pixels" if len(self.pieces) == 3 else "some of its pixels are missing")
 
 
 def _stream(content: bytes) -> tuple[int, int, int]:

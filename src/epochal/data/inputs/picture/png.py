@@ -1,4 +1,4 @@
-"""Dispensable parts of a PNG file: large colour profiles and texts make decoders refuse it.
+"""Removal of unneeded parts of a PNG file: with large colour profiles or texts, decoders refuse it.
 
 A file is a signature and chunks: LENGTH, NAME, content, CRC-32 of name and content. Chunks whose names begin with a capital are required.
 """
@@ -19,7 +19,7 @@ _LARGE = 1 << 19
 
 
 def without_extras(content: bytes) -> bytes:
-    """Return a PNG without the chunks that have nothing to do with its pixels, and without optional chunks that are damaged.
+    """Return a PNG without the chunks that do not affect its pixels, and without damaged optional chunks.
 
     Raises `EOFError` if it is truncated, and `ValueError` if a required chunk is damaged.
     """

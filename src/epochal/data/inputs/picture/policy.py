@@ -14,15 +14,15 @@ from epochal.data.draws import Draws
 from epochal.data.inputs.picture.colour import blend, grey, mean
 from epochal.data.inputs.picture.geometry import move
 
-# Values that a movement leaves this share of a step below the next one were on it, and are a rounding error away.
+# Interpolation may leave a value a rounding error below its level: within this share of a step, it counts as on it.
 _HAIR = 0.01
 
 
 class Operation(NamedTuple):
-    """One operation as numbers, each neutral until it is set; so a batch of different operations is a table of numbers.
+    """One operation as numbers, which by default change nothing; so a batch of different operations is a table of numbers.
 
-    Pixels come from `matrix` @ p + `offset` (see `geometry.move`; the offset counts in heights and widths of the picture).
-    Values are blended by `factor` with a share of their own grey and of the mean grey, inverted from `solarize` on, and cut
+    Pixels come from `matrix` @ p + `offset` (see `geometry.move`; the offset is in heights and widths of the picture).
+    Values are blended by `factor` with a share of their own grey and of the mean grey, inverted from `solarize` on, and rounded
     down to multiples of `posterize`; black is 0 and white 1.
     """
 
@@ -35,7 +35,7 @@ class Operation(NamedTuple):
     posterize: float = 0.0
 
     def numbers(self) -> list[float]:
-        """Return all of it in one row."""
+        """Return all of them in one row."""
         return [*self.matrix, *self.offset, *self[2:]]
 
 
@@ -44,8 +44,8 @@ def rand_augment(pictures: Tensor, draws: Draws, magnitude: float, white: float,
 
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space", NeurIPS 2020. The list is
     theirs without autocontrast, equalize and sharpness, which need more than a pixel or the mean; the ranges are those of
-    AutoAugment (Cubuk et al., CVPR 2019). Both operations' movements are made at once, so that pixels are blended once, and
-    before their changes of colour; what they leave open is black, or `ground` [channels].
+    AutoAugment (Cubuk et al., CVPR 2019). The geometric changes of both operations are made at once, so that pixels are
+    interpolated once, and before the changes of colour; uncovered areas become black, or `ground` [channels].
     """
     _, channels, height, width = pictures.shape
     table = _table(magnitude, channels == 3, pictures.device)
@@ -65,7 +65,7 @@ def rand_augment(pictures: Tensor, draws: Draws, magnitude: float, white: float,
 
 
 def operations(magnitude: float, sign: int, colour: bool) -> Iterator[Operation]:
-    """Yield the operations of a `magnitude` from 0 to 10; those that go either way do so by `sign` (1 or -1)."""
+    """Yield the operations of a `magnitude` from 0 to 10; those with a direction have that of `sign` (1 or -1)."""
     share = magnitude / 10
     angle, slant, way = sign * share * math.radians(30), sign * share * 0.3, sign * share * 150 / 331
     factor = 1 + sign * share * 0.9

@@ -1,4 +1,4 @@
-"""Silence for decoders that report problems past their callers: Pillow's warnings, and libtiff's messages on standard error."""
+"""Suppression of decoders' output: Pillow's warnings, and libtiff's messages on standard error."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _LIBTIFF = re.compile(rb"(?:tempfile\.tif|\w*TIFF\w*|\w+Decode\w*|\w+Setup\w*|LZ
 _OF_PIXELS = re.compile(rb"(?:\w+Decode\w*|JPEGLib|Fax\w+): .*")
 
 
-# The most bytes of its output that are examined.
+# The most bytes of captured output that are examined.
 _MOST = 1 << 20
 
 
 class _Quiet:
-    """A block in which Pillow's warnings are ignored, on any thread; Python's own restores filters in the order in which threads
-    happen to leave it."""
+    """A block in which Pillow's warnings are ignored, on any thread; `warnings.catch_warnings` alone is not thread-safe."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -52,7 +51,7 @@ _stream = threading.Lock()
 
 
 def _after_fork() -> None:
-    """Free the locks in a new process: the threads that hold them are not in it."""
+    """Replace the locks in a new process: the threads that hold them do not exist there."""
     global _stream
     quiet.lock, _stream = threading.Lock(), threading.Lock()
 
@@ -63,9 +62,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def capture_libtiff_messages() -> Iterator[None]:
-    """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes nevertheless.
+    """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes anyway.
 
-    What others write to standard error meanwhile appears there at the end.
+    Other output to standard error in the meantime is written at the end of the block.
     """
     with _stream, _memory_file() as captured:
         try:

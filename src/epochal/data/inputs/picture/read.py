@@ -1,9 +1,9 @@
-"""Pictures: opened in one way, measured, and fitted to one size.
+"""Reading pictures: opened in one way, measured, and fitted to one size.
 
     open_picture(anything) → a Pillow picture, upright, "L" or "RGB"
         to_tensor(picture, rule) → uint8 [channels, height, width]
 
-Training files and pictures to predict take this same path, so that the same picture always becomes the same input.
+Training files and pictures to predict take the same path, so that the same picture always becomes the same input.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from epochal.io.safe_read import check_regular, open_file
 if TYPE_CHECKING:
     from epochal.data.inputs.picture.rule import PictureRule
 
-# Pillow has some forty more formats; each is code that strange files could attack.
+# Pillow supports some forty more formats; each is code that untrusted files could attack.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
-# Where a JPEG file may say that it is rotated.
+# The metadata of a JPEG file that may say that it is rotated.
 _NOTES = frozenset(("exif", "xmp", "XML:com.adobe.xmp"))
 
-# Those of so many pixels take seconds to read.
+# Pictures with this many pixels take seconds to read.
 GIANT = 40_000_000
 
-# Nor may a file have more bytes: that is somewhat more than so many pixels take unpacked, 3 bytes each.
+# The most bytes of a file: somewhat more than `MAX_PIXELS` take uncompressed, 3 bytes each.
 MAX_BYTES = 600_000_000
 
-# So many pixels a side are laid on white at once.
+# The side of the tiles, in pixels, in which transparent pictures are put on white.
 _TILE = 1024
 
-# Pixels are of one colour where so many of them are within so many levels of it.
+# Pixels count as one colour if this share of them is within this many levels of it.
 _MOST, _CLOSE = 0.75, 16
 
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -57,7 +57,7 @@ _GREY = ("1", "L", "LA", *_DEEP_GREY)
 
 
 class Measured(NamedTuple):
-    """What the header of a picture file says: upright height and width in pixels, if it can only hold grey, if of 16 bits."""
+    """What the header of a picture file says: upright height and width in pixels, whether it is grey, and whether it has 16 bits."""
 
     height: int
     width: int
@@ -75,7 +75,7 @@ class PictureFile(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What sort of file a picture came from: its format and mode as Pillow names them, how its EXIF turns it (1: not at all)."""
+    """The kind of file a picture came from: Pillow's names of its format and mode, and its EXIF orientation (1: upright)."""
 
     format: str
     mode: str
@@ -85,7 +85,7 @@ class Kind(NamedTuple):
 
 
 class StreamedPictures(OneByOne):
-    """Picture files that are decoded one by one, whenever they are asked for, because they fit neither memory nor the cache."""
+    """Picture files that are decoded one by one, each time they are needed, because they fit neither in memory nor in the cache."""
 
     def __init__(self, paths: Sequence[str], rule: PictureRule) -> None:
         self.paths = paths
@@ -100,7 +100,7 @@ class StreamedPictures(OneByOne):
 
 
 class PackedPictures:
-    """Decoded pictures in the cache, of which any number can be read at once."""
+    """Decoded pictures in the cache; any number can be read at once."""
 
     access: Access = "file"
 
@@ -116,7 +116,7 @@ class PackedPictures:
 
 
 def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], name: str = "The picture") -> Image.Image:
-    """Return a picture fully decoded, upright as its EXIF says, in mode "L" if it can only hold grey and "RGB" otherwise.
+    """Return a fully decoded picture, rotated upright by its EXIF, in mode "L" if it can only be grey and "RGB" otherwise.
 
     `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), a Pillow picture, or
     an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts become white,
@@ -134,12 +134,12 @@ def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], na
 
 
 def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
-    """Return an opened picture as `rule` says: uint8 [channels, height, width]. One of that size already keeps every bit."""
+    """Return an opened picture converted by `rule`: uint8 [channels, height, width]. If it has that size, every bit is kept."""
     return torch.from_numpy(np.array(_pixels(picture, rule), order="C"))
 
 
 def read_picture(path: str, rule: PictureRule) -> PictureFile:
-    """Read a picture file once, for all that is wanted of it. Raises `DataError` as `open_picture` does."""
+    """Read a picture file once, for its content hash, header and pixels. Raises `DataError` as `open_picture` does."""
     with picture_errors(path):
         status, content = _content(path)
         with _decoder(content) as picture:
@@ -147,7 +147,7 @@ def read_picture(path: str, rule: PictureRule) -> PictureFile:
 
 
 def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
-    """Read a picture file as `read_picture` does, and tell what sort of file it is."""
+    """Read a picture file as `read_picture` does, and return its kind too."""
     with picture_errors(path):
         status, content = _content(path)
         with _decoder(content) as picture:
@@ -156,32 +156,32 @@ def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
 
 
 def hash_picture(path: str) -> bytes:
-    """Return the hash of a picture file's content. Raises `DataError` where it cannot be read."""
+    """Return the hash of a picture file's content. Raises `DataError` if it cannot be read."""
     with picture_errors(path):
         return content_hash(_content(path)[1])
 
 
 def measure_picture(path: str) -> Measured:
-    """Return size and colour of a picture file from its header alone. Raises `DataError` where it is no picture."""
+    """Return size and colour of a picture file from its header only. Raises `DataError` if it is not a picture."""
     with picture_errors(path), open_file(path) as file:
         try:
             with Image.open(file, formats=FORMATS) as picture:
                 return _measured(picture)
         except (ValueError, UnidentifiedImageError):
-            # What stands beside the pixels of a PNG may be what is wrong with it.
+            # Only the metadata of a PNG may be damaged.
             with _decoder(_content(path)[1]) as picture:
                 return _measured(picture)
 
 
 def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
-    # Without waiting: what is a pipe would not be opened before somebody writes to it.
+    # Non-blocking: opening a pipe would wait until somebody writes to it.
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(file)
         check_regular(status)
         if status.st_size > MAX_BYTES:
             raise UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
-        # One call is nearly always enough; those of a Python file object would take a tenth of the time of a small picture.
+        # One call is nearly always enough; a Python file object would add a tenth to the time of a small picture.
         content = os.read(file, status.st_size + 1)
         while len(content) <= status.st_size and (more := os.read(file, status.st_size + 1 - len(content))):
             content += more
@@ -194,7 +194,7 @@ def _decoder(content: bytes) -> Image.Image:
     if content.startswith(png.SIGNATURE):
         return Image.open(BytesIO(png.without_extras(content)), formats=("PNG",))
     picture = Image.open(JpegFile(content) if content.startswith(jpeg.START) else BytesIO(content), formats=FORMATS)
-    # Pillow needs no more than the pixels of the first frame.
+    # Pillow reads only the first frame, so it does not notice a truncated file.
     if picture.format == "GIF" and not content.rstrip(b"\0\r\n ").endswith(b";"):
         raise EOFError
     return picture
@@ -206,19 +206,19 @@ def _read(status: os.stat_result, content: bytes, picture: Image.Image, rule: Pi
 
 
 def _kind(picture: Image.Image) -> Kind:
-    # A JPEG file with a preview or a second view beside the picture is not what people call animated.
+    # A JPEG file with a preview or a second view (MPO) is not animated.
     name = "JPEG" if picture.format == "MPO" else str(picture.format)
     try:
         is_animated = name != "JPEG" and bool(getattr(picture, "is_animated", False))
     except (EOFError, OSError, SyntaxError, ValueError):
-        is_animated = True  # There is more behind the first frame, if damaged; only that one is read.
+        is_animated = True  # There are more frames, though damaged; only the first is read.
     return Kind(name, picture.mode, _orientation(picture), is_animated, picture.has_transparency_data)
 
 
 def _measured(picture: Image.Image) -> Measured:
     _check_size(picture)
     width, height = picture.size
-    # Pillow's TIFF headers count the rotation in already.
+    # Pillow already applies the rotation to the size of TIFF files.
     if picture.format != "TIFF" and _orientation(picture) >= 5:
         width, height = height, width
     return Measured(height, width, picture.mode in _GREY, picture.mode in _DEEP_GREY)
@@ -238,7 +238,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Decode to the last row, which shows whether the file is whole, and rotate."""
+    """Decode completely, which shows whether the file is intact, and rotate."""
     _check_size(picture)
     file = getattr(picture, "fp", None)
     if isinstance(file, JpegFile):
@@ -252,17 +252,17 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _orientation(picture: Image.Image) -> int:
     if picture.format == "JPEG" and _NOTES.isdisjoint(picture.info):
-        return 1  # As Pillow would find, taking a tenth of the time of a small picture.
+        return 1  # Pillow would find the same, but take a tenth of the time of a small picture.
     try:
         value = picture.getexif().get(ExifTags.Base.Orientation, 1)
     except (SyntaxError, ValueError, LookupError, TypeError, OSError, struct.error):
-        # Notes about a picture may be damaged while the picture is fine: like every viewer, take it as it is stored.
+        # Metadata may be damaged while the picture is fine: like every viewer, take it as it is stored.
         return 1
     return value if value in range(1, 9) else 1
 
 
 def _plain(picture: Image.Image) -> Image.Image:
-    """Bring any mode to "L" or "RGB" without transparency."""
+    """Convert any mode to "L" or "RGB" without transparency."""
     if picture.mode in _DEEP_GREY:
         return Image.fromarray(_high_byte(np.asarray(picture)))
     if picture.mode == "F":
@@ -274,7 +274,7 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 
 def _on_white(layer: Image.Image) -> Image.Image:
-    """Lay a picture with transparent parts on white: in tiles, since a large one should not be in memory four times."""
+    """Put a picture with transparent parts on white: in tiles, so that a large one is not in memory four times."""
     made = Image.new("RGB", layer.size)
     for top, left in product(range(0, layer.height, _TILE), range(0, layer.width, _TILE)):
         tile = layer.crop((left, top, min(left + _TILE, layer.width), min(top + _TILE, layer.height)))
@@ -291,14 +291,14 @@ def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _check_size(picture: Image.Image) -> None:
-    # The decoder of WebP, which is made for animations, has each pixel in memory four times.
+    # The WebP decoder, made for animations, keeps each pixel in memory four times.
     limit = MAX_PIXELS // 2 if picture.format == "WEBP" else MAX_PIXELS
     if picture.width * picture.height > limit:
         raise UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
 
 
 def _pixels(picture: Image.Image, rule: PictureRule) -> NDArray[np.uint8]:
-    """An opened picture as `rule` says: a read-only view [channels, height, width]."""
+    """Return an opened picture converted by `rule`: a read-only view [channels, height, width]."""
     if picture.mode != rule.mode:
         picture = picture.convert(rule.mode)
     return np.frombuffer(_fitted(picture, rule).tobytes(), np.uint8).reshape(*rule.side, -1).transpose(2, 0, 1)
@@ -316,7 +316,7 @@ def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
         ground.paste(small, ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return ground
     if rule.fit == "crop":
-        # Cutting first and at whole pixels: no pixel is computed in vain, and none changes where cutting is enough.
+        # Cropping first, at whole pixels: no pixel is computed for nothing, and none changes if cropping is enough.
         cut = min(picture.width, max(1, round(width / max(scales)))), min(picture.height, max(1, round(height / max(scales))))
         left, top = (picture.width - cut[0]) // 2, (picture.height - cut[1]) // 2
         picture = picture.crop((left, top, left + cut[0], top + cut[1]))
@@ -324,7 +324,7 @@ def _fitted(picture: Image.Image, rule: PictureRule) -> Image.Image:
 
 
 def _edge_colour(picture: Image.Image, rule: PictureRule) -> int | tuple[int, ...]:
-    """Return the colour of the edges at which a picture is filled up, or black where they have not one."""
+    """Return the colour of the edges at which a picture is padded, or black if they have no common one."""
     pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
     edges = [pixels[[0, -1]]] * (picture.height < rule.side[0]) + [pixels[:, [0, -1]]] * (picture.width < rule.side[1])
     colour = colour_of(np.concatenate([edge.reshape(-1, pixels.shape[2]) for edge in edges])) if edges else (0,)
@@ -332,7 +332,7 @@ def _edge_colour(picture: Image.Image, rule: PictureRule) -> int | tuple[int, ..
 
 
 def colour_of(pixels: NDArray[np.uint8]) -> tuple[int, ...]:
-    """Return the colour that most of some pixels [n, channels] are close to, or black where there is none."""
+    """Return the colour that most of the pixels [n, channels] are close to, or black if there is none."""
     middle = np.median(pixels, axis=0)
     is_close = (np.abs(pixels - middle) <= _CLOSE).all(1)
     return tuple(int(level) for level in middle) if is_close.mean() >= _MOST else (0,) * pixels.shape[1]

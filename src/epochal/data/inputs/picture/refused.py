@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from epochal.data.inputs.picture.quiet import quiet
 from epochal.errors import DataError
 
-# Beyond this a small file may decompress to fill the memory. Pillow has about the same limit, unless it is configured otherwise.
+# With more pixels, a small file may fill the memory when decompressed. Pillow's default limit is about the same.
 MAX_PIXELS = 178_000_000
 
 
@@ -25,7 +25,7 @@ def picture_errors(name: str) -> Iterator[None]:
     try:
         with quiet:
             yield
-    except Exception as error:  # Pillow meets damaged files with nearly any exception.
+    except Exception as error:  # For damaged files, Pillow raises nearly any exception.
         reason, fix = _reason(error, name)
         raise DataError(f"{name} {reason}.", fix) from error
 
@@ -47,7 +47,7 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
         case Image.DecompressionBombError():
             return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
         case MemoryError():
-            return "does not fit memory", "Save it smaller."
+            return "does not fit in memory", "Save it smaller."
         case EOFError() | OSError() if isinstance(error, EOFError) or "truncated" in str(error).lower():
             return "is truncated", "Copy it again, or remove it."
     return f"is damaged ({error})", "Copy it again, or remove it."

@@ -24,21 +24,21 @@ from epochal.recipe import AugmentSettings
 
 ResizeMode = Literal["pad", "crop", "squash"]
 
-# The edges of so many pictures tell which colour they have.
+# The colour of edges is determined from this many pictures.
 _EDGES = 64
 
-# A picture with a dozen pixels a side has little left to save by striding: there the deeper network takes seconds too.
+# Up to this many pixels a side, striding saves little: the deeper network takes only seconds too.
 _TINY = 12
 
 
 class PictureRule(ScaledRule):
     """How any picture becomes an input: the same for training, evaluation and prediction.
 
-    `shape` is (channels, height, width). Picture files become uint8 of one channel (grey) or three (RGB); a rule for others takes
-    arrays alone. `fit` says what happens to files of another shape: "pad" shrinks or grows them to fit inside and fills up with the
-    colour of their edges there, where they have one, else black; "crop" fills the size and cuts what hangs over on both sides;
-    "squash" ignores the aspect ratio. `edge_colour` is the colour that most training pictures have at their edges (0 to 255 per
-    channel), which fills what random changes leave open; none where there is no such colour, or it is black.
+    `shape` is (channels, height, width). Picture files become uint8 with one channel (grey) or three (RGB); rules of other dtypes or
+    channels take only arrays. `fit` says how files of another shape are fitted: "pad" resizes them to fit inside and pads them with
+    the common colour of their edges, or black; "crop" fills the size and crops both sides equally; "squash" ignores the aspect ratio.
+    `edge_colour` (0 to 255 per channel) is the common colour of most training pictures at their edges, with which random changes
+    fill uncovered areas; empty if there is none, or it is black.
     """
 
     noun: ClassVar[str] = "picture"
@@ -61,26 +61,25 @@ class PictureRule(ScaledRule):
 
     @classmethod
     def choose(cls, sample: Tensor, split: str, notes: list[str]) -> Self:
-        """Return the rule for pictures like `sample`, with a channel, and channels first."""
+        """Return the rule for pictures like `sample`, with a channel axis, which comes first."""
         shape = tuple(sample.shape[1:])
         if len(shape) == 2:
             shape = (1, *shape)
         if len(shape) != 3:
-            raise DataError(f"Inputs of {split} have shape {shape}, which no picture has.", "Pass [channels, height, width].")
+            raise DataError(f"Inputs of {split} have shape {shape}, which is not that of pictures.", "Pass [channels, height, width].")
         layout = _layout(*shape)
         if layout == "last":
-            notes.append("pictures came with channels last; they are used with channels first")
+            notes.append("the pictures have their channels last; they are used with channels first")
             shape = (shape[2], *shape[:2])
         if layout == "unclear":
-            told = f"channels first or last; they are used as {shape[0]} channels"
-            notes.append(f"it is unclear whether inputs of shape {shape} have {told}")
+            notes.append(f"inputs of shape {shape} may have channels first or last; they are used as {shape[0]} channels")
         arranged = cls(shape=shape).arrange(sample)
         assert arranged is not None
         return cls(shape=shape, dtype=choose_dtype(arranged, cls.axes(arranged.ndim), split))
 
     @property
     def mode(self) -> Literal["L", "RGB"] | None:
-        """Pillow's mode of picture files that become such inputs; `None` where none do."""
+        """Pillow's mode of picture files that become such inputs; `None` if files cannot."""
         return {1: "L", 3: "RGB"}.get(self.shape[0]) if self.is_bytes else None  # type: ignore[return-value]
 
     @property
@@ -90,12 +89,12 @@ class PictureRule(ScaledRule):
 
     @property
     def key(self) -> bytes:
-        """What tells this rule from others that make other pixels of files."""
+        """A key that differs between rules that produce different pixels from files."""
         return f"{self.mode} {self.side} {self.fit}".encode()
 
     @property
     def sample_file(self) -> str:
-        """A picture, where files become such inputs."""
+        """A picture, if files become such inputs."""
         return "picture.png" if self.mode else "inputs.npy"
 
     @property
@@ -114,33 +113,33 @@ class PictureRule(ScaledRule):
         return "vgg" if max(self.side) <= _TINY else "conv"
 
     def arrange(self, inputs: Tensor) -> Tensor | None:
-        """Return pictures [n, ...] as [n, *shape], also those that have their channels last."""
+        """Return pictures [n, ...] as [n, *shape], including those with channels last."""
         if (found := super().arrange(inputs)) is not None:
             return found
         return inputs.movedim(-1, 1) if inputs.shape[1:] == (*self.side, self.shape[0]) else None
 
     def accept(self, item: Any) -> Tensor:
-        """Return the pictures [n, *shape] in what a program holds, or in a file; those of any size are fitted."""
+        """Return the pictures [n, *shape] in an object or a file, fitted from any size."""
         is_array = isinstance(item, np.ndarray)
         if self.mode and (isinstance(item, str | Path | Image.Image) or (is_array and item.dtype == np.uint16 and item.ndim == 2)):
             return to_tensor(open_picture(item), self)[None]
         return super().accept(item)
 
     def refit(self, inputs: Tensor) -> Tensor:
-        """Return one picture of bytes of any size as [1, *shape]."""
+        """Return one uint8 picture of any size as [1, *shape]."""
         if not self.mode or inputs.dtype != torch.uint8 or inputs.ndim not in (2, 3):
             return super().refit(inputs)
         return to_tensor(open_picture(inputs.numpy()), self)[None]
 
     def items(self, item: Any) -> Items:
-        """Return the pictures in a folder, or what is none itself."""
+        """Return the pictures in a folder, or the item itself."""
         if self.mode and isinstance(item, str | Path) and Path(item).is_dir():
             inside, skipped = pictures_below(Path(item))
             return Items(list(inside), tuple(skipped))
         return Items([item])
 
     def learn(self, inputs: Inputs) -> Self:
-        """Return the rule with mean and deviation of each channel, and the colour at the edges."""
+        """Return the rule with mean and deviation of each channel, and the colour of the edges."""
         return super().learn(inputs).model_copy(update={"edge_colour": self._edge_colour(inputs)})
 
     def _edge_colour(self, inputs: Inputs) -> tuple[int, ...]:
@@ -152,18 +151,18 @@ class PictureRule(ScaledRule):
         return colour if any(colour) else ()
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:
-        """Say what is wrong with pictures in which there is nothing to see. The first in which there is something ends the search."""
+        """Return what is wrong if all pictures are the same single colour. The search ends at the first that is not."""
         places = torch.arange(len(inputs)).split(1)
         pixel = inputs[places[0]].flatten()[0]
         if not self.is_bytes or not all(bool((inputs[place] == pixel).all()) for place in places):
             return "", ""
         return (
-            f"all training pictures are the same, every pixel of them is {int(pixel)}",
-            "16-bit pictures keep their high byte: if that loses everything, rescale them to 0-65535, or save them with 8 bits",
+            f"every pixel of all training pictures is {int(pixel)}",
+            "only the high byte of 16-bit pictures is used: if that loses everything, rescale them to 0-65535, or save them with 8 bits",
         )
 
     def check_changes(self, changes: Changes) -> None:
-        """Raise `RecipeError` for random changes that pictures of this type, channels and range are not for."""
+        """Raise `RecipeError` for random changes that are not defined for pictures of this dtype, channels and range."""
         if changes.fractions and self.dtype == "int64":
             raise changes.refused("pixels of uint8 or float32; these are int64.", "Convert the inputs, or ")
         if changes.channels and self.shape[0] not in changes.channels:
@@ -176,9 +175,9 @@ class PictureRule(ScaledRule):
             )
 
     def _is_black_to_white(self) -> bool:
-        """Whether pixels can all be from 0 to 1: their variance is then at most mean * (1 - mean) (Bhatia and Davis, 2000).
+        """Whether all pixels can be from 0 to 1: then their variance is at most mean * (1 - mean) (Bhatia and Davis, 2000).
 
-        Normalized pictures do not pass. A deviation of exactly 1 also stands for a channel that never changes.
+        Normalized pictures do not pass. A deviation of exactly 1 may also mean a constant channel.
         """
         if self.is_bytes:
             return True
@@ -187,12 +186,12 @@ class PictureRule(ScaledRule):
         )
 
     def augment(self, settings: AugmentSettings, seed: int) -> Augment | None:
-        """Return what changes pictures one by one."""
+        """Return the function that changes single pictures."""
         super().augment(settings, seed)
         return Augment(settings, seed, self.edge_colour) if any(asked_changes(settings)) else None
 
     def draw(self, example: Tensor) -> NDArray[np.uint8] | None:
-        """Return grey and colour pictures as pixels."""
+        """Return grey and colour pictures as uint8 pixels."""
         return pixels_of(example)
 
 
@@ -202,7 +201,7 @@ def pixels_of(picture: Tensor) -> NDArray[np.uint8] | None:
         return None
     pixels = picture.detach().cpu()
     if pixels.dtype != torch.uint8:
-        # Other numbers have no black and white of their own: what is not 0 to 1 is stretched to it.
+        # Values beyond 0 to 1 are rescaled to that range.
         pixels = pixels.float()
         low, high = min(0.0, float(pixels.min())), max(1.0, float(pixels.max()))
         pixels = ((pixels - low) / (high - low) * 255).round().to(torch.uint8)
@@ -211,17 +210,17 @@ def pixels_of(picture: Tensor) -> NDArray[np.uint8] | None:
 
 
 def are_pictures(sample: Tensor) -> bool:
-    """Whether arrays [n, ...] are pictures, unless the user says otherwise: of three axes, or two of bytes."""
+    """Whether arrays [n, ...] are pictures by default: with three axes each, or two axes of uint8."""
     return sample.ndim == 4 or (sample.ndim == 3 and sample.dtype == torch.uint8)
 
 
 def alike_fix(one: Tensor, two: Tensor) -> str:
-    """Say how inputs of a Dataset that should be alike become so."""
+    """Return how to make the inputs of a Dataset alike."""
     return "Make all inputs alike." + ' Pictures take resize() and convert("RGB").' * (one.ndim == two.ndim == 3)
 
 
 def _layout(first: int, middle: int, last: int) -> str:
-    """Say where the channels of pictures [first, middle, last] are: "first", "last" or "unclear".
+    """Return where the channels of pictures [first, middle, last] are: "first", "last" or "unclear".
 
     Most pictures are square or have 1, 3 or 4 channels, and nearly all have fewer channels than pixels to a side.
     """
