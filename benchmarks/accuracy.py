@@ -55,23 +55,23 @@ def train(data: str, recipe: str, seed: int, arguments: Sequence[str], cache: st
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "epochal", "train", data, "--recipe", recipe, "--seed", str(seed), "--device", "cpu", "--json"]
         started = time.perf_counter()
-        told = hear([*command, "--out", str(Path(place, "run")), *arguments], ("test", "training_seconds"), EPOCHAL_CACHE=cache)
+        result = hear([*command, "--out", str(Path(place, "run")), *arguments], ("test", "training_seconds"), EPOCHAL_CACHE=cache)
         whole = time.perf_counter() - started
-    if "error" in told:
-        return told
-    return {"accuracy": 100 * told["test"]["accuracy"], "training": told["training_seconds"], "whole": whole}
+    if "error" in result:
+        return result
+    return {"accuracy": 100 * result["test"]["accuracy"], "training": result["training_seconds"], "whole": whole}
 
 
 def train_tutorial(data_dir: Path, target: float, epochs: int, seed: int) -> dict[str, Any]:
     """Run the tutorial's CNN until `target` percent. Return its outcome after each epoch as {"epochs": [...]}, or {"error": why not}."""
     arguments = ["--data-dir", str(data_dir), "--target", str(target / 100), "--epochs", str(epochs), "--seed", str(seed)]
     started = time.perf_counter()
-    told = hear([sys.executable, "-m", "benchmarks.tutorial_cnn", *arguments], ("accuracy", "training_seconds", "elapsed"))
-    if "error" in told:
-        return told
+    result = hear([sys.executable, "-m", "benchmarks.tutorial_cnn", *arguments], ("accuracy", "training_seconds", "elapsed"))
+    if "error" in result:
+        return result
     # Starting Python and leaving it belong to the whole.
-    outside = time.perf_counter() - started - told["elapsed"][-1]
-    after = zip(told["accuracy"], told["training_seconds"], told["elapsed"], strict=True)
+    outside = time.perf_counter() - started - result["elapsed"][-1]
+    after = zip(result["accuracy"], result["training_seconds"], result["elapsed"], strict=True)
     return {"epochs": [{"accuracy": 100 * share, "training": training, "whole": elapsed + outside} for share, training, elapsed in after]}
 
 
@@ -95,9 +95,9 @@ def main() -> int:
     quick = ["--epochs", "1"] if options.quick else []
     records: list[dict[str, Any]] = []
 
-    def keep(told: dict[str, Any], **what: Any) -> None:
-        records.append({**what, **told})
-        last = told["epochs"][-1] if "epochs" in told else told
+    def keep(result: dict[str, Any], **what: Any) -> None:
+        records.append({**what, **result})
+        last = result["epochs"][-1] if "epochs" in result else result
         numbers = ", ".join(f"{name} {value if isinstance(value, str) else f'{value:.4g}'}" for name, value in last.items())
         print(f"seed {what['seed']}  {what['recipe']:<18} {numbers}", flush=True)
 
@@ -114,7 +114,7 @@ def main() -> int:
     for seed in range(options.tutorial_seeds):
         keep(train_tutorial(options.data_dir, highest, options.tutorial_epochs, seed), data="MNIST", recipe=TUTORIAL, seed=seed)
     goals = {"MNIST": options.goals, **({"CIFAR-10": options.cifar_goals} if options.cifar_dir else {})}
-    publish(options, "Time to accuracy", _text(records, goals), {"records": records}, figure(records, goals))
+    publish(options, "Time to accuracy", report_text(records, goals), {"records": records}, figure(records, goals))
     return 1 if any("error" in record for record in records) else 0
 
 
@@ -155,7 +155,8 @@ def tutorial_runs(records: Sequence[dict[str, Any]]) -> list[list[Outcome]]:
     return [[Outcome(**epoch) for epoch in record["epochs"]] for record in records if record["recipe"] == TUTORIAL and "epochs" in record]
 
 
-def _text(records: Sequence[dict[str, Any]], goals: Mapping[str, Sequence[Goal]]) -> str:
+def report_text(records: Sequence[dict[str, Any]], goals: Mapping[str, Sequence[Goal]]) -> str:
+    """Return the page of results in Markdown."""
     header = ("preset", "target", "test accuracy", "seconds of training", "seconds of the whole command", "runs at the target")
     text = "Mean ± standard deviation over the seeds, each in a process of its own.\n"
     runs = tutorial_runs(records)

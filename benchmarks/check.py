@@ -36,9 +36,9 @@ def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
         for name, way in WAYS.items():
             with tempfile.TemporaryDirectory() as cache:
                 command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                told = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
-            records.append({"way": name, "round": number, **told})
-            print(f"round {number}/{rounds}  {name:<40} {told.get('error') or '{:.2f} s'.format(told['seconds'])}", flush=True)
+                result = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+            records.append({"way": name, "round": number, **result})
+            print(f"round {number}/{rounds}  {name:<40} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records
 
 
@@ -73,14 +73,15 @@ def main() -> int:
         if options.quick or options.pictures is None:
             make_pictures(Path(place), 2_000 if options.quick else 50_000, 32)
         records = measure(Path(place) if options.quick or options.pictures is None else options.pictures, rounds)
-    told = summarize(records)
-    publish(options, "Checking pictures", _text(records, told), {"records": records}, figure(told))
+    results = summarize(records)
+    publish(options, "Checking pictures", report_text(records, results), {"records": records}, figure(results))
     return 1 if any("error" in record for record in records) else 0
 
 
-def _text(records: list[dict[str, Any]], told: dict[str, tuple[Spread, Spread, Spread]]) -> str:
+def report_text(records: list[dict[str, Any]], results: dict[str, tuple[Spread, Spread, Spread]]) -> str:
+    """Return the page of results in Markdown."""
     pictures = next((record["pictures"] for record in records if "error" not in record), 0)
-    rows = [[way, f"{seconds:.2f}", f"{speed:,.0f}", f"{share:.2f}"] for way, (seconds, speed, share) in told.items()]
+    rows = [[way, f"{seconds:.2f}", f"{speed:,.0f}", f"{share:.2f}"] for way, (seconds, speed, share) in results.items()]
     failed = "".join(f"\n{record['way']} did not run: {record['error']}\n" for record in records if "error" in record)
     return (
         f"A folder of {pictures:,} picture files, which the system has in memory; median (least–most) over the rounds.\n\n"
@@ -89,14 +90,14 @@ def _text(records: list[dict[str, Any]], told: dict[str, tuple[Spread, Spread, S
     )
 
 
-def figure(told: dict[str, tuple[Spread, Spread, Spread]]) -> Figure:
+def figure(results: dict[str, tuple[Spread, Spread, Spread]]) -> Figure:
     """Return bars of pictures per second."""
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(9, 1.8), layout="constrained")
-    speeds = [speed for _, speed, _ in told.values()]
+    speeds = [speed for _, speed, _ in results.values()]
     words = [f"{speed.median:,.0f}" for speed in speeds]
-    bars(made.subplots(), "Pictures per second, checked", list(told), speeds, words, ["poch" in name for name in told])
+    bars(made.subplots(), "Pictures per second, checked", list(results), speeds, words, ["poch" in name for name in results])
     return made
 
 

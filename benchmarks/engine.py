@@ -113,14 +113,15 @@ def main() -> int:
     publish(
         options,
         "What the loop costs",
-        _text(options.steps, per_step, Spread.of(ratios), equal, floors),
+        report_text(options.steps, per_step, Spread.of(ratios), equal, floors),
         {"steps": options.steps, "seconds": seconds, "ratios": ratios, "weights_bit_equal": equal, "arithmetic_seconds": floors},
         figure(per_step, ratios),
     )
     return 0 if equal else 1
 
 
-def _text(steps: int, per_step: dict[str, Spread], ratio: Spread, equal: bool, floors: dict[int, list[float]]) -> str:
+def report_text(steps: int, per_step: dict[str, Spread], ratio: Spread, equal: bool, floors: dict[int, list[float]]) -> str:
+    """Return the page of results in Markdown."""
     from benchmarks.contestants.arithmetic import COUNT, FLOPS_PER_EXAMPLE
 
     rows = [[f"{name}, microseconds per step", f"{spread:.0f}"] for name, spread in per_step.items()]

@@ -44,9 +44,9 @@ def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as cache:
             for name, way in WAYS.items():
                 command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                told = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
-                records.append({"way": name, "round": number, **told})
-                print(f"round {number}/{rounds}  {name:<52} {told.get('error') or '{:.2f} s'.format(told['seconds'])}", flush=True)
+                result = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+                records.append({"way": name, "round": number, **result})
+                print(f"round {number}/{rounds}  {name:<52} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records
 
 
@@ -88,17 +88,20 @@ def main() -> int:
             records = measure(options.pictures, rounds)
     read = summarize(records, cores)
     fed = {name: Spread.of(speeds) for name, speeds in feed_speeds(2_000 if options.quick else 50_000, rounds).items()}
-    publish(options, "Reading pictures", _text(records, read, fed, cores), {"records": records, "feed": _plain(fed)}, figure(read, fed))
+    publish(
+        options, "Reading pictures", report_text(records, read, fed, cores), {"records": records, "feed": _plain(fed)}, figure(read, fed)
+    )
     return 1 if any("error" in record for record in records) else 0
 
 
-def _text(records: list[dict[str, Any]], read: dict[str, Any], fed: dict[str, Spread], cores: int) -> str:
+def report_text(records: list[dict[str, Any]], read: dict[str, Any], fed: dict[str, Spread], cores: int) -> str:
+    """Return the page of results in Markdown."""
     rows = []
-    for name, told in read.items():
-        if isinstance(told, str):
-            rows.append([name, f"did not run: {told}", "", ""])
+    for name, result in read.items():
+        if isinstance(result, str):
+            rows.append([name, f"did not run: {result}", "", ""])
         else:
-            rows.append([name, f"{told[0]:.2f}", f"{told[1]:,.0f}", f"{told[2]:.2f}"])
+            rows.append([name, f"{result[0]:.2f}", f"{result[1]:,.0f}", f"{result[2]:.2f}"])
     pictures = next((record["pictures"] for record in records if "error" not in record), 0)
     return (
         f"A folder of {pictures:,} picture files, which the system has in memory; median (least–most) over the rounds.\n\n"
@@ -113,7 +116,7 @@ def figure(read: dict[str, Any], fed: dict[str, Spread]) -> Figure:
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(9, 4), layout="constrained")
-    once = {name: told[1] for name, told in read.items() if not isinstance(told, str) and name != "epochal.load, again"}
+    once = {name: result[1] for name, result in read.items() if not isinstance(result, str) and name != "epochal.load, again"}
     panels = made.subplots(2, 1, height_ratios=[4, 3])
     titles = ("Pictures per second, folder to memory", "Pictures per second, memory to augmented batches")
     for axes, title, speeds in zip(panels, titles, (once, fed), strict=True):

@@ -101,10 +101,10 @@ def streaming(pictures: Path, size: float, epochs: int, place: Path) -> dict[str
         out = place / name.partition(":")[0]
         settings = ["--memory", f"{allowed:.6f}", "--model", "mlp", "--epochs", str(epochs), "--batch-size", "256", "--device", "cpu"]
         command = [sys.executable, "-m", "epochal", "train", str(pictures), *settings, "--out", str(out / "run")]
-        told = found[name] = watch(command, EPOCHAL_CACHE=str(out / "cache"))
-        if "error" not in told:
+        record = found[name] = watch(command, EPOCHAL_CACHE=str(out / "cache"))
+        if "error" not in record:
             phases = json.loads((out / "run" / "result.json").read_text("utf-8"))["seconds"]
-            told["training"] = training(told["seconds"][-1], phases)
+            record["training"] = training(record["seconds"][-1], phases)
         print(f"{name}: {_brief(found[name])}", flush=True)
     return found
 
@@ -143,9 +143,9 @@ def main() -> int:
             print(f"{name}: {_brief(trained[name])}", flush=True)
         make_pictures(place / "pictures", options.count, options.side)
         streamed = streaming(place / "pictures", size, options.epochs, place)
-    told = f"{options.count:,} pictures of {options.side}×{options.side}, {1e9 * size / _MIB:,.0f} MiB of pixels; epochs: {options.epochs}"
+    pictures = f"{options.count:,} pictures of {options.side}×{options.side}, {1e9 * size / _MIB:,.0f} MiB of pixels; epochs: {options.epochs}"
     content = {"mnist": trained, "pictures": streamed, "pictures_gb": size}
-    publish(options, "Memory", _text(trained, streamed, told), content, figure(trained, streamed, 1e9 * size / _MIB))
+    publish(options, "Memory", report_text(trained, streamed, pictures), content, figure(trained, streamed, 1e9 * size / _MIB))
     return 1 if any("error" in record for record in (trained | streamed).values()) else 0
 
 
@@ -153,7 +153,8 @@ def _brief(record: dict[str, Any]) -> str:
     return record.get("error") or f"{record['peak_mib']:,.0f} MiB at most, {record['seconds'][-1]:.1f} s"
 
 
-def _text(trained: dict[str, dict[str, Any]], streamed: dict[str, dict[str, Any]], pictures: str) -> str:
+def report_text(trained: dict[str, dict[str, Any]], streamed: dict[str, dict[str, Any]], pictures: str) -> str:
+    """Return the page of results in Markdown."""
     rows = [[name, record.get("error") or f"{record['peak_mib']:,.0f} MiB"] for name, record in trained.items()]
     curves = []
     for name, record in streamed.items():

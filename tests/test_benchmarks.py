@@ -94,7 +94,7 @@ def test_what_does_not_learn_is_timed_alone() -> None:
 
 def test_the_arithmetic_counts_every_example_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(arithmetic, "COUNT", 10)
-    products = arithmetic._products(4) + arithmetic._products(4) + arithmetic._products(2)
+    products = arithmetic.step_products(4) + arithmetic.step_products(4) + arithmetic.step_products(2)
     flops = sum(2 * left.shape[0] * left.shape[1] * right.shape[1] for left, right, _ in products)
     assert flops == 10 * arithmetic.FLOPS_PER_EXAMPLE
     outcome = arithmetic.train(Job(tmp_path, epochs=2, batch_size=4, seed=0))
@@ -223,7 +223,7 @@ RUNS: list[dict[str, Any]] = [
 
 def test_time_to_accuracy_is_told_for_each_goal(tmp_path: Path) -> None:
     goals = {"MNIST": [Goal("quick", 99.0), Goal("absent", 99.5)]}
-    text = accuracy._text(RUNS, goals)
+    text = accuracy.report_text(RUNS, goals)
     assert "| epochal, quick | 99 % | 98.500 ± 0.707 % | 3.00 ± 1.41 | 7.00 ± 1.41 | 1 of 2 |" in text
     assert "| the tutorial's CNN, when first there | 99 % | 99.100 % | 60.00 | 75.00 | 1 of 1 |" in text
     assert "| epochal, absent | 99.5 % | – | – | – | 0 of 1 |" in text
@@ -344,7 +344,7 @@ def test_memory_of_what_fails_is_not_told(tmp_path: Path) -> None:
     failed = memory.watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
     assert failed == {"error": "no such thing"}
     flat = {"peak_mib": 60.0, "seconds": [0.0, 1.0, 2.0, 3.0], "mib": [10.0, 50.0, 40.0, 42.0], "training": (1.5, 3.0)}
-    text = memory._text({"failed": failed, "fine": flat}, {"failed": failed, "streamed": flat}, "pictures")
+    text = memory.report_text({"failed": failed, "fine": flat}, {"failed": failed, "streamed": flat}, "pictures")
     assert "| failed | no such thing |" in text
     assert "| streamed | 60 MiB | 50 MiB | 41 (40–42) MiB |" in text
     figure = memory.figure({"failed": failed}, {"streamed": flat}, 100.0)

@@ -38,10 +38,10 @@ def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float], others: float 
         waited[:] = waited[0] + share[0] * (now - waited[1]), now
         return {"1": waited[0]}
 
-    monkeypatch.setattr(cores, "_waits", waits)
-    monkeypatch.setattr(cores, "_used_by_others", lambda: others * time.perf_counter())
-    monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(cores, "_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(cores, "seconds_waited", waits)
+    monkeypatch.setattr(cores, "seconds_used_by_others", lambda: others * time.perf_counter())
+    monkeypatch.setattr(cores, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(cores, "HOLD_SECONDS", 0.1)
     yield
 
 
@@ -89,13 +89,13 @@ def test_threads_that_wait_for_each_other_are_no_crowd(monkeypatch: pytest.Monke
 
 @LINUX
 def test_what_others_use_is_counted_without_ourselves() -> None:
-    before, began = cores._used_by_others(), time.process_time()
+    before, began = cores.seconds_used_by_others(), time.process_time()
     while time.process_time() - began < 0.5:
         pass
-    own = cores._used_by_others() - before
+    own = cores.seconds_used_by_others() - before
     busy = subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
     assert busy.returncode == 0
-    assert cores._used_by_others() - before - own > 0.4
+    assert cores.seconds_used_by_others() - before - own > 0.4
 
 
 def test_blocks_within_one_another_share_a_watch() -> None:
@@ -132,12 +132,12 @@ def test_a_thread_that_shares_its_core_waits() -> None:
 
 @LINUX
 def test_yielding_makes_a_team_of_more_threads_than_cores_and_ends_it() -> None:
-    if cores._openmp() is None:
+    if cores.gnu_openmp() is None:
         pytest.skip("this PyTorch does not bring GNU's OpenMP")
     tasks = Path("/proc/self/task")
     torch.ones(1)
     before = len(list(tasks.iterdir()))
-    yielding = cores._Yielding()
+    yielding = cores.Yielding()
     # The thread itself, and its team of one more than there are cores.
     assert _until(lambda: len(list(tasks.iterdir())) >= before + 1 + (os.cpu_count() or 1))
     yielding.end()
@@ -145,15 +145,15 @@ def test_yielding_makes_a_team_of_more_threads_than_cores_and_ends_it() -> None:
 
 
 def test_nothing_happens_where_the_system_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cores, "_TASKS", tmp_path / "absent")
-    monkeypatch.setattr(cores, "_USAGE", tmp_path / "absent")
-    monkeypatch.setattr(cores, "_LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(cores, "TASKS", tmp_path / "absent")
+    monkeypatch.setattr(cores, "USAGE", tmp_path / "absent")
+    monkeypatch.setattr(cores, "LOOK_SECONDS", 0.001)
     with sharing_cores() as watch:
         time.sleep(0.05)
         assert watch.crowded_seconds() == 0.0
     monkeypatch.setattr(torch, "__file__", str(tmp_path / "__init__.py"))
     with ExitStack() as stack:
-        yielding = cores._Yielding()
+        yielding = cores.Yielding()
         stack.callback(yielding.end)
         assert _yielding()
     assert not _yielding()

@@ -76,13 +76,13 @@ def curves(records: Sequence[EpochDone], task: str = "single-label") -> Figure:
 
 
 def forget_fonts() -> None:
-    for cached in (fonts.families, fonts._letters, fonts._add_new_fonts):
+    for cached in (fonts.families, fonts.letters, fonts.add_new_fonts):
         cached.cache_clear()
 
 
 def begin_with_fonts(monkeypatch: pytest.MonkeyPatch, listed: Sequence[str]) -> None:
     """Begin again with these fonts beside DejaVu Sans, on a machine that has no others."""
-    monkeypatch.setattr(fonts, "_CJK", tuple(listed))
+    monkeypatch.setattr(fonts, "CJK", tuple(listed))
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", list)
     forget_fonts()
 

@@ -122,7 +122,7 @@ def test_a_run_goes_on_elsewhere(
     data, wanted = whole
     _kill(monkeypatch, 7, data, tmp_path / "run", **first)
     # Of what is streamed a part is measured, which must not count for a run that was begun with another part.
-    monkeypatch.setattr(scaled, "_MEASURED", 7)
+    monkeypatch.setattr(scaled, "MEASURED", 7)
     again = {} if isinstance(data, Path) else {"data": data}
     done = resume(tmp_path / "run", watchers=(), **again, **then)
     assert done is not None

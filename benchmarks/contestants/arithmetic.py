@@ -13,7 +13,7 @@ def train(job: Job) -> Outcome:
     """Multiply; nothing is learned."""
     clock = Stopwatch()
     sizes = [job.batch_size] * (COUNT // job.batch_size) + [COUNT % job.batch_size] * (COUNT % job.batch_size > 0)
-    products = {size: _products(size) for size in set(sizes)}
+    products = {size: step_products(size) for size in set(sizes)}
     for _ in range(job.epochs):
         clock.start()
         for size in sizes:
@@ -23,7 +23,7 @@ def train(job: Job) -> Outcome:
     return Outcome(clock.seconds, None)
 
 
-def _products(size: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+def step_products(size: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Return the factors of a step's products, and where to write each."""
     x, hidden, outputs = (torch.randn(size, width) for width in (784, 128, 10))
     first, second = torch.randn(128, 784), torch.randn(10, 128)

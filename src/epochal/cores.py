@@ -22,15 +22,15 @@ from pathlib import Path
 import torch
 
 # Seconds between two checks, and how long yielding continues after the last check that found the cores crowded.
-_LOOK_SECONDS = 0.2
-_HOLD_SECONDS = 2.0
+LOOK_SECONDS = 0.2
+HOLD_SECONDS = 2.0
 # The cores are crowded when threads wait for one this many seconds per second, all together, while other programs use this much of them.
 # Threads also wait for each other if the system has put two of them on one core: then no other program is involved.
 _CROWDED = 0.15
 _OTHERS = 0.25
 
-_TASKS = Path("/proc/self/task")
-_USAGE = Path("/proc/stat")
+TASKS = Path("/proc/self/task")
+USAGE = Path("/proc/stat")
 
 
 class CoreWatch(threading.Thread):
@@ -46,7 +46,7 @@ class CoreWatch(threading.Thread):
         self._crowded_since: float | None = None
         # When the last check was that found the cores crowded.
         self._crowded = -math.inf
-        self._yielding: _Yielding | None = None
+        self._yielding: Yielding | None = None
 
     def crowded_seconds(self) -> float:
         """Return for how many seconds the cores have been crowded without a break; 0.0 if they are not."""
@@ -59,19 +59,19 @@ class CoreWatch(threading.Thread):
 
     def run(self) -> None:
         """Watch until `end` is called."""
-        waits, others, looked = _waits(), _used_by_others(), time.perf_counter()
-        while not self._ended.wait(_LOOK_SECONDS):
-            latest, latest_others, now = _waits(), _used_by_others(), time.perf_counter()
+        waits, others, looked = seconds_waited(), seconds_used_by_others(), time.perf_counter()
+        while not self._ended.wait(LOOK_SECONDS):
+            latest, latest_others, now = seconds_waited(), seconds_used_by_others(), time.perf_counter()
             waited = sum(seconds - waits[task] for task, seconds in latest.items() if task in waits) / (now - looked)
             used = (latest_others - others) / (now - looked)
             waits, others, looked = latest, latest_others, now
             if waited >= _CROWDED and used >= _OTHERS:
                 self._crowded = now
                 self._crowded_since = self._crowded_since or now
-                self._yielding = self._yielding or _Yielding()
+                self._yielding = self._yielding or Yielding()
             else:
                 self._crowded_since = None
-                if self._yielding and now - self._crowded > _HOLD_SECONDS:
+                if self._yielding and now - self._crowded > HOLD_SECONDS:
                     self._yielding.end()
                     self._yielding = None
         if self._yielding:
@@ -102,11 +102,11 @@ def sharing_cores() -> Iterator[CoreWatch]:
         _watch = None
 
 
-def _waits() -> dict[str, float]:
+def seconds_waited() -> dict[str, float]:
     """Return how many seconds each thread of this program has waited for a core, by its id."""
     found = {}
     try:
-        for task in _TASKS.iterdir():
+        for task in TASKS.iterdir():
             # A thread may end before its file is read.
             try:
                 found[task.name] = int((task / "schedstat").read_text().split()[1]) / 1e9
@@ -117,16 +117,16 @@ def _waits() -> dict[str, float]:
     return found
 
 
-def _used_by_others() -> float:
+def seconds_used_by_others() -> float:
     """Return how many seconds all other programs have used the cores, from an arbitrary start."""
     try:
-        user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, _USAGE.read_text().split("\n", 1)[0].split()[1:])
+        user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, USAGE.read_text().split("\n", 1)[0].split()[1:])
     except (OSError, ValueError):
         return 0.0
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
-class _Yielding:
+class Yielding:
     """While it exists, OpenMP's threads go to sleep as soon as they are idle.
 
     GNU's OpenMP spins 300,000 times before a thread sleeps, but only 100 times if it has more threads than there are cores. Its
@@ -139,7 +139,7 @@ class _Yielding:
         self._thread.start()
 
     def _hold(self) -> None:
-        library = _openmp()
+        library = gnu_openmp()
         if library is not None:
             # The team lives as long as the thread that made it. Its threads call a function without side effects.
             nothing = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
@@ -147,11 +147,12 @@ class _Yielding:
         self._ended.wait()
 
     def end(self) -> None:
+        """Let OpenMP's threads spin again."""
         self._ended.set()
         self._thread.join()
 
 
-def _openmp() -> ctypes.CDLL | None:
+def gnu_openmp() -> ctypes.CDLL | None:
     """Return GNU's OpenMP as PyTorch loaded it; `None` if PyTorch has another one, or none."""
     for path in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
         return ctypes.CDLL(str(path))

@@ -62,8 +62,8 @@ def test_pairs_within_and_across_blocks(scene: Scene, monkeypatch: pytest.Monkey
         return {(one, two, mirrored) for (one, two), mirrored in zip(pairs.places.tolist(), pairs.mirrored.tolist(), strict=True)}
 
     assert found() == expected
-    monkeypatch.setattr("epochal.checks.duplicates._ROWS", 7)
-    monkeypatch.setattr("epochal.checks.duplicates._COLUMNS", 11)
+    monkeypatch.setattr("epochal.checks.duplicates.ROWS", 7)
+    monkeypatch.setattr("epochal.checks.duplicates.COLUMNS", 11)
     assert found() == expected
 
 
@@ -89,12 +89,12 @@ def test_pictures_that_are_alike_by_nature_are_not_copies(scene: Scene, monkeypa
     copies = {(200 + place, 239 + place) for place in range(5)}
     assert copies <= set(map(tuple, pairs.places.tolist()))
     assert pairs.crowded > 50
-    monkeypatch.setattr("epochal.checks.duplicates._CROWD", 1000)
+    monkeypatch.setattr("epochal.checks.duplicates.CROWD", 1000)
     assert len(nearly_equal(thumbs, torch.full((len(thumbs), 3), 100.0)).places) > 10 * len(pairs.places)
 
 
 def test_very_many_that_are_all_alike_are_one_group(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epochal.checks.duplicates._MANY", 50)
+    monkeypatch.setattr("epochal.checks.duplicates.MANY", 50)
     thumbs = torch.from_numpy(np.array(scene(0, (16, 16)).convert("L"))).expand(500, 16, 16).contiguous()
     pairs = nearly_equal(thumbs, torch.full((500, 3), 100.0))
     assert len(pairs.places) < 2000

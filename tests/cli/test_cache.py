@@ -21,7 +21,7 @@ KEY = "0" * 32
 def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path))
     monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "2")
-    monkeypatch.setattr("epochal.data.storage.cache._SPARE", 0)
+    monkeypatch.setattr("epochal.data.storage.cache.SPARE", 0)
 
 
 def _call(*arguments: str) -> list[str]:

@@ -16,7 +16,7 @@ RECORDS = 20
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """CIFAR-10 with few pictures, and no network."""
-    monkeypatch.setattr(cifar10, "_RECORDS", RECORDS)
+    monkeypatch.setattr(cifar10, "RECORDS", RECORDS)
     monkeypatch.setattr(cifar10, "fetch", lambda *_, **__: pytest.fail("asked the network"))
 
 

@@ -17,7 +17,7 @@ from epochal.data import load as module
 from epochal.data.examples import Examples, Found, Part
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import Inputs, access
-from epochal.data.load import Data, _assemble, load
+from epochal.data.load import Data, load, make_data
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, RecipeError
 from epochal.tasks.regression import Regression
@@ -162,7 +162,7 @@ def test_float64_that_does_not_fit_is_told() -> None:
 def test_a_bad_example_is_named_by_its_file() -> None:
     part = Part(torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 1]), files=("a/1.png", "b/2.png"))
     with pytest.raises(DataError, match=r"The input b/2\.png has a NaN"):
-        _assemble(Found("f", {"train": part}), None)
+        make_data(Found("f", {"train": part}), None)
 
 
 def test_tables_on_their_side_are_told() -> None:
@@ -272,7 +272,7 @@ def test_fingerprint_changes_with_a_bit_of_a_picture(place: int, bit: int) -> No
 
 
 def _lazily(values: Tensor, files: tuple[str, ...] | None = None) -> Data:
-    return _assemble(Found("slow", {"train": Part(Slow(values), _labels(len(values)), files)}), None)
+    return make_data(Found("slow", {"train": Part(Slow(values), _labels(len(values)), files)}), None)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +299,7 @@ def test_no_number_in_inputs_read_one_by_one() -> None:
 
 def test_fingerprint_of_inputs_from_files_is_of_their_content() -> None:
     def fingerprint(inputs: Inputs, digest: bytes) -> str:
-        return _assemble(Found("made", {"train": Part(inputs, _labels(3), digest=digest)}), None).fingerprint
+        return make_data(Found("made", {"train": Part(inputs, _labels(3), digest=digest)}), None).fingerprint
 
     values = torch.rand(3, 2)
     assert fingerprint(Slow(values), b"a") == fingerprint(values, b"a") != fingerprint(values, b"b")
@@ -342,11 +342,11 @@ def test_pictures_in_which_there_is_nothing_to_see(kind: Callable[[Tensor], Any]
     fix = "only the high byte of 16-bit pictures is used: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
     found = Found("f", {"train": Part(kind(pixels), _labels(4))}, input=PictureRule(shape=(1, 3, 3)))
     with pytest.raises(DataError) as raised:
-        _assemble(found, None)
+        make_data(found, None)
     assert str(raised.value) == f"f: {told}.\n{fix[0].upper()}{fix[1:]}."
     assert load((pixels, _labels(4))).notes == (f"{told}; {fix}",)
     pixels[2, 0, 1, 1] = 1
-    assert _assemble(found, None).notes == load((pixels, _labels(4))).notes == ()
+    assert make_data(found, None).notes == load((pixels, _labels(4))).notes == ()
 
 
 def test_inputs_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:

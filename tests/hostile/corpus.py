@@ -647,7 +647,7 @@ def archives() -> Iterator[Case]:
         "no number": b"zzzzzzzzzzz\0",
     }.items():
         yield Case(f"tar: a size of {name}", "archive", _write("a.tar", _with_size(size)))
-    batch = bytes(cifar10._RECORDS * cifar10._RECORD_SIZE)
+    batch = bytes(cifar10.RECORDS * cifar10._RECORD_SIZE)
     batches = {f"{cifar10.FOLDER}/{name}": batch for name in cifar10._BATCHES}
     for name, content in {
         "a link for a batch": _special(tarfile.SYMTYPE, f"{cifar10.FOLDER}/data_batch_1.bin", "/etc/passwd"),

@@ -126,7 +126,7 @@ def idx() -> bytes:
 
 def few_records() -> None:
     """Let the published files of CIFAR-10 have 3 records instead of 10,000, which would take a second to read."""
-    cifar10._RECORDS = 3
+    cifar10.RECORDS = 3
 
 
 def make(folder: Path) -> dict[str, list[Path]]:
@@ -146,7 +146,7 @@ def make(folder: Path) -> dict[str, list[Path]]:
     write("idx", "a", idx())
     write("idx", "a.gz", gzip.compress(idx()))
     write("npz", "a.npz", npz())
-    batch = bytes(cifar10._RECORDS * cifar10._RECORD_SIZE)
+    batch = bytes(cifar10.RECORDS * cifar10._RECORD_SIZE)
     write("cifar10", cifar10.ARCHIVE, gzip.compress(tarred({f"{cifar10.FOLDER}/{name}": batch for name in cifar10._BATCHES})))
     if hasattr(archives, "unpack"):
         write("archive", "a.zip", zipped(photos()))

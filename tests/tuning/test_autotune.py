@@ -32,9 +32,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.0)
     monkeypatch.setattr(CoreWatch, "was_crowded", lambda watch, _: watch.crowded_seconds() > 0)
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(autotune, "_SECONDS", 0.001)
-    monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(autotune, "_LAP_SECONDS", 0.0001)
+    monkeypatch.setattr(autotune, "SECONDS", 0.001)
+    monkeypatch.setattr(autotune, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(autotune, "LAP_SECONDS", 0.0001)
     return tmp_path / "cache" / "speeds.json"
 
 
@@ -55,17 +55,17 @@ def _long(**changes: Any) -> Recipe:
 
 
 def _speeds(monkeypatch: pytest.MonkeyPatch, speed: Any) -> list[Choice]:
-    """Let choices be as fast as `speed` says; return those that are asked for."""
+    """Replace the measurement of a choice by `speed`; return the choices measured."""
     asked: list[Choice] = []
 
-    def measured(_: object, choice: Choice, sample: object, seconds: float) -> float:
+    def measured(choice: Choice, *arguments: Any) -> float:
         found: float = speed(choice)
-        # A few steps of the plain choice say how long training takes, before any are compared.
-        if seconds:
+        # A few steps of the plain choice, for no seconds, estimate how long training takes before choices are compared.
+        if arguments[-1]:
             asked.append(choice)
         return found
 
-    monkeypatch.setattr(autotune._Probe, "_speed", measured)
+    monkeypatch.setattr(autotune, "speed_of", measured)
     return asked
 
 
@@ -91,8 +91,8 @@ def test_short_training_takes_the_plain_choice(
     data: Data, cache: Path, two_threads: None, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     """With 11 steps an epoch and 64 steps a second, 50 epochs take 8.6 seconds, of which two hundredths are too little to measure in."""
-    monkeypatch.setattr(autotune, "_LEAST_SECONDS", 0.1)
-    monkeypatch.setattr(autotune, "_SECONDS", 0.3)
+    monkeypatch.setattr(autotune, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(autotune, "SECONDS", 0.3)
     asked = _speeds(monkeypatch, lambda choice: 64.0 * 64)
     settled = resolve_auto(_long(**changes), stateful_net(), data)
     assert (settled.device, settled.threads, settled.batch_size) == ("cpu", 2, 64)
@@ -161,7 +161,7 @@ def test_functions_of_the_user_are_not_called_to_measure(data: Data, two_threads
         calls.append(1)
         return nn.functional.cross_entropy(outputs, targets)
 
-    monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
+    monkeypatch.setattr(autotune, "WORTH_STEPS", 1)
     done = train(data, _long(max_steps=10), loss=loss, model="linear", quiet=True, valid=0, test=0)
     # Two calls see whether it is a mean, and one whether a step works.
     assert len(calls) == 10 + 3
@@ -236,10 +236,10 @@ def test_the_smallest_batch_near_the_fastest(data: Data, monkeypatch: pytest.Mon
 
 
 def test_batch_sizes_that_make_sense() -> None:
-    assert autotune._batch_sizes(100_000) == [32, 64, 128, 256, 512, 1024, 2048]
+    assert autotune.batch_sizes(100_000) == [32, 64, 128, 256, 512, 1024, 2048]
     # The last step would have a single example, which batch norm refuses.
-    assert autotune._batch_sizes(32 * 21 + 1) == [64]
-    assert autotune._batch_sizes(100) == [64]
+    assert autotune.batch_sizes(32 * 21 + 1) == [64]
+    assert autotune.batch_sizes(100) == [64]
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -256,7 +256,7 @@ def test_measuring_changes_nothing(data: Data, batch_size: object) -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_the_bits_are_those_of_the_same_recipe_without_a_measurement(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autotune, "_WORTH_STEPS", 1)
+    monkeypatch.setattr(autotune, "WORTH_STEPS", 1)
     measured, plain = stateful_net(), stateful_net()
     recipe = resolve_auto(_long(max_steps=10), measured, data)
     assert recipe.origin("threads") == "measured"
@@ -321,7 +321,7 @@ def test_a_cache_that_cannot_be_written_is_told(data: Data, cache: Path) -> None
 
 @pytest.mark.usefixtures("two_threads")
 def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autotune, "_REMEMBERED", 2)
+    monkeypatch.setattr(autotune, "REMEMBERED", 2)
     _speeds(monkeypatch, lambda choice: 1.0)
     for batch_size in (16, 20, 24):
         resolve_auto(_long(batch_size=batch_size), stateful_net(), data)

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from epochal.training.records import Rewound
-from epochal.watch import console
 from epochal.watch.console import Console
 
 
@@ -180,8 +179,11 @@ def test_forced_colour_brings_no_live_line_into_a_log(records: Any, log: Any, mo
     ("seconds", "words"),
     [(0.004, "0.00 s"), (9.99, "9.99 s"), (99.9, "99.9 s"), (100, "1m 40s"), (3599, "59m 59s"), (7325, "2h 02m"), (360000, "100h 00m")],
 )
-def test_durations(seconds: float, words: str) -> None:
-    assert console._duration(seconds) == words
+def test_durations(records: Any, seconds: float, words: str) -> None:
+    file = io.StringIO()
+    with Console(file) as watcher:
+        watcher(dataclasses.replace(records.finished(), seconds=seconds))
+    assert f" in {words};" in file.getvalue()
 
 
 def test_what_was_chosen_by_measurement_comes_first(records: Any) -> None:

@@ -30,9 +30,9 @@ from epochal.device import using_threads
 # JPEG of quality 30 or mirrored reach 0.975 and more; nearly all of its other pictures stay below 0.9.
 ALIKE = 0.96
 
-# A picture is in a crowd if `_CROWD` more pictures, plus `_TIMES` as many (at most `_ANY_CROWD`), are loosely similar than are nearly
+# A picture is in a crowd if `CROWD` more pictures, plus `_TIMES` as many (at most `_ANY_CROWD`), are loosely similar than are nearly
 # equal: a hundred digits "1" may be nearly equal, among a thousand similar ones.
-_LOOSELY, _CROWD, _TIMES, _ANY_CROWD = 0.85, 4, 3, 50
+_LOOSELY, CROWD, _TIMES, _ANY_CROWD = 0.85, 4, 3, 50
 
 # Mean colours of nearly equal pictures differ by at most this many levels of 255.
 _COLOUR = 4.0
@@ -45,8 +45,8 @@ _FREQUENCIES = 8
 # The golden ratio's fraction in 64 bits: multiplied by it, every bit of a word reaches all higher ones.
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
-_ROWS, _COLUMNS = 256, 2048
-_MANY, _MANY_PLACES = 50_000, 16_384
+ROWS, COLUMNS = 256, 2048
+MANY, _MANY_PLACES = 50_000, 16_384
 
 
 class Pairs(NamedTuple):
@@ -77,18 +77,18 @@ def nearly_equal(thumbs: Tensor, colours: Tensor) -> Pairs:
     """Return the pairs of nearly equal pictures, of their grey thumbnails (uint8 [n, side, side]) and mean colours (float32 [n, 3])."""
     # One independent thread per core: threads that share every product would wait for each other thousands of times.
     with using_threads(1), ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        even, odd, strength = map(torch.cat, zip(*pool.map(_frequencies, thumbs.split(_COLUMNS)), strict=True))
+        even, odd, strength = map(torch.cat, zip(*pool.map(_frequencies, thumbs.split(COLUMNS)), strict=True))
         # Flat pictures have nothing to compare.
         order = (strength > _FLAT).nonzero().flatten()
         order = order[colours[order].mean(1).argsort(stable=True)]
         sorted_ = _Sorted(even[order], odd[order], colours[order])
-        found = list(pool.map(sorted_.pairs, range(0, len(order), _ROWS)))
+        found = list(pool.map(sorted_.pairs, range(0, len(order), ROWS)))
         pairs = torch.cat([torch.zeros((0, 2), dtype=torch.long), *found])
         involved = pairs.unique()
         crowded = torch.zeros(len(order), dtype=torch.bool)
         # If there are very many, a sample of the others suffices.
         step = 1 + len(involved) // _MANY_PLACES
-        crowded[involved] = torch.cat([crowded[:0], *pool.map(lambda some: sorted_.crowded(some, step), involved.split(_ROWS))])
+        crowded[involved] = torch.cat([crowded[:0], *pool.map(lambda some: sorted_.crowded(some, step), involved.split(ROWS))])
     pairs = pairs[~crowded[pairs].any(1)]
     is_mirrored = (sorted_.odd[pairs[:, 0]] * sorted_.odd[pairs[:, 1]]).sum(1) < 0
     places = order[pairs].sort(1).values
@@ -109,9 +109,9 @@ class _Sorted:
     def pairs(self, top: int) -> Tensor:
         """Return the pairs of the rows from `top` on with those after them: int64 [pairs, 2]."""
         found = [torch.zeros((0, 2), dtype=torch.long)]
-        bottom = min(top + _ROWS, len(self.ends))
-        for left in range(top, self.ends[bottom - 1], _COLUMNS):
-            right = min(left + _COLUMNS, self.ends[bottom - 1])
+        bottom = min(top + ROWS, len(self.ends))
+        for left in range(top, self.ends[bottom - 1], COLUMNS):
+            right = min(left + COLUMNS, self.ends[bottom - 1])
             alike = self.likeness(slice(top, bottom), slice(left, right))
             if left == top:
                 alike.diagonal().zero_()
@@ -121,7 +121,7 @@ class _Sorted:
             row, column = top + row, left + column
             keep = (column > row) & ((self.colours[row] - self.colours[column]).abs().amax(1) <= _COLOUR)
             row, column = row[keep], column[keep]
-            if len(row) > _MANY:
+            if len(row) > MANY:
                 # If very many pictures are all similar, each is joined to just one of the others.
                 one, first = np.unique(column.numpy(), return_index=True)
                 row, column = row[torch.from_numpy(first)], torch.from_numpy(one)
@@ -132,7 +132,7 @@ class _Sorted:
         """Return which pictures are alike many more of the others (or of each `step`-th) than they are nearly equal to: bool [places]."""
         alike = self.likeness(places, slice(None, None, step))
         near = (alike >= ALIKE).sum(1)
-        return (alike >= _LOOSELY).sum(1) - near > _CROWD + (_TIMES * near).clamp(max=_ANY_CROWD)
+        return (alike >= _LOOSELY).sum(1) - near > CROWD + (_TIMES * near).clamp(max=_ANY_CROWD)
 
     def likeness(self, rows: Tensor | slice, columns: slice) -> Tensor:
         """Return the correlations of pictures with others or their mirror images, whichever are greater: float32 [rows, columns]."""

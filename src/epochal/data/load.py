@@ -174,7 +174,7 @@ def load(
         found = _without(found, options.exclusion)
     _check_memory(found, options.memory)
     with seeded(key("load")):
-        return _assemble(found, task, options)
+        return make_data(found, task, options)
 
 
 def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tuple[Found, ReadOptions]:
@@ -209,7 +209,7 @@ def _check_memory(found: Found, allowed: float | None) -> None:
         )
 
 
-def _assemble(found: Found, task: TaskName | None, options: ReadOptions = NO_OPTIONS) -> Data:
+def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPTIONS) -> Data:
     """Check what a source found, convert inputs to one form, and encode targets."""
     notes, like = list(found.notes), options.like
     for name, part in found.parts.items():

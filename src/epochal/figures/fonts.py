@@ -1,6 +1,6 @@
 """Fonts for the names in figures.
 
-Matplotlib includes DejaVu Sans, which has no Chinese, Japanese or Korean characters. After it come the installed fonts of `_CJK`.
+Matplotlib includes DejaVu Sans, which has no Chinese, Japanese or Korean characters. After it come the installed fonts of `CJK`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from contextlib import suppress
 from matplotlib import font_manager
 from rich.cells import cell_len, set_cell_size
 
-_CJK = (
+CJK = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans", "Hiragino Sans", "PingFang SC", "Yu Gothic",
     "Meiryo", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "IPAexGothic", "IPAGothic", "TakaoGothic",
     "Malgun Gothic", "Arial Unicode MS", "Droid Sans Fallback",
 )  # fmt: skip
 
 # The most characters that a note lists.
-_TOLD = 12
+_NAMED = 12
 
 
 @functools.cache
 def families() -> list[str]:
     """Return the fonts to draw with: each character is taken from the first that has it."""
     installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _CJK if name in installed)]
+    return ["DejaVu Sans", *(name for name in CJK if name in installed)]
 
 
 def find_fonts(names: Iterable[str]) -> str:
@@ -36,17 +36,17 @@ def find_fonts(names: Iterable[str]) -> str:
     Fonts that were installed after Matplotlib listed them are found too, and added to `families`.
     """
     wanted = {letter for name in names for letter in printable(name)}
-    if not wanted <= _letters():
-        _add_new_fonts()
-    return "".join(sorted(wanted - _letters()))
+    if not wanted <= letters():
+        add_new_fonts()
+    return "".join(sorted(wanted - letters()))
 
 
 def boxes(names: Iterable[str]) -> str:
     """Return a note on the characters for which figures will show boxes; "" if all can be drawn."""
-    letters = find_fonts(names)
-    if not letters:
+    missing = find_fonts(names)
+    if not missing:
         return ""
-    few = letters[:_TOLD] + "…" * (len(letters) > _TOLD)
+    few = missing[:_NAMED] + "…" * (len(missing) > _NAMED)
     return f"no font here has {few}: figures show boxes instead. Install one that has them, for example Noto Sans CJK."
 
 
@@ -62,18 +62,19 @@ def short(name: str, width: int) -> str:
 
 
 @functools.cache
-def _letters() -> frozenset[str]:
+def letters() -> frozenset[str]:
     """Return the characters that the fonts in use have."""
     files = [font_manager.findfont(name) for name in families()]
     return frozenset(chr(code) for file in files for code in font_manager.get_font(file).get_charmap())
 
 
 @functools.cache
-def _add_new_fonts() -> None:
+def add_new_fonts() -> None:
+    """Add the installed fonts that Matplotlib has not listed; once in a process."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for file in sorted(set(font_manager.findSystemFonts()) - known):
         # An unreadable font is ignored.
         with suppress(OSError, RuntimeError, ValueError):
             font_manager.fontManager.addfont(file)
     families.cache_clear()
-    _letters.cache_clear()
+    letters.cache_clear()

@@ -41,18 +41,18 @@ from epochal.training.state import Training
 
 # Measuring may take this share of the time for training: each choice is timed for at most this many seconds, or not at all.
 _SHARE = 0.02
-_SECONDS, _LEAST_SECONDS = 0.3, 0.1
+SECONDS, LEAST_SECONDS = 0.3, 0.1
 # Two steps give an estimate of the time for training; if there are fewer steps than this, that is too expensive.
-_WORTH_STEPS = 2 / _SHARE
+WORTH_STEPS = 2 / _SHARE
 # The approximate seconds of steps between two readings of the clock.
-_LAP_SECONDS = 0.02
+LAP_SECONDS = 0.02
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 # Larger batches mean fewer steps to learn in.
 _LEAST_STEPS_PER_EPOCH = 10
 # Speeds that differ by less are equal; then the smaller batch, and the plainer choice, is used.
 _ALIKE = 0.95
 _SHOWN = 4
-_REMEMBERED = 1000
+REMEMBERED = 1000
 
 
 class Choice(NamedTuple):
@@ -89,7 +89,7 @@ def resolve_auto(
         return recipe
     plain, choices = _choices(recipe, len(data.train))
     chosen, origin = plain, "this machine"
-    if len(choices) > 1 and not own and _steps(recipe, data, plain) >= _WORTH_STEPS:
+    if len(choices) > 1 and not own and _steps(recipe, data, plain) >= WORTH_STEPS:
         with sharing_cores() as watch:
             probe = _Probe(recipe, model, data, log, watch)
             speeds = probe.compare(choices, plain)
@@ -112,13 +112,25 @@ def timed(training: Training, batches: Feed, seconds: float) -> float:
         examples, single = _lap(training, endless, 1)
         if single > seconds:
             return examples / single
-    steps = max(1, min(100, round(_LAP_SECONDS / single)))
+    steps = max(1, min(100, round(LAP_SECONDS / single)))
     speeds: list[float] = []
     begun = time.perf_counter()
     while not speeds or time.perf_counter() - begun < seconds:
         examples, taken = _lap(training, endless, steps)
         speeds.append(examples / taken)
     return statistics.median(speeds)
+
+
+def speed_of(choice: Choice, recipe: Recipe, model: nn.Module, spec: DataSpec, sample: Examples, seconds: float) -> float:
+    """Return how many examples per second a copy of `model` trains on with a choice, measured on a `sample` for `seconds`."""
+    device = choose(choice.device)
+    open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
+    trial = recipe.updated({**choice._asdict(), **open_ended}, "probe")
+    with seeded(key(recipe.seed, "probe")), fork_rng(device), computing(choice.threads):
+        batches = training_feed(sample, spec, trial, device)
+        training = build_training(copy.deepcopy(model), batches, spec, trial, device)
+        training.train_mode()
+        return timed(training, batches, seconds)
 
 
 def _lap(training: Training, batches: Iterator[Batch], steps: int) -> tuple[int, float]:
@@ -139,7 +151,7 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
     devices = available() if recipe.device == "auto" else [plain.device]
     precisions = ("fp32", "bf16") if recipe.precision == "auto" else (recipe.precision,)
     halves = [most >> times for times in range(most.bit_length())]
-    sizes = _batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
+    sizes = batch_sizes(count) if recipe.batch_size == "auto" else [plain.batch_size]
     choices = [
         Choice(kind, threads, size, precision)
         for size in sizes
@@ -152,7 +164,7 @@ def _choices(recipe: Recipe, count: int) -> tuple[Choice, list[Choice]]:
     return plain, choices
 
 
-def _batch_sizes(count: int) -> list[int]:
+def batch_sizes(count: int) -> list[int]:
     """Return the batch sizes worth trying for `count` examples: not those with a single one in the last step."""
     fitting = [size for size in _BATCH_SIZES if size * _LEAST_STEPS_PER_EPOCH <= count and count % size != 1]
     return fitting or [PLAIN_BATCH_SIZE]
@@ -205,8 +217,8 @@ class _Probe:
             name = _key(choices, self.recipe, self.model, self.data.spec)
         # If the plain choice does not work, another one may.
         training_seconds = self._training_seconds(plain, rough[plain]) if plain in rough else math.inf
-        seconds = min(_SECONDS, _SHARE * training_seconds / len(choices))
-        if seconds < _LEAST_SECONDS:
+        seconds = min(SECONDS, _SHARE * training_seconds / len(choices))
+        if seconds < LEAST_SECONDS:
             return {}
         speeds = remembered or self._measure(choices, sample, seconds, "Measuring")
         if not remembered and self.watch.was_crowded(begun):
@@ -230,7 +242,7 @@ class _Probe:
         with progress(label, len(choices)) as advance:
             for choice in choices:
                 try:
-                    speeds[choice] = self._speed(choice, sample, seconds)
+                    speeds[choice] = speed_of(choice, self.recipe, self.model, self.data.spec, sample, seconds)
                 except TooLargeError:
                     log(f"{choice}: would not fit the memory.")
                 # A device may lack an operation or memory; a network may refuse to be copied.
@@ -238,17 +250,6 @@ class _Probe:
                     log(f"{choice}: cannot be measured: {str(error).splitlines()[0]}")
                 advance()
         return speeds
-
-    def _speed(self, choice: Choice, sample: Examples, seconds: float) -> float:
-        """Return how fast a copy of the model trains."""
-        device = choose(choice.device)
-        open_ended = {"max_steps": None, "max_seconds": None, "schedule.name": "constant", "schedule.warmup": 0.0}
-        trial = self.recipe.updated({**choice._asdict(), **open_ended}, "probe")
-        with seeded(key(self.recipe.seed, "probe")), fork_rng(device), computing(choice.threads):
-            batches = training_feed(sample, self.data.spec, trial, device)
-            training = build_training(copy.deepcopy(self.model), batches, self.data.spec, trial, device)
-            training.train_mode()
-            return timed(training, batches, seconds)
 
     def _log_speeds(self, how: str, speeds: dict[Choice, float]) -> None:
         fastest = sorted(speeds.items(), key=lambda item: -item[1])
@@ -303,7 +304,7 @@ def _write(memory: dict[str, list[tuple[Choice, float]]], log: Callable[[str], o
     try:
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(list(memory.items())[-_REMEMBERED:]))
+        write_json(path, dict(list(memory.items())[-REMEMBERED:]))
     except OutputError as error:
         # Training does not need it.
         log(f"note: {error.problem} What was measured is not remembered.")

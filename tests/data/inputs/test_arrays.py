@@ -226,7 +226,7 @@ class TestChannels:
 def test_few_numbers_are_measured_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     wide = pixels.double() / 255
-    monkeypatch.setattr(scaled, "_CHUNK", 2000)
+    monkeypatch.setattr(scaled, "CHUNK", 2000)
     for inputs in (pixels, Slow(pixels)):
         some = list(chunks(inputs, 3 * 16 * 16))
         assert max(chunk.numel() for chunk in some) <= 2000

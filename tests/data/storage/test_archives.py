@@ -98,14 +98,14 @@ def test_it_is_unpacked_once(tmp_path: Path) -> None:
 
 def test_two_processes_may_unpack_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_bytes(zipped({"dog/1.png": b"4"}))
-    unpack_one = archives._unpack
+    open_one = archives.open_zip
 
-    def unpack_after_another(*arguments: Any) -> None:
-        monkeypatch.setattr(archives, "_unpack", unpack_one)
-        unpack(tmp_path / "a.zip")
-        unpack_one(*arguments)
+    def open_after_another_unpacked(path: Path) -> Any:
+        monkeypatch.setattr(archives, "open_zip", open_one)
+        unpack(path)
+        return open_one(path)
 
-    monkeypatch.setattr(archives, "_unpack", unpack_after_another)
+    monkeypatch.setattr(archives, "open_zip", open_after_another_unpacked)
     folder = unpack(tmp_path / "a.zip")
     assert (folder / "dog" / "1.png").read_bytes() == b"4"
     assert not [path for path in unpacked_folder().iterdir() if path.name.startswith(".")]
@@ -230,7 +230,7 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_disk_with_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_SPARE", 10**18)
+    monkeypatch.setattr(archives, "SPARE", 10**18)
     (tmp_path / "a.zip").write_bytes(zipped({"a": b"1"}))
     with pytest.raises(DataError, match="the disk has no room"):
         unpack(tmp_path / "a.zip")

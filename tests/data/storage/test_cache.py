@@ -25,7 +25,7 @@ A, B, C, D, E, THEIRS = (letter * 32 for letter in "abcdef")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    monkeypatch.setattr(module, "_SPARE", 0)
+    monkeypatch.setattr(module, "SPARE", 0)
     return Cache(tmp_path / "cache", 10_000)
 
 
@@ -52,7 +52,7 @@ class TestPack:
             assert (out == PIXELS).all()
 
     def test_all_is_read_in_parts(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_AT_ONCE", 125)
+        monkeypatch.setattr(module, "AT_ONCE", 125)
         out = np.zeros_like(PIXELS)
         make(cache, A).read_all(out)
         assert (out == PIXELS).all()
@@ -94,7 +94,7 @@ class TestPack:
 
     def test_strange_files(self, cache: Cache) -> None:
         cache.folder.mkdir()
-        for content in (b"", b"x" * 1000, module._SEAL.pack(module._MAGIC, 1 << 60, 0, 0), module._SEAL.pack(module._MAGIC, 0, 0, 0)):
+        for content in (b"", b"x" * 1000, module.SEAL.pack(module.MAGIC, 1 << 60, 0, 0), module.SEAL.pack(module.MAGIC, 0, 0, 0)):
             (cache.folder / f"{B}.pack").write_bytes(content)
             with pytest.raises(DamagedError):
                 Pack(cache.folder / f"{B}.pack")

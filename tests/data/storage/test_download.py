@@ -234,7 +234,7 @@ def test_the_error_lists_every_mirror_and_a_way_out(get: Callable[..., Path], tm
 
 @pytest.mark.parametrize(("way", "text"), [("hangs", "cannot be reached: .*timed out"), ("stalls", "broke off: timed out")])
 def test_a_silent_mirror_is_given_up(get: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, way: str, text: str) -> None:
-    monkeypatch.setattr(download, "_PATIENCE", 0.2)
+    monkeypatch.setattr(download, "PATIENCE", 0.2)
     with pytest.raises(DownloadError, match=text):
         get(way)
     check(get(way, "good"))

@@ -28,8 +28,8 @@ BYTES = len(NAMES) * 3 * 8 * 8
 def _cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache on an endless disk, which no set is too small for."""
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(ingest, "_SMALL_SECONDS", 0)
-    monkeypatch.setattr(cache, "_SPARE", 0)
+    monkeypatch.setattr(ingest, "SMALL_SECONDS", 0)
+    monkeypatch.setattr(cache, "SPARE", 0)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_changed_file_is_another_pack(root: Path, decoded: list[int], save_pic
 
 
 def test_the_rule_is_that_of_measured_pictures(root: Path, decoded: list[int], save_picture: Callable[..., Path], monkeypatch: Any) -> None:
-    monkeypatch.setattr(ingest, "_SAMPLE", 1)
+    monkeypatch.setattr(ingest, "SAMPLE", 1)
     save_picture("photos/odd.png", (8, 30))
     names = [*NAMES, "odd.png"]
     assert read(root, names, 6).rule.side == (8, 8)
@@ -177,7 +177,7 @@ class TestWithoutCache:
         if request.param == "limit":
             monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0")
             return "0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
-        monkeypatch.setattr(cache, "_SPARE", 1 << 60)
+        monkeypatch.setattr(cache, "SPARE", 1 << 60)
         return "No space left on device"
 
     def test_it_goes_on(self, root: Path, told: str) -> None:
@@ -199,7 +199,7 @@ class TestWithoutCache:
 class TestFew:
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ingest, "_SMALL_SECONDS", 0.5)
+        monkeypatch.setattr(ingest, "SMALL_SECONDS", 0.5)
 
     def test_they_are_kept_too(self, root: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
         first = read(root)
@@ -224,7 +224,7 @@ class TestFew:
         monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0")
         assert read(root).notes == ()
         monkeypatch.setattr(ingest, "seconds_to_decode", lambda _: 0)
-        monkeypatch.setattr(ingest, "_SMALL_SECONDS", 1e-9)
+        monkeypatch.setattr(ingest, "SMALL_SECONDS", 1e-9)
         told = "decoded pictures are not cached: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
         assert read(root).notes == (told,)
 
@@ -233,7 +233,7 @@ class TestFew:
 def test_giants_are_named_when_they_are_read(
     root: Path, monkeypatch: pytest.MonkeyPatch, save_picture: Callable[..., Path], seconds: float
 ) -> None:
-    monkeypatch.setattr(ingest, "_SMALL_SECONDS", seconds)
+    monkeypatch.setattr(ingest, "SMALL_SECONDS", seconds)
     monkeypatch.setattr(ingest, "GIANT", 1_000_000)
     save_picture(f"photos/{NAMES[3]}", (2000, 600))
     assert read(root).notes[-1] == (
@@ -244,7 +244,7 @@ def test_giants_are_named_when_they_are_read(
 
 @pytest.mark.parametrize("sample", [1, 100])
 def test_all_bad_files_are_named(root: Path, monkeypatch: pytest.MonkeyPatch, sample: int) -> None:
-    monkeypatch.setattr(ingest, "_SAMPLE", sample)
+    monkeypatch.setattr(ingest, "SAMPLE", sample)
     for name in NAMES[2:4]:
         (root / name).write_text("no")
     with pytest.raises(DataError, match=r"2 pictures cannot be read:\n  .*cat/2\.png is not a picture.*\n  .*dog/0\.png is not a picture"):

@@ -22,10 +22,10 @@ from epochal.errors import DataError, RecipeError
 NumberType = Literal["uint8", "int64", "float32", "float64"]
 
 # Statistics of inputs that are read one by one are measured on this many.
-_MEASURED = 10_000
+MEASURED = 10_000
 
 # Statistics are computed on this many numbers at a time: 4 MB in float64, which fit in caches.
-_CHUNK = 500_000
+CHUNK = 500_000
 
 # Numbers stay float64 if the error of rounding to float32 (root mean square) is more than this share of their spread; this
 # happens if their mean is some 200 times their spread.
@@ -164,12 +164,12 @@ def measure(inputs: Inputs, axes: list[int]) -> Moments:
 
 def chunks(inputs: Inputs, numbers: int) -> Iterator[Tensor]:
     """Yield inputs of `numbers` values each in chunks that are small in float64; if they are read one by one, only a sample."""
-    step = max(1, _CHUNK // numbers)
+    step = max(1, CHUNK // numbers)
     values = in_memory(inputs)
     if values is not None:
         yield from values.split(step)
         return
-    places = torch.arange(0, len(inputs), -(-len(inputs) // _MEASURED) if access(inputs) == "items" else 1)
+    places = torch.arange(0, len(inputs), -(-len(inputs) // MEASURED) if access(inputs) == "items" else 1)
     yield from (inputs[some] for some in places.split(step))
 
 

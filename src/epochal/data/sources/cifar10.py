@@ -30,7 +30,7 @@ _MIRRORS = (
     "https://storage.googleapis.com/s4tf-hosted-binaries/datasets/CIFAR10/",
 )
 _BATCHES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
-_RECORDS = 10_000
+RECORDS = 10_000
 _RECORD_SIZE = 1 + 3 * 32 * 32
 _AGAIN = "Copy or download it again."
 
@@ -63,7 +63,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
         try:
             with open_file(file) as content:
                 _check_size(os.fstat(content.fileno()).st_size, str(file))
-                contents[name] = content.read(_RECORDS * _RECORD_SIZE)
+                contents[name] = content.read(RECORDS * _RECORD_SIZE)
         except (OSError, ValueError) as error:
             raise DataError(f"{file} cannot be read: {reason_of(error)}.", _AGAIN) from error
     return contents
@@ -87,12 +87,12 @@ def _read_archive(archive: Path) -> dict[str, bytes]:
 
 
 def _check_size(size: int, where: str) -> None:
-    if size != _RECORDS * _RECORD_SIZE:
-        raise DataError(f"{where} has {size:,} bytes instead of {_RECORDS * _RECORD_SIZE:,}.", _AGAIN)
+    if size != RECORDS * _RECORD_SIZE:
+        raise DataError(f"{where} has {size:,} bytes instead of {RECORDS * _RECORD_SIZE:,}.", _AGAIN)
 
 
 def _unpack(content: bytes, where: str) -> tuple[Tensor, Tensor]:
-    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(_RECORDS, _RECORD_SIZE)
+    records = torch.frombuffer(bytearray(content), dtype=torch.uint8).reshape(RECORDS, _RECORD_SIZE)
     labels = records[:, 0].long()
     if labels.max() >= len(CLASSES):
         raise DataError(f"{where} is damaged: record {int(labels.argmax())} has the label {int(labels.max())}.", _AGAIN)

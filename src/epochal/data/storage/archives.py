@@ -52,7 +52,7 @@ _KINDS = {
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 
 # Bytes of the disk that stay free.
-_SPARE = 1_000_000_000
+SPARE = 1_000_000_000
 
 # Longer or deeper names are refused: not every system supports them.
 _MAX_NAME = 255
@@ -123,7 +123,7 @@ class _Place:
         self.folder = folder
         self.names: dict[str, str] = {}
         folder.mkdir(parents=True)
-        self.left = shutil.disk_usage(folder).free - _SPARE
+        self.left = shutil.disk_usage(folder).free - SPARE
 
     def make(self, name: str, *, is_folder: bool, size: int = 0) -> Path | None:
         """Create a folder, or return the path for a file of `size` bytes; `None` for the root itself."""

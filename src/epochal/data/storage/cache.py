@@ -41,17 +41,17 @@ from epochal.io.files import cache_folder
 _SHARE = 0.25
 
 # Bytes of the disk that stay free.
-_SPARE = 1_000_000_000
+SPARE = 1_000_000_000
 
 # A file that was changed less than this long before it was read may change again without its times showing it ("racily clean" in
 # git's index): those of some file systems have a resolution of two seconds.
 _RACY_NS = 2_000_000_000
 
-_AT_ONCE = 16_000_000
+AT_ONCE = 16_000_000
 
 # The last bytes of a pack: a magic number, the lengths of the checksums and description before it, and a checksum of all four.
-_SEAL = struct.Struct("<8sQQI")
-_MAGIC = b"epochal1"
+SEAL = struct.Struct("<8sQQI")
+MAGIC = b"epochal1"
 _MAX_DESCRIPTION = 1 << 16
 
 # The names of our files in the cache; others are not touched.
@@ -115,7 +115,7 @@ class Pack:
     def read_all(self, out: NDArray[np.uint8]) -> None:
         """Read all pictures into `out`, uint8 [n, ...]. Raises `DamagedError` as `read` does."""
         flat = out.reshape(len(self), self._size)
-        step = max(1, _AT_ONCE // self._size)
+        step = max(1, AT_ONCE // self._size)
         for begin in range(0, len(self), step):
             chunk = flat[begin : begin + step]
             content = os.pread(self._file, chunk.size, begin * self._size)
@@ -150,7 +150,7 @@ class Draft:
         """Append the checksums, the description and the seal, and give the file its name."""
         described = json.dumps({"name": name, "shape": list(shape)}).encode()
         tail = checksums.tobytes() + described
-        seal = _SEAL.pack(_MAGIC, len(tail) - len(described), len(described), 0)[:-4]
+        seal = SEAL.pack(MAGIC, len(tail) - len(described), len(described), 0)[:-4]
         with self.path.open("r+b") as file:
             file.seek(prod(shape))
             file.write(tail + seal + zlib.crc32(tail + seal).to_bytes(4, "little"))
@@ -218,7 +218,7 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sweep()
         self._make_room(size)
-        if shutil.disk_usage(self.folder).free < size + _SPARE:
+        if shutil.disk_usage(self.folder).free < size + SPARE:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with self._part() as part:
             yield Draft(part)
@@ -329,12 +329,12 @@ class _Described(BaseModel):
 
 def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
     """Return the description and the checksums of a pack, after verifying its seal."""
-    end = os.fstat(file).st_size - _SEAL.size
-    seal = os.pread(file, _SEAL.size, max(0, end))
+    end = os.fstat(file).st_size - SEAL.size
+    seal = os.pread(file, SEAL.size, max(0, end))
     if end >= 0:
-        magic, sums, length, checksum = _SEAL.unpack(seal)
+        magic, sums, length, checksum = SEAL.unpack(seal)
         begin = end - sums - length
-        if magic == _MAGIC and begin >= 0 and length <= _MAX_DESCRIPTION:
+        if magic == MAGIC and begin >= 0 and length <= _MAX_DESCRIPTION:
             tail = os.pread(file, sums + length, begin)
             if zlib.crc32(tail + seal[:-4]) == checksum:
                 try:

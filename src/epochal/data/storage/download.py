@@ -23,7 +23,7 @@ if sys.platform != "win32":
     import fcntl
 
 # Timeout of a mirror in seconds.
-_PATIENCE = 30
+PATIENCE = 30
 _BLOCK = 1 << 20
 
 
@@ -113,7 +113,7 @@ def _answer(url: str, start: int) -> Iterator[http.client.HTTPResponse]:
         headers["Range"] = f"bytes={start}-"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  the addresses are our own
     try:
-        answer = urllib.request.urlopen(request, timeout=_PATIENCE)  # noqa: S310
+        answer = urllib.request.urlopen(request, timeout=PATIENCE)  # noqa: S310
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:

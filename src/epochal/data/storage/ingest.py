@@ -27,10 +27,10 @@ from epochal.device import free_memory
 from epochal.errors import DataError, UnreadableError
 
 # If decoding takes less time, threads decode into memory, and a failure to write the cache is not worth a note.
-_SMALL_SECONDS = 0.5
+SMALL_SECONDS = 0.5
 
 # The number of training pictures measured to see whether all may be alike.
-_SAMPLE = 64
+SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _ingest(wanted: Wanted) -> Ingested:
     cache, notes = open_cache(), list[str]()
     try:
         packed, choice = _find(wanted, cache, notes)
-        if packed is None and seconds_to_decode(wanted.paths) < _SMALL_SECONDS:
+        if packed is None and seconds_to_decode(wanted.paths) < SMALL_SECONDS:
             choice = choice or _choose(wanted, _measured(wanted))
             if wanted.fits(choice.rule):
                 return _few(wanted, cache, choice, notes)
@@ -128,7 +128,7 @@ def _few(wanted: Wanted, cache: Cache, choice: _Choice, notes: list[str]) -> Ing
             draft.seal(_key(choice.rule, known), wanted.root.resolve().name, pixels.shape, sums)
         cache.remember(wanted.root, wanted.names, known, began)
     except OSError as error:
-        if took >= _SMALL_SECONDS:
+        if took >= SMALL_SECONDS:
             notes.append(_not_kept(error))
     return Ingested(inputs, choice.rule, known["hash"], choice.is_deep, (*notes, *choice.notes, *_giants(wanted, known)))
 
@@ -231,7 +231,7 @@ def _common(wanted: Wanted) -> Measured | None:
     """Return the size and colour of a sample of training pictures, if all of those are alike."""
     paths = wanted.paths[: wanted.training]
     try:
-        sample = set(measure(paths[:: len(paths) // _SAMPLE + 1]))
+        sample = set(measure(paths[:: len(paths) // SAMPLE + 1]))
     except DataError:
         return None  # All unreadable files are reported together, once all are measured.
     return sample.pop() if len(sample) == 1 else None

@@ -89,9 +89,9 @@ class TestDecode:
         monkeypatch.setattr(decoding, "cores", lambda: 8)
         (tmp_path / "small").write_bytes(bytes(900))
         (tmp_path / "large").write_bytes(bytes(100_000))
-        assert decoding._useful_threads([str(tmp_path / "small")] * 40) == 1
-        assert decoding._useful_threads([str(tmp_path / "large")] * 40) == 8
-        assert decoding._useful_threads([str(tmp_path / "absent")]) == 1
+        assert decoding.useful_threads([str(tmp_path / "small")] * 40) == 1
+        assert decoding.useful_threads([str(tmp_path / "large")] * 40) == 8
+        assert decoding.useful_threads([str(tmp_path / "absent")]) == 1
         assert seconds_to_decode([str(tmp_path / "large")] * 10) == pytest.approx(0.011)
 
     def test_an_interrupt_stops_it_promptly(self, save_picture: SavePicture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,13 +169,13 @@ class TestDecodeTo:
         def killed(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), how)
 
-        monkeypatch.setattr(decoding, "_decode_block", killed)
+        monkeypatch.setattr(decoding, "read_picture", killed)
         with pytest.raises(DataError, match=r"A process that decoded pictures was killed\.\nFree some memory"):
             decode_to(target, many, rule("L", (4, 4)))
         assert multiprocessing.active_children() == []
 
     def test_an_interrupt_ends_all_processes(self, many: list[str], target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoding, "_decode_block", lambda *_, **__: time.sleep(60))
+        monkeypatch.setattr(decoding, "read_picture", lambda *_, **__: time.sleep(60))
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
@@ -183,18 +183,17 @@ class TestDecodeTo:
         assert time.monotonic() - began < 30
         assert multiprocessing.active_children() == []
 
-    def test_processes_end_with_their_parent(self, many: list[str], target: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_processes_end_with_their_parent(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(decoding, "cores", lambda: 2)
         noted = tmp_path_factory.mktemp("pids")
 
         def note(_: range) -> None:
             (noted / str(os.getpid())).touch()
 
         def parent() -> None:
-            with decoding._workers(2, note) as workers:
-                for worker in workers:
-                    worker.send(range(1))
-                    worker.recv()
-                os.kill(os.getpid(), signal.SIGKILL)
+            for _ in decoding.in_blocks(note, 1000, 1, ""):
+                if len(list(noted.iterdir())) == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
 
         child = multiprocessing.get_context("fork").Process(target=parent)
         child.start()

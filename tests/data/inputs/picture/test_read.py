@@ -109,7 +109,7 @@ class TestOpenPicture:
         layer = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 10, 4), np.uint8))
         whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
         for tile in (3, 7, 1024):
-            monkeypatch.setattr(read, "_TILE", tile)
+            monkeypatch.setattr(read, "TILE", tile)
             assert (np.asarray(open_picture(layer)) == np.asarray(whole)).all()
 
     def test_every_grey_survives_with_and_without_alpha(self) -> None:

@@ -97,7 +97,7 @@ def decode(paths: Sequence[str], rule: PictureRule) -> tuple[Tensor, NDArray[Any
     def read(place: int) -> None:
         pixels[place] = _read(paths[place], rule, known, place)
 
-    _each(read, len(paths), "Reading pictures", threads=_useful_threads(paths))
+    _each(read, len(paths), "Reading pictures", threads=useful_threads(paths))
     return pictures, known
 
 
@@ -274,7 +274,7 @@ def _mean_size(paths: Sequence[str]) -> float:
     return sum(some) / (len(some) or 1)
 
 
-def _useful_threads(paths: Sequence[str]) -> int:
+def useful_threads(paths: Sequence[str]) -> int:
     """Return the number of threads that makes decoding fastest, estimated from the size of some files.
 
     Pillow decodes in parallel, but the Python code around it does not: on tiny files threads only get in each other's way.

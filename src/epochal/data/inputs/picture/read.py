@@ -47,7 +47,7 @@ GIANT = 40_000_000
 MAX_BYTES = 600_000_000
 
 # The side of the tiles, in pixels, in which transparent pictures are put on white.
-_TILE = 1024
+TILE = 1024
 
 # Pixels count as one colour if this share of them is within this many levels of it.
 _MOST, _CLOSE = 0.75, 16
@@ -276,8 +276,8 @@ def _plain(picture: Image.Image) -> Image.Image:
 def _on_white(layer: Image.Image) -> Image.Image:
     """Put a picture with transparent parts on white: in tiles, so that a large one is not in memory four times."""
     made = Image.new("RGB", layer.size)
-    for top, left in product(range(0, layer.height, _TILE), range(0, layer.width, _TILE)):
-        tile = layer.crop((left, top, min(left + _TILE, layer.width), min(top + _TILE, layer.height)))
+    for top, left in product(range(0, layer.height, TILE), range(0, layer.width, TILE)):
+        tile = layer.crop((left, top, min(left + TILE, layer.width), min(top + TILE, layer.height)))
         ground = Image.new("RGBA", tile.size, "white")
         ground.alpha_composite(tile)
         made.paste(ground.convert("RGB"), (left, top))
