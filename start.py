@@ -4,7 +4,7 @@
     python3 start.py train mnist ...    set up, then run `epochal train mnist ...`
     python3 start.py test               set up for development, then lint, check types, and run all tests
     python3 start.py --cpu ...          set up with PyTorch for the CPU: some 200 MB instead of several GB on Linux
-    python3 start.py --cuda ...         set up with PyTorch as pip brings it, which on Linux is for NVIDIA's GPUs too
+    python3 start.py --cuda ...         set up with the PyTorch that pip installs, which on Linux is for NVIDIA's GPUs too
 
 The virtual environment is in .venv beside this file; it is made once and used again, and renewed when the pinned versions change.
 Where neither is said, PyTorch for the CPU is taken on Linux without NVIDIA's driver, unless pip is set to take packages from elsewhere.
@@ -80,12 +80,12 @@ def make_environment() -> None:
 
 
 def choose_build() -> str:
-    """Return which build of PyTorch this machine is to have: that for the CPU is a tenth of what pip brings on Linux."""
+    """Return the build of PyTorch for this machine: that for the CPU is a tenth of the one that pip installs on Linux."""
     if sys.platform != "linux" or has_driver() or has_own_source():
         return "cuda"
     if cpu_index_answers():
         return "cpu"
-    print("PyTorch's CPU builds are out of reach; taking the build that pip brings, which is several GB.", flush=True)
+    print("PyTorch's CPU builds cannot be reached; installing pip's default build, which is several GB.", flush=True)
     return "cuda"
 
 
@@ -100,9 +100,9 @@ def has_driver() -> bool:
 
 
 def has_own_source() -> bool:
-    """Whether the user has told pip, in a file or a variable, where packages are to come from."""
-    told = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
-    return re.search(r"\.(index-url|extra-index-url|find-links|no-index)=", told) is not None
+    """Whether the user has configured pip, in a file or a variable, to install packages from elsewhere."""
+    settings = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    return re.search(r"\.(index-url|extra-index-url|find-links|no-index)=", settings) is not None
 
 
 def torch_version() -> str:
@@ -134,7 +134,7 @@ def test() -> int:
 
 def main() -> int:
     """Do what the command line says and return the exit code."""
-    if sys.version_info < (3, 11):  # noqa: UP036  this file is what an older Python is told by
+    if sys.version_info < (3, 11):  # noqa: UP036  this message is for older Pythons
         print(f"Epochal needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     arguments = sys.argv[1:]

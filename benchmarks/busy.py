@@ -141,8 +141,8 @@ def measure(options: Any, records: list[dict[str, Any]]) -> None:
                 print(f"round {number}/{options.rounds}  {load:<14} {way:<10} {_brief(records[-1])}", flush=True)
         for load in LOADS_OF_COMMAND:
             for way in ("before", "epochal") if options.before and load == "quiet" else ("epochal",):
-                told = command(load, options.before if way == "before" else None)
-                records.append({"round": number, "load": load, "way": f"{way} train digits", **told})
+                result = command(load, options.before if way == "before" else None)
+                records.append({"round": number, "load": load, "way": f"{way} train digits", **result})
                 print(f"round {number}/{options.rounds}  {load:<14} {way} train digits  {_brief(records[-1])}", flush=True)
 
 
@@ -212,7 +212,7 @@ def main() -> int:
     if options.quick:
         options.rounds = 1
     records: list[dict[str, Any]] = []
-    with suppress(KeyboardInterrupt):  # What was measured until then is told.
+    with suppress(KeyboardInterrupt):  # What was measured until then is reported.
         measure(options, records)
     publish(options, "Beside busy programs", tables(records), {"records": records}, figure(records))
     bad = sorted({f"{record['way']}: {record['error']}" for record in records if "error" in record})

@@ -1,4 +1,4 @@
-"""From what the contestants told to a table and a figure."""
+"""From the results of the contestants to a table and a figure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def summarize(records: Sequence[dict[str, Any]]) -> list[Row]:
     """Return a row for each contestant and batch size, the fastest first and those that failed last.
 
     A record holds `contestant`, `batch_size`, `round`, and what the contestant printed, or `error`. The time of a run is the median
-    of its epochs; the first, which is warm-up for everybody and compilation for some, is told beside it.
+    of its epochs; the first, which is warm-up for everybody and compilation for some, is reported beside it.
     """
     rows: list[Row] = []
     for batch_size in dict.fromkeys(record["batch_size"] for record in records):

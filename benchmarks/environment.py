@@ -43,7 +43,7 @@ def set_up() -> None:
     if not PYTHON.exists():
         venv.create(VENV, with_pip=True, clear=VENV.exists())
     _MARK.unlink(missing_ok=True)
-    # Epochal first: it brings the pinned PyTorch, and no peer can ask for another one later.
+    # Epochal first: it installs the pinned PyTorch, and no peer can ask for another one later.
     problem = _pip("-e", str(ROOT))
     if problem:
         sys.exit(f"Epochal could not be installed: {problem}")

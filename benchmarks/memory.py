@@ -110,7 +110,7 @@ def streaming(pictures: Path, size: float, epochs: int, place: Path) -> dict[str
 
 
 def training(ended: float, phases: Mapping[str, float]) -> tuple[float, float]:
-    """Return the seconds at which training began and ended in a process that `ended`, from the seconds that `epochal train` tells."""
+    """Return the seconds at which training began and ended in a process that `ended`, from the seconds that `epochal train` reports."""
     end = ended - (phases["total"] - phases["load"] - phases["build"] - phases["train"])
     return end - phases["train"], end
 
@@ -143,7 +143,9 @@ def main() -> int:
             print(f"{name}: {_brief(trained[name])}", flush=True)
         make_pictures(place / "pictures", options.count, options.side)
         streamed = streaming(place / "pictures", size, options.epochs, place)
-    pictures = f"{options.count:,} pictures of {options.side}×{options.side}, {1e9 * size / _MIB:,.0f} MiB of pixels; epochs: {options.epochs}"
+    pictures = (
+        f"{options.count:,} pictures of {options.side}×{options.side}, {1e9 * size / _MIB:,.0f} MiB of pixels; epochs: {options.epochs}"
+    )
     content = {"mnist": trained, "pictures": streamed, "pictures_gb": size}
     publish(options, "Memory", report_text(trained, streamed, pictures), content, figure(trained, streamed, 1e9 * size / _MIB))
     return 1 if any("error" in record for record in (trained | streamed).values()) else 0

@@ -1,4 +1,4 @@
-"""What the benchmark programs share: their options, and the processes that they start and hear from."""
+"""What the benchmark programs share: their options, and the processes that they start and read results from."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def hear(command: Sequence[str], keys: Sequence[str], **more: str) -> dict[str, 
         lines = done.stderr.strip().splitlines()
         return {"error": lines[-1] if lines else f"ended with code {done.returncode}"}
     try:
-        told: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
-        return {key: told[key] for key in keys}
+        result: dict[str, Any] = json.loads(done.stdout.strip().rpartition("\n")[2])
+        return {key: result[key] for key in keys}
     except (ValueError, TypeError, KeyError):
         return {"error": "its last line is not the JSON object of the protocol"}

@@ -71,8 +71,8 @@ def main(contestant: Callable[[Job], Outcome]) -> None:
     torch.manual_seed(job.seed)
     outcome = contestant(job)
     assert len(outcome.seconds) == job.epochs
-    told = {"seconds": [round(seconds, 4) for seconds in outcome.seconds], "accuracy": outcome.accuracy, "peak_mib": peak_mib()}
-    print("\n" + json.dumps(told), flush=True)
+    result = {"seconds": [round(seconds, 4) for seconds in outcome.seconds], "accuracy": outcome.accuracy, "peak_mib": peak_mib()}
+    print("\n" + json.dumps(result), flush=True)
 
 
 def mnist(data_dir: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:

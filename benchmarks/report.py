@@ -1,4 +1,4 @@
-"""How results are told: numbers with their spread, tables, bars, and files that name the command, the machine and the versions."""
+"""Reports of results: numbers with their spread, tables, bars, and files that name the command, the machine and the versions."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def write(folder: Path, name: str, title: str, text: str, content: dict[str, Any
     data, page = folder / f"{name}.json", folder / f"{name}.md"
     conditions = {"command": _command(), **_machine()}
     data.write_text(json.dumps({**conditions, **content}, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    told = "  \n".join(f"{key}: {value}" for key, value in {**conditions, "packages": _listed(conditions["packages"])}.items())
-    page.write_text(f"# {title}\n\n{text.strip()}\n\n![{title}]({name}.svg)\n\n{told}\n", "utf-8")
+    listed = "  \n".join(f"{key}: {value}" for key, value in {**conditions, "packages": _listed(conditions["packages"])}.items())
+    page.write_text(f"# {title}\n\n{text.strip()}\n\n![{title}]({name}.svg)\n\n{listed}\n", "utf-8")
     return [data, page, *save(figure, folder / name)]
 
 

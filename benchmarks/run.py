@@ -37,7 +37,7 @@ CONTESTANTS: dict[str, tuple[str, str]] = {
     REFERENCE: ("Epochal", ""),
 }
 TITLES = {name: title for name, (title, _) in CONTESTANTS.items()}
-TOLD = ("seconds", "accuracy", "peak_mib")
+RESULT = ("seconds", "accuracy", "peak_mib")
 
 
 def main() -> int:
@@ -79,21 +79,21 @@ def measure(names: Sequence[str], rounds: int, batch_sizes: Sequence[int], epoch
                     continue
                 needs = CONTESTANTS[name][1]
                 if needs in missing:
-                    told: dict[str, Any] = {"error": f"{needs} could not be installed: {missing[needs]}"}
+                    result: dict[str, Any] = {"error": f"{needs} could not be installed: {missing[needs]}"}
                 else:
                     arguments = ["--data-dir", str(data_dir), "--epochs", str(epochs), "--batch-size", str(batch_size)]
-                    told = hear([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)], TOLD)
-                records.append({"contestant": name, "batch_size": batch_size, "round": number, **told})
-                if "error" in told:
+                    result = hear([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)], RESULT)
+                records.append({"contestant": name, "batch_size": batch_size, "round": number, **result})
+                if "error" in result:
                     failed.add((name, batch_size))
-                print(f"round {number}/{rounds}  batch {batch_size:>4}  {name:<12} {_brief(told)}", flush=True)
+                print(f"round {number}/{rounds}  batch {batch_size:>4}  {name:<12} {_brief(result)}", flush=True)
     return records
 
 
-def _brief(told: dict[str, Any]) -> str:
-    if "error" in told:
-        return str(told["error"])
-    return f"{min(told['seconds']):6.2f} s/epoch at best" + ("" if told["accuracy"] is None else f", {100 * told['accuracy']:.2f} %")
+def _brief(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return str(result["error"])
+    return f"{min(result['seconds']):6.2f} s/epoch at best" + ("" if result["accuracy"] is None else f", {100 * result['accuracy']:.2f} %")
 
 
 if __name__ == "__main__":

@@ -162,9 +162,9 @@ def _child(quick: bool, only: str) -> None:
                 run = epochal.train(_data(data), recipe, quiet=True, **settings)
                 run.bundle.save(Path(folder, "model"))
                 weights = load_file(Path(folder, "model", "model.safetensors"))
-                told = sorted(f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}" for value in weights.values())
-                digest = hashlib.sha256("\n".join([*told, str(run.test)]).encode()).hexdigest()
-            except Exception as error:  # noqa: BLE001 -- told in the comparison
+                hashes = sorted(f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}" for value in weights.values())
+                digest = hashlib.sha256("\n".join([*hashes, str(run.test)]).encode()).hexdigest()
+            except Exception as error:  # noqa: BLE001 -- reported in the comparison
                 digest = f"{type(error).__name__}: {error}"
         print(json.dumps([name, digest]), flush=True)
 

@@ -51,7 +51,7 @@ def main() -> None:
     train_loader, test_loader = loaders(options.data_dir, 64)
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.025, momentum=0.9)
-    told: dict[str, list[float]] = {"accuracy": [], "training_seconds": [], "elapsed": []}
+    results: dict[str, list[float]] = {"accuracy": [], "training_seconds": [], "elapsed": []}
     trained = 0.0
     for _ in range(options.epochs):
         started = time.perf_counter()
@@ -62,12 +62,12 @@ def main() -> None:
             loss.backward()
             optimizer.step()
         trained += time.perf_counter() - started
-        told["accuracy"].append(test(model, torch.device("cpu"), test_loader))
-        told["training_seconds"].append(trained)
-        told["elapsed"].append(time.perf_counter() - _BEGAN)
-        if told["accuracy"][-1] >= options.target:
+        results["accuracy"].append(test(model, torch.device("cpu"), test_loader))
+        results["training_seconds"].append(trained)
+        results["elapsed"].append(time.perf_counter() - _BEGAN)
+        if results["accuracy"][-1] >= options.target:
             break
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

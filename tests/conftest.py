@@ -19,7 +19,7 @@ from epochal.tasks import TASKS
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
 
-# What a script starts in the background ignores Ctrl-C, and so do its children; the tests are about what hears it.
+# What a script starts in the background ignores Ctrl-C, and so do its children; these tests need processes that receive it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

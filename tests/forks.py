@@ -24,7 +24,7 @@ _SECONDS = 300
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code (negative: the signal), the steps it made, what it said, and what else the server tells."""
+    """How a command ended: its exit code (negative: the signal), the steps it made, its output, and what else the server reports."""
 
     code: int
     steps: int
@@ -67,7 +67,7 @@ class Server:
 
 
 class Fork:
-    """A fork of this process that runs the command, after `prepare`; what that returns is called at the end, and tells a number.
+    """A fork of this process that runs the command, after `prepare`; what that returns is called at the end, and returns a number.
 
     `prepare` can still print to the test.
     """
@@ -84,7 +84,7 @@ class Fork:
 
         signal.alarm(_SECONDS)
         os.chdir(folder)
-        told = prepare()
+        reported = prepare()
         log = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -102,8 +102,8 @@ class Fork:
             # A signal came when all was over.
             code = int(error.code or 0)
         finally:
-            if told is not None:
-                self._counts[1] = told()
+            if reported is not None:
+                self._counts[1] = reported()
             sys.stdout.flush()
             # Without the second that PyTorch takes to tidy up.
             os._exit(code)

@@ -56,7 +56,7 @@ def test_sizes_without_a_word(blobs: tuple[Tensor, Tensor], monkeypatch: pytest.
     assert asked == [("cpu", size) for size in sizes]
 
 
-def test_what_does_not_fit_is_told_and_the_rest_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_reported_and_the_rest_measured(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     measure = profile
 
     def limited(model: Any, data: Data, recipe: Recipe, *others: Any) -> Any:
@@ -72,17 +72,17 @@ def test_what_does_not_fit_is_told_and_the_rest_measured(data: Data, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         ({"devices": ["gpu"]}, "Unknown device 'gpu'."),
         ({"batch_sizes": [61]}, "A batch of 61 cannot be measured: there are 60 training examples.\nChoose a size from 1 to that."),
         ({"batch_sizes": [16, 0]}, "A batch of 0 cannot be measured"),
     ],
 )
-def test_what_cannot_be_measured(data: Data, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_measured(data: Data, tmp_path: Path, options: dict[str, Any], reported: str) -> None:
     with pytest.raises(RecipeError) as raised:
         bench(data, RECIPE, out=tmp_path / "bench", **options)
-    assert told in str(raised.value)
+    assert reported in str(raised.value)
     assert os.listdir(tmp_path) == []
 
 

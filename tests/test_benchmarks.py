@@ -29,8 +29,8 @@ TITLES = {"epochal": "Epochal", "slow": "Slow"}
 
 
 def record(contestant: str, number: int, seconds: list[float], accuracy: float = 0.97, batch_size: int = 64) -> dict[str, Any]:
-    told = {"seconds": seconds, "accuracy": accuracy, "peak_mib": 100.0 * number}
-    return {"contestant": contestant, "batch_size": batch_size, "round": number, **told}
+    reported = {"seconds": seconds, "accuracy": accuracy, "peak_mib": 100.0 * number}
+    return {"contestant": contestant, "batch_size": batch_size, "round": number, **reported}
 
 
 RECORDS = [
@@ -102,7 +102,7 @@ def test_the_arithmetic_counts_every_example_once(monkeypatch: pytest.MonkeyPatc
     assert outcome.accuracy is None
 
 
-def test_numbers_are_told_with_their_spread() -> None:
+def test_numbers_are_reported_with_their_spread() -> None:
     assert f"{Spread.of([3.0, 1.0, 2.0]):.1f}" == "2.0 (1.0–3.0)"
     assert f"{Mean.of([1.0, 3.0]):.2f}" == "2.00 ± 1.41"
     assert f"{Mean.of([1.0]):.2f}" == "1.00"
@@ -151,7 +151,7 @@ def contestant(path: Path, body: str) -> list[str]:
 
 
 def test_the_protocol(data_dir: Path) -> None:
-    told = hear(
+    reported = hear(
         contestant(
             data_dir / "trivial.py",
             """
@@ -167,11 +167,11 @@ def test_the_protocol(data_dir: Path) -> None:
             main(train)
             """,
         ),
-        run.TOLD,
+        run.RESULT,
     )
-    assert told["seconds"] == [0.5, 0.5], told
-    assert 0 <= told["accuracy"] <= 1
-    assert 50 < told["peak_mib"] < 5000
+    assert reported["seconds"] == [0.5, 0.5], reported
+    assert 0 <= reported["accuracy"] <= 1
+    assert 50 < reported["peak_mib"] < 5000
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_the_protocol(data_dir: Path) -> None:
     ],
 )
 def test_a_failure_has_its_reason(tmp_path: Path, body: str, reason: str) -> None:
-    assert hear(contestant(tmp_path / "bad.py", body), run.TOLD) == {"error": reason}
+    assert hear(contestant(tmp_path / "bad.py", body), run.RESULT) == {"error": reason}
 
 
-def test_contestants_take_turns_and_failures_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_contestants_take_turns_and_failures_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "not_installed", lambda: {"skorch": "no such version"})
     monkeypatch.setattr(run, "hear", lambda command, keys: {"seconds": [1.0], "accuracy": 0.97, "peak_mib": 1.0})
     records = run.measure(["plain", "skorch", "epochal"], 2, [64, 512], 1, tmp_path)
@@ -221,7 +221,7 @@ RUNS: list[dict[str, Any]] = [
 ]
 
 
-def test_time_to_accuracy_is_told_for_each_goal(tmp_path: Path) -> None:
+def test_time_to_accuracy_is_reported_for_each_goal(tmp_path: Path) -> None:
     goals = {"MNIST": [Goal("quick", 99.0), Goal("absent", 99.5)]}
     text = accuracy.report_text(RUNS, goals)
     assert "| epochal, quick | 99 % | 98.500 ± 0.707 % | 3.00 ± 1.41 | 7.00 ± 1.41 | 1 of 2 |" in text
@@ -262,8 +262,8 @@ def test_every_way_reads_all_pictures(pictures: Path, way: str) -> None:
 def test_reading_tells_by_the_protocol(tmp_path: Path) -> None:
     for part in ("train", "test"):
         make_pictures(tmp_path / part, 20, 8)
-    told = hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
-    assert told["pictures"] == 40, told
+    reported = hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
+    assert reported["pictures"] == 40, reported
 
 
 def test_reading_is_measured_by_the_bare_decoder_of_its_round() -> None:
@@ -332,15 +332,15 @@ def test_memory_is_watched_in_all_processes() -> None:
     holder = "import time; held = b'x' * (60 << 20); time.sleep(0.5)"
     starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holder!r}], check=True)"
     watcher = f"import json, sys; from benchmarks import memory; print(json.dumps(memory.watch([sys.executable, '-c', {starter!r}])))"
-    told = hear([sys.executable, "-c", watcher], ("peak_mib", "seconds", "mib"))
-    assert 60 < told["peak_mib"] < 120, told
-    assert 60 < max(told["mib"]) < 120
-    assert told["seconds"] == sorted(told["seconds"])
-    assert len(told["seconds"]) == len(told["mib"])
+    reported = hear([sys.executable, "-c", watcher], ("peak_mib", "seconds", "mib"))
+    assert 60 < reported["peak_mib"] < 120, reported
+    assert 60 < max(reported["mib"]) < 120
+    assert reported["seconds"] == sorted(reported["seconds"])
+    assert len(reported["seconds"]) == len(reported["mib"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
-def test_memory_of_what_fails_is_not_told(tmp_path: Path) -> None:
+def test_memory_of_what_fails_is_not_reported(tmp_path: Path) -> None:
     failed = memory.watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
     assert failed == {"error": "no such thing"}
     flat = {"peak_mib": 60.0, "seconds": [0.0, 1.0, 2.0, 3.0], "mib": [10.0, 50.0, 40.0, 42.0], "training": (1.5, 3.0)}

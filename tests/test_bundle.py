@@ -293,19 +293,19 @@ def test_numbers_of_every_type_are_predicted(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "reported"),
     [
         (_Table([[1.0, 2.0]]), r"takes inputs of shape \(3,\), not an input of shape \(1, 2\)"),
         (_Table([[1.0, 2.0, None]]), "There is a missing value in the inputs, at row 0, column 'c'"),
         ({"a": 1.0, "b": 2.0, "c": 3.0}, "A dict of inputs cannot be used"),
-        (np.array([["1", "2", "3"]]), "The inputs cannot be turned into numbers: it holds words"),
+        (np.array([["1", "2", "3"]]), "The inputs cannot be turned into numbers: it contains words"),
         (np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False]), r"There is a masked value in the inputs, at \[1\]"),
         (torch.eye(3).to_sparse(), "that is sparse"),
         (np.array([[1.0, 1e300, 0.0]]), r"The input \[0\] has 1e\+300 at \[1\], which is beyond float32"),
     ],
 )
-def test_what_prediction_cannot_take(what: Any, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_what_prediction_cannot_take(what: Any, reported: str) -> None:
+    with pytest.raises(DataError, match=reported):
         table().predict(what)
 
 
@@ -348,7 +348,7 @@ def test_data_that_were_not_loaded_for_the_model_are_refused(bundle: Bundle) -> 
         bundle.evaluate(load((x, np.arange(10) % 2)))
 
 
-def test_inputs_of_another_scale_are_told() -> None:
+def test_inputs_of_another_scale_are_reported() -> None:
     x, y = torch.rand(20, 3), torch.arange(20) % 2
     bundle = build(Recipe(), load((x, y)))[1]
     assert len(bundle.predict(x[:1])) == len(bundle.predict(x[:1] / 255)) == 1

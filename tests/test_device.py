@@ -38,14 +38,14 @@ def test_unknown_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cuda", "told"),
+    ("name", "cuda", "reported"),
     [("cuda", 0, "cpu"), ("mps", 0, "cpu"), ("meta", 0, "cpu"), ("cuda:1", 1, "cpu, cuda"), ("xpu", 1, "cpu, cuda")],
 )
-def test_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, told: str) -> None:
+def test_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, reported: str) -> None:
     _pretend(monkeypatch, cuda=cuda)
     with pytest.raises(RecipeError) as raised:
         device.choose(name)
-    assert str(raised.value) == f"There is no device '{name}' here.\nUse one of: {told}."
+    assert str(raised.value) == f"There is no device '{name}' here.\nUse one of: {reported}."
 
 
 def test_describe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,13 +86,13 @@ def test_deterministic_is_undone() -> None:
 def test_free_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     free = device.free_memory()
     assert free is None or 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    told = tmp_path / "meminfo"
-    told.write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
-    monkeypatch.setattr(device, "Path", lambda _: told)
+    reported = tmp_path / "meminfo"
+    reported.write_text("MemTotal: 9 kB\nMemAvailable:   3 kB\n")
+    monkeypatch.setattr(device, "Path", lambda _: reported)
     assert device.free_memory() == 3072
-    told.write_text("MemTotal: 9 kB\n")
+    reported.write_text("MemTotal: 9 kB\n")
     assert device.free_memory() is None
-    told.unlink()
+    reported.unlink()
     assert device.free_memory() is None
 
 
@@ -116,11 +116,11 @@ def test_the_machine_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert all(device.machine())
     _pretend(monkeypatch, cuda=1)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
-    told = tmp_path / "cpuinfo"
-    told.write_text("processor : 0\nmodel name : Some CPU\nmodel name : Some CPU\n")
-    monkeypatch.setattr(device, "Path", lambda _: told)
+    reported = tmp_path / "cpuinfo"
+    reported.write_text("processor : 0\nmodel name : Some CPU\nmodel name : Some CPU\n")
+    monkeypatch.setattr(device, "Path", lambda _: reported)
     assert device.machine() == ["Some CPU", "H200"]
-    told.unlink()
+    reported.unlink()
     assert len(device.machine()) == 2
 
 

@@ -30,15 +30,15 @@ def test_message_has_problem_and_fix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "reported"),
     [
         ("mnits", "Did you mean 'mnist'?"),
         ("MNIST", "Did you mean 'mnist'?"),
         ("zzzzz", "Known: cifar10, mnist."),
     ],
 )
-def test_suggest(word: str, told: str) -> None:
-    assert suggest(word, ["mnist", "cifar10"]) == told
+def test_suggest(word: str, reported: str) -> None:
+    assert suggest(word, ["mnist", "cifar10"]) == reported
 
 
 def test_suggest_finds_names_in_capitals() -> None:

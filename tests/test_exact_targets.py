@@ -30,8 +30,8 @@ def _error(run: Run, y: Any) -> float:
     """The mean absolute error on the test part, of what `predict` answers, against what was given."""
     assert run.data.test is not None
     places = run.data.test.positions.numpy()
-    told = np.array([prediction.values["y"] for prediction in run.predict(_X[places])])
-    return float(np.abs(told - np.asarray(y, np.float64)[places]).mean())
+    reported = np.array([prediction.values["y"] for prediction in run.predict(_X[places])])
+    return float(np.abs(reported - np.asarray(y, np.float64)[places]).mean())
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_the_size_of_targets_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("y", "told"),
+    ("y", "reported"),
     [
         (np.linspace(0, 1e300, 400), "The target of train[1] is larger than 1e+150.\nUse a larger unit."),
         (np.linspace(0, 1e-200, 400), "The targets differ by less than 1e-150.\nUse a smaller unit."),
         (
             2**62 + np.arange(400) % 7,
-            "The target of train[1] is 4611686018427387905: beside its size the targets differ too little for float64.",
+            "The target of train[1] is 4611686018427387905: the targets differ too little for float64, relative to their size.",
         ),
     ],
 )
-def test_what_float64_cannot_hold_is_refused(y: Any, told: str) -> None:
+def test_what_float64_cannot_hold_is_refused(y: Any, reported: str) -> None:
     with pytest.raises(DataError) as raised:
         load((_X, y), task="regression")
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(reported)
 
 
 @pytest.mark.parametrize(

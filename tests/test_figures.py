@@ -97,12 +97,12 @@ def count_starting(figure: Any, start: str) -> int:
 
 
 def titles(figure: Any) -> list[str]:
-    """What stands above the pictures."""
+    """The titles of the pictures."""
     return [text for text in texts(figure) if "\ntrue: " in text]
 
 
 def overlaps(figure: Figure, start: str) -> bool:
-    """Whether two titles that start so stand in each other."""
+    """Whether two titles that start so overlap."""
     figure.draw_without_rendering()
     found = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text().startswith(start)]
     boxes = [text.get_window_extent() for text in found]
@@ -295,7 +295,7 @@ class TestSingle:
         title = single(torch.zeros(1, 4, 4, dtype=torch.uint8), "pred result: " + "many words " * 9).axes[0].get_title()
         assert max(map(len, title.splitlines())) <= 38
 
-    def test_what_is_no_picture_is_told(self) -> None:
+    def test_what_is_no_picture_is_reported(self) -> None:
         with pytest.raises(DataError, match=r"(?s)shape \(4,\) are not pictures.*Only pictures can be drawn"):
             single(torch.zeros(4), "7")
 
@@ -312,7 +312,7 @@ class TestSave:
         assert "Validation accuracy" in svg.read_text("utf-8"), "text stays text"
         assert [png.read_bytes(), svg.read_bytes()] == [path.read_bytes() for path in again]
 
-    def test_a_place_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
+    def test_a_place_that_cannot_be_written_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="Cannot write"):
             save(single(torch.zeros(1, 2, 2), "7"), tmp_path / "nowhere" / "seven")
 
@@ -339,7 +339,7 @@ class TestSave:
         assert labels
         assert all("STIXGeneral" in label.get_fontfamily() for label in labels)
 
-    def test_letters_without_a_font_are_told_in_one_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_letters_without_a_font_are_reported_in_one_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begin_with_fonts(monkeypatch, ())
         assert fonts.boxes(DIGITS) == ""
         assert fonts.boxes(["猫 犬", "cat", "猫"]) == (

@@ -115,8 +115,8 @@ class Forks:
 
 def _kill_fresh(folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
     """As `Forks.kill`, with a process that begins from nothing."""
-    with (folder / SAID).open("a") as told:
-        process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=told, stderr=told)
+    with (folder / SAID).open("a") as log:
+        process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=log, stderr=log)
     _await(folder, pattern, 3 + seconds, lambda: process.poll() is None)
     process.kill()
     assert process.wait() in (0, -signal.SIGKILL), (folder / SAID).read_text()
@@ -124,7 +124,7 @@ def _kill_fresh(folder: Path, arguments: list[str], pattern: str, seconds: float
 
 
 def _await(folder: Path, pattern: str, seconds: float, is_there: Callable[[], bool]) -> None:
-    """Wait until a process has made what `pattern` tells, and so many seconds more, but no longer than the process lives."""
+    """Wait until a process has made a file that matches `pattern`, and so many seconds more, but no longer than the process lives."""
     while is_there() and not any(folder.glob(pattern)):
         time.sleep(0.0005)
     until = time.monotonic() + seconds

@@ -67,7 +67,7 @@ def test_values_are_kept(english: str, chinese: str) -> None:
     assert sorted(wanted) == sorted(found)
     assert len(set(wanted)) == len(wanted)
     assert re.search("[\u4e00-\u9fff]", chinese)
-    # Beside Chinese letters stand Chinese marks.
+    # Chinese letters take Chinese punctuation.
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 

@@ -14,9 +14,9 @@ def test_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("total", "unit", "told"), [(4, "", "3/4"), (3e6, "bytes", "3.0/3.0 MB"), (None, "", "3/?")])
+@pytest.mark.parametrize(("total", "unit", "reported"), [(4, "", "3/4"), (3e6, "bytes", "3.0/3.0 MB"), (None, "", "3/?")])
 def test_terminal_gets_a_bar_on_standard_error(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: float | None, unit: str, told: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: float | None, unit: str, reported: str
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -27,7 +27,7 @@ def test_terminal_gets_a_bar_on_standard_error(
     assert out == ""
     assert "Reading" in err
     plain = "".join(part.split("m", 1)[-1] for part in err.split("\x1b["))
-    assert told in plain
+    assert reported in plain
     # The bar vanishes: the last line is cleared.
     assert err.rstrip("\n").endswith("\x1b[2K")
 

@@ -102,11 +102,11 @@ def test_without_a_driver_torch_alone_comes_from_the_cpu_index(folder: Path, sta
     ],
     ids=["refused", "without our version", "silent"],
 )
-def test_a_cpu_index_out_of_reach_is_told_and_left(folder: Path, start: Start, answer: Any) -> None:
+def test_a_cpu_index_out_of_reach_is_reported_and_left(folder: Path, start: Start, answer: Any) -> None:
     began = time.monotonic()
     asked, done = start("models", index_versions=answer)
     assert asked == [_all(folder), ["-m", "epochal", "models"]]
-    assert len(re.findall(r"(?m)^PyTorch's CPU builds are out of reach; taking the build that pip brings", done.stdout)) == 1
+    assert len(re.findall(r"(?m)^PyTorch's CPU builds cannot be reached; installing pip's default build", done.stdout)) == 1
     # A minute would have been waited for the silent one.
     assert time.monotonic() - began < 50
 
@@ -144,7 +144,7 @@ def test_cpu_is_taken_also_where_there_is_a_driver(folder: Path, start: Start) -
     assert asked == [TORCH, _all(folder), ["-m", "epochal", "predict", "run", "--cpu"]]
 
 
-def test_failing_pip_is_told_and_tried_again(folder: Path, start: Start) -> None:
+def test_failing_pip_is_reported_and_tried_again(folder: Path, start: Start) -> None:
     asked, done = start("models", driver=True, constraints=("", 1, 0))
     assert (asked, done.returncode) == ([_all(folder)], 1)
     assert done.stderr.endswith("The packages could not be installed; pip says why above.\n")
@@ -152,7 +152,7 @@ def test_failing_pip_is_told_and_tried_again(folder: Path, start: Start) -> None
 
 
 @pytest.mark.parametrize("module", ["venv", "ensurepip"])
-def test_a_python_without_venv_is_told_and_nothing_is_begun(folder: Path, start: Start, module: str) -> None:
+def test_a_python_without_venv_is_reported_and_nothing_is_begun(folder: Path, start: Start, module: str) -> None:
     shutil.rmtree(folder / ".venv")
     asked, done = start("models", before=f"import sys; sys.modules['{module}'] = None")
     assert asked == []
@@ -178,7 +178,7 @@ def test_an_environment_without_pip_gets_it(folder: Path, start: Start) -> None:
     assert asked == [["-m", "ensurepip"], _all(folder), ["-m", "epochal", "models"]]
 
 
-def test_an_old_python_is_told() -> None:
+def test_an_old_python_is_reported() -> None:
     program = "import sys; sys.version_info = (3, 10, 4); sys.version = '3.10.4 (main)'; import start; sys.exit(start.main())"
     done = subprocess.run([sys.executable, "-c", program], cwd=SOURCE, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "Epochal needs Python 3.11 or newer; this is 3.10.4.\n")

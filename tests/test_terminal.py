@@ -44,7 +44,7 @@ def test_streams_take_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
-def test_a_full_disk_ends_nothing_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_nothing_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         tolerate_output_errors()

@@ -1,4 +1,4 @@
-"""Of an error in the user's own code, its line is told; what is ours or a library's is not theirs."""
+"""Errors in the user's own code are reported with their line; errors of ours or of a library are not called theirs."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
     │   ├── UnreadableError  files of examples cannot be read
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
-    ├── TrainingError    training cannot go on
+    ├── TrainingError    training cannot continue
     │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
     ├── BundleError      a saved model is missing, damaged, or of another version
     └── OutputError      a result cannot be written
@@ -63,7 +63,7 @@ class ModelError(EpochalError):
 
 
 class TrainingError(EpochalError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class NotFiniteError(TrainingError):

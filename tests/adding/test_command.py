@@ -47,6 +47,6 @@ def test_it_is_called_and_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 def test_its_errors_are_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _call(monkeypatch, "classes", "digit") == 1
-    told = capsys.readouterr().err
-    assert told.startswith("error: There is no file or folder 'digit'")
-    assert "Traceback" not in told
+    reported = capsys.readouterr().err
+    assert reported.startswith("error: There is no file or folder 'digit'")
+    assert "Traceback" not in reported

@@ -1,4 +1,4 @@
-"""Faults of every kind, planted in folders and arrays, and what is told of each."""
+"""Problems of every kind, planted in folders and arrays, and the findings about them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def only(found: Check, kind: str) -> Finding:
     return found.findings[0]
 
 
-def told(finding: Finding) -> tuple[str, str, list[tuple[tuple[str, ...], str]]]:
+def reported(finding: Finding) -> tuple[str, str, list[tuple[tuple[str, ...], str]]]:
     return finding.severity, finding.words, [(case.examples, case.words) for case in finding.cases]
 
 
@@ -56,7 +56,7 @@ class TestUnreadable:
         whole = (photos / "train/cat/00.png").read_bytes()
         contents = {
             "train/cat/a.png": (b"", "is empty"),
-            "train/cat/b.jpg": (bytes(600), "holds only zeros"),
+            "train/cat/b.jpg": (bytes(600), "contains only zeros"),
             "train/cat/c.jpg": (b"<!DOCTYPE html><p>404", "is a web page"),
             "train/dog/d.png": (whole[:-200], "is truncated"),
             "train/dog/e.jpg": (b"version https://git-lfs.github.com/spec/v1\n", "is the address of a file in Git LFS, not the file"),
@@ -97,14 +97,14 @@ def test_kinds_of_files(photos: Path, scene: Scene, tmp_path: Path) -> None:
     scene(56).save(photos / "train/dog/view.jpg", "MPO", save_all=True, append_images=[scene(57)], quality=95)
     scene(58).save(photos / "train/dog/picture.dat", "PNG")
     (photos / "train/dog/words.txt").write_text("a dog")
-    found = {finding.kind: told(finding) for finding in check(photos).findings}
+    found = {finding.kind: reported(finding) for finding in check(photos).findings}
     assert found == {
-        "misnamed": ("warning", "1 picture is not used, not being named like one", [(("train/dog/picture.dat",), "")]),
-        "suffix": ("warning", "1 picture is of another format than the suffix says", [(("train/cat/00.jpg",), "is PNG")]),
+        "misnamed": ("warning", "1 picture is not used: wrong suffix", [(("train/dog/picture.dat",), "")]),
+        "suffix": ("warning", "1 picture is not in the format of the suffix", [(("train/cat/00.jpg",), "is PNG")]),
         "animated": ("warning", "1 picture is animated, or of several pages", [(("train/cat/film.gif",), "")]),
         "16 bits": ("warning", "1 picture is of 16 bits", [(("train/dog/deep.png",), "")]),
-        "unused": ("note", "1 file is not used, being no picture in a class folder", [(("train/dog/words.txt",), "")]),
-        "rotated": ("note", "1 picture is stored rotated, with the true side up in EXIF", [(("train/cat/turned.jpg",), "")]),
+        "unused": ("note", "1 file is not used: no picture in a class folder", [(("train/dog/words.txt",), "")]),
+        "rotated": ("note", "1 picture is stored rotated, with the orientation in EXIF", [(("train/cat/turned.jpg",), "")]),
         "colours": ("note", "1 picture is not in RGB, but in colours for print or video", [(("train/dog/print.jpg",), "")]),
         "transparent": ("note", "1 picture is transparent in places", [(("train/dog/clear.png",), "")]),
         "grey": ("note", "1 picture is grey among coloured ones", [(("train/dog/deep.png",), "")]),
@@ -117,10 +117,10 @@ def test_sizes_shapes_and_nothing_to_see(photos: Path, scene: Scene) -> None:
     scene(62).resize((120, 20)).save(photos / "train/dog/long.png")
     for number, level in enumerate((0, 255)):
         Image.new("RGB", (40, 32), (level,) * 3).save(photos / f"train/dog/blank{number}.png")
-    found = {finding.kind: told(finding) for finding in check(photos).findings}
+    found = {finding.kind: reported(finding) for finding in check(photos).findings}
     blank = [(("train/dog/blank0.png",), ""), (("train/dog/blank1.png",), "")]
     assert found == {
-        "blank": ("warning", "2 pictures have nothing on them: one colour everywhere", blank),
+        "blank": ("warning", "2 pictures are blank: one colour everywhere", blank),
         "tiny": (
             "warning",
             "1 picture is less than 8 pixels high or wide, and less than most (32×40)",
@@ -157,20 +157,20 @@ class TestClasses:
             (photos / name).mkdir()
         scene(0, (20, 20)).save(photos / "test" / "emu" / "1.png")
         (photos / "train/gnu/1.heic").write_bytes(b"")
-        found = {finding.kind: told(finding) for finding in check(photos).findings}
+        found = {finding.kind: reported(finding) for finding in check(photos).findings}
         assert [finding.words for finding in check(photos).findings if finding.kind == "layout"] == [
             f"{photos}: the pictures of the class 'gnu' (train) are all in formats that are not read",
             f"{photos}: the class 'emu' is in test, but not in train",
         ]
-        assert found["empty class"] == ("warning", "1 class folder is left out, having no pictures", [(("fox",), "")])
+        assert found["empty class"] == ("warning", "1 class folder without pictures is left out", [(("fox",), "")])
 
     def test_pictures_that_are_not_used(self, photos: Path, scene: Scene) -> None:
         scene(0, (20, 20)).save(photos / "train/1.png")
         (photos / "train/cat/2.AVIF").write_bytes(b"")
-        found = {finding.kind: told(finding) for finding in check(photos).findings}
+        found = {finding.kind: reported(finding) for finding in check(photos).findings}
         assert found == {
-            "format": ("warning", "1 picture is not used, being in a format that is not read", [(("train/cat/2.AVIF",), "")]),
-            "no class": ("warning", "1 picture is not used, being in no class folder", [(("train/1.png",), "")]),
+            "format": ("warning", "1 picture is not used: unsupported format", [(("train/cat/2.AVIF",), "")]),
+            "no class": ("warning", "1 picture is not used: not in a class folder", [(("train/1.png",), "")]),
         }
 
     def test_a_layout_that_is_none(self, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ class TestCopies:
         with Image.open(photos / "test/dog/25.png") as picture:
             picture.save(photos / "train/dog/same.bmp")  # Other bytes, the same pixels.
         finding = only(check(photos), "leakage")
-        assert told(finding)[:2] == ("error", "2 pictures are in both train and test")
+        assert reported(finding)[:2] == ("error", "2 pictures are in both train and test")
         assert [case.examples for case in finding.cases] == [
             ("train/cat/copy.png", "test/cat/24.png"),
             ("train/dog/same.bmp", "test/dog/25.png"),
@@ -200,14 +200,14 @@ class TestCopies:
     def test_one_picture_in_two_classes(self, photos: Path) -> None:
         (photos / "train/dog/cat.png").write_bytes((photos / "train/cat/02.png").read_bytes())
         finding = only(check(photos), "contradiction")
-        assert told(finding)[:2] == ("error", "1 picture is in two classes")
+        assert reported(finding)[:2] == ("error", "1 picture is in two classes")
         assert finding.cases[0].leave_out == ("train/cat/02.png", "train/dog/cat.png")
 
     def test_within_a_split_all_but_the_first(self, photos: Path) -> None:
         for name in ("x", "y"):
             (photos / f"train/cat/{name}.png").write_bytes((photos / "train/cat/04.png").read_bytes())
         finding = only(check(photos), "duplicates")
-        assert told(finding)[:2] == ("warning", "1 picture is there more than once (2 copies)")
+        assert reported(finding)[:2] == ("warning", "1 picture is present more than once (2 copies)")
         assert finding.cases[0].leave_out == ("train/cat/x.png", "train/cat/y.png")
 
     def test_nearly(self, photos: Path) -> None:
@@ -287,7 +287,7 @@ class TestWithoutFiles:
             "arrays: 1 output",
         ]
 
-    def test_rows_in_train_and_test_are_told_before_training_too(self, blobs: tuple[Tensor, Tensor]) -> None:
+    def test_rows_in_train_and_test_are_reported_before_training_too(self, blobs: tuple[Tensor, Tensor]) -> None:
         inputs, labels = blobs
         parts = {"train": (inputs, labels), "test": (inputs[:20], labels[:20])}
         finding = only(check(parts), "leakage")
@@ -297,21 +297,21 @@ class TestWithoutFiles:
         turned = load({"train": (inputs, labels), "test": (inputs[:20], (labels[:20] + 1) % 3)})
         assert in_one_line(turned) == "20 examples are in two classes, 20 of them in both train and test"
         quantities = load({"train": (inputs, labels + 0.5), "test": (inputs[:20], labels[:20] + 0.7)})
-        assert in_one_line(quantities) == "20 examples are there with different targets, 20 of them in both train and test"
+        assert in_one_line(quantities) == "20 examples are present with different targets, 20 of them in both train and test"
 
     @pytest.mark.parametrize("shape", [(3,), (1, 4, 4), (4, 4)])
-    @pytest.mark.parametrize(("factor", "told"), [(255.0, "vary 255 times more"), (1 / 255, "vary 255 times less"), (1.0, "")])
-    def test_splits_of_another_scale(self, shape: tuple[int, ...], factor: float, told: str) -> None:
+    @pytest.mark.parametrize(("factor", "reported"), [(255.0, "vary 255 times more"), (1 / 255, "vary 255 times less"), (1.0, "")])
+    def test_splits_of_another_scale(self, shape: tuple[int, ...], factor: float, reported: str) -> None:
         generator = torch.Generator().manual_seed(0)
         inputs, labels = torch.rand(40, *shape, generator=generator), torch.arange(40) % 2
         inputs[..., 0] = 0  # What never changes says nothing of it.
-        words = f"inputs of test {told} than those of train"
+        words = f"inputs of test {reported} than those of train"
         parts = {"train": (inputs, labels), "test": (inputs.flip(0) * factor, labels)}
         line = in_one_line(load(parts))
-        assert (f"inputs of test {told or 'vary'}" in line) == bool(told)
-        assert [finding.words for finding in check(parts).findings if finding.kind == "scale"] == [words] * bool(told)
+        assert (f"inputs of test {reported or 'vary'}" in line) == bool(reported)
+        assert [finding.words for finding in check(parts).findings if finding.kind == "scale"] == [words] * bool(reported)
         later = load(parts["test"], like=load(parts["train"]).spec)
-        assert later.notes == ((f"inputs of train {told} than those that the model was trained on",) if told else ())
+        assert later.notes == ((f"inputs of train {reported} than those that the model was trained on",) if reported else ())
 
     def test_a_few_examples_that_are_alike_are_of_no_other_scale(self) -> None:
         inputs, labels = torch.arange(40.0)[:, None], torch.arange(40) % 2
@@ -338,14 +338,14 @@ class TestWithoutFiles:
         note = "the dataset for train is read again in each epoch: its values change each time they are read"
         assert (found.severity, found.words) == ("note", note)
 
-    def test_what_targets_were_taken_for_is_told(self) -> None:
+    def test_what_targets_were_taken_for_is_reported(self) -> None:
         rows, table = torch.rand(30, 2), torch.eye(3).repeat(10, 1)
         for targets in (0.9 * table + 0.1 / 3, 2 * table - 1, torch.arange(60).reshape(30, 2) % 7):
             assert [(found.severity, found.words) for found in check((rows, targets)).findings] == [
                 ("note", load((rows, targets)).notes[0])
             ]
 
-    def test_a_class_that_is_small_only_after_the_split_is_told_by_neither(self) -> None:
+    def test_a_class_that_is_small_only_after_the_split_is_in_neither_report(self) -> None:
         rows, targets = torch.rand(60, 2), torch.arange(60) // 12
         assert check((rows, targets)).findings == ()
         data = load((rows, targets)).split()

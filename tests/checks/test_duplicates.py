@@ -75,7 +75,7 @@ def test_flat_pictures_are_not_near_each_other() -> None:
 
 
 def test_pictures_that_are_alike_by_nature_are_not_copies(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a kind with little to tell them apart, only what is nearer than all others is a copy."""
+    """Among pictures that are all similar, only one that is nearer than all others is a copy."""
 
     def levels(seed: int) -> torch.Tensor:
         return torch.from_numpy(np.array(scene(seed, (16, 16)).convert("L"))).float()

@@ -44,7 +44,7 @@ def test_warnings_are_no_failure(call: Call, photos: Path) -> None:
     lines = [line.rstrip() for line in out.splitlines()]
     assert lines == [
         "photos: 2 classes; 41 train: 1 warning",
-        "warning  duplicates  1 picture is there more than once (1 copy)",
+        "warning  duplicates  1 picture is present more than once (1 copy)",
         "                       cat/00.png, cat/copy.png",
         "                     Leave the copies out: --quarantine FILE lists them.",
     ]
@@ -55,9 +55,15 @@ def test_errors_fail_and_json_is_all(call: Call, photos: Path, tmp_path: Path) -
     (photos / "cat" / os.fsdecode(b"od\xff\x1bd.jpg")).write_bytes(b"")
     code, out, err = call("check", "photos", "--json", "--html", "page.html", "--quarantine", "bad.txt")
     assert (code, err) == (1, "")
-    told = json.loads(out)
-    assert (told["data"], told["examples"], told["errors"], told["warnings"], told["notes"]) == ("photos", {"train": 42}, 1, 0, 0)
-    assert told["findings"][0]["cases"][0] == {"examples": ["cat/bad.jpg"], "words": "is empty", "leave_out": ["cat/bad.jpg"]}
+    reported = json.loads(out)
+    assert (reported["data"], reported["examples"], reported["errors"], reported["warnings"], reported["notes"]) == (
+        "photos",
+        {"train": 42},
+        1,
+        0,
+        0,
+    )
+    assert reported["findings"][0]["cases"][0] == {"examples": ["cat/bad.jpg"], "words": "is empty", "leave_out": ["cat/bad.jpg"]}
     assert (tmp_path / "page.html").exists()
     assert (tmp_path / "bad.txt").read_text("utf-8").splitlines()[1:] == [
         "",
@@ -77,13 +83,13 @@ def test_nothing_to_check(call: Call) -> None:
     assert "There is no file or folder 'gone'" in err
 
 
-def test_a_file_that_cannot_be_written_is_told(call: Call, photos: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(call: Call, photos: Path) -> None:
     code, _, err = call("check", "photos", "--html", "gone/page.html")
     assert code == 1
     assert "Cannot write gone/page.html: there is no folder gone." in err
 
 
-def test_what_was_found_is_told_also_where_the_disk_is_full(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_is_reported_also_where_the_disk_is_full(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

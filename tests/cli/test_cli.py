@@ -410,7 +410,7 @@ def test_numbers_are_those_that_people_write(call, arguments: list[str], message
 
 
 @pytest.mark.parametrize("arguments", [["tarin"], ["train", "--epoch", "3"], ["predict"], ["predict", "run"]])
-def test_wrong_usage_is_told_with_exit_code_2(call, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_usage_is_reported_with_exit_code_2(call, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
     code, _, err = call(*arguments)
     assert code == 2
     assert "Usage: epochal" in err
@@ -496,7 +496,7 @@ def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Pa
     assert list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())
 
 
-def test_a_network_of_the_user_that_fails_late_is_told_in_one_message(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_network_of_the_user_that_fails_late_is_reported_in_one_message(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "late.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"

@@ -12,7 +12,7 @@ import pytest
 
 from epochal.cli.main import VERBS
 
-# PyTorch's compiler and what it brings, which no step uses, and packages of which only a file or a class is needed.
+# PyTorch's compiler and what it imports, which no step uses, and packages of which only a file or a class is needed.
 NEVER = ("torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "matplotlib.pyplot", "pandas", "mlflow", "tensorboard")
 # Some versions of PyTorch import a few of these by themselves.
 BY_PYTORCH = "import json, sys, torch; torch.empty(1, device='meta').uniform_(); print(json.dumps([*sys.modules]))"
@@ -40,8 +40,8 @@ def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
     shown, modules = _run("train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept", cwd=tmp_path)
     assert "Accuracy" in shown
     assert "torch" in modules
-    brought = subprocess.run([sys.executable, "-c", BY_PYTORCH], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    never = {*NEVER} - set(json.loads(brought))
+    imported = subprocess.run([sys.executable, "-c", BY_PYTORCH], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    never = {*NEVER} - set(json.loads(imported))
     assert not modules & never
     for arguments in (["resume", "kept", "--epochs", "3"], ["train", "digits", "--dry-run"]):
         assert not _run(*arguments, cwd=tmp_path)[1] & never

@@ -58,7 +58,7 @@ def printed(patch: pytest.MonkeyPatch, encoding: str, *arguments: str) -> tuple[
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252", "cp932"])
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("train", "data", "--dry-run"), "one step runs"),
         (("evaluate", "run", "data"), "chien n"),
@@ -72,11 +72,11 @@ def printed(patch: pytest.MonkeyPatch, encoding: str, *arguments: str) -> tuple[
     ],
 )
 def test_every_verb_prints_in_any_encoding(
-    work: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: tuple[str, ...], told: str
+    work: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, arguments: tuple[str, ...], reported: str
 ) -> None:
     code, out = printed(monkeypatch, encoding, *arguments)
     assert code == 0
-    assert told in out
+    assert reported in out
     assert ("猫" in out or r"\u732b" in out) == (arguments[0] in ("evaluate", "predict"))
 
 
@@ -144,7 +144,7 @@ class TestOthersFiles:
         (tmp_path / "folder").mkdir()
         os.mkfifo(tmp_path / "pipe")
         (tmp_path / "notes.txt").write_text("# What I need\nfile,label\n<html>\n")
-        for other, told in (
+        for other, reported in (
             ("picture.png", "exists already, and is not a file"),
             ("link", "exists already, and is not a file"),
             ("notes.txt", "exists already, and is not a file"),
@@ -156,7 +156,7 @@ class TestOthersFiles:
             code, out, err = call(*arguments, other)
             assert code != 0
             assert out == ""
-            assert told in err
+            assert reported in err
         assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
         (tmp_path / name).touch()
         for _ in range(2):
@@ -226,7 +226,7 @@ def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -
         ("bench", "digits", "--out"),
     ],
 )
-def test_a_name_that_is_too_long_is_told(call, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
+def test_a_name_that_is_too_long_is_reported(call, arguments: tuple[str, ...]) -> None:  # type: ignore[no-untyped-def]
     code, out, err = call(*arguments, "x" * 256)
     assert (code, out) == (1, "")
     assert err.startswith("error: ")

@@ -73,7 +73,7 @@ class TestNames:
         assert found.parts["valid"].inputs.dtype == torch.uint8
         assert found.parts["valid"].targets.tolist() == [[0], [1]]
 
-    def test_other_arrays_are_told_and_not_read(self, tmp_path: Path) -> None:
+    def test_other_arrays_are_reported_and_not_read(self, tmp_path: Path) -> None:
         found = read(write(tmp_path, "npz", x=X, y=Y, ids=np.array([object()]), weight=Y))
         assert found.notes == ("arrays that are not used: ids, weight",)
 
@@ -163,13 +163,17 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("name", "array", "text"),
         [
-            ("x", np.array(["a"]), r"'x' in .*set\.npz holds text, which cannot be learned from\.\nSave an array of numbers"),
-            ("x", np.array([1j]), r"'x' in .* holds complex numbers"),
-            ("x", np.array(3.0), r"'x' in .* holds a single value"),
-            ("x", np.array(["2026-01-01"], "M8[D]"), r"holds dates"),
-            ("x", np.array([2**63], np.uint64), r"There is 9223372036854775808 in 'x' in .*, at \[0\], which is beyond 64 bits"),
-            ("x", np.array([{}]), r"'x' in .* holds Python objects, which are not read: they could run any code\.\nSave numbers or words"),
-            ("x", np.zeros(2, [("a", "i4")]), r"holds values of type"),
+            ("x", np.array(["a"]), r"'x' in .*set\.npz contains text, which cannot be learned from\.\nSave an array of numbers"),
+            ("x", np.array([1j]), r"'x' in .* contains complex numbers"),
+            ("x", np.array(3.0), r"'x' in .* contains a single value"),
+            ("x", np.array(["2026-01-01"], "M8[D]"), r"contains dates"),
+            ("x", np.array([2**63], np.uint64), r"There is 9223372036854775808 in 'x' in .*, at \[0\], which is beyond int64"),
+            (
+                "x",
+                np.array([{}]),
+                r"'x' in .* contains Python objects, which are not read: they could run any code\.\nSave numbers or words",
+            ),
+            ("x", np.zeros(2, [("a", "i4")]), r"contains values of type"),
             ("y", np.array([1j]), r"The targets of train are complex numbers"),
             ("y", np.array([["a", "b"]]), r"The targets of train are several words in a row"),
             ("y", np.array(1), r"The targets of train are a single value"),
@@ -248,17 +252,17 @@ class TestDamage:
             with pytest.raises(DataError):
                 read(tmp_path / f"x{suffix}")
         np.save(tmp_path / "x.npy", np.array([Trap()]), allow_pickle=True)
-        with pytest.raises(DataError, match=r"x\.npy holds Python objects|lacks"):
+        with pytest.raises(DataError, match=r"x\.npy contains Python objects|lacks"):
             read(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [("y", "The targets of train contain invalid Unicode"), ("classes", r"'classes' in .*set\.npz contains invalid Unicode")],
 )
-def test_letters_beyond_unicode_are_refused(tmp_path: Path, name: str, told: str) -> None:
+def test_letters_beyond_unicode_are_refused(tmp_path: Path, name: str, reported: str) -> None:
     words = np.array([0x61, 0x62, 0x110000, 0x64], dtype=np.uint32).view("<U1")
     content: dict[str, Any] = {"x": X, "y": Y, name: words}
     np.savez(tmp_path / "set.npz", **content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=reported):
         read(tmp_path / "set.npz")

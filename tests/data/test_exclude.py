@@ -45,7 +45,7 @@ def test_by_hand(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (
             None,
@@ -55,10 +55,10 @@ def test_by_hand(tmp_path: Path, encoding: str) -> None:
         (b'a\n"b', r"list.txt, line 2: a line in quotation marks must be a JSON string"),
     ],
 )
-def test_a_list_that_is_none(tmp_path: Path, content: bytes | None, told: str) -> None:
+def test_a_list_that_is_none(tmp_path: Path, content: bytes | None, reported: str) -> None:
     if content is not None:
         (tmp_path / "list.txt").write_bytes(content)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=reported):
         as_exclusion(tmp_path / "list.txt")
 
 

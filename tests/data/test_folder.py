@@ -125,7 +125,7 @@ class TestLayouts:
         (root / "annotations/1.xml").write_text("")
         found = read(root)
         assert (found.classes, found.parts["test"].files) == (("cat", "dog"), [f"{around}/test/cat/2.png"])
-        assert found.notes == ("1 file is not used, being no picture in a class folder: labels.csv",)
+        assert found.notes == ("1 file is not used: no picture in a class folder: labels.csv",)
 
     def test_a_folder_around_class_folders(self, tree: Callable[..., Path]) -> None:
         assert read(tree("images/cat/1.png", "images/dog/1.png")).parts["train"].files == ["images/cat/1.png", "images/dog/1.png"]
@@ -136,7 +136,7 @@ class TestLayouts:
         )
         found = read(root)
         assert (found.classes, found.parts["test"].targets.tolist()) == (("cat", "dog"), [1])
-        assert found.notes == ("1 file is not used, being no picture in a class folder: seg_pred/seg_pred/1.png",)
+        assert found.notes == ("1 file is not used: no picture in a class folder: seg_pred/seg_pred/1.png",)
 
     def test_classes_with_the_word_for_a_split(self, tree: Callable[..., Path]) -> None:
         assert read(tree("train station/1.png", "test tube/1.png")).classes == ("test tube", "train station")
@@ -171,17 +171,17 @@ class TestOtherFiles:
         with pytest.raises(DataError, match=r"one was written by Epochal: it is not data"):
             read(root / "runs/one")
 
-    def test_class_folders_without_pictures_are_told(self, tree: Callable[..., Path]) -> None:
+    def test_class_folders_without_pictures_are_reported(self, tree: Callable[..., Path]) -> None:
         root = tree("train/cat/1.png", "train/dog/1.png", "test/cat/1.png")
         for name in ("train/fox", "test/dog", "test/cow"):
             (root / name).mkdir()
         found = read(root)
         assert (found.classes, found.notes) == (("cat", "dog"), ("class folders without pictures are left out: cow, ...",))
 
-    def test_pictures_in_other_formats_are_told(self, tree: Callable[..., Path]) -> None:
+    def test_pictures_in_other_formats_are_reported(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "dog/1.png")
         (root / "cat/2.HEIC").write_bytes(b"")
-        assert read(root).notes == ("1 picture is not used, being in a format that is not read (save as JPEG or PNG): cat/2.HEIC",)
+        assert read(root).notes == ("1 picture is not used: unsupported format (save as JPEG or PNG): cat/2.HEIC",)
 
     def test_litter_is_ignored(self, tree: Callable[..., Path]) -> None:
         root = tree("cat/1.png", "dog/1.png", ".hidden/1.png", "__MACOSX/cat/1.png", "cat/.ipynb_checkpoints/1.png", "cat/._1.png")
@@ -190,15 +190,15 @@ class TestOtherFiles:
         found = read(root)
         assert (found.classes, found.notes, len(found.parts["train"].files)) == (("cat", "dog"), (), 2)
 
-    def test_files_that_are_no_pictures_are_told(self, tree: Callable[..., Path]) -> None:
+    def test_files_that_are_no_pictures_are_reported(self, tree: Callable[..., Path]) -> None:
         root = tree("train/cat/1.png", "train/dog/1.png")
         (root / "train/cat/notes.txt").write_text("x")
-        assert read(root).notes == ("1 file is not used, being no picture in a class folder: train/cat/notes.txt",)
+        assert read(root).notes == ("1 file is not used: no picture in a class folder: train/cat/notes.txt",)
         (root / "labels.csv").write_text("x")
-        assert read(root).notes == ("2 files are not used, being no picture in a class folder: labels.csv, ...",)
+        assert read(root).notes == ("2 files are not used: no picture in a class folder: labels.csv, ...",)
 
-    def test_pictures_outside_class_folders_are_told(self, tree: Callable[..., Path]) -> None:
-        assert read(tree("1.png", "cat/1.png", "dog/1.png")).notes == ("1 file is not used, being no picture in a class folder: 1.png",)
+    def test_pictures_outside_class_folders_are_reported(self, tree: Callable[..., Path]) -> None:
+        assert read(tree("1.png", "cat/1.png", "dog/1.png")).notes == ("1 file is not used: no picture in a class folder: 1.png",)
 
     def test_a_folder_without_pictures_beside_splits(self, tree: Callable[..., Path]) -> None:
         root = tree("train/cat/1.png", "train/dog/1.png")
@@ -215,7 +215,7 @@ class TestOtherFiles:
         (root / "dog/more").symlink_to(save_picture("elsewhere/2.png").parent)
         found = read(root)
         assert found.parts["train"].files == ["cat/1.png", "dog/1.png", "dog/more/2.png"]
-        assert found.notes == ("1 file is not used, being no picture in a class folder: cat/circle",)
+        assert found.notes == ("1 file is not used: no picture in a class folder: cat/circle",)
 
 
 class TestMistakes:
@@ -337,7 +337,7 @@ def test_deep_pictures_of_small_numbers_are_no_silent_black(tmp_path: Path) -> N
         load(tmp_path)
 
 
-def test_deep_pictures_that_lose_most_are_told(tmp_path: Path) -> None:
+def test_deep_pictures_that_lose_most_are_reported(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         Image.fromarray(np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / name / "1.png")

@@ -92,8 +92,8 @@ class TestReadIdx:
             (b"\x89PNG etc", r"a is not an IDX file: it begins with 89 50 4e 47"),
             (b"", r"a is not an IDX file: it begins with nothing"),
             (bytes([0, 0, 8, 0]), r"a is not an IDX file"),
-            (idx_bytes(np.arange(4), kind=0x0C), r"a holds int32; only uint8 can be read"),
-            (idx_bytes(np.arange(4), kind=0x55), r"a holds unknown numbers"),
+            (idx_bytes(np.arange(4), kind=0x0C), r"a contains int32; only uint8 can be read"),
+            (idx_bytes(np.arange(4), kind=0x55), r"a contains unknown numbers"),
             (idx_bytes(np.zeros((0, 3))), r"a is damaged: it declares 0 numbers and has 0"),
         ],
     )
@@ -148,7 +148,9 @@ class TestPublished:
     @pytest.mark.parametrize("changes", [{"train": 59_999}, {"test": 9_999}, {"side": 27}, {"top": 10}])
     def test_another_data_set_is_refused(self, tmp_path: Path, changes: Any) -> None:
         write_set(tmp_path / "mnist", **{"train": 60_000, "test": 10_000, "side": 28, "ending": "", **changes})
-        with pytest.raises(DataError, match=r"does not hold MNIST: (train|test) has pictures .*28×28 pixels, with labels up to 9\.\nMove"):
+        with pytest.raises(
+            DataError, match=r"does not contain MNIST: (train|test) has pictures .*28×28 pixels, with labels up to 9\.\nMove"
+        ):
             MNIST.read(tmp_path)
 
     def test_files_directly_in_the_data_folder_are_nobodys(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "reported"),
     [
         ((torch.rand(4, 2), [0, 1, 0]), "arrays: train has 4 inputs but 3 targets.\nPass one target for each input."),
         ((torch.rand(0, 2), torch.zeros(0).long()), "arrays: train is empty.\nAdd examples, or leave the split out."),
@@ -140,8 +140,8 @@ def test_picture_rule_of_arrays(shape: tuple[int, ...], dtype: torch.dtype, mode
         ),
     ],
 )
-def test_refused(what: Any, told: str) -> None:
-    assert _refused(what) == told
+def test_refused(what: Any, reported: str) -> None:
+    assert _refused(what) == reported
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -149,14 +149,14 @@ def test_refused(what: Any, told: str) -> None:
 def test_no_number_in_inputs(value: float, split: str) -> None:
     x = {"train": torch.rand(4, 2), "test": torch.rand(4, 2)}
     x[split][2, 1] = value
-    told = _refused({name: (values, _labels(4)) for name, values in x.items()})
-    assert told == f"The input {split}[2] has a NaN or infinite value at [1].\nFix or remove that example."
+    reported = _refused({name: (values, _labels(4)) for name, values in x.items()})
+    assert reported == f"The input {split}[2] has a NaN or infinite value at [1].\nFix or remove that example."
 
 
-def test_float64_that_does_not_fit_is_told() -> None:
+def test_float64_that_does_not_fit_is_reported() -> None:
     x = torch.tensor([[1.0], [1e300]], dtype=torch.float64)
-    told = "The input train[1] has 1e+300 at [0], which is beyond float32 (up to 3.4e+38).\nScale such numbers first."
-    assert _refused((x, _labels(2))) == told
+    reported = "The input train[1] has 1e+300 at [0], which is beyond float32 (up to 3.4e+38).\nScale such numbers first."
+    assert _refused((x, _labels(2))) == reported
 
 
 def test_a_bad_example_is_named_by_its_file() -> None:
@@ -165,14 +165,14 @@ def test_a_bad_example_is_named_by_its_file() -> None:
         make_data(Found("f", {"train": part}), None)
 
 
-def test_tables_on_their_side_are_told() -> None:
-    told = "arrays: train has 2 inputs but 5 targets.\nTranspose the inputs: they have shape (2, 5), and an example is a row."
-    assert _refused((torch.rand(2, 5), [0, 1, 0, 1, 1])) == told
-    told = "arrays: train has 5 inputs but 3 targets.\nTranspose the targets: they have shape (3, 5), and an example is a row."
-    assert _refused((torch.rand(5, 2), torch.rand(3, 5))) == told
+def test_tables_on_their_side_are_reported() -> None:
+    reported = "arrays: train has 2 inputs but 5 targets.\nTranspose the inputs: they have shape (2, 5), and an example is a row."
+    assert _refused((torch.rand(2, 5), [0, 1, 0, 1, 1])) == reported
+    reported = "arrays: train has 5 inputs but 3 targets.\nTranspose the targets: they have shape (3, 5), and an example is a row."
+    assert _refused((torch.rand(5, 2), torch.rand(3, 5))) == reported
 
 
-def test_inputs_and_targets_that_seem_to_be_swapped_are_told() -> None:
+def test_inputs_and_targets_that_seem_to_be_swapped_are_reported() -> None:
     x, y = torch.rand(60, 4), torch.arange(60) % 3
     assert load((y, x)).notes == ("the inputs look like labels and the targets like inputs: if they are swapped, pass (inputs, targets)",)
     for pair in ((x, y), (y, x[:, 0]), (torch.arange(60), x), (y, (x > 0.5).float())):
@@ -321,8 +321,8 @@ def test_take_and_where() -> None:
 def test_like_a_trained_model(make_spec: SpecMaker) -> None:
     spec = make_spec(outputs=("a", "b"))
     assert load((torch.rand(2, 2), ["b", "b"]), like=spec).train.targets.tolist() == [1, 1]
-    told = _refused((torch.rand(2, 3), ["b", "b"]), like=spec)
-    assert told == "Inputs of train have shape (3,); those of the model have (2,).\nPass inputs of that shape."
+    reported = _refused((torch.rand(2, 3), ["b", "b"]), like=spec)
+    assert reported == "Inputs of train have shape (3,); those of the model have (2,).\nPass inputs of that shape."
 
 
 def test_data_are_frozen(blobs: tuple[Tensor, Tensor]) -> None:
@@ -338,29 +338,29 @@ def test_whole_numbers_are_measured_exactly() -> None:
 @pytest.mark.parametrize("kind", [lambda pixels: pixels, Slow])
 def test_pictures_in_which_there_is_nothing_to_see(kind: Callable[[Tensor], Any]) -> None:
     pixels = torch.zeros(4, 1, 3, 3, dtype=torch.uint8)
-    told = "every pixel of all training pictures is 0"
+    reported = "every pixel of all training pictures is 0"
     fix = "only the high byte of 16-bit pictures is used: if that loses everything, rescale them to 0-65535, or save them with 8 bits"
     found = Found("f", {"train": Part(kind(pixels), _labels(4))}, input=PictureRule(shape=(1, 3, 3)))
     with pytest.raises(DataError) as raised:
         make_data(found, None)
-    assert str(raised.value) == f"f: {told}.\n{fix[0].upper()}{fix[1:]}."
-    assert load((pixels, _labels(4))).notes == (f"{told}; {fix}",)
+    assert str(raised.value) == f"f: {reported}.\n{fix[0].upper()}{fix[1:]}."
+    assert load((pixels, _labels(4))).notes == (f"{reported}; {fix}",)
     pixels[2, 0, 1, 1] = 1
     assert make_data(found, None).notes == load((pixels, _labels(4))).notes == ()
 
 
 def test_inputs_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_NUMBERS", 5)
-    told = "arrays: inputs of shape (2, 3) have more than 5 numbers.\nMake them smaller."
-    assert _refused((torch.rand(4, 2, 3), _labels(4))) == told
+    reported = "arrays: inputs of shape (2, 3) have more than 5 numbers.\nMake them smaller."
+    assert _refused((torch.rand(4, 2, 3), _labels(4))) == reported
 
 
 def test_memory_that_data_without_a_file_would_exceed() -> None:
     values = torch.zeros(1000, 2)
     values[0] = 1
     assert len(load((values, _labels(1000)), memory=8000e-9).train) == 1000
-    told = "The setting data.memory = 7e-06 does not work with arrays: its examples take 8e-06 GB.\nOnly folders of pictures and"
-    with pytest.raises(RecipeError, match=told):
+    reported = "The setting data.memory = 7e-06 does not work with arrays: its examples take 8e-06 GB.\nOnly folders of pictures and"
+    with pytest.raises(RecipeError, match=reported):
         load((values, _labels(1000)), memory=7e-6)
 
 

@@ -38,7 +38,7 @@ def _mixing(task: str = "single-label", **settings: Any) -> Mixing:
 @pytest.mark.parametrize("settings", KINDS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 def test_targets_are_the_shares_of_the_pixels(settings: dict[str, Any], dtype: torch.dtype) -> None:
-    # Black and white in turn: how white a mixture is tells its shares.
+    # Black and white in turn: the brightness of a mixture reveals its shares.
     white = 255.0 if dtype == torch.uint8 else 1.0
     places = torch.arange(201)
     pictures = (places % 2 * white).to(dtype)[:, None, None, None].expand(-1, 3, 6, 8)

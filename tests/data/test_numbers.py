@@ -43,27 +43,27 @@ def test_a_view_that_is_not_writable_is_copied() -> None:
 @pytest.mark.parametrize("masked", [np.ma.array([[1.0, 2.0], [3.0, -999.0]], mask=[[False, False], [False, True]]), None])
 def test_a_masked_value_is_never_used(masked: Any) -> None:
     rows = masked if masked is not None else [np.ma.array([1.0, 2.0]), np.ma.masked_equal([3.0, -999.0], -999.0)]
-    told = "There is a masked value in the inputs of train, at [1, 1].\nFill it (x.filled(...)), or leave that example out."
-    assert _refused(rows) == told
+    reported = "There is a masked value in the inputs of train, at [1, 1].\nFill it (x.filled(...)), or leave that example out."
+    assert _refused(rows) == reported
 
 
 def test_whole_numbers_beyond_int64() -> None:
     big = np.array([[1], [2**63 + 7]], np.uint64)
-    told = "There is 9223372036854775815 in the inputs of train, at [1, 0], which is beyond 64 bits with a sign.\nPass smaller numbers."
-    assert _refused(big) == _refused(torch.from_numpy(big)) == told
+    reported = "There is 9223372036854775815 in the inputs of train, at [1, 0], which is beyond int64.\nPass smaller numbers."
+    assert _refused(big) == _refused(torch.from_numpy(big)) == reported
     assert "18446744073709551616 in the inputs of train, which is beyond" in _refused([2**64, 1])
     assert as_tensor(np.array([2**63 - 1], np.uint64), "x").tolist() == [2**63 - 1]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "reported"),
     [
         (np.array([1j]), "There are complex numbers in the inputs of train."),
         (torch.tensor([1j]), "There are complex numbers in the inputs of train."),
-        (np.array(["a", "b"]), "The inputs of train cannot be turned into numbers: it holds words, such as 'a'."),
+        (np.array(["a", "b"]), "The inputs of train cannot be turned into numbers: it contains words, such as 'a'."),
         (
             np.array(["2026-01-01"], "M8[D]"),
-            "The inputs of train cannot be turned into numbers: it holds dates or times; x.astype('int64')",
+            "The inputs of train cannot be turned into numbers: it contains dates or times; x.astype('int64')",
         ),
         (np.zeros(2, [("a", "f8")]), "The inputs of train cannot be turned into numbers: it has named fields"),
         ([[1, 2], [3]], "The inputs of train cannot be turned into numbers: "),
@@ -74,8 +74,8 @@ def test_whole_numbers_beyond_int64() -> None:
         (torch.empty(2, device="meta"), "There is a tensor in the inputs of train that is without values (on the device meta)."),
     ],
 )
-def test_what_is_no_plain_number(value: Any, told: str) -> None:
-    assert _refused(value).startswith(told)
+def test_what_is_no_plain_number(value: Any, reported: str) -> None:
+    assert _refused(value).startswith(reported)
 
 
 @pytest.mark.filterwarnings("ignore:.*quantiz.*:DeprecationWarning", "ignore:.*quantiz.*:UserWarning", "ignore:.*nested.*:UserWarning")

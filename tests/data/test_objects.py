@@ -80,8 +80,8 @@ def test_a_list_of_two_examples_is_no_pair_of_inputs_and_targets() -> None:
     assert isinstance(part.inputs, Tensor)
     assert isinstance(part.targets, Tensor)
     assert (part.inputs.tolist(), part.targets.tolist()) == ([[1.0, 2.0], [3.0, 4.0]], [0, 1])
-    told = "Data for train that are a list of two pairs may be two examples, or inputs and targets.\n"
-    assert _refused([(1.5, 0), (2.5, 1)]) == f"{told}Pass inputs and targets as a tuple: (x, y)."
+    reported = "Data for train that are a list of two pairs may be two examples, or inputs and targets.\n"
+    assert _refused([(1.5, 0), (2.5, 1)]) == f"{reported}Pass inputs and targets as a tuple: (x, y)."
     assert _inputs(((1.5, 2.5), (0, 1))).tolist() == _inputs([[1.5, 2.5], [0, 1]]).tolist() == [1.5, 2.5]
 
 
@@ -110,7 +110,7 @@ def test_splits_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "reported"),
     [
         ({"test": ([1.0], [0])}, "The splits test cannot be used.\nName them train, and if there are any valid and test."),
         (
@@ -144,16 +144,16 @@ def test_splits_by_name() -> None:
         (Items([(torch.zeros(2), {"box": 1})]), "The target of train[0] is of type dict.\nGive a number or a word for each example"),
     ],
 )
-def test_refused(what: Any, told: str) -> None:
-    assert _refused(what).startswith(told)
+def test_refused(what: Any, reported: str) -> None:
+    assert _refused(what).startswith(reported)
 
 
 def test_a_table_alone() -> None:
     class Table(Items):
         columns = ("a", "b")
 
-    told = "A Table does not say which of its columns are targets.\nPass (table[inputs], table[target])."
-    assert _refused(Table([])) == _refused({"train": Table([])}) == told
+    reported = "A Table does not say which of its columns are targets.\nPass (table[inputs], table[target])."
+    assert _refused(Table([])) == _refused({"train": Table([])}) == reported
 
 
 def test_iterable_dataset() -> None:
@@ -217,7 +217,7 @@ def test_pictures_of_a_dataset_are_read_as_files_are() -> None:
     turned = Image.new("RGB", (5, 4))
     turned.getexif()[0x0112] = 6
     assert _inputs(Items([(turned, 0), (turned, 1)])).shape == (2, 3, 5, 4)
-    with pytest.raises(DataError, match=r"train\[0\] holds numbers with a fraction"):
+    with pytest.raises(DataError, match=r"train\[0\] contains fractional numbers"):
         find_objects(Items([(Image.new("F", (2, 2)), 0)]))
 
 
@@ -227,15 +227,15 @@ def test_a_list_of_pictures_is_read_as_each_of_them_is() -> None:
     assert inputs.shape == (3, 3, 4, 5)
     assert torch.equal(inputs[1], inputs[0])
     assert torch.equal(inputs[2], inputs[0])
-    told = (
+    reported = (
         "Picture 1 of the inputs of train is uint8 of shape (1, 4, 5), but the first is uint8 of shape (3, 4, 5).\nMake all inputs alike."
     )
-    assert _refused(([coloured, coloured.convert("L")], [0, 1])).startswith(told)
+    assert _refused(([coloured, coloured.convert("L")], [0, 1])).startswith(reported)
 
 
 def test_grey_and_coloured_pictures_in_one_dataset() -> None:
-    told = _refused(Items([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
-    assert told == (
+    reported = _refused(Items([(Image.new("RGB", (5, 4)), 0), (Image.new("L", (5, 4)), 1)]))
+    assert reported == (
         "train[1] is uint8 of shape (1, 4, 5), but train[0] is uint8 of shape (3, 4, 5).\n"
         'Make all inputs alike. Pictures take resize() and convert("RGB").'
     )
@@ -264,9 +264,9 @@ def test_loaders_that_do_more() -> None:
         assert _refused(DataLoader(dataset, **options)) == f"A DataLoader with a sampler of its own ({kind}) cannot be used.\n{fix}"
 
 
-def _wrapped(told: str, dataset: Any, **names: Any) -> Any:
+def _wrapped(reported: str, dataset: Any, **names: Any) -> Any:
     """Run the lines that a message shows, and put them around a dataset."""
-    lines = told.split("or wrap it:\n")[1].splitlines()[:4]
+    lines = reported.split("or wrap it:\n")[1].splitlines()[:4]
     namespace = {"torch": torch, **names}
     exec("\n".join(line.removeprefix("    ") for line in lines), namespace)
     return namespace["Pairs"](dataset)
@@ -275,21 +275,23 @@ def _wrapped(told: str, dataset: Any, **names: Any) -> Any:
 def test_examples_that_are_no_pairs_and_the_lines_that_make_pairs_of_them() -> None:
     values = [(torch.full((2,), float(place)), torch.zeros(1), place % 2) for place in range(6)]
     dicts = Items([{"pixels": x, "path": "p", "label": y} for x, _, y in values])
-    told = _refused(dicts)
-    assert told.startswith("train[0] is a dict of 'pixels', 'path', 'label', not a pair (input, target).\n")
-    assert told.endswith("For a network with several inputs, concatenate them in one tensor, and split it in a module around the network.")
-    assert _inputs(_wrapped(told, dicts))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    reported = _refused(dicts)
+    assert reported.startswith("train[0] is a dict of 'pixels', 'path', 'label', not a pair (input, target).\n")
+    assert reported.endswith(
+        "For a network with several inputs, concatenate them in one tensor, and split it in a module around the network."
+    )
+    assert _inputs(_wrapped(reported, dicts))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     triples = Items([(x, y, extra) for x, extra, y in values])
-    told = _refused(triples)
-    assert told.startswith("train[0] is a tuple of 3, not a pair (input, target).\n")
-    assert _inputs(_wrapped(told, triples))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    reported = _refused(triples)
+    assert reported.startswith("train[0] is a tuple of 3, not a pair (input, target).\n")
+    assert _inputs(_wrapped(reported, triples))[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
     def collate_fn(batch: list[Any]) -> Any:
         return torch.stack([x for x, _, _ in batch]) + 1, torch.tensor([y for _, y, _ in batch])
 
-    told = _refused(DataLoader(triples, collate_fn=collate_fn))
-    assert told.startswith("A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples")
-    assert _inputs(_wrapped(told, triples, collate_fn=collate_fn))[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
+    reported = _refused(DataLoader(triples, collate_fn=collate_fn))
+    assert reported.startswith("A DataLoader with a collate function of its own cannot be used.\nLet the dataset return finished examples")
+    assert _inputs(_wrapped(reported, triples, collate_fn=collate_fn))[:, 0].tolist() == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -305,10 +307,10 @@ def test_loaders_that_would_mean_something_else(options: dict[str, Any], what: s
     assert _refused(DataLoader(dataset, **options)).startswith(f"A DataLoader with {what} cannot be used.\n")
 
 
-def test_a_fixed_order_is_told_to_be_shuffled(make_spec: Callable[..., DataSpec]) -> None:
+def test_a_fixed_order_is_reported_as_shuffled(make_spec: Callable[..., DataSpec]) -> None:
     loader = DataLoader(TensorDataset(torch.rand(4, 2), torch.arange(4) % 2))
-    told = ("training shuffles by seed; the DataLoader's fixed order is not used",)
-    assert find_objects(loader).notes == find_objects({"train": loader, "test": loader}).notes == told
+    reported = ("training shuffles by seed; the DataLoader's fixed order is not used",)
+    assert find_objects(loader).notes == find_objects({"train": loader, "test": loader}).notes == reported
     shuffled = DataLoader(loader.dataset, shuffle=True)
     assert find_objects({"train": shuffled, "test": loader}).notes == ()
     # Of an evaluation the order does not matter.
@@ -341,7 +343,7 @@ def _jittered() -> Jittered:
     return Jittered([(torch.zeros(2), place % 2) for place in range(10)])
 
 
-def test_random_transforms_are_read_anew_and_told() -> None:
+def test_random_transforms_are_read_again_and_reported() -> None:
     found = find_objects(_jittered())
     assert not isinstance(found.parts["train"].inputs, Tensor)
     assert found.notes == ("the dataset for train is read again in each epoch: its values change each time they are read",)

@@ -92,18 +92,18 @@ def test_an_example_that_comes_again_is_changed_in_another_way(make_spec: Any) -
     assert forms(Slow(pixels)) >= 5
 
 
-def test_what_it_does_is_told(blobs: tuple[Tensor, Tensor]) -> None:
-    told = (
+def test_what_it_does_is_reported(blobs: tuple[Tensor, Tensor]) -> None:
+    reported = (
         "sampling = balanced: an epoch still has 60 examples, 20 of each class; "
         "one of '1' comes 6.67 times in it, one of '0' 0.5 times on average"
     )
-    assert describe_balance((40, 3, 0, 17), ("0", "1", "2", "3")) == told
+    assert describe_balance((40, 3, 0, 17), ("0", "1", "2", "3")) == reported
     assert "20 or 21 of each class" in describe_balance((40, 3, 19), ("a", "b", "c"))
     started: list[Any] = []
     data = (torch.randn(60, 2), CLASSES)
     result = fit(nn.Linear(2, 3), data, {"epochs": 2, "sampling": "balanced"}, watchers=[started.append])
     (note,) = (record.notes for record in started if isinstance(record, Started))
-    assert f"note: {told}" in note
+    assert f"note: {reported}" in note
     assert [done.step for done in result.epochs] == [1, 2]
     heard: list[str] = []
     dry_run(blobs, Recipe().updated({"sampling": "balanced"}), log=heard.append)

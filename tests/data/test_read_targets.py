@@ -90,14 +90,14 @@ def test_a_missing_number_is_named(missing: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         (np.ma.masked_equal(np.array([0, 9, 1]), 9), "The target of train[1] is missing: it is masked."),
         (np.ma.masked_equal(np.array([[0, 1], [1, 9]]), 9), "The target of train[1] is missing: it is masked."),
         (list(np.ma.masked_equal(np.array([[0, 1], [1, 9]]), 9)), "The target of train[1] is missing: it is masked."),
-        (np.array([1, 2**63], np.uint64), "The target of train[1] is 9223372036854775808, which is beyond 64 bits with a sign."),
+        (np.array([1, 2**63], np.uint64), "The target of train[1] is 9223372036854775808, which is beyond int64."),
         (torch.tensor([1, 2**62], dtype=torch.int64).to(torch.uint64) * 2, "The target of train[1] is 9223372036854775808, which is"),
-        ([1, 2**64], "The target of train[1] is 18446744073709551616, which is beyond 64 bits with a sign."),
+        ([1, 2**64], "The target of train[1] is 18446744073709551616, which is beyond int64."),
         ([0.5, 2**53 + 1], "The target of train[1] is 9007199254740993, which cannot be mixed with numbers with a fraction"),
         ([1, "1"], "The target of train[0] is 1, while others are words.\nUse only words, or only numbers."),
         (np.array([1j]), "The targets of train are complex numbers."),
@@ -114,10 +114,10 @@ def test_a_missing_number_is_named(missing: Any) -> None:
         (torch.eye(2).to_sparse(), "The targets of train are a tensor that is sparse, quantized or without values."),
     ],
 )
-def test_refused_by_place(values: Any, told: str) -> None:
+def test_refused_by_place(values: Any, reported: str) -> None:
     with pytest.raises(DataError) as raised:
         read_targets(values, "train")
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(reported)
 
 
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant <= 52, reason="the long double of this machine is a double")

@@ -47,7 +47,7 @@ def test_a_bare_word_is_a_name_first(readers: None, tmp_path: Path, monkeypatch:
         assert find(path).name == "folder"
 
 
-def test_what_has_the_name_of_a_data_set_is_told(readers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_the_name_of_a_data_set_is_reported(readers: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mnist").mkdir()
     monkeypatch.chdir(tmp_path)
     note = "mnist is the data set of that name; there is a mnist here too: write ./mnist to read that"
@@ -64,7 +64,7 @@ def test_what_has_the_name_of_a_data_set_is_told(readers: None, tmp_path: Path, 
         find("mnist")
 
 
-def test_paths_are_told_apart(readers: None, tmp_path: Path) -> None:
+def test_paths_are_distinguished(readers: None, tmp_path: Path) -> None:
     kinds = {
         "a.npz": "arrays",
         "a.NPY": "arrays",

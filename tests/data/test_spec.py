@@ -56,7 +56,7 @@ def test_json_there_and_back(make_spec: SpecMaker, rule: Any) -> None:
 @pytest.mark.parametrize("rule", [{"kind": "smell", "shape": [2]}, {"shape": [2]}])
 def test_a_kind_that_is_not_known_is_refused(make_spec: SpecMaker, rule: dict[str, Any]) -> None:
     described = make_spec().model_dump(mode="json")
-    with pytest.raises(ValueError, match=r"the kind .* is none of numbers, picture"):
+    with pytest.raises(ValueError, match=r"the kind .* is not one of numbers, picture"):
         DataSpec.model_validate(described | {"input": rule})
 
 
@@ -64,7 +64,7 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"outputs": ("a",)}, "there are 1 outputs, but single-label takes at least 2"),
         ({"outputs": (), "task": "regression"}, "there are 0 outputs, but regression takes at least 1"),
@@ -87,8 +87,8 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
         (_PICTURE | {"edge_colour": (255, 0, 0), "dtype": "float32"}, "edge_colour does not fit float32 inputs"),
     ],
 )
-def test_contradictions_are_refused(make_spec: SpecMaker, changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_contradictions_are_refused(make_spec: SpecMaker, changes: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         make_spec(**changes)
 
 

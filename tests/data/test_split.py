@@ -86,7 +86,7 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "told"),
+    ("targets", "reported"),
     [
         (torch.rand(1, 1), "1 examples are too few to split off data.valid = 0.2."),
         (
@@ -96,17 +96,17 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
         (torch.arange(600), "Each class keeps one example for training, so there is none to split off data.valid = 0.2."),
     ],
 )
-def test_too_few(targets: Tensor, told: str) -> None:
+def test_too_few(targets: Tensor, reported: str) -> None:
     with pytest.raises(DataError) as raised:
         split_off(_examples(targets), 0.2, 0, "valid")
-    assert str(raised.value) == f"{told}\nAdd more data, or set data.valid = 0 to do without."
+    assert str(raised.value) == f"{reported}\nAdd more data, or set data.valid = 0 to do without."
 
 
 def _data(count: int = 100, **splits: int) -> Data:
     return load({name: (torch.rand(size, 2), torch.arange(size) % 2) for name, size in {"train": count, **splits}.items()})
 
 
-def test_fractions_are_of_what_train_brought() -> None:
+def test_fractions_are_of_the_original_train() -> None:
     data = _data().split(valid=0.1, test=0.2)
     assert {name: len(examples) for name, examples in data.splits.items()} == {"train": 70, "valid": 10, "test": 20}
     assert data.spec.counts == {"train": 70, "valid": 10, "test": 20}
@@ -120,7 +120,7 @@ def test_the_error_names_the_setting() -> None:
         load((torch.rand(2, 2), torch.rand(2))).split(valid=0.1, test=0.5)
 
 
-def test_brought_splits_stay_as_they_are() -> None:
+def test_given_splits_stay_as_they_are() -> None:
     data = _data(test=30)
     split = data.split(valid=0.1, test=0.5)
     assert split.test is data.test

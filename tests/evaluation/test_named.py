@@ -1,4 +1,4 @@
-"""Metrics by name agree with scikit-learn; functions of one's own are checked, measured, kept and monitored."""
+"""Metrics by name agree with scikit-learn; the user's functions are checked, measured, kept and monitored."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_direction_of_what_is_monitored(monitor: str, wanted: tuple[str, int]) -
 
 
 @pytest.mark.parametrize(
-    ("names", "monitor", "own", "told"),
+    ("names", "monitor", "own", "reported"),
     [
         (["f-1s"], "auto", None, "There is no metric 'f-1s'.\nDid you mean 'f1'?"),
         (["rmse"], "auto", None, "The metric 'rmse' is not for single-label targets.\nUse one of balanced accuracy, "),
@@ -121,10 +121,10 @@ def test_direction_of_what_is_monitored(monitor: str, wanted: tuple[str, int]) -
         ([], "rmse", None, "The metric 'rmse' is not for single-label targets."),
     ],
 )
-def test_what_cannot_be_measured_is_told(make_spec: SpecMaker, names: list[str], monitor: str, own: Any, told: str) -> None:
+def test_what_cannot_be_measured_is_reported(make_spec: SpecMaker, names: list[str], monitor: str, own: Any, reported: str) -> None:
     with pytest.raises(RecipeError) as raised:
         all_metrics(names, monitor, own, make_spec().task)
-    assert told in str(raised.value)
+    assert reported in str(raised.value)
 
 
 def _data(count: int = 120) -> tuple[Tensor, Tensor]:
@@ -155,11 +155,11 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
     assert "balanced accuracy    spread" in capsys.readouterr().out
     assert run.recipe.metrics == ("balanced_accuracy",)
     lines = [json.loads(line)["valid"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    (*told,) = (record.valid.metrics for record in heard if isinstance(record, EpochDone) and record.valid is not None)
-    assert [{name: line[name] for name in ("balanced accuracy", "spread")} for line in lines] == told
+    (*reported,) = (record.valid.metrics for record in heard if isinstance(record, EpochDone) and record.valid is not None)
+    assert [{name: line[name] for name in ("balanced accuracy", "spread")} for line in lines] == reported
     assert run.valid is not None
     assert run.test is not None
-    assert run.valid.metrics == told[run.fit.finished.best_epoch - 1]
+    assert run.valid.metrics == reported[run.fit.finished.best_epoch - 1]
     assert run.valid.outputs.shape == (len(run.valid.targets), 3)
     torch.testing.assert_close(run.valid.outputs.softmax(1), run.valid.predictions)
     assert run.test.metrics["spread"] == pytest.approx(float(run.test.predictions.amax(1).mean()))
@@ -174,7 +174,7 @@ def test_they_are_measured_kept_and_reachable(tmp_path: Path, capsys: pytest.Cap
     assert reproduce(tmp_path / "run", metrics=[spread]).divergence == ""
     longer = epochal.resume(tmp_path / "run", epochs=6, metrics=[spread], quiet=True)
     assert longer is not None
-    assert [done.valid.metrics for done in longer.fit.epochs[:4] if done.valid is not None] == told
+    assert [done.valid.metrics for done in longer.fit.epochs[:4] if done.valid is not None] == reported
 
 
 @pytest.mark.parametrize(("monitor", "best"), [("height", max), ("min height", min), ("loss of mine", min)])
@@ -196,7 +196,7 @@ def test_a_monitored_metric_need_not_be_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "reported"),
     [
         (
             lambda predictions, targets: 1 / 0,
@@ -207,10 +207,10 @@ def test_a_monitored_metric_need_not_be_listed() -> None:
         (lambda predictions: 1.0, "The metric 'mine' fails: TypeError"),
     ],
 )
-def test_a_function_that_fails_is_told_before_training(tmp_path: Path, function: Any, told: str) -> None:
+def test_a_function_that_fails_is_reported_before_training(tmp_path: Path, function: Any, reported: str) -> None:
     with pytest.raises(RecipeError) as raised:
         epochal.train(_data(), metrics={"mine": function}, out=tmp_path / "run", **SETTINGS)
-    assert told in str(raised.value)
+    assert reported in str(raised.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,7 @@
 """Changed files through every loader, for as long as is wanted: python -m tests.hostile.fuzz --seconds 3600
 
 Whatever is no `EpochalError` that names the file, takes longer than 10 seconds or too much memory, touches what it should not, or
-ends the process, is a crash: it is told with its seed, and the file is kept. `--seed N --only KIND` does again what was told.
+ends the process, is a crash: it is reported with its seed, and the file is kept. `--seed N --only KIND` repeats it.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ def _work(tasks: Connection, seeds: dict[str, list[Path]], folder: Path, only: s
         try:
             outcome = load(kind, path, watch, megabytes=MEGABYTES.get(kind, 200.0))
             tasks.send(outcome)
-        except BaseException:  # noqa: BLE001  it is told
+        except BaseException:  # noqa: BLE001  it is reported
             tasks.send(traceback.format_exc())
 
 
 def main() -> int:
-    """Fuzz, and tell how it went; the exit code is 1 where there was a crash."""
+    """Fuzz, and report the results; the exit code is 1 if there was a crash."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0, help="the number of the first case")
@@ -106,7 +106,7 @@ def main() -> int:
                 worker.start()
                 theirs.close()
             assert ours is not None
-            kind, name, wrong, told = "?", "?", "", ""
+            kind, name, wrong, reported = "?", "?", "", ""
             try:
                 ours.send(number)
                 if not ours.poll(300):
@@ -115,12 +115,12 @@ def main() -> int:
                 if not ours.poll(PATIENCE):
                     raise TimeoutError(f"more than {PATIENCE} s")
                 outcome = ours.recv()
-                wrong, told = (outcome, "") if isinstance(outcome, str) else (outcome.wrong, outcome.told)
+                wrong, reported = (outcome, "") if isinstance(outcome, str) else (outcome.wrong, outcome.reported)
             except (EOFError, ConnectionError, TimeoutError) as error:
                 worker.kill()
                 worker.join()
                 wrong, worker = f"the process ended ({worker.exitcode}): {error!r}", None
-            counts[f"{kind} {'crashed' if wrong else 'refused' if told else 'read'}"] += 1
+            counts[f"{kind} {'crashed' if wrong else 'refused' if reported else 'read'}"] += 1
             if wrong:
                 crashes += 1
                 print(f"CRASH --seed {number} --only '{options.only}' ({kind} {name}): {wrong}", flush=True)

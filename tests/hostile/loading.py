@@ -106,7 +106,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "safetensors": epochal.load,
 }
 
-# Doing any of it, or opening a file for writing elsewhere, is what a file must never bring a loader to.
+# A file must never make a loader do any of these, or open a file for writing elsewhere.
 _FORBIDDEN = (
     "os.system",
     "os.exec",
@@ -126,7 +126,7 @@ _FORBIDDEN = (
 # PyTorch's own libraries are asked for their settings; and where it is built for CUDA, it asks NVIDIA's driver how many GPUs there are.
 _LIBRARIES = (str(Path(torch.__file__).parent), "libnvidia-ml.so")
 
-# What is wrong with the values of whole arrays is told by the place in them, and with settings by their names.
+# Wrong values in arrays are reported with their index, and wrong settings with their names.
 _TOLD_BY_PLACE = ("npy", "npz", "resume", "run", "safetensors")
 
 
@@ -167,9 +167,9 @@ def _writes(mode: str | None, flags: int) -> bool:
 
 
 class Outcome(NamedTuple):
-    """`told` is the message of an `EpochalError`, "" where the file was read; `wrong` says what should not be."""
+    """`reported` is the message of an `EpochalError`, "" where the file was read; `wrong` says what should not be."""
 
-    told: str
+    reported: str
     wrong: str
     seconds: float
     megabytes: float
@@ -177,26 +177,26 @@ class Outcome(NamedTuple):
 
 def load(kind: str, path: Path, watch: Watch, *, seconds: float = 10.0, megabytes: float = 200.0) -> Outcome:
     """Load one file, or folder, as the kind that it pretends to be."""
-    told = wrong = ""
+    reported = wrong = ""
     before = _reset_peak()
     begun = time.monotonic()
     with watch.on(path.parent.resolve()) as seen:
         try:
             LOADERS[kind](path)
         except EpochalError as error:
-            told = str(error)
+            reported = str(error)
         except Exception as error:  # noqa: BLE001  it is what is looked for
             wrong = f"{type(error).__name__}: {error}"
     took, more = time.monotonic() - begun, _peak() - before
     if seen:
         wrong = wrong or f"it did: {'; '.join(seen[:3])}"
-    elif told and kind not in _TOLD_BY_PLACE and path.name not in told and path.parent.name not in told:
-        wrong = wrong or f"the file is not named: {told}"
+    elif reported and kind not in _TOLD_BY_PLACE and path.name not in reported and path.parent.name not in reported:
+        wrong = wrong or f"the file is not named: {reported}"
     elif took > seconds:
         wrong = wrong or f"it took {took:.1f} s"
     elif more > megabytes:
         wrong = wrong or f"it took {more:.0f} MB"
-    return Outcome(told, wrong, took, more)
+    return Outcome(reported, wrong, took, more)
 
 
 def _reset_peak() -> float:

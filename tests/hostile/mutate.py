@@ -1,4 +1,4 @@
-"""Changes to valid files: of bytes, and of what a format says, with sums made right again so that what lies deeper is reached."""
+"""Changes to valid files: of bytes, and of fields of a format, with checksums corrected so that deeper checks are reached."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _result(what: str, case: Case, home: Path, watch: Watch) -> dict[str, Any]:
     changed = sorted(name for name, _ in _tree(home).items() ^ before.items() if what != "models" or not name.startswith("case/"))
     result = {
         "name": case.name,
-        "told": outcome.told[:500],
+        "reported": outcome.reported[:500],
         "wrong": outcome.wrong,
         "seconds": outcome.seconds,
         "megabytes": outcome.megabytes,

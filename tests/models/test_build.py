@@ -134,7 +134,7 @@ def test_own_file(make_spec: SpecMaker, file: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("Nett", "{file} has no 'Nett'.\nDid you mean 'Net'?"),
         ("Broken", "{file}:Broken cannot be built: line 29: KeyError: 'no such thing'.\nFix that file."),
@@ -142,14 +142,14 @@ def test_own_file(make_spec: SpecMaker, file: Path, name: str) -> None:
         ("number", "{file}:number cannot be built: TypeError: 3 is not a callable object.\nFix that file."),
     ],
 )
-def test_wrong_names_in_own_file(make_spec: SpecMaker, file: Path, name: str, told: str) -> None:
+def test_wrong_names_in_own_file(make_spec: SpecMaker, file: Path, name: str, reported: str) -> None:
     with pytest.raises(ModelError) as raised:
         load_net(f"{file}:{name}", make_spec())
-    assert str(raised.value) == told.format(file=file)
+    assert str(raised.value) == reported.format(file=file)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         ("x = 1\nimport nothing_of_this_name\n", "cannot be run: line 2: ModuleNotFoundError: No module named 'nothing_of_this_name'."),
         ("def f(:\n", "cannot be run: SyntaxError: invalid syntax (my_net.py, line 1)."),
@@ -157,11 +157,11 @@ def test_wrong_names_in_own_file(make_spec: SpecMaker, file: Path, name: str, to
         ("x = 1\n", "has no 'Net'.\nThere is none to choose from."),
     ],
 )
-def test_own_file_that_cannot_be_run(make_spec: SpecMaker, file: Path, content: str, told: str) -> None:
+def test_own_file_that_cannot_be_run(make_spec: SpecMaker, file: Path, content: str, reported: str) -> None:
     file.write_text(content)
     with pytest.raises(ModelError) as raised:
         load_net(f"{file}:Net", make_spec())
-    assert str(raised.value).startswith(f"{file} {told}")
+    assert str(raised.value).startswith(f"{file} {reported}")
 
 
 def test_own_file_that_is_not_there(make_spec: SpecMaker, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ class _Gives(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("outputs", "make", "told"),
+    ("outputs", "make", "reported"),
     [
         (("a", "b", "c"), lambda x: x, "For 2 inputs the model gives outputs of shape (2, 2); the data ask for (2, 3).\n"),
         (("a", "b"), lambda x: x[:, 0], "For 2 inputs the model gives outputs of shape (2,); the data ask for (2, 2).\n"),
@@ -241,10 +241,10 @@ class _Gives(nn.Module):
         (("a", "b"), lambda x: nn.functional.softmax(x, 9), "The model cannot take inputs of shape 2: "),
     ],
 )
-def test_model_that_does_not_fit(make_spec: SpecMaker, outputs: tuple[str, ...], make: Callable[[Tensor], Any], told: str) -> None:
+def test_model_that_does_not_fit(make_spec: SpecMaker, outputs: tuple[str, ...], make: Callable[[Tensor], Any], reported: str) -> None:
     with pytest.raises(ModelError) as raised:
         check_model(_Gives(make), torch.rand(2, 2), make_spec(outputs=outputs))
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(reported)
 
 
 def test_fix_names_the_outputs(make_spec: SpecMaker) -> None:

@@ -135,8 +135,8 @@ def test_mirroring_is_for_predictions_alone(make_spec: SpecMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "width", "told"), [((3, 8, 32), 4, "9 pixels"), ((4, 32, 32), 4, "grey or RGB"), ((3, 9, 9), 0, "width = 0")]
+    ("shape", "width", "reported"), [((3, 8, 32), 4, "9 pixels"), ((4, 32, 32), 4, "grey or RGB"), ((3, 9, 9), 0, "width = 0")]
 )
-def test_airbench_for_what_it_is_not(make_spec: SpecMaker, shape: tuple[int, ...], width: int, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_airbench_for_what_it_is_not(make_spec: SpecMaker, shape: tuple[int, ...], width: int, reported: str) -> None:
+    with pytest.raises(ValueError, match=reported):
         airbench(_spec(make_spec, *shape), width=width)

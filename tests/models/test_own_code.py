@@ -1,4 +1,4 @@
-"""A model tells whether the user's code is still what it was trained as."""
+"""Changes in the user's code since training are detected."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def test_a_bundle_tells_that_the_code_changed(net: Path, blobs: Arrays, tmp_path
     assert same.code == done.bundle.code
     numpy.save(tmp_path / "x.npy", blobs[0][:3].numpy())
     net.write_text(NET.replace("turned(self.layer(x))", "-turned(self.layer(x))"))
-    told = "the code of the network has changed since training (net.py): its predictions may be wrong."
-    with pytest.warns(UserWarning, match=re.escape(told)) as caught:
+    reported = "the code of the network has changed since training (net.py): its predictions may be wrong."
+    with pytest.warns(UserWarning, match=re.escape(reported)) as caught:
         other = Bundle.load(run / "model", f"{net}:Net")
     assert caught[0].filename == __file__
     # What is saved again is still what was trained.
-    with pytest.warns(UserWarning, match=re.escape(told)):
+    with pytest.warns(UserWarning, match=re.escape(reported)):
         Bundle.load(other.save(tmp_path / "copy"), f"{net}:Net")
     for arguments in (["predict", run, tmp_path / "x.npy"], ["summary", run]):
         shown = CliRunner().invoke(cli, [*map(str, arguments), "--model", f"{net}:Net"])
-        assert f"note: {told}" in shown.stderr, shown
+        assert f"note: {reported}" in shown.stderr, shown
     numpy.savez(tmp_path / "d.npz", x=blobs[0].numpy(), y=blobs[1].numpy())
     shown = CliRunner().invoke(cli, ["evaluate", str(run), str(tmp_path / "d.npz"), "--model", f"{net}:Net", "--include-training"])
-    assert f"note: {told}" in shown.output, shown
+    assert f"note: {reported}" in shown.output, shown

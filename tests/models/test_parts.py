@@ -57,7 +57,7 @@ def test_the_head_is_the_marked_one_or_the_weight_nearest_to_the_outputs() -> No
     assert _head(nn.Sequential(nn.Identity(), net, nn.Softplus()), net) == {"classifier.weight", "classifier.bias"}
 
 
-def test_a_head_that_is_not_there_is_told() -> None:
+def test_a_head_that_is_not_there_is_reported() -> None:
     net = Named()
     net.head = "fc"
     with pytest.raises(ModelError, match=r"^Named has no part 'fc', its head\.\nLet head name one of its modules\.$"):

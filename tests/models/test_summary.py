@@ -173,7 +173,7 @@ def test_json() -> None:
     }
 
 
-def test_a_model_that_does_not_fit_is_told_and_left_as_it_was() -> None:
+def test_a_model_that_does_not_fit_is_reported_and_left_as_it_was() -> None:
     model = Nested()
     with pytest.raises(ModelError, match="cannot take inputs of shape 3×5×5"):
         summarize(model, spec((3, 5, 5), "float32"))

@@ -102,7 +102,7 @@ def test_recipe_files_as_windows_writes_them(tmp_path: Path, encoding: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"\xff\xfea", "Cannot read the recipe {path}: it is not text in UTF-16."),
         (b"epochs = ", "{path} is not valid TOML: Invalid value (at end of document).\nFix that line."),
@@ -111,12 +111,12 @@ def test_recipe_files_as_windows_writes_them(tmp_path: Path, encoding: str) -> N
         (b"\xff", "Cannot read the recipe {path}: it is not text in UTF-8."),
     ],
 )
-def test_wrong_recipe_files(tmp_path: Path, content: bytes, told: str) -> None:
+def test_wrong_recipe_files(tmp_path: Path, content: bytes, reported: str) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(content)
     with pytest.raises(RecipeError) as raised:
         load_recipe(str(path))
-    assert str(raised.value).startswith(told.format(path=path))
+    assert str(raised.value).startswith(reported.format(path=path))
 
 
 def test_missing_recipe(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_recipe_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "reported"),
     [
         ("epochs", 0, "The setting epochs = 0 (command line) cannot be used: it should be greater than or equal to 1."),
         ("epochs", 2.5, "The setting epochs = 2.5 (command line) cannot be used: it should be a valid integer."),
@@ -58,11 +58,11 @@ def test_a_recipe_is_frozen() -> None:
         ("at", [3, 0], "The setting schedule.at = 0 (command line) cannot be used: it should be greater than or equal to 1."),
     ],
 )
-def test_wrong_value(name: str, value: Any, told: str) -> None:
+def test_wrong_value(name: str, value: Any, reported: str) -> None:
     full, fix = _refused({name: value}).split("\n")
-    assert full == told
+    assert full == reported
     # The fix is the setting's own description.
-    described = told.split(" ")[2]
+    described = reported.split(" ")[2]
     assert fix == f"{described}: {dict(fields())[described].description}."
 
 

@@ -104,18 +104,18 @@ def test_ambiguous_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ("epoch", "Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
         ("optimizer.momentun", "Unknown setting 'optimizer.momentun'.\nDid you mean 'optimizer.momentum'?"),
         ("smothing", "Unknown setting 'smothing'.\nDid you mean 'smoothing'?"),
     ],
 )
-def test_unknown_name(given: str, told: str) -> None:
-    assert _refused(given) == told
+def test_unknown_name(given: str, reported: str) -> None:
+    assert _refused(given) == reported
 
 
 def test_unknown_name_without_a_likely_one() -> None:
-    told = _refused("qqqqqqq")
-    assert told.startswith("Unknown setting 'qqqqqqq'.\nKnown: accumulate, ")
-    assert "optimizer.lr" in told
+    reported = _refused("qqqqqqq")
+    assert reported.startswith("Unknown setting 'qqqqqqq'.\nKnown: accumulate, ")
+    assert "optimizer.lr" in reported

@@ -277,7 +277,7 @@ def test_options_of_a_model_that_the_data_choose_are_used() -> None:
         ({"optimizer": torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)}, RecipeError, r"is built already \(SGD\)"),
         ({"loss": 5}, RecipeError, "The loss is of type int"),
         ({"loss": nn.MSELoss}, RecipeError, r"MSELoss is a class, not a loss\.\nPass MSELoss\(\)"),
-        ({"loss": lambda outputs, targets: outputs}, RecipeError, "The loss function gives something of shape"),
+        ({"loss": lambda outputs, targets: outputs}, RecipeError, "The loss function returns a value of shape"),
         (
             {"loss": lambda outputs, targets: outputs @ targets},
             RecipeError,

@@ -115,7 +115,7 @@ def test_auto(make_spec: SpecMaker, task: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "task", "told"),
+    ("settings", "task", "reported"),
     [
         (_settings(name="mse"), "single-label", "The loss mse is not for single-label targets.\nUse cross-entropy or nll."),
         (_settings(name="nll"), "multi-label", "The loss nll is not for multi-label targets.\nUse bce."),
@@ -138,8 +138,8 @@ def test_auto(make_spec: SpecMaker, task: str, name: str) -> None:
         ),
     ],
 )
-def test_refused(make_spec: SpecMaker, settings: LossSettings, task: str, told: str) -> None:
-    assert _refused(settings, make_spec(task=task)) == told
+def test_refused(make_spec: SpecMaker, settings: LossSettings, task: str, reported: str) -> None:
+    assert _refused(settings, make_spec(task=task)) == reported
 
 
 def _scores(last: Callable[[Tensor], Tensor], spec: DataSpec, targets: Tensor = LABELS, loss: str | None = None) -> str:
@@ -228,13 +228,13 @@ def test_an_own_loss_is_a_mean(targets: Tensor) -> None:
     check_own_loss(mean, LOGITS, targets)
     check_own_loss(lambda outputs, _: outputs.sum() * 0, LOGITS, targets)
     for count in (len, lambda targets: len(targets) / 64):
-        told = _own_loss_refused(lambda outputs, targets, count=count: mean(outputs, targets) * count(targets), targets=targets)
-        assert told.startswith("The loss function gives a sum over the batch: ")
-        assert told.endswith('Let it return the mean: reduction="mean", or .mean() instead of .sum().')
+        reported = _own_loss_refused(lambda outputs, targets, count=count: mean(outputs, targets) * count(targets), targets=targets)
+        assert reported.startswith("The loss function gives a sum over the batch: ")
+        assert reported.endswith('Let it return the mean: reduction="mean", or .mean() instead of .sum().')
     assert _own_loss_refused(lambda outputs, _: outputs.mean(1), targets=targets).startswith(
-        "The loss function gives something of shape (6,)."
+        "The loss function returns a value of shape (6,)."
     )
-    assert _own_loss_refused(lambda *_: 1.0, targets=targets).startswith("The loss function gives something of type float.")
+    assert _own_loss_refused(lambda *_: 1.0, targets=targets).startswith("The loss function returns a value of type float.")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 6])

@@ -1,4 +1,4 @@
-"""What targets mean is told from their type and shape; what cannot be told or used is refused by name."""
+"""The task is inferred from the dtype and shape of targets; what is ambiguous or cannot be used is refused with its place."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_given_classes_name_the_labels() -> None:
 
 def test_words_with_given_classes_keep_their_order() -> None:
     assert _encode(["b", "a"], classes=("b", "a")).targets["train"].tolist() == [0, 1]
-    told = _refused(["b", "x"], classes=("b", "a"))
-    assert told == "The target of train[1] is 'x', which is not among the classes b, a.\nFix it."
+    reported = _refused(["b", "x"], classes=("b", "a"))
+    assert reported == "The target of train[1] is 'x', which is not among the classes b, a.\nFix it."
 
 
 def test_numbers_with_a_fraction_are_quantities() -> None:
@@ -136,7 +136,7 @@ def test_one_hot_rows_as_several_labels_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "told"),
+    ("targets", "reported"),
     [
         (_t(0.5, float("nan"), 1.0), "The target of train[1] is NaN or infinite.\nFix or remove that example."),
         (torch.tensor([[1.0, 2.0], [0.5, float("inf")]]), "The target of train[1] is NaN or infinite.\nFix or remove that example."),
@@ -155,8 +155,8 @@ def test_one_hot_rows_as_several_labels_when_asked() -> None:
         ),
     ],
 )
-def test_refused(targets: Tensor | list[str], told: str) -> None:
-    assert _refused(targets) == told
+def test_refused(targets: Tensor | list[str], reported: str) -> None:
+    assert _refused(targets) == reported
 
 
 def test_nan_in_another_split() -> None:
@@ -164,8 +164,8 @@ def test_nan_in_another_split() -> None:
 
 
 def test_label_beyond_the_classes() -> None:
-    told = _refused(torch.tensor([0, 1]), classes=("a", "b"), test=torch.tensor([0, 2]))
-    assert told == "The label of test[1] is 2, but there are 2 classes.\nFix or remove that example."
+    reported = _refused(torch.tensor([0, 1]), classes=("a", "b"), test=torch.tensor([0, 2]))
+    assert reported == "The label of test[1] is 2, but there are 2 classes.\nFix or remove that example."
     assert _refused(torch.tensor([0, -1]), classes=("a", "b")).startswith("The label of train[1] is -1, but there are 2 classes.")
 
 
@@ -175,18 +175,18 @@ def test_class_that_was_never_trained(kind: str) -> None:
     if kind == "words":
         assert _refused(["a", "b"], test=["a", "c"]) == f"The class 'c' is in test but not in train.\n{fix}"
     else:
-        told = _refused(torch.tensor([0, 1]), valid=torch.tensor([1, 5]))
-        assert told == f"The class '5' is in valid but not in train.\n{fix}"
+        reported = _refused(torch.tensor([0, 1]), valid=torch.tensor([1, 5]))
+        assert reported == f"The class '5' is in valid but not in train.\n{fix}"
 
 
 def test_splits_of_different_kinds() -> None:
-    told = _refused(["a", "b"], test=torch.tensor([0, 1]))
-    assert told == "The targets of train are words, the others are numbers.\nUse the same kind in every split."
+    reported = _refused(["a", "b"], test=torch.tensor([0, 1]))
+    assert reported == "The targets of train are words, the others are numbers.\nUse the same kind in every split."
     assert _refused(torch.rand(3, 2), test=torch.rand(3, 3)).startswith("The targets of test have shape (3, 3); those of train (3, 2).")
 
 
 @pytest.mark.parametrize(
-    ("targets", "task", "classes", "told"),
+    ("targets", "task", "classes", "reported"),
     [
         (
             _t(0.5, 1.5),
@@ -201,8 +201,8 @@ def test_splits_of_different_kinds() -> None:
         (["a", "b"], "regression", None, "There are 2 names for 1 columns of targets.\nGive one for each column, or choose another task."),
     ],
 )
-def test_task_that_does_not_fit(targets: Tensor | list[str], task: str, classes: tuple[str, ...] | None, told: str) -> None:
-    assert _refused(targets, task, classes).startswith(told)
+def test_task_that_does_not_fit(targets: Tensor | list[str], task: str, classes: tuple[str, ...] | None, reported: str) -> None:
+    assert _refused(targets, task, classes).startswith(reported)
 
 
 def test_many_classes_when_asked_or_when_they_repeat() -> None:
@@ -221,10 +221,10 @@ def test_the_order_of_classes_is_never_a_matter_of_chance(words: list[str]) -> N
     assert _encode(words).task.outputs == ("0", "001", "01", "1")
 
 
-def test_whole_numbers_written_as_decimals_are_told() -> None:
-    told = ("targets are whole numbers written as decimals: regression; data.task = single-label if they are labels",)
-    assert _encode(_t(0.0, 1.0, 5.0)).notes == told
-    assert _encode(torch.arange(100.0)[:, None]).notes == told
+def test_whole_numbers_written_as_decimals_are_reported() -> None:
+    reported = ("targets are whole numbers written as decimals: regression; data.task = single-label if they are labels",)
+    assert _encode(_t(0.0, 1.0, 5.0)).notes == reported
+    assert _encode(torch.arange(100.0)[:, None]).notes == reported
     assert _encode(torch.arange(101.0)).notes == _encode(_t(0.0, 1.5)).notes == _encode(_t(0.0, 1.0), "regression").notes == ()
 
 
@@ -305,7 +305,7 @@ def test_labels_below_0_are_classes(labels: Tensor, names: tuple[str, ...]) -> N
     assert [encoded.task.outputs[code] for code in encoded.targets["train"].tolist()] == [str(label) for label in labels.tolist()]
 
 
-def test_labels_below_0_beside_others_from_0_are_told() -> None:
+def test_labels_below_0_beside_others_from_0_are_reported() -> None:
     note = "labels below 0 are classes too (-100): leave their examples out if they mean that there is no label"
     assert _encode(torch.tensor([0, 1, -100])).notes == (note,)
     assert _encode(torch.tensor([-1, 1])).notes == ()
@@ -321,7 +321,7 @@ def test_long_codes_are_never_rounded_together(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "reported"),
     [
         (torch.tensor([1.0, 123_456_789.0]), "The label of train[1] is 123456792, but float32 has not all whole numbers beyond 16777216"),
         (torch.tensor([1.0, 2.0**60], dtype=torch.float64), "The label of train[1] is 1152921504606846976, but float64 has not all"),
@@ -335,8 +335,8 @@ def test_long_codes_are_never_rounded_together(dtype: torch.dtype) -> None:
         ),
     ],
 )
-def test_codes_that_may_have_been_rounded_are_refused(labels: Tensor, told: str) -> None:
-    assert _refused(labels, "single-label").startswith(told)
+def test_codes_that_may_have_been_rounded_are_refused(labels: Tensor, reported: str) -> None:
+    assert _refused(labels, "single-label").startswith(reported)
     assert _refused(labels, "single-label").endswith("Give labels as whole numbers (int64) or words from the start.")
 
 
@@ -360,14 +360,14 @@ def test_names_that_unicode_counts_as_equal_are_one_class() -> None:
 
 
 def test_words_that_differ_only_in_blanks_are_refused() -> None:
-    told = "The target of test[1] is 'a ', while others are 'a'.\nRemove the blanks around the word."
-    assert _refused(["a", "b"], test=["b", "a "]) == told
+    reported = "The target of test[1] is 'a ', while others are 'a'.\nRemove the blanks around the word."
+    assert _refused(["a", "b"], test=["b", "a "]) == reported
     # Where all have them they are part of the name.
     assert _encode(["a ", "b "]).task.outputs == ("a ", "b ")
 
 
 @pytest.mark.parametrize("word", ["nan", "None", "<NA>", "N/A"])
-def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
+def test_words_that_programs_write_for_nothing_are_reported(word: str) -> None:
     assert _encode(["a", "b", word]).notes == (f"the class '{word}' may mean missing labels: if so, leave its examples out",)
 
 
@@ -390,9 +390,9 @@ def test_words_that_programs_write_for_nothing_are_told(word: str) -> None:
         (_t(1.0, 2.0, 1.0), "targets are whole numbers written as decimals: regression; data.task = single-label if they are labels"),
     ],
 )
-def test_what_targets_were_taken_for_is_told(table: Tensor, note: str) -> None:
-    (told,) = _encode(table).notes
-    assert told.startswith(note)
+def test_what_targets_were_taken_for_is_reported(table: Tensor, note: str) -> None:
+    (reported,) = _encode(table).notes
+    assert reported.startswith(note)
     # Not where it was asked for.
     assert _encode(table, "regression").notes == ()
 

@@ -45,7 +45,7 @@ def test_decoding_can_be_a_part_of_what_is_exported(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "predictions", "told"),
+    ("task", "predictions", "reported"),
     [
         (SINGLE, (0.2, 0.5, 0.3), ("b", 0.5, ("c", 0.3))),
         (MULTI, (0.5, 0.1, 0.9), ("a, c", None, None)),
@@ -53,9 +53,9 @@ def test_decoding_can_be_a_part_of_what_is_exported(task: Task) -> None:
         (QUANTITIES, (0.5, 1e6, -2), ("a 0.5, b 1000000, c -2", None, None)),
     ],
 )
-def test_what_one_example_says(task: Task, predictions: tuple[float, ...], told: Any) -> None:
+def test_what_one_example_says(task: Task, predictions: tuple[float, ...], reported: Any) -> None:
     found = task.predict(predictions)
-    assert (found.label, found.probability, found.runner_up) == told
+    assert (found.label, found.probability, found.runner_up) == reported
     assert found.values == dict(zip(NAMES, predictions, strict=True))
 
 
@@ -90,7 +90,7 @@ def test_words() -> None:
 
 
 class Deviations(Regression):
-    """Quantities of which only the sign is told."""
+    """Quantities of which only the sign is reported."""
 
     name: Literal["deviations"] = "deviations"  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""What is "auto" is measured, remembered, and told; what was given stays, and training does not notice."""
+"""Settings that are "auto" are measured, remembered, and reported; others stay, and training is not affected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.small import stateful_net
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test alone, measurements that take no time, and cores that nobody else wants."""
+    """A cache for this test, measurements that take no time, and idle cores."""
     monkeypatch.setattr(CoreWatch, "crowded_seconds", lambda _: 0.0)
     monkeypatch.setattr(CoreWatch, "was_crowded", lambda watch, _: watch.crowded_seconds() > 0)
     monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
@@ -184,7 +184,7 @@ def test_the_number_format_is_chosen_where_that_is_asked_for(
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("one", "two", "best"), [(100.0, 50.0, 1), (50.0, 100.0, 2), (104.0, 100.0, 2)])
-def test_the_fastest_is_taken_and_told_and_remembered(
+def test_the_fastest_is_chosen_reported_and_remembered(
     data: Data, monkeypatch: pytest.MonkeyPatch, one: float, two: float, best: int
 ) -> None:
     asked = _speeds(monkeypatch, lambda choice: one if choice.threads == 1 else two)
@@ -302,7 +302,7 @@ def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_thr
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("content", ["{", '{"a": [[["cpu", 1], 2.0]]}', '{"a": [[["cpu", "one", 64], 2.0]]}', "[1]"])
-def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content: str) -> None:
+def test_a_damaged_memory_is_reported_and_replaced(data: Data, cache: Path, content: str) -> None:
     cache.parent.mkdir()
     cache.write_text(content)
     lines: list[str] = []
@@ -312,7 +312,7 @@ def test_a_damaged_memory_is_told_and_replaced(data: Data, cache: Path, content:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_cache_that_cannot_be_written_is_told(data: Data, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(data: Data, cache: Path) -> None:
     cache.parent.write_text("a file")
     lines: list[str] = []
     assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "measured"
@@ -330,7 +330,7 @@ def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_choice_that_does_not_work_is_told_and_left_out(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_that_does_not_work_is_reported_and_left_out(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     def speed(choice: Choice) -> float:
         if choice.threads == 2:
             raise RuntimeError("no such operation\nhere")

@@ -104,7 +104,7 @@ def test_a_number_that_is_not_finite_becomes_null(records: Any, log: Any, tmp_pa
     assert line["valid"]["loss"] is None
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_first_step(records: Any, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported_before_the_first_step(records: Any, tmp_path: Path) -> None:
     watcher = MetricsFile(tmp_path / "nowhere" / "metrics.jsonl")
     with pytest.raises(OutputError, match=r"Cannot write .*metrics\.jsonl"):
         watcher(records.started())

@@ -83,12 +83,12 @@ def test_a_lost_store_does_not_hide_why_training_failed(records: Any, tmp_path: 
         watcher.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
 
 
-def test_a_server_that_does_not_answer_is_told_before_training() -> None:
+def test_a_server_that_does_not_answer_is_reported_before_training() -> None:
     with pytest.raises(OutputError, match=r"MLflow cannot store runs at http://127\.0\.0\.1:9: (?s:.*)the address of a running server"):
         MLflow("http://127.0.0.1:9")
 
 
-def test_a_missing_package_is_told_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(OutputError, match=r"(?s)mlflow is not installed.*pip install 'epochal\[track\]'"):
         MLflow(tmp_path)

@@ -56,13 +56,13 @@ def test_one_watcher_for_two_trainings(records: Any, log: Any, tmp_path: Path) -
     assert "valid/r2" in read(tmp_path).Tags()["scalars"]
 
 
-def test_a_missing_package_is_told_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(OutputError, match=r"(?s)tensorboard is not installed.*pip install 'epochal\[track\]'"):
         TensorBoard(tmp_path)
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(records: Any, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_reported(records: Any, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(OutputError, match="Cannot write .*taken"):
         TensorBoard(tmp_path / "taken")(records.started())

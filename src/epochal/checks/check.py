@@ -1,4 +1,4 @@
-"""What is wrong with data, before anything is trained on them: `check`, and the `Check` that it returns."""
+"""`check` looks for problems in data before training, and returns a `Check`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from epochal.shown import Rows, Shown
 from epochal.tasks.single_label import SingleLabel
 from epochal.user_code import concise
 
-# How a list of what to leave out begins.
+# The beginning of a list of examples to leave out.
 _LIST = "What to leave out of"
 
 
 @dataclass(frozen=True, repr=False)
 class Check(Shown):
-    """What was found in data: the worst first.
+    """The findings in data, the worst first.
 
-    `counts` are the numbers of examples by split; `classes` the names of the outputs, and `nouns` the words for one of them and for
-    several. Of `picture` the page gets its pictures, by name.
+    `counts` are the numbers of examples by split; `classes` are the names of the outputs, and `nouns` the singular and plural of their
+    noun. `picture` returns the picture of an example by its name, for the page.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Check(Shown):
     picture: Callable[[str], Image.Image] | None = field(default=None, repr=False, compare=False)
 
     def number(self, severity: str) -> int:
-        """Return how many findings are an "error", a "warning" or a "note"."""
+        """Return the number of findings of a severity: "error", "warning" or "note"."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def summary(self) -> str:
-        """Return all in one line: what was checked, and how much was found."""
+        """Return one line: what was checked, and how much was found."""
         counts = ", ".join(f"{number:,} {split}" for split, number in self.counts.items())
         found = ", ".join(count(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
         return f"{self.name}: {count(len(self.classes), *self.nouns)}; {counts}: {found or 'nothing found'}"
@@ -75,8 +75,8 @@ class Check(Shown):
         }
 
     def quarantine(self) -> dict[str, str]:
-        """Return the names of the examples to leave out, each with the reason: what cannot be read, all copies but one,
-        and those in two classes."""
+        """Return the names of the examples to leave out, each with its reason: unreadable files, all copies but one, and those in
+        two classes."""
         reasons: dict[str, str] = {}
         for finding in self.findings:
             for case in finding.cases:
@@ -87,9 +87,9 @@ class Check(Shown):
         return reasons
 
     def write_quarantine(self, path: str | Path) -> int:
-        """Write that as the list that `load(exclude=...)` and the setting `data.exclude` take; return how many names it has.
+        """Write the list of those for `load(exclude=...)` and the setting `data.exclude`; return the number of names.
 
-        Replaces such a list; raises `OutputError` where `path` is anything else.
+        Replaces such a list; raises `OutputError` if `path` is anything else.
         """
         reasons = self.quarantine()
         check_list_output(Path(path))
@@ -97,31 +97,31 @@ class Check(Shown):
         return len(reasons)
 
     def write_html(self, path: str | Path) -> None:
-        """Write all as one page with thumbnails, which needs no other file.
+        """Write all findings as one self-contained page with thumbnails.
 
-        Replaces such a page; raises `OutputError` where `path` is anything else.
+        Replaces such a page; raises `OutputError` if `path` is anything else.
         """
         check_page_output(Path(path))
         write_text(Path(path), render(self.name, self.summary(), self.findings, self.picture))
 
 
 def check_page_output(path: Path) -> None:
-    """Raise `OutputError` where `Check.write_html` could not write to `path`, or would replace something else."""
+    """Raise `OutputError` if `Check.write_html` could not write to `path`, or would replace something else."""
     check_output(path, MARK.encode())
 
 
 def check_list_output(path: Path) -> None:
-    """Raise `OutputError` where `Check.write_quarantine` could not write to `path`, or would replace something else."""
+    """Raise `OutputError` if `Check.write_quarantine` could not write to `path`, or would replace something else."""
     check_output(path, f"# {_LIST} ".encode())
 
 
 @concise
 @sharing_cores()
 def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
-    """Look for what is wrong with data before training.
+    """Look for problems in data before training.
 
-    `what` is anything that `load` takes. Of a folder of pictures every file is read, whatever is wrong with others. Raises
-    `DataError` where there is nothing to check, or where other data than a folder cannot be loaded.
+    `what` is anything that `load` takes. In a folder of pictures every file is read, even if others cannot be. Raises `DataError`
+    if there is nothing to check, or if data other than a folder cannot be loaded.
     """
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
@@ -161,7 +161,7 @@ def _check_data(data: Data) -> Check:
 
 
 class _Shown:
-    """The pictures of data in memory, by name."""
+    """The pictures of loaded data by name."""
 
     def __init__(self, data: Data) -> None:
         self.rule = data.input

@@ -1,4 +1,4 @@
-"""What it means that examples are equal, or nearly: leakage, contradiction, or mere repetition."""
+"""Findings about equal and nearly equal examples: leakage, contradictions, and duplicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is the word for one.
+    """Examples in the order of train, valid and test: the split, the label and the name of each; `noun` is their singular noun.
 
     `has_classes` says that labels are classes, not quantities; `is_distinct`, that equal inputs are the same example.
     """
@@ -32,7 +32,7 @@ class Labelled:
 
 
 class Loaded(NamedTuple):
-    """Examples in memory: the rule of their inputs, these [n, *shape] by split, training first, and the places of equal ones, in groups."""
+    """Examples in memory: the rule of their inputs, inputs [n, *shape] by split, training first, and groups of indices of equal ones."""
 
     rule: Any
     inputs: Sequence[Tensor]
@@ -41,9 +41,9 @@ class Loaded(NamedTuple):
 
 
 def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
-    """Yield what groups of equal examples mean.
+    """Yield findings about groups of equal examples.
 
-    Equal rows of numbers may well be two examples; of equal pictures nobody believes that.
+    Equal rows of numbers may well be different examples; equal pictures hardly ever are.
     """
     leaking, torn, repeated = _sorted(groups, among)
     noun = among.noun
@@ -56,19 +56,19 @@ def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Fi
         yield Finding(severity, "leakage", words, f"The score would include memorized examples. {fix}", cases)
     if torn:
         parted = [group for group in torn if _splits(group, among) > 1]
-        words = f"{count(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'there with different targets'}"
+        words = f"{count(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'present with different targets'}"
         words += f", {len(parted):,} of them in {_where(parted, among)}" if parted and not is_sure else ""
         severity = "error" if is_sure else "warning" if parted else "note"
         cases = tuple(_torn(group, among) for group in torn)
         yield Finding(severity, "contradiction", words, f"Only one can be right. {fix}" if is_sure else fix, cases)
     if repeated:
         copies = sum(map(len, repeated)) - len(repeated)
-        words = f"{count(len(repeated), noun)} {_are(repeated)} there more than once ({count(copies, 'copy', 'copies')})"
+        words = f"{count(len(repeated), noun)} {_are(repeated)} present more than once ({count(copies, 'copy', 'copies')})"
         yield Finding("warning" if is_sure else "note", "duplicates", words, fix, tuple(_case(group, among) for group in repeated))
 
 
 def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labelled) -> Iterator[Finding]:
-    """Yield what pairs of nearly equal pictures mean; `equal` are the groups of equal ones, of which pairs name only the first."""
+    """Yield findings about pairs of nearly equal pictures; `equal` are groups of equal ones, of which pairs have only the first."""
     others = {group[0]: list(group) for group in equal}
     turned = [
         (one, two)
@@ -85,19 +85,19 @@ def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labe
         yield Finding("error", "near leakage", words, fix, tuple(_case(group, among) for group in leaking))
     if torn:
         words = f"{count(len(torn), 'picture')} {_are(torn)} in two classes, {nearly}"
-        fix = "Look whether their classes are right; the difference may be small, but all that matters."
+        fix = "Check their classes; a difference may be small, but decisive."
         yield Finding("warning", "near contradiction", words, fix, tuple(Case(_names(group, among)) for group in torn))
     if repeated:
-        words = f"{count(len(repeated), 'picture')} {_are(repeated)} there more than once, {nearly}"
+        words = f"{count(len(repeated), 'picture')} {_are(repeated)} present more than once, {nearly}"
         yield Finding("warning", "near duplicates", words, _LEAVE_OUT, tuple(_case(group, among) for group in repeated))
     if turned:
-        words = f"{count(len(turned), 'picture')} {_are(turned)} the mirror image of one of another class"
-        fix = "Look whether both are right; if so, augment.flip would teach what is wrong."
+        words = f"{count(len(turned), 'picture')} {_are(turned)} the mirror image of one in another class"
+        fix = "Check both classes; if they are right, augment.flip would create wrong examples."
         yield Finding("warning", "mirrored", words, fix, tuple(Case(_names(pair, among)) for pair in turned))
 
 
 def about_single(thumbs: Tensor, colours: Tensor, equal: Sequence[Sequence[int]], among: Labelled) -> Iterator[Finding]:
-    """Look for nearly equal pictures (see `nearly_equal`) among those that stay when of `equal` ones only the first does."""
+    """Look for nearly equal pictures (see `nearly_equal`) among all but those that repeat `equal` ones."""
     copies = {place for group in equal for place in group[1:]}
     single = torch.tensor([place for place in range(len(thumbs)) if place not in copies], dtype=torch.long)
     pairs = nearly_equal(thumbs[single], colours[single])
@@ -125,7 +125,7 @@ def _splits(group: Sequence[int], among: Labelled) -> int:
 
 
 def _case(group: Sequence[int], among: Labelled) -> Case:
-    """One stays: the first in test, else in valid, else in train, so that what the score is measured on stays as it is."""
+    """Keep one: the first in test, else in valid, else in train, so that the test set stays as it is."""
     kept = max(group, key=lambda place: (SPLITS.index(among.split(place)), -place))
     left_out = tuple(among.name(place) for place in group if place != kept)
     return Case(_names(group, among), leave_out=left_out)
@@ -141,7 +141,7 @@ def _names(group: Sequence[int], among: Labelled) -> tuple[str, ...]:
 
 
 def _where(groups: Sequence[Sequence[int]], among: Labelled) -> str:
-    """Say in which splits groups are: "both train and test"."""
+    """Return in which splits groups are: "both train and test"."""
     found = {among.split(place) for group in groups for place in group}
     named = [split for split in SPLITS if split in found]
     return f"both {named[0]} and {named[1]}" if len(named) == 2 else "more than one of train, valid and test"

@@ -1,4 +1,4 @@
-"""What is found in the picture files of a folder, beside copies: files that cannot be read, are not what they seem, or stand out."""
+"""Findings about the picture files of a folder, apart from copies: unreadable, mislabelled and unusual files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SUFFIXES = {
     "GIF": (".gif",),
 }
 
-# A picture stands out that is so many times larger or smaller, or longer, than the one in the middle, and further from it than nearly
-# all: beyond five times the median distance.
+# A picture is unusual if it is this many times larger or smaller, or longer, than the median, and further from it than nearly all
+# others: more than five times the median distance.
 _SIZE, _ASPECT, _FAR = 4.0, 2.0, 5.0
 
-# Of a picture with a shorter side than that, little can be seen.
+# Pictures with a shorter side show little.
 _SMALL_SIDE = 8
 
-# Of files that are not named like pictures, so many are looked into.
+# At most this many files without the suffix of a picture are opened.
 _LOOKED_INTO = 1000
 
 
@@ -53,25 +53,25 @@ def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
     disguised = [name for name in rest[:_LOOKED_INTO] if _can_be_read(root / name)]
     others = [name for name in rest if name not in set(disguised)]
     kinds: tuple[tuple[Sequence[str], Severity, str, str, str, str], ...] = (
-        (foreign, "warning", "format", "picture", "being in a format that is not read", "Save them as JPEG or PNG."),
-        (outside, "warning", "no class", "picture", "being in no class folder", "Move them to the folder of their class."),
-        (disguised, "warning", "misnamed", "picture", "not being named like one", "Give them the suffix of their format: .jpg, .png, ..."),
-        (others, "note", "unused", "file", "being no picture in a class folder", "Nothing needs to be done."),
+        (foreign, "warning", "format", "picture", "unsupported format", "Save them as JPEG or PNG."),
+        (outside, "warning", "no class", "picture", "not in a class folder", "Move them to the folder of their class."),
+        (disguised, "warning", "misnamed", "picture", "wrong suffix", "Give them the suffix of their format: .jpg, .png, ..."),
+        (others, "note", "unused", "file", "no picture in a class folder", "Nothing needs to be done."),
     )
-    for names, severity, kind, noun, told, fix in kinds:
+    for names, severity, kind, noun, why, fix in kinds:
         if names:
-            yield _finding(severity, kind, f"{count(len(names), noun)} {_is(names)} not used, {told}", fix, names)
+            yield _finding(severity, kind, f"{count(len(names), noun)} {_is(names)} not used: {why}", fix, names)
 
 
 def about_empty(classes: Sequence[str]) -> Iterator[Finding]:
     """Yield the class folders that have no pictures."""
     if classes:
-        words = f"{count(len(classes), 'class folder')} {_is(classes)} left out, having no pictures"
+        words = f"{count(len(classes), 'class folder')} without pictures {_is(classes)} left out"
         yield _finding("warning", "empty class", words, "Fill or remove them.", classes)
 
 
 def about_kinds(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
-    """Yield what is odd about formats, modes and depths of pictures that could be read (`SURVEYED` [n])."""
+    """Yield findings about formats, modes and depths of readable pictures (`SURVEYED` [n])."""
     formats, modes = known["format"].astype(str), known["mode"].astype(str)
     cases = [
         Case((name,), f"is {format_}")
@@ -79,22 +79,22 @@ def about_kinds(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
         if not name.lower().endswith(_SUFFIXES[format_])
     ]
     if cases:
-        words = f"{count(len(cases), 'picture')} {_is(cases)} of another format than the suffix says"
+        words = f"{count(len(cases), 'picture')} {_is(cases)} not in the format of the suffix"
         yield Finding("warning", "suffix", words, "Rename them: other programs may refuse them.", tuple(cases))
     is_mixed = not known["grey"].all()
-    for is_so, severity, kind, told, fix in _kinds(known, modes, is_mixed=is_mixed):
+    for is_so, severity, kind, description, fix in _kinds(known, modes, is_mixed=is_mixed):
         found = [names[place] for place in np.flatnonzero(is_so).tolist()]
         if found:
-            yield _finding(severity, kind, f"{count(len(found), 'picture')} {_is(found)} {told}", fix, found)
+            yield _finding(severity, kind, f"{count(len(found), 'picture')} {_is(found)} {description}", fix, found)
 
 
 def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Iterator[tuple[NDArray[Any], Severity, str, str, str]]:
-    """Yield what pictures may be, which are: [n], how bad, in one word, in words, and what to do."""
+    """Yield kinds of unusual pictures: which are of the kind (bool [n]), the severity, one word, a description, and a fix."""
     yield (
         known["orientation"] > 1,
         "note",
         "rotated",
-        "stored rotated, with the true side up in EXIF",
+        "stored rotated, with the orientation in EXIF",
         "Epochal turns them; others may not.",
     )
     fix = "Only the first frame is used: split them if others matter."
@@ -109,33 +109,33 @@ def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Itera
 
 
 def about_sizes(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
-    """Yield pictures that are tiny, or unlike the others in size or shape, and those on which there is nothing to see."""
+    """Yield pictures that are blank or tiny, or unlike the others in size or shape."""
     if not len(known):
         return
     height, width = known["height"].astype(float), known["width"].astype(float)
     blank = np.flatnonzero(known["blank"])
     if len(blank):
-        words = f"{count(len(blank), 'picture')} {_has(blank)} nothing on {_it(blank)}: one colour everywhere"
+        words = f"{count(len(blank), 'picture')} {_is(blank)} blank: one colour everywhere"
         yield _finding(
             "warning", "blank", words, "Remove them, unless that is a class of yours.", [names[place] for place in blank.tolist()]
         )
-    for kind, is_so, told, fix in (
+    for kind, is_so, description, fix in (
         ("tiny", np.minimum(height, width) < min(_SMALL_SIDE, float(np.median(np.minimum(height, width)))),
          f"less than {_SMALL_SIDE} pixels high or wide, and less than most", "Replace them by larger ones, or remove them."),
         ("size", _stands_out(np.sqrt(height * width), _SIZE), "far larger or smaller than most",
-         "Look whether they belong here: their details look otherwise than those of the others."),
+         "Check whether they belong here: their details are at another scale than those of the others."),
         ("shape", _stands_out(width / height, _ASPECT), "far wider or higher in shape than most",
-         "Look whether they belong here; --fit decides how they are fitted."),
+         "Check whether they belong here; --fit decides how they are fitted."),
     ):  # fmt: skip
         cases = tuple(Case((names[place],), f"{height[place]:.0f}×{width[place]:.0f} pixels") for place in np.flatnonzero(is_so).tolist())
         if cases:
             middle = f"{np.median(height):.0f}×{np.median(width):.0f}"
-            words = f"{count(len(cases), 'picture')} {_is(cases)} {told} ({middle})"
+            words = f"{count(len(cases), 'picture')} {_is(cases)} {description} ({middle})"
             yield Finding("note" if kind == "shape" else "warning", kind, words, fix, cases)
 
 
 def _stands_out(values: NDArray[Any], factor: float) -> NDArray[np.bool_]:
-    """Which values are further from the median than `factor` times, either way, and than nearly all others (on a logarithmic scale)."""
+    """Return which values are further from the median than `factor` times, either way, and than nearly all others (log scale)."""
     distance = np.abs(np.log(values / np.median(values)))
     outlying: NDArray[np.bool_] = distance > max(np.log(factor), _FAR * float(np.median(distance)))
     return outlying
@@ -155,11 +155,3 @@ def _finding(severity: Severity, kind: str, words: str, fix: str, names: Sequenc
 
 def _is(things: Sequence[object] | NDArray[Any]) -> str:
     return "is" if len(things) == 1 else "are"
-
-
-def _has(things: Sequence[object] | NDArray[Any]) -> str:
-    return "has" if len(things) == 1 else "have"
-
-
-def _it(things: Sequence[object] | NDArray[Any]) -> str:
-    return "it" if len(things) == 1 else "them"

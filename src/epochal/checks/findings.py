@@ -1,4 +1,4 @@
-"""What a check finds: one value for each kind of problem, with the examples concerned."""
+"""The findings of a check: one for each kind of problem, with the examples concerned."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-# A class with fewer training examples is hardly learned, and its score is meaningless.
+# A class with fewer training examples is hardly learned, and its score means little.
 _TINY = 10
 
 # Beyond this ratio of the largest class to the smallest, small ones hardly matter.
@@ -67,7 +67,7 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
         if lacking and split != "train":
             few = ", ".join(f'"{name}"' for name in lacking[:3]) + ", ..." * (len(lacking) > 3)
             words = f"{split} has no examples of {count(len(lacking), 'class', 'classes')}: {few}"
-            yield Finding("warning", "missing class", words, f"Add some: what {split} does not have is not measured.")
+            yield Finding("warning", "missing class", words, f"Add some: classes that {split} lacks are not measured.")
 
 
 def about_notes(notes: Sequence[str]) -> Iterator[Finding]:

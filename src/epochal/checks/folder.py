@@ -1,4 +1,4 @@
-"""What is found in a folder of pictures, of which every file is read."""
+"""Findings in a folder of pictures; every file is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from epochal.errors import DataError
 
 
 def folder_findings(listed: Listed) -> Iterator[Finding]:
-    """Yield what is found in a folder. Of files that cannot be read nothing more is told."""
+    """Yield the findings in a folder. Unreadable files are only reported as such."""
     yield from map(layout_finding, problems(listed))
     names = [file for split in listed.splits for file in listed.files(split)]
     found = survey([f"{listed.root}/{file}" for file in names])
@@ -43,7 +43,7 @@ def folder_findings(listed: Listed) -> Iterator[Finding]:
 
 
 def layout_finding(error: DataError) -> Finding:
-    """Return the finding that a layout is not clear."""
+    """Return the finding about an unclear layout."""
     return Finding("error", "layout", error.problem.rstrip("."), error.fix)
 
 
@@ -56,7 +56,7 @@ def _tensor(column: NDArray[Any]) -> Tensor:
 
 
 class _Pixels:
-    """What tells pictures apart that are the same at the small size: the hash of all their pixels."""
+    """Distinguishes pictures that are equal at the small size, by the hash of all their pixels."""
 
     def __init__(self, known: Any, paths: Sequence[str]) -> None:
         self.known = known

@@ -1,4 +1,4 @@
-"""What is found in data that are loaded: all of it, or what is found in no time before they are trained on."""
+"""Findings in loaded data: all of them, or those found quickly before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
 
-# What is found in inputs of some kinds alone.
+# Checks for certain input kinds.
 _BY_KIND: dict[str, Callable[[Loaded], Iterator[Finding]]] = {
     "numbers": number_findings,
     "picture": picture_findings,
@@ -24,7 +24,7 @@ _BY_KIND: dict[str, Callable[[Loaded], Iterator[Finding]]] = {
 
 
 def loaded_findings(data: Data) -> Iterator[Finding]:
-    """Yield what is found in data."""
+    """Yield all findings in data."""
     parts, among = list(data.splits.values()), _labelled(data)
     yield from _about_classes(data)
     groups = _equal_examples(parts)
@@ -37,7 +37,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
 
 
 def in_one_line(data: Data) -> str:
-    """Return what is quickly found and matters in data that are split, in one line; "" where there is nothing."""
+    """Return the important findings in split data that are quick to compute, in one line; "" if there are none."""
     found = [*_about_classes(data)]
     found += about_equal(_equal_examples(list(data.splits.values())), _labelled(data))
     found += _about_scale(data)
@@ -45,15 +45,15 @@ def in_one_line(data: Data) -> str:
 
 
 def _about_scale(data: Data) -> Iterator[Finding]:
-    """Yield splits whose inputs are of another scale than those of training, such as pixels from 0 to 255 beside such from 0 to 1."""
+    """Yield splits whose inputs differ in scale from those of training, such as pixels from 0 to 255 instead of 0 to 1."""
     for split, part in data.splits.items():
-        told = "" if split == "train" else data.spec.input.differs(part.inputs)
-        if told:
-            yield Finding("warning", "scale", f"inputs of {split} {told} than those of train", "Use the same unit in all splits.")
+        difference = "" if split == "train" else data.spec.input.differs(part.inputs)
+        if difference:
+            yield Finding("warning", "scale", f"inputs of {split} {difference} than those of train", "Use the same unit in all splits.")
 
 
 def _about_classes(data: Data) -> Iterator[Finding]:
-    """Yield what is found in the numbers of examples of each class; of train, as it was brought: before others were cut from it."""
+    """Yield findings about the number of examples of each class; for train, before other splits were split off from it."""
     counts = data.spec.task.class_counts
     if counts:
         of_train = (counts[name] for name, examples in data.splits.items() if examples.part == "train")
@@ -61,7 +61,7 @@ def _about_classes(data: Data) -> Iterator[Finding]:
 
 
 def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
-    """Return groups of equal examples, counted through all parts: by the hashes of their files, or by their inputs in memory."""
+    """Return groups of equal examples, numbered through all parts: by the hashes of their files, or by their inputs in memory."""
     hashes = [part.hashes[part.positions.numpy()] for part in parts if part.hashes is not None]
     if len(hashes) == len(parts):
         content = np.concatenate(hashes)
@@ -79,7 +79,7 @@ def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:
 
 
 def _in_memory(parts: Sequence[Examples]) -> list[Tensor] | None:
-    """Return the inputs of all parts, or `None` where some are not in memory."""
+    """Return the inputs of all parts, or `None` if some are not in memory."""
     inputs = [values for part in parts if (values := in_memory(part.inputs)) is not None]
     return inputs if len(inputs) == len(parts) else None
 

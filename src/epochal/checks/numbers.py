@@ -1,4 +1,4 @@
-"""What is found in numbers in memory: those that are the same in all training examples."""
+"""Findings in numbers in memory: those that are the same in all training examples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from epochal.checks.findings import Finding, count
 
 
 def number_findings(data: Loaded) -> Iterator[Finding]:
-    """Yield what is found in numbers."""
+    """Yield findings in numbers."""
     train = data.inputs[0]
     constant = (train == train[0]).all(0).nonzero().flatten().tolist() if len(data.rule.shape) == 1 else []
     if constant:
-        words = f"{count(len(constant), 'input')} never changing: {', '.join(f'number {place}' for place in constant[:5])}"
-        yield Finding("note", "constant", words, "It tells nothing: leave it out, or see whether it was read rightly.")
+        words = f"{count(len(constant), 'constant input')}: {', '.join(f'number {place}' for place in constant[:5])}"
+        yield Finding(
+            "note", "constant", words, "Constants contain no information: leave them out, or check whether they were read correctly."
+        )

@@ -15,7 +15,7 @@ from PIL import Image
 from epochal.checks.findings import SEVERITIES, Case, Finding
 from epochal.errors import DataError
 
-# How many cases of a finding and examples of a case are shown (the rest is counted), and the side of pictures in pixels.
+# The number of cases shown per finding and of examples per case (the rest is counted), and the side of pictures in pixels.
 _CASES, _EXAMPLES, _SIDE = 24, 6, 112
 
 _STYLE = """
@@ -45,7 +45,7 @@ figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywher
 """
 
 
-# How the page begins: by this it is recognized as ours.
+# The beginning of the page, by which it is recognized as ours.
 MARK = """<!doctype html>
 <html lang="en">
 <head>
@@ -53,7 +53,7 @@ MARK = """<!doctype html>
 
 
 def render(name: str, summary: str, findings: Sequence[Finding], picture: Callable[[str], Image.Image] | None) -> str:
-    """Return the page; `picture` gives the picture of an example by its name."""
+    """Return the page; `picture` returns the picture of an example by its name."""
     inner = "\n".join(_section(finding, picture) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
     found = " · ".join(
         f"{number} {severity}{'s' * (number > 1)}"

@@ -1,4 +1,4 @@
-"""What is found in pictures in memory: those with nothing on them, and nearly equal ones."""
+"""Findings in pictures in memory: blank ones, and nearly equal ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from epochal.checks.survey import SIDE
 
 
 def picture_findings(data: Loaded) -> Iterator[Finding]:
-    """Yield what is found in pictures."""
+    """Yield findings in pictures."""
     if not data.rule.is_bytes:
         return
     flat = torch.cat([values.flatten(1) for values in data.inputs])
     blank = (flat == flat[:, :1]).all(1).nonzero().flatten().tolist()
     if blank:
-        words = f"{count(len(blank), 'picture')} with nothing to see: one colour everywhere"
+        words = f"{count(len(blank), 'blank picture')}: one colour everywhere"
         fix = "Remove them, unless that is a class of yours."
         yield Finding("warning", "blank", words, fix, tuple(Case((data.among.name(place),)) for place in blank))
     if min(data.rule.side) >= SIDE:

@@ -1,9 +1,9 @@
-"""Which examples a model knows from its training: those it was trained on, and those by which its epoch was chosen.
+"""Which examples were used in training: those a model was trained on, and those by which its epoch was chosen.
 
-An example is known by its content, whatever it is called and wherever it lies: by the hash of its file, and by its input as the model
-sees it; where inputs are rows of numbers, which may be equal by chance, together with its target. Kept are 8 bytes for each of these, in
-the run's folder and not in the bundle: who has an example could see whether it was trained on. Inputs that are read one by one, and may
-be others at each reading, are not known again.
+An example is recognized by its content, not its name or path: by the hash of its file, and by the input that the model gets; if inputs
+are rows of numbers, which may be equal by chance, together with its target. A key of 8 bytes is saved for each of these, in the run folder
+and not in the bundle: with them, anybody who has an example could find out whether it was trained on. Inputs that are read one by one
+may change each time, and are not recognized.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def keys_of(data: Data) -> Keys:
 
 
 def are_seen(examples: Examples, rule: InputRule, seen: Keys) -> NDArray[np.bool_]:
-    """Return which examples, whose inputs are by `rule`, are among those with the keys `seen`: bool [n]."""
+    """Return which examples, with inputs by `rule`, have keys in `seen`: bool [n]."""
     known = np.zeros(len(examples), np.bool_)
     for keys in _keys(examples, rule):
         known |= np.isin(keys, seen)
@@ -48,13 +48,13 @@ def are_seen(examples: Examples, rule: InputRule, seen: Keys) -> NDArray[np.bool
 
 
 def write_seen(folder: Path, seen: Keys) -> None:
-    """Keep keys in the folder of a run, whole or not at all. Raises `OutputError`."""
+    """Save keys in the folder of a run, atomically. Raises `OutputError`."""
     content = seen.astype("<u8").tobytes()
     write_bytes(folder / SEEN, content + hashlib.sha256(content).digest())
 
 
 def read_seen(folder: Path) -> Keys | None:
-    """Return the keys that a run kept, or `None` where it has none. Raises `BundleError` where they are damaged."""
+    """Return the keys saved in a run, or `None` if there are none. Raises `BundleError` if they are damaged."""
     path = folder / SEEN
     if not path.exists():
         return None
@@ -69,7 +69,7 @@ def read_seen(folder: Path) -> Keys | None:
 
 
 def _keys(examples: Examples, rule: InputRule) -> Iterator[Keys]:
-    """Yield a key for each example [n]: of its file, and of its content, whichever there are."""
+    """Yield keys of all examples, uint64 [n]: of their files, and of their inputs, whichever are available."""
     if examples.hashes is not None:
         yield hash_keys(examples.hashes[examples.positions.numpy()])
     inputs = in_memory(examples.inputs)

@@ -1,4 +1,4 @@
-"""Every picture file of a folder, read once on all cores; what is wrong with any of them is noted, and stops nothing."""
+"""Reading every picture file of a folder once, on all cores; errors are collected."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.storage.cache import content_hash
 from epochal.errors import DataError
 
-# Pictures are compared at this size; those that differ in it are different.
+# Pictures are compared at this size first; those that differ at it are different.
 SMALL = PictureRule(shape=(3, 32, 32), fit="squash")
 
-# Near duplicates are looked for among grey thumbnails of so many pixels a side.
+# The side of the grey thumbnails in which near duplicates are searched.
 SIDE = 16
 
 _BLOCK = 128
 
-# What is known of each file: the hash of its content, its header, its kind (see `pictures`), the hash of its pixels at the small
-# size, whether these are all alike, and its thumbnail with its mean colour.
+# The record of each file: the hash of its content, its header, its kind (see `read.Kind`), the hash of its pixels at the small
+# size, whether these are all equal, and its thumbnail with its mean colour.
 SURVEYED = np.dtype(
     [
         *(("hash", "V16"), ("height", "<i4"), ("width", "<i4"), ("grey", "?"), ("deep", "?")),
@@ -35,14 +35,14 @@ SURVEYED = np.dtype(
 
 
 class Survey(NamedTuple):
-    """What is known of picture files (`SURVEYED` [n]), and what is wrong with those that cannot be read, by place."""
+    """Records of picture files (`SURVEYED` [n]), and the errors of those that cannot be read, by index."""
 
     known: NDArray[Any]
     wrong: dict[int, DataError]
 
 
 def survey(paths: Sequence[str]) -> Survey:
-    """Read picture files."""
+    """Read picture files, and return records of them and errors."""
     known, wrong = np.zeros(len(paths), SURVEYED), dict[int, DataError]()
     for places, (some, errors) in in_blocks(partial(_survey_block, paths=paths), len(paths), _BLOCK, "Checking pictures"):
         known[places.start : places.stop] = some
@@ -61,7 +61,7 @@ def _survey_block(places: range, paths: Sequence[str]) -> tuple[NDArray[Any], di
             continue
         pixels[number] = file.pixels
         small = content_hash(file.pixels.tobytes())
-        # The last three are computed of all at once.
+        # The last three are computed for all at once.
         known[number] = (file.hash, *file.measured, *kind, small, False, 0, 0)
     quarters = pixels[:, :, ::2].astype(np.uint16) + pixels[:, :, 1::2]
     quarters = quarters[..., ::2] + quarters[..., 1::2]

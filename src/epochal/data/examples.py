@@ -1,4 +1,4 @@
-"""Examples in memory, or readable one by one; and what a source hands over."""
+"""Examples in memory or read one by one, and the results of sources."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from epochal.shown import Rows, Shown
 class Examples(Shown):
     """The examples of one split.
 
-    `inputs` is [n, *shape] of the rule's type: a tensor where they fit memory. `targets` is int64 [n] for one label, float32 [n, labels]
-    of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 where that would round them. `part` and
-    `positions` (int64 [n]) say where the examples stood
-    in what the source brought; `files` and the `hashes` of their content (16 bytes each), where there are any, are indexed by
-    position too. `varies` says that each reading of the same input gives another one.
+    `inputs` is [n, *shape] of the rule's dtype: a tensor if they are in memory. `targets` is int64 [n] for one label, float32
+    [n, labels] of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 if float32 would round them. `part` and
+    `positions` (int64 [n]) are the split and the indices of the examples in the source; `files` and the `hashes` of their content
+    (16 bytes each), if any, are indexed by position too. `varies` says that inputs change each time they are read.
     """
 
     inputs: Inputs
@@ -57,13 +56,13 @@ class Examples(Shown):
         return self.inputs[torch.tensor([range(len(self))[index]])][0]
 
     def where(self, index: int) -> str:
-        """Name one example for an error message or a figure: its file, or its place in the source."""
+        """Return the name of an example for messages and figures: its file, or its index in the source."""
         position = int(self.positions[index])
         return self.files[position] if self.files is not None else address(self.part, position)
 
 
 def address(part: str, position: int) -> str:
-    """Name an example that has no file."""
+    """Return the name of an example without a file."""
     return f"{part}[{position}]"
 
 
@@ -71,9 +70,9 @@ def address(part: str, position: int) -> str:
 class Part:
     """One split as a source found it: inputs [n, ...] and raw targets [n, ...], not yet checked or encoded.
 
-    `digest` is a hash of what the inputs were made from, where the source has one; otherwise they are hashed themselves.
-    `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) say where the examples stood in what the
-    source brought, where some were left out. `varies` says that each reading of the same input gives another one.
+    `digest` is a hash of what the inputs were made from, if the source has one; otherwise the inputs themselves are hashed.
+    `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) are the indices in the source, if some examples
+    were left out. `varies` says that inputs change each time they are read.
     """
 
     inputs: Inputs
@@ -85,15 +84,15 @@ class Part:
     varies: bool = False
 
     def position(self, index: int) -> int:
-        """Where an example stood in what the source brought."""
+        """Return the index of an example in the source."""
         return index if self.positions is None else int(self.positions[index])
 
     def where(self, part: str, index: int) -> str:
-        """Name an example of `part` for an error message: its file, or its place in the source."""
+        """Return the name of an example of `part` for error messages: its file, or its index in the source."""
         return self.files[index] if self.files is not None else address(part, self.position(index))
 
     def without(self, names: Container[str], part: str) -> Part:
-        """Return the examples of `part` that no name names."""
+        """Return the examples of `part` without those in `names`."""
         kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]
         index = torch.tensor(kept, dtype=torch.long)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
@@ -103,10 +102,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source found: the splits that it brings ("train" always, "valid" and "test" where there are any).
+    """The result of a source: its splits ("train" always, "valid" and "test" if it has them).
 
-    `classes` are the class names where the source knows them; targets are then numbers from 0. `input` is the rule by which
-    files were read. `notes` are choices that the user should hear about.
+    `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
+    files were read. `notes` are choices that the user should know about.
     """
 
     name: str

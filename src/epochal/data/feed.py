@@ -1,7 +1,7 @@
 """Batches on the device, in an order that is a function of the seed and the epoch.
 
-Examples that fit memory are kept on the device and gathered by index, a whole batch at a time, without a DataLoader. Those
-that do not are gathered from their file in the same way, a batch ahead. Those that can only be read one by one, or that change
+Examples that fit in memory are kept on the device and gathered by index, a whole batch at a time, without a DataLoader. Those
+in a file are gathered from it in the same way, one batch ahead. Those that can only be read one by one, or that change
 each time they are read, come through PyTorch's DataLoader behind the same interface.
 """
 
@@ -33,12 +33,12 @@ class Batch(NamedTuple):
 
 
 class Feed(Protocol):
-    """What training and inference read from."""
+    """The source of batches for training and inference."""
 
     examples: Examples
 
     def __len__(self) -> int:
-        """How many batches an epoch has; the last one may be smaller."""
+        """Return the number of batches in an epoch; the last one may be smaller."""
         ...
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
@@ -57,10 +57,10 @@ def feed(
     workers: int = 0,
     balanced: bool = False,
 ) -> Feed:
-    """Return a feed of `examples`, shuffled in each epoch where there is a `shuffle_seed`, else in their own order.
+    """Return a feed of `examples`, shuffled in each epoch if there is a `shuffle_seed`, otherwise in their own order.
 
-    Where `balanced`, an epoch has as many examples of each class (see `Order`). `augment` changes examples one by one; then `mixing`
-    mixes each with the one that follows it.
+    If `balanced`, an epoch has equally many examples of each class (see `Order`). `augment` changes single examples; then `mixing`
+    mixes each with the next one.
     """
     order = Order(len(examples), batch_size, shuffle_seed, examples.targets if balanced else None)
     changes = _Changes(order, augment, mixing)
@@ -74,7 +74,7 @@ def feed(
 
 
 class _Changes:
-    """What is done to examples between reading and training."""
+    """The random changes of examples between reading and training."""
 
     def __init__(self, order: Order, augment: Augment | None, mixing: Mixing | None) -> None:
         self.order = order
@@ -83,7 +83,7 @@ class _Changes:
         self.following = 0 if mixing is None else 1
 
     def __call__(self, inputs: Tensor, targets: Tensor, numbers: Tensor, epoch: int) -> Batch:
-        """Make a batch of what was read for the examples of these `numbers` of an order, all on the device."""
+        """Return a batch of the inputs and targets of these `numbers` of an order, all on the device."""
         if self.augment is not None:
             inputs = self.augment(inputs, numbers, epoch)
         if self.mixing is not None:
@@ -92,7 +92,7 @@ class _Changes:
 
 
 def targets_on(device: torch.device, targets: Tensor) -> Tensor:
-    """Return targets on a device; Apple's has no float64, and models that answer in it are refused there."""
+    """Return targets on a device; MPS has no float64, so models with float64 outputs are refused there."""
     return (targets.float() if device.type == "mps" and targets.dtype == torch.float64 else targets).to(device)
 
 
@@ -129,7 +129,7 @@ class _StoredFeed:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         batches = self.order.batches(number, self.changes.following)[start:]
-        # While a batch is used, a thread reads the next from the disk.
+        # While a batch is used, a thread reads the next from disk.
         with ThreadPoolExecutor(1) as reader:
             coming = deque(reader.submit(self._read, batch) for batch in batches[:1])
             for place, batch in enumerate(batches, 1):
@@ -158,7 +158,7 @@ class _StreamedFeed:
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         batches = [batch.tolist() for batch in self.order.batches(number, self.changes.following)[start:]]
         seeded = _Seeded(self.examples.inputs, self.order, key(self.order.seed or 0, number, "read"))
-        # DataLoader draws a seed for its workers from the global generator; a generator of its own leaves that one alone.
+        # DataLoader draws a seed for its workers: from this generator, so that the global one does not change.
         loader = DataLoader(
             seeded,
             batch_sampler=batches,
@@ -174,7 +174,7 @@ class _StreamedFeed:
 
 
 class _Seeded(Dataset[Tensor]):
-    """Inputs whose own random changes become a function of (seed, epoch, number): no worker repeats another's."""
+    """Inputs whose own random changes become a function of (seed, epoch, number), whichever worker reads them."""
 
     def __init__(self, inputs: Inputs, order: Order, stream: int) -> None:
         self.inputs = inputs

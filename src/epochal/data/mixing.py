@@ -1,8 +1,8 @@
 """Mixtures of two training examples: mixup and CutMix.
 
 Each example is mixed with the one that follows it in the epoch's order, the last with the first. The order is a function of the
-seed and the epoch, so what an example is mixed with has nothing to do with batches; every example is in exactly two mixtures; and
-a batch has to read only one example more than its own.
+seed and the epoch, so the mixtures do not depend on batches; every example is in exactly two mixtures; and a batch has to read
+only one additional example.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from epochal.data.spec import DataSpec
 from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings
 
-# Shares come from a table of so many quantiles of the beta distribution.
+# Shares come from a table with this many quantiles of the beta distribution.
 _QUANTILES = 4096
 _STEPS = 2**16
 
 
 def build_mixing(settings: AugmentSettings, spec: DataSpec, seed: int) -> Mixing | None:
-    """Return what mixes examples, or `None` where `settings` ask for nothing.
+    """Return the function that mixes examples, or `None` if `settings` ask for none.
 
-    Raises `RecipeError` where inputs or targets cannot be mixed so.
+    Raises `RecipeError` if such inputs or targets cannot be mixed.
     """
     if not MIXING.asked(settings):
         return None
@@ -41,7 +41,7 @@ def build_mixing(settings: AugmentSettings, spec: DataSpec, seed: int) -> Mixing
 
 
 class Mixing:
-    """Mix pictures and their targets. With both kinds on, a coin decides for each example."""
+    """Mix pictures and their targets. If both kinds are on, one is chosen at random for each example."""
 
     def __init__(self, settings: AugmentSettings, spec: DataSpec, seed: int) -> None:
         self.settings = settings
@@ -49,7 +49,7 @@ class Mixing:
         self.seed = seed
 
     def __call__(self, pictures: Tensor, targets: Tensor, places: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return mixtures of each of the examples with the next: one less than there are.
+        """Return mixtures of each example with the next: one fewer than there are examples.
 
         Pictures keep their dtype. Targets become float32: probabilities [batch, classes] for one label, mixtures of 0 and 1
         for several, mixtures of quantities.
@@ -61,7 +61,7 @@ class Mixing:
         return mixed, targets[:-1] * share[:, None] + targets[1:] * (1 - share[:, None])
 
     def _shares(self, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """How much of each pixel [batch, 1, 1 or height, 1 or width], and of the target [batch], is the example's own."""
+        """Return the example's own share of each pixel [batch, 1, 1 or height, 1 or width], and of its target [batch]."""
         if not self.settings.cutmix:
             return _mixup(draws, self.settings.mixup)
         if not self.settings.mixup:
@@ -78,9 +78,9 @@ def _mixup(draws: Draws, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def _cutmix(draws: Draws, alpha: float, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """All but a rectangle that the other picture fills (Yun et al., "CutMix", ICCV 2019).
+    """All pixels except a rectangle, which the other picture fills (Yun et al., "CutMix", ICCV 2019).
 
-    It has the picture's proportions and its middle anywhere; what hangs over is cut off, and the share is that of the pixels.
+    It has the picture's proportions and a random center, and is clipped to the picture; the share is that of the pixels.
     """
     side = (1 - beta_quantiles(alpha, draws.places.device)[draws.whole("cutmix", _QUANTILES)]).sqrt()
     tall, wide = (side * height).floor(), (side * width).floor()
@@ -96,8 +96,8 @@ def _cutmix(draws: Draws, alpha: float, height: int, width: int) -> tuple[Tensor
 def beta_quantiles(alpha: float, device: torch.device) -> Tensor:
     """Return the quantiles (k + 0.5) / 4096 of Beta(`alpha`, `alpha`), float32.
 
-    A random one of them has that distribution, nearly, for one random number; samplers of it reject and draw again. The density
-    of t = log(x / (1 - x)) is smooth and falls like exp(-alpha |t|) whatever alpha is, so a plain sum gives its integral.
+    A random one of them nearly has that distribution, and takes a single random number; exact samplers reject and draw again. The
+    density of t = log(x / (1 - x)) is smooth and falls like exp(-alpha |t|) for any alpha, so a plain sum gives its integral.
     """
     reach = 30 / alpha + 3
     t = torch.linspace(-reach, reach, _STEPS, dtype=torch.float64)

@@ -15,7 +15,7 @@ from epochal.errors import DataError
 
 _INT64_MAX = np.iinfo(np.int64).max
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
-_TOO_LARGE = "which is beyond 64 bits with a sign"
+_TOO_LARGE = "which is beyond int64"
 
 
 def as_tensor(value: Any, where: str) -> Tensor:
@@ -48,9 +48,9 @@ def from_array(array: NDArray[Any], where: str, columns: Any = None) -> Tensor:
         case "c":
             raise DataError(f"There are complex numbers in {where}.", "Pass real numbers, such as x.real and x.imag side by side.")
         case "U" | "S":
-            raise _no_numbers(where, f"it holds words, such as {array.ravel()[:1].tolist()[0]!r}" if array.size else "it holds words")
+            raise _no_numbers(where, f"it contains words, such as {array.ravel()[:1].tolist()[0]!r}" if array.size else "it contains words")
         case "M" | "m":
-            raise _no_numbers(where, "it holds dates or times; x.astype('int64') makes integers of them")
+            raise _no_numbers(where, "it contains dates or times; x.astype('int64') makes integers of them")
         case "V":
             raise _no_numbers(where, "it has named fields; numpy.lib.recfunctions.structured_to_unstructured makes a table of it")
     if array.dtype == np.uint64 and array.size and array.max() > _INT64_MAX:

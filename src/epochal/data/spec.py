@@ -1,4 +1,4 @@
-"""What the rest of Epochal knows about data: one frozen description that flows forward and is kept with every model."""
+"""What the rest of Epochal knows about data: one frozen description that is passed on and saved with every model."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SPLITS = ("train", "valid", "test")
 
 
 def _by_tag(tag: str, kinds: Mapping[str, type[BaseModel]]) -> BeforeValidator:
-    """Let a mapping become the object of the kind that its `tag` names."""
+    """Validate a mapping as the class that its `tag` names."""
 
     def read(value: object) -> object:
         if not isinstance(value, Mapping):
             return value
         name = value.get(tag)
         if not isinstance(name, str) or name not in kinds:
-            raise ValueError(f"the {tag} {name!r} is none of {', '.join(kinds)}")
+            raise ValueError(f"the {tag} {name!r} is not one of {', '.join(kinds)}")
         return kinds[name].model_validate(value)
 
     return BeforeValidator(read)
 
 
 class DataSpec(BaseModel):
-    """What was learned from data; nothing here can be traced back to an example.
+    """A description of data, from which no example can be recovered.
 
-    `input` is the rule by which anything of its kind becomes an input, with what was measured on training inputs. `task` says what
-    the targets mean, and names the outputs of a model: the classes, the labels or the predicted quantities. `counts` is the number of
-    examples in each split. `fingerprint` is a SHA-256 over all inputs and targets.
+    `input` is the rule by which inputs are read, with statistics of the training inputs. `task` says what the targets mean, and names
+    the outputs of a model: the classes, the labels or the predicted quantities. `counts` is the number of examples in each split.
+    `fingerprint` is a SHA-256 of all inputs and targets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -47,26 +47,26 @@ class DataSpec(BaseModel):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One input without the batch: (channels, height, width) for pictures, (features,) for numbers."""
+        """The shape of one input without the batch: (channels, height, width) for pictures, (features,) for numbers."""
         return self.input.shape
 
     @property
     def dtype(self) -> str:
-        """The type of inputs as they are fed, by PyTorch's name."""
+        """The name of the PyTorch dtype of inputs."""
         return self.input.dtype
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of what a model gives: the classes, the labels or the predicted quantities."""
+        """The names of a model's outputs: the classes, the labels or the predicted quantities."""
         return self.task.outputs
 
     @property
     def size(self) -> int:
-        """How many numbers one input has."""
+        """The number of values in one input."""
         return self.input.size
 
     def describe(self) -> str:
-        """Return the data in one line, for people."""
+        """Return a description in one line."""
         return described(self.name, self.input, self.task, self.counts)
 
     def __repr__(self) -> str:
@@ -76,6 +76,6 @@ class DataSpec(BaseModel):
 
 
 def described(name: str, rule: InputRule, task: Task, counts: Mapping[str, int]) -> str:
-    """Return data in one line, for people."""
+    """Return a description of data in one line."""
     sides, splits = "×".join(map(str, rule.shape)), ", ".join(f"{count:,} {split}" for split, count in counts.items())
     return f"{name}: {sides} {rule.dtype}, {len(task.outputs)} {task.noun}; {splits}"

@@ -18,12 +18,12 @@ def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
     """If `test` is not clearly better than its baseline, return lines that say so, and what to try."""
     always = test.baseline
     if always is not None and test.interval is not None and test.interval[0] <= always.accuracy:
-        told = f"This is not clearly better than always answering '{always.answer}' ({100 * always.accuracy:.1f} %). What to try:"
+        verdict = f"This is not clearly better than always answering '{always.answer}' ({100 * always.accuracy:.1f} %). What to try:"
     elif test.r2 is not None and test.r2 <= 0:
-        told = "This is no better than always answering the mean. What to try:"
+        verdict = "This is no better than always answering the mean. What to try:"
     else:
         return ()
-    return told, *(f"  {option:<25} {translated(reason)}" for option, reason in _options(spec, recipe))
+    return verdict, *(f"  {option:<25} {translated(reason)}" for option, reason in _options(spec, recipe))
 
 
 def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:

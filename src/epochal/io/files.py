@@ -23,7 +23,7 @@ from epochal.errors import OutputError, TakenError
 # Bytes of a name that are used where something is added to it.
 _LONGEST = 200
 
-# Bytes that are read to tell what kind of file it is.
+# The bytes read to recognize the kind of a file.
 _BEGINNING = 4096
 
 

@@ -122,7 +122,7 @@ def parse_json(content: bytes, limit: int = MAX_DESCRIPTION) -> Any:
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
         if b"\\u" in content:
-            as_bytes(json.dumps(value, ensure_ascii=False))  # Lone surrogates are refused, unless they stand for a byte of a file name.
+            as_bytes(json.dumps(value, ensure_ascii=False))  # Lone surrogates are refused, unless they represent a byte of a file name.
         return value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -125,7 +125,7 @@ def load_net(where: str, spec: DataSpec) -> nn.Module:
         raise ModelError(f"There is no file {path}.", "Check the path in --model.")
     try:
         module = _run_file(file)
-    except (Exception, SystemExit) as error:  # a user's file may raise anything; it is told, with its place
+    except (Exception, SystemExit) as error:  # a user's file may raise anything; the error and its line are reported
         raise ModelError(f"{path} cannot be run: {_place(error, path)}{type(error).__name__}: {error}.", "Fix that file.") from error
     if not hasattr(module, name):
         names = [known for known, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
@@ -251,9 +251,9 @@ def check_outputs(outputs: Any, count: int, spec: DataSpec, when: str = "") -> T
     wanted = (count, len(spec.outputs))
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else None
     if given != wanted and not (wanted[1] == 1 and given == wanted[:1]):
-        told = f"shape {given}" if given is not None else f"type {type(outputs).__name__}"
+        found = f"shape {given}" if given is not None else f"type {type(outputs).__name__}"
         raise ModelError(
-            f"For {wanted[0]} inputs the model gives outputs of {told}{when}; the data ask for {wanted}.",
+            f"For {wanted[0]} inputs the model gives outputs of {found}{when}; the data ask for {wanted}.",
             f"Let its last layer have {wanted[1]} outputs: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}."
             if given is not None
             else _unpacking(outputs),
@@ -275,7 +275,7 @@ def _unpacking(outputs: Any) -> str:
         part = "[0]"
     else:
         return "Let it return a tensor."
-    return f"""Let it return the main output alone (for auxiliary heads, torchvision's networks take aux_logits=False), or wrap it:
+    return f"""Let it return only the main output (for auxiliary heads, torchvision's networks take aux_logits=False), or wrap it:
     class Main(torch.nn.Module):
         def __init__(self, net): super().__init__(); self.net = net
         def forward(self, x): out = self.net(x); return out if isinstance(out, torch.Tensor) else out{part}"""

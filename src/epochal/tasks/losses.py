@@ -66,8 +66,8 @@ def check_own_loss(function: LossFunction, outputs: Tensor, targets: Tensor) -> 
 
     found = of(few)
     if not isinstance(found, Tensor) or found.numel() != 1:
-        told = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
-        raise RecipeError(f"The loss function gives something of {told}.", "Let it return the mean over the batch, a tensor of one number.")
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"type {type(found).__name__}"
+        raise RecipeError(f"The loss function returns a value of {what}.", "Let it return the mean over the batch, a tensor of one number.")
     once, twice = float(found), float(of(torch.cat((few, few))))
     if once and math.isfinite(once) and math.isclose(twice, 2 * once, rel_tol=1e-4):
         raise RecipeError(

@@ -252,8 +252,8 @@ def _check_rounding(whole: Tensor, rounded: Tensor, name: str, where: Where) -> 
     is_lost = (rounded.long() != whole).any(1)
     if spread < 2.0**24 * step and is_lost.any():
         bad = int(is_lost.nonzero()[0])
-        told = f"The target of {where(name, bad)} is {', '.join(map(str, whole[bad].tolist()))}"
-        raise DataError(f"{told}: beside its size the targets differ too little for float64.", "Subtract the smallest from all.")
+        target = f"The target of {where(name, bad)} is {', '.join(map(str, whole[bad].tolist()))}"
+        raise DataError(f"{target}: the targets differ too little for float64, relative to their size.", "Subtract the smallest from all.")
 
 
 def _dtype(mean: Tensor, std: Tensor) -> str:

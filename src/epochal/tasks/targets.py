@@ -88,8 +88,8 @@ def _numbers(
     for split, targets in words.items():
         for index, word in enumerate(targets):
             if word not in number:
-                told = f"The target of {where(split, index)} is '{word}', which is not among the classes {', '.join(names)}."
-                raise DataError(told, "Fix it.")
+                problem = f"The target of {where(split, index)} is '{word}', which is not among the classes {', '.join(names)}."
+                raise DataError(problem, "Fix it.")
     empty = [name for name in names if name.strip().lower() in _BLANKS]
     notes = tuple(f"the class '{name}' may mean missing labels: if so, leave its examples out" for name in empty)
     return {split: torch.tensor([number[word] for word in targets]) for split, targets in words.items()}, names, notes

@@ -1,4 +1,4 @@
-"""Where the time of training goes on one device, with one batch size: the phases of a step, its memory, and its floor."""
+"""A profile of training on one device with one batch size: the phases of a step, its memory, and its floor."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PHASES = ("feed", "forward", "backward", "optimizer")
 
 @dataclass(frozen=True)
 class Profile:
-    """How fast training is, and why.
+    """The speed of training, and what determines it.
 
-    `examples_per_second` and `seconds_per_epoch` are of whole steps with their feed, validation aside. `shares` says which part
-    of the time each of `PHASES` takes, measured with the device waited for after each: forward ends with the loss, and clipping
-    counts as backward. `floor` is how many examples a second the matrix products and convolutions of the step would allow if
-    there were nothing else (see `arithmetic`), `None` where it has none. `peak_bytes` is the most memory in use: on CUDA
-    that of tensors, on the CPU that of the whole program; `None` where nobody says.
+    `examples_per_second` and `seconds_per_epoch` are those of whole steps with their feed, without validation. `shares` is the share of
+    the time of each of `PHASES`, measured with the device synchronized after each: forward includes the loss, and backward the
+    clipping. `floor` is how many examples per second the matrix products and convolutions of the step would allow by themselves
+    (see `arithmetic`), `None` if it has none. `peak_bytes` is the most memory in use: on CUDA by tensors, on the CPU by the whole
+    program; `None` if that is unknown.
     """
 
     device: str
@@ -52,19 +52,19 @@ class Profile:
 
     @property
     def times_floor(self) -> float | None:
-        """How many times as long as its bare arithmetic a step takes."""
+        """The time of a step divided by that of its arithmetic."""
         return None if self.floor is None else self.floor / self.examples_per_second
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON has it."""
+        """Return the profile in the form of JSON."""
         return {**asdict(self), "times_floor": self.times_floor}
 
 
 def profile(model: nn.Module, data: Data, recipe: Recipe, seconds: float) -> Profile:
-    """Train a copy of `model` on `data` for about `seconds`, as a resolved recipe says, and return where the time goes.
+    """Train a copy of `model` on `data` for about `seconds`, with a resolved recipe, and return the profile.
 
-    Raises `RecipeError` for settings that cannot work, `TooLargeError` where a batch would not fit the memory, and PyTorch's
-    own `OutOfMemoryError` where that was not foreseen.
+    Raises `RecipeError` for settings that cannot work, `TooLargeError` if a batch would not fit in memory, and PyTorch's
+    `OutOfMemoryError` if that was not foreseen.
     """
     device = choose(recipe.device)
     with fork_rng(device), computing(recipe.threads_per_step):
@@ -89,12 +89,12 @@ def profile(model: nn.Module, data: Data, recipe: Recipe, seconds: float) -> Pro
 
 
 def arithmetic(training: Training, batch: Batch, seconds: float) -> float | None:
-    """Return the seconds that the bare arithmetic of one step takes on its device, `None` where it has none.
+    """Return the seconds that only the arithmetic of one step takes on its device, `None` if it has none.
 
-    One step is made, and each matrix product, convolution and attention in it, forward and backward, is noted: the operations
-    that `torch.utils.flop_counter` counts. Then they alone are made again, in their order, by the same kernels, on random
-    numbers of the same shapes, strides and types: the median over so many `seconds`. No exact training of this network by these
-    kernels is faster; better kernels would be.
+    One step is made, and each matrix product, convolution and attention in it, forward and backward, is recorded: the operations
+    that `torch.utils.flop_counter` counts. Then only these are repeated, in the same order, by the same kernels, on random numbers of
+    the same shapes, strides and dtypes, for `seconds`; the median is returned. No exact training of this network with these kernels
+    is faster.
     """
     with _Recorder() as recorder:
         train_step(training, batch)
@@ -103,7 +103,7 @@ def arithmetic(training: Training, batch: Batch, seconds: float) -> float | None
     taken: list[float] = []
     with torch.no_grad():
         begun = time.perf_counter()
-        # The first time is that of warming up.
+        # The first time is a warm-up.
         while len(taken) < 2 or time.perf_counter() - begun < seconds:
             synchronize(training.device)
             before = time.perf_counter()
@@ -115,7 +115,7 @@ def arithmetic(training: Training, batch: Batch, seconds: float) -> float | None
 
 
 class _Recorder(TorchDispatchMode):
-    """Notes the arithmetic that happens in its block, with stand-ins for the tensors."""
+    """Records the arithmetic in its block, with random tensors in place of its own."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -123,26 +123,26 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in flop_registry:
-            self.calls.append((func, _stand_ins(args), {name: _stand_ins(value) for name, value in (kwargs or {}).items()}))
+            self.calls.append((func, _randomized(args), {name: _randomized(value) for name, value in (kwargs or {}).items()}))
         return func(*args, **(kwargs or {}))
 
 
-def _stand_ins(value: Any) -> Any:
-    """Return the arguments of an operation with stand-ins for the tensors in them."""
+def _randomized(value: Any) -> Any:
+    """Return the arguments of an operation with random tensors of the same layout."""
     if isinstance(value, tuple | list):
-        return type(value)(map(_stand_ins, value))
-    return _stand_in(value) if isinstance(value, Tensor) else value
+        return type(value)(map(_randomized, value))
+    return _random_like(value) if isinstance(value, Tensor) else value
 
 
-def _stand_in(tensor: Tensor) -> Tensor:
-    """Return a tensor of random numbers that lies in memory as the given one does."""
+def _random_like(tensor: Tensor) -> Tensor:
+    """Return a tensor of random numbers with the same layout in memory."""
     length = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) if tensor.numel() else 0
     numbers = torch.zeros(length, dtype=tensor.dtype, device=tensor.device)
     return (numbers.normal_() if tensor.is_floating_point() else numbers).as_strided(tensor.shape, tensor.stride())
 
 
 def _shares(training: Training, batches: Feed, seconds: float) -> dict[str, float]:
-    """Return the share of the time of each phase over so many `seconds`."""
+    """Return the share of the time of each phase, measured for `seconds`."""
     watch = _Stopwatch(training.device)
     with _watched(training, watch) as watched:
         endless = itertools.chain.from_iterable(batches.epoch(number) for number in itertools.count(1))
@@ -162,7 +162,7 @@ def _shares(training: Training, batches: Feed, seconds: float) -> dict[str, floa
 
 
 class _Stopwatch:
-    """Seconds by phase; each lap counts for the phase that it ends."""
+    """Seconds by phase; each lap ends a phase."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -179,8 +179,8 @@ class _Stopwatch:
 
 @contextmanager
 def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
-    """Yield the same training with `watch` called between the phases of its steps."""
-    # In accumulation, the next part's forward pass ends the backward pass of the one before.
+    """Yield the training with `watch` called between the phases of its steps."""
+    # With accumulation, the forward pass of the next part ends the backward pass of the previous one.
     hook = training.model.register_forward_pre_hook(lambda *_: watch.lap("backward" if watch.has_loss else "forward"))
 
     def update() -> None:

@@ -1,4 +1,4 @@
-"""Training on the screen: a table that grows by a row per epoch, with a live line below it."""
+"""Training progress on the screen: a table with a row per epoch, and a live line below it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-# A log that is not a terminal hears of a long epoch so many seconds apart.
+# If the output is not a terminal, progress within a long epoch is logged this many seconds apart.
 _LOG_SECONDS = 10.0
-# The bar has at least so many columns.
+# The smallest width of the bar in columns.
 _BAR = 8
 _WIDTHS = {"train loss": 10, "valid loss": 10, "accuracy": 8, "lr": 8, "time": 7, "examples/s": 10}
 
 
 class Console:
-    """Prints a row per epoch to standard output (or to `file`), and while an epoch goes on a live line with bar and ETA.
+    """Prints a row per epoch to standard output (or to `file`), and during an epoch a live line with a bar and the time left.
 
-    Use it as a context manager, so that the live line also vanishes when training fails or is interrupted. Where the output
-    is no terminal there is no live line; a long epoch then says every ten seconds where it is.
+    Use it as a context manager, so that the live line also disappears if training fails or is interrupted. If the output is not a
+    terminal, there is no live line; instead, progress within a long epoch is printed every ten seconds.
     """
 
     def __init__(self, file: IO[str] | None = None) -> None:
@@ -50,7 +50,7 @@ class Console:
         self._stop_live()
 
     def __call__(self, record: Record) -> None:
-        """Print what `record` tells."""
+        """Print `record`."""
         if isinstance(record, Started):
             self._begin(record)
         elif isinstance(record, Progress):
@@ -65,7 +65,7 @@ class Console:
             self._end(record)
 
     def say(self, line: str) -> None:
-        """Print a line that is no record."""
+        """Print any other line."""
         self._print(line)
 
     def _begin(self, started: Started) -> None:
@@ -82,11 +82,11 @@ class Console:
         head = [translated(name) for name in ("epoch", "train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics)]
         self._print(self._cells(head[0], head[1:]), style="bold")
         self._logged = time.monotonic()
-        # FORCE_COLOR makes rich take any output for a terminal: colours may go into a log, a live line must not.
+        # With FORCE_COLOR, Rich treats any output as a terminal: colours may go into a log, a live line must not.
         if self._screen.is_interactive and self._screen.file.isatty():
             from rich.live import Live
 
-            # Training tells of progress a few times a second; a thread that refreshes in between would only take its time.
+            # Training reports progress a few times a second; a thread that refreshes in between would only slow it down.
             self._live = Live(console=self._screen, transient=True, auto_refresh=False)
             self._live.start()
 
@@ -146,8 +146,7 @@ class Console:
         return "  ".join(" " * (width - columns(value)) + value for value, width in wide)
 
     def _print(self, line: str, style: str = "") -> None:
-        # A line too long for the screen is the terminal's to wrap; names of devices are not markup. A name that its encoding
-        # cannot write must not end training.
+        # The terminal wraps long lines; names of devices are not markup. A name that cannot be encoded must not end training.
         self._screen.print(
             readable(harmless(translated(line)), self._screen.encoding), style=style or None, markup=False, emoji=False, soft_wrap=True
         )
@@ -159,18 +158,18 @@ class Console:
 
 
 def _chooses(recipe: Recipe, valid: Scores) -> bool:
-    """Whether the best score picks an epoch: that the last is kept, or the latest of those as good, does not say how good it is."""
+    """Whether the epoch is picked by its score alone, rather than as the last, or the latest that is as good as the best."""
     return recipe.keep == "best" and not is_loose(recipe.monitor, valid)
 
 
 def _live_line(progress: Progress, width: int) -> Table:
-    """Return the line as wide as the screen; where that is narrow, with fewer numbers, but whole ones."""
+    """Return a line as wide as the screen; if that is narrow, with fewer numbers."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     line = Table.grid(padding=(0, 2), expand=True)
     line.add_column(no_wrap=True)
-    # The bar takes what room the words leave.
+    # The bar takes the remaining width.
     line.add_column(ratio=1)
     words, epoch = _words(progress), f"epoch {progress.epoch}/{progress.epochs}"
     while len(words) > 1 and len("  ".join([epoch, *words])) + _BAR > width:
@@ -192,12 +191,12 @@ def _words(progress: Progress) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Write a loss in at most ten characters."""
+    """Format a loss in at most ten characters."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
 
 
 def _duration(seconds: float) -> str:
-    """Write a time in at most seven characters."""
+    """Format a time in at most seven characters."""
     if seconds < 10:
         return f"{seconds:.2f} s"
     if seconds < 99.95:

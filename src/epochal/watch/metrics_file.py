@@ -18,7 +18,7 @@ class MetricsFile:
     """Appends one JSON object per epoch to `path`; a reader finds each finished epoch there, as a whole line.
 
     The file is opened when training starts and closed when it finishes; as a context manager, also when training fails. Where
-    training goes on from a checkpoint, or is rewound to one, the file is rewritten with the epochs before that: none is in it twice.
+    training continues from a checkpoint, or is rewound to one, the file is rewritten with the epochs before that: none is in it twice.
     A number that is not finite becomes null, as JSON has neither NaN nor infinity. Raises `OutputError` when the disk refuses.
     """
 
@@ -69,7 +69,7 @@ class MetricsFile:
 
 
 def numbers(done: EpochDone) -> dict[str, Any]:
-    """Return what the line of an epoch holds, as it comes back from JSON."""
+    """Return the content of an epoch's line as it is read back from JSON."""
     values: dict[str, Any] = {
         "epoch": done.epoch,
         "step": done.step,

@@ -90,8 +90,8 @@ class TestNumbersThatFloat32WouldBlur:
         data = load({"train": (TIMES, y), "test": (TIMES[:1] - 5, y[:1]), "valid": (np.array([[1_700_000_000]]), y[:1])})
         assert [part.input(0).dtype for part in data.splits.values()] == [torch.float64] * 3
         assert load((TIMES[:2] * 1000, y[:2]), like=data.spec).train.input(0).dtype == torch.float64
-        told = "Inputs of test are float32; those of train are float64.\nPass them as float64: float32 cannot distinguish such numbers."
-        assert _refused({"train": (TIMES, y), "test": (TIMES.astype(np.float32), y)}) == told
+        reported = "Inputs of test are float32; those of train are float64.\nPass them as float64: float32 cannot distinguish such numbers."
+        assert _refused({"train": (TIMES, y), "test": (TIMES.astype(np.float32), y)}) == reported
 
     def test_pictures_by_channel(self) -> None:
         x = np.random.default_rng(0).normal(size=(20, 2, 5, 5))
@@ -100,15 +100,15 @@ class TestNumbersThatFloat32WouldBlur:
         np.testing.assert_allclose(scaled.mean((0, 2, 3)), [0, 0], atol=1e-6)
         np.testing.assert_allclose(scaled.std((0, 2, 3), correction=0), [1, 1], rtol=1e-5)
 
-    def test_sequences_have_one_scale_and_what_it_blurs_is_told(self) -> None:
+    def test_sequences_have_one_scale_and_what_it_blurs_is_reported(self) -> None:
         x = np.random.default_rng(0).normal(size=(50, 6, 2))
         assert load((x, _labels(50))).notes == load((x * np.array([1, 1e4]), _labels(50))).notes == ()
-        told = (
+        reported = (
             "inputs of shape (6, 2) share one mean and deviation; "
             "number 1 of a row varies so little compared with the others that it is lost: scale it first"
         )
-        assert load((x + np.array([0, 1.7e9]), _labels(50))).notes == (told.replace("number 1", "number 0"),)
-        assert load((x[:, :, :1] * np.array([0, 1]) + np.array([1.7e9, 0]), _labels(50))).notes == (told,)
+        assert load((x + np.array([0, 1.7e9]), _labels(50))).notes == (reported.replace("number 1", "number 0"),)
+        assert load((x[:, :, :1] * np.array([0, 1]) + np.array([1.7e9, 0]), _labels(50))).notes == (reported,)
 
     @pytest.mark.parametrize("scale", [1e-40, 1e-100, 5e37])
     def test_spreads_of_any_size(self, scale: float) -> None:
@@ -145,22 +145,22 @@ class TestOneTypeInAllSplits:
         scaled, y = (pixels / 255).astype(kind), _labels(10)
         name = {"uint16": "int64"}.get(kind, kind)
         fix = "Pass pixels as they are in the file, as uint8 from 0 to 255."
-        told = f"Inputs of test are {name}; those of train are uint8.\n{fix}"
-        assert _refused({"train": (pixels, y), "test": (scaled, y)}) == told
+        reported = f"Inputs of test are {name}; those of train are uint8.\n{fix}"
+        assert _refused({"train": (pixels, y), "test": (scaled, y)}) == reported
         spec = load((pixels, y)).spec
         assert _refused((scaled, y), like=spec) == f"Inputs of train are {name}; those of the model are uint8.\n{fix}"
 
     def test_and_the_other_way_round(self) -> None:
         pixels, y = np.random.default_rng(0).integers(0, 256, (10, 1, 8, 8)).astype(np.uint8), _labels(10)
-        told = "Inputs of valid are uint8; those of train are float32.\nScale them as in training."
-        assert _refused({"train": (pixels / 255, y), "valid": (pixels, y)}) == told
+        reported = "Inputs of valid are uint8; those of train are float32.\nScale them as in training."
+        assert _refused({"train": (pixels / 255, y), "valid": (pixels, y)}) == reported
 
     def test_whole_numbers_and_others(self) -> None:
         whole, y = np.arange(10)[:, None], _labels(10)
         mixed = load({"train": (whole, y), "test": (whole * 1.0, y)})
         assert (mixed.spec.dtype, mixed.splits["test"].input(9).tolist()) == ("int64", [9])
-        told = "Inputs of test are float64; those of train are int64.\nPass whole numbers."
-        assert _refused({"train": (whole, y), "test": (whole / 2, y)}) == told
+        reported = "Inputs of test are float64; those of train are int64.\nPass whole numbers."
+        assert _refused({"train": (whole, y), "test": (whole / 2, y)}) == reported
         assert load({"train": (whole / 2, y), "test": (whole, y)}).splits["test"].input(3).tolist() == [3.0]
         assert load({"train": (whole > 4, y), "test": (whole / 2, y)}).spec.dtype == "float32"
         assert load({"train": (whole, y), "test": (whole.astype(np.uint8), y)}).splits["test"].input(9).tolist() == [9]
@@ -213,7 +213,7 @@ class TestChannels:
         assert data.notes == words[where]
 
     @pytest.mark.parametrize("kind", ["float32", "int64", "uint16"])
-    def test_grey_pictures_of_other_types_are_told_how_to_become_some(self, kind: str) -> None:
+    def test_grey_pictures_of_other_types_are_reported_how_to_become_some(self, kind: str) -> None:
         x = np.random.default_rng(0).integers(0, 9, (6, 8, 8)).astype(kind)
         name = {"uint16": "int64"}.get(kind, kind)
         data = load((x, _labels(6)))
@@ -291,8 +291,8 @@ class TestTheUsersChoice:
         rule = PictureRule(shape=(1, 4, 6), fit="crop")
         assert load(tmp_path / "photos", input=rule).input == rule
         assert load(tmp_path / "photos", input="picture").input == load(tmp_path / "photos").input
-        for kind, told in (("numbers", "numbers"), (PictureRule(shape=(2, 4, 4)), r"uint8 picture of shape \(2, 4, 4\)")):
-            with pytest.raises(DataError, match=rf"Picture files, as in .*photos, are not read as {told}\.\nLeave input out"):
+        for kind, reported in (("numbers", "numbers"), (PictureRule(shape=(2, 4, 4)), r"uint8 picture of shape \(2, 4, 4\)")):
+            with pytest.raises(DataError, match=rf"Picture files, as in .*photos, are not read as {reported}\.\nLeave input out"):
                 load(tmp_path / "photos", input=kind)
         with pytest.raises(DataError, match="has a size and a fit already"):
             load(tmp_path / "photos", size=8, input=rule)

@@ -45,7 +45,7 @@ def test_tables_without_channels_share_one_scale(make_spec: SpecMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "mean", "std", "told"),
+    ("shape", "mean", "std", "reported"),
     [
         (
             (3, 2, 2),
@@ -58,10 +58,10 @@ def test_tables_without_channels_share_one_scale(make_spec: SpecMaker) -> None:
         ((3,), (0.5,), (1.0, -1.0, 1.0), "The setting data.std must be above 0.\nLeave it out to have it measured."),
     ],
 )
-def test_refused(make_spec: SpecMaker, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...], told: str) -> None:
+def test_refused(make_spec: SpecMaker, shape: tuple[int, ...], mean: tuple[float, ...], std: tuple[float, ...], reported: str) -> None:
     with pytest.raises(RecipeError) as raised:
         make_spec(shape=shape, mean=(0.0,) * 3, std=(1.0,) * 3).input.preprocess(mean, std)
-    assert str(raised.value) == told
+    assert str(raised.value) == reported
 
 
 def test_its_numbers_are_kept_with_the_weights_but_not_trained(make_spec: SpecMaker) -> None:

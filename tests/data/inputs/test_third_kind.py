@@ -178,7 +178,7 @@ def test_it_is_kept_and_needs_its_kind(whole: Path, tmp_path: Path, monkeypatch:
     assert again.spec == bundle.spec
     assert again.summary().to_json() == bundle.summary().to_json()
     monkeypatch.delitem(KINDS, "tokens")
-    with pytest.raises(BundleError, match="the kind 'tokens' is none of numbers, picture"):
+    with pytest.raises(BundleError, match="the kind 'tokens' is not one of numbers, picture"):
         Bundle.load(saved, net())
 
 
@@ -199,7 +199,7 @@ def bundle_places(whole: Path) -> list[int]:
 
 
 class _StopError(BaseException):
-    """As Ctrl-C where nobody hears it."""
+    """Like Ctrl-C without a handler."""
 
 
 def test_it_resumes_to_the_bit(whole: Path, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_tar_that_ends_too_soon_is_refused(tmp_path: Path) -> None:
             unpack(tmp_path / "a.tar")
 
 
-def test_what_stands_behind_the_end_is_told(tmp_path: Path) -> None:
+def test_data_after_the_end_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tarred({"a": b"1"}) + tarred({"b": b"2"}))
     with pytest.raises(DataError, match="there is data after its end"):
         unpack(tmp_path / "a.tar")
@@ -229,7 +229,7 @@ def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
             unpack(tmp_path / name)
 
 
-def test_a_disk_with_little_room_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_with_little_room_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "SPARE", 10**18)
     (tmp_path / "a.zip").write_bytes(zipped({"a": b"1"}))
     with pytest.raises(DataError, match="the disk has no room"):
@@ -238,7 +238,7 @@ def test_a_disk_with_little_room_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_names_in_utf_8_that_are_not_said_to_be(tmp_path: Path) -> None:
     plain = bytearray(zipped({"ä/1.png": b"1"}))
-    # As macOS writes them: without the bit that says so, in both places where a zip tells of a member.
+    # As macOS writes them: without the UTF-8 bit, in both headers of a member.
     for mark, place in ((b"PK\3\4", 7), (b"PK\1\2", 9)):
         plain[plain.index(mark) + place] &= ~8
     (tmp_path / "a.zip").write_bytes(plain)
@@ -261,14 +261,14 @@ def test_messages_name_the_archive_and_not_the_cache(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.zip contains only another archive, pets\.ZIP\.\nUnpack it, and give that one\.$"):
         load(path)
     path.write_bytes(zipped({"photos/1.png": inside["photos/cat/0.png"]}))
-    with pytest.raises(DataError, match=r"a\.zip/photos has pictures, but no class folders") as told:
+    with pytest.raises(DataError, match=r"a\.zip/photos has pictures, but no class folders") as reported:
         load(path)
-    assert "cache" not in str(told.value)
+    assert "cache" not in str(reported.value)
     assert "a.zip/photos has pictures" in check(path).findings[0].words
     path.write_bytes(zipped({**inside, "photos/cat/0.png": b"?"}))
-    with pytest.raises(DataError, match=r"a\.zip/photos/cat/0\.png is not a picture") as told:
+    with pytest.raises(DataError, match=r"a\.zip/photos/cat/0\.png is not a picture") as reported:
         load(path)
-    assert "cache" not in str(told.value)
+    assert "cache" not in str(reported.value)
 
 
 def test_splits_in_an_archive(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def _write_and_die(cache: Cache, ready: Any, die: bool) -> None:
 
 
 def _other(cache: Cache, die: bool) -> tuple[Any, Any]:
-    """Start a process that writes a pack; return it and a connection by which it is told to go on."""
+    """Start a process that writes a pack; return it and a connection that lets it continue."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=_write_and_die, args=(cache, theirs, die))
@@ -319,10 +319,10 @@ class TestOpen:
         assert open_cache().limit == 1_500_000_000
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("told", ["", "much", "-1", "inf", "nan"])
-    def test_no_size(self, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("EPOCHAL_CACHE_SIZE", told)
-        with pytest.raises(RecipeError, match=rf"EPOCHAL_CACHE_SIZE = '{told}' is not a size\.\nGive a number of GB"):
+    @pytest.mark.parametrize("reported", ["", "much", "-1", "inf", "nan"])
+    def test_no_size(self, reported: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EPOCHAL_CACHE_SIZE", reported)
+        with pytest.raises(RecipeError, match=rf"EPOCHAL_CACHE_SIZE = '{reported}' is not a size\.\nGive a number of GB"):
             open_cache()
 
 

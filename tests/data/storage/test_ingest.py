@@ -138,21 +138,21 @@ class TestDamage:
         path.write_bytes(change(path.read_bytes()))
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "reported"),
         [
             (lambda content: content[:-1], "their end is missing"),
             (lambda content: content[:300] + b"?" + content[301:], "those from 0 on have changed since they were written"),
         ],
         ids=["cut", "changed"],
     )
-    def test_what_is_damaged_is_told_and_made_again(
-        self, root: Path, decoded: list[int], change: Callable[[bytes], bytes], told: str
+    def test_what_is_damaged_is_reported_and_made_again(
+        self, root: Path, decoded: list[int], change: Callable[[bytes], bytes], reported: str
     ) -> None:
         read(root)
         self.spoil(change)
         found = read(root)
         (note,) = found.notes
-        assert note.endswith(f".pack are damaged: {told}; they were decoded again")
+        assert note.endswith(f".pack are damaged: {reported}; they were decoded again")
         assert pixels(found).equal(expected(root, found.rule))
         assert decoded == [6, 6]
         assert read(root).notes == ()
@@ -169,8 +169,8 @@ class TestDamage:
 
 class TestWithoutCache:
     @pytest.fixture(params=["file", "limit", "full"])
-    def told(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-        """Make the cache impossible; return what is told."""
+    def reported(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        """Make the cache impossible; return the note about it."""
         if request.param == "file":
             (tmp_path / "cache").write_text("")
             return "Not a directory"
@@ -180,16 +180,16 @@ class TestWithoutCache:
         monkeypatch.setattr(cache, "SPARE", 1 << 60)
         return "No space left on device"
 
-    def test_it_goes_on(self, root: Path, told: str) -> None:
+    def test_it_goes_on(self, root: Path, reported: str) -> None:
         found = read(root)
-        assert found.notes == (f"decoded pictures are not cached: {told}",)
+        assert found.notes == (f"decoded pictures are not cached: {reported}",)
         assert pixels(found).equal(expected(root, found.rule))
 
-    def test_beyond_memory(self, root: Path, told: str) -> None:
+    def test_beyond_memory(self, root: Path, reported: str) -> None:
         found = read(root, memory=BYTES - 1)
         assert isinstance(found.inputs, StreamedPictures)
         assert found.notes == (
-            f"decoded pictures are not cached: {told}",
+            f"decoded pictures are not cached: {reported}",
             "6 pictures would take 0.0 GB of memory: they are decoded again in each epoch (see data.size)",
         )
         assert pixels(found).equal(expected(root, found.rule))
@@ -212,7 +212,7 @@ class TestFew:
             assert (found.rule, (found.hashes == first.hashes).all()) == (first.rule, True)
             assert pixels(found).equal(expected(root, found.rule))
 
-    def test_damage_is_told(self, root: Path) -> None:
+    def test_damage_is_reported(self, root: Path) -> None:
         first = read(root)
         TestDamage.spoil(lambda content: content[:-1])
         found = read(root)
@@ -220,13 +220,13 @@ class TestFew:
         assert pixels(found).equal(pixels(first))
         assert read(root).notes == ()
 
-    def test_that_they_are_not_kept_is_told_where_it_costs_time(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_they_are_not_kept_is_reported_where_it_costs_time(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0")
         assert read(root).notes == ()
         monkeypatch.setattr(ingest, "seconds_to_decode", lambda _: 0)
         monkeypatch.setattr(ingest, "SMALL_SECONDS", 1e-9)
-        told = "decoded pictures are not cached: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
-        assert read(root).notes == (told,)
+        reported = "decoded pictures are not cached: 0.0 GB are more than its limit of 0.0 GB (EPOCHAL_CACHE_SIZE)"
+        assert read(root).notes == (reported,)
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])

@@ -183,7 +183,9 @@ def _choose(names: Iterable[str], path: Path) -> dict[str, tuple[str, str]]:
 
 def _inputs(array: NDArray[Any], where: str) -> Tensor:
     if array.dtype.kind not in "buif" or array.ndim == 0:
-        raise DataError(f"{where} holds {_content(array)}, which cannot be learned from.", "Save an array of numbers, an example per row.")
+        raise DataError(
+            f"{where} contains {_content(array)}, which cannot be learned from.", "Save an array of numbers, an example per row."
+        )
     return from_array(array, where)
 
 
@@ -220,6 +222,6 @@ def _read_errors(name: str) -> Iterator[None]:
     except Exception as error:  # For damaged files NumPy, zipfile and safetensors raise nearly any exception.
         if isinstance(error, ObjectsError):
             raise DataError(
-                f"{name} holds Python objects, which are not read: they could run any code.", "Save numbers or words."
+                f"{name} contains Python objects, which are not read: they could run any code.", "Save numbers or words."
             ) from error
         raise DataError(f"{name} is damaged: {str(error) or type(error).__name__}.", _AGAIN) from error

@@ -1,6 +1,6 @@
 """CIFAR-10 as published in its binary version: 60,000 colour photographs of 32×32 pixels.
 
-Each of six files holds 10,000 records: one byte of label, then 3×32×32 bytes of pixels. They are read straight from the
+Each of six files contains 10,000 records: one byte of label, then 3×32×32 bytes of pixels. They are read straight from the
 archive, or from the folder that it unpacks to.
 """
 

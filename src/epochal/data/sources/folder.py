@@ -15,7 +15,7 @@ from epochal.data.storage.ingest import Wanted, ingest
 from epochal.data.walk import is_foreign
 from epochal.errors import DataError
 
-# Of 16-bit pictures no brighter than that (14 bits, say), the high byte keeps little.
+# The high byte of 16-bit pictures that are darker than this (those of 14 bits, for example) keeps little.
 _DARK = 64
 
 
@@ -23,9 +23,9 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read a folder of pictures: uint8 inputs [n, 1 or 3, height, width], int64 targets, files relative to the folder.
 
     Classes are in natural order ("2" before "10"), the files of each in alphabetical order. `options.size` and `fit` are those of
-    `choose_rule`, unless a rule is given as `input`; beyond `memory` bytes, pictures are streamed. Pictures for a model that was
-    trained already are read as those that `like` describes; only some of its classes, or only a test split, will do. Files of the
-    `exclusion` are not read. Raises `DataError` where the layout is not clear or a picture cannot be read.
+    `choose_rule`, unless a rule is given as `input`; beyond `memory` bytes, pictures are streamed. Pictures for a trained model
+    are read as those that `like` describes; they may have only some of its classes, or only a test split. Files of the
+    `exclusion` are not read. Raises `DataError` if the layout is unclear or a picture cannot be read.
     """
     like = options.like
     listed = list_folder(path, None if like is None else like.outputs).without(options.exclusion, needs_train=like is None)
@@ -33,7 +33,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
         for problem in problems(listed):
             raise problem
     files = {split: listed.files(split) for split in listed.splits}
-    # Only training pictures decide how pictures are read: the others stand for those to come.
+    # Only training pictures decide how pictures are read: the others represent unseen ones.
     names = [file for split in files.values() for file in split]
     rule = _known_rule(path, options)
     found = ingest(Wanted(path, names, len(files["train"]), rule=rule, size=options.size, fit=options.fit, memory=options.memory))
@@ -44,7 +44,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
         digest = content_hash(found.rule.key, hashes.tobytes())
         parts[split] = Part(subset(found.inputs, slice(begin, end)), listed.targets(split), files[split], digest, hashes)
         begin = end
-    notes = [*_told(listed), *found.notes]
+    notes = [*_unused(listed), *found.notes]
     pictures = in_memory(parts["train"].inputs)
     brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
@@ -53,30 +53,30 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
 
 
 def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
-    """Return the rule by which pictures are read, where the user gave one or a model has one."""
+    """Return the rule by which pictures are read, if the user gave one or a model has one."""
     known = options.input if options.like is None else options.like.input
     if isinstance(known, PictureRule) and known.mode is not None:
         if options.like is None and (options.size, options.fit) != (None, None):
             raise DataError(f"The rule by which {path} is read has a size and a fit already.", "Give them in the rule alone.")
         return known
     if options.like is None and known not in (None, "picture"):
-        told = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"
-        raise DataError(f"Picture files, as in {path}, are not read as {told}.", "Leave input out, or pass arrays.")
+        kind = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"
+        raise DataError(f"Picture files, as in {path}, are not read as {kind}.", "Leave input out, or pass arrays.")
     return None
 
 
-def _told(listed: Listed) -> Iterator[str]:
-    """Yield what is left out of a folder, for people."""
+def _unused(listed: Listed) -> Iterator[str]:
+    """Yield notes on what is not used in a folder."""
     foreign = [file for file in listed.unused if is_foreign(file)]
     others = [file for file in listed.unused if not is_foreign(file)]
     if listed.empty:
         yield f"class folders without pictures are left out: {_first(listed.empty)}"
     if foreign:
         what = "1 picture is" if len(foreign) == 1 else f"{len(foreign):,} pictures are"
-        yield f"{what} not used, being in a format that is not read (save as JPEG or PNG): {_first(foreign)}"
+        yield f"{what} not used: unsupported format (save as JPEG or PNG): {_first(foreign)}"
     if others:
         what = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
-        yield f"{what} not used, being no picture in a class folder: {_first(others)}"
+        yield f"{what} not used: no picture in a class folder: {_first(others)}"
 
 
 def _first(names: Sequence[str]) -> str:

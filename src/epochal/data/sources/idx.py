@@ -53,8 +53,9 @@ class Published:
         for (split, (pictures, labels)), count in zip(splits.items(), (60_000, 10_000), strict=True):
             if pictures.shape != (count, 1, 28, 28) or labels.shape != (count,) or labels.max() >= len(self.classes):
                 raise DataError(
-                    f"{folder} does not hold {self.title}: {split} has pictures {tuple(pictures.shape)} and labels {tuple(labels.shape)} "
-                    f"up to {int(labels.max())}; there should be {count:,} of 28×28 pixels, with labels up to {len(self.classes) - 1}.",
+                    f"{folder} does not contain {self.title}: {split} has pictures {tuple(pictures.shape)} and labels "
+                    f"{tuple(labels.shape)} up to {int(labels.max())}; there should be {count:,} of 28×28 pixels, "
+                    f"with labels up to {len(self.classes) - 1}.",
                     "Move these files away, and download them again.",
                 )
         return Found(self.name, _parts(splits), classes=self.classes)
@@ -79,7 +80,7 @@ def read_idx_folder(folder: Path) -> Found:
 def read_idx(file: Path) -> Tensor:
     """Read one IDX file of bytes, packed with gzip or not: uint8, in the shape that it declares.
 
-    Raises `DataError` naming the file where its size is not what it declares, or it holds other numbers.
+    Raises `DataError` naming the file if its size is not what it declares, or it has another number type.
     """
     try:
         with Unpacked(file) as stream:
@@ -106,7 +107,9 @@ def _shape(stream: Unpacked, file: Path) -> tuple[int, ...]:
         raise DataError(f"{file} is not an IDX file: it begins with {start.hex(' ') or 'nothing'}.", _AGAIN)
     kind, axes = start[2], start[3]
     if kind != _UINT8:
-        raise DataError(f"{file} holds {_TYPES.get(kind, 'unknown numbers')}; only uint8 can be read.", "Convert it, to .npz for example.")
+        raise DataError(
+            f"{file} contains {_TYPES.get(kind, 'unknown numbers')}; only uint8 can be read.", "Convert it, to .npz for example."
+        )
     lengths = stream.upto(4 * axes)
     if len(lengths) < 4 * axes:
         raise DataError(f"{file} is damaged: it ends within its header.", _AGAIN)

@@ -29,7 +29,7 @@ class SplitName(NamedTuple):
 
 
 def split_name(name: str) -> SplitName | None:
-    """Return the split that a name stands for, or `None`."""
+    """Return the split that a name means, or `None`."""
     words = [_stem(word) for word in _words(name)]
     splits = {_WORDS[word] for word in words if word in _WORDS}
     if splits == {"train", "valid"}:

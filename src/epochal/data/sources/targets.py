@@ -18,7 +18,7 @@ _MISSING = ("NoneType", "NAType", "NaTType", "MaskedConstant")
 _NUMBERS = (bool, np.bool_, int, np.integer, float, np.floating)
 _WANTED = "Give a number or a word for each example, or a row of numbers."
 _FILL = "Fill it in, or remove that example."
-_BEYOND = "which is beyond 64 bits with a sign"
+_BEYOND = "which is beyond int64"
 _SMALLER = "Use smaller numbers; for labels, words do too."
 
 

@@ -200,7 +200,7 @@ class Cache:
         try:
             pack = Pack(path)
             if pack.shape != tuple(shape):
-                raise DamagedError(path, f"it holds {pack.shape}")
+                raise DamagedError(path, f"its shape is {pack.shape}")
             os.utime(path)
         except FileNotFoundError:
             return None

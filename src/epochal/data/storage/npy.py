@@ -28,7 +28,7 @@ class ObjectsError(ValueError):
     """An array of Python objects, which are stored as code that creates them."""
 
     def __init__(self) -> None:
-        super().__init__("it holds Python objects, which could run any code")
+        super().__init__("it contains Python objects, which could run any code")
 
 
 def read_npy(file: Path) -> NDArray[Any]:

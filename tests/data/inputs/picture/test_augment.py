@@ -209,7 +209,7 @@ FLOATS = {**PICTURES, "dtype": "float32"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "spec", "told"),
+    ("settings", "spec", "reported"),
     [
         (
             {"shift": 1},
@@ -263,11 +263,11 @@ FLOATS = {**PICTURES, "dtype": "float32"}
         ),
     ],
 )
-def test_refused(make_spec: SpecMaker, settings: dict[str, Any], spec: dict[str, Any], told: str | None) -> None:
+def test_refused(make_spec: SpecMaker, settings: dict[str, Any], spec: dict[str, Any], reported: str | None) -> None:
     build = build_mixing if "mixup" in settings or "cutmix" in settings else build_augment
     with pytest.raises(RecipeError) as raised:
         build(AugmentSettings(**settings), make_spec(**spec), 0)
-    assert told is None or str(raised.value) == told
+    assert reported is None or str(raised.value) == reported
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_hue_is_that_of_pythons_colorsys() -> None:
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_factors_are_even_about_one(name: str) -> None:
-    # What stays of the difference between red and green tells the factor.
+    # The remaining difference between red and green reveals the factor.
     settings = AugmentSettings.model_validate({name: 0.4})
     pictures = torch.tensor([[120.0, 80.0], [100.0, 100.0], [100.0, 100.0]]).view(1, 3, 1, 2).expand(2000, -1, -1, -1)
     changed = jitter(pictures, Draws(0, 1, torch.arange(2000)), settings, 255.0)

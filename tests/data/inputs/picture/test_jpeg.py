@@ -61,7 +61,7 @@ def damaged(begin: int, new: bytes, **options: Any) -> bytes:
         (made()[:2000] + b"\xff\xd9", r"is damaged \(some of its pixels are missing\)"),
     ],
 )
-def test_damage_in_the_middle_is_told(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_damage_in_the_middle_is_reported(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"a\.jpg {reason}\.\nCopy it"):

@@ -88,7 +88,7 @@ def test_a_plain_file_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", [b"IHDR", b"IDAT", b"IEND"])
-def test_a_changed_byte_is_told(tmp_path: Path, name: bytes) -> None:
+def test_a_changed_byte_is_reported(tmp_path: Path, name: bytes) -> None:
     path, content = tmp_path / "a.png", bytearray(made())
     content[content.index(name) + (12 if name != b"IEND" else 5)] ^= 1
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Nothing that decoders say reaches the error stream, and what it tells of pixels is an error."""
+"""Messages of decoders do not reach the error stream, and those about damaged pixels are errors."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def test_whole_files_are_read(tmp_path: Path, written: None, compression: str) -
 
 
 @pytest.mark.parametrize(
-    ("compression", "mode", "told"),
+    ("compression", "mode", "reported"),
     [
         ("tiff_adobe_deflate", "RGB", r"is damaged \(.*\)"),
         ("tiff_lzw", "RGB", r"is damaged \(.*\)"),
         ("group4", "1", r"is damaged \(Fax4Decode: Bad code word at line \d+ of strip 0 \(x \d+\)\)"),
     ],
 )
-def test_damage_is_told_once(tmp_path: Path, written: None, compression: str, mode: str, told: str) -> None:
+def test_damage_is_reported_once(tmp_path: Path, written: None, compression: str, mode: str, reported: str) -> None:
     content = tiff(tmp_path / "a.tif", compression, mode)
     content[200:240] = bytes(range(40, 80))
     (tmp_path / "a.tif").write_bytes(content)
-    with pytest.raises(DataError, match=rf"a\.tif {told}\.\nCopy it"):
+    with pytest.raises(DataError, match=rf"a\.tif {reported}\.\nCopy it"):
         open_picture(tmp_path / "a.tif")
 
 

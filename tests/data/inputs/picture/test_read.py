@@ -141,9 +141,9 @@ class TestOpenPicture:
 
     def test_numbers_that_are_no_pixels(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(tmp_path / "f.tiff")
-        with pytest.raises(DataError, match=r"f\.tiff holds numbers with a fraction\.\nSave it with 8 or 16 bits"):
+        with pytest.raises(DataError, match=r"f\.tiff contains fractional numbers\.\nSave it with 8 or 16 bits"):
             open_picture(tmp_path / "f.tiff")
-        with pytest.raises(DataError, match=r"holds numbers beyond 16 bits"):
+        with pytest.raises(DataError, match=r"contains numbers beyond 16 bits"):
             open_picture(Image.fromarray(np.full((2, 2), 70_000, np.int32)))
 
     def test_arrays(self) -> None:
@@ -155,9 +155,9 @@ class TestOpenPicture:
     @pytest.mark.parametrize(
         ("array", "text"),
         [
-            (np.zeros((2, 2), np.float32), r"array of shape \(2, 2\) holds float32, not pixels.\nPass uint8"),
+            (np.zeros((2, 2), np.float32), r"array of shape \(2, 2\) contains float32, not pixels.\nPass uint8"),
             (np.zeros((3, 8, 8), np.uint8), r"array of shape \(3, 8, 8\) is not a picture.\nPass \[height, width\]"),
-            (np.zeros((2, 2, 3), np.uint16), r"holds uint16"),
+            (np.zeros((2, 2, 3), np.uint16), r"contains uint16"),
             (np.zeros((0, 4), np.uint8), r"is not a picture"),
             (np.zeros(4, np.uint8), r"is not a picture"),
         ],
@@ -238,7 +238,7 @@ class TestOpenPicture:
 
     @settings(max_examples=150, deadline=None)
     @given(place=st.integers(0, 10_000), value=st.integers(0, 255), form=st.sampled_from(["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"]))
-    @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of odd metadata.
+    @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of odd metadata.
     def test_any_damage_gives_a_picture_or_a_data_error(
         self, tmp_path_factory: pytest.TempPathFactory, place: Any, value: int, form: str
     ) -> None:

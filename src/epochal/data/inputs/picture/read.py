@@ -231,7 +231,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2 and array.ndim == 2:
         array = _high_byte(array)
     if array.dtype != np.uint8:
-        raise UnfitError(f"holds {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
+        raise UnfitError(f"contains {array.dtype}, not pixels", "Pass uint8 with values from 0 to 255, or uint16 [height, width].")
     picture = Image.fromarray(array if channels > 1 else array.reshape(array.shape[:2]))
     _check_size(picture)
     return _plain(picture)
@@ -266,7 +266,7 @@ def _plain(picture: Image.Image) -> Image.Image:
     if picture.mode in _DEEP_GREY:
         return Image.fromarray(_high_byte(np.asarray(picture)))
     if picture.mode == "F":
-        raise UnfitError("holds numbers with a fraction", "Save it with 8 or 16 bits per pixel.")
+        raise UnfitError("contains fractional numbers", "Save it with 8 or 16 bits per pixel.")
     mode = "L" if picture.mode in _GREY else "RGB"
     if picture.has_transparency_data:
         picture = _on_white(picture if picture.mode == "RGBA" else picture.convert("RGBA"))
@@ -286,7 +286,7 @@ def _on_white(layer: Image.Image) -> Image.Image:
 
 def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
     if grey.min() < 0 or grey.max() > 0xFFFF:
-        raise UnfitError("holds numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
+        raise UnfitError("contains numbers beyond 16 bits", "Save it with 8 or 16 bits per pixel.")
     return (grey >> 8).astype(np.uint8)
 
 

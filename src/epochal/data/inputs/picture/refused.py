@@ -73,7 +73,7 @@ def _unidentified(path: str) -> tuple[str, str]:
     except OSError:
         head = b"?"
     if not head.strip(b"\0"):
-        return "holds only zeros" if head else "is empty", "Copy it again, or remove it."
+        return "contains only zeros" if head else "is empty", "Copy it again, or remove it."
     for begin, what, fix in _NO_PICTURES:
         if head.lstrip().lower().startswith(begin):
             return what, fix
