@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import enter
-from benchmarks.program import count, data_option, folder, hear, parser
+from benchmarks.program import count, data_option, folder, parser, run_json
 from benchmarks.report import GREY, Mean, publish, table
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def train(data: str, recipe: str, seed: int, arguments: Sequence[str], cache: st
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "epochal", "train", data, "--recipe", recipe, "--seed", str(seed), "--device", "cpu", "--json"]
         started = time.perf_counter()
-        result = hear([*command, "--out", str(Path(place, "run")), *arguments], ("test", "training_seconds"), EPOCHAL_CACHE=cache)
+        result = run_json([*command, "--out", str(Path(place, "run")), *arguments], ("test", "training_seconds"), EPOCHAL_CACHE=cache)
         whole = time.perf_counter() - started
     if "error" in result:
         return result
@@ -66,7 +66,7 @@ def train_tutorial(data_dir: Path, target: float, epochs: int, seed: int) -> dic
     """Run the tutorial's CNN until `target` percent. Return its outcome after each epoch as {"epochs": [...]}, or {"error": why not}."""
     arguments = ["--data-dir", str(data_dir), "--target", str(target / 100), "--epochs", str(epochs), "--seed", str(seed)]
     started = time.perf_counter()
-    result = hear([sys.executable, "-m", "benchmarks.tutorial_cnn", *arguments], ("accuracy", "training_seconds", "elapsed"))
+    result = run_json([sys.executable, "-m", "benchmarks.tutorial_cnn", *arguments], ("accuracy", "training_seconds", "elapsed"))
     if "error" in result:
         return result
     # Starting Python and leaving it belong to the whole.

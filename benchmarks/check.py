@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import enter
 from benchmarks.pictures import make_pictures
-from benchmarks.program import count, folder, hear, parser
+from benchmarks.program import count, folder, parser, run_json
 from benchmarks.report import Spread, bars, publish, table
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ BARE, CHECK = WAYS
 def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
     """Go through the folder in both ways by turns, each in a process of its own; return a record of each."""
     # Once before the clock runs, so that files come from memory, not from a disk, for both alike.
-    hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
+    run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
     records = []
     for number in range(1, rounds + 1):
         for name, way in WAYS.items():
             with tempfile.TemporaryDirectory() as cache:
                 command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                result = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+                result = run_json(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
             records.append({"way": name, "round": number, **result})
             print(f"round {number}/{rounds}  {name:<40} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records

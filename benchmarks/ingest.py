@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.environment import enter
 from benchmarks.feeding import feed_speeds
 from benchmarks.pictures import make_pictures
-from benchmarks.program import count, folder, hear, parser
+from benchmarks.program import count, folder, parser, run_json
 from benchmarks.report import Spread, bars, publish, table
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ BARE = next(iter(WAYS))
 def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
     """Read the folder in all ways, a process for each, again in each round with an empty cache; return a record of each."""
     # Once before the clock runs, so that files come from memory, not from a disk, for all alike.
-    hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
+    run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
     records = []
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory() as cache:
             for name, way in WAYS.items():
                 command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                result = hear(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+                result = run_json(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
                 records.append({"way": name, "round": number, **result})
                 print(f"round {number}/{rounds}  {name:<52} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records

@@ -46,10 +46,10 @@ def count(text: str) -> int:
     return number
 
 
-def hear(command: Sequence[str], keys: Sequence[str], **more: str) -> dict[str, Any]:
+def run_json(command: Sequence[str], keys: Sequence[str], **more: str) -> dict[str, Any]:
     """Run a program, with `more` environment variables, and return these keys of the JSON object in its last line.
 
-    Where that fails, return {"error": why}.
+    If that fails, return {"error": why}.
     """
     try:
         done = subprocess.run(

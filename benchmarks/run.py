@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.comparison import REFERENCE, TOLERANCE, figure, summarize, tables
 from benchmarks.environment import enter, not_installed
-from benchmarks.program import count, data_option, hear, parser
+from benchmarks.program import count, data_option, parser, run_json
 from benchmarks.report import publish
 
 # Each contestant's title, and the peer without which it cannot run.
@@ -82,7 +82,7 @@ def measure(names: Sequence[str], rounds: int, batch_sizes: Sequence[int], epoch
                     result: dict[str, Any] = {"error": f"{needs} could not be installed: {missing[needs]}"}
                 else:
                     arguments = ["--data-dir", str(data_dir), "--epochs", str(epochs), "--batch-size", str(batch_size)]
-                    result = hear([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)], RESULT)
+                    result = run_json([sys.executable, "-m", f"benchmarks.contestants.{name}", *arguments, "--seed", str(number)], RESULT)
                 records.append({"contestant": name, "batch_size": batch_size, "round": number, **result})
                 if "error" in result:
                     failed.add((name, batch_size))

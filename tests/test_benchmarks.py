@@ -21,7 +21,7 @@ from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
 from benchmarks.pictures import make_pictures  # noqa: E402
-from benchmarks.program import hear  # noqa: E402
+from benchmarks.program import run_json  # noqa: E402
 from benchmarks.protocol import Job  # noqa: E402
 from benchmarks.report import Mean, Spread, table, write  # noqa: E402
 
@@ -151,7 +151,7 @@ def contestant(path: Path, body: str) -> list[str]:
 
 
 def test_the_protocol(data_dir: Path) -> None:
-    reported = hear(
+    reported = run_json(
         contestant(
             data_dir / "trivial.py",
             """
@@ -184,12 +184,12 @@ def test_the_protocol(data_dir: Path) -> None:
     ],
 )
 def test_a_failure_has_its_reason(tmp_path: Path, body: str, reason: str) -> None:
-    assert hear(contestant(tmp_path / "bad.py", body), run.RESULT) == {"error": reason}
+    assert run_json(contestant(tmp_path / "bad.py", body), run.RESULT) == {"error": reason}
 
 
 def test_contestants_take_turns_and_failures_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(run, "not_installed", lambda: {"skorch": "no such version"})
-    monkeypatch.setattr(run, "hear", lambda command, keys: {"seconds": [1.0], "accuracy": 0.97, "peak_mib": 1.0})
+    monkeypatch.setattr(run, "run_json", lambda command, keys: {"seconds": [1.0], "accuracy": 0.97, "peak_mib": 1.0})
     records = run.measure(["plain", "skorch", "epochal"], 2, [64, 512], 1, tmp_path)
     order = [(entry["round"], entry["batch_size"], entry["contestant"]) for entry in records]
     once = [(1, size, name) for size in (64, 512) for name in ("plain", "skorch", "epochal")]
@@ -262,7 +262,7 @@ def test_every_way_reads_all_pictures(pictures: Path, way: str) -> None:
 def test_reading_tells_by_the_protocol(tmp_path: Path) -> None:
     for part in ("train", "test"):
         make_pictures(tmp_path / part, 20, 8)
-    reported = hear([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
+    reported = run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
     assert reported["pictures"] == 40, reported
 
 
@@ -332,7 +332,7 @@ def test_memory_is_watched_in_all_processes() -> None:
     holder = "import time; held = b'x' * (60 << 20); time.sleep(0.5)"
     starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {holder!r}], check=True)"
     watcher = f"import json, sys; from benchmarks import memory; print(json.dumps(memory.watch([sys.executable, '-c', {starter!r}])))"
-    reported = hear([sys.executable, "-c", watcher], ("peak_mib", "seconds", "mib"))
+    reported = run_json([sys.executable, "-c", watcher], ("peak_mib", "seconds", "mib"))
     assert 60 < reported["peak_mib"] < 120, reported
     assert 60 < max(reported["mib"]) < 120
     assert reported["seconds"] == sorted(reported["seconds"])

@@ -107,7 +107,7 @@ def test_loading_leaves_the_global_random_state(saved: Path) -> None:
 
 
 def test_saving_over_something_is_refused(bundle: Bundle, saved: Path) -> None:
-    with pytest.raises(OutputError, match="exists already.\nChoose another name; or replace=True"):
+    with pytest.raises(OutputError, match="exists already.\nChoose another name; or pass replace=True"):
         bundle.save(saved)
 
 

@@ -400,7 +400,7 @@ class TestSpeeds:
     def test_a_line_for_each_device_and_one_for_its_floor(self) -> None:
         left, right = speeds(self.profiles()).axes
         assert [line.get_label() for line in left.get_lines()] == [
-            "cpu", "cpu, its arithmetic alone", "cuda", "cuda, its arithmetic alone",
+            "cpu", "cpu, arithmetic only", "cuda", "cuda, arithmetic only",
         ]  # fmt: skip
         assert np.asarray(left.get_lines()[0].get_data()).tolist() == [[64, 128], [6400, 12800]]
         assert np.asarray(left.get_lines()[1].get_ydata()).tolist() == [19200, 38400]

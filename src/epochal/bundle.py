@@ -203,7 +203,7 @@ class Bundle(Shown):
         """
         path = Path(path)
         if path.exists() and not replace:
-            raise TakenError(path, "Choose another name; or replace=True, where a bundle may be replaced.")
+            raise TakenError(path, "Choose another name; or pass replace=True to replace a bundle.")
         if path.exists() and not (path.is_dir() and {entry.name for entry in path.iterdir()} == {WEIGHTS, DESCRIPTION}):
             raise OutputError(f"{path} is not a bundle, so it is not replaced.", "Choose another name.")
         for name, parameter in self.model.named_parameters():

@@ -37,7 +37,7 @@ def as_tensor(value: Any, where: str) -> Tensor:
 
 
 def from_array(array: NDArray[Any], where: str, columns: Any = None) -> Tensor:
-    """Return an array as a tensor, as `as_tensor` does; `columns` are the names of its columns, where it has any."""
+    """Return an array as a tensor, as `as_tensor` does; `columns` are the names of its columns, if it has any."""
     if np.ma.is_masked(array):
         place = _place(np.argwhere(np.ma.getmaskarray(array))[0], columns)
         raise DataError(f"There is a masked value in {where}, at {place}.", "Fill it (x.filled(...)), or leave that example out.")

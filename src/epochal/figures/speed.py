@@ -28,7 +28,7 @@ def speeds(profiles: Sequence[Profile]) -> Figure:
         left.plot(sizes, [one.examples_per_second for one in shown], "-", marker=marker, color=colour, label=device, clip_on=False)
         floors = [one.floor or numpy.nan for one in shown]
         if not numpy.isnan(floors).all():
-            left.plot(sizes, floors, ":", marker=marker, markerfacecolor="white", color=colour, label=f"{device}, its arithmetic alone")
+            left.plot(sizes, floors, ":", marker=marker, markerfacecolor="white", color=colour, label=f"{device}, arithmetic only")
     left.set(title="Examples per second", xlabel="batch size", xscale="log")
     # On one scale from zero, the slower of two very different devices would be on the axis.
     all_speeds = [speed for one in profiles for speed in (one.examples_per_second, one.floor) if speed is not None]

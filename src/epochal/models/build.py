@@ -80,7 +80,7 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
 
 
 def check_room(name: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
-    """Raise `ModelError` where the weights of a network would not fit memory; none of it is taken."""
+    """Raise `ModelError` if the weights of a network would not fit in memory; none is allocated."""
     with torch.device("meta"):
         parameters = list(build_net(name, spec, options).parameters())
     count, needed, free = (sum(one.numel() for one in parameters), sum(one.nbytes for one in parameters), free_memory())
@@ -244,7 +244,7 @@ def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
 
 
 def check_outputs(outputs: Any, count: int, spec: DataSpec, when: str = "") -> Tensor:
-    """Return the outputs of a model for so many inputs, or raise `ModelError` where they are not what the data ask for.
+    """Return the outputs of a model for so many inputs, or raise `ModelError` if they are not what the data ask for.
 
     `when` says when it gives them, if not always.
     """

@@ -2,7 +2,7 @@
 
     head = "fc"                        the submodule that gives its outputs; timm's networks have get_classifier() instead
     lr_scale = 0.1                     of any module: its parameters learn with this share of the learning rate
-    no_weight_decay = ("positions",)   parameters of any module that weight decay leaves alone; in timm a function that returns them
+    no_weight_decay = ("positions",)   parameters of any module without weight decay; in timm a function that returns them
 
 A part is frozen as everywhere in PyTorch: by `requires_grad_(False)`, and by `eval()` where its running statistics shall stay.
 """

@@ -71,7 +71,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
 
     FLOPs are as `torch.utils.flop_counter` has them: those of matrix products, convolutions and attention, in which a
     multiplication and an addition are two; element-wise functions, pooling and normalization count nothing, and fused kernels
-    that it does not know (LSTM on the CPU) neither. The model is left as it was. Raises `ModelError` where it does not fit the data.
+    that it does not know (LSTM on the CPU) neither. The model is left as it was. Raises `ModelError` if it does not fit the data.
     """
     weights = list(model.parameters())
     stored = [*weights, *model.buffers()]

@@ -30,7 +30,7 @@ class Settings(BaseModel):
 
 
 def _by_name(value: Any) -> Any:
-    """Let a group be given by its name alone: optimizer = "adam"."""
+    """Allow a group to be given only by its name: optimizer = "adam"."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -183,7 +183,7 @@ class AllSettings(Settings):
 
     epochs: Count = Field(10, description="passes over the training data")
     batch_size: Count | Literal["auto"] = Field(
-        64, description="examples per step; auto: a power of two near the fastest, measured where training is long enough, else 64"
+        64, description="examples per step; auto: a power of two near the fastest, measured if training is long enough, else 64"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0,
@@ -191,16 +191,16 @@ class AllSettings(Settings):
         "augmentation, dropout",
     )
     device: str = Field(
-        "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured where training is long enough, else cuda, mps or cpu"
+        "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured if training is long enough, else cuda, mps or cpu"
     )
     threads: Count | Literal["auto"] = Field(
         "auto",
-        description="CPU threads per step; auto: PyTorch's number, or fewer where that is measured to be faster, or where other "
+        description="CPU threads per step; auto: PyTorch's number, or fewer if that is measured to be faster, or if other "
         "programs keep the cores busy",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="number format of the forward pass; weights stay fp32; auto: fp32 or bf16, measured where training is long enough",
+        description="number format of the forward pass; weights stay fp32; auto: fp32 or bf16, measured if training is long enough",
     )
     compile: Literal["off", "on"] = Field(
         "off", description="let torch.compile turn the model into code of its own, which takes a while and then may be faster"
@@ -209,8 +209,7 @@ class AllSettings(Settings):
     max_seconds: Positive | None = Field(None, description="stop after this many seconds of training")
     checkpoint_every: Positive = Field(
         60.0,
-        description="seconds between checkpoints; further ones are written at the end of an epoch where that takes less than 1 % of "
-        "the time",
+        description="seconds between checkpoints; further ones are written at the end of an epoch if that takes less than 1 % of the time",
     )
     on_nan: Literal["stop", "rewind"] = Field(
         "stop",
@@ -255,7 +254,7 @@ def fields() -> Iterator[tuple[str, FieldInfo]]:
 
 
 def short_names() -> dict[str, str]:
-    """Return the settings that can be given without their group, or by its name alone: {"lr": "optimizer.lr", "loss": "loss.name", ...}."""
+    """Return the settings that can be given without their group, or only by its name: {"lr": "optimizer.lr", "loss": "loss.name", ...}."""
     short: dict[str, str] = {}
     for full, field in fields():
         group, _, last = full.rpartition(".")

@@ -57,7 +57,7 @@ def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
     known = options.input if options.like is None else options.like.input
     if isinstance(known, PictureRule) and known.mode is not None:
         if options.like is None and (options.size, options.fit) != (None, None):
-            raise DataError(f"The rule by which {path} is read has a size and a fit already.", "Give them in the rule alone.")
+            raise DataError(f"The rule by which {path} is read has a size and a fit already.", "Give them only in the rule.")
         return known
     if options.like is None and known not in (None, "picture"):
         kind = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"

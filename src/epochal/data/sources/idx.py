@@ -29,7 +29,7 @@ _AGAIN = "Copy or download it again."
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set: where it can be had, and how its four packed files can be known (SHA-256 and size in bytes)."""
+    """A published data set: its addresses, and the SHA-256 and size in bytes of its four packed files."""
 
     name: str
     title: str
@@ -69,7 +69,7 @@ def holds_idx(folder: Path) -> bool:
 def read_idx_folder(folder: Path) -> Found:
     """Read the four IDX files in a folder: uint8 inputs [n, 1, height, width], int64 targets [n].
 
-    Raises `DataError` where a file is missing, damaged or of another kind.
+    Raises `DataError` if a file is missing, damaged or of another kind.
     """
     missing = _missing(folder)
     if missing:

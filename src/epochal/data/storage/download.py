@@ -146,7 +146,7 @@ def _length(part: Path) -> int:
 def _exclusive(lock: Path) -> Iterator[None]:
     """Let only one process at a time into the block; the system frees the lock even if a process dies.
 
-    Windows has no such lock: there the checksum alone guards against two writers.
+    Windows has no such lock: there only the checksum protects against two writers.
     """
     with write_errors(lock):
         file = lock.open("ab")
