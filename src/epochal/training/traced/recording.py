@@ -1,0 +1,73 @@
+"""Recording the operations that forward, loss and backward consist of, as they pass below autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# With these, values of tensors reach Python; what depends on them there would not be recorded.
+_READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default)
+
+
+class NotTraceableError(Exception):
+    """Why a step cannot be traced."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation of ATen, what it was given, and what it returned."""
+
+    operation: torch._ops.OpOverload
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    result: Any
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The operations of a batch, in order, from `inputs` and `targets` to `loss` and, beginning with `seed`, to the gradients."""
+
+    calls: Sequence[Call]
+    inputs: Tensor
+    targets: Tensor
+    seed: Tensor
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch would wrap this class for its compiler, and import that; nothing is compiled here.
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READS:
+            raise NotTraceableError("Python reads a value of a tensor")
+        result = func(*args, **(kwargs or {}))
+        self.calls.append(Call(func, args, kwargs or {}, result))
+        return result
+
+
+def record(
+    loss_of: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[nn.Parameter], inputs: Tensor, targets: Tensor
+) -> Recording:
+    """Compute the loss of a batch and the gradients of `parameters`, and return the operations that this took.
+
+    Buffers and generators change as in any step. Raises `NotTraceableError` where operations depend on values.
+    """
+    with _Recorder() as recorder:
+        loss = loss_of(inputs, targets)
+        # Backpropagation begins with the gradient of the loss by itself, which may be scaled later.
+        seed = torch.ones_like(loss)
+        gradients = torch.autograd.grad(loss, parameters, seed, allow_unused=True)
+    return Recording(recorder.calls, inputs, targets, seed, loss, gradients)

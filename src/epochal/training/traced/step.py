@@ -1,0 +1,180 @@
+"""The traced step: the loss and gradients of a batch, by operations that were recorded once.
+
+What PyTorch spends on modules and autograd, some microseconds per operation, is a large part of a small network's step. The operations
+are the same kernels in the same order, so results are equal to the bit; that is checked before the first use. A recording holds for
+batches of one shape, and as long as nothing changes that the forward pass depends on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from epochal.training.traced.program import Program, Step, write
+from epochal.training.traced.purity import Outside, check_pure, hooks_of
+from epochal.training.traced.recording import NotTraceableError, record
+
+# Batches of one shape before it is recorded, which takes as long as some plain steps.
+_BEFORE = 3
+
+# Attributes of modules with such values are part of what a forward pass may depend on.
+_PLAIN = (bool, int, float, complex, str, type(None), tuple, torch.dtype)
+
+# Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
+_LONG = 0.05
+
+
+class TracedStep:
+    """Computes losses and gradients by recorded operations, where they are known to give the same bits as the plain step.
+
+    `why_not` is the reason for plain steps, or "". `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own
+    function in it, if it has one.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], own_loss: object = None, *, why_not: str = ""
+    ) -> None:
+        self.model = model
+        self.loss_of = loss_of
+        self.own_loss = own_loss
+        self.why_not = why_not
+        self._met: Counter[Any] = Counter()
+        self._steps: dict[Any, tuple[Step, Tensor]] = {}
+        self._parameters: list[nn.Parameter] = []
+        self._outside: list[Outside] = []
+        self._state: list[Any] = []
+        self._last, self._shortest = 0.0, float("inf")
+        if not why_not:
+            self._analyse()
+
+    def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> Tensor | None:
+        """Add the gradients of a batch to those of the parameters, and return its loss, both times `share`; or do nothing, return `None`."""
+        if self.why_not:
+            return None
+        shape = inputs.shape, inputs.dtype, inputs.stride(), targets.shape, targets.dtype
+        found = self._steps.get(shape) or self._meet(shape, inputs, targets)
+        if found is None:
+            return None
+        step, seed = found
+        with torch.no_grad():
+            loss, *gradients = step(inputs, targets, seed if share is None else seed * share)
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                elif gradient is not None:
+                    parameter.grad += gradient
+            assert loss is not None
+            return loss if share is None else loss * share
+
+    def check(self) -> None:
+        """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
+        if not self.why_not and (self._state != _state(self.model) or not all(one.is_same() for one in self._outside)):
+            self._steps.clear()
+            self._analyse()
+
+    def _analyse(self) -> None:
+        try:
+            self._outside = list(check_pure(self.model, self.own_loss))
+        except NotTraceableError as error:
+            self.why_not = str(error)
+        self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._state = _state(self.model)
+
+    def _meet(self, shape: Any, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor] | None:
+        """Return a new recording for this shape, once it has come up often enough."""
+        now = time.perf_counter()
+        self._shortest, self._last = min(self._shortest, now - self._last), now
+        self._met[shape] += 1
+        if self._met[shape] <= _BEFORE or self._shortest > _LONG:
+            return None
+        try:
+            self._steps[shape] = self._record(inputs, targets)
+        except NotTraceableError as error:
+            self.why_not = str(error)
+        except RuntimeError as error:
+            # The plain step works, as it was tried. PyTorch may refuse to have an operation recorded.
+            self.why_not = f"recording fails: {str(error).splitlines()[0]}"
+        return self._steps.get(shape)
+
+    def _record(self, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor]:
+        """Return the step for batches such as this one, and what its backpropagation begins with."""
+        with _unchanged(self.model, self._parameters) as restore:
+            loss = self.loss_of(inputs, targets)
+            seed = torch.ones_like(loss)
+            loss.backward(seed)
+            wanted = self._results(loss.detach(), [parameter.grad for parameter in self._parameters])
+            restore()
+            program = self._written(inputs, targets)
+            restore()
+            # With other values, operations that depend on values would be others.
+            if not program.is_same(self._written(inputs.flip(0), targets.flip(0))):
+                raise NotTraceableError("two recordings differ")
+            restore()
+            step = program.load()
+            with torch.no_grad():
+                loss, *gradients = step(inputs, targets, seed)
+            if not _identical(wanted, self._results(loss, gradients)):
+                raise NotTraceableError("recorded operations do not give the same bits")
+        return step, seed
+
+    def _written(self, inputs: Tensor, targets: Tensor) -> Program:
+        return write(record(self.loss_of, self._parameters, inputs, targets), self._parameters)
+
+    def _results(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return all that a step gives and changes."""
+        return [loss, torch.get_rng_state(), *gradients, *(buffer.clone() for buffer in self.model.buffers())]
+
+
+@contextmanager
+def _unchanged(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[Callable[[], None]]:
+    """Leave buffers, gradients and the generator as they were; in between, the function restores them, with no gradients."""
+    generator, gradients = torch.get_rng_state(), [parameter.grad for parameter in parameters]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+
+    def restore() -> None:
+        torch.set_rng_state(generator)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)
+        for parameter in parameters:
+            parameter.grad = None
+
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield restore
+    finally:
+        restore()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+
+
+def _identical(some: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> bool:
+    """Return whether tensors are equal in every bit, and lie in memory in the same order."""
+    return all(
+        one is other
+        if one is None or other is None
+        else one.shape == other.shape
+        and one.stride() == other.stride()
+        and one.dtype == other.dtype
+        and torch.equal(one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8))
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+def _state(model: nn.Module) -> list[Any]:
+    """Return what a forward pass may depend on besides the values of parameters and buffers."""
+    state: list[Any] = []
+    for module in model.modules():
+        plain = [(name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN)]
+        state.append((id(module), type(module), module.training, plain, *map(len, hooks_of(module))))
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            hooks = len(tensor._backward_hooks or ())
+            state.append((id(tensor), tensor.data_ptr(), tensor.stride(), tensor.requires_grad, hooks))
+    return state
