@@ -23,6 +23,9 @@ from epochal.data.mixing import Mixing
 from epochal.data.order import Order
 from epochal.random import key, seeded
 
+# Inputs of as many batches as fit in this are gathered together, to be found in the processor's cache.
+_GATHERED_BYTES = 1 << 20
+
 
 class Batch(NamedTuple):
     """A few examples on the device: inputs [batch, *shape], targets [batch, ...], and their places (int64 [batch]) in the split."""
@@ -88,7 +91,7 @@ class _Changes:
             inputs = self.augment(inputs, numbers, epoch)
         if self.mixing is not None:
             inputs, targets = self.mixing(inputs, targets, numbers, epoch)
-        return Batch(inputs, targets, self.order.places(numbers[: len(inputs)]))
+        return Batch(inputs, targets, self.order.places(numbers[: len(inputs)] if self.following else numbers))
 
 
 def targets_on(device: torch.device, targets: Tensor) -> Tensor:
@@ -110,10 +113,19 @@ class _ResidentFeed:
         return len(self.order)
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        for batch in self.order.batches(number, self.changes.following)[start:]:
-            numbers = batch.to(self.inputs.device)
+        batches = self.order.batches(number, self.changes.following)[start:]
+        # A gather per batch would cost a small network's step more in calls than in copying.
+        together = max(1, _GATHERED_BYTES // (self.inputs[:1].nbytes * self.order.batch_size or 1))
+        for first in range(0, len(batches), together):
+            block = batches[first : first + together]
+            numbers = torch.cat(block).to(self.inputs.device)
             places = self.order.places(numbers)
-            yield self.changes(self.inputs.index_select(0, places), self.targets.index_select(0, places), numbers, number)
+            inputs, targets = self.inputs.index_select(0, places), self.targets.index_select(0, places)
+            begin = 0
+            for batch in block:
+                rows, begin = (0, begin, len(batch)), begin + len(batch)
+                # A network may change its inputs in place: for autograd, these are tensors of their own.
+                yield self.changes(inputs.narrow(*rows).detach(), targets.narrow(*rows).detach(), numbers.narrow(*rows), number)
 
 
 class _StoredFeed:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 # Settings that cannot change the results, only how they are computed: a resumed run may change them.
-RUNTIME_SETTINGS = ("checkpoint_every", "workers", "data.memory")
+RUNTIME_SETTINGS = ("step", "checkpoint_every", "workers", "data.memory")
 
 _SHORT = "short"
 
@@ -204,6 +204,11 @@ class AllSettings(Settings):
     )
     compile: Literal["off", "on"] = Field(
         "off", description="let torch.compile turn the model into code of its own, which takes a while and then may be faster"
+    )
+    step: Literal["auto", "plain", "traced"] = Field(
+        "auto",
+        description="traced: record the operations of a step once and repeat them, which is faster for small networks and gives the same "
+        "bits; plain: let PyTorch find them out in each step; auto: traced where it is certain to be the same",
     )
     max_steps: Count | None = Field(None, description="stop after this many steps")
     max_seconds: Positive | None = Field(None, description="stop after this many seconds of training")

@@ -21,6 +21,7 @@ from epochal.terminal import readable
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.records import EpochDone, Rewound
 from epochal.training.state import Training
+from epochal.training.traced.step import TracedStep
 
 # The factor on the learning rate at each rewind, and how many there are at most: if an eighth is still too high, something is wrong.
 FACTOR = 0.5
@@ -139,7 +140,8 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
     # Inner modules finish before the outer one.
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
-        yield replace(training, update=update, forward=training.model)
+        plain = TracedStep(training.model, training.loss, why_not="each layer is looked at")
+        yield replace(training, update=update, forward=training.model, traced=plain)
     finally:
         for handle in hooks:
             handle.remove()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from epochal.data.examples import Examples
 from epochal.data.feed import Feed, feed
+from epochal.data.inputs.values import access
 from epochal.data.mixing import build_mixing
 from epochal.data.order import describe_balance
 from epochal.data.spec import DataSpec
@@ -17,7 +18,7 @@ from epochal.errors import RecipeError
 from epochal.models.build import check_model, frozen_modules
 from epochal.models.parts import parameter_groups
 from epochal.recipe import Recipe
-from epochal.tasks.losses import LossFunction, own_loss
+from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import compiled
@@ -28,6 +29,7 @@ from epochal.training.saved import Stateful
 from epochal.training.schedule import Schedule
 from epochal.training.sharing import Threads
 from epochal.training.state import Training
+from epochal.training.traced.step import TracedStep
 from epochal.training.trial import Trial
 from epochal.training.update import Update
 
@@ -113,6 +115,7 @@ def build_training(
         model=model,
         frozen=frozen,
         forward=compiled(model, recipe, device) if recipe.compile == "on" else model,
+        traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples),
         loss=loss,
         optimizer=optimizer,
         update=update,
@@ -129,6 +132,32 @@ def build_training(
     )
     training.check_finite()
     return training
+
+
+def _traced(
+    model: nn.Module, loss: Loss, recipe: Recipe, device: torch.device, own: Own, optimizer: Optimizer, examples: Examples
+) -> TracedStep:
+    """Return the traced step. Raises `RecipeError` if the recipe insists on it, and it does not work."""
+    why_not = ""
+    if recipe.step == "plain":
+        why_not = "as set"
+    elif recipe.compile == "on":
+        why_not = "the model is compiled"
+    elif device.type != "cpu":
+        why_not = f"steps are traced on the CPU only, not on {device}"
+    elif access(examples.inputs) == "items":
+        why_not = "code of your own reads examples between steps"
+    elif own.schedule is not None or (own.optimizer is not None and not type(optimizer).__module__.startswith("torch.optim.")):
+        why_not = f"your own {'optimizer' if own.schedule is None else 'schedule'} may change the model in any step"
+
+    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+        with precision(device, recipe.precision):
+            return loss(model(inputs), targets)
+
+    made = TracedStep(model, loss_of, own.loss, why_not=why_not)
+    if recipe.step == "traced" and made.why_not:
+        raise RecipeError(f"The step cannot be traced: {made.why_not}.", "Use step = auto.")
+    return made
 
 
 def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: torch.device) -> None:

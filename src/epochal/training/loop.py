@@ -191,6 +191,7 @@ def fit(
 def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:
     """Make the remaining steps of an epoch, and return the seconds spent waiting for data."""
     training.train_mode()
+    training.traced.check()
     first = training.steps_of_epoch
     if not first:
         training.loss_sum.zero_()
@@ -215,6 +216,8 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
                     waited / (before - started), min(left, training.deadline - before),
                 )
             )  # fmt: skip
+            # A watcher may have done anything.
+            training.traced.check()
         if before >= training.deadline:
             break
         if checkpoints.is_due():
@@ -228,11 +231,14 @@ def train_step(training: Training, batch: Batch) -> None:
     seed_generators(training.device, key(training.recipe.seed, "step", training.step))
     training.threads.use(training.step)
     for inputs, targets, share in _parts(batch, training):
-        with precision(training.device, training.recipe.precision):
-            loss = training.loss(training.forward(inputs), targets)
-            if share is not None:
-                loss = loss * share
-        training.scaler.scale(loss).backward()
+        # The same operations, recorded: or None, where they have to be made from the start.
+        loss = training.traced(inputs, targets, share)
+        if loss is None:
+            with precision(training.device, training.recipe.precision):
+                loss = training.loss(training.forward(inputs), targets)
+                if share is not None:
+                    loss = loss * share
+            training.scaler.scale(loss).backward()
         training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]

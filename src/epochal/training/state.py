@@ -24,6 +24,7 @@ from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
 from epochal.training.schedule import Schedule
 from epochal.training.sharing import Sharing, Threads
+from epochal.training.traced.step import TracedStep
 
 
 class _Saved(Saved):
@@ -48,6 +49,7 @@ class Training:
     model: nn.Module
     frozen: tuple[nn.Module, ...]
     forward: Forward
+    traced: TracedStep
     loss: Loss
     optimizer: Optimizer
     update: Callable[[], None]

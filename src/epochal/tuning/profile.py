@@ -25,6 +25,7 @@ from epochal.tasks.losses import Loss
 from epochal.training.build import build_training, training_feed
 from epochal.training.loop import train_step
 from epochal.training.state import Training
+from epochal.training.traced.step import TracedStep
 from epochal.tuning.autotune import timed
 
 PHASES = ("feed", "forward", "backward", "optimizer")
@@ -193,7 +194,9 @@ def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
         watch.has_loss = True
         return found
 
+    # What is traced has no phases.
+    plain = TracedStep(training.model, loss, why_not="the phases of a step are measured")
     try:
-        yield replace(training, loss=Loss(loss, training.loss.class_weights), update=update)
+        yield replace(training, loss=Loss(loss, training.loss.class_weights), update=update, traced=plain)
     finally:
         hook.remove()

@@ -5,7 +5,7 @@ Only what changes no bit is left out: `detach`, results that nobody reads, and v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,7 @@ class Program:
     values: dict[str, Any]
     is_random: bool
 
-    def same(self, other: Program) -> bool:
+    def is_same(self, other: Program) -> bool:
         """Return whether another recording gave the same program, on the very same tensors."""
         return self.source == other.source and all(
             _storage(value) == _storage(other.values[name]) if isinstance(value, Tensor) else value == other.values[name]

@@ -7,23 +7,17 @@ accepted, and `NotTraceableError` says what it is and where.
 
 from __future__ import annotations
 
-import ast
-import builtins
-import inspect
-import math
-import textwrap
 from collections.abc import Iterator, Sized
-from enum import Enum
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
+from epochal.training.traced.reader import TORCH, Outside, Reader, is_in
 from epochal.training.traced.recording import NotTraceableError
+from epochal.user_code import is_user_code
 
-_TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parents[2])
 
 # Modules of PyTorch whose forward pass uses values of tensors, or changes more than buffers.
@@ -33,58 +27,6 @@ _EXCEPTIONS = {"AdaptiveLogSoftmaxWithLoss", "FractionalMaxPool2d", "FractionalM
 _HARMLESS = {"__init__", "__repr__", "extra_repr", "reset_parameters", "train", "__doc__", "__module__", "__annotations__"}
 _MACHINERY = {"__call__", "_call_impl", "_wrapped_call_impl", "_slow_forward", "__getattr__", "__getattribute__", "__setattr__"}
 
-# Functions of `torch` and `torch.nn.functional`, and methods of tensors, that give tensors by values of tensors and nothing else, and
-# whose shapes follow from shapes.
-_TENSOR_FUNCTIONS = frozenset(
-    """
-    abs acos adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add addbmm addcdiv addcmul
-    addmm addmv all alpha_dropout amax amin any arange argmax argmin argsort asin atan atan2 avg_pool1d avg_pool2d avg_pool3d baddbmm
-    batch_norm bilinear binary_cross_entropy binary_cross_entropy_with_logits bmm broadcast_to cat cdist ceil celu channel_shuffle chunk
-    clamp clamp_max clamp_min clone concat concatenate contiguous conv1d conv2d conv3d conv_transpose1d conv_transpose2d cos cosh
-    cosine_similarity cross_entropy cummax cumprod cumsum detach diagonal diff div dot double dropout dropout1d dropout2d dropout3d einsum
-    elu embedding empty_like eq erf exp expand expand_as expm1 feature_alpha_dropout flatten flip float floor fmod frac full full_like
-    gather ge gelu glu group_norm gt half hardsigmoid hardswish hardtanh hinge_embedding_loss huber_loss hypot index_select instance_norm
-    interpolate kl_div l1_loss layer_norm le leaky_relu lerp linear linspace local_response_norm log log10 log1p log2 log_softmax
-    logaddexp logical_and logical_not logical_or logical_xor logit logsigmoid logsumexp long lp_pool1d lp_pool2d lt margin_ranking_loss
-    masked_fill matmul max max_pool1d max_pool2d max_pool3d maximum mean meshgrid min minimum mish mm movedim mse_loss mul multiply mv
-    nan_to_num narrow ne neg new_full new_ones new_zeros nll_loss norm normalize numel one_hot ones ones_like outer pad permute
-    pixel_shuffle pixel_unshuffle poisson_nll_loss pow prelu prod rand rand_like randn randn_like reciprocal relu relu6 remainder reshape
-    reshape_as rms_norm roll rot90 round rrelu rsqrt rsub scaled_dot_product_attention scatter scatter_add select selu sigmoid sign silu
-    sin sinh smooth_l1_loss soft_margin_loss softmax softmin softplus softsign split sqrt square squeeze stack std sub subtract sum
-    swapaxes swapdims t take_along_dim tan tanh tanhshrink tensordot threshold tile to topk transpose triangular_solve tril
-    triplet_margin_loss triu true_divide type_as unbind unflatten unfold unsqueeze upsample var view view_as where zeros zeros_like
-    """.split()
-)
-# Methods and properties of tensors, and functions, that give sizes, types and modes: the same for each batch of one shape.
-_STATIC_METHODS = {"size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point", "is_complex", "element_size"}
-_STATIC_PROPERTIES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "itemsize", "nbytes"}
-_VIEWS = {"T", "mT"}
-_STATIC_BUILTINS = (int, float, bool, str, tuple, min, max, abs, round, range, len)
-_MODULES = (torch, nn.functional, nn, math)
-_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format)
-
-
-class Outside(NamedTuple):
-    """Something that a forward pass depends on besides its modules: the `value` of a `name` in a namespace, a class, or a function."""
-
-    holder: Any
-    name: str
-    value: Any
-
-    def is_same(self) -> bool:
-        """Return whether it still has this value."""
-        if isinstance(self.holder, dict):
-            return self.holder.get(self.name, getattr(builtins, self.name, None)) is self.value
-        return getattr(self.holder, self.name, None) is self.value
-
-
-class _Kind(Enum):
-    """What is known of the value of an expression."""
-
-    STATIC = "the same for each batch"  # numbers, sizes, types
-    TENSOR = "a tensor, or several"
-    NETWORK = "a module, or several"
-
 
 def check_pure(model: nn.Module, own_loss: object) -> Iterator[Outside]:
     """Raise `NotTraceableError` unless forward pass and loss are functions of inputs, targets, parameters, buffers and mode.
@@ -92,14 +34,15 @@ def check_pure(model: nn.Module, own_loss: object) -> Iterator[Outside]:
     `own_loss` is the user's own function, if there is one. Yield what this depends on outside of the modules: it is true while these
     are the same.
     """
+    _check_functions()
     for module in (*model.modules(), *(own_loss.modules() if isinstance(own_loss, nn.Module) else ())):
         yield from _check_module(module)
     if own_loss is None or isinstance(own_loss, nn.Module):
         return
     if not isinstance(own_loss, FunctionType):
         raise NotTraceableError(f"the loss is of type {type(own_loss).__name__}")
-    if not _is_in(own_loss.__code__, _TORCH, _OURS):
-        yield from _Reader(own_loss, None, ()).check()
+    if not is_in(own_loss, TORCH, _OURS):
+        yield from Reader(own_loss).check()
 
 
 def _check_module(module: nn.Module) -> Iterator[Outside]:
@@ -124,10 +67,10 @@ def _check_module(module: nn.Module) -> Iterator[Outside]:
             continue
         if changed := sorted(_MACHINERY & vars(base).keys()):
             raise NotTraceableError(f"{base.__name__} defines {changed[0]}")
-    if _is_in(forward.__code__, _TORCH):
+    if is_in(forward, TORCH):
         _check_library(module)
-    elif not _is_in(forward.__code__, _OURS):
-        yield from _Reader(forward, module, ()).check()
+    elif not is_in(forward, _OURS):
+        yield from Reader(forward, module).check()
 
 
 def _check_library(module: nn.Module) -> None:
@@ -153,332 +96,9 @@ def _is_library(kind: type) -> bool:
     return kind.__module__.startswith(("torch.", "epochal.")) or kind.__module__ == "builtins"
 
 
-def _is_in(code: CodeType, *folders: str) -> bool:
-    return code.co_filename.startswith(folders)
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(_is_plain, value)))
-
-
-class _Reader:
-    """Reads the source of one function."""
-
-    def __init__(self, function: FunctionType, module: nn.Module | None, callers: tuple[FunctionType, ...]) -> None:
-        self.function = function
-        self.module = module
-        self.callers = (*callers, function)
-        self.locals: dict[str, _Kind] = {}
-        self.outside = [Outside(function, "__code__", function.__code__)]
-
-    def check(self, kinds: list[_Kind] | None = None) -> list[Outside]:
-        """Raise `NotTraceableError` at the first thing that is not known to be harmless; return what else this depends on."""
-        definition = self._definition()
-        arguments = definition.args
-        names = [one.arg for one in [*arguments.posonlyargs, *arguments.args]]
-        if self.module is not None:
-            self.self = names.pop(0) if names else ""
-        else:
-            self.self = ""
-        if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or (kinds is not None and len(kinds) > len(names)):
-            raise self._no(definition, "takes arguments that are not listed")
-        if not _is_plain(self.function.__defaults__ or ()):
-            raise self._no(definition, "has a default that may change")
-        given = len(kinds) if kinds is not None else len(names) - len(self.function.__defaults__ or ())
-        for place, name in enumerate(names):
-            self.locals[name] = (kinds[place] if kinds is not None else _Kind.TENSOR) if place < given else _Kind.STATIC
-        self._statements(definition.body)
-        return self.outside
-
-    def _definition(self) -> ast.FunctionDef:
-        code = self.function.__code__
-        if self.function.__closure__:
-            raise NotTraceableError(f"{self.function.__qualname__} uses variables of a function around it")
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-        except (OSError, TypeError, SyntaxError) as error:
-            raise NotTraceableError(f"the source of {self.function.__qualname__} is not known") from error
-        definition = tree.body[0]
-        if not isinstance(definition, ast.FunctionDef):
-            raise NotTraceableError(f"{self.function.__qualname__} is not defined by def")
-        # A file may have changed since it was imported: what runs is the code.
-        if definition.decorator_list or not any(_same_code(code, other) for other in _functions(tree)):
-            raise NotTraceableError(f"the source of {self.function.__qualname__} is not what runs")
-        return definition
-
-    def _no(self, node: ast.AST, what: str) -> NotTraceableError:
-        code = self.function.__code__
-        line = code.co_firstlineno + getattr(node, "lineno", 1) - 1
-        return NotTraceableError(f"{self.function.__qualname__} {what} ({Path(code.co_filename).name}, line {line})")
-
-    def _statements(self, body: list[ast.stmt]) -> None:
-        for statement in body:
-            match statement:
-                case ast.Expr(ast.Constant()) | ast.Pass() | ast.Break() | ast.Continue():
-                    pass
-                case ast.Expr(ast.Call(ast.Attribute(ast.Name(name), "append"), [value], [])) if self.locals.get(name) is _Kind.TENSOR:
-                    self._kind(value)
-                case ast.Return(None):
-                    pass
-                case ast.Return(value) if value is not None:
-                    self._kind(value)
-                case ast.Assign([target], value):
-                    self._assign(target, self._kind(value))
-                case ast.AnnAssign(target, _, value) if value is not None:
-                    self._assign(target, self._kind(value))
-                case ast.AugAssign(ast.Name(name) as target, _, value):
-                    # In place: of a tensor of the module this changes the module.
-                    self._assign(target, self._both(self._kind(target), self._kind(value)))
-                case ast.If(test, then, otherwise):
-                    self._static(test, "branches on values")
-                    before = dict(self.locals)
-                    self._statements(then)
-                    after, self.locals = self.locals, before
-                    self._statements(otherwise)
-                    self.locals = {name: self._join(name, after) for name in {*self.locals, *after}}
-                case ast.For(target, values, then, []):
-                    for _ in range(2):
-                        # The kinds at the end of one round are those at the beginning of the next.
-                        before = dict(self.locals)
-                        self._assign(target, self._kind(values))
-                        self._statements(then)
-                        self.locals = {name: self._join(name, before) for name in {*self.locals, *before}}
-                case ast.Assert(test, _):
-                    self._static(test, "branches on values")
-                case ast.Raise():
-                    pass
-                case _:
-                    raise self._no(statement, f"has a statement that is not looked into: {ast.unparse(statement).splitlines()[0]}")
-
-    def _join(self, name: str, other: dict[str, _Kind]) -> _Kind:
-        kinds = {kinds[name] for kinds in (self.locals, other) if name in kinds}
-        if len(kinds) == 1:
-            return kinds.pop()
-        if _Kind.NETWORK in kinds:
-            raise NotTraceableError(f"{self.function.__qualname__} uses {name} for a module and for something else")
-        return _Kind.TENSOR
-
-    def _assign(self, target: ast.expr, kind: _Kind) -> None:
-        match target:
-            case ast.Name(name):
-                self.locals[name] = kind
-            case ast.Tuple(parts) | ast.List(parts):
-                for part in parts:
-                    self._assign(part, kind)
-            case _:
-                raise self._no(target, f"changes {ast.unparse(target)}")
-
-    def _static(self, expression: ast.expr, otherwise: str) -> None:
-        if self._kind(expression) is not _Kind.STATIC:
-            raise self._no(expression, f"{otherwise}: {ast.unparse(expression)}")
-
-    def _both(self, *kinds: _Kind) -> _Kind:
-        return _Kind.STATIC if all(kind is _Kind.STATIC for kind in kinds) else _Kind.TENSOR
-
-    def _kind(self, expression: ast.expr) -> _Kind:  # noqa: PLR0911
-        match expression:
-            case ast.Constant():
-                return _Kind.STATIC
-            case ast.Name(name):
-                return self._name(expression, name)
-            case ast.Attribute():
-                return self._attribute(expression)
-            case ast.Call():
-                return self._call(expression)
-            case ast.BinOp(left, _, right):
-                return self._both(self._kind(left), self._kind(right))
-            case ast.UnaryOp(operator, operand):
-                kind = self._kind(operand)
-                if isinstance(operator, ast.Not) and kind is not _Kind.STATIC:
-                    raise self._no(expression, f"branches on values: {ast.unparse(expression)}")
-                return kind
-            case ast.Compare(left, operators, others):
-                if any(isinstance(one, ast.Is | ast.IsNot) for one in operators):
-                    # A thing is None, or not, for each batch alike.
-                    for one in (left, *others):
-                        self._kind(one)
-                    return _Kind.STATIC
-                kinds = [self._kind(one) for one in (left, *others)]
-                if len(others) > 1 or any(isinstance(one, ast.In | ast.NotIn) for one in operators):
-                    self._static(left, "branches on values")
-                return self._both(*kinds)
-            case ast.BoolOp(_, values):
-                for one in values:
-                    self._static(one, "branches on values")
-                return _Kind.STATIC
-            case ast.IfExp(test, then, otherwise):
-                self._static(test, "branches on values")
-                return self._both(self._kind(then), self._kind(otherwise))
-            case ast.Tuple(parts) | ast.List(parts):
-                return self._both(*(self._kind(part.value if isinstance(part, ast.Starred) else part) for part in parts))
-            case ast.Subscript(value, index):
-                for part in index.elts if isinstance(index, ast.Tuple) else [index]:
-                    self._index(part)
-                return self._kind(value)
-            case ast.ListComp(element, [ast.comprehension(target, values, [], 0)]) | ast.GeneratorExp(
-                element, [ast.comprehension(target, values, [], 0)]
-            ):
-                before = dict(self.locals)
-                self._assign(target, self._kind(values))
-                kind = self._kind(element)
-                self.locals = before
-                return kind if kind is not _Kind.NETWORK else _Kind.TENSOR
-            case _:
-                raise self._no(expression, f"has an expression that is not looked into: {ast.unparse(expression)}")
-
-    def _index(self, index: ast.expr) -> None:
-        parts = [index.lower, index.upper, index.step] if isinstance(index, ast.Slice) else [index]
-        for part in parts:
-            if part is not None:
-                # The number of elements that a mask picks is known by its values only.
-                self._static(part, "picks elements by values")
-
-    def _name(self, node: ast.expr, name: str) -> _Kind:
-        if name in self.locals:
-            return self.locals[name]
-        if name != self.self and _is_plain(self._outside(name)):
-            return _Kind.STATIC
-        raise self._no(node, f"uses {name}")
-
-    def _outside(self, name: str) -> Any:
-        """Return the value of a name that is not local, and remember that it should stay."""
-        space = self.function.__globals__
-        if name not in space and not hasattr(builtins, name):
-            raise NotTraceableError(f"{self.function.__qualname__} uses {name}, which is not there")
-        value = space.get(name, getattr(builtins, name, None))
-        self.outside.append(Outside(space, name, value))
-        return value
-
-    def _attribute(self, node: ast.Attribute) -> _Kind:
-        if isinstance(node.value, ast.Name) and node.value.id not in self.locals:
-            if node.value.id == self.self and self.module is not None:
-                return self._own(node, node.attr)
-            holder = self._outside(node.value.id)
-            value = getattr(holder, node.attr, None) if isinstance(holder, ModuleType) and holder in _MODULES else None
-            if value is not None and _is_plain(value):
-                return _Kind.STATIC
-            raise self._no(node, f"uses {ast.unparse(node)}")
-        kind = self._kind(node.value)
-        if node.attr in _STATIC_PROPERTIES and kind is not _Kind.NETWORK:
-            return _Kind.STATIC
-        if node.attr in _VIEWS and kind is _Kind.TENSOR:
-            return _Kind.TENSOR
-        if kind is _Kind.NETWORK and node.attr in ("weight", "bias"):
-            return _Kind.TENSOR
-        raise self._no(node, f"uses {ast.unparse(node)}")
-
-    def _own(self, node: ast.expr, name: str) -> _Kind:
-        """Return what an attribute of the module is."""
-        module = self.module
-        assert module is not None
-        if name == "training":
-            return _Kind.STATIC
-        for registered, kind in ((module._modules, _Kind.NETWORK), (module._parameters, _Kind.TENSOR), (module._buffers, _Kind.TENSOR)):
-            if name in registered:
-                return kind if registered[name] is not None else _Kind.STATIC
-        found = vars(module).get(name, inspect.getattr_static(type(module), name, self))
-        if name not in vars(module):
-            self.outside.append(Outside(type(module), name, found))
-        if _is_plain(found):
-            return _Kind.STATIC
-        raise self._no(node, f"uses {self.self}.{name}, which may change")
-
-    def _call(self, node: ast.Call) -> _Kind:
-        if any(keyword.arg in (None, "generator", "out") for keyword in node.keywords):
-            raise self._no(node, f"calls {ast.unparse(node.func)} with arguments that are not looked into")
-        kinds = [self._kind(one.value if isinstance(one, ast.Starred) else one) for one in node.args]
-        kinds_by_name = [self._kind(keyword.value) for keyword in node.keywords]
-        everything = [*kinds, *kinds_by_name]
-        match node.func:
-            case ast.Name(name) if self.locals.get(name) is _Kind.NETWORK:
-                return _Kind.TENSOR
-            case ast.Name(name) if name not in self.locals:
-                return self._function(node, self._outside(name), kinds, everything)
-            case ast.Attribute(ast.Name(name), attribute) if name == self.self and self.module is not None:
-                registered = self.module._modules.get(attribute)
-                if registered is not None:
-                    return _Kind.TENSOR
-                method = inspect.getattr_static(type(self.module), attribute, None)
-                if not isinstance(method, FunctionType) or attribute in vars(self.module) or node.keywords:
-                    raise self._no(node, f"calls {ast.unparse(node.func)}")
-                return self._read(node, method, self.module, kinds)
-            case ast.Attribute(holder, attribute) if (module := self._module_of(holder)) is not None:
-                value = getattr(module, attribute, None)
-                return self._function(node, value, kinds, everything)
-            case ast.Attribute(holder, attribute):
-                if self._kind(holder) is _Kind.NETWORK:
-                    raise self._no(node, f"calls {ast.unparse(node.func)}")
-                if attribute in _STATIC_METHODS:
-                    return _Kind.STATIC
-                if attribute in _TENSOR_FUNCTIONS and self._kind(holder) is _Kind.TENSOR:
-                    return _Kind.TENSOR
-            case ast.Subscript() if self._kind(node.func) is _Kind.NETWORK:
-                return _Kind.TENSOR
-        raise self._no(node, f"calls {ast.unparse(node.func)}")
-
-    def _module_of(self, holder: ast.expr) -> ModuleType | None:
-        """Return the Python module that an expression such as `torch.nn.functional` is, if it is one of PyTorch's."""
-        if isinstance(holder, ast.Attribute) and (outer := self._module_of(holder.value)) is not None:
-            found = getattr(outer, holder.attr, None)
-        elif isinstance(holder, ast.Name) and holder.id not in self.locals and holder.id != self.self:
-            found = self._outside(holder.id)
-        else:
-            return None
-        return found if isinstance(found, ModuleType) and found in _MODULES else None
-
-    def _function(self, node: ast.Call, function: Any, kinds: list[_Kind], everything: list[_Kind]) -> _Kind:
-        """Return what a call of a function gives that is not the module's own."""
-        name = getattr(function, "__name__", "")
-        if function in _STATIC_BUILTINS:
-            if function is len or all(kind is _Kind.STATIC for kind in everything):
-                return _Kind.STATIC
-            raise self._no(node, f"uses values of tensors: {ast.unparse(node)}")
-        if function in (zip, enumerate, reversed, list, sum):
-            return _Kind.NETWORK if _Kind.NETWORK in kinds else self._both(*kinds)
-        if getattr(math, name, None) is function and all(kind is _Kind.STATIC for kind in everything):
-            return _Kind.STATIC
-        library = getattr(function, "__code__", None)
-        if name in _TENSOR_FUNCTIONS and any(getattr(module, name, None) is function for module in (torch, nn.functional)):
-            if library is None or _is_in(library, _TORCH):
-                return self._tensor(node, name, everything)
-        elif isinstance(function, FunctionType) and not _is_in(function.__code__, _TORCH) and not node.keywords:
-            return self._read(node, function, None, kinds)
-        raise self._no(node, f"calls {ast.unparse(node.func)}")
-
-    def _tensor(self, node: ast.Call, name: str, everything: list[_Kind]) -> _Kind:
-        if name == "where" and len(everything) != 3:
-            raise self._no(node, "picks elements by values: where with a single argument")
-        return _Kind.TENSOR
-
-    def _read(self, node: ast.Call, function: FunctionType, module: nn.Module | None, kinds: list[_Kind]) -> _Kind:
-        if function in self.callers or _Kind.NETWORK in kinds:
-            raise self._no(node, f"calls {ast.unparse(node.func)}")
-        self.outside.extend(_Reader(function, module, self.callers).check(kinds))
-        return _Kind.TENSOR
-
-
-def _functions(tree: ast.Module) -> Iterator[CodeType]:
-    """Yield the code of the functions in a tree."""
-    for constant in compile(tree, "<source>", "exec").co_consts:
-        if isinstance(constant, CodeType):
-            yield constant
-
-
-def _same_code(one: CodeType, other: CodeType) -> bool:
-    """Return whether two functions do the same; where they stand does not matter."""
-    constants = [
-        [(_NESTED if isinstance(constant, CodeType) else (type(constant), constant)) for constant in code.co_consts] for code in (one, other)
-    ]
-    nested = [[constant for constant in code.co_consts if isinstance(constant, CodeType)] for code in (one, other)]
-    return (
-        one.co_code == other.co_code
-        and one.co_names == other.co_names
-        and one.co_varnames == other.co_varnames
-        and constants[0] == constants[1]
-        and all(_same_code(*pair) for pair in zip(*nested, strict=True))
-    )
-
-
-_NESTED = object()
-
-
+def _check_functions() -> None:
+    """Check that nobody has replaced functions of PyTorch, which its modules call."""
+    for space in (torch, nn.functional, Tensor):
+        for name, value in vars(space).items():
+            if isinstance(value, FunctionType) and is_user_code(value.__code__.co_filename):
+                raise NotTraceableError(f"{space.__name__}.{name} has been replaced")

@@ -58,16 +58,16 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-def record(
-    loss_of: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[nn.Parameter], inputs: Tensor, targets: Tensor
-) -> Recording:
+def record(loss_of: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[nn.Parameter], inputs: Tensor, targets: Tensor) -> Recording:
     """Compute the loss of a batch and the gradients of `parameters`, and return the operations that this took.
 
     Buffers and generators change as in any step. Raises `NotTraceableError` where operations depend on values.
     """
     with _Recorder() as recorder:
         loss = loss_of(inputs, targets)
-        # Backpropagation begins with the gradient of the loss by itself, which may be scaled later.
-        seed = torch.ones_like(loss)
-        gradients = torch.autograd.grad(loss, parameters, seed, allow_unused=True)
-    return Recording(recorder.calls, inputs, targets, seed, loss, gradients)
+        forward = len(recorder.calls)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    # Backpropagation begins with the gradient of the loss by itself, a 1. (Passing one would make PyTorch import SymPy.)
+    seed = recorder.calls[forward]
+    assert seed.operation is torch.ops.aten.ones_like.default
+    return Recording(recorder.calls, inputs, targets, seed.result, loss, gradients)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from epochal.training.traced.program import Program, Step, write
-from epochal.training.traced.purity import Outside, check_pure, hooks_of
+from epochal.training.traced.purity import check_pure, hooks_of
+from epochal.training.traced.reader import Outside
 from epochal.training.traced.recording import NotTraceableError, record
 
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
@@ -27,7 +28,7 @@ _BEFORE = 3
 _PLAIN = (bool, int, float, complex, str, type(None), tuple, torch.dtype)
 
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
-_LONG = 0.05
+_LONG = 0.02
 
 
 class TracedStep:
@@ -54,7 +55,10 @@ class TracedStep:
             self._analyse()
 
     def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> Tensor | None:
-        """Add the gradients of a batch to those of the parameters, and return its loss, both times `share`; or do nothing, return `None`."""
+        """Add the gradients of a batch to those of the parameters, and return its loss, both multiplied by `share`.
+
+        Return `None`, and do nothing, where the plain step has to do it.
+        """
         if self.why_not:
             return None
         shape = inputs.shape, inputs.dtype, inputs.stride(), targets.shape, targets.dtype
@@ -106,8 +110,7 @@ class TracedStep:
         """Return the step for batches such as this one, and what its backpropagation begins with."""
         with _unchanged(self.model, self._parameters) as restore:
             loss = self.loss_of(inputs, targets)
-            seed = torch.ones_like(loss)
-            loss.backward(seed)
+            loss.backward()
             wanted = self._results(loss.detach(), [parameter.grad for parameter in self._parameters])
             restore()
             program = self._written(inputs, targets)
@@ -116,17 +119,17 @@ class TracedStep:
             if not program.is_same(self._written(inputs.flip(0), targets.flip(0))):
                 raise NotTraceableError("two recordings differ")
             restore()
-            step = program.load()
+            step, seed = program.load(), torch.ones_like(loss)
             with torch.no_grad():
-                loss, *gradients = step(inputs, targets, seed)
-            if not _identical(wanted, self._results(loss, gradients)):
+                results = step(inputs, targets, seed)
+            if not _identical(wanted, self._results(results[0], results[1:])):
                 raise NotTraceableError("recorded operations do not give the same bits")
         return step, seed
 
     def _written(self, inputs: Tensor, targets: Tensor) -> Program:
         return write(record(self.loss_of, self._parameters, inputs, targets), self._parameters)
 
-    def _results(self, loss: Tensor, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def _results(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return all that a step gives and changes."""
         return [loss, torch.get_rng_state(), *gradients, *(buffer.clone() for buffer in self.model.buffers())]
 
@@ -170,7 +173,7 @@ def _identical(some: Sequence[Tensor | None], others: Sequence[Tensor | None]) -
 
 def _state(model: nn.Module) -> list[Any]:
     """Return what a forward pass may depend on besides the values of parameters and buffers."""
-    state: list[Any] = []
+    state: list[Any] = [torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()]
     for module in model.modules():
         plain = [(name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN)]
         state.append((id(module), type(module), module.training, plain, *map(len, hooks_of(module))))
