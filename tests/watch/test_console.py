@@ -45,7 +45,7 @@ def test_a_log_gets_a_heading_a_row_per_epoch_and_an_end(records: Any, log: Any)
         log(watcher, records.training())
     device, *table = file.getvalue().splitlines()
     assert device.startswith("cpu (")
-    assert device.endswith("1,234 parameters, 300 steps")
+    assert device.endswith("1,234 parameters, 300 steps, traced")
     assert table == [
         "epoch  train loss  valid loss  accuracy        lr     time  examples/s",
         "  1/3      0.6250      0.6000   90.00 %      0.25   1.50 s      45,678  best",

@@ -208,7 +208,7 @@ class AllSettings(Settings):
     step: Literal["auto", "plain", "traced"] = Field(
         "auto",
         description="traced: record the operations of a step once and repeat them, which is faster for small networks and gives the same "
-        "bits; plain: let PyTorch find them out in each step; auto: traced where it is certain to be the same",
+        "bits; plain: run modules and autograd in every step; auto: traced where the network is known to do nothing else",
     )
     max_steps: Count | None = Field(None, description="stop after this many steps")
     max_seconds: Positive | None = Field(None, description="stop after this many seconds of training")

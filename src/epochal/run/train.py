@@ -286,6 +286,7 @@ def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, ev
         "ended_by": finished.reason,
         "rewinds": [asdict(rewind) for rewind in finished.rewinds],
         "threads": [asdict(change) for change in finished.threads],
+        "untraced": finished.untraced,
         **{split: None if evaluation is None else evaluation.to_json() for split, evaluation in evaluated.items()},
         "own": names_of(prepared.own),
         "optimizer": fitted.optimizer,

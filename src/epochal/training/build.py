@@ -137,7 +137,7 @@ def build_training(
 def _traced(
     model: nn.Module, loss: Loss, recipe: Recipe, device: torch.device, own: Own, optimizer: Optimizer, examples: Examples
 ) -> TracedStep:
-    """Return the traced step. Raises `RecipeError` if the recipe insists on it, and it does not work."""
+    """Return the traced step, or what it is that speaks against it. Raises `RecipeError` if the recipe insists on it."""
     why_not = ""
     if recipe.step == "plain":
         why_not = "as set"
@@ -154,10 +154,7 @@ def _traced(
         with precision(device, recipe.precision):
             return loss(model(inputs), targets)
 
-    made = TracedStep(model, loss_of, own.loss, why_not=why_not)
-    if recipe.step == "traced" and made.why_not:
-        raise RecipeError(f"The step cannot be traced: {made.why_not}.", "Use step = auto.")
-    return made
+    return TracedStep(model, loss_of, own.loss, why_not=why_not, insists=recipe.step == "traced")
 
 
 def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: torch.device) -> None:

@@ -139,7 +139,7 @@ def fit(
         started = Started(
             recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
             notes=tuple(notes), history=tuple(training.history), step=training.step if resumed else None,
-            metrics=tuple(metric.name for metric in measured),
+            metrics=tuple(metric.name for metric in measured), untraced=training.traced.why_not,
         )  # fmt: skip
         if begun is not None:
             begun(started)
@@ -183,6 +183,7 @@ def fit(
         finished = Finished(
             len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds),
             why_kept(recipe, training.history, training.best.epoch), tuple(training.threads.changes),
+            training.traced.why_not,
         )  # fmt: skip
         emit(finished)
     return TrainingHistory(tuple(training.history), finished, described, data.spec.task)

@@ -34,7 +34,8 @@ class Started:
     """Training starts: on which data and device, and for how many steps at most; `notes` are about measured settings.
 
     If training continues from a checkpoint, `history` has the finished epochs, and `step` is the number of steps so far; otherwise
-    `step` is `None`. `metrics` are the names of further scores besides loss and accuracy.
+    `step` is `None`. `metrics` are the names of further scores besides loss and accuracy. `untraced` is the reason for plain steps, if
+    they are not traced.
     """
 
     recipe: Recipe
@@ -47,6 +48,7 @@ class Started:
     history: tuple[EpochDone, ...] = ()
     step: int | None = None
     metrics: tuple[str, ...] = ()
+    untraced: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Finished:
     """Training is over: which epoch's weights were kept, and why it ended: "epochs", "steps", "seconds", "patience", or what `stop` said.
 
     `kept_for` says why these weights were kept. `threads` are all changes of the number of CPU threads, including unsuccessful trials.
+    `untraced` is the reason for plain steps, if they were not traced.
     """
 
     epochs: int
@@ -109,6 +112,7 @@ class Finished:
     rewinds: tuple[Rewound, ...] = ()
     kept_for: str = ""
     threads: tuple[ThreadChange, ...] = ()
+    untraced: str = ""
 
     def kept_weights(self) -> str:
         """Return in words which epoch's weights were kept, and why."""

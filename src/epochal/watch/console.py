@@ -76,7 +76,9 @@ class Console:
             self._print(note)
         if started.step:
             self._print(f"continuing after step {started.step:,} of {started.steps:,}")
-        self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {_count(started.steps, 'step')}")
+        steps = _count(started.steps, "step")
+        said = f"{steps}, not traced: {started.untraced}" if started.untraced else f"{steps}, traced"
+        self._print(f"{describe(started.device)}: {started.parameters:,} parameters, {said}")
         self._widths = [*_WIDTHS.values(), *(max(8, len(name)) for name in started.metrics)]
         score = started.spec.task.score_name
         head = [translated(name) for name in ("epoch", "train loss", "valid loss", score, "lr", "time", "examples/s", *started.metrics)]
@@ -140,6 +142,8 @@ class Console:
         }.get(finished.reason, f"Stopped after {epochs} ({finished.reason})")
         rewound = f"; rewound {_count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
         self._print(f"{why} in {_duration(finished.seconds)}{rewound}; {finished.kept_weights()}.")
+        if self._started is not None and finished.untraced != self._started.untraced:
+            self._print(f"note: steps could not be traced after all: {finished.untraced}.")
 
     def _cells(self, epoch: str, values: list[str]) -> str:
         wide = zip((epoch, *values), (self._epoch_width, *self._widths), strict=False)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from epochal.errors import RecipeError
 from epochal.training.traced.program import Program, Step, write
 from epochal.training.traced.purity import check_pure, hooks_of
 from epochal.training.traced.reader import Outside
@@ -34,24 +35,33 @@ _LONG = 0.02
 class TracedStep:
     """Computes losses and gradients by recorded operations, where they are known to give the same bits as the plain step.
 
-    `why_not` is the reason for plain steps, or "". `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own
-    function in it, if it has one.
+    `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own function in it, if it has one. `why_not` is the reason
+    for plain steps, or "". Where the user `insists` on traced ones, a reason against them is a `RecipeError`.
     """
 
     def __init__(
-        self, model: nn.Module, loss_of: Callable[[Tensor, Tensor], Tensor], own_loss: object = None, *, why_not: str = ""
+        self,
+        model: nn.Module,
+        loss_of: Callable[[Tensor, Tensor], Tensor],
+        own_loss: object = None,
+        *,
+        why_not: str = "",
+        insists: bool = False,
     ) -> None:
         self.model = model
         self.loss_of = loss_of
         self.own_loss = own_loss
-        self.why_not = why_not
+        self.insists = insists
+        self.why_not = ""
         self._met: Counter[Any] = Counter()
         self._steps: dict[Any, tuple[Step, Tensor]] = {}
         self._parameters: list[nn.Parameter] = []
         self._outside: list[Outside] = []
         self._state: list[Any] = []
         self._last, self._shortest = 0.0, float("inf")
-        if not why_not:
+        if why_not:
+            self._refuse(why_not)
+        else:
             self._analyse()
 
     def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> Tensor | None:
@@ -86,24 +96,29 @@ class TracedStep:
         try:
             self._outside = list(check_pure(self.model, self.own_loss))
         except NotTraceableError as error:
-            self.why_not = str(error)
+            self._refuse(str(error))
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._state = _state(self.model)
+
+    def _refuse(self, reason: str) -> None:
+        if self.insists:
+            raise RecipeError(f"The step cannot be traced: {reason}.", "Use step = auto.")
+        self.why_not = reason
 
     def _meet(self, shape: Any, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor] | None:
         """Return a new recording for this shape, once it has come up often enough."""
         now = time.perf_counter()
         self._shortest, self._last = min(self._shortest, now - self._last), now
         self._met[shape] += 1
-        if self._met[shape] <= _BEFORE or self._shortest > _LONG:
+        if self._met[shape] <= _BEFORE or (self._shortest > _LONG and not self.insists):
             return None
         try:
             self._steps[shape] = self._record(inputs, targets)
         except NotTraceableError as error:
-            self.why_not = str(error)
+            self._refuse(str(error))
         except RuntimeError as error:
             # The plain step works, as it was tried. PyTorch may refuse to have an operation recorded.
-            self.why_not = f"recording fails: {str(error).splitlines()[0]}"
+            self._refuse(f"recording fails: {str(error).splitlines()[0]}")
         return self._steps.get(shape)
 
     def _record(self, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor]:
