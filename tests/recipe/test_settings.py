@@ -12,7 +12,7 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 
 # What people type. Add to it freely; a change or removal breaks their commands and programs.
 _OPTIONS = """
---epochs --batch-size --seed --device --threads --precision --compile --max-steps --max-seconds --checkpoint-every --on-nan
+--epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
 --task --valid --test --size --fit --memory --exclude --sampling --mean --std --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase --mixup --cutmix
