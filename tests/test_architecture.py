@@ -30,6 +30,7 @@ LAYERS = [
     "recipe.*",
     "random",
     "device",
+    "operations",
     "cores",
     "tasks.*",
     "data.*",

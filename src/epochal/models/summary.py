@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from epochal.data.spec import DataSpec
 from epochal.models.build import check_model
+from epochal.operations import OperationMode
 from epochal.random import fork_rng
 from epochal.user_code import concise
 
@@ -90,7 +90,7 @@ def summarize(model: nn.Module, spec: DataSpec) -> Summary:
     )
 
 
-class FlopCounter(TorchDispatchMode):
+class FlopCounter(OperationMode):
     """Adds up the FLOPs of what is computed in its block, by the formulas of `torch.utils.flop_counter`.
 
     Its own `FlopCounterMode` also sorts them by module, and imports PyTorch's compiler, which takes longer than all else here.
@@ -99,13 +99,8 @@ class FlopCounter(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # PyTorch would wrap this class for its compiler, and import that; nothing is compiled here.
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

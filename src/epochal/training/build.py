@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,7 @@ def build_training(
     trial = Trial(model, frozen, batches.examples, spec, recipe, device)
     check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
     groups = parameter_groups(model)
-    parameters = [parameter for group in groups for _, parameter in group["params"]]
-    _check_parameters(parameters, own.loss)
+    parameters = _checked_parameters(groups, own.loss)
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
     loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
@@ -98,9 +98,7 @@ def build_training(
         log(f"note: {note}")
     if recipe.data.sampling == "balanced":
         log(f"note: {describe_balance(task.class_counts['train'], task.outputs)}")
-    optimizer: Optimizer = (
-        build_optimizer(recipe.optimizer, groups, trial.head) if own.optimizer is None else own_optimizer(own.optimizer, parameters)
-    )
+    optimizer = own_optimizer(own.optimizer, parameters) if own.optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
     if own.optimizer is not None or len(groups) > 1:
         log(f"optimizer {in_short(describe_optimizer(optimizer))}")
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total, own.schedule)
@@ -109,6 +107,8 @@ def build_training(
     average = MovingAverage(model, recipe.ema) if recipe.ema else None
     best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
     parts: dict[str, Stateful] = {"model": model, "optimizer": update, "schedule": schedule, "best": best, "threads": threads}
+    if average is not None:
+        parts["average"] = average
     training = Training(
         recipe=recipe,
         device=device,
@@ -128,7 +128,7 @@ def build_training(
         loss_sum=torch.zeros((), device=device),
         constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
         threads=threads,
-        parts=parts if average is None else parts | {"average": average},
+        parts=parts,
     )
     training.check_finite()
     return training
@@ -167,7 +167,9 @@ def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: to
         )
 
 
-def _check_parameters(parameters: list[nn.Parameter], loss: LossFunction | None) -> None:
+def _checked_parameters(groups: list[dict[str, Any]], loss: LossFunction | None) -> list[nn.Parameter]:
+    """Return the parameters to train, of all groups."""
+    parameters = [parameter for group in groups for _, parameter in group["params"]]
     if isinstance(loss, nn.Module) and {one for one in loss.parameters() if one.requires_grad} - set(parameters):
         raise RecipeError(
             f"The loss {type(loss).__name__} has parameters, which would be neither trained nor saved.",
@@ -175,6 +177,7 @@ def _check_parameters(parameters: list[nn.Parameter], loss: LossFunction | None)
         )
     if not parameters:
         raise RecipeError("The model has no parameters to train.", "Give it layers with weights.")
+    return parameters
 
 
 def _rates(optimizer: Optimizer, schedule: Schedule) -> list[float]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import Data
 from epochal.device import PeakMemory, choose, computing, synchronize
+from epochal.operations import OperationMode
 from epochal.random import fork_rng
 from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss
@@ -115,11 +115,11 @@ def arithmetic(training: Training, batch: Batch, seconds: float) -> float | None
     return sorted(taken[1:])[len(taken[1:]) // 2]
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(OperationMode):
     """Records the arithmetic in its block, with random tensors in place of its own."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.calls: list[tuple[Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
