@@ -5,6 +5,7 @@ Only what changes no bit is left out: `detach`, results that nobody reads, and v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,11 +43,10 @@ Step = Callable[[Tensor, Tensor, Tensor], Sequence[Tensor | None]]
 
 @dataclass(frozen=True)
 class Program:
-    """The source of a step, the values that its names have outside, and whether it draws random numbers."""
+    """The source of a step, and the values that its names have outside."""
 
     source: str
     values: dict[str, Any]
-    is_random: bool
 
     def is_same(self, other: Program) -> bool:
         """Return whether another recording gave the same program, on the very same tensors."""
@@ -69,15 +69,16 @@ def write(recording: Recording, parameters: Sequence[nn.Parameter]) -> Program:
         writer.define(tensor, name)
     for call in recording.calls:
         writer.add(call, recording.seed)
-    results = [writer.name(recording.loss), *writer.gradients(recording.gradients, parameters)]
+    results = [writer.name(recording.loss), *writer.gradients(recording, parameters)]
     return writer.program(results)
 
 
 @dataclass
 class _Line:
-    """A statement: what it calls, the names it reads and writes, and whether it must stay."""
+    """A statement: what it calls, what the result is assigned to, the names it reads and writes, and whether it must stay."""
 
     call: str
+    target: str
     reads: list[str]
     writes: list[str]
     must_stay: bool
@@ -90,7 +91,6 @@ class _Writer:
     names: dict[int, str] = field(default_factory=dict)
     # Backpropagation may get a saved tensor as another object on the same memory.
     places: dict[tuple[Any, ...], str] = field(default_factory=dict)
-    is_random: bool = False
 
     def define(self, tensor: Tensor, name: str) -> str:
         """Let `name` stand for a tensor."""
@@ -104,7 +104,8 @@ class _Writer:
             known = self.names.get(id(value)) or self.places.get(_storage(value))
             # Weights, buffers, and tensors that the loss has: as they are at each step, but without their own gradient.
             return known or self.define(value, self.bind(value.detach()))
-        if value is None or isinstance(value, bool | int | str):
+        # Not by `bind`, where 0.0 and -0.0 are equal.
+        if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
             return repr(value)
         if isinstance(value, list | tuple):
             return f"[{', '.join(map(self.name, value))}]"
@@ -144,26 +145,28 @@ class _Writer:
                 return
         changes = operation._schema.is_mutable
         draws = torch.Tag.nondeterministic_seeded in operation.tags
-        self.is_random |= draws
         writes = [
             self.define(value, f"v{len(self.lines)}_{place}") if isinstance(value, Tensor) and id(value) not in self.names else "_"
             for place, value in enumerate(call.result if isinstance(call.result, list | tuple) else [call.result])
         ]
         function = self.bind(_BOUND.get(operation, operation))
-        self.lines.append(_Line(f"{function}({', '.join(arguments + keywords)})", reads, writes, changes or draws))
+        # An operation may give a list of a single tensor.
+        target = f"[{', '.join(writes)}]" if isinstance(call.result, list | tuple) else writes[0]
+        self.lines.append(_Line(f"{function}({', '.join(arguments + keywords)})", target, reads, writes, changes or draws))
 
-    def gradients(self, gradients: Sequence[Tensor | None], parameters: Sequence[nn.Parameter]) -> list[str]:
+    def gradients(self, recording: Recording, parameters: Sequence[nn.Parameter]) -> list[str]:
         """Return the names of gradients as PyTorch hands them to parameters: in their layout, each in memory of its own."""
-        taken = {_memory(value) for value in self.values.values() if isinstance(value, Tensor)}
+        given = (recording.inputs, recording.targets, recording.seed)
+        taken = {_memory(value) for value in (*given, *self.values.values()) if isinstance(value, Tensor)}
         names = []
-        for gradient, parameter in zip(gradients, parameters, strict=True):
+        for gradient, parameter in zip(recording.gradients, parameters, strict=True):
             if gradient is None:
                 names.append("None")
                 continue
             name = self.name(gradient)
-            if gradient.stride() != parameter.stride() or _memory(gradient) in taken or name in ("inputs", "targets", "seed"):
-                copy, empty = f"g{len(names)}", self.bind(torch.empty_like(parameter))
-                self.lines.append(_Line(f"{self.bind(torch.empty_like)}({empty}).copy_({name})", [name], [copy], must_stay=False))
+            if gradient.stride() != parameter.stride() or _memory(gradient) in taken:
+                copy, layout = f"g{len(names)}", self.name(parameter)
+                self.lines.append(_Line(f"{self.bind(torch.empty_like)}({layout}).copy_({name})", copy, [name], [copy], must_stay=False))
                 name = copy
             taken.add(_memory(gradient))
             names.append(name)
@@ -182,9 +185,9 @@ class _Writer:
             seen.update(last)
             if last:
                 body.append(f"    del {', '.join(last)}")
-            body.append(f"    {', '.join(line.writes)} = {line.call}" if {*line.writes} - {"_"} else f"    {line.call}")
+            body.append(f"    {line.target} = {line.call}" if {*line.writes} - {"_"} else f"    {line.call}")
         source = "\n".join(["def step(inputs, targets, seed):", *reversed(body), f"    return {', '.join(results)}"])
-        return Program(source, self.values, self.is_random)
+        return Program(source, self.values)
 
 
 def _tensors(value: Any) -> list[Tensor]:
