@@ -21,6 +21,7 @@ from epochal.training.traced.program import Program, Step, write
 from epochal.training.traced.purity import check_pure, hooks_of
 from epochal.training.traced.reader import Outside
 from epochal.training.traced.recording import NotTraceableError, record
+from epochal.user_code import in_words
 
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
 _BEFORE = 3
@@ -88,7 +89,7 @@ class TracedStep:
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
-        if not self.why_not and (self._state != _state(self.model) or not all(one.is_same() for one in self._outside)):
+        if not self.why_not and (self._state != _state(self._modules()) or not all(one.is_same() for one in self._outside)):
             self._steps.clear()
             self._analyse()
 
@@ -98,7 +99,10 @@ class TracedStep:
         except NotTraceableError as error:
             self._refuse(str(error))
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._state = _state(self.model)
+        self._state = _state(self._modules())
+
+    def _modules(self) -> list[nn.Module]:
+        return [*self.model.modules(), *(self.own_loss.modules() if isinstance(self.own_loss, nn.Module) else ())]
 
     def _refuse(self, reason: str) -> None:
         if self.insists:
@@ -116,17 +120,22 @@ class TracedStep:
             self._steps[shape] = self._record(inputs, targets)
         except NotTraceableError as error:
             self._refuse(str(error))
-        except RuntimeError as error:
-            # The plain step works, as it was tried. PyTorch may refuse to have an operation recorded.
-            self._refuse(f"recording fails: {str(error).splitlines()[0]}")
+        except Exception as error:  # noqa: BLE001 -- the plain step works, as it was tried; PyTorch may refuse to record or repeat some
+            self._refuse(f"recording fails: {in_words(error)}")
         return self._steps.get(shape)
 
     def _record(self, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor]:
         """Return the step for batches such as this one, and what its backpropagation begins with."""
-        with _unchanged(self.model, self._parameters) as restore:
+        # All that a step may change, if only in place: even its inputs, and weights (`nn.Embedding` shortens some).
+        tensors = [inputs, targets, *(tensor for module in self._modules() for tensor in _tensors_of(module))]
+
+        def results(loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+            return [loss, *gradients, torch.get_rng_state(), *(tensor.clone() for tensor in tensors)]
+
+        with _unchanged(tensors, self._parameters) as restore:
             loss = self.loss_of(inputs, targets)
             loss.backward()
-            wanted = self._results(loss.detach(), [parameter.grad for parameter in self._parameters])
+            wanted = results(loss.detach(), [parameter.grad for parameter in self._parameters])
             restore()
             program = self._written(inputs, targets)
             restore()
@@ -136,36 +145,33 @@ class TracedStep:
             restore()
             step, seed = program.load(), torch.ones_like(loss)
             with torch.no_grad():
-                results = step(inputs, targets, seed)
-            if not _identical(wanted, self._results(results[0], results[1:])):
+                made, *gradients = step(inputs, targets, seed)
+            if not _identical(wanted, results(made, gradients)):
                 raise NotTraceableError("recorded operations do not give the same bits")
         return step, seed
 
     def _written(self, inputs: Tensor, targets: Tensor) -> Program:
         return write(record(self.loss_of, self._parameters, inputs, targets), self._parameters)
 
-    def _results(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Return all that a step gives and changes."""
-        return [loss, torch.get_rng_state(), *gradients, *(buffer.clone() for buffer in self.model.buffers())]
-
 
 @contextmanager
-def _unchanged(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[Callable[[], None]]:
-    """Leave buffers, gradients and the generator as they were; in between, the function restores them, with no gradients."""
+def _unchanged(tensors: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Iterator[Callable[[], None]]:
+    """Leave tensors, gradients and the generator as they were; in between, the function restores them, with no gradients."""
     generator, gradients = torch.get_rng_state(), [parameter.grad for parameter in parameters]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    values = [tensor.clone() for tensor in tensors]
 
     def restore() -> None:
         torch.set_rng_state(generator)
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
         for parameter in parameters:
             parameter.grad = None
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                # What has not changed may not be possible to write to, such as a buffer that is expanded.
+                if not _same_bits(tensor, value):
+                    tensor.copy_(value)
 
     try:
-        for parameter in parameters:
-            parameter.grad = None
+        restore()
         yield restore
     finally:
         restore()
@@ -176,23 +182,29 @@ def _unchanged(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator
 def _identical(some: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> bool:
     """Return whether tensors are equal in every bit, and lie in memory in the same order."""
     return all(
-        one is other
-        if one is None or other is None
-        else one.shape == other.shape
-        and one.stride() == other.stride()
-        and one.dtype == other.dtype
-        and torch.equal(one.contiguous().view(-1).view(torch.uint8), other.contiguous().view(-1).view(torch.uint8))
+        one is other if one is None or other is None else one.stride() == other.stride() and _same_bits(one, other)
         for one, other in zip(some, others, strict=True)
     )
 
 
-def _state(model: nn.Module) -> list[Any]:
-    """Return what a forward pass may depend on besides the values of parameters and buffers."""
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(tensor.contiguous().view(-1).view(torch.uint8) for tensor in (one, other)))
+
+
+def _tensors_of(module: nn.Module) -> list[Tensor]:
+    """Return the parameters and buffers of a module itself."""
+    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+
+
+def _state(modules: Sequence[nn.Module]) -> list[Any]:
+    """Return what forward pass and loss may depend on besides the values of parameters and buffers."""
     state: list[Any] = [torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()]
-    for module in model.modules():
+    for module in modules:
         plain = [(name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN)]
         state.append((id(module), type(module), module.training, plain, *map(len, hooks_of(module))))
-        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        for tensor in _tensors_of(module):
             hooks = len(tensor._backward_hooks or ())
             state.append((id(tensor), tensor.data_ptr(), tensor.stride(), tensor.requires_grad, hooks))
     return state
