@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, get_args
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from epochal.data.load import load
+from epochal.errors import NotFiniteError
 from epochal.models.build import MODELS, TUTORIALS, assemble, build_net, to_channels_last
 from epochal.recipe import LossSettings, Recipe
 from epochal.recipe.settings import DataSettings, ScheduleSettings
@@ -160,7 +162,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "mixup": {"augment.mixup": 0.4},
     "cutmix": {"augment.cutmix": 1.0},
     "augmented": {"augment.flip": True, "augment.shift": 1, "augment.rotate": 20.0, "augment.brightness": 0.2, "augment.erase": 0.3},
-    "balanced": {"data.sampling": "balanced", "loss.class_weights": "equal"},
+    "balanced": {"data.sampling": "balanced"},
     "warmup": {"schedule": {"name": "cosine", "warmup": 2.0}},
     "seed": {"seed": 11},
     "two threads": {"threads": 2},
@@ -200,7 +202,9 @@ class Case(NamedTuple):
             and (self.is_picture or not is_mixed)
             and not (is_mixed and self.loss.startswith("own"))
             and not ({"augment.mixup", "augment.cutmix"} & changes.keys() and targets not in ("labels", "several"))
-            and not ("data.sampling" in changes and (targets != "labels" or "class_weights" in settings))
+            and not ("data.sampling" in changes and (targets != "labels" or "class_weights" in settings or self.loss.startswith("own")))
+            # PyTorch's loss does not take both types.
+            and not (self.model == "float64" and self.loss in ("mse", "l1", "huber", "smoothing", "weighted bce"))
             and not (self.model == "linear" and self.optimizer == "muon")
             and not (self.model == "float64" and changes.get("precision"))
             # A single example is too little for batch normalization.
@@ -230,7 +234,7 @@ def targets_of(case: Case, outputs: int) -> Tensor:
             return ((torch.arange(COUNT + 6)[:, None] + torch.arange(outputs)) % 3 == 0).long()
         case "quantities":
             return torch.randn(COUNT + 6, outputs, generator=noise)
-    return 1e9 + torch.randn(COUNT + 6, outputs, generator=noise, dtype=torch.float64)
+    return 1e5 + torch.randn(COUNT + 6, outputs, generator=noise, dtype=torch.float64)
 
 
 def outputs_of(case: Case) -> int:
@@ -297,7 +301,14 @@ CASES = (
 def test_bits_are_those_of_plain_steps(case: Case) -> None:
     make, data, recipe = prepared(case)
     own = {"loss": LOSSES[case.loss][2]} if LOSSES[case.loss][2] is not None else {}
-    plain, told, model = trained(make, data, recipe, "plain", **own)
+    try:
+        plain, told, model = trained(make, data, recipe, "plain", **own)
+    except NotFiniteError as error:
+        # Not every optimizer copes with every loss.
+        with pytest.raises(NotFiniteError, match=re.escape(str(error))):
+            trained(make, data, recipe, case.step, **own)
+        assert IS_ALL
+        return
     traced, told_too, model_too = trained(make, data, recipe, case.step, **own)
     assert differences(plain.state, traced.state) == []
     assert differences(weights(model), weights(model_too)) == []
