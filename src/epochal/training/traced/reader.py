@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import inspect
 import math
 import textwrap
-from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -119,14 +119,17 @@ class Reader:
         if self.function.__closure__:
             raise NotTraceableError(f"{self.function.__qualname__} uses variables of a function around it")
         try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-        except (OSError, TypeError, SyntaxError) as error:
+            lines, _ = inspect.findsource(code)
+            definition = ast.parse(textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))).body[0]
+            # The whole file: what Python makes of a function depends on its class, and on which names are imported.
+            known = _functions("".join(lines))
+        except (OSError, TypeError, SyntaxError, IndexError) as error:
             raise NotTraceableError(f"the source of {self.function.__qualname__} is not known") from error
-        definition = tree.body[0]
         if not isinstance(definition, ast.FunctionDef):
             raise NotTraceableError(f"{self.function.__qualname__} is not defined by def")
         # A file may have changed since it was imported: what runs is the code.
-        if definition.decorator_list or not any(_same_code(code, other) for other in _functions(tree)):
+        is_same = any(code.co_firstlineno == other.co_firstlineno and _same_code(code, other) for other in known)
+        if definition.decorator_list or not is_same:
             raise NotTraceableError(f"the source of {self.function.__qualname__} is not what runs")
         return definition
 
@@ -390,11 +393,13 @@ class Reader:
         return _Kind.TENSOR
 
 
-def _functions(tree: ast.Module) -> Iterator[CodeType]:
-    """Yield the code of the functions in a tree."""
-    for constant in compile(tree, "<source>", "exec").co_consts:
-        if isinstance(constant, CodeType):
-            yield constant
+@functools.lru_cache(maxsize=8)
+def _functions(source: str) -> list[CodeType]:
+    """Return the code of all functions and classes in the source of a file."""
+    found = [compile(source, "<source>", "exec", dont_inherit=True)]
+    for code in found:
+        found.extend(constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return found
 
 
 def _same_code(one: CodeType, other: CodeType) -> bool:
