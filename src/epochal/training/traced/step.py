@@ -26,7 +26,7 @@ from epochal.user_code import in_words
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
 _BEFORE = 3
 
-# Attributes of modules with such values are part of what a forward pass may depend on.
+# Attributes of modules with such values are compared by value, others by identity.
 _PLAIN = (bool, int, float, complex, str, type(None), tuple, torch.dtype)
 
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
@@ -202,8 +202,8 @@ def _state(modules: Sequence[nn.Module]) -> list[Any]:
     """Return what forward pass and loss may depend on besides the values of parameters and buffers."""
     state: list[Any] = [torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()]
     for module in modules:
-        plain = [(name, value) for name, value in vars(module).items() if isinstance(value, _PLAIN)]
-        state.append((id(module), type(module), module.training, plain, *map(len, hooks_of(module))))
+        own = [(name, value if isinstance(value, _PLAIN) else id(value)) for name, value in vars(module).items()]
+        state.append((id(module), type(module), own, *map(len, hooks_of(module))))
         for tensor in _tensors_of(module):
             hooks = len(tensor._backward_hooks or ())
             state.append((id(tensor), tensor.data_ptr(), tensor.stride(), tensor.requires_grad, hooks))
