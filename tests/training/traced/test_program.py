@@ -231,7 +231,9 @@ def test_zeros_keep_their_sign() -> None:
     assert _run(program, _inputs())[0].item() == pytest.approx(-math.pi)
 
 
-@pytest.mark.parametrize("read", [lambda x: x.sum().item(), lambda x: bool((x > 0).all()), lambda x: torch.equal(x, x + 1)], ids=str)
+@pytest.mark.parametrize(
+    "read", [lambda x: x.sum().item(), lambda x: bool((x > 0).all()), lambda x: torch.equal(x, x + 1)], ids=["item", "bool", "equal"]
+)
 def test_reading_a_value_is_refused(read: Callable[[Tensor], object]) -> None:
     weight = nn.Parameter(torch.ones(2))
 
