@@ -150,6 +150,17 @@ def test_changes_between_epochs_are_followed(blobs: Arrays, name: str) -> None:
     assert auto.traced >= 9
 
 
+def test_tensors_that_a_layer_holds_on_to_are_compared_by_identity() -> None:
+    net = small_net()
+    net.pair = (torch.ones(2),)  # type: ignore[assignment]
+    made = TracedStep(net, _loss_of(net), insists=True)
+    batch = torch.randn(6, 2), torch.arange(6) % 3
+    assert [made(*batch, None) is not None for _ in range(5)] == [False] * 3 + [True] * 2
+    net.pair = (torch.ones(2),)  # type: ignore[assignment]
+    made.check()
+    assert made(*batch, None) is not None
+
+
 def test_changes_of_the_own_loss_are_followed(blobs: Arrays) -> None:
     found = []
     for kind in ("plain", "traced"):

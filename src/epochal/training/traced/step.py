@@ -27,7 +27,7 @@ from epochal.user_code import in_words
 _BEFORE = 3
 
 # Attributes of modules with such values are compared by value, others by identity.
-_PLAIN = (bool, int, float, complex, str, type(None), tuple, torch.dtype)
+_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
 
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
 _LONG = 0.02
