@@ -29,7 +29,8 @@ def enter(module: str) -> None:
 def variables() -> dict[str, str]:
     """Return the environment variables of every process that is measured: this source tree, no GPU, no network."""
     # No folder of the user's joins the path that modules are looked for on, so that none can stand in for a peer.
-    ours = {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
+    path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
+    ours = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"}
     return {**os.environ, **ours}
 
 
