@@ -1,142 +1,170 @@
-"""Measure what the loop costs: `epochal.fit` and the bare loop around the same steps, and the arithmetic under both.
+"""Measure where the time of a training step goes, in four ways of making it, and `epochal.fit` beside the best loop by hand.
 
-python3 benchmarks/engine.py             writes benchmarks/results/engine.*
-python3 benchmarks/engine.py --quick     smaller, to see that all runs; writes nothing
+    python3 benchmarks/engine.py             writes benchmarks/results/engine.*
+    python3 benchmarks/engine.py --busy      also compares the loops beside one busy process
+    python3 benchmarks/engine.py --quick     smaller, to see that all runs; writes nothing
+
+The ways are Epochal's plain step, its traced step, the same operations in TorchScript, and `torch.compile`.
 """
 
 from __future__ import annotations
 
-import copy
+import json
+import os
+import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.environment import enter
-from benchmarks.program import count, parser
-from benchmarks.report import BLUE, Spread, bars, publish, table
+from benchmarks.busy import loaded
+from benchmarks.engine_report import figure, report_text
+from benchmarks.environment import enter, variables
+from benchmarks.networks import BATCH_SIZES, COUNT, NETWORKS, WAYS
+from benchmarks.program import count, hear, parser
+from benchmarks.report import publish
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-BATCH_SIZE = 64
-
-
-def overhead(steps: int, pairs: int) -> tuple[dict[str, list[float]], bool]:
-    """Time both loops in turns. Return the seconds of each, and whether they always ended with the same weights, bit by bit."""
-    import epochal
-    import torch
-    from epochal.models.build import assemble, build_net
-    from epochal.random import key, permutation
-
-    torch.manual_seed(0)
-    number = steps * BATCH_SIZE
-    x, y = torch.randint(256, (number, 1, 28, 28), dtype=torch.uint8), torch.arange(number) % 10
-    data = epochal.load((x, y))
-    # The threads that the bare loop has: measuring which number is fastest is not the loop.
-    recipe = epochal.load_recipe("tutorial-mlp").updated(
-        {"epochs": 1, "batch_size": BATCH_SIZE, "device": "cpu", "threads": torch.get_num_threads()}
-    )
-    start = assemble(build_net("tutorial-mlp", data.spec, {}), data.spec, recipe.data, rescale=False)
-
-    def by_fit(model: torch.nn.Module) -> float:
-        # From before the first batch to after the last: reading data and checks before training are not the loop.
-        times: list[float] = []
-        epochal.fit(model, data, recipe, watchers=[lambda _: times.append(time.perf_counter())])
-        return times[-1] - times[0]
-
-    def by_hand(model: torch.nn.Module) -> float:
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
-        loss_of = torch.nn.CrossEntropyLoss()
-        model.train()
-        started = time.perf_counter()
-        for places in permutation(key(recipe.seed, 1, "order"), number).split(BATCH_SIZE):
-            loss = loss_of(model(x.index_select(0, places)), y.index_select(0, places))
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        return time.perf_counter() - started
-
-    seconds: dict[str, list[float]] = {"fit": [], "hand": []}
-    equal = True
-    for pair in range(pairs + 1):
-        models = {"fit": copy.deepcopy(start), "hand": copy.deepcopy(start)}
-        # Who goes first changes, and the first pair, which warms up, does not count.
-        for name in ("fit", "hand") if pair % 2 else ("hand", "fit"):
-            taken = (by_fit if name == "fit" else by_hand)(models[name])
-            if pair:
-                seconds[name].append(taken)
-        ended = models["hand"].state_dict()
-        equal &= all(torch.equal(value, ended[name]) for name, value in models["fit"].state_dict().items())
-    return seconds, equal
+THREADS = (1, 2)
 
 
-def floor(batch_size: int, epochs: int) -> list[float]:
-    """Return the seconds of MNIST epochs that are matrix products alone."""
-    from benchmarks.contestants.arithmetic import train
-    from benchmarks.protocol import Job
+class Worker:
+    """A process of its own for each way: what one does to the process, such as a second OpenMP, does not slow the others."""
 
-    return list(train(Job(Path(), epochs, batch_size, seed=0)).seconds)
+    def __init__(self, way: str, threads: int, place: Path) -> None:
+        # Nothing compiled is found from before; one process compiles, so that none is left idling.
+        compiler = {"TORCHINDUCTOR_CACHE_DIR": str(place), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        self.errors = (place / f"{way}-{threads}.txt").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.anatomy", way, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env={**variables(), **compiler},
+        )
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Return the report on one epoch; see `anatomy.py`."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with suppress(BrokenPipeError):
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            return {"error": (self.errors.read().strip().splitlines() or ["it ended"])[-1]}
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def end(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
 
 
-def figure(per_step: dict[str, Spread], ratios: list[float]) -> Figure:
-    """Return the time of a step in each loop, and the ratio of each pair."""
-    from matplotlib.figure import Figure
+@contextmanager
+def workers(threads: int) -> Iterator[Callable[[str], Worker]]:
+    """Yield for the block a function that returns the worker of a way."""
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-    made = Figure(figsize=(9, 2.6), layout="constrained")
-    left, right = made.subplots(1, 2)
-    words = [f"{spread.median:.0f}" for spread in per_step.values()]
-    bars(left, "Microseconds per step", list(per_step), list(per_step.values()), words, ["fit" in name for name in per_step])
-    right.plot(range(1, len(ratios) + 1), ratios, "o", color=BLUE)
-    right.axhline(1, color="black", linewidth=0.8)
-    right.set_title("epochal.fit / bare loop, pair by pair", fontsize=10)
-    right.spines[["top", "right"]].set_visible(False)
-    return made
+        @cache
+        def worker(way: str) -> Worker:
+            made = Worker(way, threads, place)
+            stack.callback(made.end)
+            return made
+
+        yield worker
+
+
+def anatomy(rounds: int, numbers: Sequence[int], *, quick: bool) -> list[dict[str, Any]]:
+    """Return a record for each round, number of threads, network, batch size and way; ways take turns."""
+    first = (next(iter(NETWORKS)), BATCH_SIZES[0])
+    records: list[dict[str, Any]] = []
+    for threads in numbers:
+        with workers(threads) as worker:
+            cases = [(number, network, size) for number in range(1, rounds + 1) for network in NETWORKS for size in BATCH_SIZES]
+            for place, (number, network, size) in enumerate(cases):
+                for way in WAYS if place % 2 else reversed(WAYS):
+                    # Compiling takes ten seconds each.
+                    if quick and way == "compiled" and (network, size) != first:
+                        continue
+                    report = worker(way).ask(network=network, batch_size=size, count=8 * size if quick else COUNT)
+                    case = {"round": number, "threads": threads, "network": network, "batch_size": size, "way": way}
+                    records.append({**case, **report})
+                    words = report.get("error") or f"{report['whole']:,.0f} µs"
+                    print(f"round {number}/{rounds}  threads {threads}  {network:<14} {size:>3}  {way:<12} {words}", flush=True)
+    return records
+
+
+def loops(steps: int, pairs: int, numbers: Sequence[int], *, busy: bool) -> list[dict[str, Any]]:
+    """Return a record for each load, number of threads and network: the seconds of `epochal.fit` and of the loop by hand."""
+    records = []
+    for load in ("quiet", "1 busy") if busy else ("quiet",):
+        for threads in numbers:
+            command = [sys.executable, "-m", "benchmarks.by_hand", *map(str, (threads, steps, pairs))]
+            with loaded("start", 1) if load == "1 busy" else nullcontext():
+                told = hear(command, ["networks"])
+            for network, report in told.get("networks", dict.fromkeys(NETWORKS, told)).items():
+                records.append({"load": load, "threads": threads, "network": network, "steps": steps, **report})
+                words = report.get("error") or f"fit {_middle(report['fit'], steps)}, by hand {_middle(report['hand'], steps)}"
+                print(f"{load:<7} threads {threads}  {network:<14} {words}", flush=True)
+    return records
+
+
+def _middle(seconds: Sequence[float], steps: int) -> str:
+    return f"{1e6 * sorted(seconds)[len(seconds) // 2] / steps:,.0f} µs"
+
+
+def failures(parts: Sequence[dict[str, Any]], compared: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what must not be: Epochal's ways do not run, or end with other weights."""
+    plain = {_case(record): record.get("weights") for record in parts if record["way"] == "plain"}
+    own = [record for record in parts if record["way"] in ("plain", "traced")]
+    return [
+        *(
+            f"{record['network']}, batch size {record['batch_size']}, {record['way']}: {record.get('error', 'other weights')}"
+            for record in own
+            if "error" in record or record["weights"] != plain[_case(record)]
+        ),
+        *(f"{record['network']}, epochal.fit: {record.get('error', 'other weights')}" for record in compared if not record.get("equal")),
+    ]
+
+
+def _case(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record[name] for name in ("threads", "network", "batch_size"))
 
 
 def main() -> int:
-    """Measure, print and write; return 1 where the weights differ."""
+    """Measure, print and write; return 1 where weights differ."""
     made = parser(__doc__, "engine")
-    made.add_argument("--pairs", type=count, default=21, help="of epochal.fit and the bare loop [%(default)s]")
-    made.add_argument("--steps", type=count, default=1000, help="in each [%(default)s]")
+    made.add_argument("--rounds", type=count, default=5, help="of the anatomy [%(default)s]")
+    made.add_argument("--pairs", type=count, default=11, help="of epochal.fit and the loop by hand [%(default)s]")
+    made.add_argument("--steps", type=count, default=500, help="in each of a pair [%(default)s]")
+    made.add_argument("--busy", action="store_true", help="compare the loops beside one busy process, too")
     options = made.parse_args()
     enter("benchmarks.engine")
+    numbers: Sequence[int] = THREADS
     if options.quick:
-        options.pairs, options.steps = 2, 100
-    seconds, equal = overhead(options.steps, options.pairs)
-    ratios = [fit / hand for fit, hand in zip(seconds["fit"], seconds["hand"], strict=True)]
-    loops = {"epochal.fit": seconds["fit"], "bare loop": seconds["hand"]}
-    per_step = {name: Spread.of([1e6 * taken / options.steps for taken in own]) for name, own in loops.items()}
-    floors = {size: floor(size, 2 if options.quick else 15) for size in (BATCH_SIZE, 512)}
+        options.rounds, options.pairs, options.steps, numbers = 1, 1, 8, THREADS[-1:]
+    if (os.cpu_count() or 1) < max(numbers):
+        print("note: this machine has fewer cores than threads are measured", file=sys.stderr)
+    parts = anatomy(options.rounds, numbers, quick=options.quick)
+    compared = loops(options.steps, options.pairs, numbers, busy=options.busy)
+    bad = failures(parts, compared)
     publish(
         options,
-        "What the loop costs",
-        report_text(options.steps, per_step, Spread.of(ratios), equal, floors),
-        {"steps": options.steps, "seconds": seconds, "ratios": ratios, "weights_bit_equal": equal, "arithmetic_seconds": floors},
-        figure(per_step, ratios),
+        "The anatomy of a step",
+        report_text(parts, compared, bad),
+        {"examples": COUNT, "anatomy": parts, "loops": compared, "failures": bad},
+        figure(parts, compared),
     )
-    return 0 if equal else 1
-
-
-def report_text(steps: int, per_step: dict[str, Spread], ratio: Spread, equal: bool, floors: dict[int, list[float]]) -> str:
-    """Return the page of results in Markdown."""
-    from benchmarks.contestants.arithmetic import COUNT, FLOPS_PER_EXAMPLE
-
-    rows = [[f"{name}, microseconds per step", f"{spread:.0f}"] for name, spread in per_step.items()]
-    rows.append(["ratio within a pair", f"{ratio:.3f}"])
-    arithmetic = []
-    for size, own in floors.items():
-        spread = Spread.of(own)
-        arithmetic.append([str(size), f"{spread:.3f}", f"{COUNT * FLOPS_PER_EXAMPLE / spread.median / 1e9:.0f}"])
-    return (
-        f"784-128-10, batch size {BATCH_SIZE}, {steps:,} steps, in turns; weights at the end "
-        f"{'equal' if equal else '**not equal**'} bit by bit.\n\n"
-        + table(["median (least–most)", ""], rows)
-        + "\nThe arithmetic alone: the matrix products of an epoch of MNIST (60,000 examples).\n\n"
-        + table(["batch size", "seconds per epoch", "GFLOP/s"], arithmetic)
-    )
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

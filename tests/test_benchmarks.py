@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, busy, busy_steps, check, ingest, memory, reading, run  # noqa: E402
+from benchmarks import accuracy, anatomy, busy, busy_steps, by_hand, check, engine, engine_report, ingest, memory, reading, run  # noqa: E402
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
@@ -324,6 +324,71 @@ def test_the_halves_of_training_are_timed(way: str, capfd: pytest.CaptureFixture
     busy_steps.WAYS[way](4, halves)
     assert capfd.readouterr().out.split() == ["begun", "half", "end"]
     assert halves.times == sorted(halves.times)
+
+
+def step(way: str, number: int, whole: float, floor: float | None = None, weights: str = "same", note: str = "") -> dict[str, Any]:
+    phases = dict.fromkeys(anatomy.PHASES, whole / len(anatomy.PHASES))
+    case = {"round": number, "threads": 1, "network": "20-64-64-2", "batch_size": 64, "way": way}
+    return {**case, "phases": phases, "whole": whole, "start": 0.01, "weights": weights, "note": note, "floor": floor}
+
+
+STEPS = [
+    *(step("plain", 1, 400.0, 100.0), step("traced", 1, 200.0), step("TorchScript", 1, 150.0, weights="others")),
+    *(step("plain", 2, 900.0, 150.0), step("traced", 2, 300.0, note="made plain steps: they are long")),
+    *({**step("compiled", number, 0.0), "error": "no compiler"} for number in (1, 2)),
+]
+for failed in STEPS[-2:]:
+    del failed["whole"]
+LOOPS = [
+    {"load": "quiet", "threads": 1, "network": "20-64-64-2", "steps": 100, "fit": [0.1, 0.2], "hand": [0.2, 0.6], "equal": True},
+    {"load": "1 busy", "threads": 1, "network": "20-64-64-2", "steps": 100, "error": "killed"},
+]
+
+
+def test_the_parts_of_a_step_are_told(tmp_path: Path) -> None:
+    text = engine_report.report_text(STEPS, LOOPS, [])
+    # Ratios are those of a round: 200 / 100 and 300 / 150; 200 / 400 and 300 / 900.
+    assert "| 64, traced | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 250 (200–300) | 2.00 | 0.42 | 0.01 s | yes |" in text
+    assert "| 64, TorchScript | 30.0 | 30.0 | 30.0 | 30.0 | 30.0 | 150 (150–150) | 1.50 | 0.38 | 0.01 s | no |" in text
+    assert "| 64, the arithmetic alone |  |  |  |  |  | 125 |" in text
+    assert "Batch size 64: compiled did not run: no compiler" in text
+    assert "Batch size 64: traced made plain steps: they are long" in text
+    assert "| 20-64-64-2 | 1 | quiet | 1,500 (1,000–2,000) | 4,000 (2,000–6,000) | 2.50 (2.00–3.00) | yes |" in text
+    assert "| 20-64-64-2 | 1 | 1 busy | did not run: killed |" in text
+    drawn = engine_report.figure(STEPS, LOOPS)
+    assert len(write(tmp_path, "engine", "The anatomy of a step", text, {"anatomy": STEPS}, drawn)) == 4
+
+
+def test_other_weights_than_the_plain_steps_are_a_failure() -> None:
+    assert engine.failures(STEPS, LOOPS) == ["20-64-64-2, epochal.fit: killed"]
+    other = [*STEPS, step("traced", 3, 200.0, weights="others")]
+    different = [{**LOOPS[0], "equal": False}]
+    assert engine.failures(other, different) == [
+        "20-64-64-2, batch size 64, traced: other weights",
+        "20-64-64-2, epochal.fit: other weights",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_every_way_makes_the_same_steps_and_its_parts_add_up() -> None:
+    found = {}
+    for way in ("plain", "traced", "TorchScript"):
+        subject = anatomy.Subject("20-64-64-2", 8, 64, way, threads=1)
+        assert subject.training.step == 8
+        found[way] = subject.measure()
+        assert found[way]["note"] == ""
+        assert subject.training.step == 16
+        assert sum(found[way]["phases"].values()) == pytest.approx(found[way]["whole"])
+        assert min(found[way]["phases"].values()) > 0
+    assert {report["weights"] for report in found.values()} == {found["plain"]["weights"]}
+    assert found["plain"]["floor"] > 0
+
+
+@pytest.mark.parametrize("network", ["784-128-10", "convolutions"])
+def test_the_loop_by_hand_ends_with_the_weights_of_fit(network: str) -> None:
+    told = by_hand.compare(network, threads=1, steps=6, pairs=1)
+    assert told["equal"]
+    assert [len(told[name]) for name in ("fit", "hand")] == [1, 1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")

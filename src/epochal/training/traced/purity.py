@@ -34,7 +34,7 @@ def check_pure(model: nn.Module, own_loss: object) -> Iterator[Outside]:
     `own_loss` is the user's own function, if there is one. Yield what this depends on outside of the modules: it is true while these
     are the same.
     """
-    _check_functions()
+    check_functions()
     for module in (*model.modules(), *(own_loss.modules() if isinstance(own_loss, nn.Module) else ())):
         yield from _check_module(module)
     if own_loss is None or isinstance(own_loss, nn.Module):
@@ -96,7 +96,7 @@ def _is_library(kind: type) -> bool:
     return kind.__module__.startswith(("torch.", "epochal.")) or kind.__module__ == "builtins"
 
 
-def _check_functions() -> None:
+def check_functions() -> None:
     """Check that nobody has replaced functions of PyTorch, which its modules call."""
     for space in (torch, nn.functional, Tensor):
         for name, value in vars(space).items():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from epochal.errors import RecipeError
 from epochal.training.traced.program import Program, Step, write
-from epochal.training.traced.purity import check_pure, hooks_of
+from epochal.training.traced.purity import check_functions, check_pure, hooks_of
 from epochal.training.traced.reader import Outside
 from epochal.training.traced.recording import NotTraceableError, record
 from epochal.user_code import in_words
@@ -89,6 +89,10 @@ class TracedStep:
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
+        try:
+            check_functions()
+        except NotTraceableError as error:
+            self._refuse(self.why_not or str(error))
         if not self.why_not and (self._state != _state(self._modules()) or not all(one.is_same() for one in self._outside)):
             self._steps.clear()
             self._analyse()
