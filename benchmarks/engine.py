@@ -26,7 +26,7 @@ from benchmarks.busy import loaded
 from benchmarks.engine_report import figure, report_text
 from benchmarks.environment import enter, variables
 from benchmarks.networks import BATCH_SIZES, COUNT, NETWORKS, WAYS
-from benchmarks.program import count, hear, parser
+from benchmarks.program import count, parser, run_json
 from benchmarks.report import publish
 
 THREADS = (1, 2)
@@ -110,7 +110,7 @@ def loops(steps: int, pairs: int, numbers: Sequence[int], *, busy: bool) -> list
         for threads in numbers:
             command = [sys.executable, "-m", "benchmarks.by_hand", *map(str, (threads, steps, pairs))]
             with loaded("start", 1) if load == "1 busy" else nullcontext():
-                told = hear(command, ["networks"])
+                told = run_json(command, ["networks"])
             for network, report in told.get("networks", dict.fromkeys(NETWORKS, told)).items():
                 records.append({"load": load, "threads": threads, "network": network, "steps": steps, **report})
                 words = report.get("error") or f"fit {_middle(report['fit'], steps)}, by hand {_middle(report['hand'], steps)}"

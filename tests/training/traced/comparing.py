@@ -70,7 +70,7 @@ def watching() -> Iterator[Watched]:
         patch.setattr(loop, "build_training", building)
         patch.setattr(TracedStep, "__call__", calling)
         # On a busy machine any step may seem long.
-        patch.setattr(step, "_LONG", math.inf)
+        patch.setattr(step, "LONG", math.inf)
         yield watched
 
 

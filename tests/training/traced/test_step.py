@@ -136,18 +136,25 @@ def test_changes_between_epochs_are_followed(blobs: Arrays, name: str) -> None:
                 CHANGES[name](model)
 
         found.append(trained(lambda model=model: model, blobs, small_recipe(epochs=4, batch_size=10), kind, watchers=[change]))  # type: ignore[misc]
-    (
-        (
-            plain,
-            _,
-            model,
-        ),
-        (auto, _, other),
-    ) = found
+    (plain, _, model), (auto, _, other) = found
     assert differences(weights(model), weights(other)) == []
     assert differences(plain.state, auto.state) == []
     # Of six steps in an epoch, three were plain.
     assert auto.traced >= 9
+
+
+def test_a_function_of_pytorch_that_is_replaced_during_training_counts(blobs: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, found = functional.relu, []
+    for kind in ("plain", "auto"):
+        monkeypatch.setattr(functional, "relu", real)
+
+        def replace(record: Record) -> None:
+            if isinstance(record, EpochDone) and record.epoch == 2:
+                monkeypatch.setattr(functional, "relu", lambda x, inplace=False: real(x, inplace) * 2)
+
+        found.append(trained(_net, blobs, small_recipe(epochs=4, batch_size=10), kind, watchers=[replace])[0])
+    assert differences(found[0].state, found[1].state) == []
+    assert found[1].traced == 9
 
 
 def test_tensors_that_a_layer_holds_on_to_are_compared_by_identity() -> None:
@@ -186,12 +193,12 @@ def _steps(net: nn.Module, count: int, **options: Any) -> list[bool]:
 
 
 def test_a_shape_is_recorded_when_it_comes_up_for_the_fourth_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traced_step, "_LONG", 1e9)
+    monkeypatch.setattr(traced_step, "LONG", 1e9)
     assert _steps(small_net(), 5) == [False] * 6 + [True] * 4
 
 
 def test_long_steps_stay_plain_unless_the_user_insists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traced_step, "_LONG", 0.0)
+    monkeypatch.setattr(traced_step, "LONG", 0.0)
     assert _steps(small_net(), 5) == [False] * 10
     assert _steps(small_net(), 5, insists=True) == [False] * 6 + [True] * 4
 

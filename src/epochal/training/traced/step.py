@@ -24,13 +24,13 @@ from epochal.training.traced.recording import NotTraceableError, record
 from epochal.user_code import in_words
 
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
-_BEFORE = 3
+BEFORE = 3
 
 # Attributes of modules with such values are compared by value, others by identity.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
 
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
-_LONG = 0.02
+LONG = 0.02
 
 
 class TracedStep:
@@ -89,10 +89,12 @@ class TracedStep:
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
+        if self.why_not:
+            return
         try:
             check_functions()
         except NotTraceableError as error:
-            self._refuse(self.why_not or str(error))
+            self._refuse(str(error))
         if not self.why_not and (self._state != _state(self._modules()) or not all(one.is_same() for one in self._outside)):
             self._steps.clear()
             self._analyse()
@@ -118,7 +120,7 @@ class TracedStep:
         now = time.perf_counter()
         self._shortest, self._last = min(self._shortest, now - self._last), now
         self._met[shape] += 1
-        if self._met[shape] <= _BEFORE or (self._shortest > _LONG and not self.insists):
+        if self._met[shape] <= BEFORE or (self._shortest > LONG and not self.insists):
             return None
         try:
             self._steps[shape] = self._record(inputs, targets)
