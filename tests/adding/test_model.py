@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from epochal.models.build import MODELS, Entry
 
 # 1. A function: it takes the description and its options, and returns a network of one output for each of `spec.outputs`.
 def bottleneck(spec: DataSpec, width: int = 2) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(spec.size, width), nn.Tanh(), nn.Linear(width, len(spec.outputs)))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.features), width), nn.Tanh(), nn.Linear(width, len(spec.outputs)))
 
 
 # 2. A line in the table, which `epochal models` prints.

@@ -16,8 +16,8 @@ SpecMaker = Callable[..., DataSpec]
 
 def test_pictures_and_numbers(make_spec: SpecMaker) -> None:
     picture = make_spec(shape=(3, 4, 5), mean=(0.5,) * 3, std=(1.0,) * 3)
-    assert (picture.input.kind, picture.size) == ("picture", 60)
-    assert (make_spec().input.kind, make_spec().size) == ("numbers", 2)
+    assert (picture.input.kind, picture.features) == ("picture", (3, 4, 5))
+    assert (make_spec().input.kind, make_spec().features) == ("numbers", (2,))
 
 
 def test_one_line_for_people(make_spec: SpecMaker) -> None:

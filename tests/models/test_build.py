@@ -55,7 +55,7 @@ def test_refused(make_spec: SpecMaker, picture_spec: DataSpec) -> None:
     assert _refused("covn", picture_spec, {}) == "Unknown model 'covn'.\nDid you mean 'conv'? A file works too: --model my_file.py:Net"
     assert _refused("mlp", picture_spec, {"width": 3}) == "The model mlp has no option 'width'.\nDid you mean 'widths'?"
     assert _refused("linear", picture_spec, {"widths": 3}) == "The model linear has no option 'widths'.\nIt has no options."
-    assert _refused("conv", make_spec(), {}) == "The model conv is for pictures; these data have shape (2,).\nUse mlp or linear."
+    assert _refused("conv", make_spec(), {}) == "The model conv is for pictures; these data have shape (2,).\nUse linear or mlp."
     assert _refused("resnet", picture_spec, {"depth": 9}) == (
         "The model resnet cannot be built with model.depth = 9: depth = 9 should be 8, 14, 20, 26, ... (6 n + 2), up to 1202.\n"
         "Change that option."

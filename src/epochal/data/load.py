@@ -20,7 +20,7 @@ from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
 from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.values import Inputs, View, in_memory
-from epochal.data.options import NO_OPTIONS, ReadOptions, Unreadable
+from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
 from epochal.data.spec import SPLITS, DataSpec, described
@@ -141,6 +141,12 @@ def load(
     exclude: str | Path | Sequence[str] | None = None,
     unreadable: Unreadable = "stop",
     input: InputRule | str | None = None,  # noqa: A002 -- the name of what it chooses
+    target: str | Sequence[str] = (),
+    text: str | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    valid_data: str | Path | None = None,
+    test_data: str | Path | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -155,6 +161,8 @@ def load(
     files are not read at all. Unreadable picture files are an error; or, if `unreadable` is "count", they are left out, reported in a
     note, and named in `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a rule for such inputs;
     by default, arrays with three axes per input are pictures, and uint8 arrays with two.
+    Of tables, `target` names the columns to predict, `text` those of text to learn from, `ignore` those to leave out, and `columns` says
+    what others mean ("number", "category" or "date"); `valid_data` and `test_data` are files with further splits.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 if float32 could not distinguish them; all splits must have the same dtype.
@@ -164,7 +172,10 @@ def load(
         return what
     if isinstance(input, str) and input not in KINDS:
         raise DataError(f"Unknown kind of input '{input}'.", suggest(input, KINDS))
-    options = ReadOptions(size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input)
+    targets, texts, ignored = (tuple([names] if isinstance(names, str) else names) for names in (target, text, ignore))
+    valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
+    table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test)
+    options = ReadOptions(size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _find(what, Path(place) if place else None, options)

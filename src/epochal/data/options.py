@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +12,26 @@ from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.spec import DataSpec
 
 Unreadable = Literal["stop", "count"]
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What columns of a table mean: `targets` to predict, `texts` to learn from, those to `ignore`, and kinds by name.
+
+    `valid` and `test` are the files of further splits.
+    """
+
+    targets: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    valid: str | None = None
+    test: str | None = None
+
+    def given(self) -> dict[str, object]:
+        """Return what the user asked for, by the names of the settings."""
+        names = {"targets": "target", "texts": "text", "ignore": "ignore", "kinds": "columns", "valid": "valid_data", "test": "test_data"}
+        return {names[name]: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,7 @@ class ReadOptions:
     exclusion: Exclusion = field(default=NOTHING)
     unreadable: Unreadable = "stop"
     input: InputRule | str | None = None
+    table: TableOptions = field(default=TableOptions())
 
 
 NO_OPTIONS = ReadOptions()

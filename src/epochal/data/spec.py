@@ -51,6 +51,11 @@ class DataSpec(BaseModel):
         return self.input.shape
 
     @property
+    def features(self) -> tuple[int, ...]:
+        """One input without the batch as networks take it, after the rule's own layer."""
+        return self.input.features
+
+    @property
     def dtype(self) -> str:
         """The name of the PyTorch dtype of inputs."""
         return self.input.dtype
@@ -59,11 +64,6 @@ class DataSpec(BaseModel):
     def outputs(self) -> tuple[str, ...]:
         """The names of a model's outputs: the classes, the labels or the predicted quantities."""
         return self.task.outputs
-
-    @property
-    def size(self) -> int:
-        """The number of values in one input."""
-        return self.input.size
 
     def describe(self) -> str:
         """Return a description in one line."""

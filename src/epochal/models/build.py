@@ -54,7 +54,7 @@ MODELS: dict[str, Entry] = {
 
 
 def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Module:
-    """Return a new network that takes inputs of `spec.shape` and gives one output for each of `spec.outputs`.
+    """Return a new network that takes inputs of `spec.features` and gives one output for each of `spec.outputs`.
 
     Raises `ModelError` for an unknown name or option, a wrong option value, or data that the network is not for.
     """
@@ -67,9 +67,10 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         if option not in known:
             hint = suggest(option, known) if known else "It has no options."
             raise ModelError(f"The model {name} has no option '{option}'.", hint)
-    if entry.kind not in (None, spec.input.kind):
+    if entry.kind not in (None, spec.input.networks):
         fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
-        raise ModelError(f"The model {name} is for pictures; these data have shape {spec.shape}.", f"{fix} mlp or linear.")
+        others = [other for other, one in MODELS.items() if one.kind in (None, spec.input.networks) and other not in TUTORIALS]
+        raise ModelError(f"The model {name} is for {entry.kind}s; these data have shape {spec.shape}.", f"{fix} {' or '.join(others)}.")
     try:
         net = entry.build(spec, **options)
     except (TypeError, ValueError, RuntimeError) as error:

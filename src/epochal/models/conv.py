@@ -26,7 +26,7 @@ def conv(spec: DataSpec, widths: Sequence[int] = (16, 32), hidden: int = 64, dro
     check_widths(widths)
     if hidden < 1:
         raise ValueError("hidden should be 1 or more")
-    channels, *sides = spec.shape
+    channels, *sides = spec.features
     layers: list[nn.Module] = []
     for width in widths:
         stride = 2 if max(sides) > _SIDE else 1
@@ -47,7 +47,7 @@ def vgg(spec: DataSpec, widths: Sequence[int] = (32, 64, 128), dropout: float = 
     the picture, so that any size works.
     """
     check_widths(widths)
-    channels = spec.shape[0]
+    channels = spec.features[0]
     layers: list[nn.Module] = []
     for stage, width in enumerate(widths):
         if stage:
@@ -67,7 +67,7 @@ def resnet(spec: DataSpec, depth: int = 20, width: int = 16) -> nn.Module:
         raise ValueError(f"depth = {depth} should be 8, 14, 20, 26, ... (6 n + 2), up to {_DEEPEST}")
     if width < 1:
         raise ValueError(f"width = {width} should be 1 or more")
-    stem = _convolution(spec.shape[0], width)
+    stem = _convolution(spec.features[0], width)
     blocks: list[nn.Module] = []
     channels = width
     for stage in range(3):
@@ -87,11 +87,11 @@ def airbench(spec: DataSpec, width: int = 32, mirror: bool = False) -> nn.Module
     them. With `mirror`, predictions are the mean of the outputs for a picture and its mirror image, as there: twice the work, and
     only appropriate if both show the same class.
     """
-    channels, *sides = spec.shape
+    channels, *sides = spec.features
     if width < 1:
         raise ValueError(f"width = {width} should be 1 or more")
     if channels not in (1, 3) or min(sides) < 9:
-        raise ValueError(f"pictures should be grey or RGB, with at least 9 pixels a side, not {spec.shape}")
+        raise ValueError(f"pictures should be grey or RGB, with at least 9 pixels a side, not {spec.features}")
     filters = _Contrasts(channels)
     net = (_Mirroring if mirror else nn.Sequential)(
         filters,

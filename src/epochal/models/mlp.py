@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -13,14 +14,14 @@ _MOST_LAYERS = 1000
 
 def linear(spec: DataSpec) -> nn.Module:
     """Return one linear layer on the flattened input: softmax regression, or linear regression."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(spec.size, len(spec.outputs)))
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.features), len(spec.outputs)))
 
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
     """Return linear layers of these widths with ReLU between them, optionally with dropout after each."""
     check_widths(widths)
     layers: list[nn.Module] = [nn.Flatten()]
-    width = spec.size
+    width = math.prod(spec.features)
     for wider in widths:
         layers += [nn.Linear(width, wider), nn.ReLU()]
         if dropout:

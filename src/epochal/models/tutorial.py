@@ -73,9 +73,9 @@ def tutorial_cifar(spec: DataSpec) -> nn.Module:
 
 
 def _require(spec: DataSpec, name: str, shape: tuple[int, ...]) -> None:
-    if spec.shape != shape or len(spec.outputs) != 10:
+    if spec.features != shape or len(spec.outputs) != 10:
         wanted = "×".join(map(str, shape))
-        given = "×".join(map(str, spec.shape))
+        given = "×".join(map(str, spec.features))
         raise ModelError(
             f"The model {name} takes {wanted} pictures of 10 classes; these data have shape {given} and {len(spec.outputs)} outputs.",
             "Use conv or mlp, which take any.",

@@ -39,6 +39,15 @@ def _split_names(value: Any) -> Any:
     return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 
+def _split_pairs(value: Any) -> Any:
+    """Let several pairs be given in one text: "zip=category,born=date"."""
+    if not isinstance(value, str):
+        return value
+    pairs = (pair.rpartition("=") for pair in value.split(",") if pair.strip())
+    return {name.strip(): kind.strip() for name, _, kind in pairs}
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -56,6 +65,14 @@ class DataSettings(Settings):
         0.1, description="fraction of the training data split off for validation, if the data have no validation part"
     )
     test: Short[Fraction] = Field(0.2, description="fraction of the data split off for the final test, if the data have no test part")
+    valid_data: Short[str | None] = Field(None, description="tables: the file with the validation data")
+    test_data: Short[str | None] = Field(None, description="tables: the file with the test data")
+    target: Short[Names] = Field((), description="tables: the column to predict, or several: by name, or by number (-1 is the last)")
+    ignore: Short[Names] = Field((), description="tables: columns to leave out")
+    text: Short[Names] = Field((), description="tables: the columns of text to learn from")
+    columns: Short[Annotated[dict[str, str], BeforeValidator(_split_pairs)]] = Field(
+        default_factory=dict, description="tables: what columns mean, as NAME=number, category or date: zip=category,born=date"
+    )
     size: Short[Count | tuple[Count, Count] | None] = Field(
         None, description="picture size in pixels, one number or [height, width]; none: taken from the files"
     )
@@ -222,7 +239,7 @@ class AllSettings(Settings):
         " the learning rate, up to three times",
     )
     patience: Count | None = Field(None, description="stop after this many epochs without a better validation score")
-    metrics: Annotated[tuple[str, ...], BeforeValidator(_split_names)] = Field(
+    metrics: Names = Field(
         (), description="further scores on validation and test data: balanced accuracy, f1, auc, ... (in Python also functions)"
     )
     monitor: str = Field(

@@ -26,6 +26,9 @@ from epochal.terminal import command
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
 
+# Settings about the columns and files of tables.
+_OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data")
+
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
     "from them, or let it compute its outputs in float64"
@@ -130,11 +133,15 @@ def load_data(
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
-        for name, given in (("memory", wanted.memory), ("exclude", wanted.exclude)):
-            if given is not None:
+        tables = {name: getattr(wanted, name) for name in _OF_TABLES}
+        for name, given in {"memory": wanted.memory, "exclude": wanted.exclude, **tables}.items():
+            if given:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
     left_out = wanted.exclude if exclude is None else exclude
-    data = load(source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind)
+    tables = {name: getattr(wanted, name) for name in _OF_TABLES}
+    data = load(
+        source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind, **tables
+    )
     return data.split(wanted.valid, wanted.test, recipe.seed)
 
 

@@ -253,7 +253,7 @@ class TestTheUsersChoice:
         assert len(run.predict(self.SPECTROGRAMS)) == 20
         assert run.bundle.evaluate((self.SPECTROGRAMS, _labels(20)), include_training=True).count == 20
         with pytest.raises(
-            ModelError, match='The model conv is for pictures; .*\ninput="picture" loads them as such; or use mlp or linear'
+            ModelError, match='The model conv is for pictures; .*\ninput="picture" loads them as such; or use linear or mlp'
         ):
             train(data, model="conv", quiet=True)
         with pytest.raises(RecipeError, match="The settings augment.shift and augment.flip are for pictures"):

@@ -79,6 +79,16 @@ class InputRule(BaseModel):
         """The number of values in one input."""
         return math.prod(self.shape)
 
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape that `preprocess` gives one input: what networks take."""
+        return self.shape
+
+    @property
+    def networks(self) -> str:
+        """The kind whose networks such inputs are for, after `preprocess`."""
+        return self.kind
+
     @classmethod
     @abstractmethod
     def choose(cls, sample: Tensor, split: str, notes: list[str]) -> Self:
