@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from epochal.checks.findings import Case, Finding, Severity, count
 from epochal.data.inputs.picture.read import GIANT, survey_picture
 from epochal.data.inputs.picture.rule import PictureRule
-from epochal.data.walk import is_foreign, is_picture
+from epochal.data.walk import PICTURES
 from epochal.errors import DataError
 
 _SUFFIXES = {
@@ -48,8 +48,8 @@ def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root:
 
 def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
     """Yield the files that are not used: pictures in other formats, in no class folder or under other names, and the rest."""
-    foreign, outside = [name for name in unused if is_foreign(name)], [name for name in unused if is_picture(name)]
-    rest = [name for name in unused if not (is_foreign(name) or is_picture(name))]
+    foreign, outside = [name for name in unused if PICTURES.is_foreign(name)], [name for name in unused if PICTURES.matches(name)]
+    rest = [name for name in unused if not (PICTURES.is_foreign(name) or PICTURES.matches(name))]
     disguised = [name for name in rest[:_LOOKED_INTO] if _can_be_read(root / name)]
     others = [name for name in rest if name not in set(disguised)]
     kinds: tuple[tuple[Sequence[str], Severity, str, str, str, str], ...] = (

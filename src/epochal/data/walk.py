@@ -1,4 +1,4 @@
-"""Walking through folders of pictures, skipping the files of operating systems, and what Epochal itself wrote."""
+"""Walking through folders of pictures, texts or sounds, skipping the files of operating systems, and what Epochal itself wrote."""
 
 from __future__ import annotations
 
@@ -40,6 +40,31 @@ _FOREIGN = frozenset(
 
 
 @dataclass(frozen=True)
+class FileKind:
+    """The files of an input kind: the noun for one, the suffixes of those that are read (lower case), and of others; `formats` is what
+    others should be saved as."""
+
+    noun: str
+    suffixes: tuple[str, ...]
+    foreign: frozenset[str] = frozenset()
+    formats: str = ""
+
+    def matches(self, file: str) -> bool:
+        """Whether a file has the suffix of a supported format."""
+        return file.lower().endswith(self.suffixes)
+
+    def is_foreign(self, file: str) -> bool:
+        """Whether a file has the suffix of an unsupported format."""
+        return os.path.splitext(file)[1].lower() in self.foreign  # noqa: PTH122  many files
+
+
+PICTURES = FileKind("picture", SUFFIXES, _FOREIGN, "JPEG or PNG")
+TEXTS = FileKind(
+    "text", (".txt",), frozenset((".doc", ".docx", ".odt", ".rtf", ".pdf", ".htm", ".html", ".md")), "plain text in UTF-8, as .txt"
+)
+
+
+@dataclass(frozen=True)
 class Passed:
     """The folders and files skipped on a walk: those of operating systems, and those that Epochal wrote. Hidden ones are not listed."""
 
@@ -73,14 +98,14 @@ def walk(folder: Path, seen: set[tuple[int, int]], passed: Passed | None = None)
         yield from walk(inner, seen, passed)
 
 
-def holds_pictures(folder: Path) -> bool:
-    """Whether there is a picture directly in a folder."""
-    return any(not is_folder and is_picture(path) for path, is_folder in _scan(folder, Passed()))
+def holds_files(kind: FileKind, folder: Path) -> bool:
+    """Whether there is a file of a kind directly in a folder."""
+    return any(not is_folder and kind.matches(path) for path, is_folder in _scan(folder, Passed()))
 
 
-def has_pictures(folder: Path, *above: Path) -> bool:
-    """Whether there is a picture anywhere below a folder, which is inside those `above`."""
-    return holds_pictures(folder) or any(map(is_picture, walk(folder, set(map(identity, above)))))
+def has_files(kind: FileKind, folder: Path, *above: Path) -> bool:
+    """Whether there is a file of a kind anywhere below a folder, which is inside those `above`."""
+    return holds_files(kind, folder) or any(map(kind.matches, walk(folder, set(map(identity, above)))))
 
 
 def identity(folder: Path) -> tuple[int, int]:
@@ -94,36 +119,27 @@ def is_written(folder: str | Path) -> bool:
     return any(all(os.path.isfile(f"{folder}/{name}") for name in names) for names in _WRITTEN)  # noqa: PTH113  many folders
 
 
-def is_picture(file: str) -> bool:
-    """Whether a file has the suffix of a supported picture format."""
-    return file.lower().endswith(SUFFIXES)
-
-
-def is_foreign(file: str) -> bool:
-    """Whether a file has the suffix of an unsupported picture format."""
-    return os.path.splitext(file)[1].lower() in _FOREIGN  # noqa: PTH122  many files
-
-
-def pictures_below(folder: Path) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pictures anywhere below a folder, in alphabetical order, and notes on what was skipped.
+def files_below(kind: FileKind, folder: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Return the files of a kind anywhere below a folder, in alphabetical order, and notes on what was skipped.
 
     Raises `DataError` if there are none, and for a folder that Epochal wrote.
     """
+    noun = kind.noun
     if is_written(folder):
-        raise DataError(f"{folder} was written by Epochal: it is not data.", "Give the folder of the pictures.")
+        raise DataError(f"{folder} was written by Epochal: it is not data.", f"Give the folder of the {noun}s.")
     passed = Passed()
     files = sorted(walk(folder, set(), passed))
-    pictures = [file for file in files if is_picture(file)]
-    if not pictures:
-        raise DataError(f"The folder {folder} has no pictures in it.", "Give files, or another folder.")
-    others = [file for file in files if not is_picture(file)]
+    found = [file for file in files if kind.matches(file)]
+    if not found:
+        raise DataError(f"The folder {folder} has no {noun}s in it.", "Give files, or another folder.")
+    others = [file for file in files if not kind.matches(file)]
     kinds = (
-        ([file for file in others if is_foreign(file)], "picture", "in a format that is not read"),
-        ([file for file in others if not is_foreign(file)], "file", "without the suffix of a picture"),
+        ([file for file in others if kind.is_foreign(file)], noun, "in a format that is not read"),
+        ([file for file in others if not kind.is_foreign(file)], "file", f"without the suffix of a {noun}"),
         (sorted(passed.system_files), "item", "of the operating system"),
         (sorted(passed.written), "folder", "written by Epochal"),
     )
-    return pictures, tuple(_skipped(names, noun, why) for names, noun, why in kinds if names)
+    return found, tuple(_skipped(names, what, why) for names, what, why in kinds if names)
 
 
 def _skipped(names: Sequence[str], noun: str, why: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from epochal.data.examples import Found, Part
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import in_memory, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources.layout import Listed, list_folder, problems
+from epochal.data.sources.layout import list_folder, problems, unused
 from epochal.data.storage.cache import content_hash
 from epochal.data.storage.ingest import Wanted, ingest
-from epochal.data.walk import is_foreign
 from epochal.errors import DataError
 
 # The high byte of 16-bit pictures that are darker than this (those of 14 bits, for example) keeps little.
@@ -44,7 +42,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
         digest = content_hash(found.rule.key, hashes.tobytes())
         parts[split] = Part(subset(found.inputs, slice(begin, end)), listed.targets(split), files[split], digest, hashes)
         begin = end
-    notes = [*_unused(listed), *found.notes]
+    notes = [*unused(listed), *found.notes]
     pictures = in_memory(parts["train"].inputs)
     brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
@@ -63,21 +61,3 @@ def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
         kind = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"
         raise DataError(f"Picture files, as in {path}, are not read as {kind}.", "Leave input out, or pass arrays.")
     return None
-
-
-def _unused(listed: Listed) -> Iterator[str]:
-    """Yield notes on what is not used in a folder."""
-    foreign = [file for file in listed.unused if is_foreign(file)]
-    others = [file for file in listed.unused if not is_foreign(file)]
-    if listed.empty:
-        yield f"class folders without pictures are left out: {_first(listed.empty)}"
-    if foreign:
-        what = "1 picture is" if len(foreign) == 1 else f"{len(foreign):,} pictures are"
-        yield f"{what} not used: unsupported format (save as JPEG or PNG): {_first(foreign)}"
-    if others:
-        what = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
-        yield f"{what} not used: no picture in a class folder: {_first(others)}"
-
-
-def _first(names: Sequence[str]) -> str:
-    return names[0] + ", ..." * (len(names) > 1)

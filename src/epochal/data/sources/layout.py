@@ -1,4 +1,4 @@
-"""The layout of a picture folder: one folder per class, optionally below folders of splits, and inside any enclosing folders.
+"""The layout of a folder of pictures, texts or sounds: a folder per class, optionally below folders of splits, and inside enclosing ones.
 
     photos/cat/1.jpg                photos/train/cat/1.jpg  photos/test/cat/2.jpg
     photos/images/cat/1.jpg         photos/seg_train/seg_train/cat/1.jpg  photos/seg_test/seg_test/cat/2.jpg
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from pathlib import Path
 
@@ -19,22 +19,21 @@ import torch
 from epochal.data.exclude import Exclusion
 from epochal.data.sources.splits import is_unlabelled, split_name
 from epochal.data.spec import SPLITS
-from epochal.data.walk import Passed, entries, has_pictures, holds_pictures, identity, is_foreign, is_picture, is_written, relative, walk
+from epochal.data.walk import PICTURES, FileKind, Passed, entries, has_files, holds_files, identity, is_written, relative, walk
 from epochal.errors import DataError
 from epochal.tasks.targets import natural
-
-_LAYOUT = "Put the pictures of each class into a folder of their own: FOLDER/cat/1.jpg, or FOLDER/train/cat/1.jpg with FOLDER/test/..."
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The picture files of a folder by split and class, as relative paths with slashes; the unused files; and the classes that are
-    left out because their folders have no pictures."""
+    """The files of a folder, of one kind, by split and class, as relative paths with slashes; the unused files; and the classes that are
+    left out because their folders have none of that kind."""
 
     root: Path
     splits: Mapping[str, Mapping[str, Sequence[str]]]
     unused: Sequence[str]
     empty: Sequence[str] = ()
+    kind: FileKind = PICTURES
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -42,11 +41,11 @@ class Listed:
         return tuple(sorted({name for classes in self.splits.values() for name in classes}, key=natural))
 
     def files(self, split: str) -> list[str]:
-        """The pictures of a split, class by class, each in alphabetical order."""
+        """The files of a split, class by class, each in alphabetical order."""
         return [file for name in self.classes for file in self.splits[split].get(name, ())]
 
     def targets(self, split: str) -> torch.Tensor:
-        """The class numbers of those pictures: int64 [n]."""
+        """The class numbers of those files: int64 [n]."""
         counts = torch.tensor([len(self.splits[split].get(name, ())) for name in self.classes])
         return torch.arange(len(counts)).repeat_interleave(counts)
 
@@ -61,51 +60,66 @@ class Listed:
             for name, files in classes.items():
                 kept = [file for file in files if file not in exclusion.names]
                 if needs_train and split == "train" and files:
-                    exclusion.check_remaining(len(kept), f"the pictures of the class '{name}'")
+                    exclusion.check_remaining(len(kept), f"the {self.kind.noun}s of the class '{name}'")
                 if kept or not files:
                     left[split][name] = kept
-            exclusion.check_remaining(len(left[split]), f"the pictures of {split}")
-        return Listed(self.root, left, self.unused, self.empty)
+            exclusion.check_remaining(len(left[split]), f"the {self.kind.noun}s of {split}")
+        return replace(self, splits=left)
 
 
-def list_folder(root: Path, known: Collection[str] | None = None) -> Listed:
-    """List a folder of pictures, for training or, if its classes are `known`, for a model.
+def list_folder(root: Path, known: Collection[str] | None = None, kind: FileKind = PICTURES) -> Listed:
+    """List a folder of files of a `kind`, for training or, if its classes are `known`, for a model.
 
     Raises `DataError` if the layout is unclear.
     """
-    _check_root(root)
+    _check_root(root, kind)
     # A name has two Unicode spellings, with é as one character or two: macOS, and archives made there, use the second.
     spelled = None if known is None else {_normal(name): name for name in known}
-    above, folders = _splits(root, spelled)
-    unused = _outside(root, above, folders)
+    above, folders = _splits(root, spelled, kind)
+    unused = _outside(root, above, folders, kind)
     splits: dict[str, dict[str, list[str]]] = {}
     empty: set[str] = set()
     # Other splits have the classes of the training split, even if they have only one of them.
     for split in sorted(folders, key=SPLITS.index):
-        classes, others, without = _list(_inside(folders[split], root, spelled), root, spelled or {})
+        classes, others, without = _list(_inside(folders[split], root, spelled, kind), root, spelled or {}, kind)
         splits[split] = {name: relative(files, root) for name, files in classes.items()}
         spelled = {name: name for name in (*classes, *without)} if spelled is None else spelled
         unused += others
         empty |= without
     if not any(splits.values()):
-        raise DataError(f"{root} has no pictures.", _LAYOUT)
+        raise DataError(f"{root} has no {kind.noun}s.", _layout(kind))
     empty -= {name for classes in splits.values() for name in classes}
-    return Listed(root, splits, relative(unused, root), sorted(empty, key=natural))
+    return Listed(root, splits, relative(unused, root), sorted(empty, key=natural), kind)
 
 
 def problems(listed: Listed) -> Iterator[DataError]:
-    """Yield the errors that prevent training on the pictures of a folder."""
-    root, trained = listed.root, listed.splits["train"]
+    """Yield the errors that prevent training on the files of a folder."""
+    root, trained, noun = listed.root, listed.splits["train"], listed.kind.noun
     for split, classes in listed.splits.items():
         for name, files in classes.items():
             if not files:
-                fix = "Save them as JPEG or PNG, or remove that folder."
-                yield DataError(f"{root}: the pictures of the class '{name}' ({split}) are all in formats that are not read.", fix)
+                fix = f"Save them as {listed.kind.formats}, or remove that folder."
+                yield DataError(f"{root}: the {noun}s of the class '{name}' ({split}) are all in formats that are not read.", fix)
             elif name not in trained:
-                yield DataError(f"{root}: the class '{name}' is in {split}, but not in train.", "Add pictures of it, or remove it.")
+                yield DataError(f"{root}: the class '{name}' is in {split}, but not in train.", f"Add {noun}s of it, or remove it.")
     if len(trained) < 2:
-        only = f" only one class folder with pictures, '{next(iter(trained))}'" if trained else " no class folder with pictures in train"
+        only = f" only one class folder with {noun}s, '{next(iter(trained))}'" if trained else f" no class folder with {noun}s in train"
         yield DataError(f"{root} has{only}.", "Add another class; or if that folder has the classes, name it.")
+
+
+def unused(listed: Listed) -> Iterator[str]:
+    """Yield notes on what is not used in a folder."""
+    kind, noun = listed.kind, listed.kind.noun
+    foreign = [file for file in listed.unused if kind.is_foreign(file)]
+    others = [file for file in listed.unused if not kind.is_foreign(file)]
+    if listed.empty:
+        yield f"class folders without {noun}s are left out: {_first(listed.empty)}"
+    if foreign:
+        what = f"1 {noun} is" if len(foreign) == 1 else f"{len(foreign):,} {noun}s are"
+        yield f"{what} not used: unsupported format (save as {kind.formats}): {_first(foreign)}"
+    if others:
+        what = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
+        yield f"{what} not used: no {noun} in a class folder: {_first(others)}"
 
 
 def inner(root: Path) -> Path:
@@ -114,25 +128,30 @@ def inner(root: Path) -> Path:
     return inner(folders[0]) if len(folders) == 1 and not files else root
 
 
-def _check_root(root: Path) -> None:
+def _layout(kind: FileKind) -> str:
+    file = f"cat/1{kind.suffixes[0]}"
+    return f"Put the {kind.noun}s of each class into a folder of their own: FOLDER/{file}, or FOLDER/train/{file} with FOLDER/test/..."
+
+
+def _check_root(root: Path, kind: FileKind) -> None:
     if not root.exists():
         raise DataError(f"There is no folder {root}.", "Check the path.")
     if not root.is_dir():
-        raise DataError(f"{root} is a file, not a folder of pictures.", _LAYOUT)
+        raise DataError(f"{root} is a file, not a folder of {kind.noun}s.", _layout(kind))
     if root.resolve() == Path(root.resolve().anchor):
-        raise DataError(f"{root} is the root of the file system.", "Give the folder of the pictures.")
+        raise DataError(f"{root} is the root of the file system.", f"Give the folder of the {kind.noun}s.")
     if is_written(root):
-        raise DataError(f"{root} was written by Epochal: it is not data.", "Give the folder of the pictures.")
+        raise DataError(f"{root} was written by Epochal: it is not data.", f"Give the folder of the {kind.noun}s.")
 
 
-def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str, Path]]:
+def _splits(root: Path, known: Mapping[str, str] | None, kind: FileKind) -> tuple[Path, dict[str, Path]]:
     """Find the folder of each split, and the one that contains them; without split folders, that of the classes is "train"."""
     folder: Path | None = root
     while folder is not None:
-        above, found = folder, _named(folder, known)
+        above, found = folder, _named(folder, known, kind)
         if found:
             break
-        folder = _only(folder, root, known)
+        folder = _only(folder, root, known, kind)
     else:
         return above, {"train": above}
     splits: dict[str, Path] = {}
@@ -143,43 +162,43 @@ def _splits(root: Path, known: Mapping[str, str] | None) -> tuple[Path, dict[str
     if "train" not in splits and known is not None:
         return above, {"train": splits.get("test") or splits["valid"]}
     if "train" not in splits:
-        raise DataError(f"{above} has {' and '.join(sorted(splits))}, but no train.", f"Put training pictures into {above / 'train'}.")
+        raise DataError(f"{above} has {' and '.join(sorted(splits))}, but no train.", f"Put training {kind.noun}s into {above / 'train'}.")
     return above, splits
 
 
-def _named(folder: Path, known: Mapping[str, str] | None) -> list[tuple[str, Path]]:
+def _named(folder: Path, known: Mapping[str, str] | None, kind: FileKind) -> list[tuple[str, Path]]:
     """Return the split folders in a folder, each with its split; none if the folders are classes."""
     folders = [inner for inner in entries(folder)[0] if _normal(inner.name) not in (known or ())]
     names = {inner: found for inner in folders if (found := split_name(inner.name))}
     sure = [inner for inner, found in names.items() if found.is_sure]
-    # A class may be called "train" too; but then there are other classes beside it, and pictures in it.
+    # A class may be called "train" too; but then there are other classes beside it, and files in it.
     if sure and (len(sure) == len(entries(folder)[0]) or any(entries(inner)[0] for inner in sure)):
         return [(names[inner].split, inner) for inner in sure]
     # Names that contain such a word (seg_train, but also "train station") are splits if all folders have one, and folders but no
-    # pictures in them.
+    # files in them.
     others = (inner for inner in folders if inner not in names and not is_unlabelled(inner.name))
-    if len({found.split for found in names.values()}) < 2 or any(has_pictures(inner, folder) for inner in others):
+    if len({found.split for found in names.values()}) < 2 or any(has_files(kind, inner, folder) for inner in others):
         return []
-    full = [inner for inner in names if has_pictures(inner, folder)]
-    return [] if any(map(holds_pictures, full)) else [(names[inner].split, inner) for inner in full]
+    full = [inner for inner in names if has_files(kind, inner, folder)]
+    return [] if any(holds_files(kind, inner) for inner in full) else [(names[inner].split, inner) for inner in full]
 
 
-def _only(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path | None:
-    """Return the only folder with pictures if it encloses others and has no pictures itself; such a folder is not a class."""
+def _only(folder: Path, root: Path, known: Mapping[str, str] | None, kind: FileKind) -> Path | None:
+    """Return the only folder with files of the kind if it encloses others and has none itself; such a folder is not a class."""
     folders, files = entries(folder)
-    full = list(islice((inner for inner in folders if has_pictures(inner, root, folder)), 2))
-    if len(full) != 1 or _normal(full[0].name) in (known or ()) or any(map(is_picture, files)):
+    full = list(islice((inner for inner in folders if has_files(kind, inner, root, folder)), 2))
+    if len(full) != 1 or _normal(full[0].name) in (known or ()) or any(map(kind.matches, files)):
         return None
-    return full[0] if entries(full[0])[0] and not holds_pictures(full[0]) else None
+    return full[0] if entries(full[0])[0] and not holds_files(kind, full[0]) else None
 
 
-def _inside(folder: Path, root: Path, known: Mapping[str, str] | None) -> Path:
+def _inside(folder: Path, root: Path, known: Mapping[str, str] | None, kind: FileKind) -> Path:
     """Return the folder of the classes inside that of a split: seg_train/seg_train."""
-    only = _only(folder, root, known)
-    return folder if only is None else _inside(only, root, known)
+    only = _only(folder, root, known, kind)
+    return folder if only is None else _inside(only, root, known, kind)
 
 
-def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
+def _outside(root: Path, above: Path, folders: Mapping[str, Path], kind: FileKind) -> list[str]:
     """Return the files above the class folders, and those in unlabelled folders beside splits. Raises `DataError` for others."""
     unused = entries(root)[1] if root not in folders.values() else []
     if above in folders.values():
@@ -190,27 +209,33 @@ def _outside(root: Path, above: Path, folders: Mapping[str, Path]) -> list[str]:
             continue
         if is_unlabelled(folder.name):
             unused += walk(folder, {identity(root)})
-        elif has_pictures(folder, root):
-            raise DataError(f"{folder} has pictures, but is not a split.", "Name it train, valid or test, or move it away.")
+        elif has_files(kind, folder, root):
+            raise DataError(f"{folder} has {kind.noun}s, but is not a split.", "Name it train, valid or test, or move it away.")
     return unused
 
 
-def _list(folder: Path, root: Path, known: Mapping[str, str]) -> tuple[dict[str, list[str]], list[str], set[str]]:
-    """List the files below the folder of a split: the pictures of each class, other files, and the classes without pictures."""
+def _list(folder: Path, root: Path, known: Mapping[str, str], kind: FileKind) -> tuple[dict[str, list[str]], list[str], set[str]]:
+    """List the files below the folder of a split: those of the kind by class, other files, and the classes without any."""
     folders, unused = entries(folder)
     if not folders:
-        what = "has pictures, but no class folders" if any(map(is_picture, unused)) else "has no pictures" if unused else "is empty"
-        raise DataError(f"{folder} {what}.", _LAYOUT)
+        what = (
+            f"has {kind.noun}s, but no class folders"
+            if any(map(kind.matches, unused))
+            else f"has no {kind.noun}s"
+            if unused
+            else "is empty"
+        )
+        raise DataError(f"{folder} {what}.", _layout(kind))
     classes: dict[str, list[str]] = {}
     empty: set[str] = set()
     for inner in folders:
         passed = Passed()
         files = sorted(walk(inner, {identity(root), identity(folder)}, passed))
-        pictures, others = [file for file in files if is_picture(file)], [file for file in files if not is_picture(file)]
+        found, others = [file for file in files if kind.matches(file)], [file for file in files if not kind.matches(file)]
         unused += others
         name = known.get(_normal(inner.name), _normal(inner.name))
-        if pictures or any(map(is_foreign, others)):
-            classes[name] = sorted([*classes.get(name, ()), *pictures])
+        if found or any(map(kind.is_foreign, others)):
+            classes[name] = sorted([*classes.get(name, ()), *found])
         elif files or not passed.written:
             empty.add(name)
     _refuse_alike(folder, {name: relative(files, folder) for name, files in classes.items() if name not in known.values()})
@@ -225,12 +250,12 @@ def _refuse_alike(folder: Path, classes: Mapping[str, Sequence[str]]) -> None:
             shared = ", ".join(same[:3]) + ", ..." * (len(same) > 3)
             raise DataError(
                 f"{folder / one} and {folder / two} contain the same folders ({shared}): are these the classes?",
-                "If so, name the folders above them train, valid and test; else put the pictures of each class directly into its folder.",
+                "If so, name the folders above them train, valid and test; else put the files of each class directly into its folder.",
             )
 
 
 def _inner_names(files: Sequence[str]) -> set[str]:
-    """Return the names of the subfolders that contain all pictures of a class; none if there are pictures beside them."""
+    """Return the names of the subfolders that contain all files of a class; none if there are files beside them."""
     paths, level = [file.split("/") for file in files], 1
     while paths and all(len(path) > level + 1 for path in paths):
         names = {_normal(path[level]).casefold() for path in paths}
@@ -238,6 +263,10 @@ def _inner_names(files: Sequence[str]) -> set[str]:
             return names
         level += 1
     return set()
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] + ", ..." * (len(names) > 1)
 
 
 def _normal(name: str) -> str:

@@ -18,7 +18,7 @@ from epochal.data.inputs.picture.augment import Augment
 from epochal.data.inputs.picture.read import colour_of, open_picture, to_tensor
 from epochal.data.inputs.scaled import ScaledRule, choose_dtype
 from epochal.data.inputs.values import Inputs
-from epochal.data.walk import pictures_below
+from epochal.data.walk import PICTURES, files_below
 from epochal.errors import DataError
 from epochal.recipe import AugmentSettings
 
@@ -134,7 +134,7 @@ class PictureRule(ScaledRule):
     def items(self, item: Any) -> Items:
         """Return the pictures in a folder, or the item itself."""
         if self.mode and isinstance(item, str | Path) and Path(item).is_dir():
-            inside, skipped = pictures_below(Path(item))
+            inside, skipped = files_below(PICTURES, Path(item))
             return Items(list(inside), tuple(skipped))
         return Items([item])
 
