@@ -110,8 +110,8 @@ def loops(steps: int, pairs: int, numbers: Sequence[int], *, busy: bool) -> list
         for threads in numbers:
             command = [sys.executable, "-m", "benchmarks.by_hand", *map(str, (threads, steps, pairs))]
             with loaded("start", 1) if load == "1 busy" else nullcontext():
-                told = run_json(command, ["networks"])
-            for network, report in told.get("networks", dict.fromkeys(NETWORKS, told)).items():
+                result = run_json(command, ["networks"])
+            for network, report in result.get("networks", dict.fromkeys(NETWORKS, result)).items():
                 records.append({"load": load, "threads": threads, "network": network, "steps": steps, **report})
                 words = report.get("error") or f"fit {_middle(report['fit'], steps)}, by hand {_middle(report['hand'], steps)}"
                 print(f"{load:<7} threads {threads}  {network:<14} {words}", flush=True)

@@ -345,7 +345,7 @@ LOOPS = [
 ]
 
 
-def test_the_parts_of_a_step_are_told(tmp_path: Path) -> None:
+def test_the_parts_of_a_step_are_reported(tmp_path: Path) -> None:
     text = engine_report.report_text(STEPS, LOOPS, [])
     # Ratios are those of a round: 200 / 100 and 300 / 150; 200 / 400 and 300 / 900.
     assert "| 64, traced | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 250 (200–300) | 2.00 | 0.42 | 0.01 s | yes |" in text
@@ -386,9 +386,9 @@ def test_every_way_makes_the_same_steps_and_its_parts_add_up() -> None:
 
 @pytest.mark.parametrize("network", ["784-128-10", "convolutions"])
 def test_the_loop_by_hand_ends_with_the_weights_of_fit(network: str) -> None:
-    told = by_hand.compare(network, threads=1, steps=6, pairs=1)
-    assert told["equal"]
-    assert [len(told[name]) for name in ("fit", "hand")] == [1, 1]
+    result = by_hand.compare(network, threads=1, steps=6, pairs=1)
+    assert result["equal"]
+    assert [len(result[name]) for name in ("fit", "hand")] == [1, 1]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
