@@ -121,11 +121,10 @@ class _ResidentFeed:
             numbers = torch.cat(block).to(self.inputs.device)
             places = self.order.places(numbers)
             inputs, targets = self.inputs.index_select(0, places), self.targets.index_select(0, places)
-            begin = 0
-            for batch in block:
-                rows, begin = (0, begin, len(batch)), begin + len(batch)
+            sizes = [len(batch) for batch in block]
+            for some, wanted, own in zip(inputs.split(sizes), targets.split(sizes), numbers.split(sizes), strict=True):
                 # A network may change its inputs in place: for autograd, these are tensors of their own.
-                yield self.changes(inputs.narrow(*rows).detach(), targets.narrow(*rows).detach(), numbers.narrow(*rows), number)
+                yield self.changes(some.detach(), wanted.detach(), own, number)
 
 
 class _StoredFeed:
