@@ -10,7 +10,7 @@ import builtins
 import functools
 import inspect
 import math
-import textwrap
+import os
 from enum import Enum
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from epochal.training.traced.recording import NotTraceableError
 
-TORCH = str(Path(torch.__file__).parent)
+# Folders of code that is known.
+TORCH, OURS = f"{Path(torch.__file__).parent}{os.sep}", f"{Path(__file__).parents[2]}{os.sep}"
 
 # Functions of `torch` and `torch.nn.functional`, and methods of tensors, that give tensors by values of tensors and nothing else, and
 # whose shapes follow from shapes.
@@ -48,10 +49,11 @@ _TENSOR_FUNCTIONS = frozenset(_NAMES.split())
 _STATIC_METHODS = {"size", "dim", "numel", "nelement", "ndimension", "stride", "is_floating_point", "is_complex", "element_size"}
 _STATIC_PROPERTIES = {"shape", "ndim", "dtype", "device", "is_cuda", "layout", "itemsize", "nbytes"}
 _VIEWS = {"T", "mT"}
-_STATIC_BUILTINS = (int, float, bool, str, tuple, min, max, abs, round, range, len)
-_MISSING, _NESTED = object(), object()
+# Without `str`: the text of a tensor is its values, and reading it is no operation.
+_STATIC_BUILTINS = (int, float, bool, tuple, min, max, abs, round, range, len)
+_MISSING = object()
 _MODULES = (torch, nn.functional, nn, math)
-_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format)
+PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.Size, torch.memory_format)
 
 
 class Outside(NamedTuple):
@@ -81,8 +83,9 @@ def is_in(function: FunctionType, *folders: str) -> bool:
     return function.__code__.co_filename.startswith(folders)
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(_is_plain, value)))
+def is_plain(value: object) -> bool:
+    """Return whether a value is a constant, of a type that is known: subclasses of numbers may compute anything."""
+    return type(value) in PLAIN or (type(value) is tuple and all(map(is_plain, value)))
 
 
 class Reader:
@@ -106,11 +109,12 @@ class Reader:
             self.self = ""
         if arguments.vararg or arguments.kwarg or arguments.kwonlyargs or (kinds is not None and len(kinds) > len(names)):
             raise self._no(definition, "takes arguments that are not listed")
-        if not _is_plain(self.function.__defaults__ or ()):
+        if not is_plain(self.function.__defaults__ or ()):
             raise self._no(definition, "has a default that may change")
-        given = len(kinds) if kinds is not None else len(names) - len(self.function.__defaults__ or ())
+        self.outside.append(Outside(self.function, "__defaults__", self.function.__defaults__))
+        needed = len(names) - len(self.function.__defaults__ or ())
         for place, name in enumerate(names):
-            self.locals[name] = (kinds[place] if kinds is not None else _Kind.TENSOR) if place < given else _Kind.STATIC
+            self.locals[name] = kinds[place] if place < len(kinds or ()) and kinds else _Kind.TENSOR if place < needed else _Kind.STATIC
         self._statements(definition.body)
         return self.outside
 
@@ -119,23 +123,20 @@ class Reader:
         if self.function.__closure__:
             raise NotTraceableError(f"{self.function.__qualname__} uses variables of a function around it")
         try:
-            lines, _ = inspect.findsource(code)
-            definition = ast.parse(textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :])))).body[0]
-            # The whole file: what Python makes of a function depends on its class, and on which names are imported.
-            known = _functions("".join(lines))
-        except (OSError, TypeError, SyntaxError, IndexError) as error:
+            definitions, compiled = _parsed("".join(inspect.findsource(code)[0]))
+        except (OSError, TypeError, SyntaxError, ValueError) as error:
             raise NotTraceableError(f"the source of {self.function.__qualname__} is not known") from error
-        if not isinstance(definition, ast.FunctionDef):
-            raise NotTraceableError(f"{self.function.__qualname__} is not defined by def")
         # A file may have changed since it was imported: what runs is the code.
-        is_same = any(code.co_firstlineno == other.co_firstlineno and _same_code(code, other) for other in known)
-        if definition.decorator_list or not is_same:
+        if code not in compiled:
             raise NotTraceableError(f"the source of {self.function.__qualname__} is not what runs")
-        return definition
+        for definition in definitions:
+            if (definition.name, definition.lineno) == (code.co_name, code.co_firstlineno):
+                return definition
+        raise NotTraceableError(f"{self.function.__qualname__} is not defined by a plain def")
 
     def _no(self, node: ast.AST, what: str) -> NotTraceableError:
         code = self.function.__code__
-        line = code.co_firstlineno + getattr(node, "lineno", 1) - 1
+        line = getattr(node, "lineno", code.co_firstlineno)
         return NotTraceableError(f"{self.function.__qualname__} {what} ({Path(code.co_filename).name}, line {line})")
 
     def _statements(self, body: list[ast.stmt]) -> None:
@@ -156,18 +157,21 @@ class Reader:
                 case ast.AugAssign(ast.Name(name) as target, _, value):
                     # In place: of a tensor of the module this changes the module.
                     self._assign(target, self._both(self._kind(target), self._kind(value)))
+                case ast.If(test, then, otherwise) if (known := self._known(test)) is not None:
+                    self._statements(then if known else otherwise)
                 case ast.If(test, then, otherwise):
                     self._static(test, "branches on values")
-                    before = dict(self.locals)
+                    at_first = dict(self.locals)
                     self._statements(then)
-                    after, self.locals = self.locals, before
+                    after, self.locals = self.locals, at_first
                     self._statements(otherwise)
                     self.locals = {name: self._join(name, after) for name in {*self.locals, *after}}
                 case ast.For(target, values, then, []):
-                    for _ in range(2):
+                    before: dict[str, _Kind] | None = None
+                    while self.locals != before:
                         # The kinds at the end of one round are those at the beginning of the next.
                         before = dict(self.locals)
-                        self._assign(target, self._kind(values))
+                        self._assign_each(target, values)
                         self._statements(then)
                         self.locals = {name: self._join(name, before) for name in {*self.locals, *before}}
                 case ast.Assert(test, _):
@@ -187,13 +191,31 @@ class Reader:
 
     def _assign(self, target: ast.expr, kind: _Kind) -> None:
         match target:
-            case ast.Name(name):
+            case ast.Name(name) if name != self.self:
                 self.locals[name] = kind
             case ast.Tuple(parts) | ast.List(parts):
                 for part in parts:
                     self._assign(part, kind)
             case _:
                 raise self._no(target, f"changes {ast.unparse(target)}")
+
+    def _assign_each(self, target: ast.expr, values: ast.expr) -> None:
+        """Assign what a loop goes over."""
+        kind = self._kind(values)
+        match target, values:
+            case ast.Tuple([number, value]), ast.Call(ast.Name("enumerate")) if self._outside("enumerate") is enumerate:
+                self._assign(number, _Kind.STATIC)
+                self._assign(value, kind)
+            case _:
+                self._assign(target, kind)
+
+    def _known(self, test: ast.expr) -> bool | None:
+        """Return whether an attribute of the module is None, or is not, if that is what is asked."""
+        match test:
+            case ast.Compare(ast.Attribute(ast.Name(name), attribute) as node, [ast.Is() | ast.IsNot() as operator], [ast.Constant(None)]):
+                if name == self.self and self.module is not None:
+                    return (self._own(node, attribute) is None) == isinstance(operator, ast.Is)
+        return None
 
     def _static(self, expression: ast.expr, otherwise: str) -> None:
         if self._kind(expression) is not _Kind.STATIC:
@@ -213,6 +235,9 @@ class Reader:
                 return self._attribute(expression)
             case ast.Call():
                 return self._call(expression)
+            case ast.BinOp(_, ast.Mod(), right) if not isinstance(right, ast.Constant | ast.Attribute):
+                # So does formatting.
+                raise self._no(expression, f"may make a text of values: {ast.unparse(expression)}")
             case ast.BinOp(left, _, right):
                 return self._both(self._kind(left), self._kind(right))
             case ast.UnaryOp(operator, operand):
@@ -239,6 +264,8 @@ class Reader:
                 return self._both(self._kind(then), self._kind(otherwise))
             case ast.Tuple(parts) | ast.List(parts):
                 return self._both(*(self._kind(part.value if isinstance(part, ast.Starred) else part) for part in parts))
+            case ast.Subscript(value, ast.Slice()) if self._kind(value) is _Kind.NETWORK and not self._is_torchs(value):
+                raise self._no(expression, f"makes a container of its own kind: {ast.unparse(expression)}")
             case ast.Subscript(value, index):
                 for part in index.elts if isinstance(index, ast.Tuple) else [index]:
                     self._index(part)
@@ -247,7 +274,7 @@ class Reader:
                 element, [ast.comprehension(target, values, [], 0)]
             ):
                 before = dict(self.locals)
-                self._assign(target, self._kind(values))
+                self._assign_each(target, values)
                 kind = self._kind(element)
                 self.locals = before
                 return kind if kind is not _Kind.NETWORK else _Kind.TENSOR
@@ -264,7 +291,7 @@ class Reader:
     def _name(self, node: ast.expr, name: str) -> _Kind:
         if name in self.locals:
             return self.locals[name]
-        if name != self.self and _is_plain(self._outside(name)):
+        if name != self.self and is_plain(self._outside(name)):
             return _Kind.STATIC
         raise self._no(node, f"uses {name}")
 
@@ -283,7 +310,8 @@ class Reader:
                 return self._kind_of_own(node)
             holder = self._outside(node.value.id)
             value = getattr(holder, node.attr, None) if isinstance(holder, ModuleType) and holder in _MODULES else None
-            if value is not None and _is_plain(value):
+            if value is not None and is_plain(value):
+                self.outside.append(Outside(holder, node.attr, value))
                 return _Kind.STATIC
             raise self._no(node, f"uses {ast.unparse(node)}")
         kind = self._kind(node.value)
@@ -291,20 +319,27 @@ class Reader:
             return _Kind.STATIC
         if node.attr in _VIEWS and kind is _Kind.TENSOR:
             return _Kind.TENSOR
-        if kind is _Kind.NETWORK and node.attr in ("weight", "bias"):
+        if kind is _Kind.NETWORK and node.attr in ("weight", "bias") and self._is_torchs(node.value):
             return _Kind.TENSOR
         raise self._no(node, f"uses {ast.unparse(node)}")
 
     def _kind_of_own(self, node: ast.Attribute) -> _Kind:
         value = self._own(node, node.attr)
-        if isinstance(value, nn.Module):
-            return _Kind.NETWORK
         assert self.module is not None
+        if isinstance(value, nn.Module) and value is self.module._modules.get(node.attr):
+            return _Kind.NETWORK
         if isinstance(value, Tensor) and (node.attr in self.module._parameters or node.attr in self.module._buffers):
             return _Kind.TENSOR
-        if _is_plain(value):
+        if is_plain(value):
             return _Kind.STATIC
         raise self._no(node, f"uses {self.self}.{node.attr}, which may change")
+
+    def _is_torchs(self, node: ast.expr) -> bool:
+        """Return whether an expression is a layer of this module, and of a class of PyTorch's."""
+        match node:
+            case ast.Attribute(ast.Name(name), attribute) if name == self.self and self.module is not None:
+                return type(self.module._modules.get(attribute)).__module__.startswith("torch.nn.modules.")
+        return False
 
     def _own(self, node: ast.expr, name: str) -> Any:
         """Return an attribute of the module, found as Python finds it; an attribute that is computed is not accepted."""
@@ -336,7 +371,7 @@ class Reader:
                 return self._function(node, self._outside(name), kinds, everything)
             case ast.Attribute(ast.Name(name), attribute) if name == self.self and self.module is not None:
                 own = self._own(node, attribute)
-                if isinstance(own, nn.Module) and attribute in self.module._modules:
+                if isinstance(own, nn.Module) and own is self.module._modules.get(attribute):
                     return _Kind.TENSOR
                 if not isinstance(own, FunctionType) or attribute in vars(self.module) or node.keywords:
                     raise self._no(node, f"calls {ast.unparse(node.func)}")
@@ -360,6 +395,7 @@ class Reader:
         """Return the Python module that an expression such as `torch.nn.functional` is, if it is one of PyTorch's."""
         if isinstance(holder, ast.Attribute) and (outer := self._module_of(holder.value)) is not None:
             found = getattr(outer, holder.attr, None)
+            self.outside.append(Outside(outer, holder.attr, found))
         elif isinstance(holder, ast.Name) and holder.id not in self.locals and holder.id != self.self:
             found = self._outside(holder.id)
         else:
@@ -387,32 +423,21 @@ class Reader:
         raise self._no(node, f"calls {ast.unparse(node.func)}")
 
     def _read(self, node: ast.Call, function: FunctionType, module: nn.Module | None, kinds: list[_Kind]) -> _Kind:
-        if function in self.callers or _Kind.NETWORK in kinds:
+        if function in self.callers or _Kind.NETWORK in kinds or any(isinstance(one, ast.Starred) for one in node.args):
             raise self._no(node, f"calls {ast.unparse(node.func)}")
         self.outside.extend(Reader(function, module, self.callers).check(kinds))
         return _Kind.TENSOR
 
 
 @functools.lru_cache(maxsize=8)
-def _functions(source: str) -> list[CodeType]:
-    """Return the code of all functions and classes in the source of a file."""
-    found = [compile(source, "<source>", "exec", dont_inherit=True)]
-    for code in found:
-        found.extend(constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return found
+def _parsed(source: str) -> tuple[list[ast.FunctionDef], frozenset[CodeType]]:
+    """Return all functions of a file, as they stand there and as they are compiled.
 
-
-def _same_code(one: CodeType, other: CodeType) -> bool:
-    """Return whether two functions do the same; where they stand does not matter."""
-    constants = [
-        [(_NESTED if isinstance(constant, CodeType) else (type(constant), constant)) for constant in code.co_consts]
-        for code in (one, other)
-    ]
-    nested = [[constant for constant in code.co_consts if isinstance(constant, CodeType)] for code in (one, other)]
-    return (
-        one.co_code == other.co_code
-        and one.co_names == other.co_names
-        and one.co_varnames == other.co_varnames
-        and constants[0] == constants[1]
-        and all(_same_code(*pair) for pair in zip(*nested, strict=True))
-    )
+    The whole is compiled, since a function's code depends on what is around it: on classes, and on imports.
+    """
+    compiled, found = [compile(source, "<source>", "exec", dont_inherit=True)], set[CodeType]()
+    while compiled:
+        inner = [constant for constant in compiled.pop().co_consts if isinstance(constant, CodeType)]
+        compiled += inner
+        found.update(inner)
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)], frozenset(found)
