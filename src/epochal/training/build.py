@@ -154,7 +154,7 @@ def _traced(
         with precision(device, recipe.precision):
             return loss(model(inputs), targets)
 
-    return TracedStep(model, loss_of, own.loss, why_not=why_not, insists=recipe.step == "traced")
+    return TracedStep(model, loss_of, own.loss, optimizer, why_not=why_not, insists=recipe.step == "traced")
 
 
 def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: torch.device) -> None:

@@ -17,17 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from epochal.errors import RecipeError
+from epochal.training.traced.library import is_library
 from epochal.training.traced.program import Program, Step, write
-from epochal.training.traced.purity import check_functions, check_pure, hooks_of
-from epochal.training.traced.reader import Outside
+from epochal.training.traced.purity import Condition, check_pure, hooks_of, is_hooked, is_watched, modules_of, optimizer_hooks
+from epochal.training.traced.reader import PLAIN
 from epochal.training.traced.recording import NotTraceableError, record
 from epochal.user_code import in_words
 
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
 BEFORE = 3
 
-# Attributes of modules with such values are compared by value, others by identity.
-_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
+# Lists that modules of PyTorch have are compared by value, to this depth. Functions that are read use none.
+_NESTED = 3
 
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
 LONG = 0.02
@@ -36,8 +37,9 @@ LONG = 0.02
 class TracedStep:
     """Computes losses and gradients by recorded operations, where they are known to give the same bits as the plain step.
 
-    `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own function in it, if it has one. `why_not` is the reason
-    for plain steps, or "". Where the user `insists` on traced ones, a reason against them is a `RecipeError`.
+    `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own function in it, if it has one; `optimizer` is used
+    between two steps. `why_not` is the reason for plain steps, or "". Where the user `insists` on traced ones, a reason against them is
+    a `RecipeError`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TracedStep:
         model: nn.Module,
         loss_of: Callable[[Tensor, Tensor], Tensor],
         own_loss: object = None,
+        optimizer: object = None,
         *,
         why_not: str = "",
         insists: bool = False,
@@ -52,12 +55,14 @@ class TracedStep:
         self.model = model
         self.loss_of = loss_of
         self.own_loss = own_loss
+        self.optimizer = optimizer
         self.insists = insists
         self.why_not = ""
         self._met: Counter[Any] = Counter()
         self._steps: dict[Any, tuple[Step, Tensor]] = {}
         self._parameters: list[nn.Parameter] = []
-        self._outside: list[Outside] = []
+        self._tensors: list[Tensor] = []
+        self._conditions: list[Condition] = []
         self._state: list[Any] = []
         self._last, self._shortest = 0.0, float("inf")
         if why_not:
@@ -89,26 +94,36 @@ class TracedStep:
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
-        if self.why_not:
-            return
-        try:
-            check_functions()
-        except NotTraceableError as error:
-            self._refuse(str(error))
-        if not self.why_not and (self._state != _state(self._modules()) or not all(one.is_same() for one in self._outside)):
+        if not self.why_not and self._met and any(parameter.grad is not None for parameter in self._parameters):
+            self._refuse("gradients are kept from one step to the next")
+        if not self.why_not and (self._state != self._now() or not all(one.is_same() for one in self._conditions)):
             self._steps.clear()
             self._analyse()
 
     def _analyse(self) -> None:
         try:
-            self._outside = list(check_pure(self.model, self.own_loss))
+            self._conditions = list(check_pure(self.model, self.own_loss, self.optimizer))
         except NotTraceableError as error:
             self._refuse(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 -- code of the user's may make anything fail that looks at it
+            self._refuse(f"it cannot be analysed: {in_words(error)}")
+            return
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self._state = _state(self._modules())
+        self._tensors = [tensor for module in self._modules() for tensor in _tensors(module).values()]
+        self._state = self._now()
 
-    def _modules(self) -> list[nn.Module]:
-        return [*self.model.modules(), *(self.own_loss.modules() if isinstance(self.own_loss, nn.Module) else ())]
+    def _modules(self) -> Iterator[nn.Module]:
+        for root in (self.model, self.own_loss):
+            if isinstance(root, nn.Module):
+                yield from modules_of(root)
+
+    def _now(self) -> list[Any]:
+        """Return what a step may depend on besides the values of parameters and buffers."""
+        return [
+            *_settings(), is_watched(), *map(len, optimizer_hooks(self.optimizer)), "step" in getattr(self.optimizer, "__dict__", {}),
+            *(part for module in self._modules() for part in _state(module)),
+        ]  # fmt: skip
 
     def _refuse(self, reason: str) -> None:
         if self.insists:
@@ -132,16 +147,10 @@ class TracedStep:
 
     def _record(self, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor]:
         """Return the step for batches such as this one, and what its backpropagation begins with."""
-        # All that a step may change, if only in place: even its inputs, and weights (`nn.Embedding` shortens some).
-        tensors = [inputs, targets, *(tensor for module in self._modules() for tensor in _tensors_of(module))]
-
-        def results(loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-            return [loss, *gradients, torch.get_rng_state(), *(tensor.clone() for tensor in tensors)]
-
-        with _unchanged(tensors, self._parameters) as restore:
-            loss = self.loss_of(inputs, targets)
+        with _unchanged(self._tensors, self._parameters) as restore:
+            loss = self.loss_of(_copy(inputs), _copy(targets))
             loss.backward()
-            wanted = results(loss.detach(), [parameter.grad for parameter in self._parameters])
+            wanted = self._results(loss.detach(), [parameter.grad for parameter in self._parameters])
             restore()
             program = self._written(inputs, targets)
             restore()
@@ -151,20 +160,24 @@ class TracedStep:
             restore()
             step, seed = program.load(), torch.ones_like(loss)
             with torch.no_grad():
-                made, *gradients = step(inputs, targets, seed)
-            if not _identical(wanted, results(made, gradients)):
+                made, *gradients = step(_copy(inputs), _copy(targets), seed)
+            if not _identical(wanted, self._results(made, gradients)):
                 raise NotTraceableError("recorded operations do not give the same bits")
         return step, seed
 
     def _written(self, inputs: Tensor, targets: Tensor) -> Program:
-        return write(record(self.loss_of, self._parameters, inputs, targets), self._parameters)
+        return write(record(self.loss_of, self._parameters, _copy(inputs), _copy(targets)), self._parameters)
+
+    def _results(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return all that a step gives and changes."""
+        return [loss, torch.get_rng_state(), *gradients, *(tensor.detach().clone() for tensor in self._tensors)]
 
 
 @contextmanager
 def _unchanged(tensors: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Iterator[Callable[[], None]]:
     """Leave tensors, gradients and the generator as they were; in between, the function restores them, with no gradients."""
     generator, gradients = torch.get_rng_state(), [parameter.grad for parameter in parameters]
-    values = [tensor.clone() for tensor in tensors]
+    values = [tensor.detach().clone() for tensor in tensors]
 
     def restore() -> None:
         torch.set_rng_state(generator)
@@ -185,6 +198,11 @@ def _unchanged(tensors: Sequence[Tensor], parameters: Sequence[nn.Parameter]) ->
             parameter.grad = gradient
 
 
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a copy that lies in memory in the same order: a forward pass may change its inputs."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+
+
 def _identical(some: Sequence[Tensor | None], others: Sequence[Tensor | None]) -> bool:
     """Return whether tensors are equal in every bit, and lie in memory in the same order."""
     return all(
@@ -199,18 +217,49 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(tensor.contiguous().view(-1).view(torch.uint8) for tensor in (one, other)))
 
 
-def _tensors_of(module: nn.Module) -> list[Tensor]:
-    """Return the parameters and buffers of a module itself."""
-    return [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+class _Same:
+    """A value that is only equal to itself, and is kept, so that no other gets its place in memory."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    __hash__ = object.__hash__
 
 
-def _state(modules: Sequence[nn.Module]) -> list[Any]:
-    """Return what forward pass and loss may depend on besides the values of parameters and buffers."""
-    state: list[Any] = [torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled()]
-    for module in modules:
-        own = [(name, value if isinstance(value, _PLAIN) else id(value)) for name, value in vars(module).items()]
-        state.append((id(module), type(module), own, *map(len, hooks_of(module))))
-        for tensor in _tensors_of(module):
-            hooks = len(tensor._backward_hooks or ())
-            state.append((id(tensor), tensor.data_ptr(), tensor.stride(), tensor.requires_grad, hooks))
-    return state
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in (*module._parameters.items(), *module._buffers.items()) if value is not None}
+
+
+def _state(module: nn.Module) -> Iterator[Any]:
+    """Yield what the forward pass of a module may depend on, without its children's."""
+    yield from (_Same(module), type(module), *map(len, hooks_of(module)))
+    own, depth = (module._parameters, module._buffers, module._modules), _NESTED if is_library(type(module)) else 0
+    yield [(name, _token(value, depth)) for name, value in vars(module).items() if not any(value is one for one in own)]
+    yield [(name, _Same(child)) for name, child in module._modules.items()]
+    for name, tensor in _tensors(module).items():
+        yield name, _Same(tensor), type(tensor), tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        yield tensor.requires_grad, is_hooked(tensor), getattr(tensor, "grad_dtype", None), list(vars(tensor))
+
+
+def _token(value: object, depth: int) -> object:
+    """Return something that is equal to that of another value only if both are the same for a forward pass."""
+    if type(value) in PLAIN:
+        # 0.0 is equal to -0.0, and 1 to True.
+        return type(value), repr(value)
+    if type(value) is tuple or (type(value) is list and depth):
+        return type(value), [_token(one, depth - 1) for one in value]
+    return _Same(value)
+
+
+def _settings() -> list[Any]:
+    """Return the settings of PyTorch that decide which operations compute something."""
+    return [
+        torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled(),
+        torch.backends.mkldnn.enabled, torch.backends.mkldnn.deterministic, torch.get_float32_matmul_precision(),
+        torch.backends.opt_einsum.enabled, torch.backends.opt_einsum.strategy,
+        torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.math_sdp_enabled(),
+    ]  # fmt: skip
