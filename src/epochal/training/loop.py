@@ -207,6 +207,7 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
         began, before = before, time.perf_counter()
         if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
             emit(changed)
+            training.traced.check()
         if before - reported > REPORT_SECONDS:
             reported, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
@@ -223,6 +224,7 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
             break
         if checkpoints.is_due():
             checkpoints.save(training)
+            training.traced.check()
             before = time.perf_counter()
     return waited
 
