@@ -94,8 +94,9 @@ class TracedStep:
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
-        if not self.why_not and self._met and any(parameter.grad is not None for parameter in self._parameters):
-            self._refuse("gradients are kept from one step to the next")
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        if not self.why_not and gradients and not _are_plain(gradients, self._tensors):
+            self._refuse("gradients are kept from one step to the next, and in memory that they share")
         if not self.why_not and (self._state != self._now() or not all(one.is_same() for one in self._conditions)):
             self._steps.clear()
             self._analyse()
@@ -196,6 +197,14 @@ def _unchanged(tensors: Sequence[Tensor], parameters: Sequence[nn.Parameter]) ->
         restore()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
+
+
+def _are_plain(gradients: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
+    """Return whether gradients that somebody has kept, or put there, can be added to in any order."""
+    if any(type(gradient) is not Tensor or gradient.layout is not torch.strided for gradient in gradients):
+        return False
+    memory = [gradient.untyped_storage().data_ptr() for gradient in gradients]
+    return len({*memory} - {tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(memory)
 
 
 def _copy(tensor: Tensor) -> Tensor:
