@@ -96,9 +96,18 @@ def is_watched() -> bool:
     return bool(
         torch._C._len_torch_function_stack()
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._autograd._top_saved_tensors_default_hooks(False)
+        or _has_saving_hooks()
         or torch.is_anomaly_enabled()
     )
+
+
+def _has_saving_hooks() -> bool:
+    try:
+        # This refuses to be entered where there are some.
+        with torch.autograd.graph.disable_saved_tensors_hooks("not now"):
+            return False
+    except RuntimeError:
+        return True
 
 
 def optimizer_hooks(optimizer: object) -> list[Sized]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends import opt_einsum
 
 from epochal.errors import RecipeError
 from epochal.training.traced.library import is_library
@@ -269,6 +270,6 @@ def _settings() -> list[Any]:
         torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"), torch.is_autocast_cache_enabled(),
         torch.backends.mkldnn.enabled, torch.backends.mkldnn.deterministic, torch.get_float32_matmul_precision(),
-        torch.backends.opt_einsum.enabled, torch.backends.opt_einsum.strategy,
+        opt_einsum.enabled, opt_einsum.strategy,
         torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled(), torch.backends.cuda.math_sdp_enabled(),
     ]  # fmt: skip
