@@ -95,7 +95,6 @@ CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
     "buffer replaced": (lambda net: _set("scale", torch.full((1,), 3.0))(net), ""),
     "buffer in place": (lambda net: net.scale.mul_(3), ""),
     "weights in place": (lambda net: net.first.weight.data.mul_(0.5), ""),
-    "negative zero": (_set("factor", -0.0), ""),
     "int for float": (_set("size", (2, 2)), ""),
     "list for tuple": (_set("size", [2, 2]), "self.size"),
     "tensors for numbers": (_set("size", (torch.ones(1), 2)), "self.size"),
@@ -191,12 +190,36 @@ def own_activation(_: pytest.MonkeyPatch) -> Setup:
     return {"model": Attention(lambda x: x * tick())}
 
 
+class Flash(nn.Module):
+    """Attention between three pairs of numbers, in one of several kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.view(-1, 1, 3, 2))
+        return self.last(F.scaled_dot_product_attention(x, x, x).mean((1, 2)))
+
+
 @case()
-def attention_kernels(patch: pytest.MonkeyPatch) -> Setup:
-    setup = at_epoch(Attention(F.relu), lambda _: torch.backends.cuda.enable_flash_sdp(False))
-    patch.setattr("tests.training.traced.meddlers.WEIGHT", 1.0)
-    torch.backends.cuda.enable_flash_sdp(True)
-    return setup
+def attention_kernels(_: pytest.MonkeyPatch) -> Setup:
+    return at_epoch(Flash(), lambda _: torch.backends.cuda.enable_flash_sdp(False))
+
+
+class SignedZero(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x) + torch.atan2(torch.zeros(1), torch.full((1,), self.zero)))
+
+
+@case()
+def negative_zero(_: pytest.MonkeyPatch) -> Setup:
+    return at_epoch(SignedZero(), _set("zero", -0.0))
 
 
 @case()
