@@ -94,10 +94,7 @@ def is_hooked(tensor: Tensor) -> bool:
 def is_watched() -> bool:
     """Return whether somebody looks at all operations, or at all tensors that are kept for backpropagation."""
     return bool(
-        torch._C._len_torch_function_stack()
-        or torch._C._len_torch_dispatch_stack()
-        or _has_saving_hooks()
-        or torch.is_anomaly_enabled()
+        torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack() or _has_saving_hooks() or torch.is_anomaly_enabled()
     )
 
 
