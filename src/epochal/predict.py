@@ -16,7 +16,8 @@ from epochal.errors import DataError
 from epochal.progress import progress
 from epochal.tasks.base import Prediction
 
-Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor
+# A tuple is a sound: its samples, and how many there are per second.
+Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor | tuple[Any, int]
 
 
 class Predictions(list[Prediction]):
@@ -53,7 +54,7 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
 
     Raises `DataError` for unreadable inputs if `unreadable` is "stop", or if there are no others.
     """
-    found = [rule.items(item) for item in _items(what)]
+    found = [rule.items(item) for item in _items(what, rule)]
     items = [item for one in found for item in one.items]
     inputs: list[Tensor] = []
     names: list[str] = []
@@ -78,15 +79,19 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
     return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
 
 
-def _items(what: Any) -> list[Any]:
+def _items(what: Any, rule: InputRule) -> list[Any]:
     """Return the items passed to `predict`, each of which has one input or several."""
     if isinstance(what, Mapping):
         raise DataError(
             "A dict of inputs cannot be used: the model identifies numbers by their order.", "Pass them in the order of training."
         )
+    if rule.is_item(what):
+        return [what]
     if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
         return [what]
     items = list(what)
+    if items and rule.is_item(items[0]):
+        return items
     # A list contains paths, pictures and arrays; or it is an array itself.
     holds = bool(items) and (isinstance(items[0], str | Path | Image.Image) or bool(numpy.ndim(items[0])))
     return items if holds and not isinstance(items[0], list | tuple) else [items] if items else []

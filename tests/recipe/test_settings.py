@@ -14,8 +14,9 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
---task --valid --test --valid-data --test-data --target --ignore --text --size --fit --memory --exclude --sampling --mean --std
-        --scale-targets
+--task --valid --test --valid-data --test-data --target --ignore --text --size --fit --rate --data-seconds --memory --exclude
+--sampling --mean --std
+--scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase --mixup --cutmix
 --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay

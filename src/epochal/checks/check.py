@@ -10,16 +10,19 @@ from typing import Any
 
 from PIL import Image
 
+from epochal.checks.files import about_unreadable
 from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, render
+from epochal.checks.sounds import about_sound_files, unreadable_sounds
 from epochal.cores import sharing_cores
 from epochal.data.exclude import write_exclusion
 from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
-from epochal.data.sources import Place, picture_folder
+from epochal.data.sources import Place, examples_folder
 from epochal.data.sources.layout import list_folder
+from epochal.data.walk import SOUNDS, holds_sounds
 from epochal.errors import DataError
 from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
@@ -125,14 +128,14 @@ def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
     """
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        folder = picture_folder(what, Path(place) if place else None)
+        folder = examples_folder(what, Path(place) if place else None)
         if folder is not None:
-            return _check_folder(folder)
+            root = Path(folder.what).expanduser()
+            return _check_sounds(folder, root) if root.is_dir() and holds_sounds(root) else _check_folder(folder, root)
     return _check_data(load(what, data_dir=data_dir))
 
 
-def _check_folder(place: Place) -> Check:
-    root = Path(place.what).expanduser()
+def _check_folder(place: Place, root: Path) -> Check:
     name = root.resolve().name
     try:
         listed = list_folder(root)
@@ -141,6 +144,19 @@ def _check_folder(place: Place) -> Check:
     counts = {split: len(listed.files(split)) for split in listed.splits}
     findings = [_with_archive(finding, place) for finding in folder_findings(listed)]
     return Check(name, counts, listed.classes, _worst_first(findings), picture=lambda file: open_picture(root / file))
+
+
+def _check_sounds(place: Place, root: Path) -> Check:
+    try:
+        listed = list_folder(root, kind=SOUNDS)
+        names = [file for split in listed.splits for file in listed.files(split)]
+        wrong = unreadable_sounds(root, names)
+        data = load(root, exclude=[names[index] for index in wrong])
+    except DataError as error:
+        return Check(root.resolve().name, {}, (), (_with_archive(layout_finding(error), place),))
+    found = _check_data(data)
+    of_files = (*about_unreadable(wrong, names, root), *about_sound_files(root, names))
+    return replace(found, findings=_worst_first([*(_with_archive(finding, place) for finding in of_files), *found.findings]))
 
 
 def _with_archive(finding: Finding, place: Place) -> Finding:

@@ -12,6 +12,7 @@ from epochal.checks.duplicates import equal, hash_keys, row_keys
 from epochal.checks.findings import Finding, about_classes
 from epochal.checks.numbers import number_findings
 from epochal.checks.pictures import picture_findings
+from epochal.checks.sounds import sound_findings
 from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
@@ -20,6 +21,7 @@ from epochal.data.load import Data
 _BY_KIND: dict[str, Callable[[Loaded], Iterator[Finding]]] = {
     "numbers": number_findings,
     "picture": picture_findings,
+    "sound": sound_findings,
 }
 
 

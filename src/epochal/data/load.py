@@ -19,10 +19,12 @@ from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
 from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
+from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.values import Inputs, View, in_memory
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
+from epochal.data.sources.sounds import find_sounds
 from epochal.data.spec import SPLITS, DataSpec, described
 from epochal.data.split import split_off
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
@@ -147,6 +149,8 @@ def load(
     columns: Mapping[str, str] | None = None,
     valid_data: str | Path | None = None,
     test_data: str | Path | None = None,
+    rate: int | None = None,
+    seconds: float | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -164,6 +168,9 @@ def load(
     Of tables, `target` names the columns to predict, `text` those of text to learn from, `ignore` those to leave out, and `columns` says
     what others mean ("number", "category" or "date"); `valid_data` and `test_data` are files with further splits.
 
+    Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
+    for the training files. A program passes (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
+
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 if float32 could not distinguish them; all splits must have the same dtype.
     Raises `DataError` saying what is wrong, where, and what to do.
@@ -175,17 +182,25 @@ def load(
     targets, texts, ignored = (tuple([names] if isinstance(names, str) else names) for names in (target, text, ignore))
     valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test)
-    options = ReadOptions(size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table)
+    options = ReadOptions(
+        size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table, rate, seconds
+    )
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _find(what, Path(place) if place else None, options)
     else:
-        found = find_objects(what, options)
+        found = find_sounds(what, options) if _are_sounds(options) else find_objects(what, options)
     if options.exclusion.names and found.parts["train"].files is None:
         found = _without(found, options.exclusion)
     _check_memory(found, options.memory)
     with seeded(key("load")):
         return make_data(found, task, options)
+
+
+def _are_sounds(options: ReadOptions) -> bool:
+    """Whether what a program passes are sounds."""
+    known = options.input if options.like is None else options.like.input
+    return known == "sound" or isinstance(known, SoundRule)
 
 
 def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tuple[Found, ReadOptions]:

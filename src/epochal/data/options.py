@@ -46,6 +46,8 @@ class ReadOptions:
     unreadable: Unreadable = "stop"
     input: InputRule | str | None = None
     table: TableOptions = field(default=TableOptions())
+    rate: int | None = None
+    seconds: float | None = None
 
 
 NO_OPTIONS = ReadOptions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from epochal.data.inputs.picture.read import SUFFIXES
@@ -64,6 +65,17 @@ TEXTS = FileKind(
 )
 
 
+SOUNDS = FileKind(
+    "sound",
+    (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif"),
+    frozenset((".m4a", ".aac", ".wma", ".amr", ".ape", ".ac3", ".mid", ".webm", ".mka", ".caf", ".au")),
+    "WAV or FLAC",
+)
+
+# The kind of a folder's files is that of most of so many.
+_LOOKED_AT = 1000
+
+
 @dataclass(frozen=True)
 class Passed:
     """The folders and files skipped on a walk: those of operating systems, and those that Epochal wrote. Hidden ones are not listed."""
@@ -106,6 +118,21 @@ def holds_files(kind: FileKind, folder: Path) -> bool:
 def has_files(kind: FileKind, folder: Path, *above: Path) -> bool:
     """Whether there is a file of a kind anywhere below a folder, which is inside those `above`."""
     return holds_files(kind, folder) or any(map(kind.matches, walk(folder, set(map(identity, above)))))
+
+
+def holds_sounds(folder: Path) -> bool:
+    """Whether a folder has more sounds than pictures below it.
+
+    What cannot be listed, or is no folder of data, has none: reading it says why.
+    """
+    if folder.resolve() == Path(folder.resolve().anchor) or is_written(folder):
+        return False
+    files = walk(folder, set())
+    try:
+        sounds = [*islice((SOUNDS.matches(file) for file in files if PICTURES.matches(file) or SOUNDS.matches(file)), _LOOKED_AT)]
+    except (OSError, DataError):
+        return False
+    return sum(sounds) * 2 > len(sounds)
 
 
 def identity(folder: Path) -> tuple[int, int]:

@@ -79,6 +79,13 @@ class DataSettings(Settings):
     fit: Short[Literal["auto", "pad", "crop", "squash"]] = Field(
         "auto", description="how pictures of other shapes are made to fit that size; auto: chosen by their aspect ratios"
     )
+    rate: Short[Annotated[int, Field(ge=1000, le=384_000)] | None] = Field(
+        None, description="samples per second of sounds; none: the most common rate of the files, at most 16,000"
+    )
+    seconds: Positive | None = Field(
+        None,
+        description="length of sounds in seconds: shorter ones are padded, longer ones cropped; none: that of nearly all files, at most 10",
+    )
     memory: Short[Positive | None] = Field(
         None, description="GB of memory that examples may take before they are streamed from disk; none: half of what is free"
     )

@@ -29,6 +29,9 @@ from epochal.tuning.autotune import resolve_auto
 # Settings about the columns and files of tables.
 _OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data")
 
+# Settings of how sounds are read.
+_OF_SOUNDS = ("rate", "seconds")
+
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
     "from them, or let it compute its outputs in float64"
@@ -133,14 +136,14 @@ def load_data(
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
-        tables = {name: getattr(wanted, name) for name in _OF_TABLES}
-        for name, given in {"memory": wanted.memory, "exclude": wanted.exclude, **tables}.items():
+        others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
+        for name, given in {"memory": wanted.memory, "exclude": wanted.exclude, **others}.items():
             if given:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
     left_out = wanted.exclude if exclude is None else exclude
-    tables = {name: getattr(wanted, name) for name in _OF_TABLES}
+    others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
     data = load(
-        source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind, **tables
+        source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind, **others
     )
     return data.split(wanted.valid, wanted.test, recipe.seed)
 

@@ -180,6 +180,10 @@ class InputRule(BaseModel):
         """Return the error for an item that is not such an input."""
         return DataError(f"This model takes inputs of shape {self.shape}, not {given}.", "Pass an array, or an .npy file, of that shape.")
 
+    def is_item(self, what: Any) -> bool:
+        """Whether `what` is one item although it looks like a list of several."""
+        return False
+
     def items(self, item: Any) -> Items:
         """Return the items to read inputs from: the contents of a folder, or `item` itself."""
         return Items([item])

@@ -7,8 +7,9 @@ from torch import Tensor
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.picture.rule import PictureRule, are_pictures
+from epochal.data.inputs.sound.rule import SoundRule
 
-KINDS: dict[str, type[InputRule]] = {"numbers": NumbersRule, "picture": PictureRule}
+KINDS: dict[str, type[InputRule]] = {"numbers": NumbersRule, "picture": PictureRule, "sound": SoundRule}
 
 
 def kind_of(sample: Tensor) -> type[InputRule]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochal.data.examples import Found
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources import arrays, cifar10, digits, folder, idx
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
-from epochal.data.walk import entries
+from epochal.data.walk import entries, holds_sounds
 from epochal.errors import DataError, EpochalError, RecipeError, suggest
 
-__all__ = ["SOURCES", "Place", "Source", "find", "picture_folder"]
+__all__ = ["SOURCES", "Place", "Source", "examples_folder", "find"]
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,37 @@ SOURCES = {
 def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read the data that a user named: one of `SOURCES`, or a path.
 
-    A path is a folder of pictures, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz), a .npz,
-    .npy or .safetensors file, or CIFAR-10's archive or folder. A single word is a name first; with a path separator (./mnist) it is
-    always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures: from other data,
-    the caller has to leave out what they exclude. Raises `DataError`.
+    A path is a folder of pictures or sounds, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz),
+    a .npz, .npy or .safetensors file, or CIFAR-10's archive or folder. A single word is a name first; with a path separator (./mnist) it is
+    always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or sounds: from
+    other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
     place = _place(what)
     with place.named():
         read = _find(place.what, data_dir)
         if read is None:
-            return folder.read(Path(place.what).expanduser(), options)
-    for name, setting in (("size", options.size), ("fit", options.fit)):
-        if setting is not None:
-            raise RecipeError(
-                f"The setting data.{name} = {setting} does not work with {what}: it is for folders of pictures.", "Leave it out."
-            )
+            return _read_folder(Path(place.what).expanduser(), options)
+    _refuse(options, ("size", "fit"), str(what), "folders of pictures")
+    _refuse(options, ("rate", "seconds"), str(what), "sounds")
     with place.named():
         return read()
+
+
+def _read_folder(path: Path, options: ReadOptions) -> Found:
+    """Read a folder of pictures or of sounds."""
+    if path.is_dir() and holds_sounds(path):
+        _refuse(options, ("size", "fit"), str(path), "folders of pictures")
+        return sounds.read(path, options)
+    _refuse(options, ("rate", "seconds"), str(path), "sounds")
+    return folder.read(path, options)
+
+
+def _refuse(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:
+    """Raise `RecipeError` for options of these names, which are only for a `kind` of data."""
+    for name in names:
+        setting = getattr(options, name)
+        if setting is not None:
+            raise RecipeError(f"The setting data.{name} = {setting} does not work with {what}: it is for {kind}.", "Leave it out.")
 
 
 @dataclass(frozen=True)
@@ -83,15 +97,15 @@ class Place:
             raise
 
 
-def picture_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
-    """Return the folder of pictures that `find` would read, or `None` if `what` is something else. Raises `DataError` as `find` does."""
+def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
+    """Return the folder of pictures or sounds that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
     place = _place(what)
     with place.named():
         return place if _find(place.what, data_dir) is None else None
 
 
 def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
-    """Return the function that reads the data that a user named, or `None` for a folder of pictures."""
+    """Return the function that reads the data that a user named, or `None` for a folder of pictures or sounds."""
     if data_dir is not None:
         with _named(data_dir):
             data_dir = data_dir.expanduser()
@@ -143,7 +157,7 @@ def _built_in(name: str, data_dir: Path | None) -> Found:
 
 
 def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
-    """Return the function that reads `what`, or `None` for a folder of pictures."""
+    """Return the function that reads `what`, or `None` for a folder of pictures or sounds."""
     if isinstance(what, str) and what in SOURCES:
         return lambda: _built_in(what, data_dir)
     path = Path(what).expanduser()
@@ -161,6 +175,6 @@ def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | No
         return (lambda: arrays.read(path)) if arrays.holds_arrays(path) else None
     raise DataError(
         f"{path} is a file of an unsupported kind.",
-        f"Give a folder of pictures or an archive of one ({', '.join(ARCHIVES)}), "
+        f"Give a folder of pictures or sounds, or an archive of one ({', '.join(ARCHIVES)}), "
         f"a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
     )

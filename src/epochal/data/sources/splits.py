@@ -14,8 +14,27 @@ _SPLITS = {
 }
 _WORDS = {word: split for split, words in _SPLITS.items() for word in words}
 
-# Words that only say that there are pictures.
-_PLAIN = ("set", "data", "dataset", "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "split", "samples")
+# Words that only say that there are pictures or sounds.
+_PLAIN = (
+    "set",
+    "data",
+    "dataset",
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "picture",
+    "pictures",
+    "photo",
+    "photos",
+    "split",
+    "samples",
+    "sounds",
+    "audio",
+    "wav",
+    "clips",
+    "recordings",
+)
 
 # Pictures without classes, which competitions provide beside the splits.
 _UNLABELLED = frozenset(("pred", "predict", "prediction", "predictions", "inference", "unlabeled", "unlabelled", "submission"))

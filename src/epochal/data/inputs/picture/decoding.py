@@ -142,7 +142,7 @@ def decode_to(
             wrong.update(block.wrong)
             if expected is not None and not _alike(block, expected, training - places.start):
                 raise UnlikeError
-    _raise(wrong)
+    raise_all(wrong)
     return Decoded(known, sums)
 
 
@@ -305,11 +305,11 @@ def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> 
         finally:
             # After Ctrl-C the pool waits for its threads, which need not finish their chunks.
             stop.set()
-    _raise(wrong)
+    raise_all(wrong)
 
 
-def _raise(wrong: dict[int, DataError]) -> None:
-    """Raise the errors of all pictures as one."""
+def raise_all(wrong: dict[int, DataError], what: str = "pictures") -> None:
+    """Raise the errors of all files as one, if there are any."""
     places = sorted(wrong)
     errors = [wrong[place] for place in places]
     if len(errors) == 1:
@@ -318,4 +318,4 @@ def _raise(wrong: dict[int, DataError]) -> None:
         named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
         more = "\n  ..." * (len(errors) > _NAMED)
         fix = f"Fix, replace or remove them. {_LEAVE_OUT}"
-        raise UnreadableError(f"{len(errors):,} pictures cannot be read:{named}{more}", fix, places) from errors[0]
+        raise UnreadableError(f"{len(errors):,} {what} cannot be read:{named}{more}", fix, places) from errors[0]

@@ -1,0 +1,214 @@
+"""Reading sounds: files in any format, or samples from a program, as int16 samples of one rate and length.
+
+    open_sound(anything) → float32 [frames, channels] from -1 to 1, with its rate
+        to_input(...) → int16 [length]: mixed down, resampled, padded or cropped in the middle
+
+Training files and sounds to predict take the same path, so that the same sound always becomes the same input.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epochal.data.inputs.sound.refused import UnfitError, sound_errors
+from epochal.data.inputs.sound.resample import resample
+from epochal.data.inputs.sound.wav import (
+    HEAD,
+    MAX_CHANNELS,
+    CompressedError,
+    TooShortError,
+    check_format,
+    find_samples,
+    is_wav,
+    read_samples,
+)
+from epochal.data.inputs.values import OneByOne
+from epochal.data.storage.cache import content_hash
+from epochal.io.safe_read import open_file
+
+if TYPE_CHECKING:
+    from epochal.data.inputs.sound.rule import SoundRule
+
+# The most bytes of a file: an hour of two channels of 24 bits takes as much.
+MAX_BYTES = 1_000_000_000
+
+# Floats beyond this were not meant to be from -1 to 1; those a little beyond come from mixing or resampling, and are clipped.
+_MOST_FLOAT = 4.0
+
+# Reads a part of a sound: `count` frames from `first` on, float32 [count, channels].
+Reader: TypeAlias = Callable[[int, int], NDArray[Any]]
+
+
+class Measured(NamedTuple):
+    """What is known of a sound before its samples are read: samples per second, channels, and frames of one sample each."""
+
+    rate: int
+    channels: int
+    frames: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return self.frames / self.rate
+
+
+class Sound(NamedTuple):
+    """A sound as it was opened."""
+
+    measured: Measured
+    read: Reader
+
+
+class StreamedSounds(OneByOne):
+    """Sound files that are read one by one, each time they are needed, because they do not fit in memory."""
+
+    def __init__(self, paths: Sequence[str], rule: SoundRule) -> None:
+        self.paths = paths
+        self.rule = rule
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, place: int) -> Tensor:
+        """Read one sound."""
+        return torch.from_numpy(read_sound(self.paths[place], self.rule)[0])
+
+
+def read_sound(path: str, rule: SoundRule) -> tuple[NDArray[np.int16], bytes, Measured]:
+    """Return the samples of a file as `rule` asks, int16 [length], the hash of its content, and what it says about itself.
+
+    Raises `DataError` naming the file, what is wrong with it, and what to do.
+    """
+    with sound_errors(path):
+        content = _content(path)
+        sound = _open(content)
+        return to_input(sound, rule), content_hash(content), sound.measured
+
+
+def measure_sound(path: str) -> Measured:
+    """Return what a file says about itself, compared with its size. Raises `DataError`."""
+    with sound_errors(path):
+        with open_file(path) as file:
+            head = file.read(HEAD)
+            if is_wav(head):
+                try:
+                    stored = find_samples(head, os.fstat(file.fileno()).st_size)
+                    return Measured(stored.rate, stored.channels, stored.frames)
+                except (TooShortError, CompressedError):
+                    pass
+        return _open(_content(path)).measured
+
+
+def sound_of(samples: Any, rate: int) -> Sound:
+    """Return the sound in an array of a program: [samples], [samples, channels] or [channels, samples]. Raises `UnfitError`.
+
+    int16 and int32 fill their range, uint8 is 0 to 255 with 128 in the middle, and floats are from -1 to 1.
+    """
+    array = np.asarray(samples.detach().cpu() if isinstance(samples, Tensor) else samples)
+    check_format(rate, 1)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not array.size:
+        raise UnfitError(f"has samples of shape {array.shape}", "Pass [samples], or [samples, channels].")
+    if array.shape[0] < array.shape[1]:
+        array = array.T
+    if array.shape[1] > MAX_CHANNELS:
+        raise UnfitError(f"has {array.shape[1]:,} channels", f"Pass [samples, channels], with at most {MAX_CHANNELS} channels.")
+    values = _fractions(array)
+    return Sound(Measured(rate, values.shape[1], len(values)), lambda first, count: values[first : first + count])
+
+
+def to_input(sound: Sound, rule: SoundRule) -> NDArray[np.int16]:
+    """Return a sound as int16 [length]: channels are averaged, and what is too long loses both ends alike."""
+    (rate, _, frames), length = sound.measured, rule.shape[0]
+    needed = min(frames, -(-length * rate // rule.rate))
+    samples = sound.read((frames - needed) // 2, needed)
+    if len(samples) != needed:
+        raise UnfitError("is truncated")
+    made = resample(samples.mean(1, dtype=np.float32), rate, rule.rate)[:length]
+    whole = np.zeros(length, np.int16)
+    begin = (length - len(made)) // 2
+    whole[begin : begin + len(made)] = (made * 32768).round().clip(-32768, 32767)
+    return whole
+
+
+def _fractions(array: NDArray[Any]) -> NDArray[Any]:
+    """Return samples as float32 from -1 to 1."""
+    if array.dtype == np.uint8:
+        return (array.astype(np.float32) - 128) / 128
+    if array.dtype in (np.int16, np.int32):
+        return (array / 2.0 ** (8 * array.itemsize - 1)).astype(np.float32)
+    if array.dtype.kind != "f":
+        raise UnfitError(f"has samples of {array.dtype}", "Pass int16, or floats from -1 to 1.")
+    largest = float(np.abs(array).max())
+    if not np.isfinite(largest):
+        raise UnfitError("has a sample that is NaN or infinite", "Fix or remove it.")
+    if largest > _MOST_FLOAT:
+        raise UnfitError(f"has samples up to {largest:,.4g}, but floats are from -1 to 1", "Scale them, or pass int16.")
+    clipped: NDArray[Any] = array.astype(np.float32).clip(-1, 1)
+    return clipped
+
+
+def _content(path: str) -> bytes:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise UnfitError(f"has {size:,} bytes, more than {MAX_BYTES:,}", "Save a part of it.")
+        if not size:
+            raise UnfitError("is empty")
+        return file.read(MAX_BYTES)
+
+
+def _open(content: bytes) -> Sound:
+    if not is_wav(content):
+        return _open_other(content, _named(content))
+    try:
+        stored = find_samples(content, len(content))
+    except CompressedError as error:
+        return _open_other(content, error)
+    return Sound(Measured(stored.rate, stored.channels, stored.frames), lambda first, count: read_samples(content, stored, first, count))
+
+
+# How files of other formats begin.
+_BEGINNINGS = ((b"fLaC", "FLAC"), (b"OggS", "OGG"), (b"ID3", "MP3"), (b"\xff\xfb", "MP3"), (b"\xff\xf3", "MP3"), (b"FORM", "AIFF"))
+
+
+def _named(content: bytes) -> UnfitError:
+    name = next((name for begin, name in _BEGINNINGS if content.startswith(begin)), "")
+    if name:
+        return UnfitError(f"is in {name}, which needs the package soundfile", 'Install it: pip install "epochal[sound]"')
+    return UnfitError("is not a sound in WAV, FLAC, OGG or MP3", "Save it as one of these, or remove it.")
+
+
+def _open_other(content: bytes, refused: UnfitError) -> Sound:
+    """Open a file by libsndfile; without it, or if it does not know the format either, raise `refused`."""
+    try:
+        import soundfile
+    except (ImportError, OSError):  # OSError: its library is missing
+        raise refused from None
+    try:
+        file = soundfile.SoundFile(io.BytesIO(content))
+    except soundfile.LibsndfileError:
+        known = "needs the package" in refused.why
+        raise (UnfitError("is damaged") if known else refused) from None
+    check_format(file.samplerate, file.channels)
+    if file.frames < 1:
+        raise UnfitError("has no samples", "Remove it.")
+
+    def read(first: int, count: int) -> NDArray[Any]:
+        file.seek(first)
+        samples = file.read(count, dtype="float32", always_2d=True)
+        if not np.isfinite(samples).all():
+            raise UnfitError("has a sample that is NaN or infinite", "Fix or remove it.")
+        clipped: NDArray[Any] = samples.clip(-1, 1)
+        return clipped
+
+    return Sound(Measured(file.samplerate, file.channels, file.frames), read)

@@ -1,0 +1,200 @@
+"""A folder of sounds, one folder for each class (see `layout`); and sounds that a program passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from epochal.data.examples import Found, Part
+from epochal.data.inputs.base import MAX_NUMBERS
+from epochal.data.inputs.picture.decoding import in_blocks, raise_all
+from epochal.data.inputs.sound.read import Measured, StreamedSounds, measure_sound, read_sound, sound_of, to_input
+from epochal.data.inputs.sound.refused import sound_errors
+from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.values import Inputs, subset
+from epochal.data.options import NO_OPTIONS, ReadOptions
+from epochal.data.sources.layout import list_folder, problems, unused
+from epochal.data.sources.targets import read_targets
+from epochal.data.spec import SPLITS
+from epochal.data.storage.cache import content_hash
+from epochal.data.walk import SOUNDS
+from epochal.device import free_memory
+from epochal.errors import DataError, RecipeError, UnreadableError
+
+# By default, sounds are read with at most so many samples per second, which keeps all of speech, and at most so many seconds.
+_MOST_RATE, _MOST_SECONDS = 16_000, 10.0
+
+# The length is such that this share of training sounds is read whole.
+_WHOLE = 0.98
+
+# Files per task of a process.
+_BLOCK = 64
+
+
+def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
+    """Read a folder of sounds: int16 inputs [n, samples], int64 targets, files relative to the folder.
+
+    Rate and length are those of `choose_rule`, unless a rule is given as `input` or by the model that the sounds are for. Sounds that
+    take more than `memory` bytes are read again in each epoch. Raises `DataError` if the layout is unclear or a sound cannot be read.
+    """
+    like = options.like
+    listed = list_folder(path, None if like is None else like.outputs, SOUNDS).without(options.exclusion, needs_train=like is None)
+    if like is None:
+        for problem in problems(listed):
+            raise problem
+    files = {split: listed.files(split) for split in listed.splits}
+    names = [file for split in files.values() for file in split]
+    paths = [f"{path}/{name}" for name in names]
+    try:
+        inputs, hashes, rule, notes = _read(paths, len(files["train"]), options)
+    except UnreadableError as error:
+        error.names = tuple(names[place] for place in error.places)
+        raise
+    parts, begin = {}, 0
+    for split in listed.splits:
+        end = begin + len(files[split])
+        some = hashes[begin:end]
+        parts[split] = Part(
+            subset(inputs, slice(begin, end)), listed.targets(split), files[split], content_hash(rule.key, some.tobytes()), some
+        )
+        begin = end
+    return Found(path.resolve().name, parts, listed.classes, rule, (*unused(listed), *notes))
+
+
+def find_sounds(what: Any, options: ReadOptions) -> Found:
+    """Return the sounds that a program passes: (x, y), or a mapping from split to such pairs.
+
+    `x` has an array of samples or (samples, rate) for each sound; without a rate it is `options.rate`. Raises `DataError`.
+    """
+    parts = {name: _pair(part, name) for name, part in (what.items() if isinstance(what, Mapping) else [("train", what)])}
+    if "train" not in parts or not parts.keys() <= set(SPLITS):
+        raise DataError(f"The splits {', '.join(map(str, parts))} cannot be used.", "Name them train, and if there are any valid and test.")
+    rule, notes = _known_rule(options), tuple[str, ...]()
+    usual = rule.rate if rule is not None else options.rate
+    opened = {name: [_opened(item, f"{name}[{place}]", usual) for place, item in enumerate(items)] for name, (items, _) in parts.items()}
+    if rule is None:
+        rule, notes = choose_rule([sound.measured for sound in opened["train"]], options)
+    found = {}
+    for name, sounds in opened.items():
+        inputs = torch.empty((len(sounds), *rule.shape), dtype=torch.int16)
+        for place, sound in enumerate(sounds):
+            with sound_errors(f"{name}[{place}]"):
+                inputs[place] = torch.from_numpy(to_input(sound, rule))
+        found[name] = Part(inputs, read_targets(parts[name][1], name))
+    return Found("sounds", found, None, rule, notes)
+
+
+def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[SoundRule, tuple[str, ...]]:
+    """Return a suitable rule for the measured sounds, with notes on choices that matter.
+
+    The rate is the most common one, but at most 16,000 samples per second; the length is that of nearly all, but at most 10 seconds.
+    """
+    rates = Counter(sound.rate for sound in measured)
+    rate = options.rate or min(_MOST_RATE, max(rates, key=lambda one: (rates[one], one)))
+    lengths = np.sort([sound.seconds for sound in measured])
+    # A few sounds more than that are read whole if they are hardly longer.
+    whole = float(lengths[min(len(lengths) - 1, int(len(lengths) * _WHOLE))])
+    chosen = float(lengths[-1]) if lengths[-1] <= whole * 1.25 else whole
+    seconds = options.seconds or min(_MOST_SECONDS, chosen)
+    length = max(1, round(seconds * rate))
+    if length > MAX_NUMBERS:
+        raise RecipeError(
+            f"The setting data.seconds = {seconds:g} makes {length:,} samples of a sound.", f"At most {MAX_NUMBERS:,} are read."
+        )
+    rule = SoundRule(shape=(length,), rate=rate)
+    cut = sum(sound.seconds > rule.seconds * 1.0001 for sound in measured)
+    varies = options.seconds is None and lengths[-1] > lengths[0]
+    other = options.rate is None and set(rates) != {rate}
+    if not (varies or other or cut):
+        return rule, ()
+    which = f"of {lengths[0]:.2f} to {lengths[-1]:.2f} s" if lengths[-1] > lengths[0] else f"of {lengths[0]:.2f} s"
+    kinds = ", ".join(f"{one:,}" for one in sorted(rates))
+    lost = f"; {cut:,} of {len(measured):,} are longer, and lose both ends" if cut else ""
+    return rule, (
+        f"sounds {which} and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
+        f"{rule.seconds:.2f} s with {rate:,}{lost}; data.seconds and data.rate change it",
+    )
+
+
+class _Block(NamedTuple):
+    samples: NDArray[np.int16]
+    hashes: NDArray[Any]
+    wrong: dict[int, DataError]
+
+
+def _read(paths: Sequence[str], training: int, options: ReadOptions) -> tuple[Inputs, NDArray[Any], SoundRule, tuple[str, ...]]:
+    """Return the inputs of files, the hash of each, the rule by which they were read, and notes."""
+    rule, notes = _known_rule(options), tuple[str, ...]()
+    if rule is None:
+        measured, wrong = list[Measured](), dict[int, DataError]()
+        for place, path in enumerate(paths[:training]):
+            try:
+                measured.append(measure_sound(path))
+            except DataError as error:
+                wrong[place] = error
+        if not measured:
+            raise_all(wrong, "sounds")
+        rule, notes = choose_rule(measured, options)
+    free = free_memory()
+    allowed = options.memory if options.memory is not None else inf if free is None else free / 2
+    fits = len(paths) * rule.size * 2 <= allowed
+    kept = np.empty((len(paths) if fits else 0, rule.size), np.int16)
+    hashes, wrong = np.zeros(len(paths), "V16"), {}
+    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule, keep=fits), len(paths), _BLOCK, "Reading sounds"):
+        if fits:
+            kept[places.start : places.stop] = block.samples
+        hashes[places.start : places.stop] = block.hashes
+        wrong.update(block.wrong)
+    raise_all(wrong, "sounds")
+    if fits:
+        return torch.from_numpy(kept), hashes, rule, notes
+    note = f"{len(paths):,} sounds would take {len(paths) * rule.size * 2 / 1e9:,.1f} GB of memory: they are read again in each epoch"
+    return StreamedSounds(paths, rule), hashes, rule, (*notes, note)
+
+
+def _read_block(places: range, paths: Sequence[str], rule: SoundRule, *, keep: bool) -> _Block:
+    """Read the sounds at `places`; `keep` says whether their samples are wanted."""
+    block = _Block(np.zeros((len(places) if keep else 0, rule.size), np.int16), np.zeros(len(places), "V16"), {})
+    for number, place in enumerate(places):
+        try:
+            samples, block.hashes[number], _ = read_sound(paths[place], rule)
+        except DataError as error:
+            block.wrong[place] = error
+            continue
+        if keep:
+            block.samples[number] = samples
+    return block
+
+
+def _known_rule(options: ReadOptions) -> SoundRule | None:
+    """Return the rule by which sounds are read, if the user gave one or a model has one."""
+    known = options.input if options.like is None else options.like.input
+    if isinstance(known, SoundRule):
+        return known
+    if known not in (None, "sound"):
+        kind = known if isinstance(known, str) else f"{known.dtype} {known.kind} of shape {known.shape}"
+        raise DataError(f"Sounds are not read as {kind}.", "Leave input out, or pass arrays.")
+    return None
+
+
+def _pair(part: Any, split: str) -> tuple[Sequence[Any], Any]:
+    if isinstance(part, Sequence) and len(part) == 2 and hasattr(part[0], "__len__") and hasattr(part[0], "__getitem__") and len(part[0]):
+        return part[0], part[1]
+    raise DataError(f"The sounds of {split} are not a pair (sounds, targets).", "Pass a list of (samples, rate), and one of targets.")
+
+
+def _opened(item: Any, name: str, usual: int | None) -> Any:
+    with sound_errors(name):
+        if isinstance(item, tuple) and len(item) == 2:
+            return sound_of(item[0], int(item[1]))
+        if usual is None:
+            raise DataError(f"{name} has no rate.", "Pass (samples, rate) for each sound, or rate=16000 if that is the rate of all.")
+        return sound_of(item, usual)
