@@ -32,7 +32,7 @@ def test_options_are_those_that_people_know() -> None:
 def test_short_names_are_the_options_and_one_more() -> None:
     full = {name: name for name, _ in fields() if "." not in name} | short_names()
     # Written --set optimizer.options={...}
-    known = {option.removeprefix("--").replace("-", "_") for option in OPTIONS} - {"schedule_patience"} | {"options", "columns"}
+    known = {option.removeprefix("--").replace("-", "_") for option in OPTIONS} - {"schedule_patience", "data_seconds"} | {"options", "columns"}
     assert set(full) == known
 
 
