@@ -61,7 +61,7 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
     wrong: dict[str, DataError] = {}
     with progress("Reading" if len(items) > 1 else "", len(items)) as advance:
         for place, item in enumerate(items):
-            name = str(item) if isinstance(item, str | Path) else f"[{place}]"
+            name = rule.title(item) or f"[{place}]"
             try:
                 read = rule.read(item)
             except DataError as error:

@@ -14,7 +14,7 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
---task --valid --test --valid-data --test-data --target --ignore --text --size --fit --rate --data-seconds --memory --exclude
+--task --valid --test --valid-data --test-data --target --ignore --text --tokens --size --fit --rate --data-seconds --memory --exclude
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase --mixup --cutmix
@@ -32,7 +32,10 @@ def test_options_are_those_that_people_know() -> None:
 def test_short_names_are_the_options_and_one_more() -> None:
     full = {name: name for name, _ in fields() if "." not in name} | short_names()
     # Written --set optimizer.options={...}
-    known = {option.removeprefix("--").replace("-", "_") for option in OPTIONS} - {"schedule_patience", "data_seconds"} | {"options", "columns"}
+    known = {option.removeprefix("--").replace("-", "_") for option in OPTIONS} - {"schedule_patience", "data_seconds"} | {
+        "options",
+        "columns",
+    }
     assert set(full) == known
 
 

@@ -27,7 +27,8 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1)
+@click.option("--text", "texts", multiple=True, help="Predict this text, for a model of texts; may be repeated.")
 @click.option(
     "--csv", "csv_file", type=click.Path(path_type=Path), help="Write the predictions, with the value of every output, to this CSV file."
 )
@@ -36,11 +37,23 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 )
 @own_model
 @as_json
-def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: Path | None, model: str | None, as_json: bool) -> None:
-    """Predict with the trained model of RUN what is in FILES: pictures, folders of pictures, or .npy files of inputs.
+def command(
+    run: Path,
+    files: tuple[str, ...],
+    texts: tuple[str, ...],
+    csv_file: Path | None,
+    picture: Path | None,
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Predict with the trained model of RUN what is in FILES: pictures or texts, folders of them, or .npy files of inputs.
+
+    With - as FILE, each line of the standard input is a text.
 
     A file that cannot be read is reported, the others are predicted, and the exit code is 1.
     """
+    if not files and not texts:
+        raise click.UsageError("Missing argument 'FILES...'.")
     from epochal.bundle import Bundle
     from epochal.io.files import check_output, write_text
 
@@ -49,7 +62,10 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     if picture is not None:
         _check_folder(picture)
     bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
-    inputs, names, wrong, notes = bundle.read([name for file in files for name in _expand(file)], unreadable="count")
+    # A text that names no file would be a text.
+    as_file = Path if bundle.spec.input.noun == "text" else str
+    items = [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
+    inputs, names, wrong, notes = bundle.read(items, unreadable="count")
     for note in notes:
         say(f"note: {note}", err=True)
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
@@ -68,6 +84,20 @@ def command(run: Path, files: tuple[str, ...], csv_file: Path | None, picture: P
     for error in wrong.values():
         say_error(error)
     sys.exit(1 if wrong else 0)
+
+
+def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:
+    """Yield the texts on the command line, and the lines of the standard input if - is among the files."""
+    from epochal.errors import DataError
+
+    if (texts or "-" in files) and rule.noun != "text":
+        raise DataError(f"This model is not for texts: it takes {rule.noun}s.", "Give files.")
+    yield from texts
+    if "-" in files:
+        from epochal.data.inputs.text.read import decoded
+
+        lines = decoded(sys.stdin.buffer.read(), "the standard input").splitlines()
+        yield from (line for line in lines if line.strip())
 
 
 def _check_folder(folder: Path) -> None:

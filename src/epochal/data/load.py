@@ -20,6 +20,7 @@ from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
 from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.text.rule import Tokens
 from epochal.data.inputs.values import Inputs, View, in_memory
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
@@ -151,6 +152,7 @@ def load(
     test_data: str | Path | None = None,
     rate: int | None = None,
     seconds: float | None = None,
+    tokens: Tokens | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -171,6 +173,9 @@ def load(
     Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
     for the training files. A program passes (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
 
+    Texts are a folder of .txt files for each class, a table with the column `text`, or in Python lists of strings; `tokens` says what they
+    are made of: "ngrams" (by default), or "words" in their order, for recurrent networks and transformers.
+
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 if float32 could not distinguish them; all splits must have the same dtype.
     Raises `DataError` saying what is wrong, where, and what to do.
@@ -183,7 +188,7 @@ def load(
     valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test)
     options = ReadOptions(
-        size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table, rate, seconds
+        size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table, rate, seconds, tokens
     )
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")

@@ -9,6 +9,7 @@ from typing import Literal
 from epochal.data.exclude import NOTHING, Exclusion
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.picture.rule import ResizeMode
+from epochal.data.inputs.text.rule import Tokens
 from epochal.data.spec import DataSpec
 
 Unreadable = Literal["stop", "count"]
@@ -48,6 +49,7 @@ class ReadOptions:
     table: TableOptions = field(default=TableOptions())
     rate: int | None = None
     seconds: float | None = None
+    tokens: Tokens | None = None
 
 
 NO_OPTIONS = ReadOptions()

@@ -135,6 +135,21 @@ def holds_sounds(folder: Path) -> bool:
     return sum(sounds) * 2 > len(sounds)
 
 
+def holds_texts(folder: Path) -> bool:
+    """Whether a folder has texts below it, and neither pictures nor sounds, which may have texts beside them."""
+    if not folder.is_dir() or folder.resolve() == Path(folder.resolve().anchor) or is_written(folder):
+        return False
+    has_texts = False
+    try:
+        for file in walk(folder, set()):
+            if PICTURES.matches(file) or SOUNDS.matches(file):
+                return False
+            has_texts |= TEXTS.matches(file)
+    except (OSError, DataError):
+        return False
+    return has_texts
+
+
 def identity(folder: Path) -> tuple[int, int]:
     """Return what identifies a folder, whatever its path."""
     status = folder.stat()

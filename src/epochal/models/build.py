@@ -20,17 +20,22 @@ from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp
+from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.recipe import DataSettings
 from epochal.user_code import in_words
 
 
 class Entry(NamedTuple):
-    """A builder, what it is in one line, and the only kind of input that it is for, if there is one."""
+    """A builder, what it is in one line, and the only kind of input that it is for, if there is one.
+
+    `asks` are the settings that it works with, where the user gave none; those of data are asked for before data are read.
+    """
 
     build: Callable[..., nn.Module]
     description: str
     kind: str | None = "picture"
+    asks: Mapping[str, Any] = {}
 
 
 # The networks of well-known tutorials, for comparison; they are listed apart from the others.
@@ -42,12 +47,18 @@ TUTORIALS: dict[str, Entry] = {
     "tutorial-small-cnn": Entry(tutorial_small_cnn, "10-20 convolutions and 320-50-10 for MNIST, from a PyTorch tutorial"),
 }
 
+_WORDS = {"data.tokens": "words"}
+
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
+    "bag": Entry(bag, "n-grams of a text, learned and summed, dim=32, hidden=0; the default for texts", "text", {"data.tokens": "ngrams"}),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
+    "gru": Entry(gru, "recurrent network (GRU) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", kind=None),
+    "lstm": Entry(lstm, "recurrent network (LSTM) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", kind=None),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
+    "transformer": Entry(transformer, "transformer encoder over the words of a text, dim=64, layers=2, heads=4", "text", _WORDS),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
     **TUTORIALS,
 }
@@ -71,6 +82,12 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
         others = [other for other, one in MODELS.items() if one.kind in (None, spec.input.networks) and other not in TUTORIALS]
         raise ModelError(f"The model {name} is for {entry.kind}s; these data have shape {spec.shape}.", f"{fix} {' or '.join(others)}.")
+    for setting, wanted in entry.asks.items():
+        field = setting.removeprefix("data.")
+        if setting != field and (found := getattr(spec.input, field, wanted)) != wanted:
+            raise ModelError(
+                f"The model {name} works with {field} = {wanted}; these data are {found}.", f'Load them with {field}="{wanted}".'
+            )
     try:
         net = entry.build(spec, **options)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -35,7 +35,9 @@ def _by_name(value: Any) -> Any:
 
 
 def _split_names(value: Any) -> Any:
-    """Let several names be given in one text: "f1, auc"."""
+    """Let several names be given in one text, "f1, auc", and a name be a number."""
+    if isinstance(value, int):
+        return (str(value),)
     return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 
@@ -70,6 +72,11 @@ class DataSettings(Settings):
     target: Short[Names] = Field((), description="tables: the column to predict, or several: by name, or by number (-1 is the last)")
     ignore: Short[Names] = Field((), description="tables: columns to leave out")
     text: Short[Names] = Field((), description="tables: the columns of text to learn from")
+    tokens: Short[Literal["auto", "ngrams", "words"]] = Field(
+        "auto",
+        description="what texts are made of; ngrams: words, pairs of words and parts of words, without order; words: words in order; "
+        "auto: what the model takes",
+    )
     columns: Short[Annotated[dict[str, str], BeforeValidator(_split_pairs)]] = Field(
         default_factory=dict, description="tables: what columns mean, as NAME=number, category or date: zip=category,born=date"
     )

@@ -17,7 +17,7 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import assemble, build_net, check_room, own_net
+from epochal.models.build import MODELS, assemble, build_net, check_room, own_net
 from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
@@ -95,6 +95,7 @@ def prepare(
     # What is wrong with the settings alone is reported before data are read.
     choose(recipe.device)
     with_own(recipe, own)
+    recipe = with_model(recipe, of_data=True)
     data = load_data(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
@@ -117,6 +118,14 @@ def prepare(
     return Prepared(recipe, data, bundle, own, summary, clock)
 
 
+def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:
+    """Return the recipe with what its model asks for where the user gave nothing: settings of data, or others."""
+    entry = MODELS.get(recipe.model.name)
+    asks = {} if entry is None else entry.asks
+    left = {name: value for name, value in asks.items() if name.startswith("data.") == of_data and recipe.origin(name) == DEFAULT}
+    return recipe.updated(left, "model")
+
+
 def load_data(
     source: Any, recipe: Recipe, data_dir: str | Path | None = None, exclude: Sequence[str] | None = None, kind: str | None = None
 ) -> Data:
@@ -127,11 +136,13 @@ def load_data(
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
     fit = None if wanted.fit == "auto" else wanted.fit
+    tokens = None if wanted.tokens == "auto" else wanted.tokens
     if isinstance(source, Data):
         # The data are read already: a setting that asks for something else would be ignored.
         size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
         side, how = (getattr(source.input, name, None) for name in ("side", "fit"))
-        for name, asked, has in (("task", task, source.task.name), ("size", size, side), ("fit", fit, how)):
+        read = getattr(source.input, "tokens", tokens)
+        for name, asked, has in (("task", task, source.task.name), ("size", size, side), ("fit", fit, how), ("tokens", tokens, read)):
             if asked is not None and asked != has:
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
@@ -143,7 +154,16 @@ def load_data(
     left_out = wanted.exclude if exclude is None else exclude
     others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
     data = load(
-        source, data_dir=data_dir, task=task, size=wanted.size, fit=fit, memory=wanted.memory, exclude=left_out, input=kind, **others
+        source,
+        data_dir=data_dir,
+        task=task,
+        size=wanted.size,
+        fit=fit,
+        memory=wanted.memory,
+        exclude=left_out,
+        input=kind,
+        tokens=tokens,
+        **others,
     )
     return data.split(wanted.valid, wanted.test, recipe.seed)
 
@@ -161,7 +181,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
             raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
         from_data["model.name"] = type(own).__name__
-    recipe = recipe.updated(from_data, "data")
+    recipe = with_model(recipe.updated(from_data, "data"), of_data=False)
     name, options = recipe.model.name, recipe.model.options
     if not is_own:
         check_room(name, spec, options)

@@ -188,6 +188,10 @@ class InputRule(BaseModel):
         """Return the items to read inputs from: the contents of a folder, or `item` itself."""
         return Items([item])
 
+    def title(self, item: Any) -> str | None:
+        """Return the name of an item to predict, if it has one."""
+        return str(item) if isinstance(item, str | Path) else None
+
     def differs(self, inputs: Inputs) -> str:
         """Describe how inputs differ in scale from those measured: "vary 255 times less"; "" if they do not."""
         return ""

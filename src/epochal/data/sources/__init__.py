@@ -9,11 +9,11 @@ from pathlib import Path
 
 from epochal.data.examples import Found
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, text_files, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
-from epochal.data.walk import entries, holds_sounds
+from epochal.data.walk import entries, holds_sounds, holds_texts
 from epochal.errors import DataError, EpochalError, RecipeError, suggest
 
 __all__ = ["SOURCES", "Place", "Source", "examples_folder", "find"]
@@ -44,6 +44,8 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or sounds: from
     other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
+    if options.table.texts and what not in SOURCES and Path(what).expanduser().is_file():
+        return text_files.read(Path(what).expanduser(), options)
     place = _place(what)
     with place.named():
         read = _find(place.what, data_dir)
@@ -56,11 +58,14 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Found:
-    """Read a folder of pictures or of sounds."""
+    """Read a folder of pictures, sounds or texts."""
     if path.is_dir() and holds_sounds(path):
         _refuse(options, ("size", "fit"), str(path), "folders of pictures")
         return sounds.read(path, options)
     _refuse(options, ("rate", "seconds"), str(path), "sounds")
+    if path.is_dir() and holds_texts(path):
+        _refuse(options, ("size", "fit"), str(path), "folders of pictures")
+        return texts.read_folder(path, options)
     return folder.read(path, options)
 
 
@@ -101,7 +106,7 @@ def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | N
     """Return the folder of pictures or sounds that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
     place = _place(what)
     with place.named():
-        return place if _find(place.what, data_dir) is None else None
+        return place if _find(place.what, data_dir) is None and not holds_texts(Path(place.what).expanduser()) else None
 
 
 def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:

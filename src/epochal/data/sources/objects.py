@@ -21,6 +21,7 @@ from epochal.data.inputs.values import Inputs, OneByOne
 from epochal.data.numbers import as_tensor
 from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.targets import read_targets
+from epochal.data.sources.texts import Texts, as_texts, found_texts
 from epochal.data.spec import SPLITS
 from epochal.device import free_memory
 from epochal.errors import DataError, EpochalError
@@ -52,6 +53,8 @@ def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
     strange = [name for name in what if name not in SPLITS]
     if strange or "train" not in what:
         raise DataError(f"The splits {', '.join(map(str, what))} cannot be used.", "Name them train, and if there are any valid and test.")
+    if (texts := _texts(what)) is not None:
+        return found_texts("texts", texts, options)
     notes: list[str] = []
     parts = {name: _part(what[name], name, notes, options.memory) for name in SPLITS if name in what}
     loader = what["train"]
@@ -59,6 +62,25 @@ def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
         notes.append("training shuffles by seed; the DataLoader's fixed order is not used")
     batch_size = loader.batch_size if isinstance(loader, DataLoader) else None
     return Found(_name(loader), parts, notes=tuple(notes), batch_size=batch_size)
+
+
+def _texts(what: Mapping[str, Any]) -> dict[str, Texts] | None:
+    """Return lists of strings with their targets, and lists of pairs of both; `None` for anything else."""
+    found = {}
+    for split in (name for name in SPLITS if name in what):
+        one = what[split]
+        pairs = (
+            isinstance(one, list)
+            and all(isinstance(pair, tuple) and len(pair) == 2 for pair in one)
+            and as_texts([pair[0] for pair in one], split)
+        )
+        if pairs:
+            found[split] = Texts(pairs, read_targets([pair[1] for pair in one], split))
+        elif isinstance(one, Sequence) and len(one) == 2 and (texts := as_texts(one[0], f"the inputs of {split}")) is not None:
+            found[split] = Texts(texts, read_targets(one[1], split))
+        else:
+            return None
+    return found
 
 
 def _name(what: Any) -> str:

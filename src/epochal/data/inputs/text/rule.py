@@ -1,0 +1,219 @@
+"""Texts: numbers of their n-grams with counts, or of their words in order; padded with 0."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from epochal.data.inputs.base import InputRule, Items, type_name
+from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, places_in
+from epochal.data.inputs.text.layer import Ngrams, Words
+from epochal.data.inputs.text.read import is_file, read_text
+from epochal.data.inputs.values import Inputs
+from epochal.data.walk import TEXTS, files_below
+from epochal.errors import DataError, RecipeError
+
+Tokens = Literal["ngrams", "words"]
+
+# The most n-grams and words of one text, whatever the texts.
+MAX_LENGTH = {"ngrams": 4096, "words": 256}
+
+# The length is that of this share of the training texts, or of the longest if that is not much longer.
+_WHOLE, _LONGER = 0.99, 1.25
+
+# Weights are kept in steps of a twelfth, as bytes: the weight of an n-gram in one text of a thousand million is 21.
+_STEP = 12
+
+# An n-gram or word that only one training text has says nothing of others.
+_LEAST_TEXTS = 2
+
+# Texts are measured so many at a time.
+_AT_ONCE = 10_000
+
+_SHOWN = 60
+
+
+class Measured(NamedTuple):
+    """A rule, what it makes of the texts it was chosen for, and the share of their n-grams or words that it cuts off."""
+
+    rule: TextRule
+    features: Features
+    cut: float
+
+
+class TextRule(InputRule):
+    """How any text becomes an input: the same for training, evaluation and prediction.
+
+    With `tokens` "ngrams", inputs are int32 [2, length]: the numbers of a text's n-grams (see `features`), and how often each occurs. With
+    "words", they are [length]: the numbers of its words in order. Numbers are hashes from 1 to 2 ** `bits`; 0 is padding.
+
+    `known` says which numbers the training texts have, and what they weigh (their inverse document frequency): a byte for each in
+    steps of a twelfth, 0 for unknown ones, compressed, as base64. It is empty until it is measured; then all count alike.
+    """
+
+    noun: ClassVar[str] = "text"
+    is_distinct: ClassVar[bool] = True
+
+    kind: Literal["text"] = "text"
+    dtype: Literal["int32"] = "int32"
+    shape: tuple[PositiveInt, ...]
+    tokens: Tokens
+    bits: int = Field(18, ge=4, le=22)
+    known: str = Field("", repr=False)
+
+    @model_validator(mode="after")
+    def _check_known(self) -> Self:
+        if len(self.shape) != (2 if self.tokens == "ngrams" else 1) or (self.tokens == "ngrams" and self.shape[0] != 2):
+            raise ValueError(f"{self.tokens} do not have the shape {self.shape}")
+        if self.length > MAX_LENGTH[self.tokens]:
+            raise ValueError(f"a text of {self.length:,} {self.tokens} is longer than the limit of {MAX_LENGTH[self.tokens]:,}")
+        _ = self._weights  # It may be damaged.
+        return self
+
+    @classmethod
+    def choose(cls, sample: Tensor, split: str, notes: list[str]) -> Self:  # noqa: ARG003
+        """Refuse numbers: texts are strings."""
+        raise DataError(
+            f"Inputs of {split} are {type_name(sample.dtype)}, not texts.", 'Pass a list of strings, or leave input="text" out.'
+        )
+
+    @classmethod
+    def measure(cls, texts: Sequence[str], tokens: Tokens) -> Measured:
+        """Return the rule for training texts, whose length is chosen so that hardly anything of them is cut off."""
+        found = _features(texts, tokens, cls.model_fields["bits"].default)
+        counts = np.bincount(found.texts, minlength=len(texts))
+        longest, usual = int(counts.max()), int(np.quantile(counts, _WHOLE, method="higher"))
+        length = max(1, min(longest if longest <= _LONGER * usual else usual, MAX_LENGTH[tokens]))
+        cut = float(np.maximum(counts - length, 0).sum() / max(counts.sum(), 1))
+        return Measured(cls(shape=(2, length) if tokens == "ngrams" else (length,), tokens=tokens), found, cut)
+
+    @property
+    def length(self) -> int:
+        """The most n-grams or words of a text that are used."""
+        return self.shape[-1]
+
+    @property
+    def weights(self) -> NDArray[np.uint8]:
+        """What each number weighs, in steps of a twelfth; 0: unknown."""
+        return np.frombuffer(self._weights, np.uint8)
+
+    @cached_property
+    def _weights(self) -> bytes:
+        count = 1 << self.bits
+        if not self.known:
+            return bytes([_STEP]) * count
+        try:
+            packed, unpacker = base64.b64decode(self.known, validate=True), zlib.decompressobj()
+            weights = unpacker.decompress(packed, count + 1)
+        except (binascii.Error, zlib.error) as error:
+            raise ValueError(f"known is damaged: {error}") from error
+        if len(weights) != count:
+            raise ValueError(f"known is not a byte for each of {count:,} numbers")
+        return weights
+
+    @property
+    def rows(self) -> int:
+        """How many numbers networks tell apart: 0 is padding, 1 everything unknown."""
+        return 2 + int(np.count_nonzero(self.weights))
+
+    @property
+    def sample_file(self) -> str:
+        """A text."""
+        return "text.txt"
+
+    @property
+    def default_model(self) -> str:
+        """A bag for n-grams, a recurrent network for words."""
+        return "bag" if self.tokens == "ngrams" else "gru"
+
+    @property
+    def key(self) -> bytes:
+        """A key that differs between rules that make other inputs of the same texts."""
+        return f"{self.tokens} {self.length} {self.bits}".encode()
+
+    def encode(self, texts: Sequence[str], features: Features | None = None) -> Tensor:
+        """Return inputs [n, *shape] for texts; `features` are theirs, if they are known and none has to be cut off."""
+        if features is None or not len(features.texts) or int(np.bincount(features.texts).max()) > self.length:
+            features = _features(texts, self.tokens, self.bits, self.length)
+        inputs = np.zeros((len(texts), *self.shape), np.int32)
+        places = places_in(features.texts)
+        if self.tokens == "ngrams":
+            inputs[features.texts, 0, places], inputs[features.texts, 1, places] = features.ids, features.counts
+        else:
+            is_in = places < self.length
+            inputs[features.texts[is_in], places[is_in]] = features.ids[is_in]
+        return torch.from_numpy(inputs)
+
+    def learn(self, inputs: Inputs) -> Self:
+        """Return the rule with the numbers that more than one training text has, and their weights."""
+        texts = np.zeros(2**self.bits + 1, np.int64)
+        for index in torch.arange(len(inputs)).split(_AT_ONCE):
+            ids = inputs[index].numpy().astype(np.int64)
+            ids = ids[:, 0] if self.tokens == "ngrams" else ids
+            keys = np.unique(np.arange(len(ids))[:, None] << 32 | ids)
+            texts += np.bincount(keys & 0xFFFFFFFF, minlength=len(texts))
+        weights = np.round(_STEP * (np.log((1 + len(inputs)) / (1 + texts[1:])) + 1))
+        weights[texts[1:] < min(_LEAST_TEXTS, len(inputs))] = 0
+        packed = zlib.compress(np.clip(weights, 0, 255).astype(np.uint8).tobytes(), 9)
+        # Not model_copy, which would take the cached weights along.
+        return type(self).model_validate({**self.model_dump(), "known": base64.b64encode(packed).decode()})
+
+    def cast(self, inputs: Tensor, given: str, asked: str) -> Tensor:
+        """Return numbers as int32, if they are what this rule makes of texts."""
+        low, high = (int(inputs.min()), int(inputs[:, 0].max() if self.tokens == "ngrams" else inputs.max())) if len(inputs) else (0, 0)
+        if inputs.is_floating_point() or low < 0 or high > 2**self.bits:
+            raise DataError(f"{given} no numbers of {self.tokens}; {asked} up to {2**self.bits:,}.", "Pass texts.")
+        return inputs.int()
+
+    def blank(self, inputs: Inputs) -> tuple[str, str]:
+        """Return what is wrong if no training text has a word. The search ends at the first that has one."""
+        if any(bool(inputs[index].any()) for index in torch.arange(len(inputs)).split(_AT_ONCE)):
+            return "", ""
+        return "all training texts are empty", "check the files, or the column"
+
+    def preprocess(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> nn.Module:
+        """Return the layer from hashes to the rows of an embedding; with n-grams, their weights too (see `layer`)."""
+        if mean is not None or std is not None:
+            raise RecipeError("The settings data.mean and data.std are not for texts.", "Leave them out.")
+        rows = np.zeros(2**self.bits + 1, np.int64)
+        is_known = self.weights > 0
+        rows[1:] = np.where(is_known, np.cumsum(is_known) + 1, 1)
+        if self.tokens == "words":
+            return Words(torch.from_numpy(rows))
+        weights = np.concatenate(([0, 0], self.weights[is_known] / _STEP)).astype(np.float32)
+        return Ngrams(torch.from_numpy(rows), torch.from_numpy(weights))
+
+    def accept(self, item: Any) -> Tensor:
+        """Return the input of a text, or of the file that it names."""
+        if isinstance(item, Path) or (isinstance(item, str) and is_file(item)):
+            item = read_text(Path(item))
+        return self.encode([item]) if isinstance(item, str) else super().accept(item)
+
+    def items(self, item: Any) -> Items:
+        """Return the texts in a folder, or the item itself."""
+        if isinstance(item, str | Path) and is_file(str(item), folder=True):
+            inside, skipped = files_below(TEXTS, Path(item))
+            return Items([Path(file) for file in inside], skipped)
+        return Items([item])
+
+    def title(self, item: Any) -> str | None:
+        """Return the file, or the beginning of the text."""
+        if not isinstance(item, str):
+            return super().title(item)
+        words = " ".join(item.split())
+        return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
+
+
+def _features(texts: Sequence[str], tokens: Tokens, bits: int, most: int | None = None) -> Features:
+    return hashed_ngrams(texts, bits, most) if tokens == "ngrams" else hashed_words(texts, bits)

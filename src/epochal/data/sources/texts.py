@@ -1,0 +1,139 @@
+"""Texts with labels: a folder of .txt files for each class, columns of a table, or lists of strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epochal.data.examples import Found, Part, address
+from epochal.data.exclude import Exclusion
+from epochal.data.inputs.text.features import Features, normalized
+from epochal.data.inputs.text.read import read_text
+from epochal.data.inputs.text.rule import TextRule
+from epochal.data.options import ReadOptions
+from epochal.data.sources.layout import list_folder, problems, unused
+from epochal.data.storage.cache import content_hash
+from epochal.data.walk import TEXTS
+from epochal.errors import DataError, UnreadableError
+from epochal.progress import progress
+
+# So many unreadable files are named in a message.
+_NAMED = 5
+
+_LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST."
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The texts of a split, their raw targets, and their names if they have any: a file, or a file and a line."""
+
+    texts: Sequence[str]
+    targets: Tensor | Sequence[str]
+    names: Sequence[str] | None = None
+
+    def without(self, exclusion: Exclusion, split: str) -> Texts:
+        """Return the texts without some, by their names."""
+        kept = [place for place in range(len(self.texts)) if self.name(split, place) not in exclusion.names]
+        exclusion.check_remaining(len(kept), split)
+        targets = self.targets[kept] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
+        names = None if self.names is None else [self.names[place] for place in kept]
+        return Texts([self.texts[place] for place in kept], targets, names)
+
+    def name(self, split: str, place: int) -> str:
+        """Return the name of a text for messages."""
+        return address(split, place) if self.names is None else self.names[place]
+
+
+def read_folder(path: Path, options: ReadOptions) -> Found:
+    """Read a folder of .txt files, one folder for each class (see `layout`). Raises `DataError`."""
+    like = options.like
+    listed = list_folder(path, None if like is None else like.outputs, TEXTS).without(options.exclusion, needs_train=like is None)
+    if like is None:
+        for problem in problems(listed):
+            raise problem
+    files = {split: listed.files(split) for split in listed.splits}
+    texts = _read(path, [file for split in files.values() for file in split])
+    parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}
+    return found_texts(path.resolve().name, parts, options, listed.classes, list(unused(listed)))
+
+
+def found_texts(
+    name: str, parts: Mapping[str, Texts], options: ReadOptions, classes: tuple[str, ...] | None = None, notes: Sequence[str] = ()
+) -> Found:
+    """Turn texts into inputs by the rule of a model, of the user, or one chosen for the training texts."""
+    known = options.input if options.like is None else options.like.input
+    if known is not None and not isinstance(known, TextRule) and known != "text":
+        kind = known if isinstance(known, str) else known.kind
+        raise DataError(
+            f"{name} has texts, which are not read as {kind}.",
+            "Leave input out." if options.like is None else "Give data of that kind.",
+        )
+    said, features = list(notes), dict[str, Features]()
+    if isinstance(known, TextRule):
+        rule = known
+    else:
+        rule, features["train"], cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams")
+        if cut:
+            what = "n-grams" if rule.tokens == "ngrams" else "words"
+            share = f"{100 * cut:.2g} % of all {what} of train"
+            said.append(f"of each text, up to {rule.length:,} {what} are used: {share} are cut off")
+    found = {}
+    for split, part in parts.items():
+        empty = [place for place, text in enumerate(part.texts) if not text.strip()]
+        if empty:
+            many = "1 text is" if len(empty) == 1 else f"{len(empty):,} texts are"
+            said.append(f"{many} empty in {split}: {part.name(split, empty[0])}" + ", ..." * (len(empty) > 1))
+        hashes = np.array([content_hash(normalized(text).encode("utf-8", "surrogatepass")) for text in part.texts], "S16")
+        inputs = rule.encode(part.texts, features.get(split))
+        found[split] = Part(inputs, part.targets, part.names, content_hash(rule.key, hashes.tobytes()), hashes)
+    return Found(name, found, classes=classes, input=rule, notes=tuple(said))
+
+
+def as_texts(values: Any, where: str) -> list[str] | None:
+    """Return strings in a list, an array or a column of a data frame; `None` if it has others. Raises `DataError` for a mixture."""
+    if isinstance(values, str | bytes | Tensor | Mapping) or not (hasattr(values, "__iter__") and hasattr(values, "__len__")):
+        return None
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if kind not in "OUT" or getattr(values, "ndim", 1) != 1 or not len(values) or not isinstance(next(iter(values)), str):
+        return None
+    texts = list(values)
+    wrong = next((place for place, text in enumerate(texts) if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise DataError(f"{where}[{wrong}] is of type {type(texts[wrong]).__name__}, while others are texts.", "Fill it in, or remove it.")
+    return list(map(str, texts))
+
+
+def _read(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """Read all files. Raises `UnreadableError` naming those that cannot be read."""
+    texts, wrong = dict[str, str](), dict[int, DataError]()
+    with progress("Reading", len(names)) as advance:
+        for place, name in enumerate(names):
+            try:
+                texts[name] = read_text(root / name)
+            except DataError as error:
+                wrong[place] = error
+            advance()
+    if wrong:
+        errors = list(wrong.values())
+        listed = "".join(f"\n  {error.problem}" for error in errors[:_NAMED]) + "\n  ..." * (len(errors) > _NAMED)
+        problem = errors[0].problem if len(errors) == 1 else f"{len(errors):,} texts cannot be read:{listed}"
+        unreadable = UnreadableError(problem, f"{errors[0].fix} {_LEAVE_OUT}", list(wrong))
+        unreadable.names = tuple(names[place] for place in wrong)
+        raise unreadable
+    return texts
+
+
+def as_targets(words: Sequence[str]) -> Tensor | list[str]:
+    """Return the values of a column as numbers where all of them are, else as words."""
+    for kind, dtype in ((int, torch.int64), (float, torch.float64)):
+        try:
+            return torch.tensor([kind(word) for word in words], dtype=dtype)
+        except (ValueError, OverflowError, RuntimeError):
+            continue
+    return [word.strip() for word in words]
