@@ -54,6 +54,7 @@ EXPECTED = {
     "11_mnist_small_cnn.py": (["DATA/mnist", "--epochs", "1"], "Accuracy "),
     "12_cifar10_cnn.py": (["DATA/cifar", "--epochs", "1"], "Accuracy "),
     "13_catalogue.py": ([], "is really"),
+    "17_audio.py": ([], "unknown.wav is square"),
     "own_dataset.py": ([], "Accuracy "),
     "own_module.py": ([], "Accuracy "),
     "own_optimizer.py": ([], "[0.003, 0.01]\nAccuracy "),

@@ -30,6 +30,7 @@ from epochal.data.sources import cifar10
 from epochal.io.checksums import text_with_checksum, with_checksum
 from tests.hostile.mutate import change_bytes
 from tests.hostile.seeds import idx, npy, npz, photos, pictures, tarred, zipped
+from tests.tones import tone, wav
 
 
 class Case(NamedTuple):
@@ -391,6 +392,25 @@ def _link_inside(folder: Path, name: str) -> None:
     path.symlink_to(elsewhere)
 
 
+def waves() -> dict[str, bytes]:
+    """WAV files whose headers lie."""
+    plain = wav(tone(440))
+
+    def with_number(place: int, value: int, size: int = 4) -> bytes:
+        return plain[:place] + value.to_bytes(size, "little") + plain[place + size :]
+
+    found = {f"{value:,} bytes of samples": with_number(40, value) for value in (0, 10**6, 2**31, 2**32 - 2)}
+    found |= {f"a rate of {value:,}": with_number(24, value) for value in (0, 1, 2**31, 2**32 - 1)}
+    found |= {f"{value:,} channels": with_number(22, value, 2) for value in (0, 2, 1000, 65535)}
+    found |= {f"{value} bits": with_number(34, value, 2) for value in (0, 1, 12, 64, 65535)}
+    found |= {f"format {value}": with_number(20, value, 2) for value in (0, 2, 3, 80, 65534)}
+    found |= {f"a format of {value:,} bytes": with_number(16, value) for value in (0, 15, 2**31, 2**32 - 1)}
+    found["a million empty chunks"] = plain[:36] + b"junk\0\0\0\0" * 1_000_000
+    found["a chunk in a circle"] = plain[:36] + b"junk" + (2**32 - 44).to_bytes(4, "little") + plain[36:]
+    found["NaN"] = wav(np.array([0.5, np.nan]), kind="float32")
+    return found
+
+
 def models(seeds: dict[str, list[Path]], canary: Path) -> Iterator[Case]:
     """Yield model and array files."""
     bundle, checkpoint, run, linear = seeds["bundle"][0], seeds["checkpoint"][0], seeds["resume"][0], seeds["bundle"][1]
@@ -425,6 +445,9 @@ def models(seeds: dict[str, list[Path]], canary: Path) -> Iterator[Case]:
         )
     for name, content in json_bombs().items():
         yield Case(f"resume: data.json: {name}", "resume", _copied(run, _put("data.json", content)))
+
+    for name, content in {**waves(), **pickles(canary)}.items():
+        yield Case(f"sound: {name}", "sound", _write("a.wav", content))
 
     for name, model in {
         "widths of 10^9": {"name": "mlp", "options": {"widths": [10**9, 10**9]}},

@@ -22,6 +22,8 @@ from epochal.data.examples import Examples
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.picture.read import measure_picture, open_picture, to_tensor
 from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.sound.read import measure_sound, read_sound
+from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.sources import cifar10
 from epochal.data.sources.idx import read_idx
 from epochal.data.spec import DataSpec
@@ -57,6 +59,11 @@ def training() -> Training:
 def _picture(path: Path) -> None:
     measure_picture(str(path))
     to_tensor(open_picture(path), PictureRule(shape=(3, 8, 8)))
+
+
+def _sound(path: Path) -> None:
+    measure_sound(str(path))
+    read_sound(str(path), SoundRule(shape=(800,), rate=8000))
 
 
 def _pack(path: Path) -> None:
@@ -104,6 +111,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "resume": lambda path: resume(path, watchers=()),
     "run": evaluate_run,
     "safetensors": epochal.load,
+    "sound": _sound,
 }
 
 # A file must never make a loader do any of these, or open a file for writing elsewhere.

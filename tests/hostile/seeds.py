@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import lzma
@@ -22,6 +23,8 @@ from epochal.data.storage import archives
 from epochal.data.storage.cache import Cache, checksums
 from epochal.training.checkpoint import Checkpoints
 from tests.hostile.loading import training
+from tests.tones import FORMATS as WAVES
+from tests.tones import tone, wav
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "bmp": "BMP", "tif": "TIFF", "gif": "GIF"}
 
@@ -71,6 +74,20 @@ def pictures() -> dict[str, bytes]:
         with io.BytesIO() as file:
             one.save(file, FORMATS[name.rpartition(".")[2]], **options)
             found[name] = file.getvalue()
+    return found
+
+
+def sounds() -> dict[str, bytes]:
+    """Sounds in every kind of WAV, and in the formats of libsndfile where that is installed."""
+    samples = np.stack([tone(440), tone(600)], 1)
+    found = {f"{kind}.wav": wav(samples, kind=kind, extra=b"LIST\x04\0\0\0made", extensible=kind == "pcm24") for kind in WAVES}
+    if importlib.util.find_spec("soundfile") is not None:
+        import soundfile
+
+        for name in ("flac", "ogg", "mp3"):
+            with io.BytesIO() as file:
+                soundfile.write(file, samples, 8000, format=name)
+                found[f"a.{name}"] = file.getvalue()
     return found
 
 
@@ -143,6 +160,8 @@ def make(folder: Path) -> dict[str, list[Path]]:
 
     for name, content in pictures().items():
         write("picture", name, content)
+    for name, content in sounds().items():
+        write("sound", name, content)
     write("idx", "a", idx())
     write("idx", "a.gz", gzip.compress(idx()))
     write("npz", "a.npz", npz())

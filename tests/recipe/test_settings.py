@@ -17,7 +17,8 @@ _OPTIONS = """
 --task --valid --test --valid-data --test-data --target --ignore --text --tokens --size --fit --rate --data-seconds --memory --exclude
 --sampling --mean --std
 --scale-targets
---shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase --mixup --cutmix
+--shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase
+--time-shift --time-mask --gain --noise --mixup --cutmix
 --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
 --schedule --warmup --every --at --factor --schedule-patience --rise

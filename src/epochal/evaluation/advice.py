@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epochal.checks.findings import count
+from epochal.data.inputs.changes import asked_changes
 from epochal.data.spec import DataSpec
 from epochal.language import translated
 from epochal.recipe import Recipe
@@ -26,9 +27,15 @@ def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
     return verdict, *(f"  {option:<25} {translated(reason)}" for option, reason in _options(spec, recipe))
 
 
+_RECIPES = {
+    "picture": ("--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"),
+    "sound": ("--recipe sound", "a deeper network, on sounds that are shifted and masked at random"),
+}
+
+
 def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
-    if spec.input.can_augment and not (recipe.augment.flip or recipe.augment.shift):
-        yield "--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"
+    if spec.input.kind in _RECIPES and not any(asked_changes(recipe.augment)):
+        yield _RECIPES[spec.input.kind]
     yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
     counts = spec.task.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":

@@ -115,7 +115,7 @@ class DataSettings(Settings):
 
 
 class AugmentSettings(Settings):
-    """Random changes of training pictures, in this order; validation and test pictures stay as they are."""
+    """Random changes of training examples, in this order; those for validation and test stay as they are."""
 
     shift: Short[Annotated[int, Field(ge=0)]] = Field(
         0, description="shift pictures by up to this many pixels, filling in black, or the colour of their edges (a padded random crop)"
@@ -141,6 +141,10 @@ class AugmentSettings(Settings):
     )
     policy_magnitude: Short[Annotated[float, Field(ge=0, le=10)]] = Field(5.0, description="rand: strength of its operations, from 0 to 10")
     erase: Short[Share] = Field(0.0, description="probability that a rectangle of 2 to 33 % of the picture is blacked out")
+    time_shift: Short[NotNegative] = Field(0.0, description="shift sounds by up to this many seconds, either way")
+    time_mask: Short[NotNegative] = Field(0.0, description="silence a random stretch of each sound, of up to this many seconds")
+    gain: Short[Annotated[float, Field(ge=0, le=60)]] = Field(0.0, description="make sounds louder or softer by up to this many decibels")
+    noise: Short[Share] = Field(0.0, description="add noise to sounds, of up to this fraction of the loudest there can be")
     mixup: Short[Annotated[float, Field(ge=0, le=100)]] = Field(
         0.0, description="blend each picture and its target with another's, in shares drawn from Beta(a, a) with this a; 0: off"
     )

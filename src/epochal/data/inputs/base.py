@@ -202,7 +202,7 @@ class InputRule(BaseModel):
 
     def check_changes(self, changes: Changes) -> None:
         """Raise `RecipeError` for random changes that are not defined for such inputs."""
-        raise changes.refused(f"pictures; these data have shape {self.shape}.")
+        raise changes.refused(f"{changes.kind}s; these data have shape {self.shape}.")
 
     def augment(self, settings: AugmentSettings, seed: int) -> Augment | None:
         """Return the function that changes single inputs at random; `None` if `settings` ask for none. Raises `RecipeError`."""

@@ -10,12 +10,14 @@ from epochal.recipe import AugmentSettings
 
 
 class Changes(NamedTuple):
-    """Settings with the same requirements: values that may be fractions, values from black to white, certain numbers of channels."""
+    """Settings with the same requirements: inputs of a kind, and whether these must be fractions, from black to white, or of certain
+    channels."""
 
     settings: tuple[str, ...]
     fractions: bool = False
     pixels: bool = False
     channels: tuple[int, ...] = ()
+    kind: str = "picture"
 
     def refused(self, why: str, fix: str = "") -> RecipeError:
         """Return the error that these settings are for `why`; `fix` says what else to do but leave them out."""
@@ -36,9 +38,10 @@ SHADING = Changes(("brightness", "contrast"), fractions=True, pixels=True, chann
 COLOURING = Changes(("saturation", "hue"), fractions=True, pixels=True, channels=(3,))
 POLICY = Changes(("policy",), fractions=True, pixels=True, channels=(1, 3))
 ERASING = Changes(("erase",))
+SOUNDING = Changes(("time_shift", "time_mask", "gain", "noise"), kind="sound")
 MIXING = Changes(("mixup", "cutmix"), fractions=True)
 
 
 def asked_changes(settings: AugmentSettings) -> Iterator[Changes]:
     """Yield the requested changes of single examples."""
-    yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING) if one.asked(settings))
+    yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING, SOUNDING) if one.asked(settings))

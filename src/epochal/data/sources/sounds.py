@@ -115,11 +115,11 @@ def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[Sou
     other = options.rate is None and set(rates) != {rate}
     if not (varies or other or cut):
         return rule, ()
-    which = f"of {lengths[0]:.2f} to {lengths[-1]:.2f} s" if lengths[-1] > lengths[0] else f"of {lengths[0]:.2f} s"
+    spans = f"{lengths[0]:.2f} to {lengths[-1]:.2f}" if lengths[-1] > lengths[0] else f"{lengths[0]:.2f}"
     kinds = ", ".join(f"{one:,}" for one in sorted(rates))
     lost = f"; {cut:,} of {len(measured):,} are longer, and lose both ends" if cut else ""
     return rule, (
-        f"sounds {which} and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
+        f"sounds of {spans} s and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
         f"{rule.seconds:.2f} s with {rate:,}{lost}; data.seconds and data.rate change it",
     )
 

@@ -1,4 +1,4 @@
-"""Suppression of decoders' output: Pillow's warnings, and libtiff's messages on standard error."""
+"""Suppression of decoders' output: Pillow's warnings, and messages of libraries on standard error."""
 
 from __future__ import annotations
 
@@ -62,37 +62,46 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def capture_libtiff_messages() -> Iterator[None]:
-    """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes anyway.
-
-    Other output to standard error in the meantime is written at the end of the block.
-    """
-    with _stream, _memory_file() as captured:
-        try:
-            stderr = os.dup(2)
-        except OSError:  # There is no such stream.
-            yield
-            return
-        os.dup2(captured, 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            os.lseek(captured, 0, os.SEEK_SET)
-            lines = os.read(captured, _MOST).splitlines(keepends=True)
-            for line in lines:
-                if not _LIBTIFF.match(line):
-                    os.write(2, line)
+    """Keep libtiff's messages off standard error. Raises `ValueError` if they report damaged pixels, which it decodes anyway."""
+    with capture_messages(_LIBTIFF) as lines:
+        yield
     for line in lines:
         if _OF_PIXELS.match(line):
             raise ValueError(line.decode("utf-8", "replace").strip().rstrip("."))
 
 
 @contextmanager
+def capture_messages(theirs: re.Pattern[bytes]) -> Iterator[list[bytes]]:
+    """Keep lines that match `theirs` off standard error: at the end of the block they are in the list.
+
+    Other output to standard error in the meantime is written at the end of the block.
+    """
+    found: list[bytes] = []
+    with _stream, _memory_file() as captured:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # There is no such stream.
+            yield found
+            return
+        os.dup2(captured, 2)
+        try:
+            yield found
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.lseek(captured, 0, os.SEEK_SET)
+            for line in os.read(captured, _MOST).splitlines(keepends=True):
+                if theirs.match(line):
+                    found.append(line)
+                else:
+                    os.write(2, line)
+
+
+@contextmanager
 def _memory_file() -> Iterator[int]:
     """Yield a new file to write to, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
-        file = os.memfd_create("libtiff")
+        file = os.memfd_create("stderr")
         try:
             yield file
         finally:

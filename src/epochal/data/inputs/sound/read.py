@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epochal.data.inputs.picture.quiet import capture_messages
 from epochal.data.inputs.sound.refused import UnfitError, sound_errors
 from epochal.data.inputs.sound.resample import resample
 from epochal.data.inputs.sound.wav import (
@@ -42,6 +44,9 @@ MAX_BYTES = 1_000_000_000
 
 # Floats beyond this were not meant to be from -1 to 1; those a little beyond come from mixing or resampling, and are clipped.
 _MOST_FLOAT = 4.0
+
+# What libsndfile's decoder of MP3 prints about files that are not quite right.
+_MPG123 = re.compile(rb"(Note|Warning): |\[src/libmpg123/|\s*$")
 
 # Reads a part of a sound: `count` frames from `first` on, float32 [count, channels].
 Reader: TypeAlias = Callable[[int, int], NDArray[Any]]
@@ -133,7 +138,8 @@ def to_input(sound: Sound, rule: SoundRule) -> NDArray[np.int16]:
     samples = sound.read((frames - needed) // 2, needed)
     if len(samples) != needed:
         raise UnfitError("is truncated")
-    made = resample(samples.mean(1, dtype=np.float32), rate, rule.rate)[:length]
+    mixed = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1, dtype=np.float32)
+    made = resample(mixed, rate, rule.rate)[:length]
     whole = np.zeros(length, np.int16)
     begin = (length - len(made)) // 2
     whole[begin : begin + len(made)] = (made * 32768).round().clip(-32768, 32767)
@@ -164,7 +170,7 @@ def _content(path: str) -> bytes:
             raise UnfitError(f"has {size:,} bytes, more than {MAX_BYTES:,}", "Save a part of it.")
         if not size:
             raise UnfitError("is empty")
-        return file.read(MAX_BYTES)
+        return file.read(size)
 
 
 def _open(content: bytes) -> Sound:
@@ -195,7 +201,8 @@ def _open_other(content: bytes, refused: UnfitError) -> Sound:
     except (ImportError, OSError):  # OSError: its library is missing
         raise refused from None
     try:
-        file = soundfile.SoundFile(io.BytesIO(content))
+        with capture_messages(_MPG123):
+            file = soundfile.SoundFile(io.BytesIO(content))
     except soundfile.LibsndfileError:
         known = "needs the package" in refused.why
         raise (UnfitError("is damaged") if known else refused) from None
@@ -204,8 +211,11 @@ def _open_other(content: bytes, refused: UnfitError) -> Sound:
         raise UnfitError("has no samples", "Remove it.")
 
     def read(first: int, count: int) -> NDArray[Any]:
-        file.seek(first)
-        samples = file.read(count, dtype="float32", always_2d=True)
+        with capture_messages(_MPG123) as lines:
+            file.seek(first)
+            samples = file.read(count, dtype="float32", always_2d=True)
+        if any(b"error:" in line for line in lines):
+            raise UnfitError("is damaged")
         if not np.isfinite(samples).all():
             raise UnfitError("has a sample that is NaN or infinite", "Fix or remove it.")
         clipped: NDArray[Any] = samples.clip(-1, 1)

@@ -13,6 +13,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from epochal.data.inputs.base import InputRule, Items
+from epochal.data.inputs.changes import Changes, asked_changes
+from epochal.data.inputs.sound.augment import SoundAugment
 from epochal.data.inputs.sound.mel import LogMel, grid
 from epochal.data.inputs.sound.read import read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
@@ -20,6 +22,7 @@ from epochal.data.inputs.sound.wav import MAX_RATE, MIN_RATE
 from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.walk import SOUNDS, files_below
 from epochal.errors import DataError, RecipeError
+from epochal.recipe import AugmentSettings
 
 # The bands of a spectrogram.
 BANDS = 40
@@ -40,6 +43,7 @@ class SoundRule(InputRule):
 
     noun: ClassVar[str] = "sound"
     is_distinct: ClassVar[bool] = True
+    can_augment: ClassVar[bool] = True
 
     kind: Literal["sound"] = "sound"
     shape: tuple[PositiveInt]
@@ -141,6 +145,16 @@ class SoundRule(InputRule):
         if any(bool((inputs[place] != 0).any()) for place in torch.arange(len(inputs)).split(1)):
             return "", ""
         return "every sample of all training sounds is 0", "check how they were recorded and converted"
+
+    def check_changes(self, changes: Changes) -> None:
+        """Raise `RecipeError` for random changes that are not those of sounds."""
+        if changes.kind != self.kind:
+            super().check_changes(changes)
+
+    def augment(self, settings: AugmentSettings, seed: int) -> SoundAugment | None:
+        """Return the function that changes single sounds."""
+        super().augment(settings, seed)
+        return SoundAugment(settings, seed, self.rate) if any(asked_changes(settings)) else None
 
     def draw(self, example: Tensor) -> NDArray[np.uint8]:
         """Return the spectrogram of a sound, high frequencies at the top, uint8 [bands, columns]."""
