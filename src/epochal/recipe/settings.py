@@ -162,7 +162,9 @@ class ModelSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(
-        "auto", description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures (vgg for tiny ones), mlp for numbers"
+        "auto",
+        description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures and sounds (vgg for tiny pictures), bag for "
+        "texts, mlp for numbers",
     )
 
     @property
