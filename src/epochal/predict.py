@@ -17,7 +17,7 @@ from epochal.progress import progress
 from epochal.tasks.base import Prediction
 
 # A tuple is a sound: its samples, and how many there are per second.
-Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor | tuple[Any, int]
+Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor | tuple[Any, int] | Mapping[str, Any]
 
 
 class Predictions(list[Prediction]):
@@ -81,12 +81,12 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
 
 def _items(what: Any, rule: InputRule) -> list[Any]:
     """Return the items passed to `predict`, each of which has one input or several."""
+    if rule.is_item(what):
+        return [what]
     if isinstance(what, Mapping):
         raise DataError(
             "A dict of inputs cannot be used: the model identifies numbers by their order.", "Pass them in the order of training."
         )
-    if rule.is_item(what):
-        return [what]
     if isinstance(what, str | Path | Image.Image | Tensor) or hasattr(what, "__array__") or not isinstance(what, Iterable):
         return [what]
     items = list(what)

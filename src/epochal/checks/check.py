@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,20 @@ def check_list_output(path: Path) -> None:
 
 @concise
 @sharing_cores()
-def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
+def check(
+    what: Any,
+    *,
+    data_dir: str | Path | None = None,
+    target: str | int | Sequence[str] = (),
+    ignore: str | Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    valid_data: str | Path | None = None,
+    test_data: str | Path | None = None,
+) -> Check:
     """Look for problems in data before training.
 
-    `what` is anything that `load` takes. In a folder of pictures every file is read, even if others cannot be. Raises `DataError`
-    if there is nothing to check, or if data other than a folder cannot be loaded.
+    `what` is anything that `load` takes, with the same options for tables. In a folder of pictures every file is read, even if others
+    cannot be. Raises `DataError` if there is nothing to check, or if data other than a folder cannot be loaded.
     """
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
@@ -132,7 +141,8 @@ def check(what: Any, *, data_dir: str | Path | None = None) -> Check:
         if folder is not None:
             root = Path(folder.what).expanduser()
             return _check_sounds(folder, root) if root.is_dir() and holds_sounds(root) else _check_folder(folder, root)
-    return _check_data(load(what, data_dir=data_dir))
+    options: dict[str, Any] = {"target": target, "ignore": ignore, "columns": columns, "valid_data": valid_data, "test_data": test_data}
+    return _check_data(load(what, data_dir=data_dir, **options))
 
 
 def _check_folder(place: Place, root: Path) -> Check:

@@ -13,6 +13,7 @@ from epochal.checks.findings import Finding, about_classes
 from epochal.checks.numbers import number_findings
 from epochal.checks.pictures import picture_findings
 from epochal.checks.sounds import sound_findings
+from epochal.checks.tables import table_findings
 from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
@@ -36,6 +37,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
     find = _BY_KIND.get(data.input.kind)
     if inputs is not None and find is not None:
         yield from find(Loaded(data.input, inputs, groups, among))
+    yield from table_findings(data)
 
 
 def in_one_line(data: Data) -> str:

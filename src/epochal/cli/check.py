@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from epochal import terminal
-from epochal.cli.options import data_dir
+from epochal.cli.options import data_dir, pair
 from epochal.cli.output import print_table, say, say_json
 from epochal.language import translated
 
@@ -23,6 +23,11 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 @click.command()
 @click.argument("data")
 @data_dir
+@click.option("--target", default="", metavar="NAME", help="Tables: the column to predict, or several: by name, or by number.")
+@click.option("--ignore", default="", metavar="NAME", help="Tables: columns to leave out.")
+@click.option("--column", "columns", multiple=True, metavar="NAME=KIND", help="Tables: what a column means; as in `epochal train`.")
+@click.option("--valid-data", type=click.Path(), help="Tables: the file with the validation data.")
+@click.option("--test-data", type=click.Path(), help="Tables: the file with the test data.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -37,7 +42,18 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
     "and copies in two classes.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON, and nothing else.")
-def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path | None, as_json: bool) -> None:
+def command(
+    data: str,
+    data_dir: str | None,
+    target: str,
+    ignore: str,
+    columns: tuple[str, ...],
+    html: Path | None,
+    quarantine: Path | None,
+    as_json: bool,
+    valid_data: str | None,
+    test_data: str | None,
+) -> None:
     """Find problems in DATA before training: broken files, copies, leakage, odd pictures, imbalanced classes.
 
     DATA is what `epochal train` takes. Nothing in it is changed. Ends with exit code 1 if there are errors: unreadable files, or
@@ -49,7 +65,11 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
         check_page_output(html)
     if quarantine is not None:
         check_list_output(quarantine)
-    found = check(data, data_dir=data_dir)
+    named: dict[str, Any] = {
+        name: [word.strip() for word in words.split(",") if word.strip()] for name, words in (("target", target), ("ignore", ignore))
+    }
+    kinds = dict(map(pair, columns))
+    found = check(data, data_dir=data_dir, columns=kinds, valid_data=valid_data, test_data=test_data, **named)
     # Before the files are written: the findings are printed whatever fails later.
     if as_json:
         say_json(found.to_json())
@@ -63,6 +83,10 @@ def command(data: str, data_dir: str | None, html: Path | None, quarantine: Path
         left_out = found.write_quarantine(quarantine)
         log(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")
     sys.exit(1 if found.number("error") else 0)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print(summary: str, findings: tuple[Finding, ...]) -> None:

@@ -103,6 +103,14 @@ def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str,
     return recipe.updated(given, "command line")
 
 
+def pair(text: str) -> tuple[str, str]:
+    """Return the name and the kind in NAME=KIND, as --column takes them."""
+    name, equals, kind = text.rpartition("=")
+    if not equals:
+        raise RecipeError(f"--column {text} has no kind.", "Write --column NAME=KIND, for example --column zip=category")
+    return name.strip(), kind.strip()
+
+
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that were given as options, by their dotted names."""
     from epochal.recipe import type_of

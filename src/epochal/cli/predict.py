@@ -18,6 +18,7 @@ from epochal.cli.output import say, say_error, say_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from epochal.bundle import Bundle
     from epochal.data.inputs.base import InputRule
     from epochal.tasks.base import Prediction
 
@@ -30,7 +31,10 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 @click.argument("files", nargs=-1)
 @click.option("--text", "texts", multiple=True, help="Predict this text, for a model of texts; may be repeated.")
 @click.option(
-    "--csv", "csv_file", type=click.Path(path_type=Path), help="Write the predictions, with the value of every output, to this CSV file."
+    "--csv",
+    "csv_file",
+    type=click.Path(path_type=Path),
+    help="Write the predictions, with the value of every output, to this CSV file; of a table with all of its columns.",
 )
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Write each picture, titled with its prediction, as PNG and SVG into this folder."
@@ -46,7 +50,7 @@ def command(
     model: str | None,
     as_json: bool,
 ) -> None:
-    """Predict with the trained model of RUN what is in FILES: pictures or texts, folders of them, or .npy files of inputs.
+    """Predict with the trained model of RUN what is in FILES: pictures or texts, folders of them, tables, or .npy files of inputs.
 
     With - as FILE, each line of the standard input is a text.
 
@@ -57,11 +61,14 @@ def command(
     from epochal.bundle import Bundle
     from epochal.io.files import check_output, write_text
 
-    if csv_file is not None:
-        check_output(csv_file, ",".join(_COLUMNS).encode())
     if picture is not None:
         _check_folder(picture)
     bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
+    if csv_file is not None and bundle.spec.input.kind == "table":
+        _predict_table(bundle, files, csv_file, as_json=as_json)
+        return
+    if csv_file is not None:
+        check_output(csv_file, ",".join(_COLUMNS).encode())
     # A text that names no file would be a text.
     as_file = Path if bundle.spec.input.noun == "text" else str
     items = [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
@@ -98,6 +105,20 @@ def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Itera
 
         lines = decoded(sys.stdin.buffer.read(), "the standard input").splitlines()
         yield from (line for line in lines if line.strip())
+
+
+def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as_json: bool) -> None:
+    """Write a table with its predictions as further columns."""
+    from epochal.errors import DataError
+    from epochal.run.tables import predict_table
+
+    paths = [name for file in files for name in _expand(file)]
+    if len(paths) != 1:
+        raise DataError(f"{len(paths)} tables cannot be written to one file.", "Give one table for each --csv.")
+    rows = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
+    say(f"wrote {csv_file}: {rows:,} rows")
+    if as_json:
+        say_json({"file": paths[0], "csv": str(csv_file), "rows": rows})
 
 
 def _check_folder(folder: Path) -> None:

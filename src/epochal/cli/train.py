@@ -10,7 +10,7 @@ import click
 
 from epochal.cli import trackers as tracking
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, pair, recipe_from, settings
 from epochal.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 @click.argument("data", default="digits")
 @click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="NAME=KIND",
+    help="Tables: what a column means: number, category or date; for the target, joined: labels that differ only by blanks, case or a "
+    "full stop are one. May be repeated.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder; it must not exist yet. [runs/DATA-NUMBER]")
 @data_dir
 @click.option(
@@ -36,6 +44,7 @@ def command(
     data: str,
     recipe_name: str | None,
     assignments: tuple[str, ...],
+    columns: tuple[str, ...],
     out: Path | None,
     data_dir: str | None,
     tensorboard: Path | None,
@@ -55,6 +64,8 @@ def command(
     from epochal.recipe import Recipe, load_recipe
 
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
+    if columns:
+        recipe = recipe.updated({"data.columns": dict(map(pair, columns))}, "command line")
     # PyTorch is imported only now, once the settings are known to be valid.
     with importing():
         from epochal.run.train import dry_run, run

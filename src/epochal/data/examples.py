@@ -14,6 +14,7 @@ from torch import Tensor
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.values import Inputs, in_memory, subset
 from epochal.shown import Rows, Shown
+from epochal.tasks.base import TaskName
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,7 +106,7 @@ class Found:
     """The result of a source: its splits ("train" always, "valid" and "test" if it has them).
 
     `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
-    files were read. `notes` are choices that the user should know about.
+    files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows.
     """
 
     name: str
@@ -114,3 +115,4 @@ class Found:
     input: InputRule | None = None
     notes: tuple[str, ...] = ()
     batch_size: int | None = field(default=None, kw_only=True)
+    task: TaskName | None = field(default=None, kw_only=True)

@@ -144,7 +144,7 @@ def load(
     exclude: str | Path | Sequence[str] | None = None,
     unreadable: Unreadable = "stop",
     input: InputRule | str | None = None,  # noqa: A002 -- the name of what it chooses
-    target: str | Sequence[str] = (),
+    target: str | int | Sequence[str] = (),
     text: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
@@ -167,8 +167,10 @@ def load(
     files are not read at all. Unreadable picture files are an error; or, if `unreadable` is "count", they are left out, reported in a
     note, and named in `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a rule for such inputs;
     by default, arrays with three axes per input are pictures, and uint8 arrays with two.
-    Of tables, `target` names the columns to predict, `text` those of text to learn from, `ignore` those to leave out, and `columns` says
-    what others mean ("number", "category" or "date"); `valid_data` and `test_data` are files with further splits.
+    Of tables, `target` names the columns to predict, or numbers them (-1 is the last), `text` those of text to learn from, `ignore`
+    those to leave out, and `columns` says what others mean ("number", "category" or "date"; of a target, "joined": labels that differ
+    only by blanks, case or a full stop are one); `valid_data` and `test_data` are files with further splits. In a program a table is a
+    dict of columns, a list of dicts, or a table of pandas, Polars or Arrow.
 
     Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
     for the training files. A program passes (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
@@ -184,7 +186,7 @@ def load(
         return what
     if isinstance(input, str) and input not in KINDS:
         raise DataError(f"Unknown kind of input '{input}'.", suggest(input, KINDS))
-    targets, texts, ignored = (tuple([names] if isinstance(names, str) else names) for names in (target, text, ignore))
+    targets, texts, ignored = (tuple([str(names)] if isinstance(names, str | int) else map(str, names)) for names in (target, text, ignore))
     valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test)
     options = ReadOptions(
@@ -263,7 +265,11 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         notes += [f"{problem}; {fix}"] if problem else []  # A program may try things out with zeros.
     targets = {name: part.targets for name, part in found.parts.items()}
     encoded = encode(
-        targets, found.classes, task, lambda name, index: found.parts[name].where(name, index), None if like is None else like.task
+        targets,
+        found.classes,
+        task or found.task,
+        lambda name, index: found.parts[name].where(name, index),
+        None if like is None else like.task,
     )
     splits = {
         name: Examples(

@@ -11,6 +11,7 @@ from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.text.rule import Tokens
 from epochal.data.spec import DataSpec
+from epochal.errors import RecipeError
 
 Unreadable = Literal["stop", "count"]
 
@@ -50,6 +51,13 @@ class ReadOptions:
     rate: int | None = None
     seconds: float | None = None
     tokens: Tokens | None = None
+
+
+def refuse_table_options(options: ReadOptions, name: str) -> None:
+    """Raise `RecipeError` for settings about columns of data that have none."""
+    for setting, value in options.table.given().items():
+        written = ", ".join(value) if isinstance(value, tuple) else value
+        raise RecipeError(f"The setting data.{setting} = {written} does not work with {name}: it is for tables.", "Leave it out.")
 
 
 NO_OPTIONS = ReadOptions()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from epochal.errors import OutputError, TakenError
 
@@ -66,6 +66,22 @@ def write_bytes(path: Path, content: bytes) -> None:
         try:
             with beside.open("xb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+            sync_directory(path.parent)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_text(path: Path) -> Iterator[TextIO]:
+    """Yield a text file in UTF-8 that becomes `path` when the block succeeds, and is removed otherwise."""
+    beside = _beside(path)
+    with write_errors(path):
+        try:
+            with beside.open("x", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

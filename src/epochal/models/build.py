@@ -19,7 +19,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
-from epochal.models.mlp import linear, mlp
+from epochal.models.mlp import linear, mlp, tabular
 from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.recipe import DataSettings
@@ -58,6 +58,9 @@ MODELS: dict[str, Entry] = {
     "lstm": Entry(lstm, "recurrent network (LSTM) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", kind=None),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
+    "tabular": Entry(
+        tabular, "embeddings of categories and numbers, and layers of widths=[128,128], dropout=0.2; the default for tables", "table"
+    ),
     "transformer": Entry(transformer, "transformer encoder over the words of a text, dim=64, layers=2, heads=4", "text", _WORDS),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
     **TUTORIALS,

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import nn
 
 from epochal.data.spec import DataSpec
+from epochal.models.tabular import dense
 
 _MOST_LAYERS = 1000
 
 
 def linear(spec: DataSpec) -> nn.Module:
     """Return one linear layer on the flattened input: softmax regression, or linear regression."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(spec.features), len(spec.outputs)))
+    layers, width = dense(spec)
+    return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))
 
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
     """Return linear layers of these widths with ReLU between them, optionally with dropout after each."""
     check_widths(widths)
-    layers: list[nn.Module] = [nn.Flatten()]
-    width = math.prod(spec.features)
+    layers, width = dense(spec)
     for wider in widths:
         layers += [nn.Linear(width, wider), nn.ReLU()]
         if dropout:
             layers.append(nn.Dropout(dropout))
         width = wider
     return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))
+
+
+def tabular(spec: DataSpec, widths: Sequence[int] = (128, 128), dropout: float = 0.2) -> nn.Module:
+    """Return `mlp` with the widths and dropout that suit tables."""
+    return mlp(spec, widths, dropout)
 
 
 def check_widths(widths: Sequence[int]) -> None:

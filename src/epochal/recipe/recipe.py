@@ -117,8 +117,8 @@ def type_of(setting: str) -> Any:
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        # optimizer.options is itself a mapping: it is one value.
-        if isinstance(value, Mapping) and name.rpartition(".")[2] != "options":
+        # optimizer.options and data.columns are mappings themselves: each is one value.
+        if isinstance(value, Mapping) and name.rpartition(".")[2] not in ("options", "columns"):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

@@ -181,7 +181,7 @@ class InputRule(BaseModel):
         return DataError(f"This model takes inputs of shape {self.shape}, not {given}.", "Pass an array, or an .npy file, of that shape.")
 
     def is_item(self, what: Any) -> bool:
-        """Whether `what` is one item although it looks like a list of several."""
+        """Whether `what` is one item although it looks like a list or a dict of several."""
         return False
 
     def items(self, item: Any) -> Items:

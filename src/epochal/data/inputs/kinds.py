@@ -8,9 +8,16 @@ from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.picture.rule import PictureRule, are_pictures
 from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.text.rule import TextRule
 
-KINDS: dict[str, type[InputRule]] = {"numbers": NumbersRule, "picture": PictureRule, "sound": SoundRule, "text": TextRule}
+KINDS: dict[str, type[InputRule]] = {
+    "numbers": NumbersRule,
+    "picture": PictureRule,
+    "sound": SoundRule,
+    "table": TableRule,
+    "text": TextRule,
+}
 
 
 def kind_of(sample: Tensor) -> type[InputRule]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epochal.data.examples import Found
-from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, text_files, texts
+from epochal.data.inputs.table.files import SUFFIXES as TABLES
+from epochal.data.inputs.table.files import is_table
+from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_table_options
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, table, text_files, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
@@ -40,15 +42,17 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures or sounds, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz),
-    a .npz, .npy or .safetensors file, or CIFAR-10's archive or folder. A single word is a name first; with a path separator (./mnist) it is
-    always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or sounds: from
-    other data, the caller has to leave out what they exclude. Raises `DataError`.
+    a .npz, .npy or .safetensors file, a table, or CIFAR-10's archive or folder. A single word is a name first; with a path separator
+    (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or
+    sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
     if options.table.texts and what not in SOURCES and Path(what).expanduser().is_file():
         return text_files.read(Path(what).expanduser(), options)
     place = _place(what)
+    if not is_table(Path(place.what)):
+        refuse_table_options(options, str(what))
     with place.named():
-        read = _find(place.what, data_dir)
+        read = _find(place.what, data_dir, options)
         if read is None:
             return _read_folder(Path(place.what).expanduser(), options)
     _refuse(options, ("size", "fit"), str(what), "folders of pictures")
@@ -106,10 +110,10 @@ def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | N
     """Return the folder of pictures or sounds that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
     place = _place(what)
     with place.named():
-        return place if _find(place.what, data_dir) is None and not holds_texts(Path(place.what).expanduser()) else None
+        return place if _find(place.what, data_dir, NO_OPTIONS) is None and not holds_texts(Path(place.what).expanduser()) else None
 
 
-def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
+def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Callable[[], Found] | None:
     """Return the function that reads the data that a user named, or `None` for a folder of pictures or sounds."""
     if data_dir is not None:
         with _named(data_dir):
@@ -118,7 +122,7 @@ def _find(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None
         if not is_there:
             raise DataError(f"There is no folder {data_dir} to look for data (--data-dir or EPOCHAL_DATA).", "Check it, or create it.")
     with _named(what):
-        return _reader(what, data_dir)
+        return _reader(what, data_dir, options)
 
 
 @contextmanager
@@ -161,7 +165,7 @@ def _built_in(name: str, data_dir: Path | None) -> Found:
     return replace(found, notes=(note, *found.notes))
 
 
-def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | None:
+def _reader(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Callable[[], Found] | None:
     """Return the function that reads `what`, or `None` for a folder of pictures or sounds."""
     if isinstance(what, str) and what in SOURCES:
         return lambda: _built_in(what, data_dir)
@@ -172,6 +176,8 @@ def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | No
         raise DataError(f"There is no file or folder '{what}'{known}.", suggest(path.name, SOURCES) if is_word else "Check the path.")
     if path.suffix.lower() in arrays.SUFFIXES and path.is_file():
         return lambda: arrays.read(path)
+    if is_table(path) and path.is_file():
+        return lambda: table.read(path, options)
     if path.name == cifar10.ARCHIVE or path.name == cifar10.FOLDER:
         return lambda: cifar10.read_cifar10(path)
     if path.is_dir():
@@ -181,5 +187,5 @@ def _reader(what: str | Path, data_dir: Path | None) -> Callable[[], Found] | No
     raise DataError(
         f"{path} is a file of an unsupported kind.",
         f"Give a folder of pictures or sounds, or an archive of one ({', '.join(ARCHIVES)}), "
-        f"a {', '.join(arrays.SUFFIXES)} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
+        f"a {', '.join((*arrays.SUFFIXES, *TABLES))} file, {cifar10.ARCHIVE}, or a name: {', '.join(SOURCES)}.",
     )

@@ -1,0 +1,78 @@
+"""What the columns of training data mean: numbers, dates, categories; or nothing that could be learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from epochal.data.inputs.table.columns import Column, ColumnKind, choose_column
+from epochal.data.inputs.table.dates import days
+from epochal.data.inputs.table.values import Table, Values
+
+Meaning = Literal[ColumnKind, "constant", "identifier", "text"]
+
+# With fewer rows nothing is said about how often values repeat.
+_FEW = 20
+
+# Columns of words are categories up to this share of distinct words; text has more words in each value than categories have.
+_REPEATED = 0.5
+_WORDS_OF_TEXT = 4
+
+_KEY = ("id", "key", "uuid", "guid", "index")
+_NAMED = 8
+
+
+def meaning_of(name: str, values: Values) -> Meaning:
+    """Return what a column means by its values, and whether it numbers the rows by its name."""
+    there, rows = ~values.missing, len(values)
+    if values.numbers is not None:
+        numbers = values.numbers[there]
+        distinct = np.unique(numbers)
+        if len(distinct) < 2 and (len(distinct) == 0 or there.all()):
+            return "constant"
+        is_all = len(distinct) == rows >= _FEW and bool((distinct == distinct.round()).all())
+        is_counted = is_all and distinct[-1] - distinct[0] == rows - 1 and bool((np.diff(numbers) == 1).all())
+        return "identifier" if is_counted or (is_all and is_key(name)) else "number"
+    if len(values.words) < 2 and (not values.words or there.all()):
+        return "constant"
+    if not isinstance(days(values), str):
+        return "date"
+    share = len(values.words) / max(1, int(there.sum()))
+    lengths = sum(len(word.split()) for word in values.words) / len(values.words)
+    if rows >= _FEW and share > _REPEATED:
+        return "text" if lengths >= _WORDS_OF_TEXT else "identifier" if share > 0.9 else "category"
+    return "category"
+
+
+def is_key(name: str) -> bool:
+    """Whether a column is named like the number of a row."""
+    return any(part in _KEY for part in name.lower().replace("-", "_").replace(" ", "_").split("_"))
+
+
+def choose_columns(table: Table, names: Sequence[str], kinds: Mapping[str, ColumnKind]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """Return the columns to learn from, of those in `names`, and notes on what each was taken as; `kinds` are those that the user set."""
+    columns = {name: table.columns[name] for name in names}
+    meanings: dict[str, Meaning] = {name: kinds.get(name) or meaning_of(name, values) for name, values in columns.items()}
+    chosen = [choose_column(table, name, kind) for name, kind in meanings.items() if kind in ("number", "date", "category")]
+    return tuple(chosen), tuple(_notes(meanings, chosen, columns))
+
+
+def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], columns: Mapping[str, Values]) -> Iterator[str]:
+    """Say what columns were taken as: a line for each kind."""
+    for kind, noun in (("number", "numbers"), ("date", "dates")):
+        if names := [name for name, meaning in meanings.items() if meaning == kind]:
+            yield f"{noun}: {_some(names)}"
+    if found := [f"{column.name} ({len(column.words):,})" for column in chosen if not column.is_number]:
+        yield f"categories: {_some(found)}"
+    why = {"constant": "always the same", "identifier": "another for each row", "text": "text: --text learns from it"}
+    if out := [f"{name} ({why[meaning]})" for name, meaning in meanings.items() if meaning in why]:
+        yield f"left out: {_some(out)}; --column NAME=category or number takes one in"
+    shares = {column.name: float(columns[column.name].missing.mean()) for column in chosen}
+    if gaps := [f"{name} {100 * share:.2g} %" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share]:
+        yield f"missing values: {_some(gaps)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,284 @@
+"""The values of a table by column: numbers, or words with a number for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epochal.data.inputs.table.files import MISSING, Chunk, TableFile, is_table, open_table
+from epochal.device import free_memory
+from epochal.errors import DataError
+
+
+@dataclass(frozen=True)
+class Values:
+    """One column: `numbers` (float64 [n], NaN where missing), or `codes` (int32 [n], -1 where missing) of `words`."""
+
+    numbers: NDArray[np.float64] | None = None
+    codes: NDArray[np.int32] | None = None
+    words: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        values = self.codes if self.numbers is None else self.numbers
+        assert values is not None
+        return len(values)
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which values are missing: bool [n]."""
+        if self.numbers is not None:
+            return np.isnan(self.numbers)
+        assert self.codes is not None
+        return self.codes < 0
+
+    def as_words(self) -> Values:
+        """Return numbers as the shortest text that gives them again."""
+        if self.numbers is None:
+            return self
+        numbers, codes = np.unique(self.numbers, return_inverse=True)
+        words = tuple(str(int(value)) if value.is_integer() else repr(value) for value in numbers[~np.isnan(numbers)].tolist())
+        return Values(codes=np.where(codes < len(words), codes, -1).astype(np.int32), words=words)
+
+    def as_numbers(self, *, comma: bool = False) -> NDArray[np.float64] | str:
+        """Return words as numbers, float64 [n]; or the first word that is not a number."""
+        if self.numbers is not None:
+            return self.numbers
+        assert self.codes is not None
+        numbers = np.full(len(self.words) + 1, nan)
+        for place, word in enumerate(self.words):
+            parsed = parse_numbers([word], comma=comma)
+            if parsed is None:
+                return word
+            numbers[place] = parsed[0]
+        return numbers[self.codes]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that was read. `lines` are those of the file on which rows begin, if it is a text file."""
+
+    name: str
+    columns: Mapping[str, Values]
+    lines: NDArray[np.int64] | None = None
+    has_header: bool = True
+    comma: bool = False
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def where(self, row: int) -> str:
+        """Return the name of a row for messages."""
+        return f"{self.name}, row {row}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
+
+
+def read_table(what: Any, *, words: Collection[str] = (), numbers: Collection[str] = (), skip: Collection[str] = ()) -> Table:
+    """Read a table: a path, a mapping of columns, a list of mappings, or a table of pandas, Polars or Arrow.
+
+    Columns in `words` keep the text of their values, those in `numbers` must be numbers, and those in `skip` are left out; others are
+    numbers if all of their values are. Raises `DataError`.
+    """
+    if isinstance(what, str | Path):
+        path = Path(what)
+        if path.suffix.lower() == ".parquet":
+            return _from_mapping(path.name, _parquet(path), skip)
+        return _from_file(open_table(path), {*words}, {*numbers}, {*skip})
+    return _from_mapping(type(what).__name__ if not isinstance(what, dict | list) else "table", columns_of(what), skip)
+
+
+def pieces(path: Path, *, words: Collection[str] = (), numbers: Collection[str] = ()) -> Iterator[tuple[list[list[str]], Table]]:
+    """Yield the rows of a file as text, a few thousand at a time, with the columns in `words` and `numbers`, as `read_table` reads them."""
+    if path.suffix.lower() == ".parquet":
+        table = _from_mapping(path.name, _parquet(path), ())
+        yield [list(map(_text, row)) for row in zip(*_parquet(path).values(), strict=True)], table
+        return
+    file = open_table(path)
+    places = {name: place for place, name in enumerate(file.names) if name in words or name in numbers}
+    for chunk in file.chunks():
+        columns: dict[str, _Words | _Numbers] = {name: _Words() if name in words else _Numbers() for name in places}
+        _add(columns, file, chunk, places, numbers)
+        finished = {name: column.finish() for name, column in columns.items()}
+        yield chunk.rows, Table(str(path), finished, np.array(chunk.lines), file.has_header, file.has_decimal_comma)
+
+
+def holds_table(what: Any) -> bool:
+    """Whether `what` is a table that `read_table` reads."""
+    if isinstance(what, str | Path):
+        return is_table(Path(what))
+    if isinstance(what, Mapping):
+        return bool(what)
+    if isinstance(what, list | tuple):
+        return bool(what) and all(isinstance(row, Mapping) for row in what)
+    return hasattr(what, "columns") or hasattr(what, "column_names")
+
+
+def names_of(what: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a table, without reading it whole."""
+    if isinstance(what, str | Path):
+        path = Path(what)
+        return tuple(_parquet(path)) if path.suffix.lower() == ".parquet" else open_table(path).names
+    return tuple(map(str, columns_of(what)))
+
+
+def columns_of(what: Any) -> Mapping[str, Any]:
+    """Return the columns of a table in a program, by name."""
+    if isinstance(what, Mapping):
+        alone = all(isinstance(value, str | int | float | None) for value in what.values())
+        return {name: [value] for name, value in what.items()} if alone else what
+    if isinstance(what, list | tuple):
+        return {name: [row.get(name) for row in what] for name in dict.fromkeys(name for row in what for name in row)}
+    return {str(name): what[name] for name in (what.column_names if hasattr(what, "column_names") else what.columns)}
+
+
+def parse_numbers(cells: Sequence[str], *, comma: bool) -> list[float] | None:
+    """Return cells as numbers, NaN where they are missing; `None` if one is not a number. `comma` allows decimal commas."""
+    try:
+        numbers = list(map(float, cells))
+    except ValueError:
+        numbers = []
+        for cell in map(str.strip, cells):
+            if cell in MISSING:
+                numbers.append(nan)
+                continue
+            try:
+                numbers.append(float(cell.replace(",", ".") if comma else cell))
+            except ValueError:
+                return None
+    # Python allows underscores in numbers; in a table they are no numbers.
+    return None if "_" in "".join(cells) else numbers
+
+
+class _Numbers:
+    """Numbers, as they are read."""
+
+    def __init__(self) -> None:
+        self.parts: list[NDArray[np.float64]] = []
+
+    def finish(self) -> Values:
+        return Values(numbers=np.concatenate(self.parts))
+
+
+class _Words:
+    """Words, as they are read."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self.parts: list[NDArray[np.int32]] = []
+
+    def add(self, cells: Iterable[str]) -> None:
+        known = self.known
+        self.parts.append(np.fromiter((known.setdefault(cell, len(known)) for cell in cells), np.int32))
+
+    def finish(self) -> Values:
+        words: dict[str, int] = {}
+        # Blanks around a word do not make another.
+        clean = [word.strip() for word in self.known]
+        codes = np.array([-1 if word in MISSING else words.setdefault(word, len(words)) for word in clean], np.int32)
+        return Values(codes=codes[np.concatenate(self.parts)], words=tuple(words))
+
+
+def _from_file(file: TableFile, words: set[str], numbers: set[str], skip: set[str]) -> Table:
+    """Read a text file: once, and again for columns that turn out not to be numbers, whose text was not kept."""
+    places = {name: place for place, name in enumerate(file.names) if name not in skip}
+    columns, lines = _pass(file, places, words, numbers)
+    lost = [name for name in places if name not in columns]
+    if lost:
+        columns |= _pass(file, {name: places[name] for name in lost}, set(lost), set())[0]
+    if not len(lines):
+        raise DataError(f"{file.path} has a header and no rows.", "Give a row for each example.")
+    return Table(str(file.path), {name: columns[name] for name in places}, lines, file.has_header, file.has_decimal_comma)
+
+
+def _pass(file: TableFile, places: Mapping[str, int], words: set[str], numbers: set[str]) -> tuple[dict[str, Values], NDArray[np.int64]]:
+    """Read columns as words or numbers; columns that are neither are left out."""
+    found: dict[str, _Words | _Numbers] = {name: _Words() if name in words else _Numbers() for name in places}
+    lines: list[NDArray[np.int64]] = []
+    for chunk in file.chunks():
+        lines.append(np.array(chunk.lines, np.int64))
+        _check_room(file, len(lines) * len(chunk.rows) * len(found) * 8)
+        _add(found, file, chunk, places, numbers)
+    if not lines:
+        return {}, np.zeros(0, np.int64)
+    return {name: column.finish() for name, column in found.items()}, np.concatenate(lines)
+
+
+def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, places: Mapping[str, int], numbers: Collection[str]) -> None:
+    """Add rows to columns; those that turn out not to be numbers are dropped, or an error if they must be."""
+    cells, comma = list(zip(*chunk.rows, strict=True)), file.has_decimal_comma
+    for name, column in [*columns.items()]:
+        found = cells[places[name]]
+        if isinstance(column, _Words):
+            column.add(found)
+        elif (parsed := parse_numbers(found, comma=comma)) is not None:
+            column.parts.append(np.array(parsed))
+        elif name in numbers:
+            row = next(row for row, cell in enumerate(found) if parse_numbers([cell], comma=comma) is None)
+            raise DataError(
+                f"{file.path}, line {chunk.lines[row]}: '{found[row].strip()[:60]}' is not a number, as others are in column {name}.",
+                "Fix it; a missing value is an empty one.",
+            )
+        else:
+            del columns[name]
+
+
+def _check_room(file: TableFile, taken: int) -> None:
+    free = free_memory()
+    if free is not None and taken > 0.8 * (taken + free):
+        raise DataError(f"{file.path} does not fit in memory: {free / 1e9:.1f} GB are left.", "Leave columns out: --ignore NAME,NAME")
+
+
+def _from_mapping(name: str, columns: Mapping[str, Any], skip: Collection[str]) -> Table:
+    found = {str(column): _from_objects(values, str(column)) for column, values in columns.items() if str(column) not in skip}
+    counts = {column: len(values) for column, values in found.items()}
+    if len(set(counts.values())) > 1:
+        (first, one), (other, two) = next((pair, other) for pair in counts.items() for other in counts.items() if pair[1] != other[1])
+        raise DataError(f"Column {first} has {one:,} values, and {other} {two:,}.", "Give each column a value for each row.")
+    if not found or not next(iter(counts.values())):
+        raise DataError("The table has no rows.", "Give a row for each example.")
+    return Table(name, found)
+
+
+def _from_objects(values: Any, name: str) -> Values:
+    """Return a column of a program: numbers, or words."""
+    array = np.asarray(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
+    if array.ndim != 1:
+        raise DataError(f"Column {name} has shape {array.shape}.", "Give one value for each row.")
+    if array.dtype.kind in "biuf":
+        return Values(numbers=array.astype(np.float64))
+    if array.dtype.kind == "M":
+        array = np.where(np.isnat(array), "", np.datetime_as_string(array.astype("datetime64[s]")))
+    cells = ["" if _is_missing(value) else value for value in array.tolist()]
+    if all(isinstance(cell, int | float) or cell == "" for cell in cells):
+        return Values(numbers=np.array([nan if cell == "" else float(cell) for cell in cells]))
+    words = _Words()
+    words.add(map(str, cells))
+    return words.finish()
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _text(value: Any) -> str:
+    return "" if _is_missing(value) else str(value)
+
+
+def _parquet(path: Path) -> Mapping[str, Any]:
+    """Read a Parquet file by pyarrow."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(
+            f"{path} is a Parquet file, which pyarrow reads.", "Install it: pip install 'epochal[tables]'; or save as CSV."
+        ) from error
+    read: Callable[..., Any] = parquet.read_table
+    try:
+        table = read(path)
+        return {str(name): table.column(name).to_pylist() for name in table.column_names}
+    except Exception as error:  # pyarrow raises errors of many kinds for damaged files
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}.", "Save it again.") from error

@@ -1,0 +1,174 @@
+"""Tables in files: how they are written does not matter, and what is wrong is named by its line."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from epochal.data.inputs.table.files import open_table
+from epochal.data.inputs.table.values import Table, read_table
+from epochal.errors import DataError
+
+PLAIN = "age,city,height\n39,Rome,1.5\n,New York,2\n?,Rome,NA\n"
+
+
+def written(folder: Path, text: str, name: str = "t.csv", encoding: str = "utf-8") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def plain(table: Table) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    for name, values in table.columns.items():
+        if values.numbers is not None:
+            found[name] = [None if math.isnan(value) else value for value in values.numbers.tolist()]
+        else:
+            assert values.codes is not None
+            found[name] = [None if code < 0 else values.words[code] for code in values.codes.tolist()]
+    return found
+
+
+EXPECTED = {"age": [39.0, None, None], "city": ["Rome", "New York", "Rome"], "height": [1.5, 2.0, None]}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (PLAIN, "t.csv"),
+        (PLAIN.replace("\n", "\r\n"), "t.csv"),
+        ("\ufeff" + PLAIN, "t.csv"),
+        (PLAIN.replace(",", ", "), "t.csv"),
+        (PLAIN.replace(",", " , "), "t.csv"),
+        (PLAIN.replace("\n", "\n\n"), "t.csv"),
+        (PLAIN.replace(",", "\t"), "t.tsv"),
+        (PLAIN.replace(",", ";").replace(".", ","), "t.csv"),
+        (PLAIN.replace(",", "|"), "t.csv"),
+        (PLAIN.replace("Rome", '"Rome"').replace("city", '"city"'), "t.csv"),
+        (PLAIN.replace(",Rome", ', "Rome"'), "t.csv"),
+        ('{"age": 39, "city": "Rome", "height": 1.5}\n{"city": "New York", "height": 2}\n\n{"age": null, "city": "Rome"}\n', "t.jsonl"),
+    ],
+)
+def test_the_form_is_recognised(tmp_path: Path, text: str, name: str) -> None:
+    assert plain(read_table(written(tmp_path, text, name))) == EXPECTED
+
+
+def test_utf_16_and_gzip(tmp_path: Path) -> None:
+    assert plain(read_table(written(tmp_path, PLAIN, encoding="utf-16"))) == EXPECTED
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(PLAIN.encode()))
+    assert plain(read_table(tmp_path / "t.csv.gz")) == EXPECTED
+
+
+def test_quotes_hold_separators_quotes_and_line_breaks(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, 'name,n\n"a, b",1\n"say ""x""",2\n"two\nlines",3\nlast,4\n'))
+    assert plain(table) == {"name": ["a, b", 'say "x"', "two\nlines", "last"], "n": [1, 2, 3, 4]}
+    assert table.lines is not None
+    assert table.lines.tolist() == [2, 3, 4, 6]
+
+
+def test_a_table_may_have_no_header(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, "1,a\n2,b\n3,a\n"))
+    assert not table.has_header
+    assert plain(table) == {"0": [1, 2, 3], "1": ["a", "b", "a"]}
+    assert not open_table(written(tmp_path, "a,x\nb,x\na,y\nb,x\n")).has_header
+    assert open_table(written(tmp_path, "color,size\nred,small\nblue,big\nred,big\n")).has_header
+
+
+def test_a_column_is_numbers_only_if_all_are(tmp_path: Path) -> None:
+    rows = [f"{row:05},{row}" for row in range(30_000)]
+    rows[-1] = "1_0,x7"
+    found = plain(read_table(written(tmp_path, "code,n\n" + "\n".join(rows))))
+    # The text of numbers that came before is kept, too.
+    assert found["code"][7] == "00007"
+    assert found["code"][-1] == "1_0"
+    assert found["n"][3] == "3"
+
+
+def test_columns_are_read_as_asked(tmp_path: Path) -> None:
+    path = written(tmp_path, "zip,n\n010,1\n020,x\n")
+    assert plain(read_table(path, words={"zip"}, skip={"n"})) == {"zip": ["010", "020"]}
+    with pytest.raises(DataError, match=r"t\.csv, line 3: 'x' is not a number, as others are in column n"):
+        read_table(path, numbers={"n"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "t.csv is empty"),
+        (b"a,b\n", "has a header and no rows"),
+        (b"a,b\n1,2\n3,4\n5,6,7\n8,9\n", "line 4: the row has 3 values; there are 2 columns"),
+        (b"a,b\n1,2\n\n3\n4,5\n", "line 4: the row has 1 values; there are 2 columns"),
+        (b"a,a\n1,2\n3,4\n", "line 1: two columns are named 'a'"),
+        (b'a,b\n1,2\n3,"4\n5,6\n7,8\n', "line 3: .*end of data"),
+        (b"a,b\n1,\xff\xfe\xfd\n", "is not text in UTF-8"),
+        (b"a,b\n1," + b"x" * 200_000 + b"\n", "field larger|more than 131,072"),
+        (b",".join(b"c%d" % n for n in range(30_000)) + b"\n" + b",".join([b"1"] * 30_000), "30,000 columns, more than 20,000"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}\n{"a": \n', "line 2: "),
+        ("[1, 2]\n", "line 1: it is not an object"),
+        ('{"a": [1]}\n', "line 1: a value is a list or an object"),
+        ("{}\n", "is empty"),
+        ("[" * 100_000, "line 1: "),
+    ],
+)
+def test_bad_json_lines_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_table(written(tmp_path, content, "t.jsonl"))
+
+
+def test_damaged_and_hostile_gzip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(PLAIN.encode() * 100)[:-20])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_table(path)
+    monkeypatch.setattr("epochal.io.safe_read.ALWAYS_UNPACKED", 100_000)
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 1_000_000))
+    with pytest.raises(DataError, match="unpack to more than"):
+        read_table(path)
+
+
+def test_tables_in_a_program(tmp_path: Path) -> None:
+    columns = {"age": [39, None, float("nan")], "city": ["Rome", " New York", "Rome"], "height": np.array([1.5, 2, np.nan])}
+    assert plain(read_table(columns)) == EXPECTED
+    assert plain(read_table([{"age": 39, "city": "Rome", "height": 1.5}, {"city": "New York", "height": 2}, {"city": "Rome"}])) == EXPECTED
+    assert plain(read_table({"age": 39, "city": "Rome"})) == {"age": [39], "city": ["Rome"]}
+    with pytest.raises(DataError, match="Column a has 2 values, and b 1"):
+        read_table({"a": [1, 2], "b": [1]})
+    with pytest.raises(DataError, match="no rows"):
+        read_table({"a": []})
+    with pytest.raises(DataError, match="shape"):
+        read_table({"a": np.zeros((2, 2))})
+
+
+def test_arrow_and_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"age": [39, None, None], "city": ["Rome", "New York", "Rome"], "height": [1.5, 2.0, None]})
+    assert plain(read_table(table)) == EXPECTED
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert plain(read_table(tmp_path / "t.parquet")) == EXPECTED
+    (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"t\.parquet cannot be read"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"which pyarrow reads.\nInstall it: pip install 'epochal\[tables\]'"):
+        read_table(tmp_path / "t.parquet")

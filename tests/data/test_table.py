@@ -1,0 +1,274 @@
+"""Tables as data: what columns mean, what is predicted, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from epochal import check, load
+from epochal.data.inputs.table.rule import TableRule
+from epochal.data.inputs.values import in_memory
+from epochal.data.load import Data
+from epochal.data.spec import DataSpec
+from epochal.errors import DataError, RecipeError
+
+ROWS = 200
+
+
+def people(rows: int = ROWS) -> dict[str, list[Any]]:
+    """A small table in which income depends on age and job."""
+    random = np.random.default_rng(0)
+    ages = random.integers(18, 80, rows)
+    jobs = random.choice(["clerk", "nurse", "pilot"], rows)
+    likely = (ages > 45).astype(int) + (jobs == "pilot") + random.normal(0, 0.3, rows)
+    return {
+        "id": list(range(1000, 1000 + rows)),
+        "age": [None if row % 20 == 3 else int(age) for row, age in enumerate(ages)],
+        "job": jobs.tolist(),
+        "born": [f"{2024 - age}-01-{1 + age % 28:02}" for age in ages.tolist()],
+        "country": ["NL"] * rows,
+        "remark": [f"this person number {row} likes walks" for row in range(rows)],
+        "income": ["high" if value > 0.7 else "low" for value in likely],
+    }
+
+
+def csv_of(columns: Mapping[str, list[Any]], path: Path) -> Path:
+    rows = [
+        ",".join(columns),
+        *(",".join("" if cell is None else str(cell) for cell in row) for row in zip(*columns.values(), strict=True)),
+    ]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def rule_of(data: Data) -> TableRule:
+    assert isinstance(data.input, TableRule)
+    return data.input
+
+
+def test_columns_are_what_they_look_like(tmp_path: Path) -> None:
+    data = load(csv_of(people(), tmp_path / "people.csv"), target="income")
+    assert [(column.name, column.kind) for column in rule_of(data).columns] == [("age", "number"), ("job", "category"), ("born", "date")]
+    assert rule_of(data).columns[1].words == ("clerk", "nurse", "pilot")
+    assert data.outputs == ("high", "low")
+    assert data.notes == (
+        "numbers: age",
+        "dates: born",
+        "categories: job (3)",
+        "left out: id (another for each row), country (always the same), remark (text: --text learns from it); "
+        "--column NAME=category or number takes one in",
+        "missing values: age 5 %",
+    )
+    rows = in_memory(data.train.inputs)
+    assert rows is not None
+    assert rows.dtype == torch.float32
+    assert rows[3, 0].isnan()
+    assert rows[:, 1].unique().tolist() == [1, 2, 3]
+
+
+def test_a_file_and_a_program_give_the_same(tmp_path: Path) -> None:
+    file = load(csv_of(people(), tmp_path / "people.csv"), target="income")
+    memory = load(people(), target=-1)
+    assert memory.train.inputs[torch.arange(ROWS)].nan_to_num().equal(file.train.inputs[torch.arange(ROWS)].nan_to_num())
+    assert memory.input == file.input
+    assert memory.train.targets.equal(file.train.targets)
+
+
+def test_columns_can_be_chosen() -> None:
+    data = load(people(), target="income", ignore="born", columns={"age": "category", "id": "number", "remark": "category"})
+    kinds = {column.name: column.kind for column in rule_of(data).columns}
+    assert kinds == {"id": "number", "age": "category", "job": "category", "remark": "category"}
+    for options, message in (
+        ({"columns": {"age": "colour"}}, "age = colour, which is not number or category or date"),
+        ({"columns": {"income": "number"}}, "income = number, which is not joined"),
+        ({"ignore": "income"}, "is the target, and is to be ignored"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            load(people(), target="income", **options)
+    for target in ("incom", "7", "-8"):
+        with pytest.raises(DataError, match=f"The table has no column '{target}'"):
+            load(people(), target=target)
+    with pytest.raises(DataError, match="'clerk' is not a number|'nurse' is not a number|'pilot' is not a number"):
+        load(people(), target="income", columns={"job": "number"})
+
+
+def test_without_a_target_candidates_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        load(csv_of(people(), tmp_path / "people.csv"))
+    assert "has 7 columns: which is to be predicted?" in str(raised.value)
+    assert raised.value.fix.startswith("Say so: --target NAME. Candidates: income (")
+    assert "remark" not in str(raised.value)
+
+
+def test_what_is_for_tables_is_refused_for_others() -> None:
+    with pytest.raises(RecipeError, match="The setting data.target = x does not work with digits: it is for tables"):
+        load("digits", target="x")
+
+
+def test_offsets_are_taken_off_in_full_precision() -> None:
+    times = [1_700_000_000.0 + row / 4 for row in range(100)]
+    data = load({"time": times, "y": [0, 1] * 50}, target="y", columns={"time": "number"})
+    rows = in_memory(data.train.inputs)
+    assert rows is not None
+    assert rows[:, 0].diff().unique().tolist() == [0.25]
+
+
+def test_what_a_target_means() -> None:
+    inputs = list(range(60))
+
+    def loaded(values: list[Any], **options: Any) -> Data:
+        return load({"x": [value % 7 for value in inputs], "y": values}, target="y", **options)
+
+    assert loaded(["a", "b", "c"] * 20).outputs == ("a", "b", "c")
+    few = loaded([3, 4, 5] * 20)
+    assert few.outputs == ("3", "4", "5")
+    assert "y has 3 whole numbers, taken as classes; --task regression if they are quantities" in few.notes
+    assert loaded([3, 4, 5] * 20, task="regression").outputs == ("y",)
+    many = loaded(inputs)
+    assert many.task.name == "regression"
+    assert "y has 60 whole numbers, taken as quantities; --task single-label if they are classes" in many.notes
+    assert loaded([value / 7 for value in inputs]).outputs == ("y",)
+    both = load({"x": [value % 7 for value in inputs], "y": [0, 1] * 30, "z": [1, 1, 0] * 20}, target=["y", "z"])
+    assert (both.task.name, both.outputs) == ("multi-label", ("y", "z"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([None, "a", "b"] * 20, "The table|table, row 0: the target y is missing, there and in 19 other rows"),
+        ([f"w{row}" for row in range(60)], "60 different values in 60 rows, such as 'w0': too many classes"),
+        ([f"2024-01-{1 + row % 28:02}" for row in range(60)], "The target y is a date"),
+        ([1, 2, "x"] * 20, None),
+        (["a"] * 60, "All training examples are of one class"),
+        (["A", "a"] * 30, "has both 'A' and 'a', which differ only by blanks, case or a full stop"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused(values: list[Any], message: str | None) -> None:
+    table = {"x": [row % 7 for row in range(60)], "y": values}
+    if message is None:
+        assert load(table, target="y").outputs == ("1", "2", "x")
+        return
+    with pytest.raises(DataError, match=message):
+        load(table, target="y")
+
+
+def test_labels_of_other_files_are_joined_when_asked(tmp_path: Path) -> None:
+    train = csv_of(people(), tmp_path / "a.csv")
+    other = people()
+    other["income"] = [f"{word.title()}." for word in other["income"]]
+    test = csv_of(other, tmp_path / "b.csv")
+    with pytest.raises(DataError) as raised:
+        load(train, target="income", test_data=test)
+    assert "b.csv, line 2: the target income is '" in str(raised.value)
+    assert "they differ only by blanks, case or a full stop.\nIf they are one class, train with --column income=joined" in str(raised.value)
+    data = load(train, target="income", test_data=test, columns={"income": "joined"})
+    assert data.outputs == ("high", "low")
+    assert data.test is not None
+    assert data.test.targets.equal(data.train.targets)
+    # A model that was trained so reads other files so.
+    again = load(test, like=data.spec)
+    assert again.train.targets.equal(data.train.targets)
+    other["income"][0] = "unknown"
+    with pytest.raises(DataError, match=r"b\.csv, line 2: the target income is 'unknown', which training has not"):
+        load(train, target="income", test_data=csv_of(other, tmp_path / "b.csv"), columns={"income": "joined"})
+
+
+def test_other_tables_are_read_as_in_training(tmp_path: Path) -> None:
+    data = load(people(), target="income")
+    reordered = dict(reversed(people().items()))
+    del reordered["born"]
+    reordered["shoe"] = [42] * ROWS
+    reordered["job"][0] = "baker"
+    again = load(reordered, like=data.spec)
+    assert again.input == data.spec.input
+    assert again.notes == (
+        "columns that are not there count as missing values: born",
+        "columns that the model does not use: remark, country, id, shoe",
+        "inputs of train have other words in job (1 row) than those that the model was trained on",
+    )
+    assert again.train.input(5)[:2].nan_to_num().equal(data.train.input(5)[:2].nan_to_num())
+    assert again.train.input(0)[1] == 0
+    assert again.train.input(0)[2].isnan()
+    with pytest.raises(DataError, match="has no column 'income', the target"):
+        load({name: values for name, values in people().items() if name != "income"}, like=data.spec)
+    with pytest.raises(DataError, match="lacks 2 of the 3 columns that the model was trained on: job, born"):
+        load({name: values for name, values in people().items() if name not in ("job", "born")}, like=data.spec)
+
+
+def test_measured_values_are_those_of_training_examples() -> None:
+    data = load(people(), target="income").split(0.2, 0.2, 1)
+    spec = data.spec
+    rule = spec.input
+    assert isinstance(rule, TableRule)
+    rows = data.train.inputs[torch.arange(len(data.train))]
+    ages = rows[:, 0][~rows[:, 0].isnan()]
+    assert rule.columns[0].knots[0] == ages.min()
+    assert rule.columns[0].knots[-1] == ages.max()
+    assert rule.columns[0].missing == pytest.approx(float(rows[:, 0].isnan().float().mean()))
+    assert DataSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.fixture
+def scaled() -> tuple[TableRule, torch.Tensor, torch.Tensor]:
+    data = load(people(2000), target="income")
+    rule = data.spec.input
+    assert isinstance(rule, TableRule)
+    rows = data.train.inputs[torch.arange(2000)]
+    return rule, rows, rule.preprocess()(rows)
+
+
+def test_the_layer_leaves_no_gaps_and_scales_numbers(scaled: tuple[TableRule, torch.Tensor, torch.Tensor]) -> None:
+    rule, rows, features = scaled
+    assert features.shape == (2000, *rule.features)
+    assert features.isfinite().all()
+    # age and born are scores, then comes the flag of age, then codes: of job, and of the numbers that repeat.
+    assert features[:, :2].mean(0).abs().max() < 0.1
+    assert (features[:, :2].std(0) - 1).abs().max() < 0.1
+    assert features[:, 2].equal(rows[:, 0].isnan().float())
+    assert features[:, 3].equal(rows[:, 1])
+    order = rows[:, 2].argsort()
+    assert (features[order, 1].diff() >= 0).all()
+    values, places = rows[:, 2].unique(return_inverse=True)
+    assert len(values) < 256
+    assert features[:, 5].equal(places.float() + 1)
+    # Unseen: codes are 0, numbers beyond all others count as the last.
+    strange = torch.tensor([[1e9, 0.0, -1e9]])
+    found = rule.preprocess()(strange)[0]
+    assert found[3:].tolist() == [0, 0, 0]
+    assert found[0] == features[:, 0].max()
+    assert found[1] == features[:, 1].min()
+
+
+def test_a_row_alone_gives_the_same_bits(scaled: tuple[TableRule, torch.Tensor, torch.Tensor]) -> None:
+    rule, rows, features = scaled
+    layer = rule.preprocess()
+    assert torch.cat([layer(row[None]) for row in rows[:50]]).equal(features[:50])
+
+
+def test_it_is_checked() -> None:
+    table = people()
+    table["copy"] = table["age"]
+    table["code"] = [{"high": 11, "low": 22}[word] for word in table["income"]]
+    found = str(check(table, target="income"))
+    assert "note: copy is the same as age" in found
+    assert "warning: column code alone tells the class of 100 % of the rows" in found
+    assert "column job alone" not in found
+    amounts = {"x": [row % 9 for row in range(200)], "y": [float(row % 9) * 2.5 + 0.001 * (row % 4) for row in range(200)]}
+    assert "column x alone tells 100 % of the target's variance" in str(check(amounts, target="y"))
+
+
+def test_hostile_descriptions_are_refused() -> None:
+    spec = load(people(), target="income").spec
+    described = spec.model_dump()
+    for change in ({"knots": (1.0, 0.0), "scores": (0.0, 1.0)}, {"scores": (1.0,)}, {"common": (float("nan"),)}):
+        columns = [{**column, **change} if place == 0 else column for place, column in enumerate(described["input"]["columns"])]
+        with pytest.raises(ValueError, match=r"ascend|scores|finite"):
+            DataSpec.model_validate({**described, "input": {**described["input"], "columns": columns}})
+    columns = [{**column, "common": (7.0,)} if column["name"] == "job" else column for column in described["input"]["columns"]]
+    with pytest.raises(ValueError, match="codes of other words"):
+        DataSpec.model_validate({**described, "input": {**described["input"], "columns": columns}})
