@@ -103,6 +103,25 @@ def test_check_finds_copies_and_leakage() -> None:
     assert "warning: 1 text is present more than once" in found
 
 
+def test_check_finds_nearly_equal_and_empty_texts() -> None:
+    long = "one two three four five six seven eight nine ten eleven twelve"
+    data = load({"train": ([long, f"{long} thirteen", "", "short", "longer"], [0, 1, 0, 1, 1]), "test": ([f"{long}!", "others"], [0, 1])})
+    found = check(data)
+    cases = {finding.kind: [case.examples for case in finding.cases] for finding in found.findings}
+    assert cases["near leakage"] == [("train[0]", "train[1]", "test[0]")]
+    assert cases["empty"] == [("train[2]",)]
+    assert list(found.quarantine()) == ["train[2]"]
+
+
+def test_check_reads_every_file(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "train" / "good" / "0.txt").write_bytes(b"\xff")
+    (tmp_path / "test" / "bad" / "2.txt").write_bytes(b"a\0b")
+    found = check(tmp_path)
+    assert "error: 2 files cannot be read" in str(found)
+    assert {"train/good/0.txt", "test/bad/2.txt"} <= found.quarantine().keys()
+
+
 TABLE = 'text\tlabel\na good film\tgood\na "bad film\tbad\n很好看\tgood\n不好看\tbad\n'
 
 
@@ -129,6 +148,18 @@ class TestTables:
         assert list(data.splits) == ["train", "valid", "test"]
         assert data.outputs == ("1", "2")
         assert torch.equal(data.train.input(0), data.input.encode(["one, two three"])[0])  # type: ignore[attr-defined]
+
+    def test_a_model_knows_its_columns(self, tmp_path: Path) -> None:
+        (tmp_path / "a.tsv").write_text(TABLE, "utf-8")
+        spec = load(tmp_path / "a.tsv", text="text", target="label").spec
+        (tmp_path / "b.tsv").write_text("label\tid\ttext\ngood\t1\tfine\n", "utf-8")
+        again = load(tmp_path / "b.tsv", like=spec)
+        assert isinstance(spec.input, TextRule)
+        assert torch.equal(again.train.input(0), spec.input.encode(["fine"])[0])
+        (tmp_path / "c.tsv").write_text("label\treview\nbad\tpoor\n", "utf-8")
+        assert len(load(tmp_path / "c.tsv", like=spec, text="review").train) == 1
+        with pytest.raises(DataError, match="has no column 'text'"):
+            load(tmp_path / "c.tsv", like=spec)
 
     def test_quantities(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("text;stars\nfine;3.5\nbad;0.5\nso so;2\n")

@@ -16,13 +16,14 @@ from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, render
 from epochal.checks.sounds import about_sound_files, unreadable_sounds
+from epochal.checks.texts import unreadable_texts
 from epochal.cores import sharing_cores
 from epochal.data.exclude import write_exclusion
 from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
 from epochal.data.sources import Place, examples_folder
 from epochal.data.sources.layout import list_folder
-from epochal.data.walk import SOUNDS, holds_sounds
+from epochal.data.walk import SOUNDS, TEXTS, FileKind, holds_sounds, holds_texts
 from epochal.errors import DataError
 from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
@@ -125,6 +126,7 @@ def check(
     *,
     data_dir: str | Path | None = None,
     target: str | int | Sequence[str] = (),
+    text: str | Sequence[str] = (),
     ignore: str | Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     valid_data: str | Path | None = None,
@@ -135,13 +137,23 @@ def check(
     `what` is anything that `load` takes, with the same options for tables. In a folder of pictures every file is read, even if others
     cannot be. Raises `DataError` if there is nothing to check, or if data other than a folder cannot be loaded.
     """
-    if isinstance(what, str | Path):
+    if isinstance(what, str | Path) and not text:
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         folder = examples_folder(what, Path(place) if place else None)
         if folder is not None:
             root = Path(folder.what).expanduser()
-            return _check_sounds(folder, root) if root.is_dir() and holds_sounds(root) else _check_folder(folder, root)
-    options: dict[str, Any] = {"target": target, "ignore": ignore, "columns": columns, "valid_data": valid_data, "test_data": test_data}
+            for kind, is_so in ((SOUNDS, holds_sounds), (TEXTS, holds_texts)):
+                if root.is_dir() and is_so(root):
+                    return _check_files(folder, root, kind)
+            return _check_folder(folder, root)
+    options: dict[str, Any] = {
+        "target": target,
+        "text": text,
+        "ignore": ignore,
+        "columns": columns,
+        "valid_data": valid_data,
+        "test_data": test_data,
+    }
     return _check_data(load(what, data_dir=data_dir, **options))
 
 
@@ -156,16 +168,17 @@ def _check_folder(place: Place, root: Path) -> Check:
     return Check(name, counts, listed.classes, _worst_first(findings), picture=lambda file: open_picture(root / file))
 
 
-def _check_sounds(place: Place, root: Path) -> Check:
+def _check_files(place: Place, root: Path, kind: FileKind) -> Check:
+    """Check a folder of sounds or texts: without the files that cannot be read, it is checked as loaded data are."""
     try:
-        listed = list_folder(root, kind=SOUNDS)
+        listed = list_folder(root, kind=kind)
         names = [file for split in listed.splits for file in listed.files(split)]
-        wrong = unreadable_sounds(root, names)
+        wrong = unreadable_sounds(root, names) if kind is SOUNDS else unreadable_texts(root, names)
         data = load(root, exclude=[names[index] for index in wrong])
     except DataError as error:
         return Check(root.resolve().name, {}, (), (_with_archive(layout_finding(error), place),))
     found = _check_data(data)
-    of_files = (*about_unreadable(wrong, names, root), *about_sound_files(root, names))
+    of_files = [*about_unreadable(wrong, names, root), *(about_sound_files(root, names) if kind is SOUNDS else ())]
     return replace(found, findings=_worst_first([*(_with_archive(finding, place) for finding in of_files), *found.findings]))
 
 

@@ -14,6 +14,7 @@ from epochal.checks.numbers import number_findings
 from epochal.checks.pictures import picture_findings
 from epochal.checks.sounds import sound_findings
 from epochal.checks.tables import table_findings
+from epochal.checks.texts import text_findings
 from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
@@ -23,6 +24,7 @@ _BY_KIND: dict[str, Callable[[Loaded], Iterator[Finding]]] = {
     "numbers": number_findings,
     "picture": picture_findings,
     "sound": sound_findings,
+    "text": text_findings,
 }
 
 

@@ -24,6 +24,7 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 @click.argument("data")
 @data_dir
 @click.option("--target", default="", metavar="NAME", help="Tables: the column to predict, or several: by name, or by number.")
+@click.option("--text", default="", metavar="NAME", help="Tables: the columns of text to learn from.")
 @click.option("--ignore", default="", metavar="NAME", help="Tables: columns to leave out.")
 @click.option("--column", "columns", multiple=True, metavar="NAME=KIND", help="Tables: what a column means; as in `epochal train`.")
 @click.option("--valid-data", type=click.Path(), help="Tables: the file with the validation data.")
@@ -46,6 +47,7 @@ def command(
     data: str,
     data_dir: str | None,
     target: str,
+    text: str,
     ignore: str,
     columns: tuple[str, ...],
     html: Path | None,
@@ -66,7 +68,8 @@ def command(
     if quarantine is not None:
         check_list_output(quarantine)
     named: dict[str, Any] = {
-        name: [word.strip() for word in words.split(",") if word.strip()] for name, words in (("target", target), ("ignore", ignore))
+        name: [word.strip() for word in words.split(",") if word.strip()]
+        for name, words in (("target", target), ("text", text), ("ignore", ignore))
     }
     kinds = dict(map(pair, columns))
     found = check(data, data_dir=data_dir, columns=kinds, valid_data=valid_data, test_data=test_data, **named)

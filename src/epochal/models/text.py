@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.spec import DataSpec
@@ -21,15 +20,21 @@ class Bag(nn.Module):
 
     def __init__(self, rows: int, outputs: int, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError("dropout is not from 0 to below 1")
         self.table = _embedding(rows, dim)
-        self.drop = nn.Dropout(dropout)
+        self.dropout = dropout
         layers = [nn.Linear(dim, hidden), nn.ReLU()] if hidden else []
         self.head = nn.Sequential(*layers, nn.Linear(hidden or dim, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return outputs [n, outputs] for rows and weights [n, 2, length]."""
-        weights = self.drop(inputs[:, 1])
-        total = functional.embedding_bag(inputs[:, 0].long(), self.table.weight, per_sample_weights=weights, mode="sum")
+        weights = inputs[:, 1]
+        if self.training and self.dropout:
+            # Half as long as nn.Dropout.
+            weights = weights * ((torch.rand_like(weights) >= self.dropout) / (1 - self.dropout))
+        # A product with the rows is faster than embedding_bag, whose gradient sorts them.
+        total = torch.bmm(weights[:, None], self.table(inputs[:, 0].long()))[:, 0]
         outputs: Tensor = self.head(total)
         return outputs
 
@@ -74,7 +79,7 @@ class Transformer(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Return outputs [n, outputs] for rows [n, length]."""
         is_there = words > 0
-        sequence = self.drop(self.table(words) + self.positions)
+        sequence = self.drop(self.table(words) + self.positions[: words.shape[1]])
         # An empty text looks at its first place.
         seen = is_there | (torch.arange(words.shape[1], device=words.device) == 0)
         for block in self.blocks:

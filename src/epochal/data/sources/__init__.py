@@ -46,7 +46,7 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or
     sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
-    if options.table.texts and what not in SOURCES and Path(what).expanduser().is_file():
+    if what not in SOURCES and text_files.has_texts(Path(what).expanduser(), options):
         return text_files.read(Path(what).expanduser(), options)
     place = _place(what)
     if not is_table(Path(place.what)):
@@ -107,10 +107,10 @@ class Place:
 
 
 def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
-    """Return the folder of pictures or sounds that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
+    """Return the folder of pictures, sounds or texts that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
     place = _place(what)
     with place.named():
-        return place if _find(place.what, data_dir, NO_OPTIONS) is None and not holds_texts(Path(place.what).expanduser()) else None
+        return place if _find(place.what, data_dir, NO_OPTIONS) is None else None
 
 
 def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Callable[[], Found] | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from epochal.data.examples import Found
 from epochal.data.inputs.text.read import decoded
-from epochal.data.options import ReadOptions
+from epochal.data.inputs.text.rule import TextRule
+from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.texts import Texts, as_targets, found_texts
+from epochal.data.storage.archives import is_archive
 from epochal.errors import DataError, suggest
 from epochal.io.safe_read import open_file
 
@@ -38,14 +41,24 @@ class _Table(NamedTuple):
         raise DataError(f"{self.path} has no column '{column}'.{header}", suggest(column, known))
 
 
+def has_texts(path: Path, options: ReadOptions) -> bool:
+    """Whether a path is a file with texts in columns that the user named, or that a model was trained on."""
+    known = None if options.like is None else options.like.input
+    named = options.table.texts or (isinstance(known, TextRule) and known.columns)
+    return bool(named) and path.is_file() and not is_archive(path)
+
+
 def read(path: Path, options: ReadOptions) -> Found:
     """Read the columns that `options.table` names as texts and targets, from a file and those of further splits. Raises `DataError`."""
     asked = options.table
+    if options.like is not None and isinstance(rule := options.like.input, TextRule):
+        # What the user names is another name for the same.
+        asked = replace(asked, texts=asked.texts or rule.columns, targets=asked.targets or (rule.target,) * bool(rule.target))
     if len(asked.targets) != 1:
         raise DataError(f"{path}: texts have one target column, not {len(asked.targets)}.", "Name it: --target COLUMN, by name or number.")
     files = {"train": path, "valid": asked.valid, "test": asked.test}
     notes: list[str] = []
-    parts = {split: _read(Path(file).expanduser(), options, notes) for split, file in files.items() if file is not None}
+    parts = {split: _read(Path(file).expanduser(), asked, notes) for split, file in files.items() if file is not None}
     if options.exclusion.names:
         options.exclusion.check((name for part in parts.values() for name in part.names or ()), str(path))
         parts = {split: part.without(options.exclusion, split) for split, part in parts.items()}
@@ -55,16 +68,20 @@ def read(path: Path, options: ReadOptions) -> Found:
         end = begin + len(part.texts)
         parts[split] = Texts(part.texts, everything[begin:end], part.names)
         begin = end
-    return found_texts(path.stem, parts, options, notes=notes)
+    found = found_texts(path.stem, parts, options, notes=notes)
+    assert isinstance(found.input, TextRule)
+    if options.like is not None:
+        return found
+    return replace(found, input=found.input.model_copy(update={"columns": asked.texts, "target": asked.targets[0]}))
 
 
-def _read(path: Path, options: ReadOptions, notes: list[str]) -> Texts:
-    table = _parsed(path, options.table.targets[0])
+def _read(path: Path, asked: TableOptions, notes: list[str]) -> Texts:
+    table = _parsed(path, asked.targets[0])
     if table.names is None:
         notes.append(f"{path.name} has no header: its columns are numbers")
-    columns, target = [table.place(column) for column in options.table.texts], table.place(options.table.targets[0])
+    columns, target = [table.place(column) for column in asked.texts], table.place(asked.targets[0])
     if target in columns:
-        raise DataError(f"{path}: the column '{options.table.targets[0]}' is both text and target.", "Name another as --target.")
+        raise DataError(f"{path}: the column '{asked.targets[0]}' is both text and target.", "Name another as --target.")
     for row, line in zip(table.rows, table.lines, strict=True):
         if not row[target].strip():
             raise DataError(f"{path}, line {line:,}: the target is missing.", "Fill it in, or remove that line.")

@@ -60,6 +60,8 @@ class TextRule(InputRule):
 
     `known` says which numbers the training texts have, and what they weigh (their inverse document frequency): a byte for each in
     steps of a twelfth, 0 for unknown ones, compressed, as base64. It is empty until it is measured; then all count alike.
+
+    `columns` and `target` are those that the texts and targets were read from, if they were in a table.
     """
 
     noun: ClassVar[str] = "text"
@@ -70,6 +72,8 @@ class TextRule(InputRule):
     shape: tuple[PositiveInt, ...]
     tokens: Tokens
     bits: int = Field(18, ge=4, le=22)
+    columns: tuple[str, ...] = ()
+    target: str = ""
     known: str = Field("", repr=False)
 
     @model_validator(mode="after")
@@ -160,9 +164,9 @@ class TextRule(InputRule):
         texts = np.zeros(2**self.bits + 1, np.int64)
         for index in torch.arange(len(inputs)).split(_AT_ONCE):
             ids = inputs[index].numpy().astype(np.int64)
-            ids = ids[:, 0] if self.tokens == "ngrams" else ids
-            keys = np.unique(np.arange(len(ids))[:, None] << 32 | ids)
-            texts += np.bincount(keys & 0xFFFFFFFF, minlength=len(texts))
+            # A text has each n-gram once, but may have a word more often.
+            ids = ids[:, 0] if self.tokens == "ngrams" else np.unique(np.arange(len(ids))[:, None] << 32 | ids) & 0xFFFFFFFF
+            texts += np.bincount(ids.ravel(), minlength=len(texts))
         weights = np.round(_STEP * (np.log((1 + len(inputs)) / (1 + texts[1:])) + 1))
         weights[texts[1:] < min(_LEAST_TEXTS, len(inputs))] = 0
         packed = zlib.compress(np.clip(weights, 0, 255).astype(np.uint8).tobytes(), 9)
