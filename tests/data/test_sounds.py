@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from epochal import check, load, reproduce, resume, train
 from epochal.data.inputs.sound.rule import SoundRule
@@ -162,3 +163,13 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         save(root / f"train/{name}/1.wav", np.zeros(100))
     with pytest.raises(DataError, match="every sample of all training sounds is 0"):
         load(root)
+
+
+def test_a_folder_of_other_files_is_none_for_a_model_of_sounds(folder: Path, run: Path, tmp_path: Path) -> None:
+    for name in ("high", "low"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.linear_gradient("L").save(tmp_path / "photos" / name / "1.png")
+    with pytest.raises(DataError, match="photos has no sounds"):
+        evaluate_run(run, tmp_path / "photos")
+    with pytest.raises(DataError, match="has no pictures"):
+        load(folder, like=load(tmp_path / "photos").spec)

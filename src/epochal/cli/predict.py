@@ -50,7 +50,7 @@ def command(
     model: str | None,
     as_json: bool,
 ) -> None:
-    """Predict with the trained model of RUN what is in FILES: pictures or texts, folders of them, tables, or .npy files of inputs.
+    """Predict with the trained model of RUN what is in FILES: pictures, sounds or texts, folders of them, tables, or .npy files of inputs.
 
     With - as FILE, each line of the standard input is a text.
 

@@ -55,7 +55,7 @@ def command(
 ) -> None:
     """Train a model on DATA, test it once, and save everything in a run folder.
 
-    DATA is a name (`epochal datasets` lists them), a folder of pictures, or an .npz, .npy or .safetensors file.
+    DATA is a name (`epochal datasets` lists them), a folder of pictures, sounds or texts, or an .npz, .npy or .safetensors file.
     Without it: handwritten digits, which need no download.
 
     Ctrl-C or SIGTERM: the step is finished, a checkpoint is written, and `epochal resume` continues from there; a second one ends at once.

@@ -62,12 +62,13 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Found:
-    """Read a folder of pictures, sounds or texts."""
-    if path.is_dir() and holds_sounds(path):
+    """Read a folder of what the model that it is for takes, or of what most of its files are: pictures, sounds or texts."""
+    wanted = None if options.like is None else options.like.input.kind
+    if wanted == "sound" or (wanted is None and path.is_dir() and holds_sounds(path)):
         _refuse(options, ("size", "fit"), str(path), "folders of pictures")
         return sounds.read(path, options)
     _refuse(options, ("rate", "seconds"), str(path), "sounds")
-    if path.is_dir() and holds_texts(path):
+    if wanted == "text" or (wanted is None and path.is_dir() and holds_texts(path)):
         _refuse(options, ("size", "fit"), str(path), "folders of pictures")
         return texts.read_folder(path, options)
     return folder.read(path, options)
