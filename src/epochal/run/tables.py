@@ -21,7 +21,7 @@ def predict_table(bundle: Bundle, path: Path, out: Path, log: Callable[[str], ob
     """Write the rows of the table `path` with their predictions to `out`, as CSV, and return their number.
 
     Rows and columns keep their order. Columns are added: "prediction", and where a model gives them the "probability" of that and of
-    each output. A few thousand rows are read at a time. `log` is called with what was found. Raises `DataError` and `OutputError`.
+    each output. A thousand rows are read at a time. `log` is called with what was found. Raises `DataError` and `OutputError`.
     """
     rule = bundle.spec.input
     if not isinstance(rule, TableRule) or not is_table(path):

@@ -208,7 +208,7 @@ def _pass(file: TableFile, places: Mapping[str, int], words: set[str], numbers: 
 
 
 def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, places: Mapping[str, int], numbers: Collection[str]) -> None:
-    """Add rows to columns; those that turn out not to be numbers are dropped, or an error if they must be."""
+    """Add rows to columns; those that turn out later not to be numbers are dropped, or an error if they must be."""
     cells, comma = list(zip(*chunk.rows, strict=True)), file.has_decimal_comma
     for name, column in [*columns.items()]:
         found = cells[places[name]]
@@ -222,6 +222,9 @@ def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, p
                 f"{file.path}, line {chunk.lines[row]}: '{found[row].strip()[:60]}' is not a number, as others are in column {name}.",
                 "Fix it; a missing value is an empty one.",
             )
+        elif not column.parts:  # Its text is all here.
+            columns[name] = words = _Words()
+            words.add(found)
         else:
             del columns[name]
 
