@@ -11,7 +11,7 @@ from epochal.data.examples import Found
 from epochal.data.inputs.table.files import SUFFIXES as TABLES
 from epochal.data.inputs.table.files import is_table
 from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_table_options
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, table, text_files, texts
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, table, text_tables, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
@@ -46,8 +46,8 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or
     sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
-    if what not in SOURCES and text_files.has_texts(Path(what).expanduser(), options):
-        return text_files.read(Path(what).expanduser(), options)
+    if what not in SOURCES and text_tables.has_texts(what, options):
+        return text_tables.read(what, options)
     place = _place(what)
     if not is_table(Path(place.what)):
         refuse_table_options(options, str(what))

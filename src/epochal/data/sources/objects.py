@@ -20,7 +20,7 @@ from epochal.data.inputs.picture.rule import PictureRule, alike_fix
 from epochal.data.inputs.values import Inputs, OneByOne
 from epochal.data.numbers import as_tensor
 from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_table_options
-from epochal.data.sources import table
+from epochal.data.sources import table, text_tables
 from epochal.data.sources.targets import read_targets
 from epochal.data.sources.texts import Texts, as_texts, found_texts
 from epochal.data.spec import SPLITS
@@ -49,6 +49,8 @@ def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
     than `options.memory` bytes (by default, half of what is free); then it is read example by example in every epoch. Of a DataLoader,
     the Dataset and the batch size are used. With `options.like`, the data are for a trained model. Raises `DataError`.
     """
+    if text_tables.has_texts(what, options):
+        return text_tables.read(what, options)
     if options.table.targets or (options.like is not None and options.like.input.kind == "table"):
         return table.read(what, options)
     refuse_table_options(options, _name(what))

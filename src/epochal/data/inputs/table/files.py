@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ _SAMPLE = 1 << 18
 _SAMPLE_ROWS = 200
 
 _SEPARATORS = (",", ";", "\t", "|")
+_ICONV = "iconv -f GB18030 -t UTF-8 for Chinese, -f CP1252 for western languages"
 _SAVE = "Save it as CSV in UTF-8, with the same number of values in each row."
 
 
@@ -95,12 +96,7 @@ class TableFile:
         except csv.Error as error:
             raise DataError(f"{self.path}, line {line}: {error}.", f"Is a quote not closed? {_SAVE}") from error
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path} is not text in {self.encoding_name}, after line {line - 1:,}.", _SAVE) from error
-
-    @property
-    def encoding_name(self) -> str:
-        """The encoding as people write it."""
-        return self.encoding.removesuffix("-sig").upper()
+            raise _not_text(self.path, self.encoding) from error
 
 
 def is_table(path: Path) -> bool:
@@ -119,7 +115,7 @@ def open_table(path: Path) -> TableFile:
             sample = text.read(_SAMPLE)
             is_whole = not text.read(1)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8.", _SAVE) from error
+        raise _not_text(path, encoding) from error
     if not sample.strip():
         raise DataError(f"{path} is empty.", "Give a table with a row for each example.")
     form = _form(sample, is_whole=is_whole, prefers_tab=".tsv" in path.name.lower())
@@ -137,6 +133,19 @@ def open_table(path: Path) -> TableFile:
             raise DataError(f"{path}, line 1: two columns are named '{twice}'.", "Give each column a name of its own.")
     names = tuple(name or str(place) for place, name in enumerate(first)) if has_header else tuple(map(str, range(width)))
     return TableFile(path, names, has_header, encoding, form)
+
+
+def _not_text(path: Path, encoding: str) -> DataError:
+    """Return the error for a file that is not in its encoding, with the first line that is not."""
+    line = 1
+    with suppress(OSError, ValueError), Unpacked(path) as raw, io.BufferedReader(raw, PIECE) as content:
+        for bare in content if encoding != "utf-16" else ():
+            bare.decode(encoding)
+            line += 1
+    name = encoding.removesuffix("-sig").upper()
+    return DataError(
+        f"{path}, line {line:,}: it is not text in {name}.", f"Save the file as UTF-8 ({_ICONV}), with a row for each example."
+    )
 
 
 @contextmanager

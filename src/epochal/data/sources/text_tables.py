@@ -1,0 +1,113 @@
+"""Texts in columns of a table: a file with a row for each example, or a table in a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from epochal.data.examples import Found
+from epochal.data.inputs.table.files import MISSING, open_table
+from epochal.data.inputs.table.values import holds_table, names_of, read_table
+from epochal.data.inputs.text.rule import TextRule
+from epochal.data.options import ReadOptions, TableOptions
+from epochal.data.sources.texts import Texts, as_targets, found_texts
+from epochal.data.spec import SPLITS
+from epochal.data.storage.archives import is_archive
+from epochal.errors import DataError, suggest
+
+
+def has_texts(what: Any, options: ReadOptions) -> bool:
+    """Whether `what` is a table with texts in columns that the user named, or that a model was trained on."""
+    known = None if options.like is None else options.like.input
+    if not (options.table.texts or (isinstance(known, TextRule) and known.columns)):
+        return False
+    if isinstance(what, str | Path):
+        path = Path(what).expanduser()
+        return path.is_file() and not is_archive(path)
+    return holds_table(_splits(what)["train"])
+
+
+def read(what: Any, options: ReadOptions) -> Found:
+    """Read the columns that `options.table` names as texts and targets, from a table and those of further splits. Raises `DataError`."""
+    asked = options.table
+    if options.like is not None and isinstance(rule := options.like.input, TextRule):
+        asked = replace(asked, texts=asked.texts or rule.columns, targets=asked.targets or (rule.target,) * bool(rule.target))
+    tables = _splits(what) | {split: Path(file) for split, file in (("valid", asked.valid), ("test", asked.test)) if file is not None}
+    first = tables["train"]
+    if len(asked.targets) != 1:
+        columns = ", ".join(names_of(first)[:12])
+        raise DataError(
+            f"{_named(first)}: texts have one target column, not {len(asked.targets)}.",
+            f"Name it: --target COLUMN. There are the columns {columns}.",
+        )
+    notes: list[str] = []
+    parts = {split: _read(table, asked, notes) for split, table in tables.items()}
+    if options.exclusion.names:
+        options.exclusion.check((name for part in parts.values() for name in part.names or ()), _named(first))
+        parts = {split: part.without(options.exclusion, split) for split, part in parts.items()}
+    # Whether targets are numbers is decided for all splits together.
+    everything, begin = as_targets([word for part in parts.values() for word in part.targets if isinstance(word, str)]), 0
+    for split, part in parts.items():
+        end = begin + len(part.texts)
+        parts[split] = Texts(part.texts, everything[begin:end], part.names)
+        begin = end
+    name = Path(first).name.removesuffix(".gz").rpartition(".")[0] if isinstance(first, Path) else "texts"
+    found = found_texts(name, parts, options, notes=notes)
+    if options.like is not None or found.input is None:
+        return found
+    return replace(found, input=found.input.model_copy(update={"columns": asked.texts, "target": asked.targets[0]}))
+
+
+def _splits(what: Any) -> dict[str, Any]:
+    if isinstance(what, str | Path):
+        return {"train": Path(what).expanduser()}
+    return dict(what) if isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS) else {"train": what}
+
+
+def _read(what: Any, asked: TableOptions, notes: list[str]) -> Texts:
+    names = names_of(what)
+    columns, target = [_column(name, names, what) for name in asked.texts], _column(asked.targets[0], names, what)
+    if target in columns:
+        raise DataError(f"{_named(what)}: the column '{target}' is both text and target.", "Name another as --target.")
+    cells, lines = _cells(what, names, [*columns, target], notes)
+    named = [f"row {row}" for row in range(len(cells))] if lines is None else [f"line {line:,}" for line in lines]
+    for row, where in zip(cells, named, strict=True):
+        if row[-1].strip() in MISSING:
+            raise DataError(f"{_named(what)}, {where}: the target is missing.", "Fill it in, or remove that line.")
+    if not cells:
+        raise DataError(f"{_named(what)} has no rows.", "Give a row for each example.")
+    files = [f"{Path(what).name}:{line}" for line in lines] if lines is not None else None
+    return Texts([" ".join(row[:-1]) for row in cells], [row[-1].strip() for row in cells], files)
+
+
+def _cells(what: Any, names: Sequence[str], columns: Sequence[str], notes: list[str]) -> tuple[list[list[str]], list[int] | None]:
+    """Return the cells of some columns by row, and the lines of the file, if it is a text file."""
+    if not isinstance(what, str | Path) or Path(what).suffix.lower() == ".parquet":
+        values = [read_table(what, words=columns, skip=set(names) - {*columns}).columns[name].as_words() for name in columns]
+        found = [["" if code < 0 else one.words[code] for code in one.codes.tolist()] for one in values if one.codes is not None]
+        return [list(row) for row in zip(*found, strict=True)], None
+    file = open_table(Path(what))
+    if not file.has_header:
+        notes.append(f"{file.path.name} has no header: its columns are numbers")
+    places = [names.index(name) for name in columns]
+    cells, lines = list[list[str]](), list[int]()
+    for chunk in file.chunks():
+        cells += [[row[place] for place in places] for row in chunk.rows]
+        lines += chunk.lines
+    return cells, lines
+
+
+def _column(name: str, names: Sequence[str], what: Any) -> str:
+    """Return the column of that name, or of that number: -1 is the last."""
+    if name in names:
+        return name
+    try:
+        return names[range(len(names))[int(name)]]
+    except (ValueError, IndexError):
+        raise DataError(f"{_named(what)} has no column '{name}'.", suggest(name, names)) from None
+
+
+def _named(what: Any) -> str:
+    return str(what) if isinstance(what, str | Path) else "The table"
