@@ -200,6 +200,19 @@ def test_other_tables_are_read_as_in_training(tmp_path: Path) -> None:
         load({name: values for name, values in people().items() if name not in ("job", "born")}, like=data.spec)
 
 
+def test_numbers_beyond_those_of_training_are_reported() -> None:
+    data = load(people(), target="income")
+    other = people()
+    other["age"] = [age and age + 40 for age in other["age"]]
+    other["job"][3:5] = ["baker", "smith"]
+    (note,) = (note for note in load(other, like=data.spec).notes if "than those" in note)
+    assert note.startswith("inputs of train have other words in job (2 rows) and larger or smaller numbers in age (")
+    # A few that are beyond are no surprise.
+    few = people()
+    few["age"][:9] = [100] * 9
+    assert not any("than those" in note for note in load(few, like=data.spec).notes)
+
+
 def test_measured_values_are_those_of_training_examples() -> None:
     data = load(people(), target="income").split(0.2, 0.2, 1)
     spec = data.spec

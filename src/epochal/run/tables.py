@@ -41,8 +41,8 @@ def predict_table(bundle: Bundle, path: Path, out: Path, log: Callable[[str], ob
                 writer.writerow([*row, *_values(prediction)])
             unseen += rule.unseen(inputs)
             count += len(rows)
-    if unseen:
-        log(f"the inputs {rule.about_unseen(unseen)} than those that the model was trained on")
+    if difference := rule.about_unseen(unseen, count):
+        log(f"the inputs {difference} than those that the model was trained on")
     return count
 
 

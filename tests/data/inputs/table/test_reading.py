@@ -146,6 +146,7 @@ def test_tables_in_a_program(tmp_path: Path) -> None:
     columns = {"age": [39, None, float("nan")], "city": ["Rome", " New York", "Rome"], "height": np.array([1.5, 2, np.nan])}
     assert plain(read_table(columns)) == EXPECTED
     assert plain(read_table([{"age": 39, "city": "Rome", "height": 1.5}, {"city": "New York", "height": 2}, {"city": "Rome"}])) == EXPECTED
+    assert plain(read_table({"a": [True, False], "b": np.array([False, True])})) == {"a": ["True", "False"], "b": ["False", "True"]}
     assert plain(read_table({"age": 39, "city": "Rome"})) == {"age": [39], "city": ["Rome"]}
     with pytest.raises(DataError, match="Column a has 2 values, and b 1"):
         read_table({"a": [1, 2], "b": [1]})

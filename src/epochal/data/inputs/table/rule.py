@@ -23,6 +23,10 @@ from epochal.errors import DataError, RecipeError
 _LARGEST = torch.finfo(torch.float32).max
 _NAMED = 5
 
+# Numbers beyond those of training are reported from so many rows on, and from this share of them.
+_MANY = 10
+_BEYOND = 0.1
+
 
 class TableRule(InputRule):
     """Rows [columns] of float32: numbers less their column's offset, codes of words (0: unseen), and NaN for what is missing.
@@ -186,19 +190,32 @@ class TableRule(InputRule):
         )
 
     def differs(self, inputs: Inputs) -> str:
-        """Describe which columns have words that training data had not."""
-        return self.about_unseen(self.unseen(inputs[torch.arange(len(inputs))]))
+        """Describe which columns have words that training data had not, or many numbers beyond theirs."""
+        return self.about_unseen(self.unseen(inputs[torch.arange(len(inputs))]), len(inputs))
 
     def unseen(self, rows: Tensor) -> Counter[str]:
-        """Count, for each column, the words that training data had not."""
-        counts = (rows == 0).sum(0).tolist()
-        return Counter({column.name: count for column, count in zip(self.columns, counts, strict=True) if not column.is_number and count})
+        """Count, for each column, the words that training data had not, and the numbers beyond all of theirs."""
+        found: Counter[str] = Counter()
+        for column, values in zip(self.columns, rows.T, strict=True):
+            if not column.is_number:
+                found[column.name] = int((values == 0).sum())
+            elif column.knots:
+                found[column.name] = int(((values < column.knots[0]) | (values > column.knots[-1])).sum())
+        return +found
 
-    @staticmethod
-    def about_unseen(counts: Counter[str]) -> str:
-        """Describe which columns have words that training data had not: "have other words in city (3 rows)"."""
-        listed = [f"{name} ({count:,} {'row' if count == 1 else 'rows'})" for name, count in counts.most_common()]
-        return f"have other words in {_some(listed)}" if listed else ""
+    def about_unseen(self, counts: Counter[str], rows: int) -> str:
+        """Describe what `unseen` counted in so many rows: "have other words in city (3 rows)"; of numbers only where they are many."""
+        numbers = {column.name for column in self.columns if column.is_number}
+        least = max(_MANY, rows * _BEYOND)
+        parts = []
+        for what, names in (
+            ("other words in", [name for name, _ in counts.most_common() if name not in numbers]),
+            ("larger or smaller numbers in", [name for name, count in counts.most_common() if name in numbers and count >= least]),
+        ):
+            if names:
+                listed = [f"{name} ({counts[name]:,} {'row' if counts[name] == 1 else 'rows'})" for name in names]
+                parts.append(f"{what} {_some(listed)}")
+        return f"have {' and '.join(parts)}" if parts else ""
 
 
 def _some(names: Sequence[str]) -> str:

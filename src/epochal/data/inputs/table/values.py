@@ -251,12 +251,13 @@ def _from_objects(values: Any, name: str) -> Values:
     array = np.asarray(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
     if array.ndim != 1:
         raise DataError(f"Column {name} has shape {array.shape}.", "Give one value for each row.")
-    if array.dtype.kind in "biuf":
+    if array.dtype.kind in "iuf":
         return Values(numbers=array.astype(np.float64))
     if array.dtype.kind == "M":
         array = np.where(np.isnat(array), "", np.datetime_as_string(array.astype("datetime64[s]")))
     cells = ["" if _is_missing(value) else value for value in array.tolist()]
-    if all(isinstance(cell, int | float) or cell == "" for cell in cells):
+    # Files have words for true and false.
+    if all(cell == "" or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells):
         return Values(numbers=np.array([nan if cell == "" else float(cell) for cell in cells]))
     words = _Words()
     words.add(map(str, cells))
