@@ -179,7 +179,7 @@ class Reader:
                 case ast.Raise():
                     pass
                 case _:
-                    raise self._no(statement, f"has a statement that is not looked into: {ast.unparse(statement).splitlines()[0]}")
+                    raise self._no(statement, f"has a statement that may do more than compute: {ast.unparse(statement).splitlines()[0]}")
 
     def _join(self, name: str, other: dict[str, _Kind]) -> _Kind:
         kinds = {kinds[name] for kinds in (self.locals, other) if name in kinds}
@@ -279,7 +279,7 @@ class Reader:
                 self.locals = before
                 return kind if kind is not _Kind.NETWORK else _Kind.TENSOR
             case _:
-                raise self._no(expression, f"has an expression that is not looked into: {ast.unparse(expression)}")
+                raise self._no(expression, f"has an expression that may do more than compute: {ast.unparse(expression)}")
 
     def _index(self, index: ast.expr) -> None:
         parts = [index.lower, index.upper, index.step] if isinstance(index, ast.Slice) else [index]
@@ -360,7 +360,7 @@ class Reader:
 
     def _call(self, node: ast.Call) -> _Kind:
         if any(keyword.arg in (None, "generator", "out") for keyword in node.keywords):
-            raise self._no(node, f"calls {ast.unparse(node.func)} with arguments that are not looked into")
+            raise self._no(node, f"calls {ast.unparse(node.func)} with arguments that may do more than compute")
         kinds = [self._kind(one.value if isinstance(one, ast.Starred) else one) for one in node.args]
         kinds_by_name = [self._kind(keyword.value) for keyword in node.keywords]
         everything = [*kinds, *kinds_by_name]
