@@ -84,3 +84,9 @@ def test_each_has_its_tokens() -> None:
         build_net("gru", spec("ngrams", 20), {})
     with pytest.raises(ModelError, match="The model transformer cannot be built with model.heads = 3: a width of 64 cannot be divided"):
         build_net("transformer", spec("words", 20), {"heads": 3})
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp"])
+def test_numbers_of_words_are_no_quantities(name: str) -> None:
+    with pytest.raises(ModelError, match=f"The model {name} is for quantities; .*\nUse bag or gru or lstm or transformer"):
+        build_net(name, spec("words", 20), {})

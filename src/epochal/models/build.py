@@ -81,10 +81,12 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         if option not in known:
             hint = suggest(option, known) if known else "It has no options."
             raise ModelError(f"The model {name} has no option '{option}'.", hint)
-    if entry.kind not in (None, spec.input.networks):
+    kinds = (spec.input.networks, None) if spec.input.has_quantities else (spec.input.networks,)
+    if entry.kind not in kinds:
         fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
-        others = [other for other, one in MODELS.items() if one.kind in (None, spec.input.networks) and other not in TUTORIALS]
-        raise ModelError(f"The model {name} is for {entry.kind}s; these data have shape {spec.shape}.", f"{fix} {' or '.join(others)}.")
+        others = [other for other, one in MODELS.items() if one.kind in kinds and other not in TUTORIALS]
+        taken = "quantities" if entry.kind is None else f"{entry.kind}s"
+        raise ModelError(f"The model {name} is for {taken}; these data have shape {spec.shape}.", f"{fix} {' or '.join(others)}.")
     for setting, wanted in entry.asks.items():
         field = setting.removeprefix("data.")
         if setting != field and (found := getattr(spec.input, field, wanted)) != wanted:

@@ -59,6 +59,8 @@ class InputRule(BaseModel):
     noun: ClassVar[str] = "example"
     # Whether equal inputs are always the same example, not equal by chance.
     is_distinct: ClassVar[bool] = False
+    # Whether networks get quantities, which layers for any numbers take, and not the numbers of words.
+    has_quantities: ClassVar[bool] = True
     # Whether random changes of training examples are defined.
     can_augment: ClassVar[bool] = False
 

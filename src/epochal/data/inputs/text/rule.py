@@ -66,6 +66,7 @@ class TextRule(InputRule):
 
     noun: ClassVar[str] = "text"
     is_distinct: ClassVar[bool] = True
+    has_quantities: ClassVar[bool] = False
 
     kind: Literal["text"] = "text"
     dtype: Literal["int32"] = "int32"
