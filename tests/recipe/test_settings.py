@@ -18,7 +18,7 @@ _OPTIONS = """
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase
---time-shift --time-mask --gain --noise --mixup --cutmix
+--time-shift --time-mask --noise --mixup --cutmix
 --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
 --schedule --warmup --every --at --factor --schedule-patience --rise

@@ -29,7 +29,7 @@ def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
 
 _RECIPES = {
     "picture": ("--recipe photos", "a residual network, on pictures that are mirrored and shifted at random"),
-    "sound": ("--recipe sound", "sounds that are shifted, masked and made louder or softer at random, and longer training"),
+    "sound": ("--recipe sound", "sounds that are shifted, masked and made noisier at random, and longer training"),
 }
 
 

@@ -143,8 +143,7 @@ class AugmentSettings(Settings):
     erase: Short[Share] = Field(0.0, description="probability that a rectangle of 2 to 33 % of the picture is blacked out")
     time_shift: Short[NotNegative] = Field(0.0, description="shift sounds by up to this many seconds, either way")
     time_mask: Short[NotNegative] = Field(0.0, description="silence a random stretch of each sound, of up to this many seconds")
-    gain: Short[Annotated[float, Field(ge=0, le=60)]] = Field(0.0, description="make sounds louder or softer by up to this many decibels")
-    noise: Short[Share] = Field(0.0, description="add noise to sounds, of up to this fraction of the loudest there can be")
+    noise: Short[Share] = Field(0.0, description="add noise to sounds, of up to this fraction of their loudest sample")
     mixup: Short[Annotated[float, Field(ge=0, le=100)]] = Field(
         0.0, description="blend each picture and its target with another's, in shares drawn from Beta(a, a) with this a; 0: off"
     )

@@ -38,7 +38,7 @@ SHADING = Changes(("brightness", "contrast"), fractions=True, pixels=True, chann
 COLOURING = Changes(("saturation", "hue"), fractions=True, pixels=True, channels=(3,))
 POLICY = Changes(("policy",), fractions=True, pixels=True, channels=(1, 3))
 ERASING = Changes(("erase",))
-SOUNDING = Changes(("time_shift", "time_mask", "gain", "noise"), kind="sound")
+SOUNDING = Changes(("time_shift", "time_mask", "noise"), kind="sound")
 MIXING = Changes(("mixup", "cutmix"), fractions=True)
 
 

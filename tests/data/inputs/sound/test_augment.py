@@ -14,7 +14,7 @@ from tests.tones import tone
 RULE = SoundRule(shape=(800,), rate=8000)
 SOUNDS = torch.cat([RULE.read(tone(500, 0.1, seed=seed)) for seed in range(20)])
 PLACES = torch.arange(20)
-EACH: list[dict[str, Any]] = [{"time_shift": 0.02}, {"time_mask": 0.03}, {"gain": 6.0}, {"noise": 0.05}]
+EACH: list[dict[str, Any]] = [{"time_shift": 0.02}, {"time_mask": 0.03}, {"noise": 0.05}]
 ALL = {name: value for one in EACH for name, value in one.items()}
 
 
@@ -45,20 +45,16 @@ def test_what_each_does() -> None:
     masked = ((changed(time_mask=0.05) == 0) & (SOUNDS != 0)).sum(1)
     assert masked.max() <= 400
     assert masked.float().mean() > 100
-    ratios = changed(gain=6.0).float().abs().sum(1) / SOUNDS.float().abs().sum(1)
-    assert ratios.min() > 0.49
-    assert ratios.max() < 2.0
-    assert ratios.std() > 0.1
-    noise = (changed(noise=0.05) - SOUNDS).float().std(1) / 32767
-    assert noise.max() < 0.05
-    assert noise.max() > 0.03
+    noise = (changed(noise=0.05) - SOUNDS).abs().amax(1) / SOUNDS.abs().amax(1)
+    assert noise.max() <= 0.051
+    assert noise.std() > 0.01
     assert RULE.augment(AugmentSettings(), 0) is None
 
 
 def test_those_of_other_kinds_are_refused() -> None:
     settings: dict[str, Any] = {"epochs": 1, "device": "cpu", "quiet": True}
     with pytest.raises(RecipeError, match=r"augment\.time_shift, augment\.time_mask.* are for sounds; these data have shape \(1, 8, 8\)"):
-        train("digits", gain=3.0, **settings)
+        train("digits", noise=0.1, **settings)
     sounds = load((list(SOUNDS.numpy()), [0, 1] * 10), input=RULE)
     with pytest.raises(RecipeError, match=r"augment\.mixup and augment\.cutmix are for pictures"):
         train(sounds, mixup=0.2, **settings)

@@ -61,6 +61,13 @@ def test_the_network_gets_what_the_rule_says() -> None:
     assert grid(160000, 16000).columns <= 301
 
 
+def test_loudness_does_not_matter_but_silence_stays_silent() -> None:
+    wave = tone(440, 0.25, loud=0.9)
+    loud, soft, silent = (RULE.preprocess()(RULE.read(wave * factor)) for factor in (1, 0.1, 0.0001))
+    assert (loud - soft).abs().max() < 0.5
+    assert silent.max() < loud.max() - 3
+
+
 def test_measured_spectrograms_have_mean_0_and_deviation_1() -> None:
     sounds = torch.cat([RULE.read(tone(300 + 20 * seed, 0.25, seed=seed)) for seed in range(30)])
     made = RULE.learn(sounds).preprocess()(sounds)

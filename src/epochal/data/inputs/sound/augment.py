@@ -6,8 +6,6 @@ sample.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -41,15 +39,10 @@ class SoundAugment:
             begin = (draws.uniform("mask begin") * (length - size + 1)).long()
             is_masked = (places >= begin[:, None]) & (places < (begin + size)[:, None])
             sounds = torch.where(is_masked, 0, sounds)
-        if not (wanted.gain or wanted.noise):
+        if not wanted.noise:
             return sounds
         levels = sounds.float()
-        if wanted.gain:
-            factor = 10 ** (wanted.gain / 20)
-            levels = levels * draws.between("gain", 1 / factor, factor)[:, None]
-        if wanted.noise:
-            # Uniform noise, whose deviation is 1 / sqrt(3) of its reach.
-            stream = key(self.seed, epoch, "noise")
-            noise = uniform(stream, positions[:, None] * length + places) * 2 - 1
-            levels = levels + noise * (draws.uniform("noise level") * (wanted.noise * _LOUDEST * math.sqrt(3)))[:, None]
-        return levels.round().clamp(-_LOUDEST - 1, _LOUDEST).to(sounds.dtype)
+        noise = uniform(key(self.seed, epoch, "noise"), positions[:, None] * length + places) * 2 - 1
+        most = draws.between("noise level", 0, wanted.noise)[:, None] * levels.abs().amax(1, keepdim=True)
+        noisy: Tensor = levels + noise * most
+        return noisy.round().clamp(-_LOUDEST - 1, _LOUDEST).to(sounds.dtype)

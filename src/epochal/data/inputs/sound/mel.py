@@ -11,6 +11,9 @@ from torch import Tensor, nn
 # Seconds between two columns, and seconds that a column covers; of long sounds there are at most so many columns.
 _STEP, _SPAN, _MOST_COLUMNS = 0.01, 0.025, 300
 
+# Sounds that are never louder than this (of 32,768) stay as soft as they are, so that silence does not become noise.
+_SILENT = 64
+
 # Added to the energy of each band, so that silence has a logarithm.
 _FLOOR = 1e-3
 
@@ -34,6 +37,8 @@ def grid(length: int, rate: int) -> Grid:
 class LogMel(nn.Module):
     """The logarithm of energy in bands of equal width on the mel scale, minus a mean and divided by a deviation for each band.
 
+    The loudest sample of each sound counts as 1: what is said matters, not how far away the microphone was.
+
     Input: int16 samples [batch, length]; output: float32 [batch, 1, bands, columns], low frequencies first.
     """
 
@@ -55,7 +60,8 @@ class LogMel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """Return the spectrograms of sounds."""
         step, span, points, _ = self.grid
-        waves = samples.to(self.window.dtype) / 32768
+        waves = samples.to(self.window.dtype)
+        waves = waves / waves.abs().amax(1, keepdim=True).clamp(min=_SILENT)
         found = torch.stft(waves, points, step, span, self.window, center=True, pad_mode="constant", return_complex=True)
         energy = found.real.square() + found.imag.square()
         return torch.addcmul(self.bias, (self.filters @ energy + _FLOOR).log(), self.scale).unsqueeze(1)
