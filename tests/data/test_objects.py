@@ -112,10 +112,15 @@ def test_splits_by_name() -> None:
 @pytest.mark.parametrize(
     ("what", "reported"),
     [
-        ({"test": ([1.0], [0])}, "The splits test cannot be used.\nName them train, and if there are any valid and test."),
+        (
+            {"test": ([1.0], [0])},
+            "The splits test cannot be used.\nName them train, and if there are any valid and test; "
+            "or if these are columns of a table, pass target=NAME.",
+        ),
         (
             {"train": ([1.0], [0]), "val": ([1.0], [0])},
-            "The splits train, val cannot be used.\nName them train, and if there are any valid and test.",
+            "The splits train, val cannot be used.\nName them train, and if there are any valid and test; "
+            "or if these are columns of a table, pass target=NAME.",
         ),
         (
             3,
@@ -152,7 +157,7 @@ def test_a_table_alone() -> None:
     class Table(Items):
         columns = ("a", "b")
 
-    reported = "A Table does not say which of its columns are targets.\nPass (table[inputs], table[target])."
+    reported = "A Table does not say which of its columns are targets.\nPass load(table, target=NAME); or (table[inputs], table[target])."
     assert _refused(Table([])) == _refused({"train": Table([])}) == reported
 
 

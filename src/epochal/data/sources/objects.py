@@ -58,7 +58,10 @@ def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
         what = {"train": what}
     strange = [name for name in what if name not in SPLITS]
     if strange or "train" not in what:
-        raise DataError(f"The splits {', '.join(map(str, what))} cannot be used.", "Name them train, and if there are any valid and test.")
+        raise DataError(
+            f"The splits {', '.join(map(str, what))} cannot be used.",
+            "Name them train, and if there are any valid and test; or if these are columns of a table, pass target=NAME.",
+        )
     if (texts := _texts(what)) is not None:
         return found_texts("texts", texts, options)
     notes: list[str] = []
@@ -104,7 +107,10 @@ def _part(what: Any, split: str, notes: list[str], memory: float | None) -> Part
     if isinstance(what, Sequence) and not isinstance(what, str) and len(what) == 2 and not _lists_examples(what, split):
         return Part(_tensor(what[0], f"the inputs of {split}"), read_targets(what[1], split))
     if hasattr(what, "columns"):
-        raise DataError(f"A {type(what).__name__} does not say which of its columns are targets.", "Pass (table[inputs], table[target]).")
+        raise DataError(
+            f"A {type(what).__name__} does not say which of its columns are targets.",
+            "Pass load(table, target=NAME); or (table[inputs], table[target]).",
+        )
     if isinstance(what, IterableDataset) or not (hasattr(what, "__getitem__") and hasattr(what, "__len__")):
         listed = "Where it ends, pass list(...) of it: a list of pairs (input, target). Else: " * isinstance(what, Iterable)
         raise DataError(
