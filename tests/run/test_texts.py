@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from epochal import Bundle, load, reproduce, resume, train
 from epochal.cli.main import cli
-from epochal.errors import ModelError, RecipeError
+from epochal.errors import DataError, ModelError, RecipeError
 from tests.outcome import outcome
 
 KIND = ("good", "fine", "很好", "喜欢")
@@ -66,6 +66,26 @@ def test_it_is_kept_and_resumes_to_the_bit(tmp_path: Path) -> None:
     missing = CliRunner().invoke(cli, ["predict", str(tmp_path / "whole"), str(tmp_path / "fine film")])
     assert "There is no file" in str(missing.exception)
     assert CliRunner().invoke(cli, ["predict", str(tmp_path / "whole")]).exit_code == 2
+
+
+def test_texts_of_a_table_and_of_a_pipe_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{label}\t{text}\n" for text, label in zip(*texts(), strict=True))
+    Path("a.tsv").write_text(rows, "utf-8")
+    run = train("a.tsv", text="1", target="0", epochs=6, out=tmp_path / "run", **SETTINGS)
+    Path("fine").write_text("bad bad poor")
+    Path("b.tsv").write_text("?\tfine\n?\tit was bad\n")
+    found = run.predict(Path("b.tsv"))
+    assert found.names == ("b.tsv:1", "b.tsv:2")
+    assert [one.label for one in found] == ["kind", "harsh"]
+    assert run.predict("fine")[0].label == "harsh"
+    piped = CliRunner().invoke(cli, ["predict", "run", "-", "--text", "fine"], input="fine\n")
+    assert piped.output.splitlines()[0].startswith("fine  kind")
+    assert piped.output.splitlines()[1].startswith("fine  kind")
+    assert "The standard input has no text" in str(CliRunner().invoke(cli, ["predict", "run", "-"], input="\n").exception)
+    Path("c.csv").write_text("x,y,z\n1,2,3\n")
+    with pytest.raises(DataError, match=r"c\.csv has no column '1', which the model reads"):
+        run.predict(Path("c.csv"))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -99,12 +99,14 @@ def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Itera
 
     if (texts or "-" in files) and rule.noun != "text":
         raise DataError(f"This model is not for texts: it takes {rule.noun}s.", "Give files.")
-    yield from texts
-    if "-" in files:
-        from epochal.data.inputs.text.read import decoded
+    from epochal.data.inputs.text.read import Text, decoded
 
-        lines = decoded(sys.stdin.buffer.read(), "the standard input").splitlines()
-        yield from (line for line in lines if line.strip())
+    yield from map(Text, texts)
+    if "-" in files:
+        lines = decoded(sys.stdin.buffer.read(), "the standard input").split("\n")
+        if not any(map(str.strip, lines)):
+            raise DataError("The standard input has no text.", "Write a text on each line.")
+        yield from (Text(line) for line in lines if line.strip())
 
 
 def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as_json: bool) -> None:

@@ -37,10 +37,10 @@ def read(what: Any, options: ReadOptions) -> Found:
     tables = _splits(what) | {split: Path(file) for split, file in (("valid", asked.valid), ("test", asked.test)) if file is not None}
     first = tables["train"]
     if len(asked.targets) != 1:
-        columns = ", ".join(names_of(first)[:12])
+        listed = ", ".join(names_of(first)[:12])
         raise DataError(
             f"{_named(first)}: texts have one target column, not {len(asked.targets)}.",
-            f"Name it: --target COLUMN. There are the columns {columns}.",
+            f"Name it: --target COLUMN. There are the columns {listed}.",
         )
     notes: list[str] = []
     parts = {split: _read(table, asked, notes) for split, table in tables.items()}
@@ -53,11 +53,13 @@ def read(what: Any, options: ReadOptions) -> Found:
         end = begin + len(part.texts)
         parts[split] = Texts(part.texts, everything[begin:end], part.names)
         begin = end
-    name = Path(first).name.removesuffix(".gz").rpartition(".")[0] if isinstance(first, Path) else "texts"
-    found = found_texts(name, parts, options, notes=notes)
+    title = Path(first).name.removesuffix(".gz").rpartition(".")[0] if isinstance(first, Path) else "texts"
+    found = found_texts(title, parts, options, notes=notes)
     if options.like is not None or found.input is None:
         return found
-    return replace(found, input=found.input.model_copy(update={"columns": asked.texts, "target": asked.targets[0]}))
+    names = names_of(first)
+    *columns, target = [_column(column, names, first) for column in (*asked.texts, *asked.targets)]
+    return replace(found, input=found.input.model_copy(update={"columns": tuple(columns), "target": target}))
 
 
 def _splits(what: Any) -> dict[str, Any]:

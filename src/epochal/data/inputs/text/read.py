@@ -17,6 +17,18 @@ MAX_BYTES = 20_000_000
 _MAX_PATH = 4096
 
 
+class Text(str):
+    """A text that is never taken for the name of a file; `name` is its own name, if it has one."""
+
+    name: str
+
+    def __new__(cls, text: str, name: str = "") -> Text:
+        """Return `text` with a name."""
+        made = super().__new__(cls, text)
+        made.name = name
+        return made
+
+
 def read_text(path: Path) -> str:
     """Return the text in a file. Raises `DataError` if it cannot be read, or is no text in UTF-8."""
     try:
@@ -52,7 +64,7 @@ def decoded(content: bytes, name: str) -> str:
 
 def is_file(text: str, *, folder: bool = False) -> bool:
     """Whether a text is the path of a file, or of a folder; one that has no blank and ends in .txt is meant as a file."""
-    if not text or len(text) > _MAX_PATH or "\n" in text or "\0" in text:
+    if isinstance(text, Text) or not text or len(text) > _MAX_PATH or "\n" in text or "\0" in text:
         return False
     if folder:
         return os.path.isdir(text)  # noqa: PTH112  it may be any text

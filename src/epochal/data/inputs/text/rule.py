@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -17,12 +18,13 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from epochal.data.inputs.base import InputRule, Items, type_name
+from epochal.data.inputs.table.files import is_table, open_table
 from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, places_in
 from epochal.data.inputs.text.layer import Ngrams, Words
-from epochal.data.inputs.text.read import is_file, read_text
+from epochal.data.inputs.text.read import Text, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
-from epochal.errors import DataError, RecipeError
+from epochal.errors import DataError, RecipeError, suggest
 
 Tokens = Literal["ngrams", "words"]
 
@@ -207,15 +209,33 @@ class TextRule(InputRule):
 
     def items(self, item: Any) -> Items:
         """Return the texts in a folder, or the item itself."""
-        if isinstance(item, str | Path) and is_file(str(item), folder=True):
+        if isinstance(item, Path) and self.columns and is_table(item) and item.is_file():
+            return Items(list(self._rows(item)))
+        if isinstance(item, str | Path) and is_file(str(item) if isinstance(item, Path) else item, folder=True):
             inside, skipped = files_below(TEXTS, Path(item))
             return Items([Path(file) for file in inside], skipped)
         return Items([item])
+
+    def _rows(self, path: Path) -> Iterator[Text]:
+        """Yield the texts of a table, named by their lines."""
+        file = open_table(path)
+        if file.has_header and not {*self.columns} & {*file.names} and all(map(str.isdigit, self.columns)):
+            # Those of training had no header.
+            file = replace(file, names=tuple(map(str, range(len(file.names)))), has_header=False)
+        lacking = next((name for name in self.columns if name not in file.names), None)
+        if lacking is not None:
+            raise DataError(f"{path} has no column '{lacking}', which the model reads.", suggest(lacking, file.names))
+        places = [file.names.index(name) for name in self.columns]
+        for chunk in file.chunks():
+            for row, line in zip(chunk.rows, chunk.lines, strict=True):
+                yield Text(" ".join(row[place] for place in places), f"{path}:{line}")
 
     def title(self, item: Any) -> str | None:
         """Return the file, or the beginning of the text."""
         if not isinstance(item, str):
             return super().title(item)
+        if isinstance(item, Text) and item.name:
+            return item.name
         words = " ".join(item.split())
         return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
 
