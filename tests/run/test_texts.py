@@ -83,7 +83,7 @@ def test_texts_of_a_table_and_of_a_pipe_are_no_files(tmp_path: Path, monkeypatch
     assert piped.output.splitlines()[0].startswith("fine  kind")
     assert piped.output.splitlines()[1].startswith("fine  kind")
     assert "The standard input has no text" in str(CliRunner().invoke(cli, ["predict", "run", "-"], input="\n").exception)
-    Path("c.csv").write_text("x,y,z\n1,2,3\n")
+    Path("c.csv").write_text("x\nsome\nwords\n")
     with pytest.raises(DataError, match=r"c\.csv has no column '1', which the model reads"):
         run.predict(Path("c.csv"))
 
