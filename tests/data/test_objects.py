@@ -128,7 +128,6 @@ def test_splits_by_name() -> None:
             "Pass (x, y), a map-style Dataset, a DataLoader, or {'train': ..., 'test': ...}.",
         ),
         (([[1, 2], [3]], [0, 1]), "The inputs of train cannot be turned into numbers: "),
-        ((["a", "b"], [0, 1]), "The inputs of train cannot be turned into numbers: "),
         (([1.0, 2.0], [0, None]), "The target of train[1] is missing.\nFill it in, or remove that example."),
         (Items([]), "The dataset for train is empty.\nAdd examples."),
         (Items([1.0, 2.0]), "train[0] is not a pair (input, target).\nLet the dataset return (x, y)."),

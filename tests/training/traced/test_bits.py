@@ -329,7 +329,8 @@ def test_each_value_is_tried() -> None:
     """So that what is registered tomorrow is tried too."""
     tried = list(chosen())
     assert all(case.is_possible for case in tried)
-    assert {case.model for case in tried} == {*MODELS, *OWN}
+    # Networks for other kinds of inputs are in test_kinds.py.
+    assert {case.model for case in tried} == {*(name for name, entry in MODELS.items() if entry.kind in ("picture", None)), *OWN}
     assert {case.loss for case in tried} == LOSSES.keys()
     assert {case.optimizer for case in tried} == set(OPTIMIZERS)
     assert {case.option for case in tried} == OPTIONS.keys()
