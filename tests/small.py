@@ -29,6 +29,28 @@ def stateful_net() -> nn.Sequential:
     return small_net(nn.BatchNorm1d(8), nn.Dropout(0.3))
 
 
+class Fragile(nn.Module):
+    """Gives what is not finite for one input, in the output or, if so asked, in the gradient alone."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.where = where
+        self.first = nn.Linear(2, 8)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bad = x[:, :1] > 100
+        hidden = self.first(x.clamp(max=1.0))
+        if self.where == "output":
+            hidden = hidden + torch.where(bad, torch.inf, 0.0)
+        if self.where == "gradient":
+            # The root is 0 there and its slope infinite.
+            hidden = hidden + torch.where(bad, hidden * 0, 1.0).sqrt()
+        outputs: Tensor = self.last(hidden)
+        return outputs
+
+
 class Items(Dataset[Any]):
     """A dataset of given items, which counts how often they are read."""
 

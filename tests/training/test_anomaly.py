@@ -23,31 +23,9 @@ from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import fit
 from epochal.training.records import EpochDone, Record, Rewound
 from epochal.watch.metrics_file import MetricsFile
-from tests.small import small_recipe
+from tests.small import Fragile, small_recipe
 
 COUNT = 40
-
-
-class Fragile(nn.Module):
-    """Gives what is not finite for one input, in the output or, if so asked, in the gradient alone."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.where = where
-        self.first = nn.Linear(2, 8)
-        self.last = nn.Linear(8, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        bad = x[:, :1] > 100
-        hidden = self.first(x.clamp(max=1.0))
-        if self.where == "output":
-            hidden = hidden + torch.where(bad, torch.inf, 0.0)
-        if self.where == "gradient":
-            # The root is 0 there and its slope infinite.
-            hidden = hidden + torch.where(bad, hidden * 0, 1.0).sqrt()
-        outputs: Tensor = self.last(hidden)
-        return outputs
 
 
 def _data(bad: int) -> tuple[Tensor, Tensor]:

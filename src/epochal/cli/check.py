@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -67,12 +67,16 @@ def command(
         check_page_output(html)
     if quarantine is not None:
         check_list_output(quarantine)
-    named: dict[str, Any] = {
-        name: [word.strip() for word in words.split(",") if word.strip()]
-        for name, words in (("target", target), ("text", text), ("ignore", ignore))
-    }
-    kinds = dict(map(pair, columns))
-    found = check(data, data_dir=data_dir, columns=kinds, valid_data=valid_data, test_data=test_data, **named)
+    found = check(
+        data,
+        data_dir=data_dir,
+        target=_names(target),
+        text=_names(text),
+        ignore=_names(ignore),
+        columns=dict(map(pair, columns)),
+        valid_data=valid_data,
+        test_data=test_data,
+    )
     # Before the files are written: the findings are printed whatever fails later.
     if as_json:
         say_json(found.to_json())

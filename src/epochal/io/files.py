@@ -14,11 +14,13 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, TypeVar
 
 from epochal.errors import OutputError, TakenError
+
+F = TypeVar("F", bound=IO[Any])
 
 # Bytes of a name that are used where something is added to it.
 _LONGEST = 200
@@ -61,26 +63,23 @@ def check_output(path: Path, mark: bytes) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all. Raises `OutputError` when the disk refuses."""
-    beside = _beside(path)
-    with write_errors(path):
-        try:
-            with beside.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-            sync_directory(path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+    with _writing(path, lambda beside: beside.open("xb")) as file:
+        file.write(content)
+
+
+def writing_text(path: Path) -> AbstractContextManager[TextIO]:
+    """Return a context with a text file in UTF-8 that becomes `path` when the block succeeds, and is removed otherwise."""
+    return _writing(path, lambda beside: beside.open("x", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline=""))
 
 
 @contextmanager
-def writing_text(path: Path) -> Iterator[TextIO]:
-    """Yield a text file in UTF-8 that becomes `path` when the block succeeds, and is removed otherwise."""
+def _writing(path: Path, create: Callable[[Path], F]) -> Iterator[F]:
+    """Yield the file that `create` opens beside `path`, which it becomes when the block succeeds, and which is removed otherwise."""
     beside = _beside(path)
     with write_errors(path):
         try:
-            with beside.open("x", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
+            file = create(beside)
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

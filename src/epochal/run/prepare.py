@@ -137,6 +137,7 @@ def load_data(
     task = None if wanted.task == "auto" else wanted.task
     fit = None if wanted.fit == "auto" else wanted.fit
     tokens = None if wanted.tokens == "auto" else wanted.tokens
+    others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
     if isinstance(source, Data):
         # The data are read already: a setting that asks for something else would be ignored.
         size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
@@ -147,12 +148,10 @@ def load_data(
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
-        others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
         for name, given in {"memory": wanted.memory, "exclude": wanted.exclude, **others}.items():
             if given:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
     left_out = wanted.exclude if exclude is None else exclude
-    others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
     data = load(
         source,
         data_dir=data_dir,

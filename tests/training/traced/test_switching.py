@@ -23,7 +23,7 @@ from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import fit
 from epochal.training.records import Record, Rewound
 from tests.outcome import outcome
-from tests.small import small_recipe, stateful_net
+from tests.small import Fragile, small_recipe, stateful_net
 from tests.training.resuming import KilledError, kill_at, split_data
 from tests.training.traced.comparing import Watched, differences, trained, watching, weights
 
@@ -112,28 +112,6 @@ def test_a_run_is_resumed_and_reproduced_with_the_other_step(
         monkeypatch.setattr(reproducing, "fit", with_the_other)
         assert reproduce(tmp_path / "whole") == Reproduction(4, "", ())
     assert (watched.traced > 0) == (second == "traced")
-
-
-class Fragile(nn.Module):
-    """Gives what is not finite for one input: in the output, or in the gradient alone."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.where = where
-        self.first = nn.Linear(2, 8)
-        self.last = nn.Linear(8, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        bad = x[:, :1] > 100
-        hidden = self.first(x.clamp(max=1.0))
-        if self.where == "output":
-            hidden = hidden + torch.where(bad, torch.inf, 0.0)
-        if self.where == "gradient":
-            # The root is 0 there and its slope infinite.
-            hidden = hidden + torch.where(bad, hidden * 0, 1.0).sqrt()
-        outputs: Tensor = self.last(hidden)
-        return outputs
 
 
 @pytest.mark.parametrize("where", ["output", "gradient"])

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from epochal.data.examples import Found, Part
+from epochal.data.examples import Found
 from epochal.data.inputs.picture.rule import PictureRule
-from epochal.data.inputs.values import in_memory, subset
+from epochal.data.inputs.values import in_memory
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources.layout import list_folder, problems, unused
-from epochal.data.storage.cache import content_hash
+from epochal.data.sources.layout import list_for, parts_of, unused
 from epochal.data.storage.ingest import Wanted, ingest
 from epochal.errors import DataError
 
@@ -25,23 +24,13 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     are read as those that `like` describes; they may have only some of its classes, or only a test split. Files of the
     `exclusion` are not read. Raises `DataError` if the layout is unclear or a picture cannot be read.
     """
-    like = options.like
-    listed = list_folder(path, None if like is None else like.outputs).without(options.exclusion, needs_train=like is None)
-    if like is None:
-        for problem in problems(listed):
-            raise problem
+    listed = list_for(path, options)
     files = {split: listed.files(split) for split in listed.splits}
     # Only training pictures decide how pictures are read: the others represent unseen ones.
     names = [file for split in files.values() for file in split]
     rule = _known_rule(path, options)
     found = ingest(Wanted(path, names, len(files["train"]), rule=rule, size=options.size, fit=options.fit, memory=options.memory))
-    parts, begin = {}, 0
-    for split in listed.splits:
-        end = begin + len(files[split])
-        hashes = found.hashes[begin:end]
-        digest = content_hash(found.rule.key, hashes.tobytes())
-        parts[split] = Part(subset(found.inputs, slice(begin, end)), listed.targets(split), files[split], digest, hashes)
-        begin = end
+    parts = parts_of(listed, found.inputs, found.hashes, found.rule.key)
     notes = [*unused(listed), *found.notes]
     pictures = in_memory(parts["train"].inputs)
     brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255

@@ -13,12 +13,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
+from epochal.data.examples import Part
 from epochal.data.exclude import Exclusion
+from epochal.data.inputs.values import Inputs, subset
+from epochal.data.options import ReadOptions
 from epochal.data.sources.splits import is_unlabelled, split_name
 from epochal.data.spec import SPLITS
+from epochal.data.storage.cache import content_hash
 from epochal.data.walk import PICTURES, FileKind, Passed, entries, has_files, holds_files, identity, is_written, relative, walk
 from epochal.errors import DataError
 from epochal.tasks.targets import natural
@@ -90,6 +96,28 @@ def list_folder(root: Path, known: Collection[str] | None = None, kind: FileKind
         raise DataError(f"{root} has no {kind.noun}s.", _layout(kind))
     empty -= {name for classes in splits.values() for name in classes}
     return Listed(root, splits, relative(unused, root), sorted(empty, key=natural), kind)
+
+
+def list_for(root: Path, options: ReadOptions, kind: FileKind = PICTURES) -> Listed:
+    """List what `options` ask for in a folder of files of a `kind`, to train on or for a model. Raises `DataError` if it cannot be used."""
+    like = options.like
+    listed = list_folder(root, None if like is None else like.outputs, kind).without(options.exclusion, needs_train=like is None)
+    if like is None:
+        for problem in problems(listed):
+            raise problem
+    return listed
+
+
+def parts_of(listed: Listed, inputs: Inputs, hashes: NDArray[Any], key: bytes) -> dict[str, Part]:
+    """Return the splits of a folder, of the inputs of all its files in order and the hash of each; `key` says how these were read."""
+    parts, begin = {}, 0
+    for split in listed.splits:
+        files = listed.files(split)
+        end = begin + len(files)
+        some = hashes[begin:end]
+        parts[split] = Part(subset(inputs, slice(begin, end)), listed.targets(split), files, content_hash(key, some.tobytes()), some)
+        begin = end
+    return parts
 
 
 def problems(listed: Listed) -> Iterator[DataError]:

@@ -19,12 +19,11 @@ from epochal.data.inputs.picture.decoding import in_blocks, raise_all
 from epochal.data.inputs.sound.read import Measured, StreamedSounds, measure_sound, read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.rule import SoundRule
-from epochal.data.inputs.values import Inputs, subset
+from epochal.data.inputs.values import Inputs
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources.layout import list_folder, problems, unused
+from epochal.data.sources.layout import list_for, parts_of, unused
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
-from epochal.data.storage.cache import content_hash
 from epochal.data.walk import SOUNDS
 from epochal.device import free_memory
 from epochal.errors import DataError, RecipeError, UnreadableError
@@ -45,11 +44,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     Rate and length are those of `choose_rule`, unless a rule is given as `input` or by the model that the sounds are for. Sounds that
     take more than `memory` bytes are read again in each epoch. Raises `DataError` if the layout is unclear or a sound cannot be read.
     """
-    like = options.like
-    listed = list_folder(path, None if like is None else like.outputs, SOUNDS).without(options.exclusion, needs_train=like is None)
-    if like is None:
-        for problem in problems(listed):
-            raise problem
+    listed = list_for(path, options, SOUNDS)
     files = {split: listed.files(split) for split in listed.splits}
     names = [file for split in files.values() for file in split]
     paths = [f"{path}/{name}" for name in names]
@@ -58,14 +53,7 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     except UnreadableError as error:
         error.names = tuple(names[place] for place in error.places)
         raise
-    parts, begin = {}, 0
-    for split in listed.splits:
-        end = begin + len(files[split])
-        some = hashes[begin:end]
-        parts[split] = Part(
-            subset(inputs, slice(begin, end)), listed.targets(split), files[split], content_hash(rule.key, some.tobytes()), some
-        )
-        begin = end
+    parts = parts_of(listed, inputs, hashes, rule.key)
     return Found(path.resolve().name, parts, listed.classes, rule, (*unused(listed), *notes))
 
 

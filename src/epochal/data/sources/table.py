@@ -16,7 +16,7 @@ from epochal.data.inputs.table.columns import ColumnKind
 from epochal.data.inputs.table.dates import days
 from epochal.data.inputs.table.meaning import choose_columns, is_key, meaning_of
 from epochal.data.inputs.table.rule import TableRule
-from epochal.data.inputs.table.values import Table, Values, names_of, read_table
+from epochal.data.inputs.table.values import Table, Values, find_column, names_of, read_table, title_of
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.spec import SPLITS, DataSpec
 from epochal.errors import DataError, RecipeError, suggest
@@ -51,17 +51,23 @@ def read(what: Any, options: ReadOptions) -> Found:
 
     `what` is a file, a table in a program, or a mapping from split to these. Raises `DataError`.
     """
-    files = {"train": what} if isinstance(what, str | Path) or not _is_splits(what) else dict(what)
+    files = splits_of(what)
     files |= {name: path for name, path in (("valid", options.table.valid), ("test", options.table.test)) if path is not None}
     first = files["train"]
-    name = Path(first).name.removesuffix(".gz").rpartition(".")[0] if isinstance(first, str | Path) else "table"
+    name = stem_of(first) or "table"
     if options.like is not None:
         return _for_model(name, files, options.like)
     return _for_training(name, files, options.table)
 
 
-def _is_splits(what: Any) -> bool:
-    return isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS)
+def stem_of(what: Any) -> str:
+    """Return the name of a table's file without its suffixes; "" for a table in a program."""
+    return Path(what).name.removesuffix(".gz").rpartition(".")[0] if isinstance(what, str | Path) else ""
+
+
+def splits_of(what: Any) -> dict[str, Any]:
+    """Return the tables that a user passed, by split: only a mapping from split to table has several."""
+    return dict(what) if isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS) else {"train": what}
 
 
 def _for_training(name: str, files: Mapping[str, Any], options: TableOptions) -> Found:
@@ -74,13 +80,13 @@ def _for_training(name: str, files: Mapping[str, Any], options: TableOptions) ->
     notes: list[str] = [] if table.has_header else [f"{table.name} has no header: columns are called 0 to {len(names) - 1}"]
     columns, found = choose_columns(table, [column for column in table.columns if column not in wanted.target], wanted.kinds)
     if not columns:
-        raise DataError(f"{_named(train)} has no column to learn from.", "Add one; or say what one means: --column NAME=category")
+        raise DataError(f"{title_of(train)} has no column to learn from.", "Add one; or say what one means: --column NAME=category")
     notes += found
     rule = TableRule(shape=(len(columns),), columns=columns, target=wanted.target, has_header=table.has_header, joins=wanted.joins)
     tables = {"train": table}
     for split, file in files.items():
         if split != "train":
-            notes += [f"{_named(file)}: {note}" for note in rule.differing(names_of(file), _named(file))]
+            notes += [f"{title_of(file)}: {note}" for note in rule.differing(names_of(file), title_of(file))]
             tables[split] = _with_target(rule, file)
     targets = {split: [_target(one, column) for column in wanted.target] for split, one in tables.items()}
     labels = _Labels(tables, targets, wanted.target, joins=wanted.joins)
@@ -92,8 +98,8 @@ def _for_training(name: str, files: Mapping[str, Any], options: TableOptions) ->
 def _for_model(name: str, files: Mapping[str, Any], like: DataSpec) -> Found:
     rule = like.input
     if not isinstance(rule, TableRule):
-        raise DataError(f"{_named(files['train'])} is a table; the model takes inputs of another kind.", "Give what it was trained on.")
-    notes = [note for file in files.values() for note in rule.differing(names_of(file), _named(file))]
+        raise DataError(f"{title_of(files['train'])} is a table; the model takes inputs of another kind.", "Give what it was trained on.")
+    notes = [note for file in files.values() for note in rule.differing(names_of(file), title_of(file))]
     tables = {split: _with_target(rule, file) for split, file in files.items()}
     targets = {split: [_target(one, column) for column in rule.target] for split, one in tables.items()}
     labels = _Labels(tables, targets, rule.target, joins=rule.joins)
@@ -105,26 +111,22 @@ def _for_model(name: str, files: Mapping[str, Any], like: DataSpec) -> Found:
 def _with_target(rule: TableRule, file: Any) -> Table:
     lacking = [name for name in rule.target if name not in names_of(file)]
     if lacking:
-        raise DataError(f"{_named(file)} has no column '{lacking[0]}', the target.", "Give a table with the true answers.")
+        raise DataError(f"{title_of(file)} has no column '{lacking[0]}', the target.", "Give a table with the true answers.")
     return rule.read_table(file, rule.target)
-
-
-def _named(what: Any) -> str:
-    return str(what) if isinstance(what, str | Path) else "The table"
 
 
 def _wanted(what: Any, names: Sequence[str], options: TableOptions) -> _Wanted:
     """Find the columns that the user named or numbered. Raises `DataError` for others, and if there is no target."""
     if not options.targets:
         raise DataError(
-            f"{_named(what)} has {len(names)} columns: which is to be predicted?", f"Say so: --target NAME. {_candidates(what)}"
+            f"{title_of(what)} has {len(names)} columns: which is to be predicted?", f"Say so: --target NAME. {_candidates(what)}"
         )
-    target = tuple(_column(name, names, what) for name in options.targets)
-    ignore = tuple(_column(name, names, what) for name in options.ignore)
+    target = tuple(find_column(name, names, what) for name in options.targets)
+    ignore = tuple(find_column(name, names, what) for name in options.ignore)
     kinds: dict[str, ColumnKind] = {}
     joins = False
     for given, kind in options.kinds.items():
-        name = _column(given, names, what)
+        name = find_column(given, names, what)
         if name in target and kind == _JOINED:
             joins = True
         elif name not in target and kind in _KINDS:
@@ -135,16 +137,6 @@ def _wanted(what: Any, names: Sequence[str], options: TableOptions) -> _Wanted:
     if both := [name for name in ignore if name in target]:
         raise RecipeError(f"The column {both[0]} is the target, and is to be ignored.", "Choose one.")
     return _Wanted(target, ignore, kinds, joins)
-
-
-def _column(name: str, names: Sequence[str], what: Any) -> str:
-    """Return the column of that name, or of that number: -1 is the last."""
-    if name in names:
-        return name
-    try:
-        return names[range(len(names))[int(name)]]
-    except (ValueError, IndexError):
-        raise DataError(f"{_named(what)} has no column '{name}'.", suggest(name, names)) from None
 
 
 def _candidates(what: Any) -> str:

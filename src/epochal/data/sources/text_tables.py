@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import MISSING, open_table
-from epochal.data.inputs.table.values import holds_table, names_of, read_table
+from epochal.data.inputs.table.values import find_column, holds_table, names_of, read_table, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
+from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, as_targets, found_texts
-from epochal.data.spec import SPLITS
 from epochal.data.storage.archives import is_archive
-from epochal.errors import DataError, suggest
+from epochal.errors import DataError
 
 
 def has_texts(what: Any, options: ReadOptions) -> bool:
@@ -26,7 +26,7 @@ def has_texts(what: Any, options: ReadOptions) -> bool:
     if isinstance(what, str | Path):
         path = Path(what).expanduser()
         return path.is_file() and not is_archive(path)
-    return holds_table(_splits(what)["train"])
+    return holds_table(splits_of(what)["train"])
 
 
 def read(what: Any, options: ReadOptions) -> Found:
@@ -34,18 +34,19 @@ def read(what: Any, options: ReadOptions) -> Found:
     asked = options.table
     if options.like is not None and isinstance(rule := options.like.input, TextRule):
         asked = replace(asked, texts=asked.texts or rule.columns, targets=asked.targets or (rule.target,) * bool(rule.target))
-    tables = _splits(what) | {split: Path(file) for split, file in (("valid", asked.valid), ("test", asked.test)) if file is not None}
+    tables = splits_of(Path(what).expanduser() if isinstance(what, str | Path) else what)
+    tables |= {split: Path(file) for split, file in (("valid", asked.valid), ("test", asked.test)) if file is not None}
     first = tables["train"]
     if len(asked.targets) != 1:
         listed = ", ".join(names_of(first)[:12])
         raise DataError(
-            f"{_named(first)}: texts have one target column, not {len(asked.targets)}.",
+            f"{title_of(first)}: texts have one target column, not {len(asked.targets)}.",
             f"Name it: --target COLUMN. There are the columns {listed}.",
         )
     notes: list[str] = []
     parts = {split: _read(table, asked, notes) for split, table in tables.items()}
     if options.exclusion.names:
-        options.exclusion.check((name for part in parts.values() for name in part.names or ()), _named(first))
+        options.exclusion.check((name for part in parts.values() for name in part.names or ()), title_of(first))
         parts = {split: part.without(options.exclusion, split) for split, part in parts.items()}
     # Whether targets are numbers is decided for all splits together.
     everything, begin = as_targets([word for part in parts.values() for word in part.targets if isinstance(word, str)]), 0
@@ -53,33 +54,26 @@ def read(what: Any, options: ReadOptions) -> Found:
         end = begin + len(part.texts)
         parts[split] = Texts(part.texts, everything[begin:end], part.names)
         begin = end
-    title = Path(first).name.removesuffix(".gz").rpartition(".")[0] if isinstance(first, Path) else "texts"
-    found = found_texts(title, parts, options, notes=notes)
+    found = found_texts(stem_of(first) or "texts", parts, options, notes=notes)
     if options.like is not None or found.input is None:
         return found
     names = names_of(first)
-    *columns, target = [_column(column, names, first) for column in (*asked.texts, *asked.targets)]
+    *columns, target = [find_column(column, names, first) for column in (*asked.texts, *asked.targets)]
     return replace(found, input=found.input.model_copy(update={"columns": tuple(columns), "target": target}))
-
-
-def _splits(what: Any) -> dict[str, Any]:
-    if isinstance(what, str | Path):
-        return {"train": Path(what).expanduser()}
-    return dict(what) if isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS) else {"train": what}
 
 
 def _read(what: Any, asked: TableOptions, notes: list[str]) -> Texts:
     names = names_of(what)
-    columns, target = [_column(name, names, what) for name in asked.texts], _column(asked.targets[0], names, what)
+    columns, target = [find_column(name, names, what) for name in asked.texts], find_column(asked.targets[0], names, what)
     if target in columns:
-        raise DataError(f"{_named(what)}: the column '{target}' is both text and target.", "Name another as --target.")
+        raise DataError(f"{title_of(what)}: the column '{target}' is both text and target.", "Name another as --target.")
     cells, lines = _cells(what, names, [*columns, target], notes)
     named = [f"row {row}" for row in range(len(cells))] if lines is None else [f"line {line:,}" for line in lines]
     for row, where in zip(cells, named, strict=True):
         if row[-1].strip() in MISSING:
-            raise DataError(f"{_named(what)}, {where}: the target is missing.", "Fill it in, or remove that line.")
+            raise DataError(f"{title_of(what)}, {where}: the target is missing.", "Fill it in, or remove that line.")
     if not cells:
-        raise DataError(f"{_named(what)} has no rows.", "Give a row for each example.")
+        raise DataError(f"{title_of(what)} has no rows.", "Give a row for each example.")
     files = [f"{Path(what).name}:{line}" for line in lines] if lines is not None else None
     return Texts([" ".join(row[:-1]) for row in cells], [row[-1].strip() for row in cells], files)
 
@@ -99,17 +93,3 @@ def _cells(what: Any, names: Sequence[str], columns: Sequence[str], notes: list[
         cells += [[row[place] for place in places] for row in chunk.rows]
         lines += chunk.lines
     return cells, lines
-
-
-def _column(name: str, names: Sequence[str], what: Any) -> str:
-    """Return the column of that name, or of that number: -1 is the last."""
-    if name in names:
-        return name
-    try:
-        return names[range(len(names))[int(name)]]
-    except (ValueError, IndexError):
-        raise DataError(f"{_named(what)} has no column '{name}'.", suggest(name, names)) from None
-
-
-def _named(what: Any) -> str:
-    return str(what) if isinstance(what, str | Path) else "The table"

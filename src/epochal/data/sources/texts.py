@@ -17,7 +17,7 @@ from epochal.data.inputs.text.features import Features, normalized
 from epochal.data.inputs.text.read import read_text
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions
-from epochal.data.sources.layout import list_folder, problems, unused
+from epochal.data.sources.layout import list_for, unused
 from epochal.data.storage.cache import content_hash
 from epochal.data.walk import TEXTS
 from epochal.errors import DataError, UnreadableError
@@ -52,11 +52,7 @@ class Texts:
 
 def read_folder(path: Path, options: ReadOptions) -> Found:
     """Read a folder of .txt files, one folder for each class (see `layout`). Raises `DataError`."""
-    like = options.like
-    listed = list_folder(path, None if like is None else like.outputs, TEXTS).without(options.exclusion, needs_train=like is None)
-    if like is None:
-        for problem in problems(listed):
-            raise problem
+    listed = list_for(path, options, TEXTS)
     files = {split: listed.files(split) for split in listed.splits}
     texts = _read(path, [file for split in files.values() for file in split])
     parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}

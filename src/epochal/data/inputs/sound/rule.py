@@ -30,9 +30,6 @@ BANDS = 40
 # Means and deviations are measured on this many sounds, so many at a time.
 _MEASURED, _AT_ONCE = 4000, 100
 
-# A sample of at least this is as loud as a file can hold: the tops of louder waves are cut off.
-CLIPPED = 32_700
-
 
 class SoundRule(InputRule):
     """How any sound becomes an input: the same for training, evaluation and prediction.

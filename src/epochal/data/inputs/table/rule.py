@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from epochal.data.inputs.base import InputRule, Items
 from epochal.data.inputs.table.columns import Column, encode_column
 from epochal.data.inputs.table.layer import ScaleTable, levels
-from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table
+from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table, title_of
 from epochal.data.inputs.values import Inputs
 from epochal.data.numbers import as_tensor
 from epochal.errors import DataError, RecipeError
@@ -136,7 +136,7 @@ class TableRule(InputRule):
         """Return the item, with notes on how its columns differ from those of training."""
         if not holds_table(item):
             return Items([item])
-        return Items([item], tuple(self.differing(names_of(item), str(item) if isinstance(item, str | Path) else "The table")))
+        return Items([item], tuple(self.differing(names_of(item), title_of(item))))
 
     def differing(self, names: Sequence[str], where: str) -> Iterator[str]:
         """Yield how columns differ from those of training. Raises `DataError` where most are missing."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from epochal.data.inputs.table.files import MISSING, Chunk, TableFile, is_table, open_table
 from epochal.device import free_memory
-from epochal.errors import DataError
+from epochal.errors import DataError, suggest
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,21 @@ def names_of(what: Any) -> tuple[str, ...]:
         path = Path(what)
         return tuple(_parquet(path)) if path.suffix.lower() == ".parquet" else open_table(path).names
     return tuple(map(str, columns_of(what)))
+
+
+def find_column(name: str, names: Sequence[str], what: Any) -> str:
+    """Return the column of that name, or of that number (-1 is the last), of a table with these `names`. Raises `DataError`."""
+    if name in names:
+        return name
+    try:
+        return names[range(len(names))[int(name)]]
+    except (ValueError, IndexError):
+        raise DataError(f"{title_of(what)} has no column '{name}'.", suggest(name, names)) from None
+
+
+def title_of(what: Any) -> str:
+    """Return what messages call a table: its file, if it has one."""
+    return str(what) if isinstance(what, str | Path) else "The table"
 
 
 def columns_of(what: Any) -> Mapping[str, Any]:
