@@ -44,4 +44,4 @@ class Preprocess(nn.Module):
         """Scale raw inputs."""
         if self.offset is not None:
             inputs = inputs - self.offset
-        return torch.addcmul(self.bias, inputs.to(self.scale.dtype), self.scale).to(self.bias.dtype)
+        return (inputs * self.scale).add_(self.bias).to(self.bias.dtype)

@@ -23,7 +23,9 @@ _SAME = (_aten.detach.default, _aten.alias.default, _aten.lift_fresh.default)
 # PyTorch's own bindings of these take a microsecond less per call than the operations themselves.
 _BOUND: dict[Any, Callable[..., Any]] = {
     _aten._log_softmax.default: torch._log_softmax,
+    _aten._log_softmax_backward_data.default: torch._log_softmax_backward_data,
     _aten.add.Tensor: torch.add,
+    _aten.add_.Tensor: Tensor.add_,
     _aten.addcmul.default: torch.addcmul,
     _aten.addmm.default: torch.addmm,
     _aten.bmm.default: torch.bmm,
