@@ -18,10 +18,25 @@ from matplotlib.text import Text
 from PIL import Image
 
 from epochal.data.examples import Examples
+from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.text.rule import TextRule
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, OutputError
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.figures import confusion, draw_all, fonts, learning_curves, predictions, save, scatter, single, speeds
+from epochal.evaluation.importance import ColumnImportance, Importance
+from epochal.figures import (
+    column_importance,
+    confusion,
+    draw_all,
+    fonts,
+    learning_curves,
+    predictions,
+    residuals,
+    save,
+    scatter,
+    single,
+    speeds,
+)
 from epochal.recipe import LossSettings
 from epochal.training.records import EpochDone
 from epochal.tuning.profile import PHASES, Profile
@@ -259,9 +274,70 @@ class TestPredictions:
         figure = predictions(evaluated(data, 2)[0], score(outputs, torch.tensor([0, 0]), data.task, data.task.loss(LossSettings())), data)
         assert [text for text in texts(figure) if text.endswith(" %")] == ["99.9 %", "> 99.9 %"]
 
-    def test_nothing_for_numbers_and_for_regression(self) -> None:
-        for data in (spec(shape=(4,), dtype="float32"), spec(("size",), task="regression")):
-            assert predictions(*evaluated(data), data) is None
+    def test_the_largest_errors_of_quantities(self) -> None:
+        data = spec(("size",), task="regression")
+        examples, _ = evaluated(data, 3)
+        evaluation = score(torch.tensor([[1.0], [2], [9]]), torch.tensor([[1.5], [2], [6]]), data.task, data.task.loss(LossSettings()))
+        figure = predictions(examples, evaluation, data)
+        assert titles(figure) == ["9\ntrue: 6", "1\ntrue: 1.5", "2\ntrue: 2"]
+        assert "The largest errors of 3 predictions" in texts(figure)
+        assert "off by +3" in texts(figure)
+
+    def test_sounds_have_names(self) -> None:
+        rule = SoundRule(shape=(800,), rate=8000)
+        data = spec(("a", "b")).model_copy(update={"input": rule})
+        examples, evaluation = evaluated(data, 60, 0.5)
+        examples = dataclasses.replace(examples, files=[f"a/{place}.wav" for place in range(60)])
+        figure = predictions(examples, evaluation, data)
+        assert figure is not None
+        assert len([image for image in figure.findobj(BboxImage) if isinstance(image, BboxImage)]) == 24
+        assert sum(text.endswith(".wav") for text in texts(figure)) == 24
+        boxes = [text.get_window_extent() for text in figure.texts]
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+    def test_texts_are_wrapped_and_cut(self) -> None:
+        data = spec(("bad", "good")).model_copy(update={"input": TextRule(shape=(2, 30), tokens="ngrams")})
+        examples, evaluation = evaluated(data, 40, 1.0)
+        words = ["short", "", "猫" * 300, "many words " * 400, "x" * 900]
+        examples = dataclasses.replace(examples, texts=[words[place % 5] for place in range(40)])
+        figure = predictions(examples, evaluation, data)
+        assert figure is not None
+        found = texts(figure)
+        assert count_starting(figure, "✗") == 10, "a heading and nine texts"
+        assert {"short", "(empty)"} <= {*found}
+        assert sum(text.endswith("…") for text in found) >= 6
+        assert any(text.endswith(", 4,400 characters") for text in found)
+        figure.draw_without_rendering()
+        assert all(text.get_window_extent().x1 <= figure.bbox.x1 for text in figure.texts)
+
+    def test_rows_are_told_by_what_is_unlike_their_class(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        targets = torch.arange(400) % 2
+        inputs = torch.randn(400, 3, generator=generator)
+        inputs[:, 1] += 6 * targets
+        data = spec(("low", "high"), shape=(3,), dtype="float32")
+        train = Examples(inputs, targets, "train", torch.arange(400))
+        wrong = Examples(torch.tensor([[0.1, 7.0, 0.2], [0.0, 0.3, 0.1]]), torch.tensor([0, 0]), "test", torch.arange(2))
+        evaluation = score(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), wrong.targets, data.task, data.task.loss(LossSettings()))
+        figure = predictions(wrong, evaluation, data, train)
+        assert figure is not None
+        found = texts(figure)
+        assert "✗ Wrong: 1 of 2, the most confident first" in found
+        assert "true: low" in found
+        first = next(text for text in found if text.startswith("number "))
+        assert first == "number 1"
+        assert found[found.index(first) + 1 : found.index(first) + 3] == ["7", "above 100 %"]
+        assert predictions(wrong.take(torch.tensor([1])), evaluation, data, None) is None, "nothing to compare with"
+
+    def test_rows_with_the_largest_errors(self) -> None:
+        data = spec(("size",), task="regression", shape=(4,), dtype="float32")
+        examples, evaluation = evaluated(data)
+        figure = predictions(examples, evaluation, data, examples)
+        assert count_starting(figure, "true: ") == 8
+
+    def test_nothing_for_numbers_that_are_no_rows(self) -> None:
+        data = spec(shape=(4, 5), dtype="float32")
+        assert predictions(*evaluated(data), data, evaluated(data)[0]) is None
 
 
 class TestRegression:
@@ -284,6 +360,29 @@ class TestRegression:
         data = spec(("one",), task="regression")
         evaluation = score(torch.ones(3, 1), torch.ones(3, 1), data.task, data.task.loss(LossSettings()))
         save(scatter(evaluation, data.outputs), tmp_path / "constant")
+        save(residuals(evaluation, data.outputs), tmp_path / "residuals")
+
+    def test_residuals_over_predictions_and_their_quantiles(self) -> None:
+        data = spec(tuple("vwxyz"), task="regression")
+        evaluation = evaluated(data)[1]
+        figure = residuals(evaluation, data.outputs)
+        assert [axes.get_title() for axes in figure.axes[::2]] == ["v", "w", "x", "y"]
+        points = np.asarray(figure.axes[0].collections[0].get_offsets())
+        assert np.allclose(points[:, 1], evaluation.targets[:, 0] - evaluation.predictions[:, 0])
+        legend = figure.axes[1].get_legend()
+        assert legend is not None
+        middle = float((evaluation.targets - evaluation.predictions)[:, 0].quantile(0.5))
+        assert [text.get_text() for text in legend.get_texts()][1] == f"median: {middle:.3g}"
+
+
+class TestImportance:
+    def test_bars_for_the_first_columns_with_intervals(self, tmp_path: Path) -> None:
+        columns = tuple(ColumnImportance(f"列{number}", 1 / number, (0.5 / number, 1.5 / number), 0.1) for number in range(1, 31))
+        figure = column_importance(Importance(columns, (), "test", 100, "accuracy"))
+        (axes,) = figure.axes
+        assert axes.get_title("left").endswith("(the first 25 of 30)")
+        assert [bar.get_width() for bar in axes.patches[:3]] == pytest.approx([1, 1 / 2, 1 / 3])  # type: ignore[attr-defined]
+        save(figure, tmp_path / "importance")
 
 
 class TestSingle:
@@ -379,7 +478,7 @@ class TestDrawAll:
             (spec(KMNIST), ["learning-curves", "confusion", "predictions"]),
             (spec(shape=(4,), dtype="float32"), ["learning-curves", "confusion"]),
             (spec(("sky", "sea"), task="multi-label"), ["learning-curves", "predictions"]),
-            (spec(("size",), task="regression"), ["learning-curves", "scatter"]),
+            (spec(("size",), task="regression"), ["learning-curves", "predictions", "scatter", "residuals"]),
         ],
     )
     def test_what_fits_the_task(self, data: DataSpec, names: list[str], tmp_path: Path) -> None:

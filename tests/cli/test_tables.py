@@ -16,6 +16,8 @@ def test_a_table_from_training_to_predictions(call: Call, tmp_path: Path) -> Non
     assert code == 0
     assert "note: categories: age (" in said
     assert "model tabular" in said
+    assert "where a column is shuffled (120 rows of test, 5 times each)" in said
+    assert "accuracy falls by" in said
     code, said, _ = call("predict", "run", table, "--csv", "out.csv")
     assert (code, said) == (0, "wrote out.csv: 600 rows\n")
     assert json.loads(call("predict", "run", table, "--csv", "out.csv", "--json")[1].splitlines()[-1])["rows"] == 600

@@ -285,3 +285,23 @@ def test_hostile_descriptions_are_refused() -> None:
     columns = [{**column, "common": (7.0,)} if column["name"] == "job" else column for column in described["input"]["columns"]]
     with pytest.raises(ValueError, match="codes of other words"):
         DataSpec.model_validate({**described, "input": {**described["input"], "columns": columns}})
+
+
+def test_rows_in_words() -> None:
+    columns = {
+        **people(),
+        "seconds": [1.7e9 + number / 4 for number in range(ROWS)],
+        "when": ["2024-02-29 12:30", "1999-12-31"] * (ROWS // 2),
+    }
+    data = load(columns, target="income", ignore=["born"])
+    examples = data.train
+    assert [(cell.name, cell.words, cell.is_quantity) for cell in data.input.cells(examples.input(0))] == [
+        ("age", str(columns["age"][0]), True),
+        ("job", columns["job"][0], False),
+        ("seconds", "1700000000", True),
+        ("when", "2024-02-29 12:30", True),
+    ]
+    assert data.input.cells(examples.input(1))[3].words == "1999-12-31"
+    assert data.input.cells(examples.input(3))[0].words == "missing"
+    new = data.input.read({"age": [1e30], "job": ["diver"], "seconds": [None], "when": [None]})[0]
+    assert [cell.words for cell in data.input.cells(new)] == ["1e+30", "not in training data", "missing", "missing"]

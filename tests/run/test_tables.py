@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,13 @@ def test_another_file_is_evaluated(whole: Path, tmp_path: Path) -> None:
 def test_pictures_are_not_tables(whole: Path) -> None:
     with pytest.raises(DataError, match="is a table; the model takes inputs of another kind"):
         load({"x": [1, 2], "y": ["a", "b"]}, target="y", like=load("digits").spec)
+
+
+def test_its_folder_shows_mistakes_and_the_importance_of_columns(whole: Path) -> None:
+    names = {path.name for path in (whole / "figures").iterdir()}
+    assert {"predictions.png", "importance.svg", "confusion.png"} <= names
+    found = json.loads((whole / "result.json").read_text("utf-8"))["importance"]
+    assert (found["split"], found["repeats"]) == ("test", 5)
+    assert {one["column"] for one in found["columns"][:2]} <= {"age", "job", "born"}
+    assert found["columns"][0]["loss"] > 0.05
+    assert {tuple(sorted(pair[:2])) for pair in found["alike"]} == {("age", "born")}

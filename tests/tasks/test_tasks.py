@@ -69,9 +69,24 @@ def test_what_one_example_says(task: Task, predictions: tuple[float, ...], repor
 def test_right_and_wrong(task: Task, predictions: list[list[float]], targets: Tensor, sure: list[float]) -> None:
     judged = task.judge(torch.tensor(predictions), targets, ("x", "y", "z"))
     assert judged is not None
-    assert (judged.predicted, judged.true, judged.right.tolist()) == (["y", "x"], ["y", "z"], [True, False])
-    torch.testing.assert_close(judged.sure, torch.tensor(sure))
-    assert QUANTITIES.judge(torch.tensor(predictions), targets, NAMES) is None
+    assert judged.right is not None
+    said = [[told(place) for place in (0, 1)] for told in (judged.predicted, judged.true)]
+    assert (said, judged.right.tolist()) == ([["y", "x"], ["y", "z"]], [True, False])
+    torch.testing.assert_close(judged.weight, torch.tensor(sure))
+    assert judged.note(0) == f"{100 * sure[0]:.1f} %"
+
+
+def test_quantities_are_neither_right_nor_wrong_but_off() -> None:
+    one = Regression(outputs=("price",), mean=(0.0,), std=(2.0,))
+    judged = one.judge(torch.tensor([[3.0], [1.25]]), torch.tensor([[1.0], [1.5]]), one.outputs)
+    assert (judged.right, judged.weight.tolist()) == (None, [1.0, 0.125])
+    assert [(judged.predicted(place), judged.true(place), judged.note(place)) for place in (0, 1)] == [
+        ("3", "1", "off by +2"),
+        ("1.25", "1.5", "off by -0.25"),
+    ]
+    two = Regression(outputs=("a", "b"), mean=(0.0, 0.0), std=(2.0, 1.0))
+    judged = two.judge(torch.tensor([[3.0, 5.0]]), torch.tensor([[1.0, 8.0]]), two.outputs)
+    assert (judged.predicted(0), judged.true(0), judged.note(0)) == ("a 3, b 5", "a 1, b 8", "off by 3.0 std")
 
 
 def test_what_is_measured_on_targets() -> None:

@@ -104,10 +104,9 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         words = Text(translated(finding.words))
         for case in finding.cases[:_SHOWN]:
-            detail = f" ({case.words})" if case.words else ""
-            words.append(
-                f"\n  {_printable(', '.join(case.examples[:_SHOWN]))}{', ...' * (len(case.examples) > _SHOWN)}{_printable(detail)}", "dim"
-            )
+            examples = ", ".join(case.examples[:_SHOWN]) + ", ..." * (len(case.examples) > _SHOWN)
+            detail = f" ({case.words})" if examples and case.words else case.words
+            words.append(f"\n  {_printable(examples + detail)}", "dim")
         if len(finding.cases) > _SHOWN:
             words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
         words.append(f"\n{translated(finding.fix)}")

@@ -14,6 +14,7 @@ import click
 
 from epochal.cli.options import as_json, own_model
 from epochal.cli.output import say, say_error, say_json
+from epochal.language import columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +77,10 @@ def command(
     for note in notes:
         say(f"note: {note}", err=True)
     found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
+    width, outputs = max(map(columns, names), default=0), bundle.spec.outputs
+    what = f"{outputs[0]} " if len(outputs) == 1 and not bundle.spec.task.has_accuracy else ""
     for name, prediction in found:
-        say(_line(name, prediction, width=max(map(len, names))))
+        say(_line(name, what, prediction, width))
     if csv_file is not None:
         write_text(csv_file, _csv(found, bundle.spec.outputs))
     if picture is not None:
@@ -167,8 +170,8 @@ def _expand(file: str) -> Iterator[str]:
         yield file
 
 
-def _line(name: str, prediction: Prediction, width: int) -> str:
-    words = f"{name:<{width}}  {prediction}"
+def _line(name: str, what: str, prediction: Prediction, width: int) -> str:
+    words = f"{name}{' ' * (width - columns(name))}  {what}{prediction}"
     if prediction.runner_up is not None:
         words += f", then {prediction.runner_up[0]} ({100 * prediction.runner_up[1]:.1f} %)"
     return words

@@ -24,7 +24,8 @@ class Examples(Shown):
     `inputs` is [n, *shape] of the rule's dtype: a tensor if they are in memory. `targets` is int64 [n] for one label, float32
     [n, labels] of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 if float32 would round them. `part` and
     `positions` (int64 [n]) are the split and the indices of the examples in the source; `files` and the `hashes` of their content
-    (16 bytes each), if any, are indexed by position too. `varies` says that inputs change each time they are read.
+    (16 bytes each), if any, are indexed by position too, and so are the `texts` that inputs were made from. `varies` says that inputs
+    change each time they are read.
     """
 
     inputs: Inputs
@@ -34,6 +35,7 @@ class Examples(Shown):
     files: Sequence[str] | None = None
     hashes: NDArray[Any] | None = None
     varies: bool = False
+    texts: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -56,6 +58,10 @@ class Examples(Shown):
         """Return one input, without a batch axis."""
         return self.inputs[torch.tensor([range(len(self))[index]])][0]
 
+    def text(self, index: int) -> str:
+        """Return the text of an example; "" if it is no text, or was not kept."""
+        return "" if self.texts is None else self.texts[int(self.positions[index])]
+
     def where(self, index: int) -> str:
         """Return the name of an example for messages and figures: its file, or its index in the source."""
         position = int(self.positions[index])
@@ -73,7 +79,7 @@ class Part:
 
     `digest` is a hash of what the inputs were made from, if the source has one; otherwise the inputs themselves are hashed.
     `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) are the indices in the source, if some examples
-    were left out. `varies` says that inputs change each time they are read.
+    were left out. `varies` says that inputs change each time they are read. `texts` are what inputs were made from, by position.
     """
 
     inputs: Inputs
@@ -83,6 +89,7 @@ class Part:
     hashes: NDArray[Any] | None = None
     positions: Tensor | None = None
     varies: bool = False
+    texts: Sequence[str] | None = None
 
     def position(self, index: int) -> int:
         """Return the index of an example in the source."""
@@ -98,7 +105,7 @@ class Part:
         index = torch.tensor(kept, dtype=torch.long)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
-        return Part(subset(self.inputs, index), targets, digest=digest, positions=index, varies=self.varies)
+        return Part(subset(self.inputs, index), targets, digest=digest, positions=index, varies=self.varies, texts=self.texts)
 
 
 @dataclass(frozen=True)

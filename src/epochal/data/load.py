@@ -280,6 +280,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
             part.files,
             part.hashes,
             part.varies,
+            part.texts,
         )
         for name, part in found.parts.items()
     }

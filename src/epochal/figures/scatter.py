@@ -1,19 +1,26 @@
-"""Predicted against true values."""
+"""Predicted against true values, and what is left between them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from epochal.evaluation.evaluate import Evaluation
 from epochal.figures.fonts import short
-from epochal.figures.style import BLUE, GREY, readable, styled
+from epochal.figures.style import BLUE, GREY, VERMILLION, WIDTH, readable, styled
 from epochal.tasks.scores import plain, r2_words
 
 _MOST_PANELS = 4
+
+# So many points overlap: transparency then shows how many, and rasterizing keeps the SVG small.
+_MANY = 500
+
+# PyTorch ranks so many numbers at most.
+_MOST_RANKED = 10_000_000
 
 
 @styled
@@ -42,8 +49,30 @@ def _draw_points(axes: Axes, true: Tensor, predicted: Tensor) -> None:
     margin = (high - low) * 0.05 or 0.5
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, "--", color=GREY, linewidth=1, label="predicted = true")
-    # Many points overlap: transparency shows how many, and rasterizing keeps the SVG small.
-    many = len(true) > 500
+    many = len(true) > _MANY
     axes.scatter(true, predicted, s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true", ylabel="predicted")
     axes.legend(loc="upper left")
+
+
+@styled
+def residuals(evaluation: Evaluation, names: Sequence[str]) -> Figure:
+    """Return the residuals (true less predicted) over the predicted values, and how they are distributed, for each of the first four
+    outputs: where they widen, bend or lean to one side, the model misses something."""
+    panels = min(len(names), _MOST_PANELS)
+    figure = Figure(figsize=(WIDTH, 2.9 * panels), layout="constrained")
+    grid = figure.subplots(panels, 2, squeeze=False, width_ratios=(2.2, 1), sharey="row")
+    targets = evaluation.targets.double().reshape(len(evaluation.predictions), -1)
+    for (left, right), name, true, predicted in zip(grid, readable(names), targets.T, evaluation.predictions.double().T, strict=False):
+        off = true - predicted
+        many = len(off) > _MANY
+        left.axhline(0, color=GREY, linestyle="--", linewidth=1)
+        left.scatter(predicted, off, s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
+        left.set(title=short(name, 40), xlabel="predicted", ylabel="true less predicted")
+        low, middle, high = torch.quantile(off[:: -(-len(off) // _MOST_RANKED)], torch.tensor((0.05, 0.5, 0.95), dtype=off.dtype)).tolist()
+        right.hist(off.numpy(), bins=min(60, max(10, len(off) // 20)), orientation="horizontal", color=BLUE, alpha=0.6)
+        for place, line, label in ((high, ":", "95 %"), (middle, "-", "median"), (low, ":", "5 %")):
+            right.axhline(place, color=VERMILLION, linestyle=line, linewidth=1.2, label=f"{label}: {plain(place, 3)}")
+        right.set(xlabel="examples", title="distribution")
+        right.legend(loc="upper right", fontsize=8)
+    return figure

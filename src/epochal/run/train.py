@@ -22,6 +22,7 @@ from epochal.device import computing, using_threads
 from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.evaluation.importance import Importance, importance
 from epochal.evaluation.named import Metrics, all_metrics
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json
@@ -51,7 +52,8 @@ class Run(Shown):
     """A finished experiment: the model, its settings, its data, and how good it is on data it never saw.
 
     `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
-    of each phase. `folder` is `None` where nothing was written.
+    of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
+    inputs are not rows, or have very many columns.
     """
 
     bundle: Bundle
@@ -63,6 +65,7 @@ class Run(Shown):
     seconds: Mapping[str, float]
     folder: Path | None
     result: Mapping[str, Any]
+    importance: Importance | None = None
 
     def _title(self) -> str:
         return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
@@ -209,16 +212,20 @@ def complete(
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
         valid, test = _evaluate(prepared)
+        relied = _importance(prepared)
         clock.lap("evaluate")
         evaluated, sums = {"valid": valid, "test": test}, None
         if folder is not None:
             sums = write_predictions(folder, evaluated, data, bundle)
-            _draw(folder / FIGURES, fitted, test, data, log)
+            _draw(folder / FIGURES, fitted, test, data, relied, log)
         clock.lap("keep")
-        result = _result(folder, prepared, fitted, evaluated) | {"predictions": sums}
+        result = _result(folder, prepared, fitted, evaluated) | {
+            "predictions": sums,
+            "importance": None if relied is None else finite(relied.to_json()),
+        }
         if folder is not None:
             write_json(folder / RESULT, with_checksum(result))
-    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result)
+    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied)
 
 
 def _fit(
@@ -262,13 +269,32 @@ def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]
     return valid, None if data.test is None else measure(data.test, label="Testing")
 
 
-def _draw(folder: Path, fitted: TrainingHistory, test: Evaluation | None, data: Data, log: Callable[[str], object]) -> None:
+def _importance(prepared: Prepared) -> Importance | None:
+    """Measure how much the trained model relies on each column: on test data, or else on validation data."""
+    recipe, data, own = prepared.recipe, prepared.data, prepared.own
+    split = "test" if data.test is not None else "valid"
+    if split not in data.splits:
+        return None
+    model = prepared.bundle.model
+    loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
+    measure = partial(importance, model, data.splits[split], data.train, data.spec, loss, device=prepared.device)
+    return measure(split=split, seed=recipe.seed, batch_size=recipe.eval_batch_size)
+
+
+def _draw(
+    folder: Path,
+    fitted: TrainingHistory,
+    test: Evaluation | None,
+    data: Data,
+    relied: Importance | None,
+    log: Callable[[str], object],
+) -> None:
     from epochal.figures import draw_all
     from epochal.figures.fonts import boxes
 
     with write_errors(folder):
         folder.mkdir(exist_ok=True)
-    draw_all(folder, fitted.epochs, test, data.test, data.spec)
+    draw_all(folder, fitted.epochs, test, data.test, data.spec, data.train, relied)
     if test is not None and (note := boxes(data.outputs)):
         log(f"note: {note}")
 

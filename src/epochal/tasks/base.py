@@ -47,12 +47,17 @@ class Prediction:
 
 
 class Judged(NamedTuple):
-    """What was predicted for each example, with which confidence (0 to 1), what is true, and whether the prediction is right."""
+    """What is said of single examples, by index: the prediction, the truth, and how sure the model is, or how far off.
 
-    predicted: list[str]
-    sure: Tensor
-    true: list[str]
-    right: Tensor
+    `right` (bool [n]) says which predictions are right; it is `None` for quantities, which are neither right nor wrong. `weight` [n] is
+    largest for the mistakes to look at first: the confidence (0 to 1), or the error in standard deviations.
+    """
+
+    predicted: Callable[[int], str]
+    true: Callable[[int], str]
+    note: Callable[[int], str]
+    weight: Tensor
+    right: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,7 @@ class Task(BaseModel):
         """Return the prediction in one row of predictions."""
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged | None:  # noqa: ARG002
-        """Return which predictions are right, with these `names` of the outputs; `None` for quantities, which are neither right nor
-        wrong."""
+        """Return what is said of single predictions, with these `names` of the outputs; `None` if they are not shown."""
         return None
 
     @abstractmethod

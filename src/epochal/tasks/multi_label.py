@@ -17,7 +17,7 @@ from epochal.tasks.ending import Ending
 from epochal.tasks.labels import LabelTask, label_scores
 from epochal.tasks.losses import Loss, refuse_smoothing
 from epochal.tasks.metrics import AREAS, MEANS, by_class, label_accuracy, micro_f1
-from epochal.tasks.scores import Baseline, Scores
+from epochal.tasks.scores import Baseline, Scores, percent
 
 
 class MultiLabel(LabelTask):
@@ -86,8 +86,13 @@ class MultiLabel(LabelTask):
         """Return whether all labels are right, and their joint probability, as if they were independent."""
         found, there = predictions >= 0.5, targets > 0.5
         sure = torch.maximum(predictions, 1 - predictions).prod(1)
-        predicted, true = ([_joined(names, row) for row in table.tolist()] for table in (found, there))
-        return Judged(predicted, sure, true, (found == there).all(1))
+        return Judged(
+            lambda place: _joined(names, found[place].tolist()),
+            lambda place: _joined(names, there[place].tolist()),
+            lambda place: percent(float(sure[place])),
+            sure,
+            (found == there).all(1),
+        )
 
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return the share of examples with all labels right, and precision, recall and F1 of each label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, Literal, Self
 
@@ -14,12 +14,15 @@ from torch.nn import functional
 
 from epochal.errors import DataError, RecipeError
 from epochal.recipe import LossSettings
-from epochal.tasks.base import CPU, Encoded, Prediction, Task, Where
+from epochal.tasks.base import CPU, Encoded, Judged, Prediction, Task, Where
 from epochal.tasks.columns import name_columns
 from epochal.tasks.ending import ending_of
 from epochal.tasks.losses import Loss, LossFunction, alike, refuse_smoothing
 from epochal.tasks.metrics import MetricFunction
 from epochal.tasks.scores import Scores, plain, r2_words
+
+# The name of a quantity without one.
+UNNAMED = "y"
 
 # The square of a larger quantity, or of a smaller standard deviation, is out of range for float64.
 _LARGEST = 1e150
@@ -104,7 +107,7 @@ class Regression(Task):
         cls, targets: dict[str, Tensor], names: tuple[str, ...] | None, like: Task | None, where: Where, *, is_chosen: bool
     ) -> Encoded:
         """Return numbers as [n, outputs], of float32 if that represents all of them exactly; see `Task.encode`."""
-        columns, found = name_columns(_quantities(targets, where), names, None if like is None else like.outputs, "y")
+        columns, found = name_columns(_quantities(targets, where), names, None if like is None else like.outputs, UNNAMED)
         return Encoded(cls(outputs=found), columns, () if is_chosen else _about(targets["train"]))
 
     def learn(self, targets: Mapping[str, Tensor]) -> Self:
@@ -160,10 +163,28 @@ class Regression(Task):
 
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the quantities, and as text with the significant digits."""
-        spreads = self.std or [1.0] * len(self.outputs)
-        written = [_quantity(value, spread) for value, spread in zip(values, spreads, strict=True)]
-        words = written[0] if len(written) == 1 else ", ".join(map(" ".join, zip(self.outputs, written, strict=True)))
-        return Prediction(words, None, None, dict(zip(self.outputs, values, strict=True)))
+        return Prediction(self._words(values), None, None, dict(zip(self.outputs, values, strict=True)))
+
+    @property
+    def _spreads(self) -> Sequence[float]:
+        return self.std or [1.0] * len(self.outputs)
+
+    def _words(self, values: Iterable[float]) -> str:
+        written = [_quantity(float(value), spread) for value, spread in zip(values, self._spreads, strict=True)]
+        return written[0] if len(written) == 1 else ", ".join(map(" ".join, zip(self.outputs, written, strict=True)))
+
+    def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:  # noqa: ARG002
+        """Return the quantities, and how far off they are."""
+        true = targets.double().reshape(predictions.shape)
+        off = predictions.double() - true
+        weight = (off.abs() / torch.tensor(self._spreads, dtype=torch.float64)).amax(1)
+
+        def note(place: int) -> str:
+            if off.shape[1] > 1:
+                return f"off by {weight[place]:.1f} std"
+            return f"off by {'+' * bool(off[place] > 0)}{plain(float(off[place]), 4)}"
+
+        return Judged(lambda place: self._words(predictions[place]), lambda place: self._words(true[place]), note, weight, None)
 
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return mean squared and mean absolute error, and R²."""
@@ -178,11 +199,12 @@ class Regression(Task):
         )
 
     def headline(self, scores: Scores, remarks: str = "") -> str:
-        """Return R² and the mean errors."""
+        """Return R² and the mean errors, which have the unit of the targets."""
         assert scores.mae is not None
         assert scores.mse is not None
-        errors = f"mean absolute error {plain(scores.mae, 4)}, mean squared error {plain(scores.mse, 4)}"
-        return f"R² {r2_words(self.score_value(scores))}, {errors}, {scores.counted(remarks)}"
+        errors = f"mean absolute error {plain(scores.mae, 4)}, root mean squared error {plain(math.sqrt(scores.mse), 4)}"
+        what = f" of {self.outputs[0]}" if len(self.outputs) == 1 and self.outputs[0] != UNNAMED else ""
+        return f"R²{what} {r2_words(self.score_value(scores))}, {errors}, {scores.counted(remarks)}"
 
     def score_value(self, scores: Scores) -> float:
         """Return R²."""

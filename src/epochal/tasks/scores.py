@@ -154,5 +154,10 @@ def plain(value: float, digits: int) -> str:
     return f"{value:.{max(digits, whole)}g}"
 
 
+def percent(share: float) -> str:
+    """Format a probability; one that is not 1 never reads as 100 %."""
+    return f"{100 * share:.1f} %" if share < 0.9995 else "> 99.9 %"
+
+
 def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole.clamp(min=1), 0.0)

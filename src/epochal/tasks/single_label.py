@@ -18,7 +18,7 @@ from epochal.tasks.ending import Ending
 from epochal.tasks.labels import LabelTask, label_scores
 from epochal.tasks.losses import Loss, refuse_smoothing
 from epochal.tasks.metrics import AREAS, MEANS, balanced_accuracy, by_class, confusion_matrix, kappa, mcc, top_k_accuracy
-from epochal.tasks.scores import Baseline, Scores
+from epochal.tasks.scores import Baseline, Scores, percent
 
 # More distinct integers may be quantities.
 _MANY = 100
@@ -113,7 +113,13 @@ class SingleLabel(LabelTask):
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
         """Return whether the most probable class is the true one, and its probability."""
         sure, best = predictions.max(1)
-        return Judged([names[index] for index in best.tolist()], sure, [names[index] for index in targets.tolist()], best == targets)
+        return Judged(
+            lambda place: names[int(best[place])],
+            lambda place: names[int(targets[place])],
+            lambda place: percent(float(sure[place])),
+            sure,
+            best == targets,
+        )
 
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:
         """Return accuracy, top-k accuracy, and precision, recall and F1 of each class."""

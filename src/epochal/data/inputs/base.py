@@ -47,6 +47,14 @@ class Items(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Cell(NamedTuple):
+    """A value of an input that has names: in words, and whether it is a quantity, of which there can be more or less."""
+
+    name: str
+    words: str
+    is_quantity: bool
+
+
 class InputRule(BaseModel):
     """How anything of a kind becomes an input: the same for training, evaluation and prediction.
 
@@ -215,6 +223,10 @@ class InputRule(BaseModel):
     def draw(self, example: Tensor) -> NDArray[np.uint8] | None:
         """Return a picture of one input, uint8 [height, width] or [height, width, 3]; `None` if it has none."""
         return None
+
+    def cells(self, example: Tensor) -> list[Cell]:
+        """Return the values of one input by name, if it is a row [columns] of these; else none."""
+        return []
 
     def zeros(self, device: torch.device | None = None) -> Tensor:
         """Return a batch of one input of zeros: [1, *shape]."""

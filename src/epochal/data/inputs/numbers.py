@@ -6,8 +6,9 @@ from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from epochal.data.inputs.base import type_name
+from epochal.data.inputs.base import Cell, type_name
 from epochal.data.inputs.scaled import BLUR, ScaledRule, choose_dtype, measure
+from epochal.tasks.scores import plain
 
 
 class NumbersRule(ScaledRule):
@@ -48,6 +49,11 @@ class NumbersRule(ScaledRule):
     def as_pictures(self) -> str:
         """Tables need another axis, blocks another kind."""
         return {2: "x[:, None] makes pictures with one channel of them", 3: 'input="picture" loads them as such'}.get(len(self.shape), "")
+
+    def cells(self, example: Tensor) -> list[Cell]:
+        """Return the numbers of a row."""
+        values = example.tolist() if example.ndim == 1 else []
+        return [Cell(f"number {place}", plain(value, 6), is_quantity=True) for place, value in enumerate(values)]
 
     @property
     def default_model(self) -> str:

@@ -5,7 +5,6 @@ It is a layer that is trained, evaluated, exported and served with the network: 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 # The largest integer that float64 and int64 both represent.

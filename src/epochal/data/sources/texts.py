@@ -87,7 +87,7 @@ def found_texts(
             said.append(f"{many} empty in {split}: {part.name(split, empty[0])}" + ", ..." * (len(empty) > 1))
         hashes = np.array([content_hash(normalized(text).encode("utf-8", "surrogatepass")) for text in part.texts], "S16")
         inputs = rule.encode(part.texts, features.get(split))
-        found[split] = Part(inputs, part.targets, part.names, content_hash(rule.key, hashes.tobytes()), hashes)
+        found[split] = Part(inputs, part.targets, part.names, content_hash(rule.key, hashes.tobytes()), hashes, texts=part.texts)
     return Found(name, found, classes=classes, input=rule, notes=tuple(said))
 
 

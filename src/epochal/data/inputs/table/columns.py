@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Literal, Self
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from epochal.data.inputs.table.dates import days
+from epochal.data.inputs.table.dates import date_of, days
 from epochal.data.inputs.table.values import Table
 from epochal.errors import DataError
+from epochal.tasks.scores import plain
 
 ColumnKind = Literal["number", "category", "date"]
 
@@ -72,6 +74,14 @@ class Column(BaseModel):
     def is_number(self) -> bool:
         """Whether the column is a quantity: a number or a date."""
         return self.kind != "category"
+
+    def words_of(self, value: float) -> str:
+        """Return a value of an input in words."""
+        if math.isnan(value):
+            return "missing"
+        if self.kind == "category":
+            return self.words[int(value) - 1] if value else "not in training data"
+        return date_of(value + self.offset) if self.kind == "date" else plain(value + self.offset, 6)
 
     def learn(self, values: NDArray[np.float32]) -> Self:
         """Return the column with what training examples have in it: float32 [n], NaN where missing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import nan
 
 import numpy as np
@@ -28,6 +28,15 @@ def day(word: str) -> float | None:
     except ValueError:
         return None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() / 86_400
+
+
+def date_of(day: float) -> str:
+    """Return days since 1970 as a date, with the time if it is not midnight."""
+    try:
+        found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)
+    except OverflowError:
+        return f"{day:.0f} days after 1970-01-01"
+    return found.strftime("%Y-%m-%d") if found.hour == found.minute == 0 else found.strftime("%Y-%m-%d %H:%M")
 
 
 def days(values: Values) -> NDArray[np.float64] | str:

@@ -12,7 +12,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from epochal.data.inputs.base import InputRule, Items
+from epochal.data.inputs.base import Cell, InputRule, Items
 from epochal.data.inputs.table.columns import Column, encode_column
 from epochal.data.inputs.table.layer import ScaleTable, levels
 from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table, title_of
@@ -202,6 +202,13 @@ class TableRule(InputRule):
             elif column.knots:
                 found[column.name] = int(((values < column.knots[0]) | (values > column.knots[-1])).sum())
         return +found
+
+    def cells(self, example: Tensor) -> list[Cell]:
+        """Return the values of a row, those that are missing or unseen too."""
+        return [
+            Cell(column.name, column.words_of(value), column.is_number)
+            for column, value in zip(self.columns, example.tolist(), strict=True)
+        ]
 
     def about_unseen(self, counts: Counter[str], rows: int) -> str:
         """Describe what `unseen` counted in so many rows: "have other words in city (3 rows)"; of numbers only where they are many."""

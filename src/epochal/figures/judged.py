@@ -1,0 +1,36 @@
+"""Which examples are shown with what the model says about them: the worst mistakes, and some that it gets right."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from epochal.figures.style import BLUE, VERMILLION
+from epochal.tasks.base import Judged
+
+
+class Block(NamedTuple):
+    """Examples under a title, by index; `mark` stands before what is said of each."""
+
+    title: str
+    places: list[int]
+    colour: str
+    mark: str
+
+
+def blocks(judged: Judged, wrong: int, right: int) -> list[Block]:
+    """Return up to `wrong` mistakes, the most confident or largest first, and up to `right` right ones, evenly chosen; no empty block."""
+    count = len(judged.weight)
+    if judged.right is None:
+        worst = judged.weight.argsort(descending=True, stable=True)[:wrong].tolist()
+        return [Block(f"The largest errors of {count:,} predictions", worst, VERMILLION, "")]
+    mistakes = (~judged.right).nonzero()[:, 0]
+    worst = mistakes[judged.weight[mistakes].argsort(descending=True, stable=True)][:wrong].tolist()
+    hits = judged.right.nonzero()[:, 0]
+    evenly = hits[torch.linspace(0, len(hits) - 1, min(right, len(hits))).round().long()].tolist()
+    found = [
+        Block(f"✗ Wrong: {len(mistakes):,} of {count:,}, the most confident first", worst, VERMILLION, "✗ "),
+        Block(f"✓ Right: {len(hits):,} of {count:,}, evenly chosen", evenly, BLUE, "✓ "),
+    ]
+    return [block for block in found if block.places]
