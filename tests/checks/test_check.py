@@ -262,8 +262,9 @@ class TestWithoutFiles:
             "blank": [("train[6]",)],
         }
         assert sorted(found.quarantine()) == ["train[0]", "train[3]", "train[4]", "train[5]"]
-        assert found.picture is not None
-        assert found.picture("test[2]").tobytes() == inputs[0].movedim(0, -1).contiguous().numpy().tobytes()
+        shown = found.show("test[2]")
+        assert isinstance(shown, Image.Image)
+        assert shown.tobytes() == inputs[0].movedim(0, -1).contiguous().numpy().tobytes()
         json.dumps(found.to_json())
 
     def test_rows_of_numbers_may_well_be_equal(self, blobs: tuple[Tensor, Tensor]) -> None:
@@ -375,3 +376,13 @@ class TestInTraining:
             'valid has no examples of 1 class: "dog"; '
             f"1 picture is in both train and test (epochal check {photos} shows more)"
         ]
+
+
+def test_texts_that_were_decoded_wrongly() -> None:
+    good = ["a café", "naïve «É»", "你好，世界", "联通", "плохо"]
+    wrong = [text.encode().decode("cp1252") for text in ("a café", "schöne Grüße")]
+    wrong += ["今天天气很好我们去公园".encode().decode("gb18030", "replace"), "what was it \ufffd"]
+    texts = [*good, *wrong, *(f"plain {number}" for number in range(11))]
+    found = [one for one in check(load((texts, [0, 1] * 10))).findings if one.kind == "encoding"]
+    assert {case.examples[0] for one in found for case in one.cases} == {f"train[{place}]" for place in range(5, 9)}
+    assert "Ã©" in found[-1].cases[0].words or "Ã©" in found[0].cases[0].words

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from epochal.checks.check import Check, check
+from epochal import load
+from epochal.checks.check import Check, Examined, check
 from epochal.checks.findings import Case, Finding
 from epochal.checks.page import render
 from tests.checks.conftest import Scene
@@ -40,6 +41,10 @@ class Reader(HTMLParser):
         self.text.append(data)
 
 
+def nothing(name: str) -> str:
+    return ""
+
+
 def finding(*cases: Case) -> Finding:
     return Finding("error", "leakage", "pictures leak", "Do something.", cases)
 
@@ -48,8 +53,8 @@ NASTY = "\"><script>alert(1)</script><img src=x onerror='alert(1)'>&lt;\udcff"
 
 
 def test_names_cannot_become_part_of_the_page() -> None:
-    plain = Reader(render("photos", "all", [finding(Case(("name",), "words"))], None))
-    strange = Reader(render(NASTY, NASTY, [finding(Case((NASTY,), NASTY))], None))
+    plain = Reader(render("photos", "all", [finding(Case(("name",), "words"))], nothing))
+    strange = Reader(render(NASTY, NASTY, [finding(Case((NASTY,), NASTY))], nothing))
     assert strange.tags == plain.tags
     assert strange.attributes == plain.attributes
     assert NASTY.replace("\udcff", "\\udcff") in "".join(strange.text)
@@ -57,9 +62,9 @@ def test_names_cannot_become_part_of_the_page() -> None:
 
 @given(st.text(min_size=1))
 def test_no_name_can(name: str) -> None:
-    tags = Reader(render("a", "b", [finding(Case(("c",), "d"))], None)).tags
-    assert Reader(render(name, name, [finding(Case((name,), name))], None)).tags == tags
-    render(name, name, [], None).encode()
+    tags = Reader(render("a", "b", [finding(Case(("c",), "d"))], nothing)).tags
+    assert Reader(render(name, name, [finding(Case((name,), name))], nothing)).tags == tags
+    render(name, name, [], nothing).encode()
 
 
 def test_thumbnails_are_inside_and_capped(tmp_path: Path, scene: Scene) -> None:
@@ -94,3 +99,17 @@ def test_title_tells_what_was_found(number: int, tmp_path: Path) -> None:
     text = Reader((tmp_path / "page.html").read_text("utf-8")).text
     assert ("photos: 1 error" if number else "photos: nothing found") in text
     assert ("Nothing was found." in text) == (not number)
+
+
+def test_texts_and_rows_stand_on_the_page(tmp_path: Path) -> None:
+    texts = ["good & <b>bold</b> " * 30, "你好，世界"]
+    data = load((texts * 8, [0, 1] * 8))
+    page = render("texts", "all", [finding(Case(("train[0]",)), Case(("train[1]",)), Case(("no such example",)))], Examined(data))
+    assert "<blockquote>good &amp; &lt;b&gt;bold&lt;/b&gt; good" in page
+    assert "…</blockquote>" in page
+    assert "<blockquote>你好，世界</blockquote>" in page
+    assert page.count("<blockquote>") == 2
+
+    table = {"age": [30.5, 40.0] * 8, "city": ["Oslo", "Rome"] * 8, "label": ["a", "b"] * 8}
+    check(load(table, target="label")).write_html(tmp_path / "page.html")
+    assert "<blockquote>age 30.5 · city Oslo</blockquote>" in (tmp_path / "page.html").read_text("utf-8")

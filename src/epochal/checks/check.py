@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from epochal.checks.files import about_unreadable
 from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
-from epochal.checks.page import MARK, render
+from epochal.checks.page import MARK, Show, render
 from epochal.checks.sounds import about_sound_files, unreadable_sounds
 from epochal.checks.texts import unreadable_texts
 from epochal.cores import sharing_cores
+from epochal.data.examples import Examples
 from epochal.data.exclude import write_exclusion
 from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
@@ -39,7 +41,7 @@ class Check(Shown):
     """The findings in data, the worst first.
 
     `counts` are the numbers of examples by split; `classes` are the names of the outputs, and `nouns` the singular and plural of their
-    noun. `picture` returns the picture of an example by its name, for the page.
+    noun. `show` returns the picture of an example by its name, or its words, for the page.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Check(Shown):
     classes: tuple[str, ...]
     findings: tuple[Finding, ...]
     nouns: tuple[str, str] = SingleLabel.nouns
-    picture: Callable[[str], Image.Image] | None = field(default=None, repr=False, compare=False)
+    show: Show = field(default=lambda _: "", repr=False, compare=False)
 
     def number(self, severity: str) -> int:
         """Return the number of findings of a severity: "error", "warning" or "note"."""
@@ -106,7 +108,7 @@ class Check(Shown):
         Replaces such a page; raises `OutputError` if `path` is anything else.
         """
         check_page_output(Path(path))
-        write_text(Path(path), render(self.name, self.summary(), self.findings, self.picture))
+        write_text(Path(path), render(self.name, self.summary(), self.findings, self.show))
 
 
 def check_page_output(path: Path) -> None:
@@ -165,7 +167,7 @@ def _check_folder(place: Place, root: Path) -> Check:
         return Check(name, {}, (), (_with_archive(layout_finding(error), place),))
     counts = {split: len(listed.files(split)) for split in listed.splits}
     findings = [_with_archive(finding, place) for finding in folder_findings(listed)]
-    return Check(name, counts, listed.classes, _worst_first(findings), picture=lambda file: open_picture(root / file))
+    return Check(name, counts, listed.classes, _worst_first(findings), show=lambda file: open_picture(root / file))
 
 
 def _check_files(place: Place, root: Path, kind: FileKind) -> Check:
@@ -188,29 +190,36 @@ def _with_archive(finding: Finding, place: Place) -> Finding:
 
 def _check_data(data: Data) -> Check:
     counts = {split: len(part) for split, part in data.splits.items()}
-    is_drawn = data.input.draw(data.train.input(0)) is not None
     return Check(
         data.name,
         counts,
         data.outputs,
         _worst_first([*loaded_findings(data), *about_notes(data.notes)]),
         data.task.nouns,
-        _Shown(data).picture if is_drawn else None,
+        Examined(data),
     )
 
 
-class _Shown:
-    """The pictures of loaded data by name."""
+class Examined:
+    """What the examples of loaded data look like, by name."""
 
     def __init__(self, data: Data) -> None:
-        self.rule = data.input
-        self.places = {part.where(index): (part, index) for part in data.splits.values() for index in range(len(part))}
+        """`data` are kept."""
+        self.data = data
 
-    def picture(self, name: str) -> Image.Image:
-        part, index = self.places[name]
-        pixels = self.rule.draw(part.input(index))
-        assert pixels is not None
-        return Image.fromarray(pixels)
+    @cached_property
+    def _places(self) -> dict[str, tuple[Examples, int]]:
+        return {part.where(index): (part, index) for part in self.data.splits.values() for index in range(len(part))}
+
+    def __call__(self, name: str) -> Image.Image | str:
+        """Return the picture of an example, its text, or its values by name."""
+        if name not in self._places:
+            return ""
+        part, index = self._places[name]
+        pixels = self.data.input.draw(part.input(index))
+        if pixels is not None:
+            return Image.fromarray(pixels)
+        return part.text(index) or " · ".join(f"{cell.name} {cell.words}" for cell in self.data.input.cells(part.input(index)))
 
 
 def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

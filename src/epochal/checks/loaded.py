@@ -8,13 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from epochal.checks.copies import Labelled, Loaded, about_equal
+from epochal.checks.drift import drift_findings
 from epochal.checks.duplicates import equal, hash_keys, row_keys
 from epochal.checks.findings import Finding, about_classes
 from epochal.checks.numbers import number_findings
 from epochal.checks.pictures import picture_findings
 from epochal.checks.sounds import sound_findings
 from epochal.checks.tables import table_findings
-from epochal.checks.texts import text_findings
+from epochal.checks.texts import encoding_findings, text_findings
 from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
@@ -34,12 +35,16 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
     yield from _about_classes(data)
     groups = _equal_examples(parts)
     yield from about_equal(groups, among)
-    yield from _about_scale(data)
+    yield from drift_findings(data)
+    # Of tables, drift says the same for each column.
+    if data.input.kind != "table":
+        yield from _about_scale(data)
     inputs = _in_memory(parts)
     find = _BY_KIND.get(data.input.kind)
     if inputs is not None and find is not None:
         yield from find(Loaded(data.input, inputs, groups, among))
     yield from table_findings(data)
+    yield from encoding_findings(data)
 
 
 def in_one_line(data: Data) -> str:

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from io import BytesIO
+from typing import TypeAlias
 
 from PIL import Image
 
@@ -17,6 +18,9 @@ from epochal.errors import DataError
 
 # The number of cases shown per finding and of examples per case (the rest is counted), and the side of pictures in pixels.
 _CASES, _EXAMPLES, _SIDE = 24, 6, 112
+
+# Of texts and rows, so many letters.
+_LETTERS = 240
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5f6670; --ground: #f5f6f8; --card: #fff; --line: #dfe2e7;
@@ -39,8 +43,11 @@ h2 span { color: var(--tone); font-size: .75rem; letter-spacing: .06em; margin-r
 figure { margin: 0; width: 7rem; }
 img { border-radius: .25rem; display: block; height: 7rem; image-rendering: pixelated; object-fit: contain; width: 7rem;
   background: repeating-conic-gradient(#8883 0 25%, #0000 0 50%) 0 0 / .8rem .8rem; }
+figure.text { max-width: 20rem; width: auto; }
+blockquote { font-size: .85rem; line-height: 1.4; margin: 0 0 .2rem; overflow-wrap: anywhere; white-space: pre-line; }
 figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
-.words { margin: .4rem 0 0; max-width: 22rem; }
+.words { margin: 0; max-width: 22rem; }
+.pictures + .words { margin-top: .4rem; }
 @media print { body { background: none; max-width: none; } section { break-inside: auto; } .case { break-inside: avoid; } }
 """
 
@@ -52,9 +59,13 @@ MARK = """<!doctype html>
 <meta name="generator" content="Epochal check">"""
 
 
-def render(name: str, summary: str, findings: Sequence[Finding], picture: Callable[[str], Image.Image] | None) -> str:
-    """Return the page; `picture` returns the picture of an example by its name."""
-    inner = "\n".join(_section(finding, picture) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
+# Returns the picture of an example by its name, or its words; "" if there are none.
+Show: TypeAlias = Callable[[str], Image.Image | str]
+
+
+def render(name: str, summary: str, findings: Sequence[Finding], show: Show) -> str:
+    """Return the page, on which `show` says what examples look like."""
+    inner = "\n".join(_section(finding, show) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
     found = " · ".join(
         f"{number} {severity}{'s' * (number > 1)}"
         for severity in SEVERITIES
@@ -75,8 +86,8 @@ def render(name: str, summary: str, findings: Sequence[Finding], picture: Callab
 """
 
 
-def _section(finding: Finding, picture: Callable[[str], Image.Image] | None) -> str:
-    cases = "".join(_case(case, picture) for case in finding.cases[:_CASES])
+def _section(finding: Finding, show: Show) -> str:
+    cases = "".join(_case(case, show) for case in finding.cases[:_CASES])
     more = len(finding.cases) - _CASES
     rest = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
     shown = f'<ul class="cases">{cases}</ul>' if cases else ""
@@ -86,31 +97,35 @@ def _section(finding: Finding, picture: Callable[[str], Image.Image] | None) -> 
     )
 
 
-def _case(case: Case, picture: Callable[[str], Image.Image] | None) -> str:
-    pictures = "".join(_figures(case.examples[:_EXAMPLES], picture))
+def _case(case: Case, show: Show) -> str:
+    pictures = "".join(_figures(case.examples[:_EXAMPLES], show))
     more = len(case.examples) - _EXAMPLES
     words = "; ".join([*([case.words] if case.words else []), *([f"{more:,} more like it"] if more > 0 else [])])
     caption = f'<p class="words">{_safe(words)}</p>' if words else ""
-    return f'<li class="case"><div class="pictures">{pictures}</div>{caption}</li>'
+    shown = f'<div class="pictures">{pictures}</div>' if pictures else ""
+    return f'<li class="case">{shown}{caption}</li>'
 
 
-def _figures(examples: Sequence[str], picture: Callable[[str], Image.Image] | None) -> Iterator[str]:
+def _figures(examples: Sequence[str], show: Show) -> Iterator[str]:
     for example in examples:
-        shown = f'<img alt="" src="{address}">' if picture is not None and (address := _thumbnail(example, picture)) else ""
-        yield f"<figure>{shown}<figcaption>{_safe(example).replace('/', '/<wbr>')}</figcaption></figure>"
+        shown = _shown(example, show)
+        kind = "" if shown.startswith("<img") else ' class="text"'
+        yield f"<figure{kind}>{shown}<figcaption>{_safe(example).replace('/', '/<wbr>')}</figcaption></figure>"
 
 
-def _thumbnail(example: str, picture: Callable[[str], Image.Image]) -> str:
-    """Return a small picture as a data URL; "" if the file cannot be read."""
+def _shown(example: str, show: Show) -> str:
+    """Return a small picture, or the beginning of words; "" if the example cannot be read."""
     try:
-        small = picture(example)
+        found = show(example)
     except DataError:
         return ""
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    if isinstance(found, str):
+        return f"<blockquote>{_safe(found[:_LETTERS])}{'…' * (len(found) > _LETTERS)}</blockquote>" if found.strip() else ""
+    found.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     content = BytesIO()
-    small.save(content, "PNG" if max(small.size) <= 48 else "JPEG", quality=80)
-    kind = "png" if max(small.size) <= 48 else "jpeg"
-    return f"data:image/{kind};base64,{b64encode(content.getvalue()).decode()}"
+    found.save(content, "PNG" if max(found.size) <= 48 else "JPEG", quality=80)
+    kind = "png" if max(found.size) <= 48 else "jpeg"
+    return f'<img alt="" src="data:image/{kind};base64,{b64encode(content.getvalue()).decode()}">'
 
 
 def _safe(text: str) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from epochal.checks.duplicates import row_keys
 from epochal.checks.findings import Case, Finding
+from epochal.data.groups import grouped
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data
@@ -48,20 +49,11 @@ def _leaks(data: Data, names: Sequence[str], rows: NDArray[np.float32]) -> Itera
         return
     share = _told_classes if has_classes else _told_variance
     for name, column in zip(names, rows.T, strict=True):
-        told, counted = share(_groups(column), targets.reshape(-1))
+        told, counted = share(grouped(column, _INTERVALS).of(column), targets.reshape(-1))
         if told >= _PERFECT and counted > len(rows) / 2:
             what = f"the class of {100 * told:.4g} % of the rows" if has_classes else f"{100 * told:.4g} % of the target's variance"
             fix = f"If it is not known when predictions are made, leave it out: --ignore {name}"
             yield Finding("warning", "leakage", f"column {name} alone tells {what}", fix, (Case((name,)),))
-
-
-def _groups(column: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Number the values of a column; those of many different numbers by intervals."""
-    values, codes = np.unique(column, return_inverse=True)
-    if len(values) > _INTERVALS:
-        edges = np.unique(np.nanquantile(column, np.linspace(0, 1, _INTERVALS)))
-        codes = np.searchsorted(edges, np.nan_to_num(column, nan=np.inf))
-    return codes.astype(np.int64)
 
 
 def _told_classes(groups: NDArray[np.int64], targets: NDArray[np.int64]) -> tuple[float, int]:

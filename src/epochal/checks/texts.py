@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from epochal.checks.copies import Loaded
 from epochal.checks.duplicates import joined
 from epochal.checks.findings import Case, Finding, count
 from epochal.data.inputs.text.read import read_text
+from epochal.data.load import Data
 from epochal.errors import DataError
 from epochal.progress import progress
 
@@ -93,3 +95,39 @@ def _minima(ids: NDArray[np.int32]) -> NDArray[np.uint32]:
         hashes[is_padding] = 0xFFFFFFFF
         found[:, place] = hashes.min(1)
     return found
+
+
+def encoding_findings(data: Data) -> Iterator[Finding]:
+    """Yield the texts whose letters were once decoded wrongly: valid UTF-8, but not what was written."""
+    for words, fix, is_so in (
+        ("with signs in place of bytes that were not understood (�)", "Read them again from where they come.", _is_replaced),
+        ("that were written as UTF-8 and read as another encoding (such as Ã© for é)", "Read them again as UTF-8.", _is_misread),
+    ):
+        found = [(part, index) for part in data.splits.values() for index in range(len(part)) if is_so(part.text(index))]
+        if found:
+            cases = tuple(Case((part.where(index),), _around(part.text(index))) for part, index in found)
+            yield Finding("warning", "encoding", f"{count(len(found), 'text')} {words}", fix, cases)
+
+
+def _is_replaced(text: str) -> bool:
+    return "\ufffd" in text
+
+
+def _is_misread(text: str) -> bool:
+    """Whether the letters beyond ASCII of a text, in the bytes of another encoding, are UTF-8.
+
+    A few Chinese letters may have the form of UTF-8 by chance, six hardly ever.
+    """
+    letters = "" if text.isascii() else "".join(letter for letter in text if letter > "\x7f")
+    for encoding, least in (("cp1252", 2), ("gb18030", 6)):
+        if len(letters) >= least:
+            with suppress(UnicodeError):
+                letters.encode(encoding).decode("utf-8")
+                return True
+    return False
+
+
+def _around(text: str) -> str:
+    """Return the place of the first letter beyond ASCII."""
+    place = next(index for index, letter in enumerate(text) if letter > "\x7f")
+    return " ".join(text[max(0, place - 20) : place + 20].split())
