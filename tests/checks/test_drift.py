@@ -47,10 +47,12 @@ def test_shifted_numbers_other_categories_and_other_classes() -> None:
     )
     drift = found(table(1000, 0), other)["drift"]
     assert drift.severity == "warning"
-    assert drift.words == "3 columns of test distributed otherwise than in train"
+    assert drift.words == "3 columns of test: another distribution than in train"
     words = [case.words for case in drift.cases]
     assert {text.split(":")[0] for text in words} == {"age", "city", "class"}
-    assert any(text.startswith("city: index ") and "(large); 'Oslo': 5" in text and text.endswith(" of train, 0 % here") for text in words)
+    assert any(
+        text.startswith("city: index ") and "(large); 'Oslo': 5" in text and text.endswith(" of train, 0 % of test") for text in words
+    )
     assert "0.1, beyond chance at 1 %" in drift.fix
 
 
@@ -67,7 +69,7 @@ def test_unseen_categories_and_ranges() -> None:
     findings = found(table(1000, 0), table(400, 1, city=moved, age=lambda ages, _: np.where(np.arange(400) < 40, 150.0, ages)))
     assert findings["unseen"].severity == "warning"
     assert findings["unseen"].cases[0].words.startswith("city: ")
-    assert findings["range"].words == "1 column of test with numbers beyond those of train"
+    assert findings["range"].words == "1 column of test: numbers beyond those of train"
     assert findings["range"].cases[0].words.startswith("age: 10")
     few = found(table(1000, 0), table(400, 1, city=lambda cities, _: np.where(np.arange(400) == 3, "Lima", cities)))
     assert (few["unseen"].severity, few["unseen"].cases[0].words) == ("note", "city: 1 row, 0.25 %")

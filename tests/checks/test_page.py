@@ -112,4 +112,6 @@ def test_texts_and_rows_stand_on_the_page(tmp_path: Path) -> None:
 
     table = {"age": [30.5, 40.0] * 8, "city": ["Oslo", "Rome"] * 8, "label": ["a", "b"] * 8}
     check(load(table, target="label")).write_html(tmp_path / "page.html")
-    assert "<blockquote>age 30.5 · city Oslo</blockquote>" in (tmp_path / "page.html").read_text("utf-8")
+    assert "<blockquote><span><i>age</i> 30.5</span> <span><i>city</i> Oslo</span></blockquote>" in (tmp_path / "page.html").read_text(
+        "utf-8"
+    )

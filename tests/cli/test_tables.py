@@ -21,6 +21,7 @@ def test_a_table_from_training_to_predictions(call: Call, tmp_path: Path) -> Non
     code, said, _ = call("predict", "run", table, "--csv", "out.csv")
     assert (code, said) == (0, "wrote out.csv: 600 rows\n")
     assert json.loads(call("predict", "run", table, "--csv", "out.csv", "--json")[1].splitlines()[-1])["rows"] == 600
+    assert "This model takes rows, of which there are no pictures." in call("predict", "run", table, "--picture", "titled")[2]
     code, said, _ = call("evaluate", "run", table, "--include-training")
     assert code == 0
     assert "n = 600" in said

@@ -21,6 +21,7 @@ from epochal.checks.texts import unreadable_texts
 from epochal.cores import sharing_cores
 from epochal.data.examples import Examples
 from epochal.data.exclude import write_exclusion
+from epochal.data.inputs.base import Cell
 from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
 from epochal.data.sources import Place, examples_folder
@@ -41,7 +42,7 @@ class Check(Shown):
     """The findings in data, the worst first.
 
     `counts` are the numbers of examples by split; `classes` are the names of the outputs, and `nouns` the singular and plural of their
-    noun. `show` returns the picture of an example by its name, or its words, for the page.
+    noun. `show` returns what an example looks like by its name, for the page.
     """
 
     name: str
@@ -201,7 +202,7 @@ def _check_data(data: Data) -> Check:
 
 
 class Examined:
-    """What the examples of loaded data look like, by name."""
+    """What the examples of loaded data look like, by their names."""
 
     def __init__(self, data: Data) -> None:
         """`data` are kept."""
@@ -211,7 +212,7 @@ class Examined:
     def _places(self) -> dict[str, tuple[Examples, int]]:
         return {part.where(index): (part, index) for part in self.data.splits.values() for index in range(len(part))}
 
-    def __call__(self, name: str) -> Image.Image | str:
+    def __call__(self, name: str) -> Image.Image | str | Sequence[Cell]:
         """Return the picture of an example, its text, or its values by name."""
         if name not in self._places:
             return ""
@@ -219,7 +220,7 @@ class Examined:
         pixels = self.data.input.draw(part.input(index))
         if pixels is not None:
             return Image.fromarray(pixels)
-        return part.text(index) or " · ".join(f"{cell.name} {cell.words}" for cell in self.data.input.cells(part.input(index)))
+        return part.text(index) or self.data.input.cells(part.input(index))
 
 
 def _worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -81,7 +81,7 @@ def _about_unseen(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
             most = max(most, share)
             cases.append((share, f"{column.name}: {count(unseen, 'row')}, {_percent(share)}"))
     if cases:
-        words = f"{count(len(cases), 'column')} of {split} with categories that train does not have"
+        words = f"{count(len(cases), 'column')} of {split}: categories that train does not have"
         fix = "The model treats them as unknown: add training rows that have them, or merge categories."
         yield Finding("warning" if most >= _MANY else "note", "unseen", words, fix, _sorted(cases))
 
@@ -98,7 +98,7 @@ def _about_range(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
         if beyond.sum() >= _EXPECTED and share >= max(_MANY, _BY_CHANCE * 2 / (len(known) + 1)):
             cases.append((share, f"{column.name}: {_percent(share)} of the rows are below or above all of train"))
     if cases:
-        words = f"{count(len(cases), 'column')} of {split} with numbers beyond those of train"
+        words = f"{count(len(cases), 'column')} of {split}: numbers beyond those of train"
         fix = "There the model can only guess: add such training rows, or use the same unit in all splits."
         yield Finding("warning", "range", words, fix, _sorted(cases))
 
@@ -106,12 +106,12 @@ def _about_range(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
 def _about_distribution(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
     cases = []
     for column in columns:
-        index, chance, example = _compared(column)
+        index, chance, example = _compared(column, split)
         if index >= _LEAST and chance * len(columns) < _LEVEL:
             size = "large" if index >= _LARGE else "moderate"
             cases.append((index, f"{column.name}: index {index:.2f} ({size}); {example}"))
     if cases:
-        words = f"{count(len(cases), 'column')} of {split} distributed otherwise than in train"
+        words = f"{count(len(cases), 'column')} of {split}: another distribution than in train"
         fix = (
             "Scores on such data say less about the data that you train for: check where both come from. (Population stability index of "
             "at least 0.1, beyond chance at 1 % for all columns together.)"
@@ -119,7 +119,7 @@ def _about_distribution(split: str, columns: Sequence[_Column]) -> Iterator[Find
         yield Finding("warning", "drift", words, fix, _sorted(cases))
 
 
-def _compared(column: _Column) -> tuple[float, float, str]:
+def _compared(column: _Column, split: str) -> tuple[float, float, str]:
     """Return the population stability index of a column, the chance of one as large without drift, and its most different group."""
     intervals = int(np.clip(len(column.other) // _EXPECTED, 2, _INTERVALS))
     groups = grouped(column.train, intervals, is_quantity=column.is_quantity)
@@ -140,7 +140,7 @@ def _compared(column: _Column) -> tuple[float, float, str]:
     )
     most = int(terms.argmax())
     named = _group(column, groups, int(names[most])) if most < len(names) else "rare or new values"
-    return index, chance, f"{named}: {_percent(train[most] / sizes[0])} of train, {_percent(other[most] / sizes[1])} here"
+    return index, chance, f"{named}: {_percent(train[most] / sizes[0])} of train, {_percent(other[most] / sizes[1])} of {split}"
 
 
 def _group(column: _Column, groups: Groups, place: int) -> str:

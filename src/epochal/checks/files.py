@@ -40,7 +40,7 @@ def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root:
     if wrong:
         cases = []
         for place, error in wrong.items():
-            reason = error.problem.removeprefix(f"{root}/{names[place]} ").rstrip(".")
+            reason = error.problem.removeprefix(f"{root}/{names[place]}").lstrip(", ").rstrip(".")
             cases.append(Case((names[place],), reason, (names[place],)))
         fix = "Fix, replace or remove them; or leave them out: --quarantine FILE lists them."
         yield Finding("error", "unreadable", f"{count(len(wrong), 'file')} cannot be read", fix, tuple(cases))

@@ -5,6 +5,7 @@ Names cannot be trusted: everything that is not written here is escaped, and the
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
@@ -14,13 +15,14 @@ from typing import TypeAlias
 from PIL import Image
 
 from epochal.checks.findings import SEVERITIES, Case, Finding
+from epochal.data.inputs.base import Cell
 from epochal.errors import DataError
 
 # The number of cases shown per finding and of examples per case (the rest is counted), and the side of pictures in pixels.
 _CASES, _EXAMPLES, _SIDE = 24, 6, 112
 
-# Of texts and rows, so many letters.
-_LETTERS = 240
+# Of texts, so many letters; of rows, so many values.
+_LETTERS, _VALUES = 240, 16
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --soft: #5f6670; --ground: #f5f6f8; --card: #fff; --line: #dfe2e7;
@@ -40,17 +42,24 @@ h2 span { color: var(--tone); font-size: .75rem; letter-spacing: .06em; margin-r
 .cases { display: flex; flex-wrap: wrap; gap: .8rem; list-style: none; margin: .9rem 0 0; padding: 0; }
 .case { border: 1px solid var(--line); border-radius: .4rem; max-width: 100%; padding: .5rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: .5rem; }
+.pictures:has(.text) { gap: 1rem 1.5rem; }
 figure { margin: 0; width: 7rem; }
-img { border-radius: .25rem; display: block; height: 7rem; image-rendering: pixelated; object-fit: contain; width: 7rem;
+img { border-radius: .25rem; display: block; height: auto; image-rendering: pixelated; max-height: 7rem; object-fit: contain; width: 7rem;
   background: repeating-conic-gradient(#8883 0 25%, #0000 0 50%) 0 0 / .8rem .8rem; }
 figure.text { max-width: 20rem; width: auto; }
 blockquote { font-size: .85rem; line-height: 1.4; margin: 0 0 .2rem; overflow-wrap: anywhere; white-space: pre-line; }
+blockquote span { display: inline-block; margin-right: .8em; }
+blockquote i { color: var(--soft); font-style: normal; }
+.fix code { font: inherit; white-space: nowrap; }
 figcaption, .words { font-size: .78rem; line-height: 1.3; overflow-wrap: anywhere; }
 .words { margin: 0; max-width: 22rem; }
 .pictures + .words { margin-top: .4rem; }
 @media print { body { background: none; max-width: none; } section { break-inside: auto; } .case { break-inside: avoid; } }
 """
 
+
+# An option of the command: it is not broken after its hyphens.
+_OPTION = re.compile(r"(?<!\S)(--[\w-]+)")
 
 # The beginning of the page, by which it is recognized as ours.
 MARK = """<!doctype html>
@@ -59,8 +68,8 @@ MARK = """<!doctype html>
 <meta name="generator" content="Epochal check">"""
 
 
-# Returns the picture of an example by its name, or its words; "" if there are none.
-Show: TypeAlias = Callable[[str], Image.Image | str]
+# Returns what an example looks like, by its name: its picture, its text, or its values; "" if there is none of them.
+Show: TypeAlias = Callable[[str], Image.Image | str | Sequence[Cell]]
 
 
 def render(name: str, summary: str, findings: Sequence[Finding], show: Show) -> str:
@@ -90,10 +99,11 @@ def _section(finding: Finding, show: Show) -> str:
     cases = "".join(_case(case, show) for case in finding.cases[:_CASES])
     more = len(finding.cases) - _CASES
     rest = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
+    fix = _OPTION.sub(r"<code>\1</code>", _safe(finding.fix))
     shown = f'<ul class="cases">{cases}</ul>' if cases else ""
     return (
         f'<section class="{finding.severity}"><h2><span>{finding.severity}</span> {_safe(finding.words)}</h2>'
-        f'<p class="fix">{_safe(finding.fix)}</p>{shown}{rest}</section>'
+        f'<p class="fix">{fix}</p>{shown}{rest}</section>'
     )
 
 
@@ -121,6 +131,9 @@ def _shown(example: str, show: Show) -> str:
         return ""
     if isinstance(found, str):
         return f"<blockquote>{_safe(found[:_LETTERS])}{'…' * (len(found) > _LETTERS)}</blockquote>" if found.strip() else ""
+    if not isinstance(found, Image.Image):
+        values = " ".join(f"<span><i>{_safe(cell.name)}</i> {_safe(cell.words[:_LETTERS])}</span>" for cell in found[:_VALUES])
+        return f"<blockquote>{values}{' …' * (len(found) > _VALUES)}</blockquote>" if found else ""
     found.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
     content = BytesIO()
     found.save(content, "PNG" if max(found.size) <= 48 else "JPEG", quality=80)

@@ -85,7 +85,7 @@ def command(
     log = say if not as_json else lambda _: None
     if html is not None:
         found.write_html(html)
-        log(f"  {html}  with pictures")
+        log(f"  {html}  with what the examples look like")
     if quarantine is not None:
         left_out = found.write_quarantine(quarantine)
         log(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")

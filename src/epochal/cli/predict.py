@@ -65,6 +65,8 @@ def command(
     if picture is not None:
         _check_folder(picture)
     bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
+    if picture is not None:
+        _check_drawn(bundle.spec.input)
     if csv_file is not None and bundle.spec.input.kind == "table":
         _predict_table(bundle, files, csv_file, as_json=as_json)
         return
@@ -137,6 +139,14 @@ def _check_folder(folder: Path) -> None:
     with write_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).exists():
             raise OutputError(f"{folder} has other files in it.", "Name a new folder for the titled pictures.")
+
+
+def _check_drawn(rule: InputRule) -> None:
+    """Refuse inputs that have no picture, before anything is predicted."""
+    from epochal.errors import DataError
+
+    if rule.draw(rule.zeros()[0]) is None:
+        raise DataError(f"This model takes {rule.noun}s, of which there are no pictures.", "Leave --picture out.")
 
 
 def _draw(inputs: Tensor, rule: InputRule, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:

@@ -34,7 +34,7 @@ _NEAREST = 0.05
 _END = 0.2
 
 # Heights in inches: of the heading, of what is said of a mistake, of a value, and between mistakes.
-_HEADING, _TITLE, _VALUE, _GAP = 0.75, 0.42, 0.2, 0.2
+_HEADING, _TITLE, _VALUE, _GAP = 0.95, 0.42, 0.2, 0.2
 _LEFT, _BAR = 0.3, 0.55
 
 
@@ -127,6 +127,8 @@ def draw_rows(examples: Examples, evaluation: Evaluation, spec: DataSpec, train:
         name = short(printable(examples.where(place)), 30)
         figure.text(left + WIDTH / _COLUMNS - 2 * _LEFT, above, name, fontsize=7, color=GREY, ha="right", **at)
         figure.text(left, above - 0.18, short(f"true: {judged.true(place)}", 48), fontsize=8, color=BLUE, **at)
+        if not telling[place]:
+            figure.text(left, above - _TITLE, "no value speaks for the prediction by itself", fontsize=7.5, color=GREY, **at)
         for line, one in enumerate(telling[place]):
             _draw_value(figure, left, above - _TITLE - line * _VALUE, one, _BAR / largest)
     return figure
@@ -140,13 +142,14 @@ def _as_targets(task: Task, predictions: Tensor) -> Tensor:
 
 
 def _legend(task: Task) -> str:
-    blue, red = (
+    true, predicted = (
         ("of the true class", "of the predicted one")
         if task.has_accuracy
         else ("with about the true target", "with about the predicted one")
     )
     return (
-        f"blue: share of training rows {blue} that have such a value; red: {red}. Above, below: how many of the former it is above or below"
+        f"bars: share of training rows {true} (blue) and {predicted} (red) that have such a value\n"
+        f"above, below: share of training rows {true} that the value is above or below"
     )
 
 

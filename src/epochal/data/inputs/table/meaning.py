@@ -61,9 +61,9 @@ def choose_columns(table: Table, names: Sequence[str], kinds: Mapping[str, Colum
 
 def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], columns: Mapping[str, Values]) -> Iterator[str]:
     """Say what columns were taken as: a line for each kind."""
-    for kind, noun in (("number", "numbers"), ("date", "dates")):
+    for kind, note in (("number", "numbers: {}"), ("date", "dates: {}")):
         if names := [name for name, meaning in meanings.items() if meaning == kind]:
-            yield f"{noun}: {_some(names)}"
+            yield note.format(_some(names))
     if found := [f"{column.name} ({len(column.words):,})" for column in chosen if not column.is_number]:
         yield f"categories: {_some(found)}"
     why = {"constant": "always the same", "identifier": "another for each row", "text": "text: --text learns from it"}
