@@ -369,10 +369,8 @@ class TestRegression:
         assert [axes.get_title() for axes in figure.axes[::2]] == ["v", "w", "x", "y"]
         points = np.asarray(figure.axes[0].collections[0].get_offsets())
         assert np.allclose(points[:, 1], evaluation.targets[:, 0] - evaluation.predictions[:, 0])
-        legend = figure.axes[1].get_legend()
-        assert legend is not None
         middle = float((evaluation.targets - evaluation.predictions)[:, 0].quantile(0.5))
-        assert [text.get_text() for text in legend.get_texts()][1] == f"median: {middle:.3g}"
+        assert f"median: {middle:.3g}" in figure.axes[1].get_title()
 
 
 class TestImportance:

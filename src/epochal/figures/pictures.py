@@ -33,7 +33,7 @@ _HEADING = 0.4
 
 
 def draw_pictures(examples: Examples, rule: InputRule, judged: Judged) -> Figure:
-    """Return pictures, as `rule` draws examples, under what is said of them; sounds also have their names."""
+    """Return pictures, as `rule` draws examples, under what is said of them; sounds also have their names, and fill their place."""
     shown = blocks(judged, _COLUMNS * _ROWS, _COLUMNS * _ROWS)
     first = rule.draw(examples.input(0))
     assert first is not None
@@ -71,7 +71,7 @@ def _draw_block(figure: Figure, top: float, block: Block, drawn: Sequence[Pixels
         middle, above = WIDTH / _COLUMNS * (column + 0.5), top - row * high
         title = f"{block.mark}{short(judged.predicted(place), 18)}\ntrue: {short(judged.true(place), 16)}"
         figure.text(middle, above, title, linespacing=1.2, **around)
-        height, width = (share * wide for share in _fitted(picture))
+        height, width = (share * wide for share in ((_aspect(picture), 1.0) if name else _fitted(picture)))
         bounds = (middle - width / 2, above - 0.34 - height, width, height)
         image = BboxImage(TransformedBbox(Bbox.from_bounds(*bounds), inches), cmap="gray", norm=Normalize(0, 255), interpolation="nearest")
         image.set_data(picture)

@@ -30,6 +30,9 @@ _COLUMNS = 2
 _COMPARED = 50_000
 _NEAREST = 0.05
 
+# A value speaks for the prediction if it is so many times as common there.
+_TELLING = 1.2
+
 # A quantity is at an end of a class if at most this share of it is beyond.
 _END = 0.2
 
@@ -86,7 +89,7 @@ class Compared:
             below = (float((column < value).sum()) + float((column <= value).sum())) / 2 / max(1, len(column))
             found.append(Telling(cell, shares[0], shares[1], below))
         found.sort(key=lambda one: -one.weight)
-        return [one for one in found[:_VALUES] if one.weight > 0]
+        return [one for one in found[:_VALUES] if one.of_predicted >= _TELLING * one.of_true]
 
     def _like(self, target: Tensor) -> NDArray[np.bool_]:
         """Return which rows have a target like this: the same class, or one of the nearest."""
@@ -142,11 +145,11 @@ def _as_targets(task: Task, predictions: Tensor) -> Tensor:
 
 
 def _legend(task: Task) -> str:
-    true, predicted = (
-        ("of the true class", "of the predicted one")
-        if task.has_accuracy
-        else ("with about the true target", "with about the predicted one")
-    )
+    if task.has_accuracy:
+        what = "class" if task.has_classes else "labels"
+        true, predicted = f"of the true {what}", f"of the predicted {what}"
+    else:
+        true, predicted = "with about the true target", "with about the predicted one"
     return (
         f"bars: share of training rows {true} (blue) and {predicted} (red) that have such a value\n"
         f"above, below: share of training rows {true} that the value is above or below"

@@ -19,6 +19,9 @@ _MOST_PANELS = 4
 # So many points overlap: transparency then shows how many, and rasterizing keeps the SVG small.
 _MANY = 500
 
+# More points are evenly thinned out.
+_MOST_DRAWN = 20_000
+
 # PyTorch ranks so many numbers at most.
 _MOST_RANKED = 10_000_000
 
@@ -49,10 +52,14 @@ def _draw_points(axes: Axes, true: Tensor, predicted: Tensor) -> None:
     margin = (high - low) * 0.05 or 0.5
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, "--", color=GREY, linewidth=1, label="predicted = true")
-    many = len(true) > _MANY
-    axes.scatter(true, predicted, s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
+    _dots(axes, true, predicted)
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="true", ylabel="predicted")
     axes.legend(loc="upper left")
+
+
+def _dots(axes: Axes, x: Tensor, y: Tensor) -> None:
+    many, every = len(x) > _MANY, -(-len(x) // _MOST_DRAWN)
+    axes.scatter(x[::every], y[::every], s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
 
 
 @styled
@@ -65,14 +72,13 @@ def residuals(evaluation: Evaluation, names: Sequence[str]) -> Figure:
     targets = evaluation.targets.double().reshape(len(evaluation.predictions), -1)
     for (left, right), name, true, predicted in zip(grid, readable(names), targets.T, evaluation.predictions.double().T, strict=False):
         off = true - predicted
-        many = len(off) > _MANY
         left.axhline(0, color=GREY, linestyle="--", linewidth=1)
-        left.scatter(predicted, off, s=8 if many else 16, alpha=0.3 if many else 0.6, color=BLUE, linewidths=0, rasterized=many)
+        _dots(left, predicted, off)
         left.set(title=short(name, 40), xlabel="predicted", ylabel="true less predicted")
         low, middle, high = torch.quantile(off[:: -(-len(off) // _MOST_RANKED)], torch.tensor((0.05, 0.5, 0.95), dtype=off.dtype)).tolist()
         right.hist(off.numpy(), bins=min(60, max(10, len(off) // 20)), orientation="horizontal", color=BLUE, alpha=0.6)
-        for place, line, label in ((high, ":", "95 %"), (middle, "-", "median"), (low, ":", "5 %")):
-            right.axhline(place, color=VERMILLION, linestyle=line, linewidth=1.2, label=f"{label}: {plain(place, 3)}")
-        right.set(xlabel="examples", title="distribution")
-        right.legend(loc="upper right", fontsize=8)
+        for place, line in ((high, ":"), (middle, "-"), (low, ":")):
+            right.axhline(place, color=VERMILLION, linestyle=line, linewidth=1.2)
+        right.set_xlabel("examples")
+        right.set_title(f"5 %: {plain(low, 3)}   median: {plain(middle, 3)}   95 %: {plain(high, 3)}", fontsize=9)
     return figure
