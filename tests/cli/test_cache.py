@@ -38,8 +38,8 @@ def _pack() -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert _call() == [f"0.00 GB of 2.0 GB in {tmp_path / 'pictures'}"]
-    assert _call("clear") == ["removed 0 sets of decoded pictures, 0.00 GB"]
+    assert _call() == [f"0.00 GB of 2.0 GB in {tmp_path / 'examples'}"]
+    assert _call("clear") == ["removed 0 sets of examples, 0.00 GB"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -47,10 +47,10 @@ def test_packs(tmp_path: Path) -> None:
     _pack()
     lines = _call("--json")
     assert lines[0].startswith("photos: 4,000×3×50×50, 0.03 GB, used 20")
-    assert lines[1] == f"0.03 GB of 2.0 GB in {tmp_path / 'pictures'}"
+    assert lines[1] == f"0.03 GB of 2.0 GB in {tmp_path / 'examples'}"
     found = json.loads(lines[2])
-    size = (tmp_path / "pictures" / f"{KEY}.pack").stat().st_size
-    assert (found["folder"], found["size"], found["limit"]) == (str(tmp_path / "pictures"), size, 2_000_000_000)
+    size = (tmp_path / "examples" / f"{KEY}.pack").stat().st_size
+    assert (found["folder"], found["size"], found["limit"]) == (str(tmp_path / "examples"), size, 2_000_000_000)
     (pack,) = found["packs"]
     assert pack.pop("used") > 1e9
     assert pack == {"key": KEY, "name": "photos", "shape": [4000, 3, 50, 50], "size": size}
@@ -59,7 +59,7 @@ def test_packs(tmp_path: Path) -> None:
 def test_clear_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     _pack()
     (tmp_path / "mnist").mkdir()
-    others = [f"pictures/{name}" for name in ("notes.txt", "p.png", "mine.pack", f"{KEY}.txt", ".mine.part")]
+    others = [f"examples/{name}" for name in ("notes.txt", "p.png", "mine.pack", f"{KEY}.txt", ".mine.part")]
     others += ["archives/old.zip", "archives/taxes/2020.txt", f"archives/{KEY}"]
     for name in others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def test_clear_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     with open_cache().draft(1) as draft:
         lines = _call("clear", "--json")
         assert draft.path.exists()
-    assert lines[0] == "removed 1 set of decoded pictures, 0.03 GB"
+    assert lines[0] == "removed 1 set of examples, 0.03 GB"
     assert json.loads(lines[1])["packs"] == 1
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
     assert (tmp_path / "mnist").is_dir()

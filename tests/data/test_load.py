@@ -359,7 +359,7 @@ def test_memory_that_data_without_a_file_would_exceed() -> None:
     values = torch.zeros(1000, 2)
     values[0] = 1
     assert len(load((values, _labels(1000)), memory=8000e-9).train) == 1000
-    reported = "The setting data.memory = 7e-06 does not work with arrays: its examples take 8e-06 GB.\nOnly folders of pictures and"
+    reported = "The setting data.memory = 7e-06 does not work with arrays: its examples take 8e-06 GB.\nOnly files of pictures"
     with pytest.raises(RecipeError, match=reported):
         load((values, _labels(1000)), memory=7e-6)
 

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from epochal.checks.duplicates import hash_keys, row_keys
 from epochal.data.examples import Examples
 from epochal.data.inputs.base import InputRule
-from epochal.data.inputs.values import in_memory
+from epochal.data.inputs.values import access, in_memory
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
 from epochal.io.checksums import CHANGED
@@ -30,6 +31,9 @@ SEEN = "seen.bin"
 Keys = NDArray[np.uint64]
 
 _DIGEST_BYTES = 32
+
+# Examples that are not in memory are read so many at a time.
+_ROWS = 1 << 14
 
 
 def keys_of(data: Data) -> Keys:
@@ -73,6 +77,7 @@ def _keys(examples: Examples, rule: InputRule) -> Iterator[Keys]:
     if examples.hashes is not None:
         yield hash_keys(examples.hashes[examples.positions.numpy()])
     inputs = in_memory(examples.inputs)
-    if inputs is not None:
-        keys = row_keys(inputs)
+    if inputs is not None or (examples.hashes is None and access(examples.inputs) == "file"):
+        blocks = torch.arange(len(examples)).split(_ROWS)
+        keys = row_keys(inputs) if inputs is not None else np.concatenate([row_keys(examples.inputs[some]) for some in blocks])
         yield keys if rule.is_distinct else keys ^ row_keys(examples.targets.double())

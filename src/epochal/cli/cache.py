@@ -14,7 +14,7 @@ from epochal.cli.output import say, say_json
 @as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show the decoded pictures and unpacked archives that are cached on disk, so that files are decoded only once.
+    """Show the examples and unpacked archives that are cached on disk, so that files are read only once.
 
     EPOCHAL_CACHE sets another folder for them, EPOCHAL_CACHE_SIZE their size in GB; the least recently used are removed first.
     """
@@ -57,7 +57,7 @@ def clear(as_json: bool) -> None:
     from epochal.data.storage.cache import open_cache
 
     packs, size = open_cache().clear()
-    say(f"removed {packs} {'set' if packs == 1 else 'sets'} of decoded pictures, {size / 1e9:.2f} GB")
+    say(f"removed {packs} {'set' if packs == 1 else 'sets'} of examples, {size / 1e9:.2f} GB")
     archives, unpacked = unpacked_archives()
     remove_unpacked()
     if archives:

@@ -27,7 +27,7 @@ VERBS = {
     "predict": "Predict what is in pictures, with probabilities.",
     "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
-    "cache": "Show or clear the decoded pictures that are cached on disk.",
+    "cache": "Show or clear the examples that are cached on disk.",
     "datasets": "List the named data sets, and what else can be read.",
     "models": "List the models.",
     "recipes": "List the recipes (named settings), or show one.",

@@ -21,7 +21,7 @@ from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.text.rule import Tokens
-from epochal.data.inputs.values import Inputs, View, in_memory
+from epochal.data.inputs.values import Inputs, View, access, in_memory, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.objects import find_objects
@@ -42,6 +42,9 @@ _VARYING = (
 
 # The dtype of inputs that are not in memory is chosen from this many.
 _PROBED = 64
+
+# Inputs that are not in memory are hashed so many bytes at a time.
+_HASHED = 1 << 24
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,18 +104,28 @@ class Data(Shown):
 
         `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions.
         """
-        train, total = self.train, len(self.train)
+        # Inputs are taken at the end, once: large ones would be in memory three times.
+        train, total = replace(self.train, inputs=torch.arange(len(self.train))), len(self.train)
         found = {"test": self.test, "valid": self.valid}
         cuts = {name: fraction for name, fraction in (("test", test), ("valid", valid)) if found[name] is None and fraction > 0}
         if sum(cuts.values()) >= 1:
             settings = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
             raise DataError(f"{settings} leave nothing to train on.", "Use smaller fractions.")
+        if not cuts:
+            return self
         for name, fraction in cuts.items():
             train, found[name] = split_off(train, fraction, seed, name, total=total)
         notes = self.notes
-        if cuts and train.varies:
+        if train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
-        return replace(self, train=train, valid=found["valid"], test=found["test"], notes=notes)
+        parts = {name: self._taken(part) if name in cuts else part for name, part in found.items()}
+        return replace(self, train=self._taken(train), valid=parts["valid"], test=parts["test"], notes=notes)
+
+    def _taken(self, part: Examples | None) -> Examples:
+        """Return examples whose inputs are places in `train` with the inputs that are there."""
+        assert part is not None
+        assert isinstance(part.inputs, Tensor)
+        return replace(part, inputs=subset(self.train.inputs, part.inputs))
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -238,7 +251,7 @@ def _check_memory(found: Found, allowed: float | None) -> None:
     if allowed is not None and taken > allowed:
         raise RecipeError(
             f"The setting data.memory = {allowed / 1e9:g} does not work with {found.name}: its examples take {taken / 1e9:.3g} GB.",
-            "Only folders of pictures and a Dataset can be streamed; allow more, or leave it out.",
+            "Only files of pictures, sounds, texts and tables, and a Dataset can be streamed; allow more, or leave it out.",
         )
 
 
@@ -376,4 +389,9 @@ def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | N
         elif (inputs := in_memory(examples.inputs)) is not None:
             digest.update(f"{tuple(inputs.shape)} {inputs.dtype}".encode())
             digest.update(inputs.contiguous().numpy().data)
+        elif access(examples.inputs) == "file":
+            first = examples.input(0)
+            digest.update(f"{(len(examples), *first.shape)} {first.dtype}".encode())
+            for some in torch.arange(len(examples)).split(max(1, _HASHED // max(1, first.nbytes))):
+                digest.update(examples.inputs[some].contiguous().numpy().data)
     return digest.hexdigest()

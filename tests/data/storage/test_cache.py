@@ -51,6 +51,19 @@ class TestPack:
             pack.read_all(out)
             assert (out == PIXELS).all()
 
+    @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 2, 2, 2)])
+    @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+    def test_any_shape_and_type(self, cache: Cache, shape: tuple[int, ...], dtype: str) -> None:
+        values = np.random.default_rng(0).normal(0, 1000, shape).astype(dtype)
+        with cache.draft(values.nbytes) as draft:
+            draft.path.write_bytes(values.tobytes())
+            pack = draft.seal(A, "made", shape, checksums(values.tobytes(), values[0].nbytes), dtype)
+        assert (pack.shape, pack.dtype, pack.size) == (shape, values.dtype, values.nbytes)
+        assert (pack.read([3, 0]) == values[[3, 0]]).all()
+        out = np.zeros_like(values)
+        pack.read_all(out)
+        assert (out == values).all()
+
     def test_all_is_read_in_parts(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "AT_ONCE", 125)
         out = np.zeros_like(PIXELS)
@@ -62,9 +75,7 @@ class TestPack:
         path = cache.folder / f"{B}.pack"
         for length in range(len(content)):
             path.write_bytes(content[:length])
-            with pytest.raises(
-                DamagedError, match=r"The decoded pictures in .*\.pack are damaged: their end is missing\.\nRemove them with"
-            ):
+            with pytest.raises(DamagedError, match=r"The examples in .*\.pack are damaged: their end is missing\.\nRemove them with"):
                 Pack(path)
 
     def test_any_byte_that_changes_is_noticed(self, cache: Cache) -> None:
@@ -82,7 +93,7 @@ class TestPack:
         pack = make(cache, A)
         os.truncate(pack.path, 100)
         assert (pack.read([0]) == PIXELS[0]).all()
-        with pytest.raises(DamagedError, match=r"picture 8 has changed since it was written"):
+        with pytest.raises(DamagedError, match=r"example 8 has changed since it was written"):
             pack.read([8])
         with pytest.raises(DamagedError):
             pack.read_all(np.zeros_like(PIXELS))
@@ -251,7 +262,7 @@ class TestRecall:
     def test_as_they_were(self, cache: Cache, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert cache.recall(root, self.NAMES) is None
         known = self.remember(cache, root, self.LONG_AGO * 10)
-        monkeypatch.setattr(Path, "read_bytes", _refuse_pictures(Path.read_bytes))
+        monkeypatch.setattr(module, "hash_file", None)
         assert (cache.recall(root, self.NAMES) == known).all()
         assert cache.recall(root, self.NAMES[:1]) is None
         assert cache.recall(root.parent, self.NAMES) is None
@@ -286,7 +297,7 @@ class TestRecall:
         later = int(known["signature"]["changed"].max()) + self.LONG_AGO * 10
         monkeypatch.setattr("time.time_ns", lambda: later)
         assert cache.recall(root, self.NAMES) is not None
-        monkeypatch.setattr(Path, "read_bytes", _refuse_pictures(Path.read_bytes))
+        monkeypatch.setattr(module, "hash_file", None)
         assert (cache.recall(root, self.NAMES) == known).all()
 
     def test_a_damaged_list_is_as_good_as_none(self, cache: Cache, root: Path) -> None:
@@ -300,20 +311,12 @@ class TestRecall:
             assert cache.recall(root, self.NAMES) is None
 
 
-def _refuse_pictures(read: Any) -> Any:
-    def refuse(path: Path) -> Any:
-        assert path.suffix != ".png", "read again"
-        return read(path)
-
-    return refuse
-
-
 class TestOpen:
     def test_where_and_how_much(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "not" / "yet"))
         monkeypatch.delenv("EPOCHAL_CACHE_SIZE", raising=False)
         found = open_cache()
-        assert found.folder == tmp_path / "not" / "yet" / "pictures"
+        assert found.folder == tmp_path / "not" / "yet" / "examples"
         assert found.limit == shutil.disk_usage(tmp_path).total // 4
         monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "1.5")
         assert open_cache().limit == 1_500_000_000

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from epochal.data.inputs.picture.decoding import decode, decode_to
-from epochal.data.inputs.picture.read import PackedPictures, StreamedPictures
+from epochal.data.inputs.picture.read import StreamedPictures
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import access
 from epochal.data.load import load
 from epochal.data.storage import cache, ingest
 from epochal.data.storage.cache import open_cache
+from epochal.data.storage.fill import PackedInputs
 from epochal.data.storage.ingest import Ingested, Wanted
 from epochal.errors import DataError
 
@@ -121,7 +122,7 @@ def test_a_known_rule_is_followed(root: Path, memory: int) -> None:
 
 def test_streamed(root: Path) -> None:
     found = read(root, memory=BYTES - 1)
-    assert isinstance(found.inputs, PackedPictures)
+    assert isinstance(found.inputs, PackedInputs)
     assert access(found.inputs) == "file"
     assert found.notes == ("6 pictures would take 0.0 GB of memory: they are streamed from the cache (see data.memory)",)
     whole = expected(root, found.rule)
@@ -160,9 +161,9 @@ class TestDamage:
     def test_while_it_streams(self, root: Path) -> None:
         found = read(root, memory=1)
         self.spoil(lambda content: content[:300] + b"?" + content[301:])
-        assert isinstance(found.inputs, PackedPictures)
+        assert isinstance(found.inputs, PackedInputs)
         with pytest.raises(
-            DataError, match=r"\.pack are damaged: picture 1 has changed since it was written\.\nRemove them with `epochal cache clear`"
+            DataError, match=r"\.pack are damaged: example 1 has changed since it was written\.\nRemove them with `epochal cache clear`"
         ):
             found.inputs[torch.tensor([0, 1])]
 
@@ -207,7 +208,7 @@ class TestFew:
         monkeypatch.setattr(ingest, "decode", None)
         second, streamed = read(root), read(root, memory=1)
         assert decoded == []
-        assert isinstance(streamed.inputs, PackedPictures)
+        assert isinstance(streamed.inputs, PackedInputs)
         for found in (second, streamed):
             assert (found.rule, (found.hashes == first.hashes).all()) == (first.rule, True)
             assert pixels(found).equal(expected(root, found.rule))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, t
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
+from epochal.data.storage.kept import kept
 from epochal.data.walk import entries, holds_sounds, holds_texts
 from epochal.errors import DataError, EpochalError, RecipeError, suggest
 
@@ -46,9 +48,10 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or
     sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
-    if what not in SOURCES and text_tables.has_texts(what, options):
-        return text_tables.read(what, options)
     place = _place(what)
+    if place.what not in SOURCES and text_tables.has_texts(place.what, options):
+        with place.named():
+            return _kept_table(Path(place.what), options, text_tables.read)
     if not is_table(Path(place.what)):
         refuse_table_options(options, str(what))
     with place.named():
@@ -126,6 +129,13 @@ def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Call
         return _reader(what, data_dir, options)
 
 
+def _kept_table(path: Path, options: ReadOptions, read: Callable[[Path, ReadOptions], Found]) -> Found:
+    """Read a table and those of further splits, or return what was kept of them."""
+    path = path.expanduser()
+    files = [path, *(Path(file).expanduser() for file in (options.table.valid, options.table.test) if file is not None)]
+    return kept(path.parent, [os.path.relpath(file, path.parent) for file in files], options, lambda: read(path, options))
+
+
 @contextmanager
 def _named(path: str | Path) -> Iterator[None]:
     """Turn errors of accessing a path into a `DataError`."""
@@ -147,6 +157,8 @@ def _place(what: str | Path) -> Place:
     folders, files = entries(found)
     if not folders and len(files) == 1 and is_archive(Path(files[0])):
         raise DataError(f"{what} contains only another archive, {Path(files[0]).name}.", "Unpack it, and give that one.")
+    if not folders and len(files) == 1 and is_table(Path(files[0])):
+        found = Path(files[0])
     return Place(found, str(what), str(unpacked))
 
 
@@ -178,7 +190,7 @@ def _reader(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Ca
     if path.suffix.lower() in arrays.SUFFIXES and path.is_file():
         return lambda: arrays.read(path)
     if is_table(path) and path.is_file():
-        return lambda: table.read(path, options)
+        return lambda: _kept_table(path, options, table.read)
     if path.name == cifar10.ARCHIVE or path.name == cifar10.FOLDER:
         return lambda: cifar10.read_cifar10(path)
     if path.is_dir():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +23,9 @@ from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.layout import list_for, parts_of, unused
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
+from epochal.data.storage.fill import NoRoomError, fill
+from epochal.data.storage.kept import kept
 from epochal.data.walk import SOUNDS
-from epochal.device import free_memory
 from epochal.errors import DataError, RecipeError, UnreadableError
 
 # By default, sounds are read with at most so many samples per second, which keeps all of speech, and at most so many seconds.
@@ -42,19 +42,22 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read a folder of sounds: int16 inputs [n, samples], int64 targets, files relative to the folder.
 
     Rate and length are those of `choose_rule`, unless a rule is given as `input` or by the model that the sounds are for. Sounds that
-    take more than `memory` bytes are read again in each epoch. Raises `DataError` if the layout is unclear or a sound cannot be read.
+    take more than `memory` bytes are streamed from the cache. Raises `DataError` if the layout is unclear or a sound cannot be read.
     """
     listed = list_for(path, options, SOUNDS)
     files = {split: listed.files(split) for split in listed.splits}
     names = [file for split in files.values() for file in split]
-    paths = [f"{path}/{name}" for name in names]
-    try:
-        inputs, hashes, rule, notes = _read(paths, len(files["train"]), options)
-    except UnreadableError as error:
-        error.names = tuple(names[place] for place in error.places)
-        raise
-    parts = parts_of(listed, inputs, hashes, rule.key)
-    return Found(path.resolve().name, parts, listed.classes, rule, (*unused(listed), *notes))
+
+    def read_files() -> Found:
+        try:
+            inputs, hashes, rule, notes = _read([f"{path}/{name}" for name in names], len(files["train"]), options, path.resolve().name)
+        except UnreadableError as error:
+            error.names = tuple(names[place] for place in error.places)
+            raise
+        parts = parts_of(listed, inputs, hashes, rule.key)
+        return Found(path.resolve().name, parts, listed.classes, rule, (*unused(listed), *notes))
+
+    return kept(path, names, options, read_files)
 
 
 def find_sounds(what: Any, options: ReadOptions) -> Found:
@@ -118,7 +121,7 @@ class _Block(NamedTuple):
     wrong: dict[int, DataError]
 
 
-def _read(paths: Sequence[str], training: int, options: ReadOptions) -> tuple[Inputs, NDArray[Any], SoundRule, tuple[str, ...]]:
+def _read(paths: Sequence[str], training: int, options: ReadOptions, name: str) -> tuple[Inputs, NDArray[Any], SoundRule, tuple[str, ...]]:
     """Return the inputs of files, the hash of each, the rule by which they were read, and notes."""
     rule, notes = _known_rule(options), tuple[str, ...]()
     if rule is None:
@@ -131,34 +134,34 @@ def _read(paths: Sequence[str], training: int, options: ReadOptions) -> tuple[In
         if not measured:
             raise_all(wrong, "sounds")
         rule, notes = choose_rule(measured, options)
-    free = free_memory()
-    allowed = options.memory if options.memory is not None else inf if free is None else free / 2
-    fits = len(paths) * rule.size * 2 <= allowed
-    kept = np.empty((len(paths) if fits else 0, rule.size), np.int16)
-    hashes, wrong = np.zeros(len(paths), "V16"), {}
-    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule, keep=fits), len(paths), _BLOCK, "Reading sounds"):
-        if fits:
-            kept[places.start : places.stop] = block.samples
+    hashes = np.zeros(len(paths), "V16")
+    try:
+        inputs = fill(_blocks(paths, rule, hashes), (len(paths), *rule.shape), torch.int16, options.memory, name)
+    except NoRoomError as error:
+        note = f"{error.problem.rstrip('.')}: sounds are read again in each epoch"
+        deque(_blocks(paths, rule, hashes), maxlen=0)
+        return StreamedSounds(paths, rule), hashes, rule, (*notes, note)
+    return inputs, hashes, rule, notes
+
+
+def _blocks(paths: Sequence[str], rule: SoundRule, hashes: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """Yield the samples of files, on all cores, and fill in their hashes. Raises the errors of all files at the end."""
+    wrong = dict[int, DataError]()
+    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule), len(paths), _BLOCK, "Reading sounds"):
         hashes[places.start : places.stop] = block.hashes
         wrong.update(block.wrong)
+        yield places.start, block.samples
     raise_all(wrong, "sounds")
-    if fits:
-        return torch.from_numpy(kept), hashes, rule, notes
-    note = f"{len(paths):,} sounds would take {len(paths) * rule.size * 2 / 1e9:,.1f} GB of memory: they are read again in each epoch"
-    return StreamedSounds(paths, rule), hashes, rule, (*notes, note)
 
 
-def _read_block(places: range, paths: Sequence[str], rule: SoundRule, *, keep: bool) -> _Block:
-    """Read the sounds at `places`; `keep` says whether their samples are wanted."""
-    block = _Block(np.zeros((len(places) if keep else 0, rule.size), np.int16), np.zeros(len(places), "V16"), {})
+def _read_block(places: range, paths: Sequence[str], rule: SoundRule) -> _Block:
+    """Read the sounds at `places`."""
+    block = _Block(np.zeros((len(places), rule.size), np.int16), np.zeros(len(places), "V16"), {})
     for number, place in enumerate(places):
         try:
-            samples, block.hashes[number], _ = read_sound(paths[place], rule)
+            block.samples[number], block.hashes[number], _ = read_sound(paths[place], rule)
         except DataError as error:
             block.wrong[place] = error
-            continue
-        if keep:
-            block.samples[number] = samples
     return block
 
 

@@ -17,8 +17,10 @@ from epochal.data.inputs.table.dates import days
 from epochal.data.inputs.table.meaning import choose_columns, is_key, meaning_of
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.table.values import Table, Values, find_column, names_of, read_table, title_of
+from epochal.data.inputs.values import subset
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.spec import SPLITS, DataSpec
+from epochal.data.storage.fill import fill, numbered
 from epochal.errors import DataError, RecipeError, suggest
 from epochal.tasks.base import TaskName
 
@@ -56,8 +58,8 @@ def read(what: Any, options: ReadOptions) -> Found:
     first = files["train"]
     name = stem_of(first) or "table"
     if options.like is not None:
-        return _for_model(name, files, options.like)
-    return _for_training(name, files, options.table)
+        return _for_model(name, files, options.like, options.memory)
+    return _for_training(name, files, options.table, options.memory)
 
 
 def stem_of(what: Any) -> str:
@@ -70,7 +72,7 @@ def splits_of(what: Any) -> dict[str, Any]:
     return dict(what) if isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS) else {"train": what}
 
 
-def _for_training(name: str, files: Mapping[str, Any], options: TableOptions) -> Found:
+def _for_training(name: str, files: Mapping[str, Any], options: TableOptions, memory: float | None) -> Found:
     train = files["train"]
     names = names_of(train)
     wanted = _wanted(train, names, options)
@@ -91,11 +93,11 @@ def _for_training(name: str, files: Mapping[str, Any], options: TableOptions) ->
     targets = {split: [_target(one, column) for column in wanted.target] for split, one in tables.items()}
     labels = _Labels(tables, targets, wanted.target, joins=wanted.joins)
     read_targets, task = labels.read(notes)
-    parts = {split: Part(rule.encode(one), read_targets[split]) for split, one in tables.items()}
+    parts = _parts(name, rule, tables, read_targets, memory)
     return Found(name, parts, classes=wanted.target if task or len(wanted.target) > 1 else None, input=rule, notes=tuple(notes), task=task)
 
 
-def _for_model(name: str, files: Mapping[str, Any], like: DataSpec) -> Found:
+def _for_model(name: str, files: Mapping[str, Any], like: DataSpec, memory: float | None) -> Found:
     rule = like.input
     if not isinstance(rule, TableRule):
         raise DataError(f"{title_of(files['train'])} is a table; the model takes inputs of another kind.", "Give what it was trained on.")
@@ -103,9 +105,22 @@ def _for_model(name: str, files: Mapping[str, Any], like: DataSpec) -> Found:
     tables = {split: _with_target(rule, file) for split, file in files.items()}
     targets = {split: [_target(one, column) for column in rule.target] for split, one in tables.items()}
     labels = _Labels(tables, targets, rule.target, joins=rule.joins)
-    parts = {split: Part(rule.encode(one), values) for (split, one), values in zip(tables.items(), labels.like(like).values(), strict=True)}
+    parts = _parts(name, rule, tables, labels.like(like), memory)
     is_named = like.task.name != "single-label"
     return Found(name, parts, classes=rule.target if is_named else None, input=rule, notes=tuple(notes))
+
+
+def _parts(
+    name: str, rule: TableRule, tables: Mapping[str, Table], targets: Mapping[str, Tensor | list[str]], memory: float | None
+) -> dict[str, Part]:
+    """Return the splits, whose inputs are put where there is room for them."""
+    blocks = (rule.encode(block).numpy() for table in tables.values() for block in table.blocks())
+    inputs = fill(numbered(blocks), (sum(map(len, tables.values())), *rule.shape), torch.float32, memory, name)
+    parts, begin = {}, 0
+    for split, table in tables.items():
+        parts[split] = Part(subset(inputs, slice(begin, begin + len(table))), targets[split])
+        begin += len(table)
+    return parts
 
 
 def _with_target(rule: TableRule, file: Any) -> Table:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.examples import Found, Part, address
@@ -16,9 +17,12 @@ from epochal.data.exclude import Exclusion
 from epochal.data.inputs.text.features import Features, normalized
 from epochal.data.inputs.text.read import read_text
 from epochal.data.inputs.text.rule import TextRule
+from epochal.data.inputs.values import subset
 from epochal.data.options import ReadOptions
 from epochal.data.sources.layout import list_for, unused
 from epochal.data.storage.cache import content_hash
+from epochal.data.storage.fill import fill, numbered
+from epochal.data.storage.kept import kept
 from epochal.data.walk import TEXTS
 from epochal.errors import DataError, UnreadableError
 from epochal.progress import progress
@@ -54,9 +58,14 @@ def read_folder(path: Path, options: ReadOptions) -> Found:
     """Read a folder of .txt files, one folder for each class (see `layout`). Raises `DataError`."""
     listed = list_for(path, options, TEXTS)
     files = {split: listed.files(split) for split in listed.splits}
-    texts = _read(path, [file for split in files.values() for file in split])
-    parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}
-    return found_texts(path.resolve().name, parts, options, listed.classes, list(unused(listed)))
+    everything = [file for split in files.values() for file in split]
+
+    def read() -> Found:
+        texts = _read(path, everything)
+        parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}
+        return found_texts(path.resolve().name, parts, options, listed.classes, list(unused(listed)))
+
+    return kept(path, everything, options, read)
 
 
 def found_texts(
@@ -70,25 +79,39 @@ def found_texts(
             f"{name} has texts, which are not read as {kind}.",
             "Leave input out." if options.like is None else "Give data of that kind.",
         )
-    said, features = list(notes), dict[str, Features]()
+    said, features = list(notes), None
     if isinstance(known, TextRule):
         rule = known
     else:
-        rule, features["train"], cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams")
+        rule, features, cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams")
         if cut:
             what = "n-grams" if rule.tokens == "ngrams" else "words"
             share = f"{100 * cut:.2g} % of all {what} of train"
             said.append(f"of each text, up to {rule.length:,} {what} are used: {share} are cut off")
-    found = {}
+    count = sum(len(part.texts) for part in parts.values())
+    inputs = fill(numbered(_encoded(parts, rule, features)), (count, *rule.shape), torch.int32, options.memory, name)
+    found, begin = {}, 0
     for split, part in parts.items():
         empty = [place for place, text in enumerate(part.texts) if not text.strip()]
         if empty:
             many = "1 text is" if len(empty) == 1 else f"{len(empty):,} texts are"
             said.append(f"{many} empty in {split}: {part.name(split, empty[0])}" + ", ..." * (len(empty) > 1))
         hashes = np.array([content_hash(normalized(text).encode("utf-8", "surrogatepass")) for text in part.texts], "S16")
-        inputs = rule.encode(part.texts, features.get(split))
-        found[split] = Part(inputs, part.targets, part.names, content_hash(rule.key, hashes.tobytes()), hashes, texts=part.texts)
+        own = subset(inputs, slice(begin, begin + len(part.texts)))
+        begin += len(part.texts)
+        digest = content_hash(rule.key, hashes.tobytes())
+        found[split] = Part(own, part.targets, part.names, digest, hashes, texts=part.texts)
     return Found(name, found, classes=classes, input=rule, notes=tuple(said))
+
+
+def _encoded(parts: Mapping[str, Texts], rule: TextRule, features: Features | None) -> Iterator[NDArray[np.int32]]:
+    """Yield the inputs of all splits, in order; `features` are those of all training texts, if they are known."""
+    for split, part in parts.items():
+        if split == "train" and features is not None:
+            yield rule.encode(part.texts, features).numpy()
+            continue
+        for begin in range(0, len(part.texts), rule.at_once):
+            yield rule.encode(part.texts[begin : begin + rule.at_once]).numpy()
 
 
 def as_texts(values: Any, where: str) -> list[str] | None:

@@ -1,11 +1,12 @@
-"""Decoded pictures on disk, so that they are decoded only once: packs, keyed by content.
+"""Examples on disk as networks take them, so that they are read from their files only once: packs.
 
-    KEY.pack     pixels uint8 [n, channels, height, width], a checksum of each picture, a description, a seal
-    KEY.files    what is known about the files of one folder, so that files that have not changed are not read again
+    KEY.pack     examples [n, *shape], a checksum of each, a description, a seal
+    KEY.files    what is known about files, so that those that have not changed are not read again
+    KEY.found    everything else that was read from files (see `kept`)
     .*.part      a file being written, locked by its writer
 
-The key of a pack is a hash of the files' content and of how they were decoded: the same pictures have the same pack wherever
-they are, and other pictures another. A file gets its name when it is complete; temporary files of killed processes are removed.
+The key of a pack of pictures is a hash of the files' content and of how they were decoded: the same pictures have the same pack
+wherever they are, and other pictures another. A file gets its name when it is complete; temporary files of killed processes are removed.
 Files are not flushed to disk, which would take as long as decoding: after a power cut they fail their checksum. Beyond the
 limit, the least recently used are removed first.
 """
@@ -28,14 +29,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, PositiveInt
+from pydantic import BaseModel, Field, PositiveInt
 
 from epochal.errors import DataError, RecipeError
 from epochal.io.files import cache_folder
+from epochal.io.safe_read import MAX_AXES, open_file
 
 # Without EPOCHAL_CACHE_SIZE, the cache takes up to this share of its disk.
 _SHARE = 0.25
@@ -55,11 +57,11 @@ MAGIC = b"epochal1"
 _MAX_DESCRIPTION = 1 << 16
 
 # The names of our files in the cache; others are not touched.
-_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files)|\.[0-9a-f]{16}\.part")
+_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files|found)|\.[0-9a-f]{16}\.part")
 
 SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
 
-# What is known about a picture file: its signature when it was read, the hash of its content, what its header says.
+# What is known about a file: its signature when it was read, the hash of its content; of a picture, what its header says.
 FILE = np.dtype([("signature", SIGNATURE), ("hash", "V16"), ("height", "<i4"), ("width", "<i4"), ("grey", "?"), ("deep", "?")])
 
 
@@ -67,7 +69,7 @@ class DamagedError(DataError):
     """A pack has changed since it was written."""
 
     def __init__(self, path: Path, what: str) -> None:
-        super().__init__(f"The decoded pictures in {path} are damaged: {what}.", "Remove them with `epochal cache clear`, and start again.")
+        super().__init__(f"The examples in {path} are damaged: {what}.", "Remove them with `epochal cache clear`, and start again.")
 
 
 def signature(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -84,7 +86,7 @@ def content_hash(*parts: bytes) -> bytes:
 
 
 class Pack:
-    """Decoded pictures in a file: uint8 [n, channels, height, width]. They are read on demand, and take no memory.
+    """Examples in a file: [n, *shape] of one dtype. They are read on demand, and take no memory.
 
     Raises `DamagedError` if the file is damaged, and `OSError` if it does not exist.
     """
@@ -97,24 +99,30 @@ class Pack:
         described, self._checksums = _unseal(self._file, path)
         self.name = described.name
         self.shape = described.shape
-        self._size = prod(self.shape[1:])
+        self.dtype: np.dtype[Any] = np.dtype(described.dtype)
+        self._size = prod(self.shape[1:]) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def read(self, places: Sequence[int]) -> NDArray[np.uint8]:
-        """Return the pictures at `places`: uint8 [len(places), ...]. Raises `DamagedError` if one has changed since it was written."""
+    @property
+    def size(self) -> int:
+        """How many bytes the examples take."""
+        return len(self) * self._size
+
+    def read(self, places: Sequence[int]) -> NDArray[Any]:
+        """Return the examples at `places`: [len(places), *shape]. Raises `DamagedError` if one has changed since it was written."""
         file, size, checksums = self._file, self._size, self._checksums
         # Unlike a memory map, this keeps the process small, and a truncated file is an error instead of a signal.
         pieces = [os.pread(file, size, place * size) for place in places]
         for place, piece in zip(places, pieces, strict=True):
             if zlib.crc32(piece) != checksums[place]:
-                raise DamagedError(self.path, f"picture {place} has changed since it was written")
-        return np.frombuffer(bytearray().join(pieces), np.uint8).reshape(len(places), *self.shape[1:])
+                raise DamagedError(self.path, f"example {place} has changed since it was written")
+        return np.frombuffer(bytearray().join(pieces), self.dtype).reshape(len(places), *self.shape[1:])
 
-    def read_all(self, out: NDArray[np.uint8]) -> None:
-        """Read all pictures into `out`, uint8 [n, ...]. Raises `DamagedError` as `read` does."""
-        flat = out.reshape(len(self), self._size)
+    def read_all(self, out: NDArray[Any]) -> None:
+        """Read all examples into `out`, [n, *shape]. Raises `DamagedError` as `read` does."""
+        flat = out.reshape(-1).view(np.uint8).reshape(len(self), self._size)
         step = max(1, AT_ONCE // self._size)
         for begin in range(0, len(self), step):
             chunk = flat[begin : begin + step]
@@ -146,13 +154,13 @@ class Draft:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def seal(self, key: str, name: str, shape: Sequence[int], checksums: array[int]) -> Pack:
+    def seal(self, key: str, name: str, shape: Sequence[int], checksums: array[int], dtype: str = "uint8") -> Pack:
         """Append the checksums, the description and the seal, and give the file its name."""
-        described = json.dumps({"name": name, "shape": list(shape)}).encode()
+        described = json.dumps({"name": name, "shape": list(shape), "dtype": dtype}).encode()
         tail = checksums.tobytes() + described
         seal = SEAL.pack(MAGIC, len(tail) - len(described), len(described), 0)[:-4]
         with self.path.open("r+b") as file:
-            file.seek(prod(shape))
+            file.seek(prod(shape) * np.dtype(dtype).itemsize)
             file.write(tail + seal + zlib.crc32(tail + seal).to_bytes(4, "little"))
         target = _pack_path(self.path.parent, key)
         self.path.replace(target)
@@ -194,12 +202,15 @@ class Cache:
         removed = [file for file in self._files() if not _is_part(file.path) and _remove(file.path)]
         return sum(file.path.suffix == ".pack" for file in removed), sum(file.size for file in removed)
 
-    def find(self, key: str, shape: Sequence[int]) -> Pack | None:
-        """Return the pack with this `key`, marked as used. Raises `DamagedError` if it is damaged, and removes it."""
+    def find(self, key: str, shape: Sequence[int] | None = None) -> Pack | None:
+        """Return the pack with this `key`, of this shape if one is given, marked as used.
+
+        Raises `DamagedError` if it is damaged, and removes it.
+        """
         path = _pack_path(self.folder, key)
         try:
             pack = Pack(path)
-            if pack.shape != tuple(shape):
+            if shape is not None and pack.shape != tuple(shape):
                 raise DamagedError(path, f"its shape is {pack.shape}")
             os.utime(path)
         except FileNotFoundError:
@@ -226,10 +237,10 @@ class Cache:
     def recall(self, root: Path, names: Sequence[str]) -> NDArray[Any] | None:
         """Return what is known (`FILE` [n]) about the files with these `names` below `root`; `None` if any of them has changed."""
         try:
-            content = self._list(root).read_bytes()
-            began, listed, body = int.from_bytes(content[16:24], "little"), content[24:40], content[40:]
+            content = self._list(root, names).read_bytes()
+            began, body = int.from_bytes(content[16:24], "little"), content[24:]
             # A list only saves reading the files again: a damaged one is ignored.
-            if content[:16] != content_hash(content[16:]) or listed != _hash_names(names):
+            if content[:16] != content_hash(content[16:]):
                 return None
             known = np.frombuffer(body, FILE).copy()
             now = time.time_ns()
@@ -238,25 +249,27 @@ class Cache:
                 return None
             racy = np.flatnonzero(np.maximum(found["modified"], found["changed"]) >= began - _RACY_NS)
             for place in racy.tolist():
-                if content_hash((root / names[place]).read_bytes()) != known["hash"][place].tobytes():
+                if hash_file(f"{root}/{names[place]}") != known["hash"][place].tobytes():
                     return None
             if len(racy):
                 self.remember(root, names, known, now)
-            os.utime(self._list(root))
-        except OSError:
+            os.utime(self._list(root, names))
+        except (OSError, ValueError):  # ValueError: it is no longer a regular file.
             return None
         return known
 
     def remember(self, root: Path, names: Sequence[str], known: NDArray[Any], began: int) -> None:
         """Save what is known (`FILE` [n]) about files below `root`; `began` is when the first was read, in nanoseconds since 1970."""
-        head = began.to_bytes(8, "little") + _hash_names(names)
-        body = known.tobytes()
-        with self._part() as part:
-            part.write_bytes(content_hash(head, body) + head + body)
-            part.replace(self._list(root))
+        self.write(self._list(root, names), began.to_bytes(8, "little") + known.tobytes())
 
-    def _list(self, root: Path) -> Path:
-        return self.folder / f"{content_hash(os.fsencode(root.resolve())).hex()}.files"
+    def write(self, path: Path, content: bytes) -> None:
+        """Save bytes in a file of the cache, after their hash (16 bytes)."""
+        with self._part() as part:
+            part.write_bytes(content_hash(content) + content)
+            part.replace(path)
+
+    def _list(self, root: Path, names: Sequence[str]) -> Path:
+        return self.folder / f"{content_hash(os.fsencode(root.resolve()), _hash_names(names)).hex()}.files"
 
     def _files(self) -> Iterator[_File]:
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -297,15 +310,21 @@ class Cache:
                 path.unlink(missing_ok=True)
 
 
+def hash_file(path: str | Path) -> bytes:
+    """Return `content_hash` of what is in a file."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
 def checksums(content: bytes | memoryview, size: int) -> array[int]:
-    """Return the CRC-32 of each picture of `size` bytes."""
+    """Return the CRC-32 of each example of `size` bytes."""
     view = memoryview(content)
     return array("I", [zlib.crc32(view[begin : begin + size]) for begin in range(0, len(view), size)])
 
 
 def open_cache() -> Cache:
     """Return the cache set by the environment; its folder need not exist yet. Raises `RecipeError` for an invalid size."""
-    folder = cache_folder() / "pictures"
+    folder = cache_folder() / "examples"
     wanted = os.environ.get("EPOCHAL_CACHE_SIZE")
     if wanted is None:
         # Unlike `Path.exists`, this never fails: the cache may be in a folder that this user may not read.
@@ -324,7 +343,8 @@ class _Described(BaseModel):
     """The description in a pack."""
 
     name: str
-    shape: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+    shape: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=MAX_AXES)]
+    dtype: Literal["uint8", "int16", "int32", "int64", "float32", "float64"] = "uint8"
 
 
 def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
@@ -341,7 +361,7 @@ def _unseal(file: int, path: Path) -> tuple[_Described, array[int]]:
                     described = _Described.model_validate_json(tail[sums:])
                 except ValueError as error:
                     raise DamagedError(path, "their description is invalid") from error
-                if prod(described.shape) == begin and sums == 4 * described.shape[0]:
+                if prod(described.shape) * np.dtype(described.dtype).itemsize == begin and sums == 4 * described.shape[0]:
                     return described, array("I", tail[:sums])
     raise DamagedError(path, "their end is missing")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, prod
+from math import prod
 from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from epochal.data.inputs.picture.choose import choose_rule
 from epochal.data.inputs.picture.decoding import UnlikeError, decode, decode_to, hash_files, measure, seconds_to_decode, shared_memory
-from epochal.data.inputs.picture.read import GIANT, Measured, PackedPictures, StreamedPictures
+from epochal.data.inputs.picture.read import GIANT, Measured, StreamedPictures
 from epochal.data.inputs.picture.rule import PictureRule, ResizeMode
 from epochal.data.inputs.values import Inputs
 from epochal.data.storage.cache import Cache, DamagedError, Pack, checksums, content_hash, open_cache
-from epochal.device import free_memory
+from epochal.data.storage.fill import PackedInputs, fits
 from epochal.errors import DataError, UnreadableError
 
 # If decoding takes less time, threads decode into memory, and a failure to write the cache is not worth a note.
@@ -56,9 +56,7 @@ class Wanted:
 
     def fits(self, rule: PictureRule) -> bool:
         """Whether the inputs may be kept in memory."""
-        free = free_memory()
-        allowed = self.memory if self.memory is not None else inf if free is None else free / 2
-        return self.bytes(rule) <= allowed
+        return fits(self.bytes(rule), self.memory)
 
     def bytes(self, rule: PictureRule) -> int:
         """How many bytes the inputs take."""
@@ -180,7 +178,7 @@ def _cached(wanted: Wanted, cache: Cache, packed: _Packed, notes: list[str]) -> 
             packed = _make(wanted, cache, packed.choice)
             inputs = _in_memory(packed)
     else:
-        inputs = PackedPictures(packed.pack)
+        inputs = PackedInputs(packed.pack)
         chosen = (*chosen, f"{_beyond(wanted, rule)}: they are streamed from the cache (see data.memory)")
     return Ingested(inputs, rule, packed.hashes, packed.choice.is_deep, (*notes, *chosen, *packed.notes))
 

@@ -26,8 +26,8 @@ from epochal.data.inputs.picture import jpeg, png
 from epochal.data.inputs.picture.jpeg import JpegFile
 from epochal.data.inputs.picture.quiet import capture_libtiff_messages
 from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, picture_errors
-from epochal.data.inputs.values import Access, OneByOne
-from epochal.data.storage.cache import Pack, content_hash, signature
+from epochal.data.inputs.values import OneByOne
+from epochal.data.storage.cache import content_hash, signature
 from epochal.io.safe_read import check_regular, open_file
 
 if TYPE_CHECKING:
@@ -97,22 +97,6 @@ class StreamedPictures(OneByOne):
     def read(self, place: int) -> Tensor:
         """Decode one picture."""
         return to_tensor(open_picture(self.paths[place]), self.rule)
-
-
-class PackedPictures:
-    """Decoded pictures in the cache; any number can be read at once."""
-
-    access: Access = "file"
-
-    def __init__(self, pack: Pack) -> None:
-        self.pack = pack
-
-    def __len__(self) -> int:
-        return len(self.pack)
-
-    def __getitem__(self, index: Tensor) -> Tensor:
-        """Read the pictures at `index` (int64 [n]): uint8 [n, channels, height, width]."""
-        return torch.from_numpy(self.pack.read(index.tolist()))
 
 
 def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], name: str = "The picture") -> Image.Image:

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epochal.data.storage.cache import signature
 from epochal.errors import DataError
 from epochal.io.safe_read import PIECE, Unpacked
 
@@ -107,6 +109,14 @@ def is_table(path: Path) -> bool:
 
 def open_table(path: Path) -> TableFile:
     """Recognise the form of a text file with a table. Raises `DataError`."""
+    try:
+        return _recognised(path, signature(path.stat()))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the file.") from error
+
+
+@lru_cache(maxsize=16)
+def _recognised(path: Path, _: tuple[int, ...]) -> TableFile:
     encoding = _encoding(path)
     try:
         with _opened(path, encoding) as text:

@@ -53,13 +53,17 @@ def is_key(name: str) -> bool:
 
 def choose_columns(table: Table, names: Sequence[str], kinds: Mapping[str, ColumnKind]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Return the columns to learn from, of those in `names`, and notes on what each was taken as; `kinds` are those that the user set."""
-    columns = {name: table.columns[name] for name in names}
-    meanings: dict[str, Meaning] = {name: kinds.get(name) or meaning_of(name, values) for name, values in columns.items()}
+    meanings: dict[str, Meaning] = {}
+    shares: dict[str, float] = {}
+    for name in names:  # One at a time is in memory.
+        values = table.columns[name]
+        meanings[name] = kinds.get(name) or meaning_of(name, values)
+        shares[name] = float(values.missing.mean())
     chosen = [choose_column(table, name, kind) for name, kind in meanings.items() if kind in ("number", "date", "category")]
-    return tuple(chosen), tuple(_notes(meanings, chosen, columns))
+    return tuple(chosen), tuple(_notes(meanings, chosen, shares))
 
 
-def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], columns: Mapping[str, Values]) -> Iterator[str]:
+def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], missing: Mapping[str, float]) -> Iterator[str]:
     """Say what columns were taken as: a line for each kind."""
     for kind, note in (("number", "numbers: {}"), ("date", "dates: {}")):
         if names := [name for name, meaning in meanings.items() if meaning == kind]:
@@ -69,7 +73,7 @@ def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], columns: M
     why = {"constant": "always the same", "identifier": "another for each row", "text": "text: --text learns from it"}
     if out := [f"{name} ({why[meaning]})" for name, meaning in meanings.items() if meaning in why]:
         yield f"left out: {_some(out)}; --column NAME=category or number takes one in"
-    shares = {column.name: float(columns[column.name].missing.mean()) for column in chosen}
+    shares = {column.name: missing[column.name] for column in chosen}
     if gaps := [f"{name} {100 * share:.2g} %" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share]:
         yield f"missing values: {_some(gaps)}"
 

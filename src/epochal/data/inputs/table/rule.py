@@ -16,11 +16,15 @@ from epochal.data.inputs.base import Cell, InputRule, Items
 from epochal.data.inputs.table.columns import Column, encode_column
 from epochal.data.inputs.table.layer import ScaleTable, levels
 from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table, title_of
-from epochal.data.inputs.values import Inputs
+from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.numbers import as_tensor
 from epochal.errors import DataError, RecipeError
 
 _LARGEST = torch.finfo(torch.float32).max
+
+# So many values of the training rows are measured at most, and so many rows are looked at together.
+_MEASURED, _AT_ONCE = 1 << 25, 1 << 16
+
 _NAMED = 5
 
 # Numbers beyond those of training are reported from so many rows on, and from this share of them.
@@ -101,8 +105,12 @@ class TableRule(InputRule):
 
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with what is measured of each column of the training inputs."""
-        rows = inputs[torch.arange(len(inputs))].numpy()
-        columns = (column.learn(rows[:, place]) for place, column in enumerate(self.columns))
+        values = in_memory(inputs)
+        # Of very many rows, a part says as much.
+        step = -(-len(inputs) * self.size // _MEASURED)
+        places = torch.arange(0, len(inputs), step)
+        rows = torch.cat([inputs[some] for some in places.split(_AT_ONCE)]) if values is None else values[::step]
+        columns = (column.learn(rows[:, place].numpy()) for place, column in enumerate(self.columns))
         return self.model_copy(update={"columns": tuple(columns)})
 
     def convert(self, inputs: Tensor, name: Callable[[int], str], split: str, asked: str) -> Tensor:
@@ -116,11 +124,12 @@ class TableRule(InputRule):
         return inputs.contiguous()
 
     def _check_finite(self, inputs: Tensor, name: Callable[[int], str]) -> None:
-        if inputs.isinf().any():
-            row, column = inputs.isinf().nonzero()[0].tolist()
-            raise DataError(
-                f"{name(row)}: column {self.names[column]} is infinite, or beyond {_LARGEST:.2g}.", "Fix it, or leave it empty."
-            )
+        for begin, rows in zip(range(0, len(inputs), _AT_ONCE), inputs.split(_AT_ONCE), strict=True):
+            if (is_wrong := rows.isinf()).any():
+                row, column = is_wrong.nonzero()[0].tolist()
+                raise DataError(
+                    f"{name(begin + row)}: column {self.names[column]} is infinite, or beyond {_LARGEST:.2g}.", "Fix it, or leave it empty."
+                )
 
     def encode(self, table: Table) -> Tensor:
         """Return the rows of a table as inputs, float32 [n, columns]; columns that it lacks are missing in all rows."""
@@ -140,7 +149,8 @@ class TableRule(InputRule):
 
     def differing(self, names: Sequence[str], where: str) -> Iterator[str]:
         """Yield how columns differ from those of training. Raises `DataError` where most are missing."""
-        lacking = [name for name in self.names if name not in names]
+        there, used = {*names}, {*self.names, *self.target}
+        lacking = [name for name in self.names if name not in there]
         if len(lacking) > len(self.names) / 2:
             raise DataError(
                 f"{where} lacks {len(lacking)} of the {len(self.names)} columns that the model was trained on: {_some(lacking)}.",
@@ -148,7 +158,7 @@ class TableRule(InputRule):
             )
         if lacking:
             yield f"columns that are not there count as missing values: {_some(lacking)}"
-        more = [name for name in names if name not in self.names and name not in self.target]
+        more = [name for name in names if name not in used]
         if more:
             yield f"columns that the model does not use: {_some(more)}"
 
@@ -191,7 +201,10 @@ class TableRule(InputRule):
 
     def differs(self, inputs: Inputs) -> str:
         """Describe which columns have words that training data had not, or many numbers beyond theirs."""
-        return self.about_unseen(self.unseen(inputs[torch.arange(len(inputs))]), len(inputs))
+        counts: Counter[str] = Counter()
+        for some in torch.arange(len(inputs)).split(_AT_ONCE):
+            counts += self.unseen(inputs[some])
+        return self.about_unseen(counts, len(inputs))
 
     def unseen(self, rows: Tensor) -> Counter[str]:
         """Count, for each column, the words that training data had not, and the numbers beyond all of theirs."""

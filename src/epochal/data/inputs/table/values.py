@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epochal.data.inputs.table.files import MISSING, Chunk, TableFile, is_table, open_table
-from epochal.device import free_memory
-from epochal.errors import DataError, suggest
+from epochal.data.inputs.table.files import CHUNK, MISSING, Chunk, TableFile, is_table, open_table
+from epochal.data.inputs.table.store import Store
+from epochal.errors import DataError, EpochalError, suggest
+
+# About so many values are in memory at once where a table is read in blocks.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -58,23 +64,43 @@ class Values:
             numbers[place] = parsed[0]
         return numbers[self.codes]
 
+    def part(self, begin: int, end: int) -> Values:
+        """Return the values from `begin` to `end`."""
+        if self.numbers is not None:
+            return Values(numbers=self.numbers[begin:end])
+        assert self.codes is not None
+        return Values(codes=self.codes[begin:end], words=self.words)
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table that was read. `lines` are those of the file on which rows begin, if it is a text file."""
+    """A table that was read. `lines` are those of the file on which rows begin, if it is a text file; `first` is the number of the
+    first row."""
 
     name: str
     columns: Mapping[str, Values]
     lines: NDArray[np.int64] | None = None
     has_header: bool = True
     comma: bool = False
+    first: int = 0
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        return len(next(iter(self.columns.values()), ())) if self.lines is None else len(self.lines)
 
     def where(self, row: int) -> str:
         """Return the name of a row for messages."""
-        return f"{self.name}, row {row}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
+        return f"{self.name}, row {self.first + row}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
+
+    def blocks(self) -> Iterator[Table]:
+        """Yield the rows in order, a block at a time: few enough that they take little memory."""
+        step = CHUNK * max(1, _BLOCK // (CHUNK * max(1, len(self.columns))))
+        for begin in range(0, len(self), step):
+            end = min(begin + step, len(self))
+            if isinstance(self.columns, _Stored):
+                columns = self.columns.part(begin, end)
+            else:
+                columns = {name: values.part(begin, end) for name, values in self.columns.items()}
+            yield replace(self, columns=columns, lines=None if self.lines is None else self.lines[begin:end], first=begin)
 
 
 def read_table(what: Any, *, words: Collection[str] = (), numbers: Collection[str] = (), skip: Collection[str] = ()) -> Table:
@@ -86,24 +112,29 @@ def read_table(what: Any, *, words: Collection[str] = (), numbers: Collection[st
     if isinstance(what, str | Path):
         path = Path(what)
         if path.suffix.lower() == ".parquet":
-            return _from_mapping(path.name, _parquet(path), skip)
+            with _parquet(path) as file:
+                return _from_columns(path.name, _parquet_columns(file, skip))
         return _from_file(open_table(path), {*words}, {*numbers}, {*skip})
-    return _from_mapping(type(what).__name__ if not isinstance(what, dict | list) else "table", columns_of(what), skip)
+    columns = ((str(name), values) for name, values in columns_of(what).items() if str(name) not in skip)
+    return _from_columns(type(what).__name__ if not isinstance(what, dict | list) else "table", columns)
 
 
 def pieces(path: Path, *, words: Collection[str] = (), numbers: Collection[str] = ()) -> Iterator[tuple[list[list[str]], Table]]:
     """Yield the rows of a file as text, a few thousand at a time, with the columns in `words` and `numbers`, as `read_table` reads them."""
     if path.suffix.lower() == ".parquet":
-        table = _from_mapping(path.name, _parquet(path), ())
-        yield [list(map(_text, row)) for row in zip(*_parquet(path).values(), strict=True)], table
+        with _parquet(path) as parquet:
+            for batch in parquet.iter_batches(CHUNK):
+                found = batch.to_pydict()
+                yield [list(map(_text, row)) for row in zip(*found.values(), strict=True)], _from_columns(path.name, found.items())
         return
     file = open_table(path)
     places = {name: place for place, name in enumerate(file.names) if name in words or name in numbers}
     for chunk in file.chunks():
-        columns: dict[str, _Words | _Numbers] = {name: _Words() if name in words else _Numbers() for name in places}
+        store = Store()
+        columns: dict[str, _Words | _Numbers] = {name: _Words(store) if name in words else _Numbers(store) for name in places}
         _add(columns, file, chunk, places, numbers)
-        finished = {name: column.finish() for name, column in columns.items()}
-        yield chunk.rows, Table(str(path), finished, np.array(chunk.lines), file.has_header, file.has_decimal_comma)
+        read = {name: column.read([len(chunk.rows)]) for name, column in columns.items()}
+        yield chunk.rows, Table(str(path), read, np.array(chunk.lines), file.has_header, file.has_decimal_comma)
 
 
 def holds_table(what: Any) -> bool:
@@ -121,7 +152,10 @@ def names_of(what: Any) -> tuple[str, ...]:
     """Return the names of the columns of a table, without reading it whole."""
     if isinstance(what, str | Path):
         path = Path(what)
-        return tuple(_parquet(path)) if path.suffix.lower() == ".parquet" else open_table(path).names
+        if path.suffix.lower() != ".parquet":
+            return open_table(path).names
+        with _parquet(path) as file:
+            return tuple(file.schema_arrow.names)
     return tuple(map(str, columns_of(what)))
 
 
@@ -153,7 +187,7 @@ def columns_of(what: Any) -> Mapping[str, Any]:
 def parse_numbers(cells: Sequence[str], *, comma: bool) -> list[float] | None:
     """Return cells as numbers, NaN where they are missing; `None` if one is not a number. `comma` allows decimal commas."""
     try:
-        numbers = list(map(float, cells))
+        numbers = [float(cell) if cell else nan for cell in cells]
     except ValueError:
         numbers = []
         for cell in map(str.strip, cells):
@@ -168,58 +202,108 @@ def parse_numbers(cells: Sequence[str], *, comma: bool) -> list[float] | None:
     return None if "_" in "".join(cells) else numbers
 
 
-class _Numbers:
-    """Numbers, as they are read."""
+class _Column:
+    """A column of a file: the places in a store of the values of each chunk of rows."""
 
-    def __init__(self) -> None:
-        self.parts: list[NDArray[np.float64]] = []
+    dtype: type[np.generic]
 
-    def finish(self) -> Values:
-        return Values(numbers=np.concatenate(self.parts))
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.places: list[int] = []
+
+    def read(self, sizes: Sequence[int], first: int = 0) -> Values:
+        """Return the values of chunks of these `sizes`, from the chunk `first` on."""
+        return self.values(self.store.read(self.places[first : first + len(sizes)], sizes, self.dtype))
+
+    @abstractmethod
+    def values(self, stored: NDArray[Any]) -> Values: ...
 
 
-class _Words:
-    """Words, as they are read."""
+class _Numbers(_Column):
+    """Numbers, float64."""
 
-    def __init__(self) -> None:
+    dtype = np.float64
+
+    def add(self, numbers: Sequence[float]) -> None:
+        self.places.append(self.store.add(np.array(numbers, np.float64)))
+
+    def values(self, stored: NDArray[Any]) -> Values:
+        return Values(numbers=stored)
+
+
+class _Words(_Column):
+    """Words, as numbers in the order in which they come first."""
+
+    dtype = np.int32
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
         self.known: dict[str, int] = {}
-        self.parts: list[NDArray[np.int32]] = []
 
     def add(self, cells: Iterable[str]) -> None:
         known = self.known
-        self.parts.append(np.fromiter((known.setdefault(cell, len(known)) for cell in cells), np.int32))
+        self.places.append(self.store.add(np.fromiter((known.setdefault(cell, len(known)) for cell in cells), np.int32)))
 
-    def finish(self) -> Values:
+    @cached_property
+    def _clean(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+        """The words without blanks around them, which do not make another; and for each as it was written its number, or -1."""
         words: dict[str, int] = {}
-        # Blanks around a word do not make another.
-        clean = [word.strip() for word in self.known]
-        codes = np.array([-1 if word in MISSING else words.setdefault(word, len(words)) for word in clean], np.int32)
-        return Values(codes=codes[np.concatenate(self.parts)], words=tuple(words))
+        codes = [-1 if (word := cell.strip()) in MISSING else words.setdefault(word, len(words)) for cell in self.known]
+        return np.array(codes, np.int32), tuple(words)
+
+    def values(self, stored: NDArray[Any]) -> Values:
+        codes, words = self._clean
+        return Values(codes=codes[stored], words=words)
+
+
+class _Stored(Mapping[str, Values]):
+    """The columns of a file, read from a store when they are asked for: all at once may not fit in memory."""
+
+    def __init__(self, columns: Mapping[str, _Column], sizes: Sequence[int]) -> None:
+        self._columns = columns
+        self._sizes = sizes
+
+    def __getitem__(self, name: str) -> Values:
+        return self._columns[name].read(self._sizes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def part(self, begin: int, end: int) -> dict[str, Values]:
+        """Return the rows from `begin`, where a chunk begins, to `end`."""
+        first = begin // CHUNK
+        return {name: column.read(self._sizes[first : -(-end // CHUNK)], first) for name, column in self._columns.items()}
 
 
 def _from_file(file: TableFile, words: set[str], numbers: set[str], skip: set[str]) -> Table:
     """Read a text file: once, and again for columns that turn out not to be numbers, whose text was not kept."""
-    places = {name: place for place, name in enumerate(file.names) if name not in skip}
-    columns, lines = _pass(file, places, words, numbers)
-    lost = [name for name in places if name not in columns]
-    if lost:
-        columns |= _pass(file, {name: places[name] for name in lost}, set(lost), set())[0]
-    if not len(lines):
+    places, store = {name: place for place, name in enumerate(file.names) if name not in skip}, Store()
+    try:
+        columns, lines = _pass(file, store, places, words, numbers)
+        lost = [name for name in places if name not in columns]
+        if lost:
+            columns |= _pass(file, store, {name: places[name] for name in lost}, set(lost), set())[0]
+    except OSError as error:
+        raise DataError(f"{file.path} cannot be kept: {error.strerror}.", "Set TMPDIR to a folder with more room.") from error
+    if not lines:
         raise DataError(f"{file.path} has a header and no rows.", "Give a row for each example.")
-    return Table(str(file.path), {name: columns[name] for name in places}, lines, file.has_header, file.has_decimal_comma)
+    stored = _Stored({name: columns[name] for name in places}, [len(some) for some in lines])
+    return Table(str(file.path), stored, np.concatenate(lines), file.has_header, file.has_decimal_comma)
 
 
-def _pass(file: TableFile, places: Mapping[str, int], words: set[str], numbers: set[str]) -> tuple[dict[str, Values], NDArray[np.int64]]:
-    """Read columns as words or numbers; columns that are neither are left out."""
-    found: dict[str, _Words | _Numbers] = {name: _Words() if name in words else _Numbers() for name in places}
+def _pass(
+    file: TableFile, store: Store, places: Mapping[str, int], words: set[str], numbers: set[str]
+) -> tuple[dict[str, _Words | _Numbers], list[NDArray[np.int64]]]:
+    """Read columns as words or numbers, and the lines of each chunk; columns that are neither are left out."""
+    found: dict[str, _Words | _Numbers] = {name: _Words(store) if name in words else _Numbers(store) for name in places}
     lines: list[NDArray[np.int64]] = []
     for chunk in file.chunks():
         lines.append(np.array(chunk.lines, np.int64))
-        _check_room(file, len(lines) * len(chunk.rows) * len(found) * 8)
         _add(found, file, chunk, places, numbers)
-    if not lines:
-        return {}, np.zeros(0, np.int64)
-    return {name: column.finish() for name, column in found.items()}, np.concatenate(lines)
+    return found, lines
 
 
 def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, places: Mapping[str, int], numbers: Collection[str]) -> None:
@@ -230,28 +314,22 @@ def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, p
         if isinstance(column, _Words):
             column.add(found)
         elif (parsed := parse_numbers(found, comma=comma)) is not None:
-            column.parts.append(np.array(parsed))
+            column.add(parsed)
         elif name in numbers:
             row = next(row for row, cell in enumerate(found) if parse_numbers([cell], comma=comma) is None)
             raise DataError(
                 f"{file.path}, line {chunk.lines[row]}: '{found[row].strip()[:60]}' is not a number, as others are in column {name}.",
                 "Fix it; a missing value is an empty one.",
             )
-        elif not column.parts:  # Its text is all here.
-            columns[name] = words = _Words()
+        elif not column.places:  # Its text is all here.
+            columns[name] = words = _Words(column.store)
             words.add(found)
         else:
             del columns[name]
 
 
-def _check_room(file: TableFile, taken: int) -> None:
-    free = free_memory()
-    if free is not None and taken > 0.8 * (taken + free):
-        raise DataError(f"{file.path} does not fit in memory: {free / 1e9:.1f} GB are left.", "Leave columns out: --ignore NAME,NAME")
-
-
-def _from_mapping(name: str, columns: Mapping[str, Any], skip: Collection[str]) -> Table:
-    found = {str(column): _from_objects(values, str(column)) for column, values in columns.items() if str(column) not in skip}
+def _from_columns(name: str, columns: Iterable[tuple[str, Any]]) -> Table:
+    found = {column: _from_objects(values, column) for column, values in columns}
     counts = {column: len(values) for column, values in found.items()}
     if len(set(counts.values())) > 1:
         (first, one), (other, two) = next((pair, other) for pair in counts.items() for other in counts.items() if pair[1] != other[1])
@@ -274,9 +352,9 @@ def _from_objects(values: Any, name: str) -> Values:
     # Files have words for true and false.
     if all(cell == "" or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells):
         return Values(numbers=np.array([nan if cell == "" else float(cell) for cell in cells]))
-    words = _Words()
+    words = _Words(Store())
     words.add(map(str, cells))
-    return words.finish()
+    return words.read([len(cells)])
 
 
 def _is_missing(value: Any) -> bool:
@@ -287,17 +365,28 @@ def _text(value: Any) -> str:
     return "" if _is_missing(value) else str(value)
 
 
-def _parquet(path: Path) -> Mapping[str, Any]:
-    """Read a Parquet file by pyarrow."""
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """Open a Parquet file by pyarrow, and name it in errors of reading."""
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(
             f"{path} is a Parquet file, which pyarrow reads.", "Install it: pip install 'epochal[tables]'; or save as CSV."
         ) from error
-    read: Callable[..., Any] = parquet.read_table
+    opened: Callable[[Path], Any] = parquet.ParquetFile
     try:
-        table = read(path)
-        return {str(name): table.column(name).to_pylist() for name in table.column_names}
+        with opened(path) as file:
+            yield file
+    except EpochalError:
+        raise
     except Exception as error:  # pyarrow raises errors of many kinds for damaged files
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}.", "Save it again.") from error
+
+
+def _parquet_columns(file: Any, skip: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the columns of a Parquet file one by one: numbers as an array, others as a list."""
+    for name, kind in zip(file.schema_arrow.names, map(str, file.schema_arrow.types), strict=True):
+        if name not in skip:
+            column = file.read([name]).column(0)
+            yield name, column if kind.startswith(("int", "uint", "float", "double", "halffloat")) else column.to_pylist()

@@ -40,17 +40,20 @@ _STEP = 12
 # An n-gram or word that only one training text has says nothing of others.
 _LEAST_TEXTS = 2
 
-# Texts are measured so many at a time.
-_AT_ONCE = 10_000
+# The length is chosen for texts of so many characters, taken evenly from all.
+_MEASURED = 1 << 24
+
+# Texts are encoded and measured so many at a time, or fewer if their inputs have more numbers than this.
+_AT_ONCE, _NUMBERS = 20_000, 1 << 23
 
 _SHOWN = 60
 
 
 class Measured(NamedTuple):
-    """A rule, what it makes of the texts it was chosen for, and the share of their n-grams or words that it cuts off."""
+    """A rule, what it makes of the texts it was chosen for, if it was chosen for all, and the share of their features that it cuts off."""
 
     rule: TextRule
-    features: Features
+    features: Features | None
     cut: float
 
 
@@ -98,17 +101,25 @@ class TextRule(InputRule):
     @classmethod
     def measure(cls, texts: Sequence[str], tokens: Tokens) -> Measured:
         """Return the rule for training texts, whose length is chosen so that hardly anything of them is cut off."""
-        found = _features(texts, tokens, cls.model_fields["bits"].default)
-        counts = np.bincount(found.texts, minlength=len(texts))
+        some = texts[:: max(1, -(-sum(map(len, texts)) // _MEASURED))]
+        found = _features(some, tokens, cls.model_fields["bits"].default)
+        counts = np.bincount(found.texts, minlength=len(some))
         longest, usual = int(counts.max()), int(np.quantile(counts, _WHOLE, method="higher"))
         length = max(1, min(longest if longest <= _LONGER * usual else usual, MAX_LENGTH[tokens]))
         cut = float(np.maximum(counts - length, 0).sum() / max(counts.sum(), 1))
-        return Measured(cls(shape=(2, length) if tokens == "ngrams" else (length,), tokens=tokens), found, cut)
+        return Measured(
+            cls(shape=(2, length) if tokens == "ngrams" else (length,), tokens=tokens), found if len(some) == len(texts) else None, cut
+        )
 
     @property
     def length(self) -> int:
         """The most n-grams or words of a text that are used."""
         return self.shape[-1]
+
+    @property
+    def at_once(self) -> int:
+        """How many texts to handle together."""
+        return max(1, min(_AT_ONCE, _NUMBERS // self.size))
 
     @property
     def weights(self) -> NDArray[np.uint8]:
@@ -165,7 +176,7 @@ class TextRule(InputRule):
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with the numbers that more than one training text has, and their weights."""
         texts = np.zeros(2**self.bits + 1, np.int64)
-        for index in torch.arange(len(inputs)).split(_AT_ONCE):
+        for index in torch.arange(len(inputs)).split(self.at_once):
             ids = inputs[index].numpy().astype(np.int64)
             # A text has each n-gram once, but may have a word more often.
             ids = ids[:, 0] if self.tokens == "ngrams" else np.unique(np.arange(len(ids))[:, None] << 32 | ids) & 0xFFFFFFFF
@@ -185,7 +196,7 @@ class TextRule(InputRule):
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:
         """Return what is wrong if no training text has a word. The search ends at the first that has one."""
-        if any(bool(inputs[index].any()) for index in torch.arange(len(inputs)).split(_AT_ONCE)):
+        if any(bool(inputs[index].any()) for index in torch.arange(len(inputs)).split(self.at_once)):
             return "", ""
         return "all training texts are empty", "check the files, or the column"
 

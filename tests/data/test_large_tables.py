@@ -1,0 +1,91 @@
+"""Large tables: seconds, memory, and rows per second. `EPOCHAL_ROWS=1000000 pytest -s` makes the table that large."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROWS = int(os.environ.get("EPOCHAL_ROWS", "60000"))
+
+# Memory that reading takes however small a table is: buffers, and what Python keeps.
+_ANYWAY = 40_000_000
+
+_READ = """
+import json, resource, sys, time
+import torch
+import epochal.data.load
+from epochal import load
+from epochal.data.feed import feed
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+load({"a": [1, 2] * 50, "y": [0, 1] * 50}, target="y").split().spec
+before, began = peak(), time.perf_counter()
+data = load(sys.argv[1], target="sold")
+seconds, memory = time.perf_counter() - began, peak() - before
+data = data.split()
+data.spec
+split, began, rows = peak() - before, time.perf_counter(), 0
+for batch in feed(data.train, 1024, torch.device("cpu"), shuffle_seed=0).epoch(1):
+    rows += len(batch.inputs)
+speed = rows / (time.perf_counter() - began)
+size = sum(len(part) for part in data.splits.values()) * data.spec.input.size * 4
+print(json.dumps({"seconds": seconds, "before": before, "memory": memory, "split": split, "size": size, "speed": speed, "shape": data.spec.shape}))
+"""
+
+
+def made(path: Path, rows: int) -> Path:
+    """A table of 14 numbers, 5 categories with 1,000 values, and a target, with gaps."""
+    random = np.random.default_rng(0)
+    names = [*(f"number {place}" for place in range(14)), *(f"kind {place}" for place in range(5)), "sold"]
+    with path.open("w") as file:
+        file.write(",".join(names) + "\n")
+        for begin in range(0, rows, 10_000):
+            count = min(10_000, rows - begin)
+            numbers, kinds = random.normal(0, 100, (14, count)), random.integers(0, 1000, (5, count))
+            gaps = random.random((19, count)) < 0.03
+            columns = [[f"{value:.4g}" for value in column] for column in numbers.tolist()]
+            columns += [[f"kind{value:03}" for value in column] for column in kinds.tolist()]
+            for column, missing in zip(columns, gaps, strict=True):
+                for place in np.flatnonzero(missing).tolist():
+                    column[place] = ""
+            columns.append(["yes" if value > 0 else "no" for value in (numbers[0] + kinds[0] - 500).tolist()])
+            file.writelines(",".join(row) + "\n" for row in zip(*columns, strict=True))
+    return path
+
+
+def measured(path: Path, cache: Path) -> dict[str, Any]:
+    """Read a table in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, str(path)], capture_output=True, text=True, env={**os.environ, "EPOCHAL_CACHE": str(cache)}
+    )
+    assert not done.returncode, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_reading_takes_little_more_memory_than_the_inputs(tmp_path: Path) -> None:
+    path = made(tmp_path / "sales.csv", ROWS)
+    first, again = measured(path, tmp_path / "cache"), measured(path, tmp_path / "cache")
+    for name, found in (("read", first), ("again", again)):
+        print(
+            f"\n{name}: {found['seconds']:.1f} s for {ROWS:,} rows; {found['memory'] / 1e6:.0f} MB beyond the"
+            f" {found['before'] / 1e6:.0f} MB of Python and PyTorch, {found['memory'] / found['size']:.1f} × the inputs ({found['split'] / found['size']:.1f} × when split);"
+            f" {found['speed']:,.0f} rows/s from the feed"
+        )
+        assert found["shape"] == [19]
+        assert found["memory"] < 3 * found["size"] + (_ANYWAY if ROWS < 1_000_000 else 0)
+    if ROWS >= 1_000_000:
+        assert first["seconds"] < 20 * ROWS / 1e6
+        assert first["speed"] > 500_000
+        assert again["seconds"] < first["seconds"] / 4
+        assert len(list((tmp_path / "cache" / "examples").glob("*.found"))) == 1
