@@ -98,7 +98,8 @@ class Bundle(Shown):
         `what` is the path of a picture (or of a folder of them, or of an .npy file of inputs), a Pillow picture, a picture as an array
         (uint8 [height, width] or [height, width, channels], of any size), an array, tensor or table (DataFrame) of raw inputs
         ([*spec.shape] or [n, *spec.shape]), or a list of these, or of numbers. For a model of tables it is a table: a file, a dict of
-        columns or of one row, a list of dicts. The same picture or row gives the same prediction in each form.
+        columns or of one row, a list of dicts. A table may also list files, in the column that training had them in. The
+        same picture or row gives the same prediction in each form.
         Raises `DataError` for inputs that cannot be read or whose dtype differs from that of the training data; warns if their scale
         differs. If `unreadable` is "count", unreadable inputs are left out and named, unless there are no others.
         """
@@ -109,7 +110,7 @@ class Bundle(Shown):
 
     def read(self, what: Any, *, unreadable: Literal["stop", "count"] = "stop") -> Read:
         """Return the raw inputs for anything that `predict` takes."""
-        return read_items(what, self.spec.input, unreadable)
+        return read_items(what, self.spec.input, unreadable, self.spec.listing.file)
 
     def differs(self, inputs: Inputs) -> str:
         """Describe how raw inputs [n, *spec.shape] differ in scale from the training inputs; "" if they do not."""

@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.table.files import is_table
+from epochal.data.sources.manifest import listed_files
 from epochal.errors import DataError
 from epochal.progress import progress
 from epochal.tasks.base import Prediction
@@ -49,12 +51,14 @@ class Read(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"]) -> Read:
+def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"], column: str = "") -> Read:
     """Return the raw inputs of everything passed to `predict`, read by `rule`, and what cannot be read.
+
+    If training had its files in this `column` of a table, tables stand for the files that they list.
 
     Raises `DataError` for unreadable inputs if `unreadable` is "stop", or if there are no others.
     """
-    found = [rule.items(item) for item in _items(what, rule)]
+    found = [rule.items(one) for item in _items(what, rule) for one in _listed(item, column)]
     items = [item for one in found for item in one.items]
     inputs: list[Tensor] = []
     names: list[str] = []
@@ -77,6 +81,13 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"])
         raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
     notes = tuple(note for one in found for note in one.notes)
     return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
+
+
+def _listed(item: Any, column: str) -> Sequence[Any]:
+    """Return the files that a table lists in a column, or the item itself."""
+    if column and isinstance(item, str | Path) and is_table(Path(item)) and Path(item).is_file():
+        return [Path(file) for file in listed_files(item, column)]
+    return [item]
 
 
 def _items(what: Any, rule: InputRule) -> list[Any]:

@@ -14,7 +14,8 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
---task --valid --test --valid-data --test-data --target --ignore --text --tokens --size --fit --rate --data-seconds --memory --exclude
+--task --valid --test --valid-data --test-data --target --ignore --text --tokens --file --split-column --group
+--size --fit --rate --data-seconds --memory --exclude
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase

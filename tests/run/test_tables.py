@@ -100,7 +100,7 @@ def test_a_table_gets_predictions_as_columns(whole: Path, tmp_path: Path, monkey
     columns["job"][4] = "baker"
     given = csv_of(columns, tmp_path / "rows.csv")
     bundle, out, notes = Bundle.load(whole), tmp_path / "out.csv", list[str]()
-    assert predict_table(bundle, given, out, notes.append) == 50
+    assert predict_table(bundle, given, out, notes.append) == (50, {})
     assert notes == [
         "columns that the model does not use: id, country, remark, prediction",
         "the inputs have other words in job (1 row) than those that the model was trained on",

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from epochal.checks.files import about_unreadable
-from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
+from epochal.checks.findings import SEVERITIES, Case, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, Show, render
@@ -27,7 +27,7 @@ from epochal.data.load import Data, load
 from epochal.data.sources import Place, examples_folder
 from epochal.data.sources.layout import list_folder
 from epochal.data.walk import SOUNDS, TEXTS, FileKind, holds_sounds, holds_texts
-from epochal.errors import DataError
+from epochal.errors import DataError, UnreadableError
 from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
 from epochal.tasks.single_label import SingleLabel
@@ -134,21 +134,24 @@ def check(
     columns: Mapping[str, str] | None = None,
     valid_data: str | Path | None = None,
     test_data: str | Path | None = None,
+    file: str | int | None = None,
+    split_column: str | int | None = None,
+    group: str | None = None,
 ) -> Check:
     """Look for problems in data before training.
 
-    `what` is anything that `load` takes, with the same options for tables. In a folder of pictures every file is read, even if others
-    cannot be. Raises `DataError` if there is nothing to check, or if data other than a folder cannot be loaded.
+    `what` is anything that `load` takes, with the same options for tables and groups. In a folder of pictures every file is read,
+    even if others cannot be. Raises `DataError` if there is nothing to check, or if data other than a folder cannot be loaded.
     """
-    if isinstance(what, str | Path) and not text:
+    if isinstance(what, str | Path) and not text and file is None:
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         folder = examples_folder(what, Path(place) if place else None)
         if folder is not None:
             root = Path(folder.what).expanduser()
             for kind, is_so in ((SOUNDS, holds_sounds), (TEXTS, holds_texts)):
                 if root.is_dir() and is_so(root):
-                    return _check_files(folder, root, kind)
-            return _check_folder(folder, root)
+                    return _check_files(folder, root, kind, group)
+            return _check_folder(folder, root, group)
     options: dict[str, Any] = {
         "target": target,
         "text": text,
@@ -156,28 +159,48 @@ def check(
         "columns": columns,
         "valid_data": valid_data,
         "test_data": test_data,
+        "file": file,
+        "split_column": split_column,
+        "group": group,
     }
-    return _check_data(load(what, data_dir=data_dir, **options))
+    return _check_readable(what, {"data_dir": data_dir, **options}, {})
 
 
-def _check_folder(place: Place, root: Path) -> Check:
+def _check_readable(what: Any, options: Mapping[str, Any], wrong: Mapping[str, str]) -> Check:
+    """Check loaded data without the files that are missing or cannot be read, which are findings: `wrong`, each with its reason."""
+    try:
+        found = _check_data(load(what, exclude=[*wrong], **options))
+    except UnreadableError as error:
+        if wrong.keys() >= {*error.names}:
+            raise
+        return _check_readable(what, options, {**wrong, **dict.fromkeys(error.names, error.problem)})
+    if not wrong:
+        return found
+    reasons = " ".join(dict.fromkeys(wrong.values())).rstrip(".")
+    words = f"{count(len(wrong), 'file')} cannot be read: {reasons}"
+    fix = "Fix or remove these rows; or leave them out: --quarantine FILE lists them."
+    unreadable = Finding("error", "unreadable", words, fix, tuple(Case((name,), "missing, or damaged", (name,)) for name in wrong))
+    return replace(found, findings=_worst_first([unreadable, *found.findings]))
+
+
+def _check_folder(place: Place, root: Path, group: str | None) -> Check:
     name = root.resolve().name
     try:
         listed = list_folder(root)
     except DataError as error:
         return Check(name, {}, (), (_with_archive(layout_finding(error), place),))
     counts = {split: len(listed.files(split)) for split in listed.splits}
-    findings = [_with_archive(finding, place) for finding in folder_findings(listed)]
+    findings = [_with_archive(finding, place) for finding in folder_findings(listed, group)]
     return Check(name, counts, listed.classes, _worst_first(findings), show=lambda file: open_picture(root / file))
 
 
-def _check_files(place: Place, root: Path, kind: FileKind) -> Check:
+def _check_files(place: Place, root: Path, kind: FileKind, group: str | None) -> Check:
     """Check a folder of sounds or texts: without the files that cannot be read, it is checked as loaded data are."""
     try:
         listed = list_folder(root, kind=kind)
         names = [file for split in listed.splits for file in listed.files(split)]
         wrong = unreadable_sounds(root, names) if kind is SOUNDS else unreadable_texts(root, names)
-        data = load(root, exclude=[names[index] for index in wrong])
+        data = load(root, exclude=[names[index] for index in wrong], group=group)
     except DataError as error:
         return Check(root.resolve().name, {}, (), (_with_archive(layout_finding(error), place),))
     found = _check_data(data)

@@ -14,15 +14,17 @@ from epochal.checks.copies import Labelled, about_equal, about_single
 from epochal.checks.duplicates import equal, hash_keys
 from epochal.checks.files import about_empty, about_kinds, about_sizes, about_unreadable, about_unused
 from epochal.checks.findings import Finding, about_classes
+from epochal.checks.groups import about_groups
 from epochal.checks.survey import SMALL, survey
 from epochal.data.inputs.picture.read import open_picture
+from epochal.data.sources.groups import groups_of
 from epochal.data.sources.layout import Listed, problems
 from epochal.data.storage.cache import content_hash
 from epochal.errors import DataError
 
 
-def folder_findings(listed: Listed) -> Iterator[Finding]:
-    """Yield the findings in a folder. Unreadable files are only reported as such."""
+def folder_findings(listed: Listed, group: str | None = None) -> Iterator[Finding]:
+    """Yield the findings in a folder. Unreadable files are only reported as such. `group` is a pattern in file names; see `groups_of`."""
     yield from map(layout_finding, problems(listed))
     names = [file for split in listed.splits for file in listed.files(split)]
     found = survey([f"{listed.root}/{file}" for file in names])
@@ -30,6 +32,9 @@ def folder_findings(listed: Listed) -> Iterator[Finding]:
     yield from about_unused(listed.unused, listed.root)
     yield from about_empty(listed.empty)
     yield from about_classes(_class_counts(listed), listed.classes)
+    if group:
+        named = {split: groups_of(listed.files(split), group) for split in listed.splits}
+        yield from about_groups(named, lambda split, place: listed.files(split)[place], group)
     splits = [split for split in listed.splits for _ in listed.files(split)]
     labels = [label for split in listed.splits for label in listed.targets(split).tolist()]
     kept = [place for place in range(len(names)) if place not in found.wrong]

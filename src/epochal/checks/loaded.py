@@ -11,6 +11,7 @@ from epochal.checks.copies import Labelled, Loaded, about_equal
 from epochal.checks.drift import drift_findings
 from epochal.checks.duplicates import equal, hash_keys, row_keys
 from epochal.checks.findings import Finding, about_classes
+from epochal.checks.groups import about_groups
 from epochal.checks.numbers import number_findings
 from epochal.checks.pictures import picture_findings
 from epochal.checks.sounds import sound_findings
@@ -33,6 +34,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
     """Yield all findings in data."""
     parts, among = list(data.splits.values()), _labelled(data)
     yield from _about_classes(data)
+    yield from _about_groups(data)
     groups = _equal_examples(parts)
     yield from about_equal(groups, among)
     yield from drift_findings(data)
@@ -49,7 +51,7 @@ def loaded_findings(data: Data) -> Iterator[Finding]:
 
 def in_one_line(data: Data) -> str:
     """Return the important findings in split data that are quick to compute, in one line; "" if there are none."""
-    found = [*_about_classes(data)]
+    found = [*_about_classes(data), *_about_groups(data)]
     found += about_equal(_equal_examples(list(data.splits.values())), _labelled(data))
     found += _about_scale(data)
     return "; ".join(finding.words for finding in found if finding.severity != "note" and finding.kind != "duplicates")
@@ -69,6 +71,11 @@ def _about_classes(data: Data) -> Iterator[Finding]:
     if counts:
         of_train = (counts[name] for name, examples in data.splits.items() if examples.part == "train")
         yield from about_classes({**counts, "train": tuple(map(sum, zip(*of_train, strict=True)))}, data.outputs)
+
+
+def _about_groups(data: Data) -> Iterator[Finding]:
+    groups = {split: named for split, part in data.splits.items() if (named := part.group_names()) is not None}
+    yield from about_groups(groups, lambda split, place: data.splits[split].where(place), data.listing.group)
 
 
 def _equal_examples(parts: Sequence[Examples]) -> list[list[int]]:

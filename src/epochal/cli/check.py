@@ -29,6 +29,9 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 @click.option("--column", "columns", multiple=True, metavar="NAME=KIND", help="Tables: what a column means; as in `epochal train`.")
 @click.option("--valid-data", type=click.Path(), help="Tables: the file with the validation data.")
 @click.option("--test-data", type=click.Path(), help="Tables: the file with the test data.")
+@click.option("--file", metavar="NAME", help="Tables of pictures or sounds: the column with their names.")
+@click.option("--split-column", metavar="NAME", help="Tables: the column that says which split each row is in.")
+@click.option("--group", metavar="NAME", help="What must not be in two splits (people, patients): a column, or a pattern in file names.")
 @click.option(
     "--html",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -55,6 +58,9 @@ def command(
     as_json: bool,
     valid_data: str | None,
     test_data: str | None,
+    file: str | None,
+    split_column: str | None,
+    group: str | None,
 ) -> None:
     """Find problems in DATA before training: broken files, copies, leakage, odd pictures, imbalanced classes.
 
@@ -76,6 +82,9 @@ def command(
         columns=dict(map(pair, columns)),
         valid_data=valid_data,
         test_data=test_data,
+        file=file,
+        split_column=split_column,
+        group=group,
     )
     # Before the files are written: the findings are printed whatever fails later.
     if as_json:

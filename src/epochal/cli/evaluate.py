@@ -24,6 +24,10 @@ from epochal.language import translated
     show_default=True,
     help="If files of DATA cannot be read: stop, or measure without them and report how many, and which.",
 )
+@click.option("--file", metavar="NAME", help="If DATA is a table that lists files: the column with their names. [as in training]")
+@click.option(
+    "--target", metavar="NAME", help="If DATA is a table that lists files: the column with the answers, or several. [as in training]"
+)
 @click.option("--include-training", is_flag=True, help="Also measure on examples of DATA that RUN was trained on.")
 @as_json
 def command(
@@ -32,6 +36,8 @@ def command(
     data_dir: str | None,
     model: str | None,
     unreadable: Literal["stop", "count"],
+    file: str | None,
+    target: str | None,
     include_training: bool,
     as_json: bool,
 ) -> None:
@@ -40,6 +46,8 @@ def command(
     Uses the test split of DATA if it has one, else all of it. Examples that were used in training are recognized by their content,
     left out and reported. RUN may also be a copied `model` folder.
     """
+    if target is not None and file is None:
+        raise click.UsageError("--target goes with --file: a table of rows has its target as in training.")
     from rich.markup import escape
     from rich.table import Table
 
@@ -47,7 +55,17 @@ def command(
         from epochal.io.files import finite
         from epochal.run.evaluate import evaluate_run
 
-    found = evaluate_run(run, data, data_dir=data_dir, model=model, unreadable=unreadable, include_training=include_training, log=say)
+    columns = {} if file is None else {"file": file, "target": [name.strip() for name in (target or "").split(",") if name.strip()]}
+    found = evaluate_run(
+        run,
+        data,
+        data_dir=data_dir,
+        model=model,
+        unreadable=unreadable,
+        include_training=include_training,
+        columns=columns,
+        log=say,
+    )
     say(str(found))
     if found.per_class:
         table = Table(box=None, pad_edge=False)

@@ -67,7 +67,7 @@ def command(
     bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
     if picture is not None:
         _check_drawn(bundle.spec.input)
-    if csv_file is not None and bundle.spec.input.kind == "table":
+    if csv_file is not None and _lists(bundle, files):
         _predict_table(bundle, files, csv_file, as_json=as_json)
         return
     if csv_file is not None:
@@ -114,6 +114,13 @@ def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Itera
         yield from (Text(line) for line in lines if line.strip())
 
 
+def _lists(bundle: Bundle, files: Sequence[str]) -> bool:
+    """Whether a model takes the rows of tables, or what they list."""
+    from epochal.data.inputs.table.files import is_table
+
+    return bundle.spec.input.kind == "table" or (bool(bundle.spec.listing.file) and any(is_table(Path(file)) for file in files))
+
+
 def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as_json: bool) -> None:
     """Write a table with its predictions as further columns."""
     from epochal.errors import DataError
@@ -122,10 +129,13 @@ def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as
     paths = [name for file in files for name in _expand(file)]
     if len(paths) != 1:
         raise DataError(f"{len(paths)} tables cannot be written to one file.", "Give one table for each --csv.")
-    rows = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
+    rows, wrong = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
     say(f"wrote {csv_file}: {rows:,} rows")
     if as_json:
-        say_json({"file": paths[0], "csv": str(csv_file), "rows": rows})
+        say_json({"file": paths[0], "csv": str(csv_file), "rows": rows, "errors": {name: error.problem for name, error in wrong.items()}})
+    for error in wrong.values():
+        say_error(error)
+    sys.exit(1 if wrong else 0)
 
 
 def _check_folder(folder: Path) -> None:

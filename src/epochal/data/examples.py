@@ -13,6 +13,7 @@ from torch import Tensor
 
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.values import Inputs, in_memory, subset
+from epochal.data.spec import NO_LISTING, Listing
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import TaskName
 
@@ -23,9 +24,9 @@ class Examples(Shown):
 
     `inputs` is [n, *shape] of the rule's dtype: a tensor if they are in memory. `targets` is int64 [n] for one label, float32
     [n, labels] of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 if float32 would round them. `part` and
-    `positions` (int64 [n]) are the split and the indices of the examples in the source; `files` and the `hashes` of their content
-    (16 bytes each), if any, are indexed by position too, and so are the `texts` that inputs were made from. `varies` says that inputs
-    change each time they are read.
+    `positions` (int64 [n]) are the split and the indices of the examples in the source; `files`, the `hashes` of their content
+    (16 bytes each), the `texts` that inputs were made from, and the `groups` that stay in one split, if any, are indexed by position too.
+    `varies` says that inputs change each time they are read.
     """
 
     inputs: Inputs
@@ -36,6 +37,7 @@ class Examples(Shown):
     hashes: NDArray[Any] | None = None
     varies: bool = False
     texts: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -62,6 +64,11 @@ class Examples(Shown):
         """Return the text of an example; "" if it is no text, or was not kept."""
         return "" if self.texts is None else self.texts[int(self.positions[index])]
 
+    def group_names(self) -> list[str] | None:
+        """Return the name of each example's group; `None` if there are no groups."""
+        groups = self.groups
+        return None if groups is None else [groups[position] for position in self.positions.tolist()]
+
     def where(self, index: int) -> str:
         """Return the name of an example for messages and figures: its file, or its index in the source."""
         position = int(self.positions[index])
@@ -79,7 +86,8 @@ class Part:
 
     `digest` is a hash of what the inputs were made from, if the source has one; otherwise the inputs themselves are hashed.
     `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) are the indices in the source, if some examples
-    were left out. `varies` says that inputs change each time they are read. `texts` are what inputs were made from, by position.
+    were left out. `varies` says that inputs change each time they are read. `texts` are what inputs were made from, by position,
+    and `groups` the names of what stays in one split.
     """
 
     inputs: Inputs
@@ -90,6 +98,7 @@ class Part:
     positions: Tensor | None = None
     varies: bool = False
     texts: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
 
     def position(self, index: int) -> int:
         """Return the index of an example in the source."""
@@ -105,7 +114,8 @@ class Part:
         index = torch.tensor(kept, dtype=torch.long)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
-        return Part(subset(self.inputs, index), targets, digest=digest, positions=index, varies=self.varies, texts=self.texts)
+        inputs = subset(self.inputs, index)
+        return replace(self, inputs=inputs, targets=targets, files=None, digest=digest, hashes=None, positions=index)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,8 @@ class Found:
     """The result of a source: its splits ("train" always, "valid" and "test" if it has them).
 
     `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
-    files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows.
+    files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows. `listing`
+    says which columns of a table were used.
     """
 
     name: str
@@ -123,3 +134,4 @@ class Found:
     notes: tuple[str, ...] = ()
     batch_size: int | None = field(default=None, kw_only=True)
     task: TaskName | None = field(default=None, kw_only=True)
+    listing: Listing = field(default=NO_LISTING, kw_only=True)

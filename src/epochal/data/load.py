@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -24,9 +24,12 @@ from epochal.data.inputs.text.rule import Tokens
 from epochal.data.inputs.values import Inputs, View, access, in_memory, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
+from epochal.data.sources.groups import group_by_name
+from epochal.data.sources.manifest import is_manifest
+from epochal.data.sources.manifest import read as read_manifest
 from epochal.data.sources.objects import find_objects
 from epochal.data.sources.sounds import find_sounds
-from epochal.data.spec import SPLITS, DataSpec, described
+from epochal.data.spec import NO_LISTING, SPLITS, DataSpec, Listing, described
 from epochal.data.split import split_off
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 from epochal.random import key, seeded
@@ -54,7 +57,7 @@ class Data(Shown):
     `input` is the rule by which inputs are read; `task` says what the targets mean, and names the outputs. `valid` and `test` are
     `None` unless the source has them or `split` has made them. `notes` are choices made in reading that the user should know about.
     `excluded` names the examples that were left out. `described` is the description measured earlier on these data, after splitting,
-    if they are being read again.
+    if they are being read again. `listing` says which columns of a table they came from, and what stays in one split.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Data(Shown):
     batch_size: int | None = None
     excluded: tuple[str, ...] = ()
     described: DataSpec | None = None
+    listing: Listing = NO_LISTING
 
     def _title(self) -> str:
         counts = {name: len(examples) for name, examples in self.splits.items()}
@@ -90,7 +94,7 @@ class Data(Shown):
     @property
     def unmeasured(self) -> tuple[str, ...]:
         """The excluded names that would be in the test split: those in its folder, if it has one; otherwise all."""
-        if self.test is None or self.test.files is None:
+        if self.test is None or self.test.files is None or self.listing.file:
             return self.excluded
         folders = {
             name: {above for file in part.files or () for above in PurePosixPath(file).parents} for name, part in self.splits.items()
@@ -102,7 +106,8 @@ class Data(Shown):
     def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
         """Return the data with the missing splits split off from `train` by `seed`; existing splits stay as they are.
 
-        `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions.
+        `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions. If examples
+        have groups, these stay together, and the fractions are met as nearly as they can be.
         """
         # Inputs are taken at the end, once: large ones would be in memory three times.
         train, total = replace(self.train, inputs=torch.arange(len(self.train))), len(self.train)
@@ -113,9 +118,13 @@ class Data(Shown):
             raise DataError(f"{settings} leave nothing to train on.", "Use smaller fractions.")
         if not cuts:
             return self
-        for name, fraction in cuts.items():
-            train, found[name] = split_off(train, fraction, seed, name, total=total)
+        for place, (name, fraction) in enumerate(cuts.items()):
+            train, found[name] = split_off(train, fraction, seed, name, total=total, keep=len(cuts) - place)
         notes = self.notes
+        if train.groups is not None:
+            numbers = _groups({"train": train, **found})
+            shares = [f"{name} has {numbers[name]:,}" for name in SPLITS if name in numbers]
+            notes += (f"split by groups of {self.listing.group}, which stay together: {', '.join(shares)}",)
         if train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
         parts = {name: self._taken(part) if name in cuts else part for name, part in found.items()}
@@ -140,6 +149,7 @@ class Data(Shown):
             task=self.task.learn({name: examples.targets for name, examples in self.splits.items()}),
             counts={name: len(examples) for name, examples in self.splits.items()},
             fingerprint=self.fingerprint,
+            listing=self.listing.model_copy(update={"groups": _groups(self.splits)}),
         )
 
 
@@ -166,6 +176,9 @@ def load(
     rate: int | None = None,
     seconds: float | None = None,
     tokens: Tokens | None = None,
+    file: str | int | None = None,
+    split_column: str | int | None = None,
+    group: str | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -185,6 +198,10 @@ def load(
     only by blanks, case or a full stop are one); `valid_data` and `test_data` are files with further splits. In a program a table is a
     dict of columns, a list of dicts, or a table of pandas, Polars or Arrow.
 
+    A table may list pictures or sounds: `file` is the column with their names, relative to the table's folder. A column named split, or
+    another `split_column`, says which split each row is in: train, valid or test. Examples that have the same `group` stay in one split
+    when others are split off: that is a column, or for files a regular expression whose first parenthesis matches a part of their names.
+
     Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
     for the training files. A program passes (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
 
@@ -201,17 +218,20 @@ def load(
         raise DataError(f"Unknown kind of input '{input}'.", suggest(input, KINDS))
     targets, texts, ignored = (tuple([str(names)] if isinstance(names, str | int) else map(str, names)) for names in (target, text, ignore))
     valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
-    table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test)
-    options = ReadOptions(
-        size, fit, None if memory is None else memory * 1e9, like, as_exclusion(exclude), unreadable, input, table, rate, seconds, tokens
-    )
+    listed, splits = (None if name is None else str(name) for name in (file, split_column))
+    table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test, listed, splits)
+    allowed = None if memory is None else memory * 1e9
+    options = ReadOptions(size, fit, allowed, like, as_exclusion(exclude), unreadable, input, table, rate, seconds, tokens, group or None)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
-        found, options = _find(what, Path(place) if place else None, options)
+        found, options = _readable(partial(find, what, Path(place) if place else None), options)
     else:
-        found = find_sounds(what, options) if _are_sounds(options) else find_objects(what, options)
+        is_listed, are_sounds = is_manifest(what, options), _are_sounds(options)
+        found, options = _readable(partial(read_manifest if is_listed else find_sounds if are_sounds else find_objects, what), options)
     if options.exclusion.names and found.parts["train"].files is None:
         found = _without(found, options.exclusion)
+    if options.group is not None and found.parts["train"].groups is None:
+        found = group_by_name(found, options.group)
     _check_memory(found, options.memory)
     with seeded(key("load")):
         return make_data(found, task, options)
@@ -223,16 +243,16 @@ def _are_sounds(options: ReadOptions) -> bool:
     return known == "sound" or isinstance(known, SoundRule)
 
 
-def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> tuple[Found, ReadOptions]:
-    """Read what the user named; if unreadable files are only to be counted, read again with options that exclude them."""
+def _readable(read: Callable[[ReadOptions], Found], options: ReadOptions) -> tuple[Found, ReadOptions]:
+    """Read data; if unreadable files are only to be counted, read again with options that exclude them."""
     try:
-        return find(what, data_dir, options), options
+        return read(options), options
     except UnreadableError as error:
-        if options.unreadable == "stop":
+        if options.unreadable == "stop" or options.exclusion.names.keys() >= {*error.names}:
             raise
         names = {**options.exclusion.names, **dict.fromkeys(error.names, "unreadable")}
         options = replace(options, exclusion=Exclusion(names, 'unreadable = "count"'))
-        found = find(what, data_dir, options)
+        found, options = _readable(read, options)
         return replace(found, notes=(f"left out: {error.problem}", *found.notes)), options
 
 
@@ -294,6 +314,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
             part.hashes,
             part.varies,
             part.texts,
+            part.groups,
         )
         for name, part in found.parts.items()
     }
@@ -305,6 +326,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
         excluded=tuple(options.exclusion.names),
+        listing=found.listing,
         train=splits["train"],
         valid=splits.get("valid"),
         test=splits.get("test"),
@@ -354,6 +376,12 @@ def _convert(inputs: Tensor, index: Tensor, *, part: Part, split: str, rule: Inp
     return rule.convert(inputs, lambda place: part.where(split, int(index[place])), split, asked)
 
 
+def _groups(splits: Mapping[str, Examples | None]) -> dict[str, int]:
+    """Return how many groups each split has; nothing if there are none."""
+    named = {name: examples.group_names() for name, examples in splits.items() if examples is not None}
+    return {name: len(set(groups)) for name, groups in named.items() if groups is not None}
+
+
 def _unequal(data: str, split: str, part: Part) -> DataError:
     """Return the error for different numbers of inputs and targets; its fix says which of them seems transposed."""
     fix = "Pass one target for each input."
@@ -373,7 +401,7 @@ def _swapped(part: Part) -> bool:
 
 
 def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:
-    """Return the SHA-256 of the names, inputs and targets of all splits.
+    """Return the SHA-256 of the names, inputs, targets and groups of all splits.
 
     Inputs made from files are represented by their `digests`; others that are read one by one are not included.
     """
@@ -384,6 +412,8 @@ def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | N
         examples, made_from = splits[name], digests[name]
         digest.update(f"{name} {len(examples)}".encode())
         digest.update(examples.targets.numpy().tobytes())
+        if (groups := examples.group_names()) is not None:
+            digest.update("\0".join(groups).encode("utf-8", "surrogateescape"))  # Splits follow from them.
         if made_from is not None:
             digest.update(made_from)
         elif (inputs := in_memory(examples.inputs)) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,11 +16,23 @@ from epochal.errors import RecipeError
 Unreadable = Literal["stop", "count"]
 
 
+# The settings for attributes of `TableOptions` that have other names.
+_SETTINGS = {
+    "targets": "target",
+    "texts": "text",
+    "kinds": "columns",
+    "valid": "valid_data",
+    "test": "test_data",
+    "split": "split_column",
+}
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """What columns of a table mean: `targets` to predict, `texts` to learn from, those to `ignore`, and kinds by name.
 
-    `valid` and `test` are the files of further splits.
+    `file` is the column with names of pictures or sounds, `split` that with each row's split. `valid` and `test` are the files of further
+    splits.
     """
 
     targets: tuple[str, ...] = ()
@@ -29,16 +41,20 @@ class TableOptions:
     kinds: Mapping[str, str] = field(default_factory=dict)
     valid: str | None = None
     test: str | None = None
+    file: str | None = None
+    split: str | None = None
 
     def given(self) -> dict[str, object]:
         """Return what the user asked for, by the names of the settings."""
-        names = {"targets": "target", "texts": "text", "ignore": "ignore", "kinds": "columns", "valid": "valid_data", "test": "test_data"}
-        return {names[name]: value for name, value in vars(self).items() if value}
+        return {_SETTINGS.get(name, name): value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options of `load`, checked. `memory` is in bytes; `None` leaves a choice to the source."""
+    """The options of `load`, checked. `memory` is in bytes; `None` leaves a choice to the source.
+
+    `group` is a column, or a pattern in file names: examples in which it is the same stay in one split.
+    """
 
     size: int | tuple[int, int] | None = None
     fit: ResizeMode | None = None
@@ -51,6 +67,15 @@ class ReadOptions:
     rate: int | None = None
     seconds: float | None = None
     tokens: Tokens | None = None
+    group: str | None = None
+
+
+def refuse_options(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:
+    """Raise `RecipeError` for options of these names, which are only for a `kind` of data."""
+    for name in names:
+        setting = getattr(options, name)
+        if setting is not None:
+            raise RecipeError(f"The setting data.{name} = {setting} does not work with {what}: it is for {kind}.", "Leave it out.")
 
 
 def refuse_table_options(options: ReadOptions, name: str) -> None:

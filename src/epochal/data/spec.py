@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, SerializeAsAny
 
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.kinds import KINDS
@@ -29,12 +29,35 @@ def _by_tag(tag: str, kinds: Mapping[str, type[BaseModel]]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+class Listing(BaseModel):
+    """How the examples of a training were listed and split.
+
+    Of a table, `file` is the column with the names of pictures or sounds, and `target` are those that were predicted from them; with
+    `joins`, labels that differ only by blanks, case or a full stop are one. `split` is the column that says which split a row is in.
+    `group` is the column, or the pattern in file names, by which examples belong together (those of a person, for example) and stay in
+    one split; `groups` is how many there are in each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = ""
+    target: tuple[str, ...] = ()
+    joins: bool = False
+    split: str = ""
+    group: str = ""
+    groups: dict[str, NonNegativeInt] = Field(default_factory=dict)
+
+
+NO_LISTING = Listing()
+
+
 class DataSpec(BaseModel):
     """A description of data, from which no example can be recovered.
 
     `input` is the rule by which inputs are read, with statistics of the training inputs. `task` says what the targets mean, and names
     the outputs of a model: the classes, the labels or the predicted quantities. `counts` is the number of examples in each split.
-    `fingerprint` is a SHA-256 of all inputs and targets.
+    `fingerprint` is a SHA-256 of all inputs and targets. `listing` says which columns of a table they came from, and what
+    stays together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -44,6 +67,7 @@ class DataSpec(BaseModel):
     task: Annotated[SerializeAsAny[Task], _by_tag("name", TASKS)]
     counts: dict[str, NonNegativeInt]
     fingerprint: str
+    listing: Listing = NO_LISTING
 
     @property
     def shape(self) -> tuple[int, ...]:

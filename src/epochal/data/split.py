@@ -1,7 +1,8 @@
-"""Split off a part of the examples, by seed and in proportion to the classes."""
+"""Split off a part of the examples, by seed and in proportion to the classes; or whole groups of examples."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,32 +10,49 @@ from epochal.data.examples import Examples
 from epochal.errors import DataError
 from epochal.random import key, permutation
 
+# Groups are chosen in so many random orders, if they are few, and the best choice is taken.
+_TRIES, _TRIED = 16, 20_000
 
-def split_off(examples: Examples, fraction: float, seed: int, name: str, *, total: int | None = None) -> tuple[Examples, Examples]:
+
+def split_off(
+    examples: Examples, fraction: float, seed: int, name: str, *, total: int | None = None, keep: int = 1
+) -> tuple[Examples, Examples]:
     """Return (the rest, the part split off), chosen by `seed` and the part's `name`.
 
     The part has `fraction` of `total` examples (by default of all), at least one. If targets are classes, it has them in
     proportion: stratified sampling. Each class keeps an example in the rest; small classes may contribute none. Both parts keep
-    the order of the source.
+    the order of the source. If examples have groups, each is in one of the parts, as near to these proportions as possible; `keep` of
+    them stay in the rest.
     """
     count = len(examples)
-    group, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
-    if examples.targets.ndim == 1:
-        _, group, sizes = examples.targets.unique(return_inverse=True, return_counts=True)
     wanted = max(1, round(fraction * (total or count)))
+    cannot = f"split off data.{name} = {fraction:g}"
+    classes, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
+    if examples.targets.ndim == 1:
+        _, classes, sizes = examples.targets.unique(return_inverse=True, return_counts=True)
+    named = examples.group_names()
+    if named is not None:
+        is_chosen = _whole_groups(_numbered(named), classes, wanted, seed, name, keep, cannot)
+    else:
+        is_chosen = _single(classes, sizes, wanted, seed, name, cannot)
+    return examples.take((~is_chosen).nonzero().flatten()), examples.take(is_chosen.nonzero().flatten())
+
+
+def _single(classes: Tensor, sizes: Tensor, wanted: int, seed: int, name: str, cannot: str) -> Tensor:
+    """Choose examples of classes of these `sizes`: bool [n]."""
+    count = len(classes)
     given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
     if not given.any():
-        cannot = f"split off data.{name} = {fraction:g}"
         fix = f"Add more data, or set data.{name} = 0 to do without."
         if wanted < count and count > 1:
             raise DataError(f"Each class keeps one example for training, so there is none to {cannot}.", fix)
         raise DataError(f"{count} examples are too few to {cannot}.", fix)
     order = permutation(key(seed, name), count)
-    order = order[group[order].argsort(stable=True)]  # Class by class, each in random order.
+    order = order[classes[order].argsort(stable=True)]  # Class by class, each in random order.
     rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     is_chosen = torch.zeros(count, dtype=torch.bool)
     is_chosen[order[rank < given.repeat_interleave(sizes)]] = True
-    return examples.take((~is_chosen).nonzero().flatten()), examples.take(is_chosen.nonzero().flatten())
+    return is_chosen
 
 
 def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
@@ -46,3 +64,70 @@ def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
     able = order[given[order] < sizes[order] - 1]
     given[able[: wanted - int(given.sum())]] += 1
     return given
+
+
+def _numbered(names: list[str]) -> Tensor:
+    """Return names as numbers from 0, in the order in which they come: int64 [n]."""
+    numbers: dict[str, int] = {}
+    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+def _whole_groups(groups: Tensor, classes: Tensor, wanted: int, seed: int, name: str, keep: int, cannot: str) -> Tensor:
+    """Choose whole groups of about `wanted` examples, with classes in proportion: bool [n]."""
+    number = int(groups.max()) + 1
+    fix = f"Add more groups, or set data.{name} = 0 to do without."
+    if number <= keep:
+        what = "1 group is" if number == 1 else f"{number} groups are"
+        raise DataError(f"{what} too few to {cannot}: examples of one group stay together.", fix)
+    table = _Groups(groups, classes, wanted)
+    best, chosen = -np.inf, list[int]()
+    for attempt in range(max(1, min(_TRIES, _TRIED // number))):
+        gain, found = table.choose(permutation(key(seed, name, attempt), number).tolist(), number - keep)
+        if found and gain > best:
+            best, chosen = gain, found
+    if not chosen:
+        raise DataError(f"Each group has the only examples of a class, so there is none to {cannot}.", fix)
+    return torch.isin(groups, torch.tensor(chosen))
+
+
+class _Groups:
+    """How many examples of each class each group has, and what a choice of groups is to have."""
+
+    def __init__(self, groups: Tensor, classes: Tensor, wanted: int) -> None:
+        # Classes are counted for those groups alone that have them: there may be many of both. The last class is all examples.
+        kinds = int(classes.max()) + 2
+        pairs, counts = (groups * kinds + classes).unique(return_counts=True)
+        sizes = groups.bincount()
+        pairs = torch.cat([pairs, torch.arange(len(sizes)) * kinds + kinds - 1])
+        order = pairs.argsort()
+        pairs, self.counts = pairs[order].numpy(), torch.cat([counts, sizes])[order].numpy()
+        self.classes = pairs % kinds
+        self.begins = np.searchsorted(pairs, np.arange(len(sizes) + 1) * kinds).tolist()
+        self.totals = np.append(classes.bincount(minlength=kinds - 1).numpy(), len(classes))
+        self.wanted = self.totals * (wanted / len(classes))
+
+    def choose(self, order: list[int], most: int) -> tuple[float, list[int]]:
+        """Take groups in this order, at most so many, if they bring all counts nearer to what is wanted; or else the one that costs least.
+
+        Returns by how much they do, and the groups. None takes the last example of a class.
+        """
+        left, rest = self.wanted.copy(), self.totals.copy()
+        sum_of_gains, chosen = 0.0, list[int]()
+        least, only = -np.inf, -1
+        for group in order:
+            span = slice(self.begins[group], self.begins[group + 1])
+            kinds, counts = self.classes[span], self.counts[span]
+            if (rest[kinds] <= counts).any():
+                continue
+            # By so much the squared distance to what is wanted becomes less, in shares of each class.
+            gain = float((counts * (2 * left[kinds] - counts) / self.totals[kinds]).sum())
+            if gain > least and not chosen:
+                least, only = gain, group
+            if gain > 0:
+                sum_of_gains += gain
+                chosen.append(group)
+                left[kinds] -= counts
+                rest[kinds] -= counts
+            if len(chosen) == most:
+                break
+        return (sum_of_gains, chosen) if chosen else (least, [only] * (only >= 0))

@@ -80,6 +80,17 @@ class DataSettings(Settings):
     columns: Short[Annotated[dict[str, str], BeforeValidator(_split_pairs)]] = Field(
         default_factory=dict, description="tables: what columns mean, as NAME=number, category or date: zip=category,born=date"
     )
+    file: Short[str | None] = Field(
+        None, description="tables of pictures or sounds: the column with their names, relative to the table's folder"
+    )
+    split_column: Short[str | None] = Field(
+        None, description="tables: the column that says which split each row is in (train, valid, test); none: the one named split, if any"
+    )
+    group: Short[str | None] = Field(
+        None,
+        description="what stays in one split (people, patients): a column of the table; for files a regular expression whose first "
+        "parenthesis matches that part of the name: '([a-z]+)_'",
+    )
     size: Short[Count | tuple[Count, Count] | None] = Field(
         None, description="picture size in pixels, one number or [height, width]; none: taken from the files"
     )

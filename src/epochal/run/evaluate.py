@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ def evaluate_run(
     model: str | nn.Module | None = None,
     unreadable: Literal["stop", "count"] = "stop",
     include_training: bool = False,
+    columns: Mapping[str, Any] | None = None,
     log: Callable[[str], object] = silent,
 ) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, or on other `data`.
@@ -38,7 +39,8 @@ def evaluate_run(
 
     `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
     but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` gets a note. Files of
-    other data that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation.
+    other data that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation. `columns` are
+    those of a table that lists files, as arguments of `load`, unless they are named as in training.
 
     Raises `DataError` where its own data have changed, or the other data do not fit the model.
     """
@@ -56,7 +58,7 @@ def evaluate_run(
         log("note: there are no saved predictions: they are made again.")
         log(f"measured on the test split of {own.name}")
         return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
-    found = _load_other(data, data_dir, bundle.spec, unreadable, log)
+    found = _load_other(data, data_dir, bundle.spec, unreadable, columns or {}, log)
     log(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
     evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics)
     if evaluation.left_out:
@@ -86,11 +88,16 @@ def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str
 
 
 def _load_other(
-    data: Any, data_dir: str | Path | None, like: DataSpec, unreadable: Literal["stop", "count"], log: Callable[[str], object]
+    data: Any,
+    data_dir: str | Path | None,
+    like: DataSpec,
+    unreadable: Literal["stop", "count"],
+    columns: Mapping[str, Any],
+    log: Callable[[str], object],
 ) -> Data:
     """Load data to evaluate a model on; what was left out is logged."""
     try:
-        found = load(data, data_dir=data_dir, like=like, unreadable=unreadable)
+        found = load(data, data_dir=data_dir, like=like, unreadable=unreadable, **columns)
     except UnreadableError as error:
         raise DataError(error.problem, "Fix, replace or remove them; or measure without them: --unreadable count.") from error
     for note in found.notes:

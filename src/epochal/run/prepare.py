@@ -27,7 +27,7 @@ from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
 
 # Settings about the columns and files of tables.
-_OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data")
+_OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data", "file", "split_column", "group")
 
 # Settings of how sounds are read.
 _OF_SOUNDS = ("rate", "seconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +11,14 @@ from pathlib import Path
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import SUFFIXES as TABLES
 from epochal.data.inputs.table.files import is_table
-from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_table_options
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, sounds, table, text_tables, texts
+from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_options, refuse_table_options
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, sounds, table, text_tables, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
 from epochal.data.storage.kept import kept
 from epochal.data.walk import entries, holds_sounds, holds_texts
-from epochal.errors import DataError, EpochalError, RecipeError, suggest
+from epochal.errors import DataError, EpochalError, suggest
 
 __all__ = ["SOURCES", "Place", "Source", "examples_folder", "find"]
 
@@ -49,6 +49,9 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
     place = _place(what)
+    if place.what not in SOURCES and manifest.is_manifest(place.what, options):
+        with place.named():
+            return manifest.read(place.what, options)
     if place.what not in SOURCES and text_tables.has_texts(place.what, options):
         with place.named():
             return _kept_table(Path(place.what), options, text_tables.read)
@@ -58,8 +61,8 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
         read = _find(place.what, data_dir, options)
         if read is None:
             return _read_folder(Path(place.what).expanduser(), options)
-    _refuse(options, ("size", "fit"), str(what), "folders of pictures")
-    _refuse(options, ("rate", "seconds"), str(what), "sounds")
+    refuse_options(options, ("size", "fit"), str(what), "folders of pictures")
+    refuse_options(options, ("rate", "seconds"), str(what), "sounds")
     with place.named():
         return read()
 
@@ -68,21 +71,13 @@ def _read_folder(path: Path, options: ReadOptions) -> Found:
     """Read a folder of what the model that it is for takes, or of what most of its files are: pictures, sounds or texts."""
     wanted = None if options.like is None else options.like.input.kind
     if wanted == "sound" or (wanted is None and path.is_dir() and holds_sounds(path)):
-        _refuse(options, ("size", "fit"), str(path), "folders of pictures")
+        refuse_options(options, ("size", "fit"), str(path), "folders of pictures")
         return sounds.read(path, options)
-    _refuse(options, ("rate", "seconds"), str(path), "sounds")
+    refuse_options(options, ("rate", "seconds"), str(path), "sounds")
     if wanted == "text" or (wanted is None and path.is_dir() and holds_texts(path)):
-        _refuse(options, ("size", "fit"), str(path), "folders of pictures")
+        refuse_options(options, ("size", "fit"), str(path), "folders of pictures")
         return texts.read_folder(path, options)
     return folder.read(path, options)
-
-
-def _refuse(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:
-    """Raise `RecipeError` for options of these names, which are only for a `kind` of data."""
-    for name in names:
-        setting = getattr(options, name)
-        if setting is not None:
-            raise RecipeError(f"The setting data.{name} = {setting} does not work with {what}: it is for {kind}.", "Leave it out.")
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from epochal.data.examples import Found
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import in_memory
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources.layout import list_for, parts_of, unused
+from epochal.data.sources.layout import ReadFiles, list_for, unused
 from epochal.data.storage.ingest import Wanted, ingest
 from epochal.errors import DataError
 
@@ -26,17 +27,26 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """
     listed = list_for(path, options)
     files = {split: listed.files(split) for split in listed.splits}
+    found = read_pictures(path, files, options)
+    parts = found.parts(files, {split: listed.targets(split) for split in files})
+    return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=(*unused(listed), *found.notes))
+
+
+def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions) -> ReadFiles:
+    """Read the pictures of each split by their names relative to `root`: uint8 inputs [n, 1 or 3, height, width].
+
+    Raises `UnreadableError` naming those that cannot be read.
+    """
     # Only training pictures decide how pictures are read: the others represent unseen ones.
-    names = [file for split in files.values() for file in split]
-    rule = _known_rule(path, options)
-    found = ingest(Wanted(path, names, len(files["train"]), rule=rule, size=options.size, fit=options.fit, memory=options.memory))
-    parts = parts_of(listed, found.inputs, found.hashes, found.rule.key)
-    notes = [*unused(listed), *found.notes]
-    pictures = in_memory(parts["train"].inputs)
-    brightest = int(pictures.amax()) if found.is_deep and pictures is not None else 255
+    names, training = [file for split in files.values() for file in split], len(files["train"])
+    rule = _known_rule(root, options)
+    found = ingest(Wanted(root, names, training, rule=rule, size=options.size, fit=options.fit, memory=options.memory))
+    notes = list(found.notes)
+    pictures = in_memory(found.inputs)
+    brightest = int(pictures[:training].amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
         notes.append(f"only the high byte of 16-bit pictures is used, which is at most {brightest} in these: rescale them to 0-65535")
-    return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=tuple(notes))
+    return ReadFiles(found.inputs, found.hashes, found.rule, found.rule.key, tuple(notes))
 
 
 def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:

@@ -13,13 +13,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from epochal.data.examples import Part
 from epochal.data.exclude import Exclusion
+from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.values import Inputs, subset
 from epochal.data.options import ReadOptions
 from epochal.data.sources.splits import is_unlabelled, split_name
@@ -108,16 +110,28 @@ def list_for(root: Path, options: ReadOptions, kind: FileKind = PICTURES) -> Lis
     return listed
 
 
-def parts_of(listed: Listed, inputs: Inputs, hashes: NDArray[Any], key: bytes) -> dict[str, Part]:
-    """Return the splits of a folder, of the inputs of all its files in order and the hash of each; `key` says how these were read."""
-    parts, begin = {}, 0
-    for split in listed.splits:
-        files = listed.files(split)
-        end = begin + len(files)
-        some = hashes[begin:end]
-        parts[split] = Part(subset(inputs, slice(begin, end)), listed.targets(split), files, content_hash(key, some.tobytes()), some)
-        begin = end
-    return parts
+class ReadFiles(NamedTuple):
+    """The inputs of files, split by split, with the rule by which they were read, the hash of each file's content, and notes.
+
+    `key` is the same for rules that make the same inputs of the same files.
+    """
+
+    inputs: Inputs
+    hashes: NDArray[Any]
+    rule: InputRule
+    key: bytes
+    notes: tuple[str, ...] = ()
+
+    def parts(self, files: Mapping[str, Sequence[str]], targets: Mapping[str, Tensor | Sequence[str]]) -> dict[str, Part]:
+        """Return the splits, by the names and the raw targets of the files in each."""
+        parts, begin = {}, 0
+        for split, names in files.items():
+            end = begin + len(names)
+            some = self.hashes[begin:end]
+            inputs, digest = subset(self.inputs, slice(begin, end)), content_hash(self.key, some.tobytes())
+            parts[split] = Part(inputs, targets[split], names, digest, some)
+            begin = end
+        return parts
 
 
 def problems(listed: Listed) -> Iterator[DataError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.values import Inputs
 from epochal.data.options import NO_OPTIONS, ReadOptions
-from epochal.data.sources.layout import list_for, parts_of, unused
+from epochal.data.sources.layout import ReadFiles, list_for, unused
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
 from epochal.data.storage.fill import NoRoomError, fill
@@ -46,18 +47,27 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """
     listed = list_for(path, options, SOUNDS)
     files = {split: listed.files(split) for split in listed.splits}
-    names = [file for split in files.values() for file in split]
 
     def read_files() -> Found:
-        try:
-            inputs, hashes, rule, notes = _read([f"{path}/{name}" for name in names], len(files["train"]), options, path.resolve().name)
-        except UnreadableError as error:
-            error.names = tuple(names[place] for place in error.places)
-            raise
-        parts = parts_of(listed, inputs, hashes, rule.key)
-        return Found(path.resolve().name, parts, listed.classes, rule, (*unused(listed), *notes))
+        found = read_sounds(path, files, options)
+        parts = found.parts(files, {split: listed.targets(split) for split in files})
+        return Found(path.resolve().name, parts, listed.classes, found.rule, (*unused(listed), *found.notes))
 
-    return kept(path, names, options, read_files)
+    return kept(path, [file for split in files.values() for file in split], options, read_files)
+
+
+def read_sounds(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions) -> ReadFiles:
+    """Read the sounds of each split by their names relative to `root`: int16 inputs [n, samples].
+
+    Raises `UnreadableError` naming those that cannot be read.
+    """
+    names = [file for split in files.values() for file in split]
+    try:
+        inputs, hashes, rule, notes = _read([os.path.join(root, name) for name in names], len(files["train"]), options, root.resolve().name)  # noqa: PTH118
+    except UnreadableError as error:
+        error.names = tuple(names[place] for place in error.places)
+        raise
+    return ReadFiles(inputs, hashes, rule, rule.key, notes)
 
 
 def find_sounds(what: Any, options: ReadOptions) -> Found:

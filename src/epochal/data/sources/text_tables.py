@@ -12,6 +12,7 @@ from epochal.data.inputs.table.files import MISSING, open_table
 from epochal.data.inputs.table.values import find_column, holds_table, names_of, read_table, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
+from epochal.data.sources.rows import read_groups, read_rows
 from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, as_targets, found_texts
 from epochal.data.storage.archives import is_archive
@@ -44,7 +45,13 @@ def read(what: Any, options: ReadOptions) -> Found:
             f"Name it: --target COLUMN. There are the columns {listed}.",
         )
     notes: list[str] = []
+    taken = [find_column(name, names_of(first), first) for name in (*asked.texts, *asked.targets)]
+    rows = read_rows(first, options, taken, [*tables][1:])
     parts = {split: _read(table, asked, notes) for split, table in tables.items()}
+    groups = {split: rows.groups if split == "train" else read_groups(table, rows.group) for split, table in tables.items()}
+    parts = {split: replace(part, groups=groups[split]) for split, part in parts.items()}
+    if rows.splits is not None:
+        parts |= {split: parts["train"].take(places.tolist()) for split, places in rows.splits.items()}
     if options.exclusion.names:
         options.exclusion.check((name for part in parts.values() for name in part.names or ()), title_of(first))
         parts = {split: part.without(options.exclusion, split) for split, part in parts.items()}
@@ -52,14 +59,14 @@ def read(what: Any, options: ReadOptions) -> Found:
     everything, begin = as_targets([word for part in parts.values() for word in part.targets if isinstance(word, str)]), 0
     for split, part in parts.items():
         end = begin + len(part.texts)
-        parts[split] = Texts(part.texts, everything[begin:end], part.names)
+        parts[split] = replace(part, targets=everything[begin:end])
         begin = end
-    found = found_texts(stem_of(first) or "texts", parts, options, notes=notes)
+    found = found_texts(stem_of(first) or "texts", parts, options, notes=(*notes, *rows.notes))
     if options.like is not None or found.input is None:
         return found
-    names = names_of(first)
-    *columns, target = [find_column(column, names, first) for column in (*asked.texts, *asked.targets)]
-    return replace(found, input=found.input.model_copy(update={"columns": tuple(columns), "target": target}))
+    *columns, target = taken
+    rule = found.input.model_copy(update={"columns": tuple(columns), "target": target})
+    return replace(found, input=rule, listing=rows.listing)
 
 
 def _read(what: Any, asked: TableOptions, notes: list[str]) -> Texts:

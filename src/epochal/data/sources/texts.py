@@ -35,19 +35,24 @@ _LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quaranti
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of a split, their raw targets, and their names if they have any: a file, or a file and a line."""
+    """The texts of a split, their raw targets, and if they have any their names, a file or a file and a line, and their groups."""
 
     texts: Sequence[str]
     targets: Tensor | Sequence[str]
     names: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+
+    def take(self, kept: Sequence[int]) -> Texts:
+        """Return some of the texts."""
+        targets = self.targets[kept] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
+        names, groups = (None if values is None else [values[place] for place in kept] for values in (self.names, self.groups))
+        return Texts([self.texts[place] for place in kept], targets, names, groups)
 
     def without(self, exclusion: Exclusion, split: str) -> Texts:
         """Return the texts without some, by their names."""
         kept = [place for place in range(len(self.texts)) if self.name(split, place) not in exclusion.names]
         exclusion.check_remaining(len(kept), split)
-        targets = self.targets[kept] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
-        names = None if self.names is None else [self.names[place] for place in kept]
-        return Texts([self.texts[place] for place in kept], targets, names)
+        return self.take(kept)
 
     def name(self, split: str, place: int) -> str:
         """Return the name of a text for messages."""
@@ -61,7 +66,7 @@ def read_folder(path: Path, options: ReadOptions) -> Found:
     everything = [file for split in files.values() for file in split]
 
     def read() -> Found:
-        texts = _read(path, everything)
+        texts = read_texts(path, everything)
         parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}
         return found_texts(path.resolve().name, parts, options, listed.classes, list(unused(listed)))
 
@@ -100,7 +105,7 @@ def found_texts(
         own = subset(inputs, slice(begin, begin + len(part.texts)))
         begin += len(part.texts)
         digest = content_hash(rule.key, hashes.tobytes())
-        found[split] = Part(own, part.targets, part.names, digest, hashes, texts=part.texts)
+        found[split] = Part(own, part.targets, part.names, digest, hashes, texts=part.texts, groups=part.groups)
     return Found(name, found, classes=classes, input=rule, notes=tuple(said))
 
 
@@ -128,7 +133,7 @@ def as_texts(values: Any, where: str) -> list[str] | None:
     return list(map(str, texts))
 
 
-def _read(root: Path, names: Sequence[str]) -> dict[str, str]:
+def read_texts(root: Path, names: Sequence[str]) -> dict[str, str]:
     """Read all files. Raises `UnreadableError` naming those that cannot be read."""
     texts, wrong = dict[str, str](), dict[int, DataError]()
     with progress("Reading", len(names)) as advance:

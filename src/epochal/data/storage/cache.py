@@ -244,7 +244,7 @@ class Cache:
                 return None
             known = np.frombuffer(body, FILE).copy()
             now = time.time_ns()
-            found = np.fromiter((signature(os.stat(f"{root}/{name}")) for name in names), SIGNATURE, len(names))  # noqa: PTH116  a Path takes longer
+            found = np.fromiter((signature(os.stat(os.path.join(root, name))) for name in names), SIGNATURE, len(names))  # noqa: PTH116, PTH118  a Path takes longer
             if not (found == known["signature"]).all():
                 return None
             racy = np.flatnonzero(np.maximum(found["modified"], found["changed"]) >= began - _RACY_NS)

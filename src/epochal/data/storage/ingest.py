@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ SAMPLE = 64
 
 @dataclass(frozen=True)
 class Wanted:
-    """Picture files by `names` relative to `root`, and how to turn them into inputs.
+    """Picture files by `names`, relative to `root` or absolute, and how to turn them into inputs.
 
     The rule is chosen for the first `training` of them, with `size` and `fit` as in `choose_rule`, unless a `rule` is given.
     Inputs of more than `memory` bytes are streamed; by default, more than half of what is free.
@@ -52,7 +53,7 @@ class Wanted:
     @cached_property
     def paths(self) -> list[str]:
         """The full paths."""
-        return [f"{self.root}/{name}" for name in self.names]
+        return [os.path.join(self.root, name) for name in self.names]  # noqa: PTH118  a Path takes longer
 
     def fits(self, rule: PictureRule) -> bool:
         """Whether the inputs may be kept in memory."""

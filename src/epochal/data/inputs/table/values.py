@@ -43,6 +43,18 @@ class Values:
         assert self.codes is not None
         return self.codes < 0
 
+    def take(self, rows: NDArray[np.int64]) -> Values:
+        """Return the values of some rows; words that none of them has are left out."""
+        if self.numbers is not None:
+            return Values(numbers=self.numbers[rows])
+        assert self.codes is not None
+        codes = self.codes[rows]
+        used, first = np.unique(codes[codes >= 0], return_index=True)
+        used = used[np.argsort(first)]
+        places = np.full(len(self.words) + 1, -1, np.int32)
+        places[used] = np.arange(len(used), dtype=np.int32)
+        return Values(codes=places[codes], words=tuple(self.words[place] for place in used))
+
     def as_words(self) -> Values:
         """Return numbers as the shortest text that gives them again."""
         if self.numbers is None:
@@ -75,7 +87,7 @@ class Values:
 @dataclass(frozen=True)
 class Table:
     """A table that was read. `lines` are those of the file on which rows begin, if it is a text file; `first` is the number of the
-    first row."""
+    first row, and `rows` are the numbers of all if some were left out."""
 
     name: str
     columns: Mapping[str, Values]
@@ -83,13 +95,21 @@ class Table:
     has_header: bool = True
     comma: bool = False
     first: int = 0
+    rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ())) if self.lines is None else len(self.lines)
 
+    def take(self, rows: NDArray[np.int64]) -> Table:
+        """Return some rows."""
+        columns = {name: values.take(rows) for name, values in self.columns.items()}
+        lines, numbers = (None if values is None else values[rows] for values in (self.lines, self.rows))
+        return replace(self, columns=columns, lines=lines, rows=rows if numbers is None else numbers)
+
     def where(self, row: int) -> str:
         """Return the name of a row for messages."""
-        return f"{self.name}, row {self.first + row}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
+        number = self.first + row if self.rows is None else int(self.rows[row])
+        return f"{self.name}, row {number}" if self.lines is None else f"{self.name}, line {self.lines[row]}"
 
     def blocks(self) -> Iterator[Table]:
         """Yield the rows in order, a block at a time: few enough that they take little memory."""
@@ -100,7 +120,8 @@ class Table:
                 columns = self.columns.part(begin, end)
             else:
                 columns = {name: values.part(begin, end) for name, values in self.columns.items()}
-            yield replace(self, columns=columns, lines=None if self.lines is None else self.lines[begin:end], first=begin)
+            lines, rows = (None if values is None else values[begin:end] for values in (self.lines, self.rows))
+            yield replace(self, columns=columns, lines=lines, rows=rows, first=begin)
 
 
 def read_table(what: Any, *, words: Collection[str] = (), numbers: Collection[str] = (), skip: Collection[str] = ()) -> Table:
