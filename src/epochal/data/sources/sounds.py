@@ -6,6 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from mmap import mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from epochal.data.examples import Found, Part
 from epochal.data.inputs.base import MAX_NUMBERS
-from epochal.data.inputs.picture.decoding import in_blocks, raise_all
+from epochal.data.inputs.picture.decoding import in_blocks, raise_all, shared_memory
 from epochal.data.inputs.sound.read import Measured, StreamedSounds, measure_sound, read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.rule import SoundRule
@@ -24,7 +25,7 @@ from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.layout import ReadFiles, list_for, unused
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
-from epochal.data.storage.fill import NoRoomError, fill
+from epochal.data.storage.fill import NoRoomError, fill, fits
 from epochal.data.storage.kept import kept
 from epochal.data.walk import SOUNDS
 from epochal.errors import DataError, RecipeError, UnreadableError
@@ -145,6 +146,11 @@ def _read(paths: Sequence[str], training: int, options: ReadOptions, name: str) 
             raise_all(wrong, "sounds")
         rule, notes = choose_rule(measured, options)
     hashes = np.zeros(len(paths), "V16")
+    size = 2 * len(paths) * rule.size
+    shared = shared_memory(size) if fits(size, options.memory) else None
+    if shared is not None:
+        deque(_blocks(paths, rule, hashes, shared), maxlen=0)
+        return torch.frombuffer(shared, dtype=torch.int16).view(-1, rule.size), hashes, rule, notes
     try:
         inputs = fill(_blocks(paths, rule, hashes), (len(paths), *rule.shape), torch.int16, options.memory, name)
     except NoRoomError as error:
@@ -154,22 +160,30 @@ def _read(paths: Sequence[str], training: int, options: ReadOptions, name: str) 
     return inputs, hashes, rule, notes
 
 
-def _blocks(paths: Sequence[str], rule: SoundRule, hashes: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Yield the samples of files, on all cores, and fill in their hashes. Raises the errors of all files at the end."""
+def _blocks(
+    paths: Sequence[str], rule: SoundRule, hashes: NDArray[Any], shared: mmap | None = None
+) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """Yield the samples of files, on all cores, or put them into `shared` memory; fill in their hashes.
+
+    Raises the errors of all files at the end.
+    """
     wrong = dict[int, DataError]()
-    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule), len(paths), _BLOCK, "Reading sounds"):
+    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule, shared=shared), len(paths), _BLOCK, "Reading sounds"):
         hashes[places.start : places.stop] = block.hashes
         wrong.update(block.wrong)
         yield places.start, block.samples
     raise_all(wrong, "sounds")
 
 
-def _read_block(places: range, paths: Sequence[str], rule: SoundRule) -> _Block:
+def _read_block(places: range, paths: Sequence[str], rule: SoundRule, shared: mmap | None) -> _Block:
     """Read the sounds at `places`."""
-    block = _Block(np.zeros((len(places), rule.size), np.int16), np.zeros(len(places), "V16"), {})
+    step = 2 * rule.size
+    memory = bytearray(len(places) * step) if shared is None else memoryview(shared)[places.start * step : places.stop * step]
+    samples = np.frombuffer(memory, np.int16).reshape(len(places), rule.size)
+    block = _Block(samples if shared is None else samples[:0], np.zeros(len(places), "V16"), {})
     for number, place in enumerate(places):
         try:
-            block.samples[number], block.hashes[number], _ = read_sound(paths[place], rule)
+            samples[number], block.hashes[number], _ = read_sound(paths[place], rule)
         except DataError as error:
             block.wrong[place] = error
     return block

@@ -313,6 +313,8 @@ class Cache:
 def hash_file(path: str | Path) -> bytes:
     """Return `content_hash` of what is in a file."""
     with open_file(path) as file:
+        if os.fstat(file.fileno()).st_size < AT_ONCE:
+            return content_hash(file.read())
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 
 

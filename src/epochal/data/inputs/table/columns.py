@@ -29,6 +29,7 @@ LEAST = 3
 
 # Numbers are scaled by their ranks between so many of them, and given as shares of so many intervals.
 _KNOTS = 256
+_LEAST_KNOTS, _ALL_KNOTS = 8, 1 << 17
 _BINS = 32
 
 # Ranks of the extremes, as a share.
@@ -83,26 +84,30 @@ class Column(BaseModel):
             return self.words[int(value) - 1] if value else "not in training data"
         return date_of(value + self.offset) if self.kind == "date" else plain(value + self.offset, 6)
 
-    def learn(self, values: NDArray[np.float32]) -> Self:
-        """Return the column with what training examples have in it: float32 [n], NaN where missing."""
+    def learn(self, values: NDArray[np.float32], columns: int = 1) -> Self:
+        """Return the column, one of so many, with what training examples have in it: float32 [n], NaN where missing.
+
+        Of one of thousands, less is kept: a model's description is limited (`io.safe_read`).
+        """
+        most = max(_LEAST_KNOTS, min(_KNOTS, _ALL_KNOTS // columns))
         there = np.sort(values[~np.isnan(values)])
         missing = 1 - len(there) / len(values)
         distinct, counts = np.unique(there, return_counts=True)
         common: NDArray[np.float32] = distinct[(counts >= LEAST) & (distinct > 0 if not self.is_number else True)]
         update: dict[str, object] = {"missing": missing, "common": tuple(common.tolist())}
         if self.is_number:
-            if len(distinct) > MAX_VALUES:
+            if len(distinct) > min(MAX_VALUES, most):
                 update["common"] = ()
-            update |= _scaled(there, distinct)
+            update |= _scaled(there, distinct, most)
         return self.model_copy(update=update)
 
 
-def _scaled(values: NDArray[np.float32], distinct: NDArray[np.float32]) -> dict[str, object]:
-    """Return knots, scores and edges for sorted numbers: scores are the normal distribution's at the numbers' ranks."""
+def _scaled(values: NDArray[np.float32], distinct: NDArray[np.float32], most: int) -> dict[str, object]:
+    """Return up to `most` knots, scores and edges for sorted numbers: scores are the normal distribution's at the numbers' ranks."""
     if not len(distinct):
         return {"knots": (), "scores": (), "edges": ()}
-    places = np.linspace(0, len(values) - 1, _KNOTS).round().astype(np.int64)
-    knots = distinct if len(distinct) <= _KNOTS else np.unique(values[places])
+    places = np.linspace(0, len(values) - 1, most).round().astype(np.int64)
+    knots = distinct if len(distinct) <= most else np.unique(values[places])
     ranks = (np.searchsorted(values, knots) + np.searchsorted(values, knots, "right")) / (2 * len(values))
     scores = torch.special.ndtri(torch.from_numpy(ranks.clip(_EXTREME, 1 - _EXTREME))).numpy()
     # Extremes that are clipped to the same rank are one knot.

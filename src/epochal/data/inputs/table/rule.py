@@ -110,7 +110,7 @@ class TableRule(InputRule):
         step = -(-len(inputs) * self.size // _MEASURED)
         places = torch.arange(0, len(inputs), step)
         rows = torch.cat([inputs[some] for some in places.split(_AT_ONCE)]) if values is None else values[::step]
-        columns = (column.learn(rows[:, place].numpy()) for place, column in enumerate(self.columns))
+        columns = (column.learn(rows[:, place].numpy(), len(self.columns)) for place, column in enumerate(self.columns))
         return self.model_copy(update={"columns": tuple(columns)})
 
     def convert(self, inputs: Tensor, name: Callable[[int], str], split: str, asked: str) -> Tensor:
