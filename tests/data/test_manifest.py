@@ -96,6 +96,9 @@ def test_sounds_and_texts_are_recognized_by_their_suffixes(tmp_path: Path) -> No
         assert run.predict(file).names[:2] == (str(tmp_path / f"0.{suffix}"), str(tmp_path / f"1.{suffix}"))
         again = load(file, like=run.bundle.spec)
         assert again.train.input(3).equal(data.train.input(3))
+        streamed = load(file, file="name", target="y", memory=1e-9)
+        assert streamed.train.input(3).equal(data.train.input(3))
+        assert "they are streamed from the cache (see data.memory)" in streamed.notes[-1]
     mixed = _write(tmp_path / "mixed.csv", "file,label", ["0.wav,a", "1.wav,b", "2.txt,a"])
     assert "line 2: 0.wav is a sound; " in str(_refused("List files of one kind", mixed))
     (tmp_path / "4.heic").write_bytes(b"x")

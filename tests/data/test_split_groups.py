@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal import check, load, reproduce, resume, train
+from epochal.checks.loaded import in_one_line
 from epochal.data.examples import Examples
 from epochal.data.split import split_off
 from epochal.errors import DataError, RecipeError
@@ -184,6 +185,8 @@ def test_one_speaker_in_two_splits_is_found(spoken: Path, tmp_path: Path) -> Non
     assert finding.severity == "error"
     assert finding.words == "4 groups by ([a-z]+)_ are in both train and test: ann, bob, cid, ..."
     assert finding.cases[0].examples == ("train/high/ann_0.wav", "test/high/ann_0.wav")
+    halves = load(tmp_path / "both", group="([a-z]+)_").split(0.3, 0.2)
+    assert "4 groups by ([a-z]+)_ are in more than one of train, valid and test" in in_one_line(halves)
     assert all(finding.kind != "shared group" for finding in check(tmp_path / "both").findings)
     table = {**_table(), "split": ["train"] * 150 + ["test"] * 50}
     assert "10 groups by person are in both train and test: p0, p1, p2, ..." in str(check(table, target="y", group="person"))

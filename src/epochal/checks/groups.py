@@ -24,5 +24,6 @@ def about_groups(groups: Mapping[str, Sequence[str]], name: Callable[[str, int],
         where = [split for split in groups if any(split in places for places in shared.values())]
         listed = ", ".join([*shared][:_NAMED]) + ", ..." * (len(shared) > _NAMED)
         cases = tuple(Case(tuple(name(split, place) for split, place in places.items()), group) for group, places in shared.items())
-        words = f"{count(len(shared), 'group')} by {by} {'is' if len(shared) == 1 else 'are'} in both {' and '.join(where)}: {listed}"
+        both = f"both {where[0]} and {where[1]}" if len(where) == 2 else "more than one of train, valid and test"
+        words = f"{count(len(shared), 'group')} by {by} {'is' if len(shared) == 1 else 'are'} in {both}: {listed}"
         yield Finding("error", "shared group", words, _FIX, cases)

@@ -32,6 +32,7 @@ from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, found_texts, read_texts
 from epochal.data.spec import Listing
 from epochal.data.storage.archives import is_archive
+from epochal.data.storage.kept import reported
 from epochal.data.walk import PICTURES, SOUNDS, TEXTS, FileKind
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 
@@ -285,7 +286,7 @@ def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | list[str]],
     if kind is TEXTS:
         texts = read_texts(root, [file for some in files.values() for file in some])
         parts = {split: Texts([texts[file] for file in some], targets[split], some, listed[split].groups) for split, some in files.items()}
-        return found_texts(name, parts, options)
+        return reported(found_texts(name, parts, options))
     read = (read_pictures if kind is PICTURES else read_sounds)(root, files, options)
     found = {split: replace(part, groups=listed[split].groups) for split, part in read.parts(files, targets).items()}
-    return Found(name, found, None, read.rule, read.notes)
+    return reported(Found(name, found, None, read.rule, read.notes))

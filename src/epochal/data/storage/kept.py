@@ -47,7 +47,7 @@ def kept(root: Path, names: Sequence[str], options: ReadOptions, read: Callable[
     if known is not None:
         try:
             if (before := _find(cache, _key(root, names, options, known["hash"]), options.memory)) is not None:
-                return _reported(before, notes)
+                return reported(before, notes)
         except DamagedError as error:
             notes.append(f"{error.problem.rstrip('.')}; they were read again")
     began, signatures = time.time_ns(), _signatures(root, names)
@@ -61,10 +61,10 @@ def kept(root: Path, names: Sequence[str], options: ReadOptions, read: Callable[
                 cache.remember(root, names, known, began)
         except OSError as error:
             notes.append(f"what was read is not cached: {error.strerror}")
-    return _reported(found, notes)
+    return reported(found, notes)
 
 
-def _reported(found: Found, notes: Sequence[str]) -> Found:
+def reported(found: Found, notes: Sequence[str] = ()) -> Found:
     """Add notes, and one on inputs that are not in memory."""
     pack, streamed = _pack_of(found), []
     if pack is not None and found.input is not None:
