@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.inputs.base import Cell
+from epochal.data.inputs.values import access
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import score
 from epochal.inference import infer
@@ -121,11 +122,12 @@ def importance(
 ) -> Importance | None:
     """Return how much `model` relies on each column of `examples`, those of a `split`, with one pass for each column and repeat.
 
-    The shuffles are functions of `seed`. `None` where inputs are not rows of columns, or there are too few rows for so many columns.
+    The shuffles are functions of `seed`. `None` where inputs are not rows of columns, are read one by one, or are too few for so
+    many columns.
     """
     cells = spec.input.cells(examples.input(0))
     rows = min(len(examples), _MOST_ROWS, _NUMBERS // max(1, REPEATS * len(cells) ** 2))
-    if not cells or rows < min(_LEAST_ROWS, len(examples)) or rows < 2:
+    if not cells or "items" in (access(examples.inputs), access(train.inputs)) or rows < min(_LEAST_ROWS, len(examples)) or rows < 2:
         return None
     some = examples.take(permutation(key(seed, "importance"), len(examples))[:rows].sort().values)
     inputs, device = some.inputs[torch.arange(rows)].clone(), torch.device(device)

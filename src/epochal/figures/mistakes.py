@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from epochal.data.examples import Examples
-from epochal.data.inputs.values import in_memory
+from epochal.data.inputs.values import access
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
 from epochal.figures.pictures import draw_pictures
@@ -27,6 +27,6 @@ def predictions(examples: Examples, evaluation: Evaluation, spec: DataSpec, trai
         return draw_pictures(examples, spec.input, judged)
     if examples.texts is not None:
         return draw_texts(examples, judged)
-    if train is not None and in_memory(train.inputs) is not None and spec.input.cells(first):
+    if train is not None and access(train.inputs) != "items" and spec.input.cells(first):
         return draw_rows(examples, evaluation, spec, train, judged)
     return None
