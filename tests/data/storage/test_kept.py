@@ -272,3 +272,19 @@ def test_a_table_is_the_same_in_blocks_and_from_a_temporary_file(tmp_path: Path,
     path.write_text("\n".join([*lines, "inf,001,x,1"]) + "\n")
     with pytest.raises(DataError, match=r"t\.csv, line 5,?502: column x is infinite"):
         load(path, target="y", columns={"code": "category", "late": "category"})
+
+
+def test_groups_and_splits_are_kept_too(tmp_path: Path, read: list[str]) -> None:
+    path = tmp_path / "t.csv"
+    lines = [f"{place % 7},{place % 2},{'test' if place % 5 == 0 else 'train'},p{place % 12}" for place in range(ROWS)]
+    path.write_text("\n".join(["x,y,split,person", *lines]) + "\n")
+    first = load(path, target="y", group="person")
+    read.clear()
+    again, streamed = load(path, target="y", group="person"), load(path, target="y", group="person", memory=TINY)
+    assert read == []
+    assert first.listing.group == "person"
+    for data in (again, streamed):
+        assert data.listing == first.listing
+        assert data.train.group_names() == first.train.group_names()
+        assert same(first, data)
+        assert same(first.split(0.25), data.split(0.25))
