@@ -1,7 +1,9 @@
 """Files from strangers, through the real loaders in processes of their own: the proof that they are refused, and do nothing.
 
 EPOCHAL_HOSTILE=full .venv/bin/python -m pytest tests/test_hostile.py        all of them, not one in seven (of pictures, in twenty)
+EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 120
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600                        the fuzzer for an hour
+.venv/bin/python -m tests.hostile.fuzz --seconds 3600 --only table,sound     of these kinds
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+FUZZED = int(os.environ.get("EPOCHAL_FUZZ", "120"))
 IS_FULL = os.environ.get("EPOCHAL_HOSTILE") == "full"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux's means")
@@ -26,7 +29,7 @@ Results = dict[str, list[dict[str, Any]]]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     out = tmp_path_factory.mktemp("hostile") / "results.json"
-    command = [sys.executable, "-m", "tests.hostile.run", str(out), "controls", "models", "archives", "pictures"]
+    command = [sys.executable, "-m", "tests.hostile.run", str(out), "controls", "models", "archives", "tables", "pictures"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: Results = json.loads(out.read_text())
@@ -59,6 +62,11 @@ def test_hostile_archives(results: Results) -> None:
     assert _wrong(results["archives"]) == []
 
 
+def test_hostile_tables_and_texts(results: Results) -> None:
+    assert len(results["tables"]) >= (160 if IS_FULL else 22)
+    assert _wrong(results["tables"]) == []
+
+
 def test_damaged_pictures(results: Results) -> None:
     pictures = results["pictures"]
     assert len(pictures) >= (2800 if IS_FULL else 150)
@@ -69,7 +77,17 @@ def test_damaged_pictures(results: Results) -> None:
 
 
 def test_fuzzing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.hostile.fuzz", "--seconds", "300", "--cases", "60", "--crashes", str(tmp_path / "crashes")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.hostile.fuzz",
+        "--seconds",
+        "3600",
+        "--cases",
+        str(FUZZED),
+        "--crashes",
+        str(tmp_path / "crashes"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert json.loads(done.stdout.splitlines()[-1])["cases"] == 60
+    assert json.loads(done.stdout.splitlines()[-1])["cases"] == FUZZED

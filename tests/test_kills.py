@@ -1,6 +1,6 @@
 """A run that is killed again and again, by `kill -9` at any moment, ends as the one that was not: the proof, with real processes.
 
-EPOCHAL_KILLS=200 python3 -m pytest -s tests/test_kills.py          the same with so many kills; -s shows what each one interrupted
+EPOCHAL_KILLS=500 python3 -m pytest -s tests/test_kills.py          the same with so many kills; -s shows what each one interrupted
 
 Most processes are forks of one that has imported everything, so that a kill costs less than a second; every twentieth is a fresh one.
 """
@@ -29,12 +29,14 @@ import torch
 
 from epochal.data.load import load
 from tests.forks import SAID, Ended, Fork, Server, serve
+from tests.kinds import KINDS
 
+# So many in all, an equal share on each kind of data.
 KILLS = int(os.environ.get("EPOCHAL_KILLS", "20"))
 KILLS_A_RUN = 5
 
 _ALL = ["--threads", "1", "--checkpoint-every", "0.05", "--ema", "0.9", "--patience", "4", "--set", "data.valid=0.3", "--out", "run"]
-SETTINGS = {
+PICTURES = {
     "digits": ["--model", "conv", "--set", "model.dropout=0.3", "--epochs", "4", "--shift", "1", "--schedule", "one-cycle", *_ALL],
     "mnist": ["--model", "mlp", "--set", "model.dropout=0.2", "--epochs", "6", "--rotate", "10", "--clip-norm", "1", *_ALL],
 }
@@ -139,9 +141,9 @@ def _is_there(process: int) -> bool:
     return False
 
 
-def _arguments(data: str, folder: Path) -> list[str]:
+def _arguments(data: list[str], folder: Path) -> list[str]:
     """What goes on with the run, or begins it where it has not begun."""
-    return ["resume", "run"] if (folder / "run").exists() else ["train", data, *SETTINGS[Path(data).stem]]
+    return ["resume", "run"] if (folder / "run").exists() else ["train", *data]
 
 
 def _kept(run: Path) -> dict[str, Any]:
@@ -164,18 +166,27 @@ def _timeless(path: Path) -> Any:
     return [without(json.loads(line)) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else path.read_bytes()
 
 
-@pytest.fixture(params=SETTINGS)
-def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Digits by their name; of MNIST a part, so that a run takes a second."""
-    if request.param == "digits":
-        return "digits"
+@pytest.fixture(params=[*PICTURES, *KINDS])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def data(kind: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What to train on and how: digits by their name, of MNIST a part, so that a run takes a second; and other kinds of data."""
+    if kind in KINDS:
+        place = tmp_path_factory.mktemp("data")
+        name, *settings = KINDS[kind](place)
+        return [str(place / name), *settings, *_ALL]
+    if kind == "digits":
+        return ["digits", *PICTURES[kind]]
     place = Path(os.environ.get("EPOCHAL_DATA", "/nowhere"))
     if not (place / "mnist").exists():
         pytest.skip("EPOCHAL_DATA has no mnist")
     some = load("mnist", data_dir=place).train.take(torch.arange(4000))
     file = tmp_path_factory.mktemp("data") / "mnist.npz"
     numpy.savez(file, x=torch.as_tensor(some.inputs).numpy(), y=some.targets.numpy())
-    return str(file)
+    return [str(file), *PICTURES[kind]]
 
 
 @pytest.fixture
@@ -184,7 +195,7 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
         yield Forks(server)
 
 
-def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) -> None:
+def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     forks.run(whole, _arguments(data, whole))
@@ -206,12 +217,13 @@ def test_killed_runs_end_bit_identical(data: str, forks: Forks, tmp_path: Path) 
         found = _kept(folder / "run")
         assert sorted(found) == sorted(wanted), f"run {number}, killed while {doing}"
         assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number}, killed while {doing}"
-        print(f"run {number} on {Path(data).stem} is the same, killed while: {', '.join(filter(None, doing))}", flush=True)
+        print(f"run {number} on {kind} is the same, killed while: {', '.join(filter(None, doing))}", flush=True)
         killed.update(filter(None, doing))
-        if killed.total() >= KILLS / len(SETTINGS):
+        share = KILLS / len((*PICTURES, *KINDS))
+        if killed.total() >= share:
             break
-    print(f"\n{killed.total()} kills of {number} runs on {Path(data).stem}:", *killed.most_common(), sep="\n  ")
-    if KILLS >= 100:
+    print(f"\n{killed.total()} kills of {number} runs on {kind}:", *killed.most_common(), sep="\n  ")
+    if share >= 100:
         # The others last a few milliseconds: they are hit now and then.
         assert {"starting", "training", "saving a checkpoint", "writing the model", "drawing figures"} <= set(killed)
 

@@ -15,13 +15,16 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from epochal.cli.main import cli
 from epochal.errors import EpochalError, NotFiniteError
 from epochal.run.train import train
 from epochal.training import loop
+from tests.kinds import KINDS
 
 COUNT = int(os.environ.get("EPOCHAL_NANS", "8"))
 STEPS = 24
@@ -56,7 +59,7 @@ def _optimizer(training: Any, value: float) -> None:
     for state in training.optimizer.state.values():
         for tensor in state.values():
             if isinstance(tensor, Tensor) and tensor.ndim:
-                tensor.view(-1)[0] = value
+                tensor[(0,) * tensor.ndim] = value
 
 
 def _once(register: Callable[[Callable[..., Tensor]], Any], value: float) -> None:
@@ -89,6 +92,21 @@ def _loss(training: Any, value: float) -> None:
 
 def _activation(training: Any, value: float) -> None:
     _once(training.model.get_submodule("net.0").register_forward_hook, value)
+
+
+def _wide(training: Any) -> Tensor:
+    """The weights of a layer that every example passes, in any network."""
+    found: Tensor = [one for one in training.model.parameters() if one.ndim > 1][-1]
+    return found
+
+
+def _any_weight(training: Any, value: float) -> None:
+    with torch.no_grad():
+        _wide(training)[0, 0] = value
+
+
+def _any_gradient(training: Any, value: float) -> None:
+    _once(_wide(training).register_hook, value)
 
 
 PLACES: dict[str, Spoil] = {
@@ -180,6 +198,42 @@ def test_nothing_that_is_not_finite_is_kept(tmp_path: Path, monkeypatch: pytest.
         assert not (tmp_path / "run" / "model").exists(), case
     assert made >= at, case
     assert _scan(tmp_path / "run") > 0, case
+
+
+# Where networks that differ have something of the same name.
+EVERYWHERE: dict[str, Spoil] = {"gradient": _any_gradient, "weight": _any_weight, "loss": _loss, "optimizer state": _optimizer}
+
+
+@pytest.mark.parametrize("number", range(max(len(KINDS), COUNT // 3)))
+def test_nothing_that_is_not_finite_is_kept_of_other_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    kind = [*KINDS][number % len(KINDS)]
+    place, value, on_nan = [*itertools.product(EVERYWHERE, (torch.nan, torch.inf), ("stop", "rewind"))][number * 7 % 16]
+    said = _run_spoilt(KINDS[kind](tmp_path), tmp_path, monkeypatch, lambda training: EVERYWHERE[place](training, value), on_nan)
+    case = f"{place} {value} with {kind}: {said}"
+    assert ("Continuing after step" if on_nan == "rewind" else "finite") in said or "became" in said, case
+    assert (tmp_path / "run" / "model").exists() is (on_nan == "rewind"), case
+    assert _scan(tmp_path / "run") > 0, case
+
+
+def _run_spoilt(command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], None], on_nan: str) -> str:
+    """Run the command in a folder, spoil the fifth step, and return what it said."""
+    real, made = loop.train_step, 0
+
+    def spoilt(training: Any, batch: Any) -> None:
+        nonlocal made
+        made += 1
+        if made == 5:
+            spoil(training)
+        real(training, batch)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(loop, "train_step", spoilt)
+    monkeypatch.setattr("epochal.figures.draw_all", lambda *_: None)
+    settings = ["--on-nan", on_nan, "--threads", "1", "--device", "cpu", "--checkpoint-every", "1e-9", "--out", "run"]
+    done = CliRunner().invoke(cli, ["train", *command, *settings])
+    assert done.exit_code == (0 if on_nan == "rewind" else 1), done.output
+    assert made >= 5
+    return f"{done.output}\n{done.exception or ''}"
 
 
 def _examples() -> tuple[Tensor, Tensor]:

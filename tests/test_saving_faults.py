@@ -23,6 +23,7 @@ import pytest
 
 from epochal.training.checkpoint import Checkpoints, read_checkpoint
 from tests.forks import Ended, Fork, Server, draw_nothing, serve
+from tests.kinds import KINDS
 from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -39,9 +40,7 @@ FAULTS: dict[str, tuple[int, bool]] = {
     "killed after": (-1, False),
 }
 DAMAGES = ("flipped", "truncated")
-COUNT = -(-int(os.environ.get("EPOCHAL_FAULTS", "10")) // (len(FAULTS) + len(DAMAGES)))
-TRAIN = ("train", "blobs.npz", "--model", "mlp", "--set", "model.widths=[8]", "--epochs", "3", "--batch-size", "32", "--ema", "0.9")
-SETTINGS = ("--threads", "1", "--checkpoint-every", "1e-9", "--out", "run")
+SETTINGS = ("--ema", "0.9", "--threads", "1", "--checkpoint-every", "1e-9", "--out", "run")
 
 
 @pytest.fixture(scope="module")
@@ -50,31 +49,40 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def _data(folder: Path) -> Path:
-    folder.mkdir()
+def _blobs(folder: Path) -> list[str]:
     generator = numpy.random.default_rng(0)
     y = numpy.arange(120) % 3
     numpy.savez(folder / "blobs.npz", x=(generator.normal(size=(120, 4)) * 0.5 + numpy.eye(4)[y]).astype("float32"), y=y)
-    return folder
+    return ["blobs.npz", "--model", "mlp", "--set", "model.widths=[8]", "--epochs", "3", "--batch-size", "32"]
+
+
+DATA = {"numbers": _blobs, **KINDS}
+COUNT = -(-int(os.environ.get("EPOCHAL_FAULTS", "10")) // (len(DATA) * (len(FAULTS) + len(DAMAGES))))
 
 
 class Whole(NamedTuple):
-    """The run that nothing disturbed, and one that was cut off in the middle, with two checkpoints."""
+    """The run that nothing disturbed, with its data, and one that was cut off in the middle, with two checkpoints."""
 
+    data: Path
+    train: tuple[str, ...]
     kept: dict[str, Any]
     calls: int
     cut: Path
 
 
-@pytest.fixture(scope="module")
-def whole(server: Server) -> Whole:
-    folder, cut = _data(server.folder / "whole"), _data(server.folder / "cut")
-    ended = server(folder, *TRAIN, *SETTINGS)
+@pytest.fixture(scope="module", params=DATA)
+def whole(server: Server, request: pytest.FixtureRequest) -> Whole:
+    data, folder, cut = (server.folder / f"{request.param} {name}" for name in ("data", "whole", "cut"))
+    data.mkdir()
+    train = ("train", *DATA[request.param](data), *SETTINGS)
+    shutil.copytree(data, folder)
+    ended = server(folder, *train)
     assert ended.code == 0, ended.said
     assert ended.more > 100
-    assert server(cut, *TRAIN, *SETTINGS, fault="killed after", at=int(ended.more) // 2).code == -signal.SIGKILL
+    shutil.copytree(data, cut)
+    assert server(cut, *train, fault="killed after", at=int(ended.more) // 2).code == -signal.SIGKILL
     assert len(_steps(cut)) == 2
-    return Whole(outcome(folder / "run"), int(ended.more), cut)
+    return Whole(data, train, outcome(folder / "run"), int(ended.more), cut)
 
 
 def _steps(folder: Path) -> list[int]:
@@ -86,11 +94,11 @@ def _steps(folder: Path) -> list[int]:
     return found
 
 
-def _resumed(server: Server, folder: Path, wanted: dict[str, Any]) -> str:
+def _resumed(server: Server, folder: Path, whole: Whole) -> str:
     """Go on with the run, or begin it where there is none; return what it said."""
-    ended = server(folder, "resume", "run") if (folder / "run").exists() else server(folder, *TRAIN, *SETTINGS)
+    ended = server(folder, "resume", "run") if (folder / "run").exists() else server(folder, *whole.train)
     assert ended.code == 0, ended.said
-    found = outcome(folder / "run")
+    found, wanted = outcome(folder / "run"), whole.kept
     assert [name for name in wanted if found[name] != wanted[name]] == []
     # Nothing half-written is left lying about.
     assert not list((folder / "run").rglob(".*"))
@@ -99,10 +107,10 @@ def _resumed(server: Server, folder: Path, wanted: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: str) -> None:
-    chance = random.Random(fault)
+    chance = random.Random(f"{fault} {whole.train}")
     for at in sorted(chance.sample(range(1, whole.calls + 1), min(COUNT, whole.calls))):
-        folder = _data(tmp_path / str(at))
-        ended = server(folder, *TRAIN, *SETTINGS, fault=fault, at=at)
+        folder = shutil.copytree(whole.data, tmp_path / str(at))
+        ended = server(folder, *whole.train, fault=fault, at=at)
         case = f"{fault} at call {at}: {ended.said}"
         if FAULTS[fault][0] <= 0:
             assert ended.code == -signal.SIGKILL, case
@@ -118,13 +126,13 @@ def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: 
         if ended.steps:
             # A checkpoint is written after each step: the last step, at most, is lost.
             assert _steps(folder)[0] >= ended.steps - 1, case
-        _resumed(server, folder, whole.kept)
+        _resumed(server, folder, whole)
         shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint(server: Server, whole: Whole, tmp_path: Path, damage: str) -> None:
-    chance = random.Random(damage)
+    chance = random.Random(f"{damage} {whole.train}")
     for number in range(COUNT):
         folder = shutil.copytree(whole.cut, tmp_path / str(number))
         place = Checkpoints(folder / "run" / "checkpoints", 1.0).found()[0]
@@ -136,7 +144,7 @@ def test_a_damaged_checkpoint(server: Server, whole: Whole, tmp_path: Path, dama
         else:
             del content[at:]
         path.write_bytes(content)
-        said = _resumed(server, folder, whole.kept)
+        said = _resumed(server, folder, whole)
         assert f"note: run/checkpoints/{place.name} is damaged (" in said, f"{path.name} {damage} at {at}: {said}"
         shutil.rmtree(folder)
 

@@ -23,6 +23,7 @@ import pytest
 
 from epochal.training.checkpoint import Checkpoints, read_checkpoint
 from tests.forks import Ended, Fork, Server, draw_nothing, serve
+from tests.kinds import KINDS
 from tests.outcome import outcome
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -55,16 +56,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def _train(threads: str = "1") -> tuple[str, ...]:
+def _train(kind: str, folder: Path, threads: str = "1") -> tuple[str, ...]:
+    """Write data of a kind into a folder where there are none, and return the command that trains on them there for a second."""
+    if kind in KINDS:
+        return ("train", *KINDS[kind](folder), "--ema", "0.9", "--epochs", "40", *SETTINGS, "--threads", threads)
     has_mnist = (Path(os.environ.get("EPOCHAL_DATA", "/nowhere")) / "mnist").exists()
     if has_mnist:
         return ("train", "mnist", *TRAIN, *SETTINGS, "--threads", threads)
     return ("train", "digits", *TRAIN, "--model", "mlp", "--batch-size", "24", "--epochs", "20", *SETTINGS, "--threads", threads)
 
 
-def _hit_while_starting(folder: Path, number: int, delay: float) -> Ended:
+def _hit_while_starting(folder: Path, command: Sequence[str], number: int, delay: float) -> Ended:
     process = subprocess.Popen(
-        [sys.executable, "-m", "epochal", *_train()], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", "epochal", *command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     time.sleep(delay)
     process.send_signal(number)
@@ -74,26 +78,30 @@ def _hit_while_starting(folder: Path, number: int, delay: float) -> Ended:
 
 
 def test_signals_lose_one_step_at_most(server: Server, tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    ended = server(whole, *_train())
-    assert ended.code == 0, ended.said
-    wanted, total = outcome(whole / "run"), ended.steps
+    wholes: dict[str, tuple[dict[str, Any], int]] = {}
     chance = random.Random(0)
     for index in range(COUNT):
-        phase = IN_TURN[index % len(IN_TURN)]
+        # In each round, kinds are in other phases.
+        kind, phase = ("pictures", *KINDS)[(index + index // len(IN_TURN)) % (1 + len(KINDS))], IN_TURN[index % len(IN_TURN)]
+        if kind not in wholes:
+            whole = tmp_path / kind
+            whole.mkdir()
+            ended = server(whole, *_train(kind, whole))
+            assert ended.code == 0, ended.said
+            wholes[kind] = outcome(whole / "run"), ended.steps
+        wanted, total = wholes[kind]
         first = chance.choice((signal.SIGINT, signal.SIGTERM))
         signals = (first, chance.choice((signal.SIGINT, signal.SIGTERM))) if phase == "second" else (first,)
         folder = tmp_path / str(index)
         folder.mkdir()
         if phase == "starting":
-            ended = _hit_while_starting(folder, first, chance.uniform(0.0, 3.0))
+            ended = _hit_while_starting(folder, _train(kind, folder), first, chance.uniform(0.0, 3.0))
         else:
             inside = "saving" if phase == "second" else phase
             call = chance.randint(1, PHASES[inside][2])
-            command = (*_train(threads="auto"), "--epochs", "30") if phase == "warm-up" else _train()
+            command = (*_train(kind, folder, "auto"), "--epochs", "30") if phase == "warm-up" else _train(kind, folder)
             ended = server(folder, *command, phase=inside, call=call, delay=chance.uniform(0.0, 0.05), signals=signals)
-        case = f"signal {index}, {[number.name for number in signals]} in {phase}: {ended}"
+        case = f"signal {index} on {kind}, {[number.name for number in signals]} in {phase}: {ended}"
         # The first of two may have done its work before the second comes.
         assert ended.code in [128 + number for number in signals] or (phase == "starting" and ended.code == -first), case
         assert ended.more < SECONDS, case

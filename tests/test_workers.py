@@ -9,10 +9,12 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from epochal.cli.main import cli
 from epochal.data.inputs import scaled
 from epochal.data.inputs.values import access
 from epochal.data.load import Data, load
@@ -23,7 +25,9 @@ from epochal.run.resume import resume
 from epochal.run.train import train
 from epochal.training import loop
 from epochal.training.build import training_feed
+from tests.kinds import KINDS
 from tests.outcome import outcome
+from tests.tones import low_and_high
 
 # More processes than this machine may have cores for are the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -67,8 +71,8 @@ def dataset(folder: Path) -> Pictures:
     return Pictures(train.inputs, train.targets)
 
 
-def _batches(data: Data, epoch: int, start: int, workers: int = 0) -> list[list[Any]]:
-    recipe = Recipe().updated(SETTINGS | {"workers": workers})
+def _batches(data: Data, epoch: int, start: int, workers: int = 0, **changes: Any) -> list[list[Any]]:
+    recipe = Recipe().updated(SETTINGS | {"workers": workers} | changes)
     batches = training_feed(data.train, data.spec, recipe, torch.device("cpu")).epoch(epoch, start)
     return [[part.tolist() for part in batch] for batch in batches]
 
@@ -84,6 +88,34 @@ def test_order_and_augmented_batches_are_the_same(folder: Path, dataset: Picture
         assert len(wanted) == 7 - start
         assert _batches(streamed, epoch, start) == wanted
         assert _batches(read, epoch, start, workers) == wanted
+
+
+def test_sounds_are_the_same_from_disk(tmp_path: Path) -> None:
+    tones = low_and_high(tmp_path / "tones", 20)
+    resident, streamed = load(tones), load(tones, memory=NONE)
+    assert (access(resident.train.inputs), access(streamed.train.inputs)) == ("memory", "items")
+    changes: dict[str, Any] = {"augment": {"time_shift": 0.05, "noise": 0.2, "time_mask": 0.05}, "model": "conv"}
+    wanted = _batches(resident, 1, 0, **changes)
+    for workers in (0, 2):
+        assert _batches(streamed, 1, 0, workers, **changes) == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_go_on_with_other_processes(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["train", *KINDS[kind](tmp_path), "--threads", "1", "--epochs", "2"]
+    streamed = ["--memory", str(NONE), "--workers", "2"] if kind == "sounds" else []
+    assert CliRunner().invoke(cli, [*command, "--out", "whole"]).exit_code == 0
+
+    def dying(*_: Any) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("epochal.bundle.Bundle.save", dying)
+        CliRunner().invoke(cli, [*command, *streamed, "--checkpoint-every", "1e-9", "--out", "run"])
+    again = CliRunner().invoke(cli, ["resume", "run", "--workers", "1"])
+    assert again.exit_code == 0, again.output
+    assert outcome(tmp_path / "run")["weights"] == outcome(tmp_path / "whole")["weights"]
 
 
 class KilledError(BaseException):

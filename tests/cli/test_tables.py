@@ -27,7 +27,7 @@ def test_a_table_from_training_to_predictions(call: Call, tmp_path: Path) -> Non
     assert "n = 600" in said
     code, said, _ = call("check", table, "--target", "income", "--column", "id=number", "--ignore", "remark,born")
     assert code == 0
-    assert "left out: country (always the same)" in said.replace("\n", " ").replace("  ", " ")
+    assert "left out, always the same: country" in said.replace("\n", " ").replace("  ", " ")
 
 
 def test_what_is_wrong_is_said(call: Call, tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ def test_columns_are_what_they_look_like(tmp_path: Path) -> None:
         "numbers: age",
         "dates: born",
         "categories: job (3)",
-        "left out: id (another for each row), country (always the same), remark (text: --text learns from it); "
-        "--column NAME=category or number takes one in",
+        "left out, always the same: country",
+        "left out, another for each row: id; --column NAME=category or number takes one in",
+        "left out, texts: remark; --text NAME learns from one, --column NAME=category takes it in",
         "missing values: age 5 %",
     )
     rows = in_memory(data.train.inputs)
@@ -140,7 +141,11 @@ def test_what_a_target_means() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([None, "a", "b"] * 20, "The table|table, row 0: the target y is missing, there and in 19 other rows"),
+        ([None, "a", "b"] * 20, "table, row 0: the target y is missing, there and in 19 other rows"),
+        (["a", "b", None, *["a", "b", "b"] * 19], "table, row 2: the target y is missing.\nFill it in"),
+        (["a", "b", None, None, *["a", "b"] * 28], "table, row 2: the target y is missing, there and in 1 other row"),
+        ([0, 1, float("inf")] * 20, "table, row 2: the target y is infinite"),
+        ([0.5, 1, float("-inf")] * 20, "table, row 2: the target y is infinite"),
         ([f"w{row}" for row in range(60)], "60 different values in 60 rows, such as 'w0': too many classes"),
         ([f"2024-01-{1 + row % 28:02}" for row in range(60)], "The target y is a date"),
         ([1, 2, "x"] * 20, None),
@@ -155,6 +160,81 @@ def test_targets_that_cannot_be_are_refused(values: list[Any], message: str | No
         return
     with pytest.raises(DataError, match=message):
         load(table, target="y")
+
+
+def test_ten_thousand_classes_are_refused() -> None:
+    table = {"x": [row % 7 for row in range(30_000)], "y": [f"w{row % 10_000}" for row in range(30_000)]}
+    with pytest.raises(DataError, match="10,000 different values in 30,000 rows, such as 'w0': too many classes"):
+        load(table, target="y")
+
+
+def test_whole_numbers_beyond_those_of_float64_stay_apart() -> None:
+    data = load({"x": [row % 7 for row in range(60)], "y": [str(2**53 + row % 2) for row in range(60)]}, target="y")
+    assert data.outputs == (str(2**53), str(2**53 + 1))
+
+
+def test_classes_of_a_further_split_are_not_rounded() -> None:
+    train = {"x": [row % 7 for row in range(60)], "y": [row % 3 for row in range(60)]}
+    with pytest.raises(DataError, match=r"table, row 1: the target y is 1\.5, which training has not"):
+        load({"train": train, "test": {"x": [1, 2], "y": [1, 1.5]}}, target="y")
+
+
+@pytest.mark.parametrize("setting", ["target", "ignore", "text", "columns"])
+def test_an_unknown_column_is_refused_with_one_that_is_meant(tmp_path: Path, setting: str) -> None:
+    table = csv_of(people(), tmp_path / "people.csv")
+    options: dict[str, Any] = {"target": "income"} | {setting: {"jbo": "category"} if setting == "columns" else "jbo"}
+    with pytest.raises(DataError, match=r"people\.csv has no column 'jbo'\.\nDid you mean 'job'"):
+        load(table, **options)
+
+
+def test_a_header_is_known_where_columns_are_named(tmp_path: Path) -> None:
+    rows = ["red,small\n", "blue,big\n", "red,big\n"]
+    train = tmp_path / "train.csv"
+    # Taken by themselves, the names could be values, and those of the small files the other way round.
+    train.write_text("colour,size\n" + "colour,size\n".join("".join(rows) * 5 for _ in range(4)))
+    data = load(train, target="size")
+    assert data.outputs == ("big", "size", "small")
+    few, headless = tmp_path / "few.csv", tmp_path / "headless.csv"
+    few.write_text("colour,size\nred,small\ncolour,big\n")
+    assert len(load(few, like=data.spec).train) == 2
+    assert len(load(train, target="size", test_data=few).test or ()) == 2
+    headless.write_text("".join(rows))
+    with pytest.raises(DataError, match=r"headless\.csv lacks 1 of the 1 columns .*: colour\.\nGive it the same columns, and a header"):
+        load(headless, like=data.spec)
+    # And where those of training had no header, other files have none.
+    data = load(headless, target="1", columns={"0": "category"})
+    assert len(data.train) == 3
+    few.write_text("red,small\nblue,big\n")
+    assert len(load(few, like=data.spec).train) == 2
+
+
+def _frames() -> list[Any]:
+    columns = {name: values for name, values in people().items() if name in ("age", "job", "born")}
+    found: list[Any] = [np.array([*zip(*columns.values(), strict=True)], dtype=object)]
+    for library in ("pandas", "polars", "pyarrow"):
+        try:
+            module = __import__(library)
+        except ImportError:
+            continue
+        found.append(module.table(columns) if library == "pyarrow" else module.DataFrame(columns))
+    return found
+
+
+@pytest.mark.parametrize("x", _frames(), ids=lambda x: type(x).__module__.split(".")[0])
+def test_inputs_and_targets_as_in_scikit_learn(x: Any) -> None:
+    """`pip install pandas polars` tries those, too."""
+    y = people()["income"]
+    wanted = load({name: values for name, values in people().items() if name in ("age", "job", "born", "income")}, target="income")
+    data = load((x, np.array(y)))
+    assert data.outputs == ("high", "low")
+    assert [column.kind for column in rule_of(data).columns] == ["number", "category", "date"]
+    assert rule_of(data).target == ("target",)
+    rows = wanted.train.inputs[torch.arange(ROWS)].nan_to_num()
+    assert data.train.inputs[torch.arange(ROWS)].nan_to_num().equal(rows)
+    assert load({"train": (x, y), "test": (x, y)}).test is not None
+    again = load((x, y), like=data.spec)
+    assert again.train.targets.equal(data.train.targets)
+    assert rule_of(data).accept(x).nan_to_num().equal(rows)
 
 
 def test_labels_of_other_files_are_joined_when_asked(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ import torch
 
 from epochal.data.sources import cifar10
 from epochal.io.checksums import text_with_checksum, with_checksum
+from tests.hostile import tables
 from tests.hostile.mutate import change_bytes
 from tests.hostile.seeds import idx, npy, npz, photos, pictures, tarred, zipped
 from tests.tones import tone, wav
@@ -748,6 +749,17 @@ def _with_size(field: bytes) -> bytes:
     data[124:136] = field
     data[148:156] = f"{sum(data[:148]) + sum(data[156:512]) + 256:06o}\0 ".encode()
     return bytes(data)
+
+
+def of_tables(canary: Path) -> Iterator[Case]:
+    """Yield tables and texts."""
+    for name, kind, file, content in tables.hostile(pickles(canary)):
+        yield Case(name, kind, _write(file, content) if isinstance(content, bytes) else partial(_made, name=file, make=content))
+
+
+def _made(folder: Path, name: str, make: Callable[[Path], object]) -> Path:
+    make(folder / name)
+    return folder / name
 
 
 def damaged_pictures(*, every: int = 1) -> Iterator[Case]:

@@ -1,7 +1,7 @@
 """Changed files through every loader, for as long as is wanted: python -m tests.hostile.fuzz --seconds 3600
 
 Whatever is no `EpochalError` that names the file, takes longer than 10 seconds or too much memory, touches what it should not, or
-ends the process, is a crash: it is reported with its seed, and the file is kept. `--seed N --only KIND` repeats it.
+ends the process, is a crash: it is reported with its seed, and the file is kept. `--seed N --only KINDS` repeats it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CANNOT_CHANGE = (ValueError, TypeError, LookupError, OSError, EOFError, Runtime
 def _case(seeds: dict[str, list[Path]], number: int, folder: Path, only: str) -> tuple[str, Path]:
     """Make the case of that number: its kind, and the changed file or folder."""
     chance = random.Random(number)
-    kinds = [only] if only else [kind for kind in sorted(seeds) for _ in range(1 if kind in SLOW else 8)]
+    kinds = only.split(",") if only else [kind for kind in sorted(seeds) for _ in range(1 if kind in SLOW else 8)]
     kind = chance.choice(kinds)
     seed = chance.choice(seeds[kind])
     path = fresh(folder / "case") / seed.name
@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0, help="the number of the first case")
     parser.add_argument("--cases", type=int, default=10**9)
-    parser.add_argument("--only", default="", choices=["", *LOADERS])
+    parser.add_argument("--only", default="", help=f"kinds, with commas between them: {', '.join(sorted(LOADERS))}")
     parser.add_argument("--crashes", type=Path, default=Path("crashes"), help="where files that crashed are kept")
     options = parser.parse_args()
     begun = time.monotonic()

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from epochal.data.inputs.picture.read import measure_picture, open_picture, to_t
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.sound.read import measure_sound, read_sound
 from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.table.rule import TableRule
+from epochal.data.inputs.text.read import read_text
 from epochal.data.sources import cifar10
 from epochal.data.sources.idx import read_idx
 from epochal.data.spec import DataSpec
@@ -64,6 +67,20 @@ def _picture(path: Path) -> None:
 def _sound(path: Path) -> None:
     measure_sound(str(path))
     read_sound(str(path), SoundRule(shape=(800,), rate=8000))
+
+
+def _table(path: Path) -> None:
+    """Read a table to train on, then for a model and for predictions."""
+    data = epochal.load(path, target="-1")
+    assert isinstance(data.input, TableRule)
+    epochal.load(path, like=data.split(0.2, 0.2).spec)
+    for _ in data.input.pieces(path):
+        pass
+
+
+def _text_table(path: Path) -> None:
+    data = epochal.load(path, text="1", target="-1")
+    data.input.items(path)
 
 
 def _pack(path: Path) -> None:
@@ -112,6 +129,9 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "run": evaluate_run,
     "safetensors": epochal.load,
     "sound": _sound,
+    "table": _table,
+    "text": read_text,
+    "texts in a table": _text_table,
 }
 
 # A file must never make a loader do any of these, or open a file for writing elsewhere.
@@ -135,7 +155,7 @@ _FORBIDDEN = (
 _LIBRARIES = (str(Path(torch.__file__).parent), "libnvidia-ml.so")
 
 # Wrong values in arrays are reported with their index, and wrong settings with their names.
-_TOLD_BY_PLACE = ("npy", "npz", "resume", "run", "safetensors")
+_TOLD_BY_PLACE = ("npy", "npz", "resume", "run", "safetensors", "table", "texts in a table")
 
 
 class Watch:
@@ -190,12 +210,16 @@ def load(kind: str, path: Path, watch: Watch, *, seconds: float = 10.0, megabyte
     begun = time.monotonic()
     with watch.on(path.parent.resolve()) as seen:
         try:
-            LOADERS[kind](path)
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                LOADERS[kind](path)
         except EpochalError as error:
             reported = str(error)
         except Exception as error:  # noqa: BLE001  it is what is looked for
             wrong = f"{type(error).__name__}: {error}"
     took, more = time.monotonic() - begun, _peak() - before
+    if warned:
+        wrong = wrong or f"it warned: {warned[0].message}"
     if seen:
         wrong = wrong or f"it did: {'; '.join(seen[:3])}"
     elif reported and kind not in _TOLD_BY_PLACE and path.name not in reported and path.parent.name not in reported:

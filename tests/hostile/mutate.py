@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from epochal.io.checksums import text_with_checksum, with_checksum
+from tests.hostile import tables
 
 _NUMBERS = (
     0,
@@ -462,6 +463,12 @@ def change_archive(content: bytes, chance: random.Random) -> bytes:
     return change_gzip(change_tar)(content, chance)
 
 
+def _change_text(content: bytes, chance: random.Random) -> bytes:
+    """Change a table as text, or its bytes."""
+    is_text = not content.startswith((b"\xfd7zXZ\0", b"PAR1"))
+    return (tables.change_text if is_text and chance.random() < 0.7 else change_bytes)(content, chance)
+
+
 CHANGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "archive": change_archive,
     "cifar10": change_gzip(change_tar),
@@ -471,6 +478,10 @@ CHANGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "picture": change_picture,
     "recipe": change_toml,
     "safetensors": change_safetensors,
+    "sound": change_bytes,
+    "table": change_gzip(_change_text),
+    "text": change_bytes,
+    "texts in a table": change_gzip(_change_text),
 }
 
 

@@ -10,25 +10,28 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.hostile.corpus import Case, archives, controls, damaged_pictures, models
+from tests.hostile.corpus import Case, archives, controls, damaged_pictures, models, of_tables
 from tests.hostile.loading import LOADERS, Watch, fresh, load
 from tests.hostile.seeds import make
 
 IS_FULL = os.environ.get("EPOCHAL_HOSTILE") == "full"
 
 
-def _cases(what: str, seeds: dict[str, list[Path]], canary: Path) -> list[Case]:
-    """Return the cases of a corpus: all, or some of each sort."""
+def _cases(what: str, seeds: dict[str, list[Path]], canary: Path) -> Iterator[Case]:
+    """Yield the cases of a corpus: all, or some of each sort."""
     if what == "controls":
-        return list(controls(canary))
-    if what == "pictures":
-        return list(damaged_pictures(every=1 if IS_FULL else 20))
-    return list(models(seeds, canary) if what == "models" else archives())[:: 1 if IS_FULL else 7]
+        yield from controls(canary)
+    elif what == "pictures":
+        yield from damaged_pictures(every=1 if IS_FULL else 20)
+    else:
+        found = archives() if what == "archives" else of_tables(canary) if what == "tables" else models(seeds, canary)
+        yield from islice(found, 0, None, 1 if IS_FULL else 7)
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, int, int]]:
@@ -41,7 +44,7 @@ def _tree(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def main(out: str, *corpora: str) -> None:
-    """Load every case of the corpora ("models", "archives", "pictures", "controls"), and write what came of each to `out`."""
+    """Load every case of the corpora ("models", "archives", "pictures", "tables", "controls"), and write what came of each to `out`."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,7 +66,7 @@ def _result(what: str, case: Case, home: Path, watch: Watch) -> dict[str, Any]:
     path = case.make(folder)
     canaries = home / "canary", folder / "canary"
     before = _tree(home)
-    outcome = load(case.kind, path, watch, megabytes=1000 if what == "pictures" else 200)
+    outcome = load(case.kind, path, watch, megabytes=1000 if what in ("pictures", "tables") else 200)
     # What an archive unpacks to has its place; a run that is resumed writes into its folder.
     own = ("case", "case/cache", "case/cache/archives")
     changed = sorted(name for name, _ in _tree(home).items() ^ before.items() if what != "models" or not name.startswith("case/"))

@@ -22,6 +22,7 @@ from epochal.data.sources import cifar10
 from epochal.data.storage import archives
 from epochal.data.storage.cache import Cache, checksums
 from epochal.training.checkpoint import Checkpoints
+from tests.hostile import tables
 from tests.hostile.loading import training
 from tests.tones import FORMATS as WAVES
 from tests.tones import tone, wav
@@ -162,6 +163,11 @@ def make(folder: Path) -> dict[str, list[Path]]:
         write("picture", name, content)
     for name, content in sounds().items():
         write("sound", name, content)
+    for name, content in tables.seeds().items():
+        write("table", name, content)
+        write("texts in a table", name, content)
+    for name, content in tables.texts().items():
+        write("text", name, content)
     write("idx", "a", idx())
     write("idx", "a.gz", gzip.compress(idx()))
     write("npz", "a.npz", npz())

@@ -31,7 +31,7 @@ def predict_table(bundle: Bundle, path: Path, out: Path, log: Callable[[str], ob
     rule = bundle.spec.input
     if not (isinstance(rule, TableRule) or bundle.spec.listing.file) or not is_table(path):
         raise DataError(f"{path} is not a table.", "Give a .csv, .tsv, .jsonl or .parquet file.")
-    names = names_of(path)
+    names = rule.names_in(path) if isinstance(rule, TableRule) else names_of(path)
     added = _columns(bundle.spec.outputs, names, has_probability=bundle.spec.task.has_classes)
     check_output(out, _line([*names, *added]).encode())
     wrong, count = dict[str, DataError](), 0
@@ -51,7 +51,7 @@ _Piece = tuple[Sequence[Sequence[str]], Sequence[Prediction | None]]
 
 def _rows(bundle: Bundle, rule: TableRule, path: Path, log: Callable[[str], object]) -> Iterator[_Piece]:
     """Yield rows with their predictions, and report how they differ from those of training."""
-    for note in rule.differing(names_of(path), str(path)):
+    for note in rule.differing(rule.names_in(path), str(path)):
         log(note)
     unseen: Counter[str] = Counter()
     count = 0

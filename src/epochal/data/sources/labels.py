@@ -16,6 +16,9 @@ from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.tasks.base import TaskName
 
+# Whole numbers from here on are not exact as float64: they are words.
+_EXACT = 2**53
+
 # Whole numbers with more distinct values than this are quantities rather than classes, unless the user says otherwise.
 _MANY_NUMBERS = 20
 
@@ -29,7 +32,9 @@ JOINED = "joined"
 
 def about_others(number: int) -> str:
     """Return in how many other rows of `number` something is so too."""
-    return f", there and in {number - 1:,} other {'row' if number == 2 else 'rows'}" if number > 1 else ""
+    if number < 3:
+        return ", there and in 1 other row" * (number == 2)
+    return f", there and in {number - 1:,} other rows"
 
 
 def _target(table: Table, name: str) -> Values:
@@ -66,7 +71,7 @@ class Labels:
         name, words = self.names[0], self.targets["train"][0].words
         first = numbers["train"]
         if first is None:
-            if self.tables["train"].has_header and len(words) > 1 and not isinstance(days(self.targets["train"][0]), str):
+            if len(words) > 1 and not isinstance(days(self.targets["train"][0]), str):
                 raise DataError(f"The target {name} is a date.", "Predict a number or a class; a date can be learned from.")
             rows = len(self.tables["train"])
             if len(words) > _MANY_CLASSES or len(words) > max(_MANY_NUMBERS, rows / 2):
@@ -80,7 +85,9 @@ class Labels:
         if is_whole and distinct <= _MANY_NUMBERS:
             if distinct > 2:
                 notes.append(f"{name} has {distinct} whole numbers, taken as classes; --task regression if they are quantities")
-            return {split: torch.from_numpy(self._quantities(split, one).long().numpy()[:, 0]) for split, one in numbers.items()}, None
+            if np.abs(first).max() >= _EXACT:
+                return self._words(), None
+            return {split: self._whole(split, self._quantities(split, one)) for split, one in numbers.items()}, None
         if is_whole:
             notes.append(f"{name} has {distinct:,} whole numbers, taken as quantities; --task single-label if they are classes")
         return {split: self._quantities(split, one) for split, one in numbers.items()}, "regression"
@@ -101,6 +108,10 @@ class Labels:
         """Return all targets of a split as numbers: float64 [n, targets]; `None` if some are words."""
         found = [self._as_numbers(split, values) for values in self.targets[split]]
         columns = [numbers for numbers in found if not isinstance(numbers, str)]
+        for name, numbers in zip(self.names, columns, strict=False):
+            if len(infinite := np.flatnonzero(np.isinf(numbers))):
+                where = self.tables[split].where(int(infinite[0]))
+                raise DataError(f"{where}: the target {name} is infinite.", "Fix it, or remove that row.")
         return np.stack(columns, 1) if len(columns) == len(found) else None
 
     def _as_numbers(self, split: str, values: Values) -> NDArray[np.float64] | str:
@@ -117,6 +128,16 @@ class Labels:
                 "Of several targets, each is 0 or 1 (a label), or a quantity." if len(self.names) > 1 else "Fix it.",
             )
         return torch.from_numpy(numbers)
+
+    def _whole(self, split: str, numbers: Tensor) -> Tensor:
+        """Return class numbers, int64 [n]."""
+        if len(odd := (numbers[:, 0] != numbers[:, 0].round()).nonzero()):
+            row = int(odd[0])
+            raise DataError(
+                f"{self.tables[split].where(row)}: the target {self.names[0]} is {float(numbers[row, 0]):g}, which training has not.",
+                "Fix it, or remove that row; if these are quantities: --task regression",
+            )
+        return numbers[:, 0].long()
 
     def _strange(self, split: str) -> Iterator[tuple[str, str, int]]:
         for name, values in zip(self.names, self.targets[split], strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from time import monotonic
 from typing import Any
@@ -52,7 +53,10 @@ def find_objects(what: Any, options: ReadOptions = NO_OPTIONS) -> Found:
     if text_tables.has_texts(what, options):
         return text_tables.read(what, options)
     if options.table.targets or (options.like is not None and options.like.input.kind == "table"):
-        return table.read(what, options)
+        return table.read(table.with_targets(what, options)[0], options)
+    tables, targets = table.with_targets(what, options)
+    if targets:
+        return table.read(tables, replace(options, table=replace(options.table, targets=targets)))
     refuse_table_options(options, _name(what))
     if not isinstance(what, Mapping):
         what = {"train": what}

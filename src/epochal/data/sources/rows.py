@@ -58,13 +58,13 @@ class Rows:
         return [self.groups[place] for place in self.splits[split].tolist()]
 
 
-def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: Iterable[str] = ()) -> Rows:
+def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: Iterable[str] = (), *, header: bool | None = None) -> Rows:
     """Read the columns of a table that say which split each row is in, and what belongs together.
 
-    `taken` are columns that mean something else, and `others` the splits that other tables have. Raises `DataError` for a row that does
-    not say.
+    `taken` are columns that mean something else, and `others` the splits that other tables have; `header` is as for `read_table`.
+    Raises `DataError` for a row that does not say.
     """
-    names, asked, like = names_of(what), options.table, options.like
+    names, asked, like = names_of(what, header), options.table, options.like
     split = find_column(asked.split, names, what) if asked.split else ""
     group = _group(options, names, what)
     if not split:
@@ -76,7 +76,7 @@ def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: I
             raise RecipeError(f"The column {name} {meaning}, and cannot be something else too.", "Choose another.")
     if not (split or group):
         return Rows()
-    table = read_table(what, words={split, group}, skip={*names} - {split, group})
+    table = read_table(what, words={split, group}, skip={*names} - {split, group}, header=header)
     splits = _splits(table, split, options) if split else None
     for name in others:
         if splits is not None and name in splits:
@@ -84,11 +84,12 @@ def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: I
     return Rows(splits, read_groups(table, group), "" if splits is None else split, group)
 
 
-def read_groups(what: Any, group: str) -> list[str] | None:
+def read_groups(what: Any, group: str, *, header: bool | None = None) -> list[str] | None:
     """Return the group of each row of a table; `None` if it has no such column. Raises `DataError` for a row without one."""
-    if not group or group not in (what.columns if isinstance(what, Table) else names_of(what)):
+    if not group or group not in (what.columns if isinstance(what, Table) else names_of(what, header)):
         return None
-    table = what if isinstance(what, Table) else read_table(what, words={group}, skip={*names_of(what)} - {group})
+    skip = () if isinstance(what, Table) else {*names_of(what, header)} - {group}
+    table = what if isinstance(what, Table) else read_table(what, words={group}, skip=skip, header=header)
     values = table.columns[group].as_words()
     missing = np.flatnonzero(values.missing)
     if len(missing):

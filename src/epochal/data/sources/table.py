@@ -14,7 +14,7 @@ from epochal.data.examples import Found, Part
 from epochal.data.inputs.table.columns import ColumnKind
 from epochal.data.inputs.table.meaning import choose_columns, is_key, meaning_of
 from epochal.data.inputs.table.rule import TableRule
-from epochal.data.inputs.table.values import Table, find_column, names_of, read_table, title_of
+from epochal.data.inputs.table.values import Table, columns_of, find_column, header_of, holds_table, names_of, read_table, title_of
 from epochal.data.inputs.values import subset
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.labels import JOINED, Labels
@@ -25,6 +25,9 @@ from epochal.errors import DataError, RecipeError, suggest
 
 # What --column says of columns that are learned from.
 _KINDS: tuple[ColumnKind, ...] = get_args(ColumnKind)
+
+# What y is called where it comes without a name.
+_TARGET = "target"
 
 # How many candidates for the target are listed.
 _LISTED = 12
@@ -64,26 +67,50 @@ def splits_of(what: Any) -> dict[str, Any]:
     return dict(what) if isinstance(what, Mapping) and "train" in what and set(what) <= set(SPLITS) else {"train": what}
 
 
+def with_targets(what: Any, options: ReadOptions) -> tuple[Any, tuple[str, ...]]:
+    """Return pairs (x, y) whose `x` is a table, or an array of words and numbers, as tables with the names of their target.
+
+    Anything else is returned as it is, without names.
+    """
+    splits, rule = splits_of(what), options.input if options.like is None else options.like.input
+    is_other = options.table.targets or not (rule in (None, "table") or isinstance(rule, TableRule))
+    if is_other or not all(isinstance(one, tuple) and len(one) == 2 and _is_frame(one[0]) for one in splits.values()):
+        return what, ()
+    x, y = splits["train"]
+    given = getattr(y, "name", None)
+    name = given if isinstance(given, str) and given not in ("", *columns_of(x)) else _TARGET
+    names = rule.target if isinstance(rule, TableRule) else (name,)
+    if len(names) > 1:
+        raise DataError(f"The model predicts {len(names)} columns, which one y does not have.", "Pass a table with all of them.")
+    return {split: {**columns_of(x), names[0]: y} for split, (x, y) in splits.items()}, names
+
+
+def _is_frame(what: Any) -> bool:
+    """Whether this is a table of a library, or an array [n, columns] of words and numbers."""
+    return not isinstance(what, Mapping | list | tuple | str | Path) and holds_table(what)
+
+
 def _for_training(name: str, files: Mapping[str, Any], options: ReadOptions) -> Found:
     train, *others = files.values()
-    names = names_of(train)
+    header = header_of((*options.table.targets, *options.table.ignore, *options.table.kinds))
+    names = names_of(train, header)
     wanted = _wanted(train, names, options.table)
-    rows = read_rows(train, options, wanted.target, [*files][1:])
+    rows = read_rows(train, options, wanted.target, [*files][1:], header=header)
     texts = {*wanted.target, *(column for column, kind in wanted.kinds.items() if kind in ("category", "date"))}
     numbers = {column for column, kind in wanted.kinds.items() if kind == "number"}
-    whole = read_table(train, words=texts, numbers=numbers, skip=(*wanted.ignore, *rows.columns))
+    whole = read_table(train, words=texts, numbers=numbers, skip=(*wanted.ignore, *rows.columns), header=header)
     tables = rows.of(whole)
     table, groups = tables["train"], {split: rows.groups_of(split) for split in tables}
-    notes: list[str] = [] if table.has_header else [f"{table.name} has no header: columns are called 0 to {len(names) - 1}"]
+    notes: list[str] = [] if table.has_header else [f"{table.name} has no header: its columns are numbers"]
     columns, found = choose_columns(table, [column for column in table.columns if column not in wanted.target], wanted.kinds)
     if not columns:
         raise DataError(f"{title_of(train)} has no column to learn from.", "Add one; or say what one means: --column NAME=category")
     notes += [*found, *rows.notes]
     rule = TableRule(shape=(len(columns),), columns=columns, target=wanted.target, has_header=table.has_header, joins=wanted.joins)
     for split, file in zip([*files][1:], others, strict=True):
-        notes += [f"{title_of(file)}: {note}" for note in rule.differing(names_of(file), title_of(file))]
+        notes += [f"{title_of(file)}: {note}" for note in rule.differing(rule.names_in(file), title_of(file))]
         tables[split] = _with_target(rule, file)
-        groups[split] = read_groups(file, rows.group)
+        groups[split] = read_groups(file, rows.group, header=table.has_header)
     read_targets, task = Labels.of(tables, wanted.target, joins=wanted.joins).read(notes)
     parts = _parts(name, rule, tables, read_targets, groups, options.memory)
     classes = wanted.target if task or len(wanted.target) > 1 else None
@@ -94,8 +121,8 @@ def _for_model(name: str, files: Mapping[str, Any], options: ReadOptions, like: 
     rule = like.input
     if not isinstance(rule, TableRule):
         raise DataError(f"{title_of(files['train'])} is a table; the model takes inputs of another kind.", "Give what it was trained on.")
-    notes = [note for file in files.values() for note in rule.differing(names_of(file), title_of(file))]
-    rows = read_rows(files["train"], options, {*rule.target, *rule.names}, [*files][1:])
+    notes = [note for file in files.values() for note in rule.differing(rule.names_in(file), title_of(file))]
+    rows = read_rows(files["train"], options, {*rule.target, *rule.names}, [*files][1:], header=rule.has_header)
     whole = {split: _with_target(rule, file) for split, file in files.items()}
     tables = whole | rows.of(whole["train"])
     targets = Labels.of(tables, rule.target, joins=rule.joins).like(like)
@@ -123,7 +150,7 @@ def _parts(
 
 
 def _with_target(rule: TableRule, file: Any) -> Table:
-    lacking = [name for name in rule.target if name not in names_of(file)]
+    lacking = [name for name in rule.target if name not in rule.names_in(file)]
     if lacking:
         raise DataError(f"{title_of(file)} has no column '{lacking[0]}', the target.", "Give a table with the true answers.")
     return rule.read_table(file, rule.target)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from epochal.data.examples import Found
-from epochal.data.inputs.table.files import MISSING, open_table
-from epochal.data.inputs.table.values import find_column, holds_table, names_of, read_table, title_of
+from epochal.data.inputs.table.files import MISSING
+from epochal.data.inputs.table.values import find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.rows import read_groups, read_rows
@@ -45,10 +44,13 @@ def read(what: Any, options: ReadOptions) -> Found:
             f"Name it: --target COLUMN. There are the columns {listed}.",
         )
     notes: list[str] = []
-    taken = [find_column(name, names_of(first), first) for name in (*asked.texts, *asked.targets)]
-    rows = read_rows(first, options, taken, [*tables][1:])
-    parts = {split: _read(table, asked, notes) for split, table in tables.items()}
-    groups = {split: rows.groups if split == "train" else read_groups(table, rows.group) for split, table in tables.items()}
+    # Files of further splits have a header if the first has one; those for a model, if those of training had one.
+    named = header_of((*asked.texts, *asked.targets))
+    header = named if named is not None else options.like is None and has_header(first)
+    taken = [find_column(name, names_of(first, header), first) for name in (*asked.texts, *asked.targets)]
+    rows = read_rows(first, options, taken, [*tables][1:], header=header)
+    parts = {split: _read(table, asked, notes, header=header) for split, table in tables.items()}
+    groups = {split: rows.groups if split == "train" else read_groups(table, rows.group, header=header) for split, table in tables.items()}
     parts = {split: replace(part, groups=groups[split]) for split, part in parts.items()}
     if rows.splits is not None:
         parts |= {split: parts["train"].take(places.tolist()) for split, places in rows.splits.items()}
@@ -69,12 +71,14 @@ def read(what: Any, options: ReadOptions) -> Found:
     return replace(found, input=rule, listing=rows.listing)
 
 
-def _read(what: Any, asked: TableOptions, notes: list[str]) -> Texts:
-    names = names_of(what)
+def _read(what: Any, asked: TableOptions, notes: list[str], *, header: bool) -> Texts:
+    names = names_of(what, header)
     columns, target = [find_column(name, names, what) for name in asked.texts], find_column(asked.targets[0], names, what)
     if target in columns:
         raise DataError(f"{title_of(what)}: the column '{target}' is both text and target.", "Name another as --target.")
-    cells, lines = _cells(what, names, [*columns, target], notes)
+    cells, lines = rows_of(what, [*columns, target], header=header)
+    if lines is not None and not header:
+        notes.append(f"{Path(what).name} has no header: its columns are numbers")
     named = [f"row {row}" for row in range(len(cells))] if lines is None else [f"line {line:,}" for line in lines]
     for row, where in zip(cells, named, strict=True):
         if row[-1].strip() in MISSING:
@@ -83,20 +87,3 @@ def _read(what: Any, asked: TableOptions, notes: list[str]) -> Texts:
         raise DataError(f"{title_of(what)} has no rows.", "Give a row for each example.")
     files = [f"{Path(what).name}:{line}" for line in lines] if lines is not None else None
     return Texts([" ".join(row[:-1]) for row in cells], [row[-1].strip() for row in cells], files)
-
-
-def _cells(what: Any, names: Sequence[str], columns: Sequence[str], notes: list[str]) -> tuple[list[list[str]], list[int] | None]:
-    """Return the cells of some columns by row, and the lines of the file, if it is a text file."""
-    if not isinstance(what, str | Path) or Path(what).suffix.lower() == ".parquet":
-        values = [read_table(what, words=columns, skip=set(names) - {*columns}).columns[name].as_words() for name in columns]
-        found = [["" if code < 0 else one.words[code] for code in one.codes.tolist()] for one in values if one.codes is not None]
-        return [list(row) for row in zip(*found, strict=True)], None
-    file = open_table(Path(what))
-    if not file.has_header:
-        notes.append(f"{file.path.name} has no header: its columns are numbers")
-    places = [names.index(name) for name in columns]
-    cells, lines = list[list[str]](), list[int]()
-    for chunk in file.chunks():
-        cells += [[row[place] for place in places] for row in chunk.rows]
-        lines += chunk.lines
-    return cells, lines

@@ -99,8 +99,9 @@ def found_texts(
     for split, part in parts.items():
         empty = [place for place, text in enumerate(part.texts) if not text.strip()]
         if empty:
-            many = "1 text is" if len(empty) == 1 else f"{len(empty):,} texts are"
-            said.append(f"{many} empty in {split}: {part.name(split, empty[0])}" + ", ..." * (len(empty) > 1))
+            first = part.name(split, empty[0])
+            many = f"{len(empty):,} texts are empty in {split}: {first}, ..."
+            said.append(many if len(empty) > 1 else f"1 text is empty in {split}: {first}")
         hashes = np.array([content_hash(normalized(text).encode("utf-8", "surrogatepass")) for text in part.texts], "S16")
         own = subset(inputs, slice(begin, begin + len(part.texts)))
         begin += len(part.texts)

@@ -42,6 +42,9 @@ EXPECTED = {"age": [39.0, None, None], "city": ["Rome", "New York", "Rome"], "he
     [
         (PLAIN, "t.csv"),
         (PLAIN.replace("\n", "\r\n"), "t.csv"),
+        (PLAIN.replace("\n", "\r"), "t.csv"),
+        (PLAIN.replace("\n", "\r").replace(",", ";"), "t.csv"),
+        (PLAIN.replace("\n", "\r\n", 1).replace("2\n", "2\r"), "t.csv"),
         ("\ufeff" + PLAIN, "t.csv"),
         (PLAIN.replace(",", ", "), "t.csv"),
         (PLAIN.replace(",", " , "), "t.csv"),
@@ -102,11 +105,22 @@ def test_columns_are_read_as_asked(tmp_path: Path) -> None:
         (b"", "t.csv is empty"),
         (b"a,b\n", "has a header and no rows"),
         (b"a,b\n1,2\n3,4\n5,6,7\n8,9\n", "line 4: the row has 3 values; there are 2 columns"),
+        (b"a,b\r1,2\r3,4\r5,6,7\r8,9\r", "line 4: the row has 3 values; there are 2 columns"),
         (b"a,b\n1,2\n\n3\n4,5\n", "line 4: the row has 1 values; there are 2 columns"),
         (b"a,a\n1,2\n3,4\n", "line 1: two columns are named 'a'"),
-        (b'a,b\n1,2\n3,"4\n5,6\n7,8\n', "line 3: .*end of data"),
-        (b"a,b\n1,\xff\xfe\xfd\n", "is not text in UTF-8"),
-        (b"a,b\n1," + b"x" * 200_000 + b"\n", "field larger|more than 131,072"),
+        (b'a,b\n1,2\n3,"4\n5,6\n7,8\n', "line 3: a quote is not closed"),
+        (b'a,b\n1,"2"3\n', "line 2: ',' expected after '\"'"),
+        (b"a,b\n1,\xff\xfe\xfd\n", "line 2: it is not text in UTF-8"),
+        (b"a,b\r1,2\r3,\xc4\xe3\r", "line 3: it is not text in UTF-8"),
+        ("a,b\n1,\u4f60\n3,4".encode("utf-16")[:-1], "line 3: it is not text in UTF-16"),
+        (b"a,b\n1,\0\n", "line 2: there is a zero byte, so it is not text"),
+        (b"a,b\n" + b"1,2\n" * 100_000 + b"1,\0\n", "line 100,002: there is a zero byte"),
+        (PLAIN.encode("utf-16-le"), "line 1: there is a zero byte"),
+        (b"a,b\n1," + b"x" * 200_000 + b"\n", "line 2: a value has more than 131,072 characters"),
+        (b"x" * 200_000 + b",b\n1,2\n", "line 1: a value has more than 131,072 characters"),
+        (b"1," * 3_000_000, "line 1: the row has more than 4,194,304 characters"),
+        (b"a,b\n" + b"1,2\n" * 100_000 + b"1," * 3_000_000, "line 100,002: the row has more than 4,194,304 characters"),
+        (b"a,b\n1,2\n" + b'"\n",' * 3_000_000, "the row has more than 4,194,304 characters"),
         (b",".join(b"c%d" % n for n in range(30_000)) + b"\n" + b",".join([b"1"] * 30_000), "30,000 columns, more than 20,000"),
     ],
 )
@@ -123,12 +137,41 @@ def test_bad_files_are_refused(tmp_path: Path, content: bytes, message: str) -> 
         ("[1, 2]\n", "line 1: it is not an object"),
         ('{"a": [1]}\n', "line 1: a value is a list or an object"),
         ("{}\n", "is empty"),
-        ("[" * 100_000, "line 1: "),
+        ("[" * 100_000, "line 1: maximum recursion depth"),
+        ('{"a": 1}\n{"a": 2, "a": 3}\n', "line 2: the name 'a' appears twice"),
+        ('{"a": 1}\n{"a": "\\ud800"}\n', "line 2: half a character"),
+        ('{"a": 1}{"a": 2}\n', "line 1: Extra data, at character 9"),
+        ('{"a": 1}\n{"a": "\0"}\n', "line 2: there is a zero byte"),
+        ("".join(f'{{"n{place}": 1}}\n' for place in range(15_000)), "objects have few of the 15,000 names"),
+        ("{" + ", ".join(f'"n{place}": 1' for place in range(30_000)) + "}", "more than 20,000 columns"),
     ],
 )
 def test_bad_json_lines_are_refused(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(written(tmp_path, content, "t.jsonl"))
+
+
+def test_a_header_longer_than_the_beginning_is_read(tmp_path: Path) -> None:
+    names = [f"a column with a long name {place}" for place in range(15_000)]
+    file = open_table(written(tmp_path, ",".join(names) + "\n" + ",".join(["1"] * 15_000) + "\n"))
+    assert file.names == tuple(names)
+    assert [chunk.rows for chunk in file.chunks()] == [[["1"] * 15_000]]
+
+
+def test_a_header_that_is_known_is_not_guessed(tmp_path: Path) -> None:
+    path = written(tmp_path, "red,small\nblue,big\nred,big\n")
+    assert plain(read_table(path)) == {"0": ["red", "blue", "red"], "1": ["small", "big", "big"]}
+    assert plain(read_table(path, header=True)) == {"red": ["blue", "red"], "small": ["big", "big"]}
+    path = written(tmp_path, "colour,size\nred,small\nblue,big\n")
+    assert plain(read_table(path, header=False))["0"] == ["colour", "red", "blue"]
+
+
+def test_names_are_made_up_for_columns_without_one(tmp_path: Path) -> None:
+    assert open_table(written(tmp_path, ",a,b\n1,2,3\n")).names == ("0", "a", "b")
+    path = written(tmp_path, ",a,\n1,2,3\n")
+    assert open_table(path, header=True).names == ("0", "a", "2")
+    with pytest.raises(DataError, match="two columns are named '0'"):
+        open_table(written(tmp_path, ",0\n1,2\n"), header=True)
 
 
 def test_damaged_and_hostile_gzip_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +207,19 @@ def test_arrow_and_parquet(tmp_path: Path) -> None:
     assert plain(read_table(table)) == EXPECTED
     parquet.write_table(table, tmp_path / "t.parquet")
     assert plain(read_table(tmp_path / "t.parquet")) == EXPECTED
+    for columns, message in (
+        ({"a": [[1], [2]]}, r"Column a has shape \(2, 1\)"),
+        ({"a": [{"b": 1}, None]}, r"Column a, row 0: a dict is not one value"),
+    ):
+        parquet.write_table(pyarrow.table(columns), tmp_path / "u.parquet")
+        with pytest.raises(DataError, match=message):
+            read_table(tmp_path / "u.parquet")
+    parquet.write_table(pyarrow.table([[1], [2]], names=["a", "a"]), tmp_path / "u.parquet")
+    with pytest.raises(DataError, match=r"u\.parquet: two columns are named 'a'"):
+        read_table(tmp_path / "u.parquet")
+    parquet.write_table(pyarrow.table({"a": pyarrow.nulls(100_000_000)}), tmp_path / "u.parquet")
+    with pytest.raises(DataError, match=r"u\.parquet cannot be read: its .* bytes claim to hold 100,000,000 rows"):
+        read_table(tmp_path / "u.parquet")
     (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-30])
     with pytest.raises(DataError, match=r"t\.parquet cannot be read"):
         read_table(tmp_path / "t.parquet")

@@ -20,6 +20,12 @@ _FEW = 20
 _REPEATED = 0.5
 _WORDS_OF_TEXT = 4
 
+_LEFT_OUT: Mapping[Meaning, str] = {
+    "constant": "left out, always the same: {names}",
+    "identifier": "left out, another for each row: {names}; --column NAME=category or number takes one in",
+    "text": "left out, texts: {names}; --text NAME learns from one, --column NAME=category takes it in",
+}
+
 _KEY = ("id", "key", "uuid", "guid", "index")
 _NAMED = 8
 
@@ -65,14 +71,14 @@ def choose_columns(table: Table, names: Sequence[str], kinds: Mapping[str, Colum
 
 def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], missing: Mapping[str, float]) -> Iterator[str]:
     """Say what columns were taken as: a line for each kind."""
-    for kind, note in (("number", "numbers: {}"), ("date", "dates: {}")):
+    for kind, note in (("number", "numbers: {names}"), ("date", "dates: {names}")):
         if names := [name for name, meaning in meanings.items() if meaning == kind]:
-            yield note.format(_some(names))
+            yield note.format(names=_some(names))
     if found := [f"{column.name} ({len(column.words):,})" for column in chosen if not column.is_number]:
         yield f"categories: {_some(found)}"
-    why = {"constant": "always the same", "identifier": "another for each row", "text": "text: --text learns from it"}
-    if out := [f"{name} ({why[meaning]})" for name, meaning in meanings.items() if meaning in why]:
-        yield f"left out: {_some(out)}; --column NAME=category or number takes one in"
+    for meaning, note in _LEFT_OUT.items():
+        if names := [name for name, found in meanings.items() if found == meaning]:
+            yield note.format(names=_some(names))
     shares = {column.name: missing[column.name] for column in chosen}
     if gaps := [f"{name} {100 * share:.2g} %" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]) if share]:
         yield f"missing values: {_some(gaps)}"

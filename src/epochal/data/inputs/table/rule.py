@@ -145,7 +145,7 @@ class TableRule(InputRule):
         """Return the item, with notes on how its columns differ from those of training."""
         if not holds_table(item):
             return Items([item])
-        return Items([item], tuple(self.differing(names_of(item), title_of(item))))
+        return Items([item], tuple(self.differing(self.names_in(item), title_of(item))))
 
     def differing(self, names: Sequence[str], where: str) -> Iterator[str]:
         """Yield how columns differ from those of training. Raises `DataError` where most are missing."""
@@ -154,7 +154,7 @@ class TableRule(InputRule):
         if len(lacking) > len(self.names) / 2:
             raise DataError(
                 f"{where} lacks {len(lacking)} of the {len(self.names)} columns that the model was trained on: {_some(lacking)}.",
-                "Give it the same columns." if self.has_header else "Give it the same columns, without a header.",
+                f"Give it the same columns, {'and a header with their names' if self.has_header else 'without a header'}.",
             )
         if lacking:
             yield f"columns that are not there count as missing values: {_some(lacking)}"
@@ -176,16 +176,20 @@ class TableRule(InputRule):
         self._check_finite(found, lambda row: f"Row {row}")
         return found
 
+    def names_in(self, what: Any) -> tuple[str, ...]:
+        """Return the names of the columns of a table, which has a header if that of training had one."""
+        return names_of(what, self.has_header)
+
     def read_table(self, what: Any, words: Sequence[str] = ()) -> Table:
         """Read the columns of a table that the model uses, and others as `words`."""
         texts, numbers = self._texts_and_numbers()
-        used = {*self.names, *words}
-        return read_table(what, words={*texts, *words}, numbers=numbers, skip=[name for name in names_of(what) if name not in used])
+        skip = {*self.names_in(what)} - {*self.names, *words}
+        return read_table(what, words={*texts, *words}, numbers=numbers, skip=skip, header=self.has_header)
 
     def pieces(self, path: Path) -> Iterator[tuple[list[list[str]], Tensor]]:
         """Yield the rows of a file as text, a few thousand at a time, with the inputs that they become."""
         texts, numbers = self._texts_and_numbers()
-        for rows, table in pieces(path, words=texts, numbers=numbers):
+        for rows, table in pieces(path, words=texts, numbers=numbers, header=self.has_header):
             yield rows, self.encode(table)
 
     def _texts_and_numbers(self) -> tuple[set[str], set[str]]:
@@ -227,15 +231,16 @@ class TableRule(InputRule):
         """Describe what `unseen` counted in so many rows: "have other words in city (3 rows)"; of numbers only where they are many."""
         numbers = {column.name for column in self.columns if column.is_number}
         least = max(_MANY, rows * _BEYOND)
-        parts = []
-        for what, names in (
-            ("other words in", [name for name, _ in counts.most_common() if name not in numbers]),
-            ("larger or smaller numbers in", [name for name, count in counts.most_common() if name in numbers and count >= least]),
-        ):
-            if names:
-                listed = [f"{name} ({counts[name]:,} {'row' if counts[name] == 1 else 'rows'})" for name in names]
-                parts.append(f"{what} {_some(listed)}")
-        return f"have {' and '.join(parts)}" if parts else ""
+        words, values = (
+            _some([f"{name} ({counts[name]:,} {'row' if counts[name] == 1 else 'rows'})" for name in names])
+            for names in (
+                [name for name, _ in counts.most_common() if name not in numbers],
+                [name for name, count in counts.most_common() if name in numbers and count >= least],
+            )
+        )
+        if words and values:
+            return f"have other words in {words} and larger or smaller numbers in {values}"
+        return f"have other words in {words}" if words else f"have larger or smaller numbers in {values}" if values else ""
 
 
 def _some(names: Sequence[str]) -> str:

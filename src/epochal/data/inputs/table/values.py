@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cached_property
-from math import nan
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epochal.data.inputs.table.files import CHUNK, MISSING, Chunk, TableFile, is_table, open_table
+from epochal.data.inputs.table.parquet import open_parquet, parquet_columns
 from epochal.data.inputs.table.store import Store
-from epochal.errors import DataError, EpochalError, suggest
+from epochal.errors import DataError, suggest
 
 # About so many values are in memory at once where a table is read in blocks.
 _BLOCK = 1 << 18
+
+# What is surely one value of a column.
+_PLAIN = (str, float, int, bytes, type(None))
 
 
 @dataclass(frozen=True)
@@ -124,31 +128,36 @@ class Table:
             yield replace(self, columns=columns, lines=lines, rows=rows, first=begin)
 
 
-def read_table(what: Any, *, words: Collection[str] = (), numbers: Collection[str] = (), skip: Collection[str] = ()) -> Table:
+def read_table(
+    what: Any, *, words: Collection[str] = (), numbers: Collection[str] = (), skip: Collection[str] = (), header: bool | None = None
+) -> Table:
     """Read a table: a path, a mapping of columns, a list of mappings, or a table of pandas, Polars or Arrow.
 
     Columns in `words` keep the text of their values, those in `numbers` must be numbers, and those in `skip` are left out; others are
-    numbers if all of their values are. Raises `DataError`.
+    numbers if all of their values are. `header` is whether a file has names in its first row, if that is known. Raises `DataError`.
     """
     if isinstance(what, str | Path):
         path = Path(what)
         if path.suffix.lower() == ".parquet":
-            with _parquet(path) as file:
-                return _from_columns(path.name, _parquet_columns(file, skip))
-        return _from_file(open_table(path), {*words}, {*numbers}, {*skip})
+            with open_parquet(path) as file:
+                return _from_columns(path.name, parquet_columns(file, skip))
+        return _from_file(open_table(path, header=header), {*words}, {*numbers}, {*skip})
     columns = ((str(name), values) for name, values in columns_of(what).items() if str(name) not in skip)
     return _from_columns(type(what).__name__ if not isinstance(what, dict | list) else "table", columns)
 
 
-def pieces(path: Path, *, words: Collection[str] = (), numbers: Collection[str] = ()) -> Iterator[tuple[list[list[str]], Table]]:
+def pieces(
+    path: Path, *, words: Collection[str] = (), numbers: Collection[str] = (), header: bool | None = None
+) -> Iterator[tuple[list[list[str]], Table]]:
     """Yield the rows of a file as text, a few thousand at a time, with the columns in `words` and `numbers`, as `read_table` reads them."""
     if path.suffix.lower() == ".parquet":
-        with _parquet(path) as parquet:
+        with open_parquet(path) as parquet:
             for batch in parquet.iter_batches(CHUNK):
+                batch.validate(full=True)
                 found = batch.to_pydict()
                 yield [list(map(_text, row)) for row in zip(*found.values(), strict=True)], _from_columns(path.name, found.items())
         return
-    file = open_table(path)
+    file = open_table(path, header=header)
     places = {name: place for place, name in enumerate(file.names) if name in words or name in numbers}
     for chunk in file.chunks():
         store = Store()
@@ -156,6 +165,22 @@ def pieces(path: Path, *, words: Collection[str] = (), numbers: Collection[str] 
         _add(columns, file, chunk, places, numbers)
         read = {name: column.read([len(chunk.rows)]) for name, column in columns.items()}
         yield chunk.rows, Table(str(path), read, np.array(chunk.lines), file.has_header, file.has_decimal_comma)
+
+
+def rows_of(what: Any, columns: Sequence[str], *, header: bool | None = None) -> tuple[list[list[str]], list[int] | None]:
+    """Return the text of some columns of a table by row; and the lines of the file, if it is a text file."""
+    if not isinstance(what, str | Path) or Path(what).suffix.lower() == ".parquet":
+        table = read_table(what, skip={*names_of(what)} - {*columns})
+        values = [table.columns[name].as_words() for name in columns]
+        found = [["" if code < 0 else one.words[code] for code in one.codes.tolist()] for one in values if one.codes is not None]
+        return [list(row) for row in zip(*found, strict=True)], None
+    file = open_table(Path(what), header=header)
+    places = [file.names.index(name) for name in columns]
+    cells, lines = list[list[str]](), list[int]()
+    for chunk in file.chunks():
+        cells += [[row[place] for place in places] for row in chunk.rows]
+        lines += chunk.lines
+    return cells, lines
 
 
 def holds_table(what: Any) -> bool:
@@ -166,18 +191,31 @@ def holds_table(what: Any) -> bool:
         return bool(what)
     if isinstance(what, list | tuple):
         return bool(what) and all(isinstance(row, Mapping) for row in what)
+    if isinstance(what, np.ndarray):
+        return what.ndim == 2 and what.dtype.kind in "OU"
     return hasattr(what, "columns") or hasattr(what, "column_names")
 
 
-def names_of(what: Any) -> tuple[str, ...]:
-    """Return the names of the columns of a table, without reading it whole."""
+def names_of(what: Any, header: bool | None = None) -> tuple[str, ...]:
+    """Return the names of the columns of a table, without reading it whole; `header` as for `read_table`."""
     if isinstance(what, str | Path):
         path = Path(what)
         if path.suffix.lower() != ".parquet":
-            return open_table(path).names
-        with _parquet(path) as file:
+            return open_table(path, header=header).names
+        with open_parquet(path) as file:
             return tuple(file.schema_arrow.names)
     return tuple(map(str, columns_of(what)))
+
+
+def header_of(columns: Sequence[str]) -> bool | None:
+    """Whether a table with these columns has a header: yes where they have names, unknown where all are numbers."""
+    return True if any(not name.lstrip("-").isdigit() for name in columns) else None
+
+
+def has_header(what: Any) -> bool:
+    """Whether the columns of a table have names, by its first rows."""
+    is_text = isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet"
+    return open_table(Path(what)).has_header if is_text else True
 
 
 def find_column(name: str, names: Sequence[str], what: Any) -> str:
@@ -200,6 +238,8 @@ def columns_of(what: Any) -> Mapping[str, Any]:
     if isinstance(what, Mapping):
         alone = all(isinstance(value, str | int | float | None) for value in what.values())
         return {name: [value] for name, value in what.items()} if alone else what
+    if isinstance(what, np.ndarray):
+        return {str(place): column for place, column in enumerate(what.T)}
     if isinstance(what, list | tuple):
         return {name: [row.get(name) for row in what] for name in dict.fromkeys(name for row in what for name in row)}
     return {str(name): what[name] for name in (what.column_names if hasattr(what, "column_names") else what.columns)}
@@ -369,45 +409,29 @@ def _from_objects(values: Any, name: str) -> Values:
         return Values(numbers=array.astype(np.float64))
     if array.dtype.kind == "M":
         array = np.where(np.isnat(array), "", np.datetime_as_string(array.astype("datetime64[s]")))
-    cells = ["" if _is_missing(value) else value for value in array.tolist()]
+    values = array.tolist()
+    several = (row for row, value in enumerate(values) if not isinstance(value, _PLAIN) and hasattr(value, "__len__"))
+    if (place := next(several, None)) is not None:
+        raise DataError(f"Column {name}, row {place}: a {type(values[place]).__name__} is not one value.", "Give one value for each row.")
+    cells = ["" if _is_missing(value) else value for value in values]
     # Files have words for true and false.
-    if all(cell == "" or (isinstance(cell, int | float) and not isinstance(cell, bool)) for cell in cells):
-        return Values(numbers=np.array([nan if cell == "" else float(cell) for cell in cells]))
+    if all(cell == "" or (isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)) for cell in cells):
+        return Values(numbers=np.array([nan if isinstance(cell, str) else _float(cell) for cell in cells]))
     words = _Words(Store())
     words.add(map(str, cells))
     return words.read([len(cells)])
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def _text(value: Any) -> str:
     return "" if _is_missing(value) else str(value)
 
 
-@contextmanager
-def _parquet(path: Path) -> Iterator[Any]:
-    """Open a Parquet file by pyarrow, and name it in errors of reading."""
+def _float(number: float | Decimal) -> float:
     try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError(
-            f"{path} is a Parquet file, which pyarrow reads.", "Install it: pip install 'epochal[tables]'; or save as CSV."
-        ) from error
-    opened: Callable[[Path], Any] = parquet.ParquetFile
-    try:
-        with opened(path) as file:
-            yield file
-    except EpochalError:
-        raise
-    except Exception as error:  # pyarrow raises errors of many kinds for damaged files
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}.", "Save it again.") from error
-
-
-def _parquet_columns(file: Any, skip: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the columns of a Parquet file one by one: numbers as an array, others as a list."""
-    for name, kind in zip(file.schema_arrow.names, map(str, file.schema_arrow.types), strict=True):
-        if name not in skip:
-            column = file.read([name]).column(0)
-            yield name, column if kind.startswith(("int", "uint", "float", "double", "halffloat")) else column.to_pylist()
+        return float(number)
+    except OverflowError:
+        return inf

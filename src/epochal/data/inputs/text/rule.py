@@ -6,7 +6,6 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -18,7 +17,8 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from epochal.data.inputs.base import InputRule, Items, type_name
-from epochal.data.inputs.table.files import is_table, open_table
+from epochal.data.inputs.table.files import is_table
+from epochal.data.inputs.table.values import names_of, rows_of
 from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, places_in
 from epochal.data.inputs.text.layer import Ngrams, Words
 from epochal.data.inputs.text.read import Text, is_file, read_text
@@ -229,17 +229,15 @@ class TextRule(InputRule):
 
     def _rows(self, path: Path) -> Iterator[Text]:
         """Yield the texts of a table, named by their lines."""
-        file = open_table(path)
-        if file.has_header and not {*self.columns} & {*file.names} and all(map(str.isdigit, self.columns)):
-            # Those of training had no header.
-            file = replace(file, names=tuple(map(str, range(len(file.names)))), has_header=False)
-        lacking = next((name for name in self.columns if name not in file.names), None)
+        # Where columns are numbers, the files of training had no header.
+        header = not all(map(str.isdigit, self.columns))
+        names = names_of(path, header)
+        lacking = next((name for name in self.columns if name not in names), None)
         if lacking is not None:
-            raise DataError(f"{path} has no column '{lacking}', which the model reads.", suggest(lacking, file.names))
-        places = [file.names.index(name) for name in self.columns]
-        for chunk in file.chunks():
-            for row, line in zip(chunk.rows, chunk.lines, strict=True):
-                yield Text(" ".join(row[place] for place in places), f"{path}:{line}")
+            raise DataError(f"{path} has no column '{lacking}', which the model reads.", suggest(lacking, names))
+        rows, lines = rows_of(path, self.columns, header=header)
+        for row, line in zip(rows, lines or range(len(rows)), strict=True):
+            yield Text(" ".join(row), f"{path}:{line}")
 
     def title(self, item: Any) -> str | None:
         """Return the file, or the beginning of the text."""
