@@ -1,4 +1,5 @@
-"""A small transformer encoder: learned positions, blocks of attention, and a head; padding is masked, so it never changes an output."""
+"""Small transformers: over the words of a text, where padding is masked, so that it never changes an output; and over the patches of a
+picture, from the same blocks of attention."""
 
 import random
 
@@ -30,3 +31,7 @@ net, rows = run.bundle.model.net, run.bundle.model.preprocess(data.input.encode(
 with torch.no_grad():
     difference = (net(rows[:, :3]) - net(rows)).abs().max()
 print(f"{rows.shape[1]} places instead of 3 change the outputs by {difference:.0e}")
+
+# A picture is a sequence, too: of its patches. ("ast" reads the spectrograms of sounds likewise: see 17_audio.py.)
+run = epochal.train("digits", model={"name": "vit", "patch": 2, "layers": 2}, epochs=10, batch_size=16, quiet=True)
+print(f"pictures: {run.test}")

@@ -1,4 +1,4 @@
-"""Sounds: four kinds of tones are made, learned as spectrograms, and recognized in a WAV file of another rate."""
+"""Sounds: four kinds of tones are made, learned as spectrograms, and recognized in a WAV file of another rate and in a long recording."""
 
 import tempfile
 import wave
@@ -39,3 +39,13 @@ with tempfile.TemporaryDirectory() as folder:
         written.setparams((1, 2, 44_100, 0, "NONE", "not compressed"))
         written.writeframes(tone("square", 44_100).tobytes())
     print(file.name, "is", run.predict(file)[0])
+
+    # A recording of five seconds is cut into windows of half a second that overlap; what the model says of each is averaged.
+    recording = np.zeros(5 * RATE, np.int16)
+    for begin in (1, 3.2, 4):
+        sound = tone("siren", RATE)
+        recording[int(begin * RATE) :][: len(sound)] = sound
+    print("the recording has a", run.bundle.with_windows(30).predict((recording, RATE))[0])
+
+# epochal.train(data, model="ast", frequency_mask=0.2) trains a transformer on the same spectrograms, and silences bands of frequencies at
+# random, so that it does not rely on a few; it needs more sounds than these.

@@ -44,6 +44,7 @@ from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensor
 from epochal.models.build import assemble, build_net, check_model, own_net, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.summary import Summary, summarize
+from epochal.models.windows import Windows, in_windows
 from epochal.predict import Input, Predictions, Read, read_items
 from epochal.random import fork_rng
 from epochal.recipe import DataSettings
@@ -191,6 +192,18 @@ class Bundle(Shown):
     def with_decoder(self) -> nn.Sequential:
         """Return the model and the decoder of its outputs as one module for export: from raw inputs to probabilities or quantities."""
         return nn.Sequential(OrderedDict(model=self.model, decode=self.spec.task.decoder()))
+
+    def with_windows(self, count: int) -> Bundle:
+        """Return the same model for longer sounds: up to `count` windows of each are predicted from, and what they give is averaged.
+
+        Silent windows count nothing; what the model says of noise that it was not trained on counts, too. Raises `DataError` if the
+        model is not for sounds.
+        """
+        spec = self.spec.model_copy(update={"input": self.spec.input.with_windows(count)})
+        layers = dict(self.model.named_children())
+        net = layers["net"].net if isinstance(layers["net"], Windows) else layers["net"]
+        layers["net"] = in_windows(net, spec)
+        return replace(self, model=nn.Sequential(OrderedDict(layers)).eval(), spec=spec)
 
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""

@@ -15,11 +15,11 @@ _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
 --task --valid --test --valid-data --test-data --target --ignore --text --tokens --file --split-column --group
---size --fit --rate --data-seconds --memory --exclude
+--size --fit --rate --data-seconds --windows --memory --exclude
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase
---time-shift --time-mask --noise --mixup --cutmix
+--time-shift --time-mask --frequency-mask --noise --word-dropout --mixup --cutmix
 --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
 --schedule --warmup --every --at --factor --schedule-patience --rise

@@ -32,8 +32,8 @@ _BLOCK = 64
 
 
 def sound_findings(data: Loaded) -> Iterator[Finding]:
-    """Yield the silent and the clipped ones among sounds in memory, int16 [n, samples]."""
-    levels = [part.int().abs() for values in data.inputs for part in values.split(256)]
+    """Yield the silent and the clipped ones among sounds in memory, int16 [n, samples] or [n, windows, samples]."""
+    levels = [part.flatten(1).int().abs() for values in data.inputs for part in values.split(256)]
     silent = torch.cat([part.amax(1) < _SILENT for part in levels]).nonzero().flatten().tolist()
     clipped = torch.cat([(part >= _LOUDEST).float().mean(1) > _CLIPPED for part in levels]).nonzero().flatten().tolist()
     for places, kind, what, fix in (

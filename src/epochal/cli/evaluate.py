@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from epochal.cli.options import as_json, data_dir, importing, own_model
+from epochal.cli.options import as_json, data_dir, importing, own_model, windows
 from epochal.cli.output import print_table, say, say_json
 from epochal.language import translated
 
@@ -29,6 +29,7 @@ from epochal.language import translated
     "--target", metavar="NAME", help="If DATA is a table that lists files: the column with the answers, or several. [as in training]"
 )
 @click.option("--include-training", is_flag=True, help="Also measure on examples of DATA that RUN was trained on.")
+@windows
 @as_json
 def command(
     run: Path,
@@ -39,6 +40,7 @@ def command(
     file: str | None,
     target: str | None,
     include_training: bool,
+    windows: int | None,
     as_json: bool,
 ) -> None:
     """Measure the trained model of RUN on its own test data, or on other DATA with the same classes.
@@ -64,6 +66,7 @@ def command(
         unreadable=unreadable,
         include_training=include_training,
         columns=columns,
+        windows=windows,
         log=say,
     )
     say(str(found))

@@ -31,6 +31,9 @@ data_dir = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
 own_model = click.option("--model", help="The code of your own network, as FILE.py:NAME, if RUN was trained with one.")
+windows = click.option(
+    "--windows", type=click.IntRange(1), help="Cut longer sounds into up to so many windows, and average what is predicted from each."
+)
 
 # File systems allow names of 255 bytes; the run's number and the suffix of temporary names need some of them.
 _LONGEST_NAME = 200

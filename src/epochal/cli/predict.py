@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from epochal.cli.options import as_json, own_model
+from epochal.cli.options import as_json, own_model, windows
 from epochal.cli.output import say, say_error, say_json
 from epochal.language import columns
 
@@ -40,6 +40,7 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Write each picture, titled with its prediction, as PNG and SVG into this folder."
 )
+@windows
 @own_model
 @as_json
 def command(
@@ -48,6 +49,7 @@ def command(
     texts: tuple[str, ...],
     csv_file: Path | None,
     picture: Path | None,
+    windows: int | None,
     model: str | None,
     as_json: bool,
 ) -> None:
@@ -67,6 +69,8 @@ def command(
     bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
     if picture is not None:
         _check_drawn(bundle.spec.input)
+    if windows is not None:
+        bundle = bundle.with_windows(windows)
     if csv_file is not None and _lists(bundle, files):
         _predict_table(bundle, files, csv_file, as_json=as_json)
         return

@@ -179,6 +179,7 @@ def load(
     file: str | int | None = None,
     split_column: str | int | None = None,
     group: str | None = None,
+    windows: int | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -203,7 +204,8 @@ def load(
     when others are split off: that is a column, or for files a regular expression whose first parenthesis matches a part of their names.
 
     Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
-    for the training files. A program passes (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
+    for the training files. Longer sounds lose both ends, or are cut into up to `windows` of that length. A program passes
+    (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
 
     Texts are a folder of .txt files for each class, a table with the column `text`, or in Python lists of strings; `tokens` says what they
     are made of: "ngrams" (by default), or "words" in their order, for recurrent networks and transformers.
@@ -220,8 +222,8 @@ def load(
     valid, test = (None if path is None else str(path) for path in (valid_data, test_data))
     listed, splits = (None if name is None else str(name) for name in (file, split_column))
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test, listed, splits)
-    allowed = None if memory is None else memory * 1e9
-    options = ReadOptions(size, fit, allowed, like, as_exclusion(exclude), unreadable, input, table, rate, seconds, tokens, group or None)
+    allowed, excluded = None if memory is None else memory * 1e9, as_exclusion(exclude)
+    options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, group or None, windows)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _readable(partial(find, what, Path(place) if place else None), options)

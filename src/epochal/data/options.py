@@ -68,6 +68,7 @@ class ReadOptions:
     seconds: float | None = None
     tokens: Tokens | None = None
     group: str | None = None
+    windows: int | None = None
 
 
 def refuse_options(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:

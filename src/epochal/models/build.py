@@ -20,8 +20,10 @@ from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp, tabular
+from epochal.models.patches import ast, vit
 from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
+from epochal.models.windows import in_windows
 from epochal.recipe import DataSettings
 from epochal.user_code import in_words
 
@@ -51,6 +53,7 @@ _WORDS = {"data.tokens": "words"}
 
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
+    "ast": Entry(ast, "transformer over squares of a spectrogram (AST), patch=8, dim=64, layers=3, heads=4", "sound"),
     "bag": Entry(bag, "n-grams of a text, learned and summed, dim=32, hidden=0; the default for texts", "text", {"data.tokens": "ngrams"}),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
     "gru": Entry(gru, "recurrent network (GRU) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
@@ -63,6 +66,7 @@ MODELS: dict[str, Entry] = {
     ),
     "transformer": Entry(transformer, "transformer encoder over the words of a text, dim=64, layers=2, heads=4", "text", _WORDS),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
+    "vit": Entry(vit, "transformer over squares of a picture (ViT), patch=4 for 28×28 and 32×32, dim=64, layers=4, heads=4"),
     **TUTORIALS,
 }
 
@@ -81,7 +85,7 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         if option not in known:
             hint = suggest(option, known) if known else "It has no options."
             raise ModelError(f"The model {name} has no option '{option}'.", hint)
-    kinds = (spec.input.networks, None) if spec.input.has_quantities else (spec.input.networks,)
+    kinds = {spec.input.kind, spec.input.networks, *((None,) if spec.input.has_quantities else ())}
     if entry.kind not in kinds:
         fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
         others = [other for other, one in MODELS.items() if one.kind in kinds and other not in TUTORIALS]
@@ -182,8 +186,10 @@ def _run_file(file: Path) -> ModuleType:
 
 
 def assemble(net: nn.Module, spec: DataSpec, settings: DataSettings, *, rescale: bool) -> nn.Sequential:
-    """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` and, if `rescale`, the task's output layer."""
-    layers: dict[str, nn.Module] = {"preprocess": spec.input.preprocess(_list(settings.mean), _list(settings.std)), "net": net}
+    """Return the whole model, from raw inputs to raw outputs: `preprocess`, `net` (for each window) and, if `rescale`, the task's output
+    layer."""
+    layers: dict[str, nn.Module] = {"preprocess": spec.input.preprocess(_list(settings.mean), _list(settings.std))}
+    layers["net"] = in_windows(net, spec)
     if rescale and (last := spec.task.output_layer()) is not None:
         layers["rescale"] = last
     whole = nn.Sequential(OrderedDict(layers))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.spec import DataSpec
-from epochal.models.transformer import Block, mean_over
+from epochal.models.transformer import mean_over, stack
 
 # Rows of an embedding begin this small: those of words that training never has hardly count.
 _SMALL = 0.05
@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         self.table = _embedding(rows, dim)
         self.positions = nn.Parameter(torch.randn(length, dim) * _SMALL)
         self.drop = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.blocks = stack(dim, layers, heads, dropout)
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, outputs)
 

@@ -37,6 +37,13 @@ class Block(nn.Module):
         return found
 
 
+def stack(width: int, layers: int, heads: int, dropout: float) -> nn.ModuleList:
+    """Return so many blocks, each for what the one before it gives. Raises `ValueError` for numbers that cannot be."""
+    if min(width, layers, heads) < 1:
+        raise ValueError("dim, layers and heads should be 1 or more")
+    return nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+
+
 def mean_over(sequence: Tensor, is_there: Tensor) -> Tensor:
     """Return the mean of [n, length, width] over the places that are there: [n, width]."""
     weights = is_there.to(sequence.dtype)

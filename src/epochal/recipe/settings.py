@@ -102,7 +102,11 @@ class DataSettings(Settings):
     )
     seconds: Positive | None = Field(
         None,
-        description="length of sounds in seconds: shorter ones are padded, longer ones cropped; none: that of nearly all files, at most 10",
+        description="length of sounds in seconds: shorter ones are padded, longer ones cropped, or cut into windows; none: that of "
+        "nearly all files, at most 10",
+    )
+    windows: Short[Annotated[int, Field(ge=1, le=10_000)] | None] = Field(
+        None, description="cut longer sounds into up to this many windows of that length, and average what is predicted from each"
     )
     memory: Short[Positive | None] = Field(
         None, description="GB of memory that examples may take before they are streamed from disk; none: half of what is free"
@@ -154,7 +158,11 @@ class AugmentSettings(Settings):
     erase: Short[Share] = Field(0.0, description="probability that a rectangle of 2 to 33 % of the picture is blacked out")
     time_shift: Short[NotNegative] = Field(0.0, description="shift sounds by up to this many seconds, either way")
     time_mask: Short[NotNegative] = Field(0.0, description="silence a random stretch of each sound, of up to this many seconds")
+    frequency_mask: Short[Fraction] = Field(
+        0.0, description="silence a random band of frequencies of each sound, of up to this fraction of all that an ear tells apart"
+    )
     noise: Short[Share] = Field(0.0, description="add noise to sounds, of up to this fraction of their loudest sample")
+    word_dropout: Short[Fraction] = Field(0.0, description="leave out this fraction of the words, or n-grams, of each text")
     mixup: Short[Annotated[float, Field(ge=0, le=100)]] = Field(
         0.0, description="blend each picture and its target with another's, in shares drawn from Beta(a, a) with this a; 0: off"
     )

@@ -30,6 +30,7 @@ def evaluate_run(
     unreadable: Literal["stop", "count"] = "stop",
     include_training: bool = False,
     columns: Mapping[str, Any] | None = None,
+    windows: int | None = None,
     log: Callable[[str], object] = silent,
 ) -> Evaluation:
     """Return how good the model that a run kept is: on its own test data, or on other `data`.
@@ -40,11 +41,16 @@ def evaluate_run(
     `folder` may also be that of a bundle alone, which needs other data. Of these the test split counts if they have one, else all,
     but for the examples that the run was trained on (see `Bundle.evaluate`), unless `include_training`; `log` gets a note. Files of
     other data that cannot be read are an error; or, where `unreadable` says "count", left out, and named in the evaluation. `columns` are
-    those of a table that lists files, as arguments of `load`, unless they are named as in training.
+    those of a table that lists files, as arguments of `load`, unless they are named as in training. Longer sounds of other data are cut
+    into up to `windows` (see `Bundle.with_windows`).
 
     Raises `DataError` where its own data have changed, or the other data do not fit the model.
     """
     bundle = Bundle.load(folder, model, log=log)
+    if windows is not None:
+        if data is None:
+            raise DataError(f"The test data of {folder} itself are scored as it read them.", "Name other data, or leave --windows out.")
+        bundle = bundle.with_windows(windows)
     recipe = read_recipe(folder) if (folder / RECIPE).exists() else None
     loss = bundle.spec.task.reported_loss(bundle.model, None if recipe is None else recipe.loss)
     metrics = () if recipe is None else recipe.metrics

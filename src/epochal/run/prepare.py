@@ -30,7 +30,7 @@ from epochal.tuning.autotune import resolve_auto
 _OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data", "file", "split_column", "group")
 
 # Settings of how sounds are read.
-_OF_SOUNDS = ("rate", "seconds")
+_OF_SOUNDS = ("rate", "seconds", "windows")
 
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "

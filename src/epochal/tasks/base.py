@@ -176,6 +176,13 @@ class Task(BaseModel):
     def decode(self, outputs: Tensor) -> Tensor:
         """Return predictions from outputs [n, outputs]: probabilities of classes or labels, or the quantities themselves."""
 
+    def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
+        """Return outputs [n, outputs] for which `decode` gives the mean of what it gives for `outputs` [n, windows, outputs].
+
+        `shares` [n, windows, 1] add up to 1. This one is for a linear `decode`.
+        """
+        return (outputs * shares).sum(1)
+
     def decoder(self) -> nn.Module:
         """Return `decode` as a layer, to be exported behind a model."""
         return _Decoder(self)

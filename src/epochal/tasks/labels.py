@@ -17,6 +17,9 @@ from epochal.tasks.ending import Ending, ending_of
 from epochal.tasks.intervals import wilson
 from epochal.tasks.scores import Baseline, ClassScore, Scores, macro, weighted
 
+# What a share of 0 counts as, so that it has a logarithm.
+_NOTHING = 1e-30
+
 
 class LabelTask(Task):
     """A task whose outputs are classes or labels; `counts` is the number of examples with each of them, by split."""
@@ -98,6 +101,11 @@ class LabelTask(Task):
         more = "" if always is None else f"; always '{always.answer}' would be {100 * always.accuracy:.1f} %"
         share, count = 100 * self.score_value(scores), scores.counted(remarks)
         return f"{self.right} {share:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), {count}{more}"
+
+
+def logarithms(shares: Tensor) -> Tensor:
+    """Return the logarithms of shares from 0 to 1; that of 0 is low, but finite."""
+    return shares.clamp(min=_NOTHING).log()
 
 
 def label_scores(right: int, count: int, loss: float, per_class: tuple[ClassScore, ...], baseline: Baseline) -> Scores:

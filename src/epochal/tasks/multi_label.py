@@ -14,7 +14,7 @@ from epochal.recipe import LossSettings
 from epochal.tasks.base import CPU, Encoded, Judged, Prediction, Task, Where
 from epochal.tasks.columns import is_binary, name_columns
 from epochal.tasks.ending import Ending
-from epochal.tasks.labels import LabelTask, label_scores
+from epochal.tasks.labels import LabelTask, label_scores, logarithms
 from epochal.tasks.losses import Loss, refuse_smoothing
 from epochal.tasks.metrics import AREAS, MEANS, by_class, label_accuracy, micro_f1
 from epochal.tasks.scores import Baseline, Scores, percent
@@ -75,6 +75,12 @@ class MultiLabel(LabelTask):
     def decode(self, outputs: Tensor) -> Tensor:
         """Return the probability of each label: [n, labels]."""
         return outputs.sigmoid()
+
+    def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
+        """Return scores for mean probabilities; see `Task.average`."""
+        weights = logarithms(shares)
+        has, has_not = ((functional.logsigmoid(signed) + weights).logsumexp(1) for signed in (outputs, -outputs))
+        return has - has_not
 
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the labels that are at least as probable as not."""

@@ -15,7 +15,7 @@ from epochal.recipe import LossSettings
 from epochal.tasks.base import CPU, Encoded, Judged, Prediction, Task, Where
 from epochal.tasks.columns import is_one_hot, match_names
 from epochal.tasks.ending import Ending
-from epochal.tasks.labels import LabelTask, label_scores
+from epochal.tasks.labels import LabelTask, label_scores, logarithms
 from epochal.tasks.losses import Loss, refuse_smoothing
 from epochal.tasks.metrics import AREAS, MEANS, balanced_accuracy, by_class, confusion_matrix, kappa, mcc, top_k_accuracy
 from epochal.tasks.scores import Baseline, Scores, percent
@@ -103,6 +103,10 @@ class SingleLabel(LabelTask):
     def decode(self, outputs: Tensor) -> Tensor:
         """Return probabilities [n, classes]. Log-probabilities give the same ones as scores, as softmax ignores a constant."""
         return outputs.softmax(1)
+
+    def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
+        """Return the logarithms of mean probabilities; see `Task.average`."""
+        return (outputs.log_softmax(2) + logarithms(shares)).logsumexp(1)
 
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the most probable class, and the second."""

@@ -128,6 +128,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": (8, 6), "dropout": 0.2},
     "resnet": {"depth": 8, "width": 4},
     "vgg": {"widths": (4, 6), "dropout": 0.1},
+    "vit": {"dim": 8, "layers": 2, "heads": 2},
 }
 
 

@@ -50,6 +50,8 @@ CASES = {
     "lstm": lambda: texts("words"),
     "transformer": lambda: texts("words"),
     "conv": sounds,
+    "vit": sounds,
+    "ast": sounds,
 }
 
 

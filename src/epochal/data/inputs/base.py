@@ -95,6 +95,15 @@ class InputRule(BaseModel):
         return self.shape
 
     @property
+    def windows(self) -> int:
+        """Into how many windows an input may be cut, from each of which a network predicts."""
+        return 1
+
+    def with_windows(self, count: int) -> Self:
+        """Return the same rule for inputs of up to `count` windows. Raises `DataError` if they are not cut."""
+        raise DataError(f"This model takes {self.noun}s, which are not cut into windows.", "Leave windows out.")
+
+    @property
     def networks(self) -> str:
         """The kind whose networks such inputs are for, after `preprocess`."""
         return self.kind
@@ -212,7 +221,8 @@ class InputRule(BaseModel):
 
     def check_changes(self, changes: Changes) -> None:
         """Raise `RecipeError` for random changes that are not defined for such inputs."""
-        raise changes.refused(f"{changes.kind}s; these data have shape {self.shape}.")
+        if changes.kind != self.kind:
+            raise changes.refused(f"{changes.kind}s; these data have shape {self.shape}.")
 
     def augment(self, settings: AugmentSettings, seed: int) -> Augment | None:
         """Return the function that changes single inputs at random; `None` if `settings` ask for none. Raises `RecipeError`."""

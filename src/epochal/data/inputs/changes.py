@@ -38,10 +38,11 @@ SHADING = Changes(("brightness", "contrast"), fractions=True, pixels=True, chann
 COLOURING = Changes(("saturation", "hue"), fractions=True, pixels=True, channels=(3,))
 POLICY = Changes(("policy",), fractions=True, pixels=True, channels=(1, 3))
 ERASING = Changes(("erase",))
-SOUNDING = Changes(("time_shift", "time_mask", "noise"), kind="sound")
+SOUNDING = Changes(("time_shift", "time_mask", "frequency_mask", "noise"), kind="sound")
+WORDING = Changes(("word_dropout",), kind="text")
 MIXING = Changes(("mixup", "cutmix"), fractions=True)
 
 
 def asked_changes(settings: AugmentSettings) -> Iterator[Changes]:
     """Yield the requested changes of single examples."""
-    yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING, SOUNDING) if one.asked(settings))
+    yield from (one for one in (SHIFTING, MOVING, SHADING, COLOURING, POLICY, ERASING, SOUNDING, WORDING) if one.asked(settings))

@@ -62,7 +62,7 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
         if read is None:
             return _read_folder(Path(place.what).expanduser(), options)
     refuse_options(options, ("size", "fit"), str(what), "folders of pictures")
-    refuse_options(options, ("rate", "seconds"), str(what), "sounds")
+    refuse_options(options, ("rate", "seconds", "windows"), str(what), "sounds")
     with place.named():
         return read()
 
@@ -73,7 +73,7 @@ def _read_folder(path: Path, options: ReadOptions) -> Found:
     if wanted == "sound" or (wanted is None and path.is_dir() and holds_sounds(path)):
         refuse_options(options, ("size", "fit"), str(path), "folders of pictures")
         return sounds.read(path, options)
-    refuse_options(options, ("rate", "seconds"), str(path), "sounds")
+    refuse_options(options, ("rate", "seconds", "windows"), str(path), "sounds")
     if wanted == "text" or (wanted is None and path.is_dir() and holds_texts(path)):
         refuse_options(options, ("size", "fit"), str(path), "folders of pictures")
         return texts.read_folder(path, options)

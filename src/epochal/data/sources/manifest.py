@@ -282,7 +282,7 @@ def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | list[str]],
     if kind is not PICTURES:
         refuse_options(options, ("size", "fit"), name, "pictures")
     if kind is not SOUNDS:
-        refuse_options(options, ("rate", "seconds"), name, "sounds")
+        refuse_options(options, ("rate", "seconds", "windows"), name, "sounds")
     if kind is TEXTS:
         texts = read_texts(root, [file for some in files.values() for file in some])
         parts = {split: Texts([texts[file] for file in some], targets[split], some, listed[split].groups) for split, some in files.items()}

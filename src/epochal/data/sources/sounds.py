@@ -19,7 +19,7 @@ from epochal.data.inputs.base import MAX_NUMBERS
 from epochal.data.inputs.picture.decoding import in_blocks, raise_all, shared_memory
 from epochal.data.inputs.sound.read import Measured, StreamedSounds, measure_sound, read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
-from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.sound.rule import SoundRule, window_shape
 from epochal.data.inputs.values import Inputs
 from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.layout import ReadFiles, list_for, unused
@@ -107,19 +107,24 @@ def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[Sou
     chosen = float(lengths[-1]) if lengths[-1] <= whole * 1.25 else whole
     seconds = options.seconds or min(_MOST_SECONDS, chosen)
     length = max(1, round(seconds * rate))
-    if length > MAX_NUMBERS:
+    windows = options.windows or 1
+    if length * windows > MAX_NUMBERS:
+        times = "" if windows == 1 else f" with data.windows = {windows}"
         raise RecipeError(
-            f"The setting data.seconds = {seconds:g} makes {length:,} samples of a sound.", f"At most {MAX_NUMBERS:,} are read."
+            f"The setting data.seconds = {seconds:g}{times} makes {length * windows:,} samples of a sound.",
+            f"At most {MAX_NUMBERS:,} are read.",
         )
-    rule = SoundRule(shape=(length,), rate=rate)
-    cut = sum(sound.seconds > rule.seconds * 1.0001 for sound in measured)
+    rule = SoundRule(shape=window_shape(windows, length), rate=rate)
+    longer = int((lengths > rule.seconds * 1.0001).sum())
     varies = options.seconds is None and lengths[-1] > lengths[0]
     other = options.rate is None and set(rates) != {rate}
-    if not (varies or other or cut):
+    if not (varies or other or longer):
         return rule, ()
     spans = f"{lengths[0]:.2f} to {lengths[-1]:.2f}" if lengths[-1] > lengths[0] else f"{lengths[0]:.2f}"
     kinds = ", ".join(f"{one:,}" for one in sorted(rates))
-    lost = f"; {cut:,} of {len(measured):,} are longer, and lose both ends" if cut else ""
+    lost = f"; {longer:,} of {len(measured):,} are longer, and lose both ends" if longer else ""
+    if longer and rule.windows > 1:
+        lost = f"; {longer:,} of {len(measured):,} are longer, and are cut into up to {rule.windows:,} windows"
     return rule, (
         f"sounds of {spans} s and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
         f"{rule.seconds:.2f} s with {rate:,}{lost}; data.seconds and data.rate change it",
@@ -150,7 +155,7 @@ def _read(paths: Sequence[str], training: int, options: ReadOptions, name: str) 
     shared = shared_memory(size) if fits(size, options.memory) else None
     if shared is not None:
         deque(_blocks(paths, rule, hashes, shared), maxlen=0)
-        return torch.frombuffer(shared, dtype=torch.int16).view(-1, rule.size), hashes, rule, notes
+        return torch.frombuffer(shared, dtype=torch.int16).view(-1, *rule.shape), hashes, rule, notes
     try:
         inputs = fill(_blocks(paths, rule, hashes), (len(paths), *rule.shape), torch.int16, options.memory, name)
     except NoRoomError as error:
@@ -179,7 +184,7 @@ def _read_block(places: range, paths: Sequence[str], rule: SoundRule, shared: mm
     """Read the sounds at `places`."""
     step = 2 * rule.size
     memory = bytearray(len(places) * step) if shared is None else memoryview(shared)[places.start * step : places.stop * step]
-    samples = np.frombuffer(memory, np.int16).reshape(len(places), rule.size)
+    samples = np.frombuffer(memory, np.int16).reshape(len(places), *rule.shape)
     block = _Block(samples if shared is None else samples[:0], np.zeros(len(places), "V16"), {})
     for number, place in enumerate(places):
         try:

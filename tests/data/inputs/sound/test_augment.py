@@ -14,7 +14,7 @@ from tests.tones import tone
 RULE = SoundRule(shape=(800,), rate=8000)
 SOUNDS = torch.cat([RULE.read(tone(500, 0.1, seed=seed)) for seed in range(20)])
 PLACES = torch.arange(20)
-EACH: list[dict[str, Any]] = [{"time_shift": 0.02}, {"time_mask": 0.03}, {"noise": 0.05}]
+EACH: list[dict[str, Any]] = [{"time_shift": 0.02}, {"time_mask": 0.03}, {"frequency_mask": 0.4}, {"noise": 0.05}]
 ALL = {name: value for one in EACH for name, value in one.items()}
 
 
@@ -49,6 +49,38 @@ def test_what_each_does() -> None:
     assert noise.max() <= 0.051
     assert noise.std() > 0.01
     assert RULE.augment(AugmentSettings(), 0) is None
+
+
+def test_a_band_of_frequencies_is_silenced() -> None:
+    change = RULE.augment(AugmentSettings(frequency_mask=0.5), 0)
+    assert change is not None
+    noise = torch.randint(-9000, 9000, (20, 800), generator=torch.Generator().manual_seed(0), dtype=torch.int16)
+    energy = torch.fft.rfft(change(noise, PLACES, 0).float()).abs()
+    masked = energy < 0.1 * torch.fft.rfft(noise.float()).abs()
+    widths = masked.sum(1)
+    assert 0 < widths.min() < 100 < widths.max() <= 320  # Half of the mel scale, up to 4,000 Hz, is at most its upper 3,100 Hz.
+    for row, width in zip(masked, widths.tolist(), strict=True):
+        first = int(row.int().argmax())
+        assert row[first : first + width].float().mean() > 0.95  # It is one band.
+
+
+def test_padding_stays_silent() -> None:
+    padded = torch.cat([RULE.read(tone(500, 0.02, seed=seed)) for seed in range(20)])
+    change = RULE.augment(AugmentSettings(frequency_mask=0.5, noise=0.5), 0)
+    assert change is not None
+    changed = change(padded, PLACES, 0)
+    assert not changed[:, :320].any()
+    assert not changed[:, 480:].any()
+    assert changed[:, 330:470].any(1).all()
+
+
+def test_windows_are_changed_each_for_itself() -> None:
+    change = RULE.augment(AugmentSettings(**ALL), 7)
+    assert change is not None
+    windows = SOUNDS[:1, None].expand(20, 3, 800)
+    changed = change(windows, PLACES, 3)
+    assert len({tuple(window.tolist()) for window in changed.flatten(0, 1)}) == 60
+    assert change(windows[5:6], PLACES[5:6], 3).equal(changed[5:6])
 
 
 def test_those_of_other_kinds_are_refused() -> None:

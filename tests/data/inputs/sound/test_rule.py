@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from epochal.data.inputs.sound.mel import LogMel, grid, mel_filters
 from epochal.data.inputs.sound.rule import SoundRule
@@ -82,3 +84,14 @@ def test_it_is_drawn_with_high_frequencies_at_the_top() -> None:
     assert picture.shape == (40, 26)
     assert picture[20:].astype(int).sum() > picture[:20].astype(int).sum()
     assert RULE.draw(torch.zeros(2000, dtype=torch.int16)).max() == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(before=st.integers(0, 900), after=st.integers(0, 900), seconds=st.floats(0.01, 0.15), rate=st.sampled_from([4000, 8000, 11025]))
+def test_silence_around_a_sound_is_padding(before: int, after: int, seconds: float, rate: int) -> None:
+    wave = tone(440, seconds, rate)
+    longest = 2000 * rate // 8000
+    padded = np.concatenate([np.zeros(before), wave, np.zeros(after)])[:longest]
+    assert RULE.read((padded[: before + len(wave)], rate)).equal(RULE.read((padded, rate)))
+    if before + len(wave) <= longest:
+        assert RULE.read((padded, rate)).equal(RULE.read((wave, rate)))

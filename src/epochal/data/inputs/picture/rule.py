@@ -163,8 +163,7 @@ class PictureRule(ScaledRule):
 
     def check_changes(self, changes: Changes) -> None:
         """Raise `RecipeError` for random changes that are not defined for pictures of this dtype, channels and range."""
-        if changes.kind != self.kind:
-            super().check_changes(changes)
+        super().check_changes(changes)
         if changes.fractions and self.dtype == "int64":
             raise changes.refused("pixels of uint8 or float32; these are int64.", "Convert the inputs, or ")
         if changes.channels and self.shape[0] not in changes.channels:

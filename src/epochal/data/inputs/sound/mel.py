@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ _STEP, _SPAN, _MOST_COLUMNS = 0.01, 0.025, 300
 _SILENT = 64
 
 # Added to the energy of each band, so that silence has a logarithm.
-_FLOOR = 1e-3
+FLOOR = 1e-3
 
 
 class Grid(NamedTuple):
@@ -39,7 +40,8 @@ class LogMel(nn.Module):
 
     The loudest sample of each sound counts as 1: what is said matters, not how far away the microphone was.
 
-    Input: int16 samples [batch, length]; output: float32 [batch, 1, bands, columns], low frequencies first.
+    Input: int16 samples [batch, length], or [batch, windows, length]; output: float32 [batch, 1 or windows, bands, columns], low
+    frequencies first.
     """
 
     window: Tensor
@@ -61,10 +63,21 @@ class LogMel(nn.Module):
         """Return the spectrograms of sounds."""
         step, span, points, _ = self.grid
         waves = samples.to(self.window.dtype)
-        waves = waves / waves.abs().amax(1, keepdim=True).clamp(min=_SILENT)
-        found = torch.stft(waves, points, step, span, self.window, center=True, pad_mode="constant", return_complex=True)
+        waves = waves / waves.abs().amax(tuple(range(1, waves.ndim)), keepdim=True).clamp(min=_SILENT)
+        found = torch.stft(waves.flatten(0, -2), points, step, span, self.window, center=True, pad_mode="constant", return_complex=True)
         energy = found.real.square() + found.imag.square()
-        return torch.addcmul(self.bias, (self.filters @ energy + _FLOOR).log(), self.scale).unsqueeze(1)
+        bands = (self.filters @ energy + FLOOR).log() * self.scale + self.bias
+        return bands.view(len(samples), -1, *bands.shape[1:])
+
+
+def levels(energy: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return what a spectrogram has in each band for this energy: float32 [bands, 1]."""
+    return torch.tensor([[(math.log(energy) - middle) / deviation] for middle, deviation in zip(mean, std, strict=True)])
+
+
+def mel_places(frequencies: Tensor, rate: int) -> Tensor:
+    """Return where frequencies lie on the mel scale: 0 for 0, 1 for half the rate."""
+    return (1 + frequencies / 700).log() / math.log(1 + rate / 2 / 700)
 
 
 def mel_filters(bands: int, points: int, rate: int) -> Tensor:

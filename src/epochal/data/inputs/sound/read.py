@@ -1,7 +1,7 @@
 """Reading sounds: files in any format, or samples from a program, as int16 samples of one rate and length.
 
     open_sound(anything) → float32 [frames, channels] from -1 to 1, with its rate
-        to_input(...) → int16 [length]: mixed down, resampled, padded or cropped in the middle
+        to_input(...) → int16 [length]: mixed down, resampled, padded or cropped in the middle; or [windows, length]
 
 Training files and sounds to predict take the same path, so that the same sound always becomes the same input.
 """
@@ -132,18 +132,30 @@ def sound_of(samples: Any, rate: int) -> Sound:
 
 
 def to_input(sound: Sound, rule: SoundRule) -> NDArray[np.int16]:
-    """Return a sound as int16 [length]: channels are averaged, and what is too long loses both ends alike."""
-    (rate, _, frames), length = sound.measured, rule.shape[0]
-    needed = min(frames, -(-length * rate // rule.rate))
-    samples = sound.read((frames - needed) // 2, needed)
+    """Return a sound as int16 of the shape of `rule`: channels are averaged, and what is too long loses both ends alike, or is cut into
+    windows."""
+    frames = sound.measured.frames
+    needed = min(frames, -(-rule.length * sound.measured.rate // rule.rate))
+    count = min(rule.windows, -(-2 * (frames - needed) // needed) + 1)
+    made = np.zeros((rule.windows, rule.length), np.int16)
+    for number in range(count):
+        first = (frames - needed) * number // (count - 1) if count > 1 else (frames - needed) // 2
+        _fill(made[number], sound, first, needed, rule.rate)
+    return made.reshape(rule.shape)
+
+
+def _fill(window: NDArray[np.int16], sound: Sound, first: int, needed: int, rate: int) -> None:
+    """Write the frames from `first` on into a window, in the middle if they are fewer. Silence before and after a sound is padding, too:
+    whether a file has it or not, the window is the same."""
+    samples = sound.read(first, needed)
     if len(samples) != needed:
         raise UnfitError("is truncated")
     mixed = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1, dtype=np.float32)
-    made = resample(mixed, rate, rule.rate)[:length]
-    whole = np.zeros(length, np.int16)
-    begin = (length - len(made)) // 2
-    whole[begin : begin + len(made)] = (made * 32768).round().clip(-32768, 32767)
-    return whole
+    if needed == sound.measured.frames and len(there := np.flatnonzero(mixed)):
+        mixed = mixed[there[0] : there[-1] + 1]
+    made = resample(mixed, sound.measured.rate, rate)[: len(window)]
+    begin = (len(window) - len(made)) // 2
+    window[begin : begin + len(made)] = (made * 32768).round().clip(-32768, 32767)
 
 
 def _fractions(array: NDArray[Any]) -> NDArray[Any]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
-from epochal.data.inputs.base import InputRule, Items
-from epochal.data.inputs.changes import Changes, asked_changes
+from epochal.data.inputs.base import MAX_NUMBERS, InputRule, Items
+from epochal.data.inputs.changes import asked_changes
 from epochal.data.inputs.sound.augment import SoundAugment
 from epochal.data.inputs.sound.mel import LogMel, grid
 from epochal.data.inputs.sound.read import read_sound, sound_of, to_input
@@ -35,7 +35,9 @@ class SoundRule(InputRule):
     """How any sound becomes an input: the same for training, evaluation and prediction.
 
     `shape` is (samples,), `rate` of them in a second; channels are averaged. Shorter sounds have silence on both sides; longer ones
-    lose both ends alike. `mean` and `std` are those of the logarithm of the energy in each band of training sounds.
+    lose both ends alike. With the shape (windows, samples), longer sounds are cut into up to so many windows instead, which overlap by
+    half if they suffice for that, and the others are silent: a model predicts from each, and averages. `mean` and `std` are those of the
+    logarithm of the energy in each band of training sounds.
     """
 
     noun: ClassVar[str] = "sound"
@@ -43,14 +45,16 @@ class SoundRule(InputRule):
     can_augment: ClassVar[bool] = True
 
     kind: Literal["sound"] = "sound"
-    shape: tuple[PositiveInt]
+    shape: tuple[PositiveInt, ...]
     dtype: Literal["int16"] = "int16"
     rate: Annotated[int, Field(ge=MIN_RATE, le=MAX_RATE)] = 16_000
     mean: tuple[float, ...] = (0.0,) * BANDS
     std: tuple[PositiveFloat, ...] = (1.0,) * BANDS
 
     @model_validator(mode="after")
-    def _check_bands(self) -> Self:
+    def _check_sizes(self) -> Self:
+        if len(self.shape) > 2:
+            raise ValueError("the shape of a sound is (samples,), or (windows, samples)")
         if len(self.mean) != len(self.std) or not 1 <= len(self.mean) <= 512:
             raise ValueError("mean and std must have a number for each band, 1 to 512 of them")
         return self
@@ -64,19 +68,37 @@ class SoundRule(InputRule):
         return cls(shape=(sample.shape[1],))
 
     @property
+    def length(self) -> int:
+        """The samples of a window."""
+        return self.shape[-1]
+
+    @property
+    def windows(self) -> int:
+        """How many windows an input has."""
+        return self.shape[0] if len(self.shape) == 2 else 1
+
+    def with_windows(self, count: int) -> Self:
+        """Return the same rule for inputs of up to `count` windows."""
+        if count < 1 or count * self.length > MAX_NUMBERS:
+            raise DataError(
+                f"{count:,} windows of {self.length:,} samples cannot be read.", f"Take 1 to {MAX_NUMBERS // self.length:,} windows."
+            )
+        return self.model_copy(update={"shape": window_shape(count, self.length)})
+
+    @property
     def seconds(self) -> float:
-        """How long an input is."""
-        return self.shape[0] / self.rate
+        """How long a window is."""
+        return self.length / self.rate
 
     @property
     def key(self) -> bytes:
         """A key that differs between rules that produce different samples from files."""
-        return f"sound {self.rate} {self.shape[0]}".encode()
+        return f"sound {self.rate} {'x'.join(map(str, self.shape))}".encode()
 
     @property
     def features(self) -> tuple[int, ...]:
-        """A picture with one channel: (1, bands, columns)."""
-        return 1, len(self.mean), grid(self.shape[0], self.rate).columns
+        """A picture with one channel: (1, bands, columns), of each window."""
+        return 1, len(self.mean), grid(self.length, self.rate).columns
 
     @property
     def networks(self) -> str:
@@ -97,16 +119,18 @@ class SoundRule(InputRule):
         """Return the layer that makes spectrograms."""
         if mean is not None or std is not None:
             raise RecipeError("The settings data.mean and data.std are not for sounds.", "Leave them out: they are measured.")
-        return LogMel(self.shape[0], self.rate, self.mean, self.std)
+        return LogMel(self.length, self.rate, self.mean, self.std)
 
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with the mean and deviation of each band."""
-        plain = LogMel(self.shape[0], self.rate, [0.0] * len(self.mean), [1.0] * len(self.mean))
+        plain = LogMel(self.length, self.rate, [0.0] * len(self.mean), [1.0] * len(self.mean))
         total = square = torch.zeros((), dtype=torch.float64)
         count = 0
         with torch.no_grad():
             for some in torch.arange(0, len(inputs), -(-len(inputs) // _MEASURED)).split(_AT_ONCE):
-                bands = plain(inputs[some])[:, 0].double()
+                sounds = inputs[some]
+                bands = plain(sounds).double()
+                bands = bands[sounds.any(-1)] if self.windows > 1 else bands.flatten(0, 1)
                 total, square = total + bands.sum((0, 2)), square + bands.square().sum((0, 2))
                 count += bands.shape[0] * bands.shape[2]
         deviation = (square / count - (total / count).square()).clamp(min=1e-6).sqrt()
@@ -122,7 +146,7 @@ class SoundRule(InputRule):
             return torch.from_numpy(read_sound(str(item), self)[0])[None]
         if self.is_item(item):
             return self._one(*item)
-        if isinstance(item, np.ndarray | Tensor | list) and not _are_inputs(item, self.shape[0]):
+        if isinstance(item, np.ndarray | Tensor | list) and not _are_inputs(item, self.shape):
             return self._one(item, self.rate)
         return super().accept(item)
 
@@ -143,32 +167,32 @@ class SoundRule(InputRule):
             return "", ""
         return "every sample of all training sounds is 0", "check how they were recorded and converted"
 
-    def check_changes(self, changes: Changes) -> None:
-        """Raise `RecipeError` for random changes that are not those of sounds."""
-        if changes.kind != self.kind:
-            super().check_changes(changes)
-
     def augment(self, settings: AugmentSettings, seed: int) -> SoundAugment | None:
         """Return the function that changes single sounds."""
         super().augment(settings, seed)
         return SoundAugment(settings, seed, self.rate) if any(asked_changes(settings)) else None
 
     def draw(self, example: Tensor) -> NDArray[np.uint8]:
-        """Return the spectrogram of a sound, high frequencies at the top, uint8 [bands, columns]."""
+        """Return the spectrogram of a sound, high frequencies at the top, uint8 [bands, columns]; windows are side by side."""
         with torch.no_grad():
-            bands = self.preprocess()(example[None].cpu())[0, 0]
+            bands = torch.cat(list(self.preprocess()(example[None].cpu())[0]), 1)
         low, high = float(bands.min()), float(bands.max())
         levels = (bands - low) / max(high - low, 1e-6) * 255
         return np.asarray(levels.round().to(torch.uint8).flip(0))
 
 
-def _are_inputs(item: Any, length: int) -> bool:
-    """Whether an array has finished inputs: int16 [length], or several of these."""
+def window_shape(windows: int, length: int) -> tuple[int, ...]:
+    """Return the shape of an input of so many windows."""
+    return (length,) if windows == 1 else (windows, length)
+
+
+def _are_inputs(item: Any, inputs: tuple[int, ...]) -> bool:
+    """Whether an array has finished inputs: int16 of the shape of `inputs`, or several of these."""
     dtype, shape = getattr(item, "dtype", None), tuple(getattr(item, "shape", ()))
-    return str(dtype).removeprefix("torch.") == "int16" and shape[-1:] == (length,) and len(shape) <= 2
+    return str(dtype).removeprefix("torch.") == "int16" and shape[-len(inputs) :] == inputs and len(shape) <= len(inputs) + 1
 
 
 def loudest(inputs: Inputs) -> Tensor | None:
     """Return the largest sample of each sound in memory, without its sign: int32 [n]."""
     values = in_memory(inputs)
-    return None if values is None else values.int().abs().amax(1)
+    return None if values is None else values.int().abs().flatten(1).amax(1)

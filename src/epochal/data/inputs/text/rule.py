@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from epochal.data.inputs.base import InputRule, Items, type_name
 from epochal.data.inputs.table.files import is_table
 from epochal.data.inputs.table.values import names_of, rows_of
+from epochal.data.inputs.text.augment import WordDropout
 from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, places_in
 from epochal.data.inputs.text.layer import Ngrams, Words
 from epochal.data.inputs.text.read import Text, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
 from epochal.errors import DataError, RecipeError, suggest
+from epochal.recipe import AugmentSettings
 
 Tokens = Literal["ngrams", "words"]
 
@@ -72,6 +74,7 @@ class TextRule(InputRule):
     noun: ClassVar[str] = "text"
     is_distinct: ClassVar[bool] = True
     has_quantities: ClassVar[bool] = False
+    can_augment: ClassVar[bool] = True
 
     kind: Literal["text"] = "text"
     dtype: Literal["int32"] = "int32"
@@ -211,6 +214,11 @@ class TextRule(InputRule):
             return Words(torch.from_numpy(rows))
         weights = np.concatenate(([0, 0], self.weights[is_known] / _STEP)).astype(np.float32)
         return Ngrams(torch.from_numpy(rows), torch.from_numpy(weights))
+
+    def augment(self, settings: AugmentSettings, seed: int) -> WordDropout | None:
+        """Return the function that leaves words out."""
+        super().augment(settings, seed)
+        return WordDropout(settings.word_dropout, seed) if settings.word_dropout else None
 
     def accept(self, item: Any) -> Tensor:
         """Return the input of a text, or of the file that it names."""
