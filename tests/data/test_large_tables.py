@@ -34,9 +34,9 @@ def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 load({"a": [1, 2] * 50, "y": [0, 1] * 50}, target="y").split().spec
-before, began = peak(), time.perf_counter()
+before, began, busy = peak(), time.perf_counter(), time.process_time()
 data = load(sys.argv[1], target="sold")
-seconds, memory = time.perf_counter() - began, peak() - before
+seconds, busy, memory = time.perf_counter() - began, time.process_time() - busy, peak() - before
 data = data.split()
 data.spec
 split, began, rows = peak() - before, time.perf_counter(), 0
@@ -44,7 +44,7 @@ for batch in feed(data.train, 1024, torch.device("cpu"), shuffle_seed=0).epoch(1
     rows += len(batch.inputs)
 speed = rows / (time.perf_counter() - began)
 size = sum(len(part) for part in data.splits.values()) * data.spec.input.size * 4
-found = {"seconds": seconds, "before": before, "memory": memory, "split": split, "size": size, "speed": speed}
+found = {"seconds": seconds, "busy": busy, "before": before, "memory": memory, "split": split, "size": size, "speed": speed}
 print(json.dumps({**found, "shape": data.spec.shape}))
 """
 
@@ -85,16 +85,16 @@ def test_reading_takes_little_more_memory_than_the_inputs(tmp_path: Path) -> Non
     first, again = measured(path, tmp_path / "cache"), measured(path, tmp_path / "cache")
     for name, found in (("read", first), ("again", again)):
         more, split = (found[part] / found["size"] for part in ("memory", "split"))
-        print(
-            f"\n{name}: {found['seconds']:.1f} s for {ROWS:,} rows; {found['memory'] / 1e6:.0f} MB beyond {found['before'] / 1e6:.0f} MB"
-            f" of Python and PyTorch, {more:.1f} × the inputs ({split:.1f} × when split); {found['speed']:,.0f} rows/s from the feed"
-        )
+        beside, megabytes = found["before"] / 1e6, found["memory"] / 1e6
+        print(f"\n{name}, {ROWS:,} rows: {found['seconds']:.1f} s, {found['busy']:.1f} s of a core; {found['speed']:,.0f} rows/s fed;")
+        print(f"{megabytes:.0f} MB beside {beside:.0f} MB of Python and PyTorch: {more:.1f} × the inputs, {split:.1f} × when split")
         assert found["shape"] == [19]
         assert found["memory"] < 3 * found["size"] + (_ANYWAY if ROWS < 1_000_000 else 0)
     if ROWS >= 1_000_000:
-        assert first["seconds"] < 20 * ROWS / 1e6
+        # Other programs may have the cores, too.
+        assert first["busy"] < 20 * ROWS / 1e6
         assert first["speed"] > 500_000
-        assert again["seconds"] < first["seconds"] / 4
+        assert again["busy"] < first["busy"] / 4
         assert len(list((tmp_path / "cache" / "examples").glob("*.found"))) == 1
 
 
