@@ -93,7 +93,7 @@ def test_order_and_augmented_batches_are_the_same(folder: Path, dataset: Picture
 def test_sounds_are_the_same_from_disk(tmp_path: Path) -> None:
     tones = low_and_high(tmp_path / "tones", 20)
     resident, streamed = load(tones), load(tones, memory=NONE)
-    assert (access(resident.train.inputs), access(streamed.train.inputs)) == ("memory", "items")
+    assert (access(resident.train.inputs), access(streamed.train.inputs)) == ("memory", "file")
     changes: dict[str, Any] = {"augment": {"time_shift": 0.05, "noise": 0.2, "time_mask": 0.05}, "model": "conv"}
     wanted = _batches(resident, 1, 0, **changes)
     for workers in (0, 2):
