@@ -125,9 +125,12 @@ def importance(
     The shuffles are functions of `seed`. `None` where inputs are not rows of columns, are read one by one, or are too few for so
     many columns.
     """
+    # What is read one by one may change, and is read no more often than needed.
+    if "items" in (access(examples.inputs), access(train.inputs)):
+        return None
     cells = spec.input.cells(examples.input(0))
     rows = min(len(examples), _MOST_ROWS, _NUMBERS // max(1, REPEATS * len(cells) ** 2))
-    if not cells or "items" in (access(examples.inputs), access(train.inputs)) or rows < min(_LEAST_ROWS, len(examples)) or rows < 2:
+    if not cells or rows < min(_LEAST_ROWS, len(examples)) or rows < 2:
         return None
     some = examples.take(permutation(key(seed, "importance"), len(examples))[:rows].sort().values)
     inputs, device = some.inputs[torch.arange(rows)].clone(), torch.device(device)
