@@ -16,7 +16,22 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy, anatomy, busy, busy_steps, by_hand, check, engine, engine_report, ingest, memory, reading, run  # noqa: E402
+from benchmarks import (  # noqa: E402
+    accuracy,
+    anatomy,
+    busy,
+    busy_steps,
+    by_hand,
+    check,
+    engine,
+    engine_report,
+    ingest,
+    kind_data,
+    kinds,
+    memory,
+    reading,
+    run,
+)
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
@@ -427,3 +442,53 @@ def test_help_needs_nothing_installed(program: str) -> None:
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True
     )
     assert f"python3 benchmarks/{program}.py --quick" in done.stdout
+
+
+def _kind(data: str, way: str, seed: int, loss: float | None, accuracy: float | None, rmse: float | None, seconds: float) -> dict[str, Any]:
+    return {"data": data, "way": way, "seed": seed, "loss": loss, "accuracy": accuracy, "rmse": rmse, "seconds": seconds}
+
+
+KINDS = [
+    _kind("wine", "epochal", 0, 1.0, 0.6, None, 5.0),
+    _kind("wine", "LightGBM", 0, 0.9, 0.7, None, 1.0),
+    _kind("wine", "epochal", 1, 1.2, 0.5, None, 7.0),
+    _kind("wine", "LightGBM", 1, 0.9, 0.7, None, 1.0),
+    {"data": "wine", "way": "LightGBM", "seed": 2, "error": "no such module"},
+    _kind("autos", "epochal", 0, None, None, 2000.0, 1.0),
+    _kind("autos", "LightGBM", 0, None, None, 2500.4, 1.0),
+    _kind("digits without theo", "epochal", 0, 0.4, 0.9, None, 9.0),
+    _kind("digits without lucas", "epochal", 0, 0.4, 0.8, None, 9.0),
+]
+
+
+def test_kinds_are_compared_within_a_seed() -> None:
+    text = kinds.report_text(KINDS)
+    assert "| wine | epochal | 1.100 ± 0.141 | – | 55.0 ± 7.1 % | 6.0 ± 1.4 | – |" in text
+    assert "| wine | LightGBM | 0.900 ± 0.000 | – | 70.0 ± 0.0 % | 1.0 ± 0.0 | -0.200 ± 0.141 |" in text
+    assert "| autos | LightGBM | – | 2,500 | – | 1.0 | +500 |" in text
+    assert "| digits, a speaker left out | epochal | 0.400 ± 0.000 | – | 85.0 ± 7.1 % | 9.0 ± 0.0 | – |" in text
+    assert "Each speaker left out: theo 90.0 %, lucas 80.0 %." in text
+    assert "Did not run: LightGBM on wine, seed 2: no such module" in text
+    titles = [axes.get_title() for axes in kinds.figure(KINDS).axes]
+    assert titles == ["wine: log-loss", "autos: RMSE", "digits, a speaker left out: errors in %"]
+
+
+def test_ways_take_turns_on_each_of_the_data() -> None:
+    planned = kinds.plan(["german", "SST-2", "digits without theo"], 2)
+    assert [(way, name) for way, name, seed in planned if seed == 1] == [
+        *((way, "german") for way in kinds.ON_TABLES),
+        *((way, "SST-2") for way in (*kinds.ON_TEXTS, *kinds.IN_ORDER)),
+    ]
+    assert planned.count(("epochal", "digits without theo", 0)) == 1
+
+
+def test_folds_hold_out_each_row_once(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    rows = [f"{number % 15},{'ab'[number % 2]}" for number in range(30)]
+    (tmp_path / "rows.csv").write_text("\n".join(["size,kind", *rows]), "utf-8")
+    for apart in (False, True):
+        data = kind_data.Table("rows.csv", "kind", apart=apart)
+        splits = [kind_data.split(data, tmp_path, number) for number in range(kind_data.FOLDS)]
+        assert sorted(place for _, test in splits for place in test.index) == list(range(30))
+        shared = [{*train["size"]} & {*test["size"]} for train, test in splits]
+        assert not any(shared) or not apart
