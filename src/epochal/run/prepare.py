@@ -21,7 +21,7 @@ from epochal.models.build import MODELS, assemble, build_net, check_room, own_ne
 from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
-from epochal.recipe import DEFAULT, Recipe
+from epochal.recipe import DEFAULT, Recipe, load_recipe
 from epochal.terminal import command
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
@@ -99,6 +99,7 @@ def prepare(
     data = load_data(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
+    recipe = _with_preset(recipe, data)
     log(data.spec.describe())
     for note in data.notes:
         log(f"note: {note}")
@@ -116,6 +117,22 @@ def prepare(
     recipe = resolve_auto(with_own(recipe, own), bundle.model, data, own=is_own, log=log)
     clock.lap("build")
     return Prepared(recipe, data, bundle, own, summary, clock)
+
+
+def _with_preset(recipe: Recipe, data: Data) -> Recipe:
+    """Return the recipe with what suits this kind of input, where the user gave nothing. The data are read: theirs stay."""
+    if not data.input.preset:
+        return recipe
+    preset = load_recipe(data.input.preset)
+    changes = {
+        name: value
+        for name, value in preset.flat().items()
+        if preset.origin(name) != DEFAULT and recipe.origin(name) == DEFAULT and not name.startswith("data.")
+    }
+    if data.valid is None:
+        # Nothing can be chosen by validation.
+        changes.pop("patience", None)
+    return recipe.updated(changes, f"recipe {data.input.preset}")
 
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:

@@ -71,6 +71,8 @@ class InputRule(BaseModel):
     has_quantities: ClassVar[bool] = True
     # Whether random changes of training examples are defined.
     can_augment: ClassVar[bool] = False
+    # The preset whose settings hold where the user gave none.
+    preset: ClassVar[str] = ""
 
     kind: str
     shape: tuple[PositiveInt, ...]

@@ -41,6 +41,7 @@ class SoundRule(InputRule):
     """
 
     noun: ClassVar[str] = "sound"
+    preset: ClassVar[str] = "sound"
     is_distinct: ClassVar[bool] = True
     can_augment: ClassVar[bool] = True
 

@@ -40,6 +40,7 @@ class TableRule(InputRule):
     """
 
     noun: ClassVar[str] = "row"
+    preset: ClassVar[str] = "table"
 
     kind: Literal["table"] = "table"
     dtype: Literal["float32"] = "float32"

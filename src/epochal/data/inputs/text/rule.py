@@ -72,6 +72,7 @@ class TextRule(InputRule):
     """
 
     noun: ClassVar[str] = "text"
+    preset: ClassVar[str] = "text"
     is_distinct: ClassVar[bool] = True
     has_quantities: ClassVar[bool] = False
     can_augment: ClassVar[bool] = True
