@@ -16,6 +16,7 @@ from PIL import Image
 from epochal import check, load, reproduce, train
 from epochal.cli.main import cli
 from epochal.data.load import Data
+from epochal.data.sources.manifest import listed_files
 from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.run.evaluate import evaluate_run
 from tests.tones import save, tone
@@ -81,6 +82,25 @@ def test_a_table_in_a_program_lists_files_too(photos: Path) -> None:
     assert load(photos, file="file", target="label", ignore="split").train.input(4).equal(data.train.input(4))
     rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
     assert load({"train": rows[2:], "test": rows[:2]}, file="path", target="y").spec.counts == {"train": COUNT - 2, "test": 2}
+
+
+def test_a_header_is_known_where_columns_are_named(tmp_path: Path) -> None:
+    for name in ("one", "two", "three", "file"):
+        (tmp_path / f"{name}.txt").write_text(f"some words of {name}")
+    rows = ["one.txt,cat", "two.txt,dog", "three.txt,cat"]
+    # Taken by themselves, the names could be values.
+    train = _write(tmp_path / "train.csv", "file.txt,cat", rows)
+    data = load(train, file="file.txt", target="cat")
+    assert len(data.train) + len(data.test or ()) + len(data.valid or ()) == 3
+    assert len(load(train, like=data.spec).train) == 3
+    assert len(listed_files(train, "file.txt")) == 3
+    # And where those of training had no header, other files have none.
+    headless = _write(tmp_path / "headless.csv", rows[0], rows[1:])
+    data = load(headless, file="0", target="1")
+    assert data.spec.listing.target == ("1",)
+    few = _write(tmp_path / "few.csv", "one.txt,cat", ["two.txt,cat"])
+    assert len(load(few, like=data.spec).train) == 2
+    assert len(listed_files(few, "0")) == 2
 
 
 def test_sounds_and_texts_are_recognized_by_their_suffixes(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import is_table
-from epochal.data.inputs.table.values import Table, find_column, holds_table, names_of, read_table, title_of
+from epochal.data.inputs.table.values import Table, find_column, has_header, header_of, holds_table, names_of, read_table, title_of
 from epochal.data.options import ReadOptions, TableOptions, refuse_options
 from epochal.data.sources.folder import read_pictures
 from epochal.data.sources.labels import JOINED, Labels, about_others
@@ -79,10 +79,13 @@ def read(what: Any, options: ReadOptions) -> Found:
     others = {"valid": options.table.valid, "test": options.table.test}
     tables |= {split: Path(file).expanduser() for split, file in others.items() if file is not None}
     first, root = tables["train"], _folder(tables["train"])
-    listing = _columns(first, options.table, joins=like is not None and like.listing.joins)
-    rows = read_rows(first, options, (listing.file, *listing.target), [*tables][1:])
-    groups = {split: rows.groups if split == "train" else read_groups(table, rows.group) for split, table in tables.items()}
-    listed = {split: _list(table, listing, root, groups[split]) for split, table in tables.items()}
+    # Tables of further splits have a header if the first has one; those for a model, if that of training had one.
+    named = header_of((options.table.file or "", *options.table.targets))
+    header = named if named is not None else like is None and has_header(first)
+    listing = _columns(first, options.table, joins=like is not None and like.listing.joins, header=header)
+    rows = read_rows(first, options, (listing.file, *listing.target), [*tables][1:], header=header)
+    groups = {split: rows.groups if split == "train" else read_groups(table, rows.group, header=header) for split, table in tables.items()}
+    listed = {split: _list(table, listing, root, groups[split], header=header) for split, table in tables.items()}
     notes = [] if listed["train"].table.has_header else [f"{title_of(first)} has no header: its columns are numbers"]
     notes += rows.notes
     if rows.splits is not None:
@@ -104,10 +107,12 @@ def read(what: Any, options: ReadOptions) -> Found:
 
 def listed_files(what: str | Path, column: str) -> list[str]:
     """Return the paths of the files that a table lists. Raises `DataError` if it has no such column, or a name is missing."""
-    names = names_of(what)
+    # Where the column is a number, the table of training had no header.
+    header = not column.isdigit()
+    names = names_of(what, header)
     if column not in names:
         raise DataError(f"{what} has no column '{column}', which has the files.", suggest(column, names))
-    table = read_table(what, words={column}, skip={*names} - {column})
+    table = read_table(what, words={column}, skip={*names} - {column}, header=header)
     return [path_of(name, what) for name in _names(table, column)]
 
 
@@ -120,9 +125,9 @@ def _folder(what: Any) -> Path:
     return Path(what).parent if isinstance(what, str | Path) else Path()
 
 
-def _columns(what: Any, asked: TableOptions, *, joins: bool) -> Listing:
+def _columns(what: Any, asked: TableOptions, *, joins: bool, header: bool) -> Listing:
     """Find the columns of files and targets. Raises `RecipeError` for settings that are not for lists of files."""
-    names, title = names_of(what), title_of(what)
+    names, title = names_of(what, header), title_of(what)
     file = find_column(asked.file or "", names, what)
     if not asked.targets:
         listed = ", ".join([name for name in names if name != file][:_NAMED])
@@ -139,12 +144,12 @@ def _columns(what: Any, asked: TableOptions, *, joins: bool) -> Listing:
     return Listing(file=file, target=target, joins=joins or bool(asked.kinds))
 
 
-def _list(what: Any, listing: Listing, root: Path, groups: Sequence[str] | None) -> _Listed:
-    names, used = names_of(what), {listing.file, *listing.target}
+def _list(what: Any, listing: Listing, root: Path, groups: Sequence[str] | None, *, header: bool) -> _Listed:
+    names, used = names_of(what, header), {listing.file, *listing.target}
     lacking = next((name for name in (listing.file, *listing.target) if name not in names), None)
     if lacking is not None:
         raise DataError(f"{title_of(what)} has no column '{lacking}'.", suggest(lacking, names))
-    table = read_table(what, words=used, skip={*names} - used)
+    table = read_table(what, words=used, skip={*names} - used, header=header)
     table = replace(table, columns={name: values.as_words() for name, values in table.columns.items()})
     files = _names(table, listing.file)
     return _Listed(table, files if _folder(what) == root else [path_of(name, what) for name in files], groups)
