@@ -14,8 +14,7 @@ from epochal.models.transformer import mean_over, stack
 # By default, a side of a picture has at most so many patches.
 _MOST = 8
 
-# Positions begin about as large as what a patch shows, so that they count from the first step: on digits, six epochs then bring 94 instead
-# of 80 %.
+# Positions begin about as large as what a patch shows, so that they count from the first step.
 _SPREAD = 0.5
 
 # A column of a spectrogram is there if a band has this much more energy than silence.
