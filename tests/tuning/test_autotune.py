@@ -301,14 +301,26 @@ def test_examples_that_are_read_one_by_one(blobs: tuple[Tensor, Tensor], two_thr
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("content", ["{", '{"a": [[["cpu", 1], 2.0]]}', '{"a": [[["cpu", "one", 64], 2.0]]}', "[1]"])
+@pytest.mark.parametrize(
+    "content", ["{", '{"a": [[["cpu", 1], 2.0]]}', '{"speeds": {"a": [[["cpu", "one", 64], 2.0]]}}', "[1]", "\\xff", "[" * 10**5]
+)
 def test_a_damaged_memory_is_reported_and_replaced(data: Data, cache: Path, content: str) -> None:
     cache.parent.mkdir()
     cache.write_text(content)
     lines: list[str] = []
     assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "measured"
     assert lines[0].startswith(f"note: {cache} cannot be read (")
-    assert len(json.loads(cache.read_text())) == 1
+    assert len(json.loads(cache.read_text())["speeds"]) == 1
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_memory_of_another_version_is_replaced_silently(data: Data, cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.write_text('{"version": "0.0.0", "speeds": {"a": [[["cpu", 1], 2.0]]}}')
+    lines: list[str] = []
+    assert resolve_auto(_long(), stateful_net(), data, log=lines.append).origin("threads") == "measured"
+    assert not any("cannot be read" in line for line in lines)
+    assert list(json.loads(cache.read_text())["speeds"]) != ["a"]
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -325,7 +337,7 @@ def test_the_memory_does_not_grow_for_ever(data: Data, cache: Path, monkeypatch:
     _speeds(monkeypatch, lambda choice: 1.0)
     for batch_size in (16, 20, 24):
         resolve_auto(_long(batch_size=batch_size), stateful_net(), data)
-    kept = json.loads(cache.read_text())
+    kept = json.loads(cache.read_text())["speeds"]
     assert [entry[0][0][2] for entry in kept.values()] == [20, 24]
 
 

@@ -49,6 +49,7 @@ LAP_SECONDS = 0.02
 _BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 # Larger batches mean fewer steps to learn in.
 _LEAST_STEPS_PER_EPOCH = 10
+
 # Speeds that differ by less are equal; then the smaller batch, and the plainer choice, is used.
 _ALIKE = 0.95
 _SHOWN = 4
@@ -72,7 +73,14 @@ class Choice(NamedTuple):
         return ", ".join(words)
 
 
-_MEMORY = pydantic.TypeAdapter(dict[str, list[tuple[Choice, float]]])
+_VERSION = metadata.version("epochal")
+
+
+class _Memory(pydantic.BaseModel):
+    """What is remembered in a file: the speeds of choices by key, measured by one version of Epochal."""
+
+    version: str
+    speeds: dict[str, list[tuple[Choice, float]]]
 
 
 def resolve_auto(
@@ -283,7 +291,7 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
             len(spec.outputs),
             min(spec.counts["train"], max(choice.batch_size for choice in choices)),
         ],
-        [metadata.version("epochal"), torch.__version__, *machine()],
+        [_VERSION, torch.__version__, *machine()],
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
@@ -291,10 +299,14 @@ def _key(choices: Sequence[Choice], recipe: Recipe, model: nn.Module, spec: Data
 def _read(log: Callable[[str], object]) -> dict[str, list[tuple[Choice, float]]]:
     path = cache_folder() / "speeds.json"
     try:
-        return _MEMORY.validate_json(path.read_bytes())
+        content = json.loads(path.read_bytes())
+        # The keys of another version are others, and its choices may have other fields.
+        if isinstance(content, dict) and content.get("version", _VERSION) != _VERSION:
+            return {}
+        return _Memory.model_validate(content).speeds
     except FileNotFoundError:
         return {}
-    except (OSError, pydantic.ValidationError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         log(f"note: {path} cannot be read ({str(error).splitlines()[0]}): measured again.")
         return {}
 
@@ -304,7 +316,7 @@ def _write(memory: dict[str, list[tuple[Choice, float]]], log: Callable[[str], o
     try:
         with write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, dict(list(memory.items())[-REMEMBERED:]))
+        write_json(path, {"version": _VERSION, "speeds": dict(list(memory.items())[-REMEMBERED:])})
     except OutputError as error:
         # Training does not need it.
         log(f"note: {error.problem} What was measured is not remembered.")
