@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import ExifTags, Image
 from torch import Tensor
 
@@ -18,6 +20,7 @@ import epochal
 from epochal.checks.check import Check, check
 from epochal.checks.findings import Finding
 from epochal.checks.loaded import in_one_line
+from epochal.cli.main import cli
 from epochal.data.load import load
 from epochal.errors import DataError
 from tests.checks.conftest import Scene
@@ -386,3 +389,19 @@ def test_texts_that_were_decoded_wrongly() -> None:
     found = [one for one in check(load((texts, [0, 1] * 10))).findings if one.kind == "encoding"]
     assert {case.examples[0] for one in found for case in one.cases} == {f"train[{place}]" for place in range(5, 9)}
     assert "Ã©" in found[-1].cases[0].words or "Ã©" in found[0].cases[0].words
+
+
+def test_the_command_that_shows_more_reads_the_data_in_the_same_way(tmp_path: Path) -> None:
+    table = tmp_path / "some table.csv"
+    rows = [f"{row},{row % 7},{row % 5},{'yes' if row else 'no'},{row // 2}" for row in range(40)]
+    table.write_text("\n".join(["id,zip code,age,bought it,person", *rows]))
+    settings = {"target": "bought it", "ignore": ["id"], "columns": {"zip code": "category"}, "group": "person"}
+    lines: list[str] = []
+    run: Callable[..., Any] = __import__("epochal.run.train", fromlist=["run"]).run
+    run(str(table), epochal.Recipe().updated({"epochs": 1, "device": "cpu", "threads": 1, **settings}), log=lines.append)
+    (line,) = (line for line in lines if line.startswith("check"))
+    words = shlex.split(line.rpartition("(epochal ")[2].removesuffix(" shows more)"))
+    options = ["--target", "bought it", "--ignore", "id", "--column", "zip code=category", "--group", "person"]
+    assert words == ["check", str(table), *options]
+    found = CliRunner().invoke(cli, words)
+    assert 'class "no" has 1 example' in found.output

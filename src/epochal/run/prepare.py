@@ -104,7 +104,8 @@ def prepare(
     for note in data.notes:
         log(f"note: {note}")
     if findings := in_one_line(data):
-        log(f"check: {findings}" + (f" ({command('epochal', 'check', source)} shows more)" if isinstance(source, str | Path) else ""))
+        more = f" ({_check_command(source, recipe, data_dir)} shows more)" if isinstance(source, str | Path) else ""
+        log(f"check: {findings + more}")
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model)
@@ -117,6 +118,18 @@ def prepare(
     recipe = resolve_auto(with_own(recipe, own), bundle.model, data, own=is_own, log=log)
     clock.lap("build")
     return Prepared(recipe, data, bundle, own, summary, clock)
+
+
+def _check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:
+    """Return the command that checks the same data, read in the same way."""
+    options: list[str | Path] = [] if data_dir is None else ["--data-dir", data_dir]
+    for name in _OF_TABLES:
+        value = getattr(recipe.data, name)
+        if name == "columns":
+            options += [word for column, kind in value.items() for word in ("--column", f"{column}={kind}")]
+        elif value:
+            options += ["--" + name.replace("_", "-"), value if isinstance(value, str) else ",".join(value)]
+    return command("epochal", "check", source, *options)
 
 
 def _with_preset(recipe: Recipe, data: Data) -> Recipe:
