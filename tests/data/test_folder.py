@@ -14,7 +14,7 @@ from epochal.data.load import load
 from epochal.data.options import ReadOptions
 from epochal.data.sources import folder
 from epochal.data.spec import DataSpec
-from epochal.data.storage import ingest
+from epochal.data.storage import fill
 from epochal.errors import DataError
 from epochal.tasks.single_label import SingleLabel
 
@@ -297,7 +297,7 @@ class TestMemory:
     def test_half_of_the_free_memory(self, tree: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
         root = tree("cat/1.png", "dog/1.png")
         for free, kind in ((2 * 2 * 3 * 64, "memory"), (2 * 2 * 3 * 64 - 1, "file"), (None, "memory")):
-            monkeypatch.setattr(ingest, "free_memory", lambda free=free: free)
+            monkeypatch.setattr(fill, "free_memory", lambda free=free: free)
             assert access(read(root).parts["train"].inputs) == kind
 
 

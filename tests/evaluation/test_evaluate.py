@@ -82,7 +82,7 @@ def test_quantities(make_spec: SpecMaker, center: float, columns: int) -> None:
     assert result.mse == pytest.approx(theirs.mean_squared_error(*wide), rel=1e-9)
     assert result.mae == pytest.approx(theirs.mean_absolute_error(*wide), rel=1e-9)
     assert result.r2 == pytest.approx(theirs.r2_score(*wide), rel=1e-9)
-    assert str(result).startswith("R² 0.9")
+    assert str(result).startswith("R² of a 0.9" if columns == 1 else "R² 0.9")
     assert (result.accuracy, result.confusion) == (None, None)
 
 

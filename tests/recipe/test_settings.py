@@ -20,7 +20,7 @@ _OPTIONS = """
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase
 --time-shift --time-mask --frequency-mask --noise --word-dropout --mixup --cutmix
---model --loss --smoothing --class-weights --delta
+--tune --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
 --schedule --warmup --every --at --factor --schedule-patience --rise
 """

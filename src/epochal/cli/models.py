@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from epochal.cli.output import say
+
+if TYPE_CHECKING:
+    from epochal.models.build import Entry
 
 
 @click.command()
@@ -13,7 +18,14 @@ def command() -> None:
     from epochal.cli.options import print_list
     from epochal.models.build import MODELS, TUTORIALS
 
-    models = {name: entry.description for name, entry in MODELS.items() if name not in TUTORIALS}
+    models = {name: _described(entry) for name, entry in MODELS.items() if name not in TUTORIALS}
     print_list(models | {"FILE.py:NAME": "your own nn.Module: a class or function without arguments, or taking the data's description"})
     say("\nThe networks of tutorials, for comparison:\n")
     print_list({name: entry.description for name, entry in TUTORIALS.items()})
+
+
+def _described(entry: Entry) -> str:
+    """Return the description, with where the weights of a pre-trained model come from."""
+    if entry.weights is None:
+        return entry.description
+    return f"{entry.description}; {entry.weights.licence}, needs epochal[pretrained]"

@@ -297,6 +297,11 @@ class AllSettings(Settings):
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that read data that do not fit into memory")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
+    tune: Literal["auto", "head", "all"] = Field(
+        "auto",
+        description="what is trained of a pre-trained model: its head alone, on features that its trunk computes once; or all, the trunk "
+        "at a tenth of the rate; auto: the head",
+    )
     model: Annotated[ModelSettings, BeforeValidator(_by_name)] = ModelSettings()
     loss: Annotated[LossSettings, BeforeValidator(_by_name)] = LossSettings()
     optimizer: Annotated[OptimizerSettings, BeforeValidator(_by_name)] = OptimizerSettings()

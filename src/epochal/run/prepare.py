@@ -22,6 +22,7 @@ from epochal.models.own_code import own_code
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
+from epochal.run.learner import Learner, learner_of
 from epochal.terminal import command
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
@@ -61,13 +62,14 @@ class Clock:
 class Prepared:
     """A run before its first step.
 
-    Nothing in `recipe` is "auto". `data` are split, `bundle` has the weights that training begins with, and `own` are the user's own
-    functions. `clock` has run since the run was asked for.
+    Nothing in `recipe` is "auto". `data` are split, `bundle` has the weights that training begins with, and `learner` is what is trained
+    of it, and on what. `own` are the user's own functions. `clock` has run since the run was asked for.
     """
 
     recipe: Recipe
     data: Data
     bundle: Bundle
+    learner: Learner
     own: Own
     summary: Summary
     clock: Clock
@@ -115,9 +117,12 @@ def prepare(
         log(f"note: {_COARSE}")
     all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
     is_own = own.loss is not None or own.optimizer is not None
-    recipe = resolve_auto(with_own(recipe, own), bundle.model, data, own=is_own, log=log)
+    learner = learner_of(recipe, bundle, data)
+    if learner.data is not data:
+        clock.lap("features")
+    recipe = resolve_auto(with_own(recipe, own), learner.model, learner.data, own=is_own, log=log)
     clock.lap("build")
-    return Prepared(recipe, data, bundle, own, summary, clock)
+    return Prepared(recipe, data, bundle, learner, own, summary, clock)
 
 
 def _check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:
@@ -197,6 +202,22 @@ def load_data(
     return data.split(wanted.valid, wanted.test, recipe.seed)
 
 
+def _pretrained(recipe: Recipe, net: nn.Module) -> Recipe:
+    """Give a network the weights that it was pre-trained to, if it is one of those, and decide what of it is trained."""
+    entry = MODELS.get(recipe.model.name)
+    if entry is None or entry.weights is None:
+        if recipe.tune == "head":
+            raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
+        return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
+    trunk = net.get_submodule("trunk")
+    entry.weights.load_into(trunk)
+    # Inner modules: statistics of few examples would be worse than those of a million.
+    for module in trunk.modules():
+        module.training = not isinstance(module, nn.BatchNorm2d)
+    trunk.lr_scale = 0.1  # type: ignore[assignment]
+    return recipe.updated({"tune": "head"}, "model") if recipe.tune == "auto" else recipe
+
+
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
     """Build the whole model, with initial weights that follow from the seed, and fill in the settings that depend on the data."""
     spec = data.spec
@@ -217,6 +238,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     with fork_rng(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
+    recipe = _pretrained(recipe, net)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
     not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if not_tensors:

@@ -19,6 +19,7 @@ from epochal.io import safe_read
 from epochal.models.build import MODELS
 from epochal.recipe import Recipe
 from epochal.run.folder import DATA, ENVIRONMENT, RECIPE, environment, read_json, read_recipe
+from epochal.run.learner import learner_of
 from epochal.run.prepare import Clock, Prepared, build, load_data
 from epochal.training.own import Own, names_of
 
@@ -91,7 +92,7 @@ def reopen(
         found = replace(found, described=spec)
     recipe, bundle = build(recipe, found, model)
     causes = tuple(_causes(was, environment(recipe, device, bundle.model), spec.fingerprint, found))
-    return Prepared(recipe, found, bundle, own, bundle.summary(), clock), causes
+    return Prepared(recipe, found, bundle, learner_of(recipe, bundle, found), own, bundle.summary(), clock), causes
 
 
 @contextmanager

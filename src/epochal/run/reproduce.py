@@ -80,7 +80,7 @@ def reproduce(
         same += 1
         return ""
 
-    fit(prepared.bundle.model, prepared.data, recipe, **vars(prepared.own), **vars(changes), watchers=watchers, stop=differs)
+    fit(prepared.learner.model, prepared.learner.data, recipe, **vars(prepared.own), **vars(changes), watchers=watchers, stop=differs)
     if divergence:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:

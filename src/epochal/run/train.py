@@ -178,10 +178,10 @@ def dry_run(
     """
     check_free(out)
     prepared = prepare(source, recipe, Own(), model=model, data_dir=data_dir, log=log)
-    recipe, data, device = prepared.recipe, prepared.data, prepared.device
+    recipe, data, device = prepared.recipe, prepared.learner.data, prepared.device
     with fork_rng(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
-        net, has_valid = copy.deepcopy(prepared.bundle.model), data.valid is not None
+        net, has_valid = copy.deepcopy(prepared.learner.model), data.valid is not None
         training = build_training(net, batches, data.spec, recipe, device, has_valid=has_valid, log=log)
         training.train_mode()
         train_step(training, next(batches.epoch(1)))
@@ -235,7 +235,7 @@ def _fit(
     log: Callable[[str], object],
     begun: Callable[[Started], object] | None,
 ) -> TrainingHistory:
-    train_on = partial(fit, prepared.bundle.model, prepared.data, prepared.recipe, **vars(prepared.own), begun=begun)
+    train_on = partial(fit, prepared.learner.model, prepared.learner.data, prepared.recipe, **vars(prepared.own), begun=begun)
     if folder is None:
         return train_on(watchers=watchers)
     checkpoints = Checkpoints(folder / CHECKPOINTS, prepared.recipe.checkpoint_every, log)
@@ -258,7 +258,7 @@ def _save_model(bundle: Bundle, folder: Path) -> None:
 
 def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]:
     """Evaluate the trained model on the validation and on the test data."""
-    recipe, data, model, own = prepared.recipe, prepared.data, prepared.bundle.model, prepared.own
+    recipe, own, (model, data) = prepared.recipe, prepared.own, prepared.learner
     reported = data.spec.task.reported_loss(model, recipe.loss, own.loss)
     metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
     measure = partial(

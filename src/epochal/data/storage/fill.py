@@ -64,8 +64,10 @@ def fill(blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int], dtype
         ) from error
 
 
-def write_pack(blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int], dtype: torch.dtype, name: str) -> Pack:
-    """Return a new pack of examples; see `fill`."""
+def write_pack(
+    blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int], dtype: torch.dtype, name: str, key: str | None = None
+) -> Pack:
+    """Return a new pack of examples; see `fill`. Without a `key`, it is only for this process."""
     size, sums = prod(shape[1:]) * dtype.itemsize, array("I", bytes(4 * shape[0]))
     with open_cache().draft(shape[0] * size) as draft:
         with draft.path.open("r+b") as file:
@@ -74,7 +76,7 @@ def write_pack(blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int],
                 file.seek(begin * size)
                 file.write(content)
                 sums[begin : begin + len(block)] = checksums(content, size)
-        return draft.seal(secrets.token_hex(16), name, shape, sums, str(dtype).removeprefix("torch."))
+        return draft.seal(key or secrets.token_hex(16), name, shape, sums, str(dtype).removeprefix("torch."))
 
 
 def numbered(blocks: Iterable[NDArray[Any]]) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -1,0 +1,110 @@
+"""What is trained of a model, and on what: all of it on the data, or the head of a pre-trained one on what its trunk makes of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from epochal.bundle import Bundle
+from epochal.data.examples import Examples
+from epochal.data.feed import feed
+from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.values import Inputs
+from epochal.data.load import Data
+from epochal.data.storage.cache import DamagedError, content_hash, open_cache
+from epochal.data.storage.fill import fill, numbered, read_pack, write_pack
+from epochal.device import choose
+from epochal.models.build import eval_mode
+from epochal.progress import progress
+from epochal.recipe import Recipe
+
+# Batches of features are computed so large: each picture has some megabytes of intermediate results.
+_BATCH = 32
+
+# The least deviation of a feature: those that hardly change would be blown up.
+_LEAST = 1e-3
+
+
+class Learner(NamedTuple):
+    """A module that is trained, a part of the whole model, and the data that it takes."""
+
+    model: nn.Module
+    data: Data
+
+
+def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
+    """Return what the recipe trains. The trunk of a model whose head alone is trained sees each example once."""
+    if recipe.tune != "head":
+        return Learner(bundle.model, data)
+    layers = OrderedDict(bundle.model.named_children())
+    preprocess, net = layers.pop("preprocess"), layers.pop("net")
+    trunk, head = net.get_submodule("trunk"), net.get_submodule("head")
+    trunk.requires_grad_(False)
+    whole = nn.Sequential(preprocess, trunk)
+    rule = NumbersRule(shape=tuple(head.get_parameter("linear.weight").shape[1:]), dtype="float32")
+    weights = _hash(whole)
+    splits: dict[str, Any] = {
+        name: replace(examples, inputs=_features(whole, examples, rule, weights, data, recipe, "Features"), varies=False)
+        for name, examples in data.splits.items()
+    }
+    found = replace(data, input=rule, described=None, **splits)
+    _scale(head.get_submodule("scale"), found.train.inputs)
+    return Learner(nn.Sequential(OrderedDict(head=head, **layers)), found)
+
+
+def _features(trunk: nn.Module, examples: Examples, rule: NumbersRule, weights: bytes, data: Data, recipe: Recipe, label: str) -> Inputs:
+    """Return what the trunk makes of examples: from the cache, where the same trunk has seen the same examples before."""
+    # What the inputs are made of: the content of their files, or else all of the data.
+    places = examples.positions.numpy()
+    content = (
+        (data.fingerprint + examples.part).encode() + places.tobytes() if examples.hashes is None else examples.hashes[places].tobytes()
+    )
+    key = content_hash(content, data.input.model_dump_json().encode(), weights, torch.__version__.encode()).hex()
+    shape = (len(examples), *rule.shape)
+    title = f"{data.name}, features of {examples.part}"
+    try:
+        if (pack := open_cache().find(key, shape)) is not None:
+            return read_pack(pack, recipe.data.memory)
+    except DamagedError:
+        pass  # It has been removed.
+    try:
+        return read_pack(
+            write_pack(numbered(_blocks(trunk, examples, recipe, label)), shape, torch.float32, title, key), recipe.data.memory
+        )
+    except OSError:
+        # The cache has no room: then they are computed for this run alone.
+        return fill(numbered(_blocks(trunk, examples, recipe, label)), shape, torch.float32, recipe.data.memory, title)
+
+
+def _blocks(trunk: nn.Module, examples: Examples, recipe: Recipe, label: str) -> Iterator[NDArray[Any]]:
+    device = choose(recipe.device)
+    batches = feed(examples, _BATCH, device)
+    with eval_mode(trunk), torch.inference_mode(), progress(label, len(batches)) as advance:
+        trunk.to(device)
+        for batch in batches.epoch(0):
+            yield trunk(batch.inputs).cpu().numpy()
+            advance()
+
+
+def _scale(scale: nn.Module, features: Inputs) -> None:
+    """Bring features to mean 0 and deviation 1."""
+    sample = features[torch.arange(len(features))].double()
+    deviation = sample.std(0, correction=0).clamp(min=_LEAST)
+    scale.get_buffer("scale").copy_(1 / deviation)
+    scale.get_buffer("bias").copy_(-sample.mean(0) / deviation)
+
+
+def _hash(module: nn.Module) -> bytes:
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data.cast("B"))
+    return digest.digest()
