@@ -43,7 +43,8 @@ def text_findings(data: Loaded) -> Iterator[Finding]:
     ):
         if found:
             cases = tuple(Case(tuple(map(data.among.name, group))) for group in found)
-            yield Finding("warning", kind, f"{count(len(found), 'text')} {where} in nearly the same words", fix, cases)
+            noun = "text" if len(found) == 1 else "texts"
+            yield Finding("warning", kind, f"{len(found):,} {noun} {where} in nearly the same words", fix, cases)
 
 
 def unreadable_texts(root: Path, names: Sequence[str]) -> dict[int, DataError]:
