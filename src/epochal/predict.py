@@ -26,7 +26,7 @@ class Predictions(list[Prediction]):
     """Predictions in the order of their inputs.
 
     `names` are those of the inputs: FILE, FILE[NUMBER] if a file has several, or [INDEX] in a list. `unreadable` maps the names of
-    unreadable inputs to their errors; `notes` say what else was skipped in folders.
+    unreadable inputs to their errors; `notes` say what else was skipped in folders, or cut off.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"],
     if wrong and not inputs:
         first = next(iter(wrong.values()))
         raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
-    notes = tuple(note for one in found for note in one.notes)
+    notes = (*(note for one in found for note in one.notes), *rule.lost(items))
     return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
 
 

@@ -209,6 +209,10 @@ class InputRule(BaseModel):
         """Return the items to read inputs from: the contents of a folder, or `item` itself."""
         return Items([item])
 
+    def lost(self, items: Sequence[Any]) -> tuple[str, ...]:
+        """Return a note if a large part of items to predict does not fit into their inputs."""
+        return ()
+
     def title(self, item: Any) -> str | None:
         """Return the name of an item to predict, if it has one."""
         return str(item) if isinstance(item, str | Path) else None

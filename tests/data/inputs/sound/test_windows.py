@@ -15,6 +15,7 @@ from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.load import Data
 from epochal.errors import DataError, RecipeError
 from epochal.models.windows import Windows
+from epochal.predict import read_items
 from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
@@ -132,3 +133,15 @@ def test_files_have_windows_too(memory: float | None, tmp_path: Path) -> None:
     assert data.train.input(0).equal(data.input.read(tmp_path / "high" / "1.wav")[0])
     with pytest.raises(RecipeError, match=r"data\.windows = 5 does not work with digits: it is for sounds"):
         load("digits", windows=5)
+
+
+def test_what_is_cut_off_at_prediction_is_reported(tmp_path: Path) -> None:
+    rule = SoundRule(shape=(8000,), rate=8000)
+    files = [save(tmp_path / f"{seconds}.wav", tone(400, seconds)) for seconds in (0.5, 1.0, 4.0)]
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    items = [*files, tmp_path / "broken.wav", (np.zeros(32000, np.int16), 8000)]
+    (note,) = read_items(items, rule, "count").notes
+    assert note == "2 of 5 sounds are longer than the 1.00 s that are read: 75 % of these is left out; --windows 4 reads all"
+    assert read_items(items, rule.with_windows(4), "count").notes == ()
+    assert "25 % of these" in read_items(items, rule.with_windows(3), "count").notes[0]
+    assert read_items(files[:2], rule, "stop").notes == ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -16,7 +18,7 @@ from epochal.data.inputs.base import MAX_NUMBERS, InputRule, Items
 from epochal.data.inputs.changes import asked_changes
 from epochal.data.inputs.sound.augment import SoundAugment
 from epochal.data.inputs.sound.mel import LogMel, grid
-from epochal.data.inputs.sound.read import read_sound, sound_of, to_input
+from epochal.data.inputs.sound.read import measure_sound, read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.wav import MAX_RATE, MIN_RATE
 from epochal.data.inputs.values import Inputs, in_memory
@@ -26,6 +28,9 @@ from epochal.recipe import AugmentSettings
 
 # The bands of a spectrogram.
 BANDS = 40
+
+# Sounds that are longer than what is read by less than this have lost nothing worth a note.
+_SLIGHTLY = 1.02
 
 # Means and deviations are measured on this many sounds, so many at a time.
 _MEASURED, _AT_ONCE = 4000, 100
@@ -161,6 +166,27 @@ class SoundRule(InputRule):
             inside, skipped = files_below(SOUNDS, Path(item))
             return Items(list(inside), tuple(skipped))
         return Items([item])
+
+    def lost(self, items: Sequence[Any]) -> tuple[str, ...]:
+        """Return how much of long sounds is cut off, and how many windows have it all."""
+        lengths = []
+        for item in items:
+            # What cannot be read is reported as that.
+            with suppress(DataError, ValueError):
+                if isinstance(item, str | Path):
+                    lengths.append(measure_sound(str(item)).seconds)
+                elif self.is_item(item):
+                    lengths.append(sound_of(item[0], int(item[1])).measured.seconds)
+        read = self.seconds * self.windows
+        longer = [length for length in lengths if length > read * _SLIGHTLY]
+        if not longer:
+            return ()
+        share = sum(length - read for length in longer) / sum(longer)
+        needed = math.ceil(max(longer) / self.seconds)
+        return (
+            f"{len(longer):,} of {len(items):,} sounds are longer than the {read:.2f} s that are read: {100 * share:.0f} % of these is "
+            f"left out; --windows {needed} reads all",
+        )
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:
         """Return what is wrong if all sounds are silent. The search ends at the first that is not."""
