@@ -99,3 +99,8 @@ def test_other_models_have_no_trunk() -> None:
     with pytest.raises(RecipeError, match="tune = head is for pre-trained models, which vgg is not"):
         epochal.train("digits", tune="head", quiet=True)
     assert epochal.train("digits", epochs=1, quiet=True).recipe.tune == "all"
+
+
+def test_augmentation_does_not_reach_a_head(photos: Path) -> None:
+    with pytest.raises(RecipeError, match=r"augment\.flip does not work with tune = head"):
+        epochal.train(photos, **QUICK, flip=True)

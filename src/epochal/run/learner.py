@@ -22,6 +22,7 @@ from epochal.data.load import Data
 from epochal.data.storage.cache import DamagedError, content_hash, open_cache
 from epochal.data.storage.fill import fill, numbered, read_pack, write_pack
 from epochal.device import choose
+from epochal.errors import RecipeError
 from epochal.models.build import eval_mode
 from epochal.progress import progress
 from epochal.recipe import Recipe
@@ -44,6 +45,7 @@ def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
     """Return what the recipe trains. The trunk of a model whose head alone is trained sees each example once."""
     if recipe.tune != "head":
         return Learner(bundle.model, data)
+    _check_augmentation(recipe)
     layers = OrderedDict(bundle.model.named_children())
     preprocess, net = layers.pop("preprocess"), layers.pop("net")
     trunk, head = net.get_submodule("trunk"), net.get_submodule("head")
@@ -58,6 +60,16 @@ def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
     found = replace(data, input=rule, described=None, **splits)
     _scale(head.get_submodule("scale"), found.train.inputs)
     return Learner(nn.Sequential(OrderedDict(head=head, **layers)), found)
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    plain = Recipe().flat()
+    asked = [name for name, value in recipe.flat().items() if name.startswith("augment.") and value != plain[name]]
+    if asked:
+        raise RecipeError(
+            f"The setting {asked[0]} does not work with tune = head: the trunk sees each example once, unchanged.",
+            "Use tune = all, which takes longer, or leave it out.",
+        )
 
 
 def _features(trunk: nn.Module, examples: Examples, rule: NumbersRule, weights: bytes, data: Data, recipe: Recipe, label: str) -> Inputs:
