@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from epochal import Bundle, load, reproduce, resume, train
+from epochal import Bundle, Recipe, load, reproduce, resume, train
 from epochal.errors import DataError, OutputError
 from epochal.run.evaluate import evaluate_run
 from epochal.run.tables import predict_table
+from epochal.run.train import run
 from tests.data.test_table import csv_of, people
 from tests.outcome import outcome
 
@@ -154,3 +156,13 @@ def test_its_folder_shows_mistakes_and_the_importance_of_columns(whole: Path) ->
     assert {one["column"] for one in found["columns"][:2]} <= {"age", "job", "born"}
     assert found["columns"][0]["loss"] > 0.05
     assert {tuple(sorted(pair[:2])) for pair in found["alike"]} == {("age", "born")}
+
+
+def test_the_importance_of_very_many_columns_is_left_out_with_a_note() -> None:
+    lines: list[str] = []
+    table: dict[str, list[float]] = {f"c{place}": [math.sin(row * (place + 1)) for row in range(1600)] for place in range(190)}
+    table["y"] = [float(row % 2) for row in range(1600)]
+    settings = {"epochs": 1, "device": "cpu", "threads": 1, "data.target": "y"}
+    done = run(table, Recipe().updated(settings), log=lines.append)
+    assert done.importance is None
+    assert "note: the importance of 190 columns is not measured: it would take long" in lines

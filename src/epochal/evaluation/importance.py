@@ -129,8 +129,8 @@ def importance(
     if "items" in (access(examples.inputs), access(train.inputs)):
         return None
     cells = spec.input.cells(examples.input(0))
-    rows = min(len(examples), _MOST_ROWS, _NUMBERS // max(1, REPEATS * len(cells) ** 2))
-    if not cells or rows < min(_LEAST_ROWS, len(examples)) or rows < 2:
+    rows = _rows(len(cells), len(examples))
+    if not cells or takes_long(len(cells), len(examples)) or rows < 2:
         return None
     some = examples.take(permutation(key(seed, "importance"), len(examples))[:rows].sort().values)
     inputs, device = some.inputs[torch.arange(rows)].clone(), torch.device(device)
@@ -155,6 +155,15 @@ def importance(
             advance()
     columns.sort(key=lambda one: -one.loss)
     return Importance(tuple(columns), alike_columns(train, cells), split, rows, spec.task.score_name)
+
+
+def takes_long(columns: int, examples: int) -> bool:
+    """Whether there are so many columns that their importance is not measured."""
+    return _rows(columns, examples) < min(_LEAST_ROWS, examples)
+
+
+def _rows(columns: int, examples: int) -> int:
+    return min(examples, _MOST_ROWS, _NUMBERS // max(1, REPEATS * columns**2))
 
 
 def _of(column: str, changes: Tensor) -> ColumnImportance:

@@ -17,12 +17,13 @@ from torch import nn
 from epochal.bundle import Bundle
 from epochal.checks.seen import keys_of, write_seen
 from epochal.cores import sharing_cores
+from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
 from epochal.device import computing, using_threads
 from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.evaluation.importance import Importance, importance
+from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.named import Metrics, all_metrics
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json
@@ -212,7 +213,7 @@ def complete(
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
         valid, test = _evaluate(prepared)
-        relied = _importance(prepared)
+        relied = _importance(prepared, log)
         clock.lap("evaluate")
         evaluated, sums = {"valid": valid, "test": test}, None
         if folder is not None:
@@ -269,11 +270,15 @@ def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]
     return valid, None if data.test is None else measure(data.test, label="Testing")
 
 
-def _importance(prepared: Prepared) -> Importance | None:
+def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance | None:
     """Measure how much the trained model relies on each column: on test data, or else on validation data."""
     recipe, data, own = prepared.recipe, prepared.data, prepared.own
     split = "test" if data.test is not None else "valid"
     if split not in data.splits:
+        return None
+    rule = data.spec.input
+    if isinstance(rule, TableRule) and takes_long(len(rule.columns), len(data.splits[split])):
+        log(f"note: the importance of {len(rule.columns):,} columns is not measured: it would take long")
         return None
     model = prepared.bundle.model
     loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
