@@ -187,6 +187,16 @@ def test_an_unknown_column_is_refused_with_one_that_is_meant(tmp_path: Path, set
         load(table, **options)
 
 
+def test_decimal_commas_are_not_taken_for_separators(tmp_path: Path) -> None:
+    rows = [f"{row % 9},5;{row},25;{row % 28 + 1:02}.03.2024;{'gut' if row % 3 else 'schlecht'}" for row in range(80)]
+    file = tmp_path / "excel.csv"
+    file.write_bytes("\r\n".join(["\ufeffGröße;Preis;Datum;Klasse", *rows, ""]).encode())
+    data = load(file, target="Klasse")
+    assert data.outputs == ("gut", "schlecht")
+    assert isinstance(data.input, TableRule)
+    assert data.input.names == ("Größe", "Preis", "Datum")
+
+
 def test_a_header_is_known_where_columns_are_named(tmp_path: Path) -> None:
     rows = ["red,small\n", "blue,big\n", "red,big\n"]
     train = tmp_path / "train.csv"

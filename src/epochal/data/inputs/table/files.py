@@ -274,6 +274,10 @@ def _parse(sample: str, form: _Form, *, is_whole: bool) -> list[list[str]]:
     return rows if is_whole else rows[:-1]
 
 
+# How well a separator fits, where it gives the first row another number of values, is multiplied by this.
+_OTHER_HEADER = 0.9
+
+
 def _form(sample: str, *, is_whole: bool, prefers_tab: bool) -> _Form:
     """Return the form by which most rows have the same number of values, more than one if possible."""
     best, form = (-1.0, 0), _Form(",", csv.QUOTE_MINIMAL)
@@ -287,7 +291,9 @@ def _form(sample: str, *, is_whole: bool, prefers_tab: bool) -> _Form:
             is_odd = quoting == csv.QUOTE_NONE and separator != "\t"
             # Rows are lost where a quote is never closed.
             read = len(rows) if len(rows) > _SAMPLE_ROWS else min(lines, len(rows) + sum(_ends(cell) for row in rows for cell in row))
-            score = (0.0 if width == 1 or is_odd else same / max(1, len(rows)) * (read > 1), read)
+            fits = 0.0 if width == 1 or is_odd else same / max(1, len(rows)) * (read > 1)
+            # Decimal commas are in every row, but not in the header.
+            score = (fits if fits and len(rows[0]) == width else fits * _OTHER_HEADER, read)
             if (score[0] > best[0] + 0.05) or (
                 quoting == csv.QUOTE_NONE and separator == form.separator and score > (best[0], 2 * best[1])
             ):
