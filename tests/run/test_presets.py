@@ -2,29 +2,37 @@
 
 from pathlib import Path
 
+import pytest
+
 import epochal
 from epochal.recipe import load_recipe
 from epochal.run.train import dry_run
 
 
-def _table(tmp_path: Path) -> Path:
+def _table(tmp_path: Path, rows: int = 60) -> Path:
     path = tmp_path / "rows.csv"
-    path.write_text("size,colour,kind\n" + "".join(f"{row / 7},{'red' if row % 3 else 'blue'},{'ab'[row % 2]}\n" for row in range(60)))
+    path.write_text("size,colour,kind\n" + "".join(f"{row / 7},{'red' if row % 3 else 'blue'},{'ab'[row % 2]}\n" for row in range(rows)))
     return path
 
 
 def test_a_table_has_the_preset_of_tables(tmp_path: Path) -> None:
     recipe, _ = dry_run(_table(tmp_path), epochal.Recipe().updated({"data.target": ("kind",)}))
     preset = load_recipe("table")
-    given = [name for name in preset.origins() if preset.origin(name) != "default"]
+    given = [name for name in preset.origins() if preset.origin(name) != "default" and name != "batch_size"]
     assert {name: recipe.flat()[name] for name in given} == {name: preset.flat()[name] for name in given}
     assert recipe.origin("ema") == "recipe table"
+
+
+@pytest.mark.parametrize(("rows", "batch"), [(60, 16), (1500, 64), (9000, 256)])
+def test_small_tables_have_small_batches(tmp_path: Path, rows: int, batch: int) -> None:
+    recipe, _ = dry_run(_table(tmp_path, rows), epochal.Recipe().updated({"data.target": ("kind",)}))
+    assert recipe.batch_size == batch
 
 
 def test_what_the_user_gave_stays(tmp_path: Path) -> None:
     recipe, _ = dry_run(_table(tmp_path), epochal.Recipe().updated({"data.target": ("kind",), "epochs": 3, "optimizer.name": "sgd"}))
     assert (recipe.epochs, recipe.optimizer.name) == (3, "sgd")
-    assert recipe.batch_size == load_recipe("table").batch_size
+    assert recipe.ema == load_recipe("table").ema
 
 
 def test_without_validation_data_nothing_waits_for_their_score(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ _OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data", 
 # Settings of how sounds are read.
 _OF_SOUNDS = ("rate", "seconds", "windows")
 
+# A preset's batches are made smaller, down to this size, until an epoch has so many steps.
+_LEAST_BATCH, _LEAST_STEPS = 16, 16
+
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
     "from them, or let it compute its outputs in float64"
@@ -150,6 +153,10 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
     if data.valid is None:
         # Nothing can be chosen by validation.
         changes.pop("patience", None)
+    if "batch_size" in changes:
+        # Of few examples an epoch would have hardly a step, and patience, which counts epochs, would end.
+        most = len(data.train) // _LEAST_STEPS
+        changes["batch_size"] = min(changes["batch_size"], max(_LEAST_BATCH, 1 << max(most, 1).bit_length() - 1))
     return recipe.updated(changes, f"recipe {data.input.preset}")
 
 
