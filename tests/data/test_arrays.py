@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from epochal.data.load import load
 from epochal.data.sources import arrays
 from epochal.errors import DataError
 
@@ -266,3 +267,9 @@ def test_letters_beyond_unicode_are_refused(tmp_path: Path, name: str, reported:
     np.savez(tmp_path / "set.npz", **content)
     with pytest.raises(DataError, match=reported):
         read(tmp_path / "set.npz")
+
+
+def test_inputs_beyond_unicode_are_refused() -> None:
+    words = np.full((12, 2), 0x110000, "<u4").view("<U1")
+    with pytest.raises(DataError, match="Column 0 has invalid Unicode"):
+        load((words, np.arange(12) % 2))

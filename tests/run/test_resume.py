@@ -417,10 +417,11 @@ def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
         reproduce(tmp_path / "run")
 
 
-def test_a_recipe_that_settles_nothing_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
+@pytest.mark.parametrize("setting", ["threads", "device"])
+def test_a_recipe_that_settles_nothing_is_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, setting: str) -> None:
     _killed(monkeypatch, 5, file, tmp_path / "run")
-    save_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": "auto"}))
-    with pytest.raises(BundleError, match=r"recipe\.toml does not say what threads was"):
+    save_recipe(tmp_path / "run" / "recipe.toml", Recipe().updated(SETTINGS | {"threads": 1, "device": "cpu"} | {setting: "auto"}))
+    with pytest.raises(BundleError, match=rf"recipe\.toml does not say what {setting} was"):
         resume(tmp_path / "run", watchers=())
 
 

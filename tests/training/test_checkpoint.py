@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,21 @@ DAMAGE = {
     "a flipped bit in the tensors": lambda place: _flip(place / "state.safetensors"),
     "a flipped bit in the numbers": lambda place: _flip(place / "state.json"),
     "a flipped bit in the sums": lambda place: _flip(place / "SHA256SUMS", 3),
+    "a word for the numbers": lambda place: _replaced(place / "state.json", b'"7"'),
+    "a number for the numbers": lambda place: _replaced(place / "state.json", b"7"),
     "a truncated file": lambda place: (place / "state.safetensors").write_bytes((place / "state.safetensors").read_bytes()[:-1]),
     "an empty file": lambda place: (place / "state.json").write_bytes(b""),
     "a missing file": lambda place: (place / "state.safetensors").unlink(),
     "missing sums": lambda place: (place / "SHA256SUMS").unlink(),
     "binary sums": lambda place: (place / "SHA256SUMS").write_bytes(b"\xff\x00"),
 }
+
+
+def _replaced(path: Path, content: bytes) -> None:
+    """Put other content into a file of a checkpoint, with its sum."""
+    sums, old = path.with_name("SHA256SUMS"), hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_bytes(content)
+    sums.write_text(sums.read_text().replace(old, hashlib.sha256(content).hexdigest()))
 
 
 def _flip(path: Path, at: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,14 @@ def as_tensor(value: Any, where: str) -> Tensor:
     except (TypeError, ValueError) as error:
         raise _no_numbers(where, str(error)) from error
     return from_array(array, where, getattr(value, "columns", None))
+
+
+def check_characters(array: NDArray[Any], what: str) -> None:
+    """Raise `DataError` for an array of text with numbers beyond Unicode, of which NumPy makes strings that Python cannot use."""
+    if array.dtype.kind == "U" and array.nbytes:
+        codes = np.ascontiguousarray(array).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise DataError(f"{what} invalid Unicode.", "Save the words again.")
 
 
 def from_array(array: NDArray[Any], where: str, columns: Any = None) -> Tensor:

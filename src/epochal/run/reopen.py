@@ -50,7 +50,7 @@ def resolved_recipe(folder: Path) -> Recipe:
     except ValueError as error:
         raise BundleError(f"{folder} cannot be resumed: {error}.", "Put the file or folder itself there.") from error
     recipe = read_recipe(folder)
-    unresolved = [name for name in ("batch_size", "threads", "precision") if getattr(recipe, name) == "auto"]
+    unresolved = [name for name in ("device", "batch_size", "threads", "precision") if getattr(recipe, name) == "auto"]
     if unresolved:
         raise BundleError(f"{folder / RECIPE} does not say what {unresolved[0]} was.", "Give the folder of a run.")
     return recipe

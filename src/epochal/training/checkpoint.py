@@ -164,6 +164,8 @@ def read_checkpoint(path: Path) -> State:
                 raise ValueError(f"{name} is not what was saved")
             file.seek(0)
         state: State = parse_json(text.read(MAX_STATE), MAX_STATE)
+        if not isinstance(state, dict):
+            raise ValueError(f"{_VALUES} has no values by name")
         if (version := state.pop("version")) != VERSION:
             raise ValueError(f"it is of version {version}")
         read_tensors(tensors)

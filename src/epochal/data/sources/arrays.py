@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from epochal.data.examples import Found, Part
-from epochal.data.numbers import from_array
+from epochal.data.numbers import check_characters, from_array
 from epochal.data.sources.splits import split_name
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
@@ -190,10 +190,8 @@ def _inputs(array: NDArray[Any], where: str) -> Tensor:
 
 
 def _words(array: NDArray[Any], where: str) -> list[str]:
-    try:
-        return [str(word) for word in array.ravel()]
-    except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
-        raise DataError(f"{where} contains invalid Unicode.", "Save it again.") from error
+    check_characters(array, f"{where} contains")
+    return [str(word) for word in array.ravel()]
 
 
 def _content(array: NDArray[Any]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.examples import address
+from epochal.data.numbers import check_characters
 from epochal.errors import DataError
 
 # Types of missing values, by name: pandas need not be imported to recognize them.
@@ -109,10 +110,8 @@ def _words(array: NDArray[Any], split: str) -> list[str]:
         raise _unusable(split, "several words in a row")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
-    try:
-        words = [str(word) for word in array.ravel()]
-    except SystemError as error:  # NumPy gives Python numbers beyond Unicode.
-        raise DataError(f"The targets of {split} contain invalid Unicode.", "Save them again.") from error
+    check_characters(array, f"The targets of {split} contain")
+    words = [str(word) for word in array.ravel()]
     _refuse_any(np.array([not word.strip() for word in words], dtype=np.bool_), split, lambda _: "is missing: it is an empty word", _FILL)
     return words
 

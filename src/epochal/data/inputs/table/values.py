@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from epochal.data.inputs.table.files import CHUNK, MISSING, Chunk, TableFile, is_table, open_table
 from epochal.data.inputs.table.parquet import open_parquet, parquet_columns
 from epochal.data.inputs.table.store import Store
+from epochal.data.numbers import check_characters
 from epochal.errors import DataError, suggest
 
 # About so many values are in memory at once where a table is read in blocks.
@@ -405,6 +406,7 @@ def _from_objects(values: Any, name: str) -> Values:
     array = np.asarray(values) if hasattr(values, "__array__") else np.array(values, dtype=object)
     if array.ndim != 1:
         raise DataError(f"Column {name} has shape {array.shape}.", "Give one value for each row.")
+    check_characters(array, f"Column {name} has")
     if array.dtype.kind in "iuf":
         return Values(numbers=array.astype(np.float64))
     if array.dtype.kind == "M":
