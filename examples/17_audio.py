@@ -30,7 +30,7 @@ data = epochal.load(([(tone(label, RATE), RATE) for label in labels], labels), i
 print(*data.notes, data.spec.describe(), sep="\n")
 
 with tempfile.TemporaryDirectory() as folder:
-    run = epochal.train(data, epochs=15, quiet=True, out=Path(folder) / "run")
+    run = epochal.train(data, time_mask=0.0, noise=0.0, quiet=True, out=Path(folder) / "run")  # masks and noise are for longer sounds
     print(run.test)
     print(run.bundle.model)  # samples go in: the first layer makes spectrograms, the others are a network for pictures
 

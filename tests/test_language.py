@@ -6,6 +6,7 @@ import json
 import re
 import string
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,3 +128,10 @@ class TestChinese:
 
     def test_letters_take_two_columns(self) -> None:
         assert [columns(text) for text in ("abc", "é", "准确率", "R²")] == [3, 1, 6, 2]
+
+
+def test_long_lines_of_data_take_no_time(chinese: None) -> None:
+    line = json.dumps({f"name {number}": [f"{number} of 7: a, b", {"rate": number / 7}] for number in range(2000)})
+    began = time.process_time()
+    assert translated(line) == line
+    assert time.process_time() - began < 5

@@ -15,6 +15,9 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("zh.json")
 
+# Longer lines are data, such as JSON, and no messages: matching them with templates of many values would take minutes.
+_LONGEST = 1000
+
 # Whole texts, and patterns of templates, with their Chinese; both are empty while the language is English.
 _texts: dict[str, str] = {}
 _templates: list[tuple[re.Pattern[str], str]] = []
@@ -99,6 +102,8 @@ def _line(line: str) -> str:
 def _said(text: str) -> str:
     if text in _texts:
         return _texts[text]
+    if len(text) > _LONGEST:
+        return text
     for pattern, chinese in _templates:
         if match := pattern.fullmatch(text):
             values = {name: _said(value) if name.startswith("said") else value for name, value in match.groupdict().items()}

@@ -269,7 +269,7 @@ def prepared(case: Case) -> tuple[Callable[[], nn.Module], Any, Recipe]:
 
 def chosen() -> Iterator[Case]:
     """Each value of each factor once, and pairs that meet in a step."""
-    for name in (name for name, entry in MODELS.items() if entry.kind in (None, "picture")):
+    for name in (name for name, entry in MODELS.items() if entry.kind in (None, "picture") and entry.weights is None):
         yield Case(name, "nll" if name in ("tutorial-cnn", "tutorial-small-cnn") else "smoothing", optimizer="sgd")
     for name in OWN:
         yield Case(name, option="averaged")
@@ -296,7 +296,9 @@ def chosen() -> Iterator[Case]:
 def cases() -> list[Case]:
     if not TRACED:
         return list({str(case): case for case in chosen()}.values())
-    product = itertools.product((*MODELS, *OWN), LOSSES, OPTIMIZERS, OPTIONS)
+    # The recorded operations of a pre-trained trunk are found not to give the same bits, so that it is always trained by plain steps.
+    traced = (name for name, entry in MODELS.items() if entry.weights is None)
+    product = itertools.product((*traced, *OWN), LOSSES, OPTIMIZERS, OPTIONS)
     possible = [case for case in itertools.starmap(Case, product) if case.is_possible]
     return possible if TRACED == "all" else random.Random(0).sample(possible, int(TRACED))
 
@@ -331,7 +333,10 @@ def test_each_value_is_tried() -> None:
     tried = list(chosen())
     assert all(case.is_possible for case in tried)
     # Networks for other kinds of inputs are in test_kinds.py.
-    assert {case.model for case in tried} == {*(name for name, entry in MODELS.items() if entry.kind in ("picture", None)), *OWN}
+    assert {case.model for case in tried} == {
+        *(name for name, entry in MODELS.items() if entry.kind in ("picture", None) and entry.weights is None),
+        *OWN,
+    }
     assert {case.loss for case in tried} == LOSSES.keys()
     assert {case.optimizer for case in tried} == set(OPTIMIZERS)
     assert {case.option for case in tried} == OPTIONS.keys()

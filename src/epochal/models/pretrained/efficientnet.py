@@ -96,4 +96,4 @@ class EfficientNetLite0(nn.Module):
 
 def _layer(channels: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     norm = nn.BatchNorm2d(width, eps=_EPSILON, momentum=_MOMENTUM)
-    return [Convolution(channels, width, kernel, stride, groups=groups, bias=False), norm, nn.ReLU6(inplace=True)]
+    return [Convolution(channels, width, kernel, stride, groups=groups, bias=False), norm, nn.ReLU6()]

@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from epochal.errors import ModelError
@@ -51,8 +50,6 @@ class Weights:
             raise ModelError(
                 f"{path} has been changed: its SHA-256 is {found}, not {self.sha256}; it was not read.", f"{_INSTALL} --force-reinstall"
             )
-        if path.suffix == ".safetensors":
-            return load_safetensors(content)
         # A pickle, which could run code: but exactly this one is known, and PyTorch's restricted reader makes only tensors of it.
         tensors: Mapping[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return tensors
