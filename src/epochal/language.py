@@ -15,7 +15,7 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_name("zh.json")
 
-# Longer lines are data, such as JSON, and no messages: matching them with templates of many values would take minutes.
+# Longer lines are lists rather than messages, and matching them with templates of many values could take minutes.
 _LONGEST = 1000
 
 # Whole texts, and patterns of templates, with their Chinese; both are empty while the language is English.

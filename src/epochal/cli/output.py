@@ -43,7 +43,7 @@ def say_json(value: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value)
-    say(text)
+    _echo(harmless(text))
 
 
 def print_table(table: Table) -> None:

@@ -17,6 +17,8 @@ from epochal.bundle import Bundle
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.preprocess import Preprocess
+from epochal.data.inputs.scaled import measure
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data
 from epochal.data.storage.cache import DamagedError, content_hash, open_cache
@@ -54,7 +56,7 @@ def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
     rule = NumbersRule(shape=tuple(head.get_parameter("linear.weight").shape[1:]), dtype="float32")
     weights = _hash(whole)
     splits: dict[str, Any] = {
-        name: replace(examples, inputs=_features(whole, examples, rule, weights, data, recipe, "Features"), varies=False)
+        name: replace(examples, inputs=_features(whole, examples, rule.shape, weights, data, recipe), varies=False)
         for name, examples in data.splits.items()
     }
     found = replace(data, input=rule, described=None, **splits)
@@ -72,7 +74,7 @@ def _check_augmentation(recipe: Recipe) -> None:
         )
 
 
-def _features(trunk: nn.Module, examples: Examples, rule: NumbersRule, weights: bytes, data: Data, recipe: Recipe, label: str) -> Inputs:
+def _features(trunk: nn.Module, examples: Examples, width: tuple[int, ...], weights: bytes, data: Data, recipe: Recipe) -> Inputs:
     """Return what the trunk makes of examples: from the cache, where the same trunk has seen the same examples before."""
     # What the inputs are made of: the content of their files, or else all of the data.
     places = examples.positions.numpy()
@@ -80,7 +82,7 @@ def _features(trunk: nn.Module, examples: Examples, rule: NumbersRule, weights: 
         (data.fingerprint + examples.part).encode() + places.tobytes() if examples.hashes is None else examples.hashes[places].tobytes()
     )
     key = content_hash(content, data.input.model_dump_json().encode(), weights, torch.__version__.encode()).hex()
-    shape = (len(examples), *rule.shape)
+    shape = (len(examples), *width)
     title = f"{data.name}, features of {examples.part}"
     try:
         if (pack := open_cache().find(key, shape)) is not None:
@@ -88,18 +90,16 @@ def _features(trunk: nn.Module, examples: Examples, rule: NumbersRule, weights: 
     except DamagedError:
         pass  # It has been removed.
     try:
-        return read_pack(
-            write_pack(numbered(_blocks(trunk, examples, recipe, label)), shape, torch.float32, title, key), recipe.data.memory
-        )
+        return read_pack(write_pack(numbered(_blocks(trunk, examples, recipe)), shape, torch.float32, title, key), recipe.data.memory)
     except OSError:
         # The cache has no room: then they are computed for this run alone.
-        return fill(numbered(_blocks(trunk, examples, recipe, label)), shape, torch.float32, recipe.data.memory, title)
+        return fill(numbered(_blocks(trunk, examples, recipe)), shape, torch.float32, recipe.data.memory, title)
 
 
-def _blocks(trunk: nn.Module, examples: Examples, recipe: Recipe, label: str) -> Iterator[NDArray[Any]]:
+def _blocks(trunk: nn.Module, examples: Examples, recipe: Recipe) -> Iterator[NDArray[Any]]:
     device = choose(recipe.device)
     batches = feed(examples, _BATCH, device)
-    with eval_mode(trunk), torch.inference_mode(), progress(label, len(batches)) as advance:
+    with eval_mode(trunk), torch.inference_mode(), progress("Features", len(batches)) as advance:
         trunk.to(device)
         for batch in batches.epoch(0):
             yield trunk(batch.inputs).cpu().numpy()
@@ -108,10 +108,8 @@ def _blocks(trunk: nn.Module, examples: Examples, recipe: Recipe, label: str) ->
 
 def _scale(scale: nn.Module, features: Inputs) -> None:
     """Bring features to mean 0 and deviation 1."""
-    sample = features[torch.arange(len(features))].double()
-    deviation = sample.std(0, correction=0).clamp(min=_LEAST)
-    scale.get_buffer("scale").copy_(1 / deviation)
-    scale.get_buffer("bias").copy_(-sample.mean(0) / deviation)
+    mean, deviation = measure(features, [0])
+    scale.load_state_dict(Preprocess(mean, deviation.clamp(min=_LEAST), "float32").state_dict())
 
 
 def _hash(module: nn.Module) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,27 +145,27 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
     if not data.input.preset:
         return recipe
     preset = load_recipe(data.input.preset)
-    changes = {
-        name: value
-        for name, value in preset.flat().items()
-        if preset.origin(name) != DEFAULT and recipe.origin(name) == DEFAULT and not name.startswith("data.")
-    }
+    wanted = {name: value for name, value in preset.flat().items() if preset.origin(name) != DEFAULT}
     if data.valid is None:
         # Nothing can be chosen by validation.
-        changes.pop("patience", None)
-    if "batch_size" in changes:
-        # Of few examples an epoch would have hardly a step, and patience, which counts epochs, would end.
+        wanted.pop("patience", None)
+    if "batch_size" in wanted:
+        # With few examples an epoch would hardly have a step, and patience, which counts epochs, would end training at once.
         most = len(data.train) // _LEAST_STEPS
-        changes["batch_size"] = min(changes["batch_size"], max(_LEAST_BATCH, 1 << max(most, 1).bit_length() - 1))
-    return recipe.updated(changes, f"recipe {data.input.preset}")
+        wanted["batch_size"] = min(wanted["batch_size"], max(_LEAST_BATCH, 1 << max(most, 1).bit_length() - 1))
+    return _filled(recipe, wanted, f"recipe {data.input.preset}", of_data=False)
 
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:
     """Return the recipe with what its model asks for where the user gave nothing: settings of data, or others."""
     entry = MODELS.get(recipe.model.name)
-    asks = {} if entry is None else entry.asks
-    left = {name: value for name, value in asks.items() if name.startswith("data.") == of_data and recipe.origin(name) == DEFAULT}
-    return recipe.updated(left, "model")
+    return _filled(recipe, {} if entry is None else entry.asks, "model", of_data=of_data)
+
+
+def _filled(recipe: Recipe, wanted: Mapping[str, Any], origin: str, *, of_data: bool) -> Recipe:
+    """Return the recipe with those of the settings that are `wanted`, of data or others, for which the user gave nothing."""
+    left = {name: value for name, value in wanted.items() if name.startswith("data.") == of_data and recipe.origin(name) == DEFAULT}
+    return recipe.updated(left, origin)
 
 
 def load_data(
@@ -218,7 +218,7 @@ def _pretrained(recipe: Recipe, net: nn.Module) -> Recipe:
         return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
     trunk = net.get_submodule("trunk")
     entry.weights.load_into(trunk)
-    # Inner modules: statistics of few examples would be worse than those of a million.
+    # Batch norm keeps its running statistics: those of few examples would be worse than those of a million.
     for module in trunk.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     trunk.lr_scale = 0.1  # type: ignore[assignment]

@@ -25,7 +25,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _weights(path: Path) -> Weights:
-    return Weights("made-weights", f"made/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest(), "MIT", "nothing", unused=("head.",))
+    return Weights("made-weights", f"made/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest(), "MIT", unused=("head.",))
 
 
 def test_a_trunk_gets_its_tensors(package: Path) -> None:
@@ -48,12 +48,12 @@ def test_a_changed_file_is_not_read(package: Path) -> None:
 
 
 def test_what_is_missing_is_named(package: Path) -> None:
-    known = Weights("no-such-package", "file", "", "MIT", "nothing")
+    known = Weights("no-such-package", "file", "", "MIT")
     with pytest.raises(ModelError, match="no-such-package, which is not installed") as error:
         known.read()
     assert "epochal[pretrained]" in str(error.value)
     with pytest.raises(ModelError, match="has no file made/gone.pth"):
-        Weights("made-weights", "made/gone.pth", "", "MIT", "nothing").read()
+        Weights("made-weights", "made/gone.pth", "", "MIT").read()
 
 
 def test_other_tensors_are_refused(package: Path) -> None:

@@ -37,16 +37,24 @@ def about_others(number: int) -> str:
     return f", there and in {number - 1:,} other rows"
 
 
-def _target(table: Table, name: str) -> Values:
-    """Return the values of a target, none of them missing."""
+def complete(table: Table, name: str, what: str, fix: str) -> Values:
+    """Return the words in a column. Raises `DataError`, which calls them `what`, if one is missing."""
     values = table.columns[name].as_words()
     missing = np.flatnonzero(values.missing)
     if len(missing):
-        raise DataError(
-            f"{table.where(int(missing[0]))}: the target {name} is missing{about_others(len(missing))}.",
-            "Fill it in, or remove these rows.",
-        )
+        raise DataError(f"{table.where(int(missing[0]))}: {what} is missing{about_others(len(missing))}.", fix)
     return values
+
+
+def complete_words(table: Table, name: str, what: str, fix: str) -> list[str]:
+    """Return the word of each row; see `complete`."""
+    values = complete(table, name, what, fix)
+    assert values.codes is not None
+    return [values.words[code] for code in values.codes.tolist()]
+
+
+def _target(table: Table, name: str) -> Values:
+    return complete(table, name, f"the target {name}", "Fill it in, or remove these rows.")
 
 
 @dataclass(frozen=True)

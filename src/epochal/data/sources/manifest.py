@@ -25,7 +25,7 @@ from epochal.data.inputs.table.files import is_table
 from epochal.data.inputs.table.values import Table, find_column, has_header, header_of, holds_table, names_of, read_table, title_of
 from epochal.data.options import ReadOptions, TableOptions, refuse_options
 from epochal.data.sources.folder import read_pictures
-from epochal.data.sources.labels import JOINED, Labels, about_others
+from epochal.data.sources.labels import JOINED, Labels, complete_words
 from epochal.data.sources.rows import read_groups, read_rows
 from epochal.data.sources.sounds import read_sounds
 from epochal.data.sources.table import splits_of, stem_of
@@ -156,16 +156,7 @@ def _list(what: Any, listing: Listing, root: Path, groups: Sequence[str] | None,
 
 
 def _names(table: Table, column: str) -> list[str]:
-    """Return the names in a column. Raises `DataError` if one is missing."""
-    values = table.columns[column].as_words()
-    missing = np.flatnonzero(values.missing)
-    if len(missing):
-        raise DataError(
-            f"{table.where(int(missing[0]))}: the file in the column {column} is missing{about_others(len(missing))}.",
-            "Fill it in, or remove that line.",
-        )
-    assert values.codes is not None
-    return [values.words[code] for code in values.codes.tolist()]
+    return complete_words(table, column, f"the file in the column {column}", "Fill it in, or remove that line.")
 
 
 def _without(listed: _Splits, options: ReadOptions, title: str) -> _Splits:

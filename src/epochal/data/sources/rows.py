@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from epochal.data.inputs.table.values import Table, find_column, names_of, read_table, title_of
 from epochal.data.options import ReadOptions
-from epochal.data.sources.labels import about_others
+from epochal.data.sources.labels import complete_words
 from epochal.data.sources.splits import split_name
 from epochal.data.spec import SPLITS, Listing
 from epochal.errors import DataError, RecipeError
@@ -90,15 +90,7 @@ def read_groups(what: Any, group: str, *, header: bool | None = None) -> list[st
         return None
     skip = () if isinstance(what, Table) else {*names_of(what, header)} - {group}
     table = what if isinstance(what, Table) else read_table(what, words={group}, skip=skip, header=header)
-    values = table.columns[group].as_words()
-    missing = np.flatnonzero(values.missing)
-    if len(missing):
-        raise DataError(
-            f"{table.where(int(missing[0]))}: the group {group} is missing{about_others(len(missing))}.",
-            "Fill it in: a row that belongs to no other needs a group of its own.",
-        )
-    assert values.codes is not None
-    return [values.words[code] for code in values.codes.tolist()]
+    return complete_words(table, group, f"the group {group}", "Fill it in: a row that belongs to no other needs a group of its own.")
 
 
 def _group(options: ReadOptions, names: Collection[str], what: Any) -> str:

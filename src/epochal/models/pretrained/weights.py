@@ -28,7 +28,6 @@ class Weights:
     file: str
     sha256: str
     licence: str
-    trained_on: str
     unused: tuple[str, ...] = ()
 
     def path(self) -> Path:
