@@ -93,12 +93,14 @@ def write(folder: Path, name: str, title: str, text: str, content: dict[str, Any
     from epochal.figures import save
 
     folder.mkdir(parents=True, exist_ok=True)
+    # First of all, for it refuses to replace pictures that are not ours.
+    pictures = save(figure, folder / name)
     data, page = folder / f"{name}.json", folder / f"{name}.md"
     conditions = {"command": _command(), **_machine()}
     data.write_text(json.dumps({**conditions, **content}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     listed = "  \n".join(f"{key}: {value}" for key, value in {**conditions, "packages": _listed(conditions["packages"])}.items())
     page.write_text(f"# {title}\n\n{text.strip()}\n\n![{title}]({name}.svg)\n\n{listed}\n", "utf-8")
-    return [data, page, *save(figure, folder / name)]
+    return [data, page, *pictures]
 
 
 def _command() -> str:
