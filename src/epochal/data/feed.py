@@ -8,7 +8,7 @@ each time they are read, come through PyTorch's DataLoader behind the same inter
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -74,6 +74,19 @@ def feed(
             return _StoredFeed(examples, order, device, changes)
         case "items":
             return _StreamedFeed(examples, order, device, changes, workers)
+
+
+def by_length(examples: Examples, lengths: Tensor | None, batch_size: int, device: torch.device) -> tuple[Feed, Tensor]:
+    """Return a feed for inference, and which example comes when (int64 [n]).
+
+    Padded inputs, which have `lengths` (see `InputRule`), come from the longest to the shortest, in batches without the padding that all
+    of them have. Others come in their own order.
+    """
+    if lengths is None:
+        return feed(examples, batch_size, device), torch.arange(len(examples))
+    order = lengths.argsort(descending=True, stable=True)
+    longest = [max(1, int(some.max())) for some in lengths[order].split(batch_size)]
+    return _Trimmed(feed(examples.take(order), batch_size, device), longest), order
 
 
 class _Changes:
@@ -198,3 +211,19 @@ class _Seeded(Dataset[Tensor]):
     def __getitem__(self, number: int) -> Tensor:
         with seeded(key(self.stream, number)):
             return self.inputs[torch.tensor([number % self.count])][0]
+
+
+class _Trimmed:
+    """Batches of another feed, each up to so many values along the last axis."""
+
+    def __init__(self, batches: Feed, longest: Sequence[int]) -> None:
+        self.examples = batches.examples
+        self.batches = batches
+        self.longest = longest
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+        for batch, longest in zip(self.batches.epoch(number, start), self.longest[start:], strict=True):
+            yield batch._replace(inputs=batch.inputs[..., :longest])

@@ -21,7 +21,9 @@ from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp, tabular
 from epochal.models.patches import ast, vit
+from epochal.models.pretrained.head import HEAD
 from epochal.models.pretrained.pictures import LITE0, SCALE, efficientnet_lite0
+from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
 from epochal.models.pretrained.weights import Weights
 from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
@@ -34,7 +36,7 @@ class Entry(NamedTuple):
     """A builder, what it is in one line, and the only kind of input that it is for, if there is one.
 
     `asks` are the settings that it works with, where the user gave none; those of data are asked for before data are read. `weights` are
-    those that its trunk was given by training on other data.
+    those that its trunk was given by training on other data, and `tuned` are the settings that it learns best with, by what is trained.
     """
 
     build: Callable[..., nn.Module]
@@ -42,6 +44,7 @@ class Entry(NamedTuple):
     kind: str | None = "picture"
     asks: Mapping[str, Any] = {}
     weights: Weights | None = None
+    tuned: Mapping[str, Mapping[str, Any]] = {}
 
 
 # The networks of well-known tutorials, for comparison; they are listed apart from the others.
@@ -55,12 +58,6 @@ TUTORIALS: dict[str, Entry] = {
 
 _WORDS = {"data.tokens": "words"}
 
-# The head of a pre-trained network comes within 50 epochs to where logistic regression ends (L-BFGS, on the same features).
-_HEAD = {
-    "optimizer.name": "sgd", "optimizer.lr": 1e-3, "optimizer.momentum": 0.9, "optimizer.weight_decay": 0.1, "schedule.name": "cosine",
-    "epochs": 50,
-}  # fmt: skip
-
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
     "ast": Entry(ast, "transformer over squares of a spectrogram (AST), patch=8, dim=64, layers=3, heads=4", "sound"),
@@ -68,13 +65,22 @@ MODELS: dict[str, Entry] = {
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
     "efficientnet-lite0": Entry(
         efficientnet_lite0,
-        "pre-trained on 1.3 million photographs (ImageNet), for few pictures: 3.4 million weights; learns its head in seconds",
-        asks={"data.size": 128, **SCALE, **_HEAD},
+        "pre-trained on 1.3 million photographs (ImageNet), for few pictures: its head learns in seconds",
+        asks={"data.size": 128, **SCALE},
         weights=LITE0,
+        tuned={"head": HEAD, "all": HEAD},
     ),
     "gru": Entry(gru, "recurrent network (GRU) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", kind=None),
     "lstm": Entry(lstm, "recurrent network (LSTM) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
+    "minilm": Entry(
+        minilm,
+        "pre-trained on a billion pairs of English sentences, for few texts: its head learns in seconds",
+        "text",
+        {"data.tokens": "wordpiece"},
+        MINILM,
+        {"head": HEAD, "all": ENCODER},
+    ),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", kind=None),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
     "tabular": Entry(
@@ -83,6 +89,14 @@ MODELS: dict[str, Entry] = {
     "transformer": Entry(transformer, "transformer encoder over the words of a text, dim=64, layers=2, heads=4", "text", _WORDS),
     "vgg": Entry(vgg, "two 3×3 convolutions in stages of widths=[32,64,128]; slower; the default for tiny pictures"),
     "vit": Entry(vit, "transformer over squares of a picture (ViT), patch=4 for 28×28 and 32×32, dim=64, layers=4, heads=4"),
+    "wordllama": Entry(
+        wordllama,
+        "the mean of pre-trained vectors of pieces of words, for few texts, the fastest",
+        "text",
+        {"data.tokens": "bpe"},
+        WORDLLAMA,
+        {"head": HEAD, "all": VECTORS},
+    ),
     **TUTORIALS,
 }
 

@@ -72,10 +72,10 @@ class DataSettings(Settings):
     target: Short[Names] = Field((), description="tables: the column to predict, or several: by name, or by number (-1 is the last)")
     ignore: Short[Names] = Field((), description="tables: columns to leave out")
     text: Short[Names] = Field((), description="tables: the columns of text to learn from")
-    tokens: Short[Literal["auto", "ngrams", "words"]] = Field(
+    tokens: Short[Literal["auto", "ngrams", "words", "wordpiece", "bpe"]] = Field(
         "auto",
         description="what texts are made of; ngrams: words, pairs of words and parts of words, without order; words: words in order; "
-        "auto: what the model takes",
+        "wordpiece, bpe: pieces of words in order, as minilm and wordllama know them; auto: what the model takes",
     )
     columns: Short[Annotated[dict[str, str], BeforeValidator(_split_pairs)]] = Field(
         default_factory=dict, description="tables: what columns mean, as NAME=number, category or date: zip=category,born=date"

@@ -15,22 +15,20 @@ from torch import nn
 
 from epochal.bundle import Bundle
 from epochal.data.examples import Examples
-from epochal.data.feed import feed
+from epochal.data.feed import by_length
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.inputs.scaled import measure
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data
 from epochal.data.storage.cache import DamagedError, content_hash, open_cache
-from epochal.data.storage.fill import fill, numbered, read_pack, write_pack
+from epochal.data.storage.fill import fill, read_pack, write_pack
 from epochal.device import choose
 from epochal.errors import RecipeError
 from epochal.models.build import eval_mode
+from epochal.models.pretrained.head import AT_ONCE
 from epochal.progress import progress
 from epochal.recipe import Recipe
-
-# Batches of features are computed so large: each picture has some megabytes of intermediate results.
-_BATCH = 32
 
 # The least deviation of a feature: those that hardly change would be blown up.
 _LEAST = 1e-3
@@ -90,19 +88,21 @@ def _features(trunk: nn.Module, examples: Examples, width: tuple[int, ...], weig
     except DamagedError:
         pass  # It has been removed.
     try:
-        return read_pack(write_pack(numbered(_blocks(trunk, examples, recipe)), shape, torch.float32, title, key), recipe.data.memory)
+        return read_pack(write_pack(_computed(trunk, examples, data, recipe), shape, torch.float32, title, key), recipe.data.memory)
     except OSError:
         # The cache has no room: then they are computed for this run alone.
-        return fill(numbered(_blocks(trunk, examples, recipe)), shape, torch.float32, recipe.data.memory, title)
+        return fill(_computed(trunk, examples, data, recipe), shape, torch.float32, recipe.data.memory, title)
 
 
-def _blocks(trunk: nn.Module, examples: Examples, recipe: Recipe) -> Iterator[NDArray[Any]]:
+def _computed(trunk: nn.Module, examples: Examples, data: Data, recipe: Recipe) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the place and the features of each example."""
     device = choose(recipe.device)
-    batches = feed(examples, _BATCH, device)
+    batches, order = by_length(examples, data.input.lengths(examples.inputs), AT_ONCE, device)
     with eval_mode(trunk), torch.inference_mode(), progress("Features", len(batches)) as advance:
         trunk.to(device)
         for batch in batches.epoch(0):
-            yield trunk(batch.inputs).cpu().numpy()
+            features = trunk(batch.inputs).cpu().numpy()
+            yield from zip(order[batch.places.cpu()].tolist(), features[:, None], strict=True)
             advance()
 
 

@@ -19,6 +19,7 @@ from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
 from epochal.models.build import MODELS, assemble, build_net, check_room, own_net
 from epochal.models.own_code import own_code
+from epochal.models.pretrained.weights import Weights
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
@@ -142,8 +143,9 @@ def _check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | No
 
 def _with_preset(recipe: Recipe, data: Data) -> Recipe:
     """Return the recipe with what suits this kind of input, where the user gave nothing. The data are read: theirs stay."""
-    if not data.input.preset:
-        return recipe
+    entry = MODELS.get(recipe.model.name)
+    if not data.input.preset or (entry is not None and entry.weights is not None):
+        return recipe  # What suits a pre-trained model is told by the model.
     preset = load_recipe(data.input.preset)
     wanted = {name: value for name, value in preset.flat().items() if preset.origin(name) != DEFAULT}
     if data.valid is None:
@@ -159,7 +161,8 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:
     """Return the recipe with what its model asks for where the user gave nothing: settings of data, or others."""
     entry = MODELS.get(recipe.model.name)
-    return _filled(recipe, {} if entry is None else entry.asks, "model", of_data=of_data)
+    wanted = {} if entry is None else {**entry.asks, **entry.tuned.get(recipe.tune, {})}
+    return _filled(recipe, wanted, "model", of_data=of_data)
 
 
 def _filled(recipe: Recipe, wanted: Mapping[str, Any], origin: str, *, of_data: bool) -> Recipe:
@@ -209,20 +212,23 @@ def load_data(
     return data.split(wanted.valid, wanted.test, recipe.seed)
 
 
-def _pretrained(recipe: Recipe, net: nn.Module) -> Recipe:
-    """Give a network the weights that it was pre-trained to, if it is one of those, and decide what of it is trained."""
+def _with_tune(recipe: Recipe) -> Recipe:
+    """Decide what of the model is trained."""
     entry = MODELS.get(recipe.model.name)
-    if entry is None or entry.weights is None:
-        if recipe.tune == "head":
-            raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
-        return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
+    is_pretrained = entry is not None and entry.weights is not None
+    if recipe.tune == "head" and not is_pretrained:
+        raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
+    return recipe.updated({"tune": "head" if is_pretrained else "all"}, "model") if recipe.tune == "auto" else recipe
+
+
+def _give_weights(weights: Weights, net: nn.Module) -> None:
+    """Give the trunk of a network the weights that it was pre-trained to."""
     trunk = net.get_submodule("trunk")
-    entry.weights.load_into(trunk)
+    weights.load_into(trunk)
     # Batch norm keeps its running statistics: those of few examples would be worse than those of a million.
     for module in trunk.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     trunk.lr_scale = 0.1  # type: ignore[assignment]
-    return recipe.updated({"tune": "head"}, "model") if recipe.tune == "auto" else recipe
 
 
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
@@ -238,14 +244,15 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
             raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
         from_data["model.name"] = type(own).__name__
-    recipe = with_model(recipe.updated(from_data, "data"), of_data=False)
+    recipe = with_model(_with_tune(recipe.updated(from_data, "data")), of_data=False)
     name, options = recipe.model.name, recipe.model.options
     if not is_own:
         check_room(name, spec, options)
     with fork_rng(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
-    recipe = _pretrained(recipe, net)
+    if not is_own and (weights := MODELS[name].weights) is not None:
+        _give_weights(weights, net)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
     not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if not_tensors:

@@ -122,7 +122,7 @@ class TestRule:
         for known in ("!", "AAAA", packed[:40]):
             with pytest.raises(ValidationError, match="known is"):
                 TextRule(shape=(3,), tokens="words", known=known)
-        with pytest.raises(ValidationError, match="known is not a byte for each of 16 numbers"):
+        with pytest.raises(ValidationError, match="known is damaged: it is incomplete, or has more than 16 bytes"):
             TextRule(shape=(3,), tokens="words", bits=4, known=packed)
         for shape, tokens in (((3,), "ngrams"), ((3, 5), "ngrams"), ((2, 5), "words"), ((100_000,), "words"), ((2, 100_000), "ngrams")):
             with pytest.raises(ValidationError):

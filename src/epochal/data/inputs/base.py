@@ -141,6 +141,10 @@ class InputRule(BaseModel):
         """Return the rule with statistics of the training inputs."""
         return self
 
+    def lengths(self, inputs: Inputs) -> Tensor | None:
+        """Return how many values along the last axis are not padding, for each input: int64 [n]; `None` if inputs are not padded."""
+        return None
+
     def arrange(self, inputs: Tensor) -> Tensor | None:
         """Return inputs [n, ...] as [n, *shape]; `None` if their shape does not fit."""
         if inputs.shape[1:] == self.shape:

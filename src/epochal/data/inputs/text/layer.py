@@ -1,9 +1,10 @@
-"""The layers before networks for texts: from hashed numbers to rows of an embedding."""
+"""The layers before networks for texts: from numbers of words and n-grams to rows of an embedding."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Words(nn.Module):
@@ -18,6 +19,20 @@ class Words(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Look the rows up."""
         return self.rows[words.long()]
+
+
+class Marked(nn.Module):
+    """From pieces of words int32 [n, length], padded with 0, to int64 [n, length + 2]: with one before them, and one after."""
+
+    def __init__(self, begin: int, end: int) -> None:
+        super().__init__()
+        self.begin, self.end = begin, end
+
+    def forward(self, pieces: Tensor) -> Tensor:
+        """Put the marks around each text."""
+        after = (pieces > 0).sum(1, keepdim=True) + 1
+        marked = functional.pad(functional.pad(pieces.long(), (1, 0), value=self.begin), (0, 1))
+        return marked.scatter(1, after, self.end)
 
 
 class Ngrams(nn.Module):

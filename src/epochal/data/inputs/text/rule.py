@@ -1,10 +1,7 @@
-"""Texts: numbers of their n-grams with counts, or of their words in order; padded with 0."""
+"""Texts: numbers of their n-grams with counts, or of their words or pieces of words in order; padded with 0."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,18 +17,19 @@ from epochal.data.inputs.base import InputRule, Items, type_name
 from epochal.data.inputs.table.files import is_table
 from epochal.data.inputs.table.values import names_of, rows_of
 from epochal.data.inputs.text.augment import WordDropout
-from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, places_in
-from epochal.data.inputs.text.layer import Ngrams, Words
+from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, normalized, places_in
+from epochal.data.inputs.text.layer import Marked, Ngrams, Words
+from epochal.data.inputs.text.pieces import KINDS, Pieces, installed_vocabulary, packed, read_pieces, unpacked
 from epochal.data.inputs.text.read import Text, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
 from epochal.errors import DataError, RecipeError, suggest
 from epochal.recipe import AugmentSettings
 
-Tokens = Literal["ngrams", "words"]
+Tokens = Literal["ngrams", "words", "wordpiece", "bpe"]
 
-# The most n-grams and words of one text, whatever the texts.
-MAX_LENGTH = {"ngrams": 4096, "words": 256}
+# The most n-grams, words or pieces of words of one text, whatever the texts.
+MAX_LENGTH = {"ngrams": 4096, "words": 256, **{name: kind.longest for name, kind in KINDS.items()}}
 
 # The length is that of this share of the training texts, or of the longest if that is not much longer.
 _WHOLE, _LONGER = 0.99, 1.25
@@ -63,7 +61,8 @@ class TextRule(InputRule):
     """How any text becomes an input: the same for training, evaluation and prediction.
 
     With `tokens` "ngrams", inputs are int32 [2, length]: the numbers of a text's n-grams (see `features`), and how often each occurs. With
-    "words", they are [length]: the numbers of its words in order. Numbers are hashes from 1 to 2 ** `bits`; 0 is padding.
+    "words", they are [length]: the numbers of its words in order. Numbers are hashes from 1 to 2 ** `bits`; 0 is padding. With "wordpiece"
+    or "bpe", they are those of pieces of words in a `vocabulary` (see `pieces`), which is packed.
 
     `known` says which numbers the training texts have, and what they weigh (their inverse document frequency): a byte for each in
     steps of a twelfth, 0 for unknown ones, compressed, as base64. It is empty until it is measured; then all count alike.
@@ -85,6 +84,7 @@ class TextRule(InputRule):
     columns: tuple[str, ...] = ()
     target: str = ""
     known: str = Field("", repr=False)
+    vocabulary: str = Field("", repr=False)
 
     @model_validator(mode="after")
     def _check_known(self) -> Self:
@@ -92,7 +92,9 @@ class TextRule(InputRule):
             raise ValueError(f"{self.tokens} do not have the shape {self.shape}")
         if self.length > MAX_LENGTH[self.tokens]:
             raise ValueError(f"a text of {self.length:,} {self.tokens} is longer than the limit of {MAX_LENGTH[self.tokens]:,}")
-        _ = self._weights  # It may be damaged.
+        if (self.tokens in KINDS) != bool(self.vocabulary):
+            raise ValueError(f"{self.tokens} have {'a' if self.tokens in KINDS else 'no'} vocabulary")
+        _ = self._weights, self.pieces  # They may be damaged.
         return self
 
     @classmethod
@@ -106,14 +108,15 @@ class TextRule(InputRule):
     def measure(cls, texts: Sequence[str], tokens: Tokens) -> Measured:
         """Return the rule for training texts, whose length is chosen so that hardly anything of them is cut off."""
         some = texts[:: max(1, -(-sum(map(len, texts)) // _MEASURED))]
-        found = _features(some, tokens, cls.model_fields["bits"].default)
+        vocabulary = installed_vocabulary(tokens) if tokens in KINDS else ""
+        rule = cls(shape=(2, 1) if tokens == "ngrams" else (1,), tokens=tokens, vocabulary=vocabulary)
+        found = rule._features(some)
         counts = np.bincount(found.texts, minlength=len(some))
         longest, usual = int(counts.max()), int(np.quantile(counts, _WHOLE, method="higher"))
         length = max(1, min(longest if longest <= _LONGER * usual else usual, MAX_LENGTH[tokens]))
         cut = float(np.maximum(counts - length, 0).sum() / max(counts.sum(), 1))
-        return Measured(
-            cls(shape=(2, length) if tokens == "ngrams" else (length,), tokens=tokens), found if len(some) == len(texts) else None, cut
-        )
+        rule = rule.model_copy(update={"shape": (*rule.shape[:-1], length)})
+        return Measured(rule, found if len(some) == len(texts) else None, cut)
 
     @property
     def length(self) -> int:
@@ -136,18 +139,32 @@ class TextRule(InputRule):
         if not self.known:
             return bytes([_STEP]) * count
         try:
-            packed, unpacker = base64.b64decode(self.known, validate=True), zlib.decompressobj()
-            weights = unpacker.decompress(packed, count + 1)
-        except (binascii.Error, zlib.error) as error:
+            weights = unpacked(self.known, count)
+        except ValueError as error:
             raise ValueError(f"known is damaged: {error}") from error
         if len(weights) != count:
             raise ValueError(f"known is not a byte for each of {count:,} numbers")
         return weights
 
+    @cached_property
+    def pieces(self) -> Pieces | None:
+        """The pieces of the vocabulary, if there is one."""
+        return read_pieces(self.tokens, self.vocabulary) if self.vocabulary else None
+
+    @property
+    def most(self) -> int:
+        """The largest number in inputs."""
+        return 1 << self.bits if self.pieces is None else len(self.pieces.ids) - 1
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """With the marks around a text, if its pieces have any."""
+        return self.shape if self.pieces is None or self.pieces.marks is None else (self.length + 2,)
+
     @property
     def rows(self) -> int:
-        """How many numbers networks tell apart: 0 is padding, 1 everything unknown."""
-        return 2 + int(np.count_nonzero(self.weights))
+        """How many numbers networks tell apart: 0 is padding; of hashes, 1 is everything unknown."""
+        return len(self.pieces.ids) if self.pieces is not None else 2 + int(np.count_nonzero(self.weights))
 
     @property
     def sample_file(self) -> str:
@@ -156,18 +173,28 @@ class TextRule(InputRule):
 
     @property
     def default_model(self) -> str:
-        """A bag for n-grams, a recurrent network for words."""
-        return "bag" if self.tokens == "ngrams" else "gru"
+        """The network that is for such tokens."""
+        return {"ngrams": "bag", "words": "gru", "wordpiece": "minilm", "bpe": "wordllama"}[self.tokens]
 
     @property
     def key(self) -> bytes:
         """A key that differs between rules that make other inputs of the same texts."""
-        return f"{self.tokens} {self.length} {self.bits}".encode()
+        return f"{self.tokens} {self.length} {self.bits} {self.vocabulary}".encode()
+
+    def content(self, text: str) -> bytes:
+        """Return what the input of a text is made of: texts in which it is equal are the same example."""
+        # Pieces may differ with case.
+        return (normalized(text) if self.pieces is None else text).encode("utf-8", "surrogatepass")
+
+    def _features(self, texts: Sequence[str], most: int | None = None) -> Features:
+        if self.pieces is not None:
+            return self.pieces.features(texts, most)
+        return hashed_ngrams(texts, self.bits, most) if self.tokens == "ngrams" else hashed_words(texts, self.bits)
 
     def encode(self, texts: Sequence[str], features: Features | None = None) -> Tensor:
         """Return inputs [n, *shape] for texts; `features` are theirs, if they are known and none has to be cut off."""
         if features is None or not len(features.texts) or int(np.bincount(features.texts).max()) > self.length:
-            features = _features(texts, self.tokens, self.bits, self.length)
+            features = self._features(texts, self.length)
         inputs = np.zeros((len(texts), *self.shape), np.int32)
         places = places_in(features.texts)
         if self.tokens == "ngrams":
@@ -178,7 +205,9 @@ class TextRule(InputRule):
         return torch.from_numpy(inputs)
 
     def learn(self, inputs: Inputs) -> Self:
-        """Return the rule with the numbers that more than one training text has, and their weights."""
+        """Return the rule with the numbers that more than one training text has, and their weights; a vocabulary stays as it is."""
+        if self.pieces is not None:
+            return self
         texts = np.zeros(2**self.bits + 1, np.int64)
         for index in torch.arange(len(inputs)).split(self.at_once):
             ids = inputs[index].numpy().astype(np.int64)
@@ -187,15 +216,20 @@ class TextRule(InputRule):
             texts += np.bincount(ids.ravel(), minlength=len(texts))
         weights = np.round(_STEP * (np.log((1 + len(inputs)) / (1 + texts[1:])) + 1))
         weights[texts[1:] < min(_LEAST_TEXTS, len(inputs))] = 0
-        packed = zlib.compress(np.clip(weights, 0, 255).astype(np.uint8).tobytes(), 9)
+        known = packed(np.clip(weights, 0, 255).astype(np.uint8).tobytes())
         # Not model_copy, which would take the cached weights along.
-        return type(self).model_validate({**self.model_dump(), "known": base64.b64encode(packed).decode()})
+        return type(self).model_validate({**self.model_dump(), "known": known})
+
+    def lengths(self, inputs: Inputs) -> Tensor:
+        """Return how many n-grams, words or pieces each input has."""
+        pieces = torch.arange(len(inputs)).split(self.at_once)
+        return torch.cat([(inputs[index].reshape(len(index), -1, self.length)[:, 0] > 0).sum(1) for index in pieces])
 
     def cast(self, inputs: Tensor, given: str, asked: str) -> Tensor:
         """Return numbers as int32, if they are what this rule makes of texts."""
         low, high = (int(inputs.min()), int(inputs[:, 0].max() if self.tokens == "ngrams" else inputs.max())) if len(inputs) else (0, 0)
-        if inputs.is_floating_point() or low < 0 or high > 2**self.bits:
-            raise DataError(f"{given} no numbers of {self.tokens}; {asked} up to {2**self.bits:,}.", "Pass texts.")
+        if inputs.is_floating_point() or low < 0 or high > self.most:
+            raise DataError(f"{given} no numbers of {self.tokens}; {asked} up to {self.most:,}.", "Pass texts.")
         return inputs.int()
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:
@@ -208,6 +242,8 @@ class TextRule(InputRule):
         """Return the layer from hashes to the rows of an embedding; with n-grams, their weights too (see `layer`)."""
         if mean is not None or std is not None:
             raise RecipeError("The settings data.mean and data.std are not for texts.", "Leave them out.")
+        if self.pieces is not None:
+            return nn.Identity() if self.pieces.marks is None else Marked(*self.pieces.marks)
         rows = np.zeros(2**self.bits + 1, np.int64)
         is_known = self.weights > 0
         rows[1:] = np.where(is_known, np.cumsum(is_known) + 1, 1)
@@ -256,7 +292,3 @@ class TextRule(InputRule):
             return item.name
         words = " ".join(item.split())
         return words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…"
-
-
-def _features(texts: Sequence[str], tokens: Tokens, bits: int, most: int | None = None) -> Features:
-    return hashed_ngrams(texts, bits, most) if tokens == "ngrams" else hashed_words(texts, bits)
