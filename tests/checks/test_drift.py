@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from epochal import load
 from epochal.checks.check import check
+from epochal.checks.drift import drift_findings
 from epochal.checks.findings import Finding
+from epochal.data.inputs.values import in_memory
 
 
 def table(rows: int, seed: int, **changes: Any) -> dict[str, list[Any]]:
@@ -86,3 +89,15 @@ def test_quantities_as_targets() -> None:
 def test_parts_split_off_at_random_are_not_compared() -> None:
     data = load(table(300, 0), target="label").split()
     assert not [one for one in check(data).findings if one.kind in ("unseen", "range", "drift", "scale")]
+
+
+def test_tables_beyond_memory_are_compared_too(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    for path, columns in ((train, table(900, 0)), (test, table(500, 1, age=lambda ages, _: ages + 15))):
+        rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+        path.write_text("\n".join(rows) + "\n")
+    whole, streamed = (load(train, target="label", test_data=test, memory=memory) for memory in (None, 1e-6))
+    assert in_memory(streamed.train.inputs) is None
+    found = [*drift_findings(streamed)]
+    assert {finding.kind for finding in found} >= {"drift", "range"}
+    assert found == [*drift_findings(whole)]

@@ -43,5 +43,8 @@ def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
     imported = subprocess.run([sys.executable, "-c", BY_PYTORCH], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     never = {*NEVER} - set(json.loads(imported))
     assert not modules & never
-    for arguments in (["resume", "kept", "--epochs", "3"], ["train", "digits", "--dry-run"]):
+    (tmp_path / "rows.csv").write_text("size,text,kind\n" + "".join(f"{row % 7},it is number {row},{'ab'[row % 2]}\n" for row in range(60)))
+    table = ["train", "rows.csv", "--target", "kind", "--dry-run"]
+    others = (["train", "digits", "--dry-run"], table, [*table, "--text", "text"], [*table, "--text", "text", "--model", "gru"])
+    for arguments in (["resume", "kept", "--epochs", "3"], *others):
         assert not _run(*arguments, cwd=tmp_path)[1] & never

@@ -102,12 +102,12 @@ def test_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         find("./mnist")
     with pytest.raises(DataError, match=r"There is no file or folder ''"):
         find("")
-    touch(tmp_path / "table.xls")
+    touch(tmp_path / "table.doc")
     with pytest.raises(
         DataError,
-        match=r"table\.xls is a file of an unsupported kind\.\nGive a folder of pictures or sounds, or an archive of one \(\.zip",
+        match=r"table\.doc is a file of an unsupported kind\.\nGive a folder of pictures or sounds, or an archive of one \(\.zip",
     ):
-        find("table.xls")
+        find("table.doc")
 
 
 @pytest.mark.parametrize("what", ["x" * 300, "~nosuch/x", "/", f"{'x' * 300}/y"])

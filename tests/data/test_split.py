@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal.data.examples import Examples
+from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data, load
 from epochal.data.split import split_off
 from epochal.errors import DataError
@@ -146,3 +147,17 @@ def test_fractions_that_leave_nothing() -> None:
     assert str(raised.value) == "data.test = 0.6 and data.valid = 0.5 leave nothing to train on.\nUse smaller fractions."
     # A fraction that is not used does not count.
     assert len(_data(test=30).split(valid=0.5, test=0.6).train) == 50
+
+
+def test_parts_are_the_same_where_inputs_are_moved() -> None:
+    inputs, targets = torch.arange(30_000).reshape(-1, 3), torch.arange(10_000) % 4
+    copied = load((inputs, targets)).split(0.1, 0.2, 3)
+    data = load((inputs.clone(), targets))
+    moved = data.split(0.1, 0.2, 3, in_place=True)
+    for name, part in copied.splits.items():
+        assert torch.equal(moved.splits[name].inputs[torch.arange(len(part))], part.inputs[torch.arange(len(part))])
+    assert moved.spec == copied.spec
+    train, whole = in_memory(moved.train.inputs), in_memory(data.train.inputs)
+    assert train is not None
+    assert whole is not None
+    assert train.data_ptr() == whole.data_ptr()

@@ -9,6 +9,7 @@ chance is not reported, at a level of 1 % for all columns together (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from epochal.checks.findings import Case, Finding, count
 from epochal.data.groups import Groups, grouped
 from epochal.data.inputs.table.rule import TableRule
-from epochal.data.inputs.values import in_memory
+from epochal.data.inputs.values import Inputs, access
 from epochal.data.load import Data
 
 _LEAST, _LARGE = 0.1, 0.25
@@ -33,7 +34,13 @@ _MANY = 0.01
 # Ranges are exceeded by chance too: by two of n + 1 rows.
 _BY_CHANCE = 10
 
+# Of inputs in a file, as many columns are in memory at once as have so many values; and so many rows are read together.
+_VALUES, _ROWS = 1 << 24, 1 << 14
+
 Numbers = NDArray[np.float32]
+
+# How large a difference is, and what it is.
+_Case = tuple[float, str]
 
 
 class _Column(NamedTuple):
@@ -48,20 +55,41 @@ def drift_findings(data: Data) -> Iterator[Finding]:
     """Yield how splits that the source has are unlike training. Those that are split off at random are not."""
     for split, part in data.splits.items():
         if part.part != "train":
-            columns = [*_columns(data, split)]
-            yield from _about_unseen(split, [column for column in columns if not column.is_quantity])
-            yield from _about_range(split, [column for column in columns if column.is_quantity])
-            yield from _about_distribution(split, [*columns, *_targets(data, split)])
+            unseen, beyond, drift = list[_Case](), list[_Case](), list[_Case]()
+            targets = [*_targets(data, split)]
+            compared = _number(data) + len(targets)
+            for column in _columns(data, split):
+                unseen += [] if column.is_quantity else _unseen(column)
+                beyond += _beyond(column) if column.is_quantity else []
+                drift += _drift(column, split, compared)
+            drift += chain.from_iterable(_drift(column, split, compared) for column in targets)
+            yield from _about_unseen(split, unseen)
+            yield from _about_range(split, beyond)
+            yield from _about_distribution(split, drift)
+
+
+def _number(data: Data) -> int:
+    """Return the number of columns that are compared: none of inputs that are read one by one, which may change each time."""
+    is_row = "items" not in (access(part.inputs) for part in data.splits.values())
+    return len(data.input.cells(data.train.input(0))) if is_row else 0
 
 
 def _columns(data: Data, split: str) -> Iterator[_Column]:
-    train, other = (in_memory(part.inputs) for part in (data.train, data.splits[split]))
-    if train is None or other is None:
-        return
-    for place, cell in enumerate(data.input.cells(train[0])):
-        one, two = (values[:, place].float().numpy() for values in (train, other))
-        words = data.input.columns[place].words_of if isinstance(data.input, TableRule) else str
-        yield _Column(cell.name, cell.is_quantity, one, two, words)
+    """Yield columns, of which a few at a time are in memory."""
+    parts = data.train, data.splits[split]
+    step = max(1, _VALUES // sum(map(len, parts)))
+    for begin in range(0, _number(data), step):
+        places = slice(begin, begin + step)
+        cells, train, other = data.input.cells(data.train.input(0))[places], *(_values(part.inputs, places) for part in parts)
+        for place, (cell, one, two) in enumerate(zip(cells, train, other, strict=True), begin):
+            words = data.input.columns[place].words_of if isinstance(data.input, TableRule) else str
+            yield _Column(cell.name, cell.is_quantity, one, two, words)
+
+
+def _values(inputs: Inputs, places: slice) -> Numbers:
+    """Return some columns of inputs: float32 [columns, n]."""
+    rows = torch.arange(len(inputs)).split(_ROWS)
+    return np.concatenate([inputs[some][:, places].T.float().numpy() for some in rows], 1)
 
 
 def _targets(data: Data, split: str) -> Iterator[_Column]:
@@ -71,45 +99,48 @@ def _targets(data: Data, split: str) -> Iterator[_Column]:
         yield _Column(name if data.task.has_classes else f"target {name}", not data.task.has_accuracy, one, two, words)
 
 
-def _about_unseen(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
-    cases, most = [], 0.0
-    for column in columns:
-        there = column.other[~np.isnan(column.other)]
-        unseen = int((~np.isin(there, column.train)).sum())
-        if unseen:
-            share = unseen / len(column.other)
-            most = max(most, share)
-            cases.append((share, f"{column.name}: {count(unseen, 'row')}, {_percent(share)}"))
+def _unseen(column: _Column) -> Iterator[_Case]:
+    there = column.other[~np.isnan(column.other)]
+    unseen = int((~np.isin(there, column.train)).sum())
+    if unseen:
+        share = unseen / len(column.other)
+        yield share, f"{column.name}: {count(unseen, 'row')}, {_percent(share)}"
+
+
+def _about_unseen(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
         words = f"{count(len(cases), 'column')} of {split}: categories that train does not have"
         fix = "The model treats them as unknown: add training rows that have them, or merge categories."
-        yield Finding("warning" if most >= _MANY else "note", "unseen", words, fix, _sorted(cases))
+        yield Finding("warning" if max(cases)[0] >= _MANY else "note", "unseen", words, fix, _sorted(cases))
 
 
-def _about_range(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
-    cases = []
-    for column in columns:
-        known, there = column.train[~np.isnan(column.train)], column.other[~np.isnan(column.other)]
-        if not len(known) or not len(there):
-            continue
-        low, high = float(known.min()), float(known.max())
-        beyond = (there < low) | (there > high)
-        share = float(beyond.mean())
-        if beyond.sum() >= _EXPECTED and share >= max(_MANY, _BY_CHANCE * 2 / (len(known) + 1)):
-            cases.append((share, f"{column.name}: {_percent(share)} of the rows are below or above all of train"))
+def _beyond(column: _Column) -> Iterator[_Case]:
+    known, there = column.train[~np.isnan(column.train)], column.other[~np.isnan(column.other)]
+    if not len(known) or not len(there):
+        return
+    low, high = float(known.min()), float(known.max())
+    beyond = (there < low) | (there > high)
+    share = float(beyond.mean())
+    if beyond.sum() >= _EXPECTED and share >= max(_MANY, _BY_CHANCE * 2 / (len(known) + 1)):
+        yield share, f"{column.name}: {_percent(share)} of the rows are below or above all of train"
+
+
+def _about_range(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
         words = f"{count(len(cases), 'column')} of {split}: numbers beyond those of train"
         fix = "There the model can only guess: add such training rows, or use the same unit in all splits."
         yield Finding("warning", "range", words, fix, _sorted(cases))
 
 
-def _about_distribution(split: str, columns: Sequence[_Column]) -> Iterator[Finding]:
-    cases = []
-    for column in columns:
-        index, chance, example = _compared(column, split)
-        if index >= _LEAST and chance * len(columns) < _LEVEL:
-            size = "large" if index >= _LARGE else "moderate"
-            cases.append((index, f"{column.name}: index {index:.2f} ({size}); {example}"))
+def _drift(column: _Column, split: str, compared: int) -> Iterator[_Case]:
+    """Yield how the distribution of a column differs, if that is hardly chance for one of so many that are compared."""
+    index, chance, example = _compared(column, split)
+    if index >= _LEAST and chance * compared < _LEVEL:
+        size = "large" if index >= _LARGE else "moderate"
+        yield index, f"{column.name}: index {index:.2f} ({size}); {example}"
+
+
+def _about_distribution(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
         words = f"{count(len(cases), 'column')} of {split}: another distribution than in train"
         fix = (
@@ -154,7 +185,7 @@ def _group(column: _Column, groups: Groups, place: int) -> str:
     return f"up to {high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
 
 
-def _sorted(cases: Sequence[tuple[float, str]]) -> tuple[Case, ...]:
+def _sorted(cases: Sequence[_Case]) -> tuple[Case, ...]:
     return tuple(Case((), words) for _, words in sorted(cases, key=lambda case: -case[0]))
 
 

@@ -21,7 +21,7 @@ from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.text.rule import Tokens
-from epochal.data.inputs.values import Inputs, View, access, in_memory, subset
+from epochal.data.inputs.values import Inputs, View, access, in_memory, moved_up, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.groups import group_by_name
@@ -103,11 +103,12 @@ class Data(Shown):
         return tuple(name for name in self.excluded if not only.isdisjoint(PurePosixPath(name).parents))
 
     @concise
-    def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0) -> Data:
+    def split(self, valid: float = 0.1, test: float = 0.2, seed: int = 0, *, in_place: bool = False) -> Data:
         """Return the data with the missing splits split off from `train` by `seed`; existing splits stay as they are.
 
         `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions. If examples
         have groups, these stay together, and the fractions are met as nearly as they can be.
+        With `in_place`, inputs in memory are not copied for the new `train`, but moved within their tensor: these data are then void.
         """
         # Inputs are taken at the end, once: large ones would be in memory three times.
         train, total = replace(self.train, inputs=torch.arange(len(self.train))), len(self.train)
@@ -128,13 +129,16 @@ class Data(Shown):
         if train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
         parts = {name: self._taken(part) if name in cuts else part for name, part in found.items()}
-        return replace(self, train=self._taken(train), valid=parts["valid"], test=parts["test"], notes=notes)
+        # Last: it may overwrite what the others need.
+        train = self._taken(train, in_place=in_place)
+        return replace(self, train=train, valid=parts["valid"], test=parts["test"], notes=notes)
 
-    def _taken(self, part: Examples | None) -> Examples:
+    def _taken(self, part: Examples | None, *, in_place: bool = False) -> Examples:
         """Return examples whose inputs are places in `train` with the inputs that are there."""
         assert part is not None
         assert isinstance(part.inputs, Tensor)
-        return replace(part, inputs=subset(self.train.inputs, part.inputs))
+        values = in_memory(self.train.inputs) if in_place else None
+        return replace(part, inputs=subset(self.train.inputs, part.inputs) if values is None else moved_up(values, part.inputs))
 
     @cached_property
     def spec(self) -> DataSpec:

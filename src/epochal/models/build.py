@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from epochal.data.spec import DataSpec
 from epochal.device import free_memory
@@ -139,7 +140,7 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
 
 def check_room(name: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
     """Raise `ModelError` if the weights of a network would not fit in memory; none is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         parameters = list(build_net(name, spec, options).parameters())
     count, needed, free = (sum(one.numel() for one in parameters), sum(one.nbytes for one in parameters), free_memory())
     if free is not None and needed > free:
@@ -147,6 +148,17 @@ def check_room(name: str, spec: DataSpec, options: Mapping[str, Any]) -> None:
             f"The model {name} would have {count:,} parameters, which take {needed / 1e9:,.1f} GB; {free / 1e9:,.1f} GB are free.",
             f"Choose smaller options: {', '.join(options) or 'it has none; use another model'}.",
         )
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out initial values, which tensors without memory do not have: for normal ones, PyTorch would import its compiler for a
+    second, and 70 MB."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is Tensor.normal_ or func is nn.init.normal_:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def to_channels_last(net: nn.Module) -> None:

@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from torch import nn
 
 from epochal.data.spec import DataSpec
-from epochal.models.tabular import dense
+from epochal.models.tabular import first_layers
 
 _MOST_LAYERS = 1000
 
 
 def linear(spec: DataSpec) -> nn.Module:
     """Return one linear layer on the flattened input: softmax regression, or linear regression."""
-    layers, width = dense(spec)
-    return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))
+    return nn.Sequential(*first_layers(spec, len(spec.outputs)))
 
 
 def mlp(spec: DataSpec, widths: Sequence[int] = (128, 64), dropout: float = 0.0) -> nn.Module:
     """Return linear layers of these widths with ReLU between them, optionally with dropout after each."""
     check_widths(widths)
-    layers, width = dense(spec)
-    for wider in widths:
-        layers += [nn.Linear(width, wider), nn.ReLU()]
+    first, *others = (*widths, len(spec.outputs))
+    layers = first_layers(spec, first)
+    for width, wider in zip(widths, others, strict=True):
+        layers.append(nn.ReLU())
         if dropout:
             layers.append(nn.Dropout(dropout))
-        width = wider
-    return nn.Sequential(*layers, nn.Linear(width, len(spec.outputs)))
+        layers.append(nn.Linear(width, wider))
+    return nn.Sequential(*layers)
 
 
 def tabular(spec: DataSpec, widths: Sequence[int] = (128, 128), dropout: float = 0.2) -> nn.Module:

@@ -209,7 +209,8 @@ def load_data(
         tokens=tokens,
         **others,
     )
-    return data.split(wanted.valid, wanted.test, recipe.seed)
+    # Nobody else has what was read from files.
+    return data.split(wanted.valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
 
 
 def _with_tune(recipe: Recipe) -> Recipe:

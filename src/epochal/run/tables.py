@@ -51,7 +51,7 @@ _Piece = tuple[Sequence[Sequence[str]], Sequence[Prediction | None]]
 
 def _rows(bundle: Bundle, rule: TableRule, path: Path, log: Callable[[str], object]) -> Iterator[_Piece]:
     """Yield rows with their predictions, and report how they differ from those of training."""
-    for note in rule.differing(rule.names_in(path), str(path)):
+    for note in rule.differing(path):
         log(note)
     unseen: Counter[str] = Counter()
     count = 0

@@ -15,6 +15,9 @@ from torch import Tensor
 # "memory": a tensor. "file": any number can be read at once. "items": they are read one by one, and may change each time.
 Access = Literal["memory", "file", "items"]
 
+# So many inputs are moved at once.
+_MOVED = 1 << 12
+
 
 class Inputs(Protocol):
     """Inputs of one shape and dtype. All except tensors also have an attribute `access`."""
@@ -41,6 +44,14 @@ def subset(inputs: Inputs, index: Tensor | slice) -> Inputs:
     """Return the inputs at `index` (int64 [n]), in that order; if they are not in memory, without reading them."""
     values = in_memory(inputs)
     return View(inputs, torch.arange(len(inputs))[index]) if values is None else values[index]
+
+
+def moved_up(values: Tensor, index: Tensor) -> Tensor:
+    """Return the inputs at `index` (int64 [n], ascending), moved to the beginning of their own memory."""
+    for begin, places in zip(range(0, len(index), _MOVED), index.split(_MOVED), strict=True):
+        # They come from behind what was written so far.
+        values[begin : begin + len(places)] = values[places]
+    return values[: len(index)]
 
 
 class OneByOne(ABC):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import SUFFIXES as TABLES
-from epochal.data.inputs.table.files import is_table
+from epochal.data.inputs.table.files import is_table, refuse_others
 from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_options, refuse_table_options
 from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, sounds, table, text_tables, texts
 from epochal.data.sources.layout import inner
@@ -56,7 +56,8 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
         with place.named():
             return _kept_table(Path(place.what), options, text_tables.read)
     if not is_table(Path(place.what)):
-        refuse_table_options(options, str(what))
+        with _named(what):
+            _refuse_unlike(what, options)
     with place.named():
         read = _find(place.what, data_dir, options)
         if read is None:
@@ -65,6 +66,19 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     refuse_options(options, ("rate", "seconds", "windows"), str(what), "sounds")
     with place.named():
         return read()
+
+
+def _refuse_unlike(what: str | Path, options: ReadOptions) -> None:
+    """Raise an error for settings of tables, if the data are none; and for a table in another format."""
+    path = Path(what).expanduser()
+    if what not in SOURCES and path.is_file() and not is_archive(path):
+        refuse_others(path)
+        if options.table.targets:
+            raise DataError(
+                f"{path} is not named like a table, and has data.target = {', '.join(options.table.targets)}.",
+                f"If it is one, rename it to {path.stem}.csv, whatever separates its values.",
+            )
+    refuse_table_options(options, str(what))
 
 
 def _read_folder(path: Path, options: ReadOptions) -> Found:

@@ -22,7 +22,17 @@ from torch import Tensor
 
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import is_table
-from epochal.data.inputs.table.values import Table, find_column, has_header, header_of, holds_table, names_of, read_table, title_of
+from epochal.data.inputs.table.values import (
+    Table,
+    about_encoding,
+    find_column,
+    has_header,
+    header_of,
+    holds_table,
+    names_of,
+    read_table,
+    title_of,
+)
 from epochal.data.options import ReadOptions, TableOptions, refuse_options
 from epochal.data.sources.folder import read_pictures
 from epochal.data.sources.labels import JOINED, Labels, complete_words
@@ -86,7 +96,8 @@ def read(what: Any, options: ReadOptions) -> Found:
     rows = read_rows(first, options, (listing.file, *listing.target), [*tables][1:], header=header)
     groups = {split: rows.groups if split == "train" else read_groups(table, rows.group, header=header) for split, table in tables.items()}
     listed = {split: _list(table, listing, root, groups[split], header=header) for split, table in tables.items()}
-    notes = [] if listed["train"].table.has_header else [f"{title_of(first)} has no header: its columns are numbers"]
+    notes = [f"{title_of(table)}: {note}" for table in tables.values() for note in about_encoding(table)]
+    notes += [] if listed["train"].table.has_header else [f"{title_of(first)} has no header: its columns are numbers"]
     notes += rows.notes
     if rows.splits is not None:
         listed |= {split: listed["train"].take(places) for split, places in rows.splits.items()}

@@ -14,7 +14,17 @@ from epochal.data.examples import Found, Part
 from epochal.data.inputs.table.columns import ColumnKind
 from epochal.data.inputs.table.meaning import choose_columns, is_key, meaning_of
 from epochal.data.inputs.table.rule import TableRule
-from epochal.data.inputs.table.values import Table, columns_of, find_column, header_of, holds_table, names_of, read_table, title_of
+from epochal.data.inputs.table.values import (
+    Table,
+    about_encoding,
+    columns_of,
+    find_column,
+    header_of,
+    holds_table,
+    names_of,
+    read_table,
+    title_of,
+)
 from epochal.data.inputs.values import subset
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.labels import JOINED, Labels
@@ -101,14 +111,15 @@ def _for_training(name: str, files: Mapping[str, Any], options: ReadOptions) -> 
     whole = read_table(train, words=texts, numbers=numbers, skip=(*wanted.ignore, *rows.columns), header=header)
     tables = rows.of(whole)
     table, groups = tables["train"], {split: rows.groups_of(split) for split in tables}
-    notes: list[str] = [] if table.has_header else [f"{table.name} has no header: its columns are numbers"]
+    notes = [f"{title_of(train)}: {note}" for note in about_encoding(train)]
+    notes += [] if table.has_header else [f"{table.name} has no header: its columns are numbers"]
     columns, found = choose_columns(table, [column for column in table.columns if column not in wanted.target], wanted.kinds)
     if not columns:
         raise DataError(f"{title_of(train)} has no column to learn from.", "Add one; or say what one means: --column NAME=category")
     notes += [*found, *rows.notes]
     rule = TableRule(shape=(len(columns),), columns=columns, target=wanted.target, has_header=table.has_header, joins=wanted.joins)
     for split, file in zip([*files][1:], others, strict=True):
-        notes += [f"{title_of(file)}: {note}" for note in rule.differing(rule.names_in(file), title_of(file))]
+        notes += [f"{title_of(file)}: {note}" for note in rule.differing(file)]
         tables[split] = _with_target(rule, file)
         groups[split] = read_groups(file, rows.group, header=table.has_header)
     read_targets, task = Labels.of(tables, wanted.target, joins=wanted.joins).read(notes)
@@ -121,7 +132,7 @@ def _for_model(name: str, files: Mapping[str, Any], options: ReadOptions, like: 
     rule = like.input
     if not isinstance(rule, TableRule):
         raise DataError(f"{title_of(files['train'])} is a table; the model takes inputs of another kind.", "Give what it was trained on.")
-    notes = [note for file in files.values() for note in rule.differing(rule.names_in(file), title_of(file))]
+    notes = [note for file in files.values() for note in rule.differing(file)]
     rows = read_rows(files["train"], options, {*rule.target, *rule.names}, [*files][1:], header=rule.has_header)
     whole = {split: _with_target(rule, file) for split, file in files.items()}
     tables = whole | rows.of(whole["train"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import MISSING
-from epochal.data.inputs.table.values import find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
+from epochal.data.inputs.table.values import about_encoding, find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.rows import read_groups, read_rows
@@ -43,7 +43,7 @@ def read(what: Any, options: ReadOptions) -> Found:
             f"{title_of(first)}: texts have one target column, not {len(asked.targets)}.",
             f"Name it: --target COLUMN. There are the columns {listed}.",
         )
-    notes: list[str] = []
+    notes = [f"{title_of(table)}: {note}" for table in tables.values() for note in about_encoding(table)]
     # Files of further splits have a header if the first has one; those for a model, if those of training had one.
     named = header_of((*asked.texts, *asked.targets))
     header = named if named is not None else options.like is None and has_header(first)

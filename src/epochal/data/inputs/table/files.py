@@ -17,6 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from epochal.data.inputs.table.encoding import Encoding, encoding_of
 from epochal.data.storage.cache import signature
 from epochal.errors import DataError
 from epochal.io.safe_read import PIECE, Unpacked
@@ -46,6 +47,28 @@ _SPARSE, _FEW_VALUES = 1000, 1_000_000
 
 _SEPARATORS = (",", ";", "\t", "|")
 _ICONV = "iconv -f GB18030 -t UTF-8 for Chinese, -f CP1252 for western languages"
+_WORKBOOK = "Save the sheet as CSV UTF-8; or in Python, pass pandas.read_excel(PATH) and the target's name."
+_FRAME = "Save it as CSV; or in Python, read it with pandas, and pass the table and the target's name."
+
+# Tables in other formats: by suffix, and by what their content begins with.
+_OTHERS = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".numbers"), ("a spreadsheet", _WORKBOOK)),
+    **dict.fromkeys(
+        (".feather", ".arrow", ".orc", ".dta", ".sav", ".sas7bdat", ".rds", ".h5", ".hdf5"), ("a table in another format", _FRAME)
+    ),
+    **dict.fromkeys((".pkl", ".pickle"), ("a pickle, which could run any code", _FRAME)),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), ("a database", _FRAME)),
+    ".json": ("JSON as a whole", "Write an object on each line, in a .jsonl file: pandas has to_json(PATH, orient='records', lines=True)."),
+}
+_BEGINNINGS = {
+    b"PK\x03\x04": ("an Excel workbook, or a zip archive", _WORKBOOK),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook", _WORKBOOK),
+    b"PAR1": ("Parquet", "Name it .parquet."),
+    b"BZh": ("compressed by bzip2", "Unpack it, or compress it by gzip."),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd", "Unpack it, or compress it by gzip."),
+    b"SQLite format 3": ("a database", _FRAME),
+}
+_MARK = max(map(len, _BEGINNINGS))
 _SAVE = "Save it as CSV in UTF-8, with the same number of values in each row."
 
 
@@ -70,7 +93,7 @@ class TableFile:
     path: Path
     names: tuple[str, ...]
     has_header: bool
-    encoding: str
+    encoding: Encoding
     form: _Form | None = None
 
     @property
@@ -80,7 +103,7 @@ class TableFile:
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield the rows of the file. Raises `DataError` that names the line of a row with more or fewer values."""
-        with _opened(self.path, self.encoding) as text:
+        with _opened(self.path, self.encoding.name) as text:
             _check_unpacks(self.path)
             lines = _Lines(text, self.path)
             rows = _json_rows(lines, self.names) if self.form is None else self._rows(lines, self.form)
@@ -139,6 +162,12 @@ def is_table(path: Path) -> bool:
     return name.endswith(SUFFIXES) or name.removesuffix(".gz").endswith(SUFFIXES[:-1])
 
 
+def refuse_others(path: Path) -> None:
+    """Raise `DataError` for a file named like a table in a format that is not read."""
+    if path.is_file() and (other := _OTHERS.get(path.suffix.lower())) is not None:
+        raise DataError(f"{path} is {other[0]}, which is not read.", other[1])
+
+
 def open_table(path: Path, *, header: bool | None = None) -> TableFile:
     """Recognise the form of a text file with a table. Raises `DataError`.
 
@@ -152,8 +181,9 @@ def open_table(path: Path, *, header: bool | None = None) -> TableFile:
 
 @lru_cache(maxsize=16)
 def _recognised(path: Path, header: bool | None, _: tuple[int, ...]) -> TableFile:
+    refuse_others(path)
     encoding = _encoding(path)
-    with _opened(path, encoding) as text:
+    with _opened(path, encoding.name) as text:
         if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
             return TableFile(path, _json_names(_Lines(text, path)), has_header=True, encoding=encoding)
         sample = text.read(_SAMPLE)
@@ -241,13 +271,17 @@ def _check_unpacks(path: Path) -> None:
             pass
 
 
-def _encoding(path: Path) -> str:
+def _encoding(path: Path) -> Encoding:
     try:
         with Unpacked(path) as raw:
-            start = raw.upto(2)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}.", "Check the file.") from error
-    return "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+            start = raw.upto(_MARK)
+        if (other := next((other for mark, other in _BEGINNINGS.items() if start.startswith(mark)), None)) is not None:
+            raise DataError(f"{path} is not text: its content is {other[0]}.", other[1])
+        return encoding_of(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Copy the file again.") from error
 
 
 def _ends(text: str) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from epochal.data.inputs.base import Cell, InputRule, Items
 from epochal.data.inputs.table.columns import Column, encode_column
 from epochal.data.inputs.table.layer import ScaleTable, levels
-from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table, title_of
+from epochal.data.inputs.table.values import Table, about_encoding, holds_table, names_of, pieces, read_table, title_of
 from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.numbers import as_tensor
 from epochal.errors import DataError, RecipeError
@@ -146,15 +146,17 @@ class TableRule(InputRule):
         """Return the item, with notes on how its columns differ from those of training."""
         if not holds_table(item):
             return Items([item])
-        return Items([item], tuple(self.differing(self.names_in(item), title_of(item))))
+        return Items([item], tuple(self.differing(item)))
 
-    def differing(self, names: Sequence[str], where: str) -> Iterator[str]:
-        """Yield how columns differ from those of training. Raises `DataError` where most are missing."""
+    def differing(self, what: Any) -> Iterator[str]:
+        """Yield how the columns of a table differ from those of training. Raises `DataError` where most are missing."""
+        yield from about_encoding(what)
+        names = self.names_in(what)
         there, used = {*names}, {*self.names, *self.target}
         lacking = [name for name in self.names if name not in there]
         if len(lacking) > len(self.names) / 2:
             raise DataError(
-                f"{where} lacks {len(lacking)} of the {len(self.names)} columns that the model was trained on: {_some(lacking)}.",
+                f"{title_of(what)} lacks {len(lacking)} of the {len(self.names)} columns that the model was trained on: {_some(lacking)}.",
                 f"Give it the same columns, {'and a header with their names' if self.has_header else 'without a header'}.",
             )
         if lacking:

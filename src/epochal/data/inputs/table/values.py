@@ -213,6 +213,12 @@ def header_of(columns: Sequence[str]) -> bool | None:
     return True if any(not name.lstrip("-").isdigit() for name in columns) else None
 
 
+def about_encoding(what: Any) -> Iterator[str]:
+    """Yield a note if the encoding of a table's file was guessed."""
+    if isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet" and (note := open_table(Path(what)).encoding.note):
+        yield note
+
+
 def has_header(what: Any) -> bool:
     """Whether the columns of a table have names, by its first rows."""
     is_text = isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet"
