@@ -34,14 +34,14 @@ from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
 from epochal.device import free_memory
-from epochal.errors import BundleError, DataError, EpochalError, ModelError, NotFiniteError, OutputError, TakenError
+from epochal.errors import BundleError, DataError, EpochalError, MissingError, ModelError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.named import Metrics
 from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
 from epochal.io.files import new_directory, write_bytes, write_json
 from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensors
-from epochal.models.build import MODELS, assemble, build_net, check_model, own_net, to_channels_last
+from epochal.models.build import assemble, build_net, check_model, is_pretrained, own_net, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.pretrained.head import AT_ONCE
 from epochal.models.summary import Summary, summarize
@@ -281,7 +281,7 @@ class Bundle(Shown):
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
-        if self.origin is None or MODELS[self.origin[0]].weights is None:
+        if self.origin is None or not is_pretrained(self.origin[0]):
             return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
         # Of a large network, a thousand examples at once would take gigabytes.
         batches, order = by_length(examples, self.spec.input.lengths(examples.inputs), min(self.batch_size, AT_ONCE), device)
@@ -357,10 +357,14 @@ def _rebuild(
     """
     is_ours = isinstance(model, tuple)
     device = torch.device("meta" if is_ours else "cpu")
-    try:
-        with device if is_ours else fork_rng(device):
+
+    def built(device: torch.device) -> nn.Module:
+        with device if device.type == "meta" else fork_rng(device):
             net = build_net(model[0], spec, model[1]) if isinstance(model, tuple) else own_net(model, spec)
-        whole = assemble(net, spec, DataSettings(), rescale="rescale" in layers)
+        return assemble(net, spec, DataSettings(), rescale="rescale" in layers)
+
+    try:
+        whole = built(device)
         if [name for name, _ in whole.named_children()] != layers:
             raise ModelError(f"its layers are {', '.join(layers) or 'none'}, which is not possible for this model.")
         if is_ours:
@@ -368,6 +372,11 @@ def _rebuild(
             _check_stored(whole, stored)
         with _room(whole, spec):
             check_model(whole, spec.input.zeros(device), spec)
+        if is_ours and dict(whole.named_buffers()).keys() - whole.state_dict().keys():
+            # What is not stored, such as tables of positions, is computed where the network is built.
+            whole = built(torch.device("cpu"))
+    except MissingError as error:
+        raise BundleError(f"The model in {folder} cannot be rebuilt: {error.problem}", error.fix) from error
     except (EpochalError, RuntimeError, RecursionError) as error:
         raise BundleError(
             f"The model in {folder} cannot be rebuilt: {_first_line(error)}", "Use the version of Epochal, or the code, that wrote it."

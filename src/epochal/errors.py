@@ -7,6 +7,7 @@
     │   ├── UnreadableError  files of examples cannot be read
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
+    │   └── MissingError     it needs a package that is not installed
     ├── TrainingError    training cannot continue
     │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
     ├── BundleError      a saved model is missing, damaged, or of another version
@@ -60,6 +61,10 @@ class DownloadError(DataError):
 
 class ModelError(EpochalError):
     """A model is unknown, or does not fit the data."""
+
+
+class MissingError(ModelError):
+    """A model needs a package that is not installed."""
 
 
 class TrainingError(EpochalError):

@@ -8,6 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -25,7 +26,9 @@ from epochal.models.patches import ast, vit
 from epochal.models.pretrained.head import HEAD
 from epochal.models.pretrained.pictures import LITE0, SCALE, efficientnet_lite0
 from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
+from epochal.models.pretrained.timm_nets import PREFIX, timm_net, timm_settings
 from epochal.models.pretrained.weights import Weights
+from epochal.models.pretrained.weights_file import WeightsFile
 from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.models.windows import in_windows
@@ -44,7 +47,7 @@ class Entry(NamedTuple):
     description: str
     kind: str | None = "picture"
     asks: Mapping[str, Any] = {}
-    weights: Weights | None = None
+    weights: Weights | WeightsFile | None = None
     tuned: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -102,15 +105,36 @@ MODELS: dict[str, Entry] = {
 }
 
 
+def is_listed(name: str) -> bool:
+    """Whether a name is that of a model here, rather than of the user's own code."""
+    return name in MODELS or name.startswith(PREFIX)
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether a model begins with weights that were trained on other data."""
+    return name.startswith(PREFIX) or (name in MODELS and MODELS[name].weights is not None)
+
+
+def entry_of(name: str, options: Mapping[str, Any]) -> Entry | None:
+    """Return what is known of a model by its name; `None` for one that is not listed.
+
+    Raises `ModelError` if it is one of another package that is not installed, or does not have it.
+    """
+    if not name.startswith(PREFIX):
+        return MODELS.get(name)
+    weights = WeightsFile(name, str(options.get("weights", "")), str(options.get("sha256", "")))
+    return Entry(partial(timm_net, name), "a network of timm", asks={**timm_settings(name), **HEAD}, weights=weights)
+
+
 def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Module:
     """Return a new network that takes inputs of `spec.features` and gives one output for each of `spec.outputs`.
 
     Raises `ModelError` for an unknown name or option, a wrong option value, or data that the network is not for.
     """
-    if name not in MODELS:
+    entry = entry_of(name, options)
+    if entry is None:
         hint = suggest(name, MODELS.keys() - TUTORIALS.keys(), also=TUTORIALS)
         raise ModelError(f"Unknown model '{name}'.", f"{hint} A file works too: --model my_file.py:Net")
-    entry = MODELS[name]
     known = list(inspect.signature(entry.build).parameters)[1:]
     for option in options:
         if option not in known:

@@ -17,9 +17,8 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import MODELS, assemble, build_net, check_room, own_net
+from epochal.models.build import assemble, build_net, check_room, entry_of, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
-from epochal.models.pretrained.weights import Weights
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
@@ -102,6 +101,8 @@ def prepare(
     choose(recipe.device)
     with_own(recipe, own)
     recipe = with_model(recipe, of_data=True)
+    if (entry := entry_of(recipe.model.name, recipe.model.options)) is not None and entry.weights is not None:
+        entry.weights.path()
     data = load_data(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
@@ -143,8 +144,7 @@ def _check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | No
 
 def _with_preset(recipe: Recipe, data: Data) -> Recipe:
     """Return the recipe with what suits this kind of input, where the user gave nothing. The data are read: theirs stay."""
-    entry = MODELS.get(recipe.model.name)
-    if not data.input.preset or (entry is not None and entry.weights is not None):
+    if not data.input.preset or is_pretrained(recipe.model.name):
         return recipe  # What suits a pre-trained model is told by the model.
     preset = load_recipe(data.input.preset)
     wanted = {name: value for name, value in preset.flat().items() if preset.origin(name) != DEFAULT}
@@ -160,7 +160,7 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:
     """Return the recipe with what its model asks for where the user gave nothing: settings of data, or others."""
-    entry = MODELS.get(recipe.model.name)
+    entry = entry_of(recipe.model.name, recipe.model.options)
     wanted = {} if entry is None else {**entry.asks, **entry.tuned.get(recipe.tune, {})}
     return _filled(recipe, wanted, "model", of_data=of_data)
 
@@ -215,27 +215,30 @@ def load_data(
 
 def _with_tune(recipe: Recipe) -> Recipe:
     """Decide what of the model is trained."""
-    entry = MODELS.get(recipe.model.name)
-    is_pretrained = entry is not None and entry.weights is not None
-    if recipe.tune == "head" and not is_pretrained:
+    pretrained = is_pretrained(recipe.model.name)
+    if recipe.tune == "head" and not pretrained:
         raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
-    return recipe.updated({"tune": "head" if is_pretrained else "all"}, "model") if recipe.tune == "auto" else recipe
+    return recipe.updated({"tune": "head" if pretrained else "all"}, "model") if recipe.tune == "auto" else recipe
 
 
-def _give_weights(weights: Weights, net: nn.Module) -> None:
-    """Give the trunk of a network the weights that it was pre-trained to."""
+def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:
+    """Give a network the weights that it was pre-trained to, if it is one of those; return the recipe that names exactly them."""
+    entry = entry_of(recipe.model.name, recipe.model.options)
+    if entry is None or entry.weights is None:
+        return recipe
     trunk = net.get_submodule("trunk")
-    weights.load_into(trunk)
+    exact = entry.weights.load_into(trunk)
     # Batch norm keeps its running statistics: those of few examples would be worse than those of a million.
     for module in trunk.modules():
         module.training = not isinstance(module, nn.BatchNorm2d)
     trunk.lr_scale = 0.1  # type: ignore[assignment]
+    return recipe.updated({name: value for name, value in exact.items() if recipe.flat().get(name) != value}, "weights")
 
 
 def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
     """Build the whole model, with initial weights that follow from the seed, and fill in the settings that depend on the data."""
     spec = data.spec
-    is_own = own is not None or ".py" in recipe.model.name
+    is_own = own is not None or (".py" in recipe.model.name and not is_listed(recipe.model.name))
     if is_own and recipe.model.options:
         raise RecipeError(f"Your own model takes no options from the recipe: {', '.join(recipe.model.options)}.", "Set them in its code.")
     from_data: dict[str, Any] = {"model.name": spec.input.default_model} if recipe.model.name == "auto" and own is None else {}
@@ -252,12 +255,14 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     with fork_rng(torch.device("cpu")):
         torch.manual_seed(recipe.seed)
         net = own_net(name if own is None else own, spec) if is_own else build_net(name, spec, options)
-    if not is_own and (weights := MODELS[name].weights) is not None:
-        _give_weights(weights, net)
+    if not is_own:
+        recipe = _with_weights(recipe, net)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
     not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if not_tensors:
         raise ModelError(f"The model's state '{not_tensors[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")
     # Read now: the files may be edited during training.
     code = own_code(net) if is_own else {}
-    return recipe, Bundle(whole, spec, None if is_own else (name, options), recipe.eval_batch_size, code=code)
+    # Where the weights of its trunk were is nobody else's business.
+    kept = {option: value for option, value in recipe.model.options.items() if option != "weights"}
+    return recipe, Bundle(whole, spec, None if is_own else (name, kept), recipe.eval_batch_size, code=code)

@@ -16,7 +16,7 @@ from epochal.data.spec import DataSpec
 from epochal.device import choose
 from epochal.errors import BundleError, DataError, ModelError, RecipeError, UnreadableError
 from epochal.io import safe_read
-from epochal.models.build import MODELS
+from epochal.models.build import is_listed
 from epochal.recipe import Recipe
 from epochal.run.folder import DATA, ENVIRONMENT, RECIPE, environment, read_json, read_recipe
 from epochal.run.learner import learner_of
@@ -75,10 +75,10 @@ def reopen(
     if source is None:
         raise DataError(f"{folder} was trained on data from a Python program.", "Pass them again, as data=...")
     if isinstance(model, str):
-        if recipe.model.name in MODELS:
+        if is_listed(recipe.model.name):
             raise ModelError(f"{folder} trains {recipe.model.name}, which is not your own code.", "Leave --model out.")
         recipe, model = recipe.updated({"model.name": model}, "given"), None
-    elif model is None and recipe.model.name not in MODELS:
+    elif model is None and not is_listed(recipe.model.name):
         name = recipe.model.name.rpartition(":")[2]
         raise ModelError(f"{folder} trains your own network {name}, whose code is not in it.", f"Pass it again: --model my_file.py:{name}")
     try:

@@ -81,6 +81,13 @@ class Handler(BaseHTTPRequestHandler):
             206 if is_range else 200, CONTENT[start : start + 100_000], len(CONTENT) - start, Content_Range=f"bytes {start}-299999/300000"
         )
 
+    def stops(self, start: int, is_range: bool) -> None:
+        """Like `breaks`, but sends nothing after the first piece."""
+        if start:
+            self.answer(206, b"", len(CONTENT) - start, Content_Range=f"bytes {start}-299999/300000")
+        else:
+            self.breaks(start, is_range)
+
     def endless(self, start: int, is_range: bool) -> None:
         self.answer(200, CONTENT + b"more" * 300_000, "none")
 
@@ -160,13 +167,18 @@ def test_the_next_mirror_is_tried(get: Callable[..., Path], way: str) -> None:
 
 
 def test_a_broken_connection_is_resumed_at_the_next_mirror(get: Callable[..., Path], server: Server) -> None:
-    check(get("breaks", "good"))
-    assert server.asked == [("breaks", None), ("good", "bytes=100000-")]
+    check(get("stops", "good"))
+    assert server.asked == [("stops", None), ("stops", "bytes=100000-"), ("good", "bytes=100000-")]
+
+
+def test_a_connection_that_breaks_again_and_again_brings_the_file(get: Callable[..., Path], server: Server) -> None:
+    check(get("breaks"))
+    assert [start for _, start in server.asked] == [None, "bytes=100000-", "bytes=200000-"]
 
 
 def test_a_part_survives_to_the_next_try(get: Callable[..., Path], server: Server, part: Path) -> None:
     with pytest.raises(DownloadError, match=r"broke off after 100,000 of 300,000 bytes"):
-        get("breaks")
+        get("stops")
     assert part.read_bytes() == CONTENT[:100_000]
     check(get("good"))
     assert server.asked[-1] == ("good", "bytes=100000-")

@@ -9,6 +9,7 @@ from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
 from epochal.models.build import MODELS, build_net
 from epochal.models.pretrained.bert import Bert
+from epochal.models.pretrained.weights import Weights
 from epochal.tasks.single_label import SingleLabel
 
 TEXTS = [
@@ -43,7 +44,7 @@ WORDLLAMA = [
 )
 def test_features_are_those_of_the_reference(name: str, tokens: str, width: int, expected: list[list[float]]) -> None:
     weights = MODELS[name].weights
-    assert weights is not None
+    assert isinstance(weights, Weights)
     try:
         rule = TextRule.measure(TEXTS, tokens).rule  # type: ignore[arg-type]
     except ModelError as error:

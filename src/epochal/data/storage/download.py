@@ -26,6 +26,9 @@ if sys.platform != "win32":
 PATIENCE = 30
 _BLOCK = 1 << 20
 
+# A connection that broke off is made again at once if it brought at least this fraction of the file.
+_PIECES = 50
+
 
 def fetch(name: str, mirrors: Sequence[str], *, sha256: str, size: int, to: Path) -> Path:
     """Return the file `name` in the folder `to`, downloaded from the first of `mirrors` that has it, unless it exists.
@@ -64,12 +67,21 @@ class _WrongFileError(DownloadError):
     """The download is not the published file, or not a part of it."""
 
 
+class _BrokenOffError(DownloadError):
+    """The connection ended before the file did."""
+
+
 def _fetch_whole(url: str, part: Path, sha256: str, size: int, advance: Advance) -> None:
     """Download `part` to its full length, and verify it."""
     is_resumed = _length(part) > 0
     try:
-        if _length(part) < size:
-            _fetch_rest(url, part, size, advance)
+        while (had := _length(part)) < size:
+            try:
+                _fetch_rest(url, part, size, advance)
+            except _BrokenOffError:
+                # As long as each connection brings a good piece, the next one will.
+                if _length(part) - had < size // _PIECES:
+                    raise
         with write_errors(part), part.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != sha256:
@@ -102,7 +114,7 @@ def _fetch_rest(url: str, part: Path, size: int, advance: Advance) -> None:
             file.flush()
             os.fsync(file.fileno())
     if _length(part) < size:
-        raise DownloadError(f"broke off after {_length(part):,} of {size:,} bytes")
+        raise _BrokenOffError(f"broke off after {_length(part):,} of {size:,} bytes")
 
 
 @contextmanager
@@ -129,7 +141,7 @@ def _read(answer: http.client.HTTPResponse, limit: int) -> bytes:
     try:
         return answer.read(min(_BLOCK, limit))
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(f"broke off: {error}") from error
+        raise _BrokenOffError(f"broke off: {error}") from error
 
 
 def _discard(part: Path, advance: Advance) -> None:

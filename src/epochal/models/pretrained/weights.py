@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -37,11 +38,12 @@ class Weights(PackagedFile):
         tensors: Mapping[str, Tensor] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return tensors
 
-    def load_into(self, trunk: nn.Module) -> None:
-        """Give `trunk` these weights."""
+    def load_into(self, trunk: nn.Module) -> dict[str, Any]:
+        """Give `trunk` these weights. No setting is needed to name them."""
         theirs = {name: tensor for name, tensor in self.read().items() if not name.startswith(self.unused or (" ",))}
         ours = map(self._ours, theirs) if self.names else trunk.state_dict()
         trunk.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+        return {}
 
     def _ours(self, name: str) -> str:
         for part, ours in self.names:
