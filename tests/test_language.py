@@ -123,6 +123,12 @@ class TestChinese:
         assert translated("\n  Trained 3 epochs in 0.50 s; kept.  ") == "\n  训练了 3 轮，用时 0.50 s；kept。  "
         assert translated("model {x}: 5 FLOPs per example") == "模型 {x}：每个样本 5 FLOPs"
 
+    def test_what_is_wrong_with_a_file_is_translated(self) -> None:
+        assert translated("my sounds/a b.wav is truncated.") == "文件 my sounds/a b.wav 不完整：文件被截断。"
+        said = "a.wav says that it has 0 channels, which are not 1 to 64."
+        assert translated(said) == "文件 a.wav 声称有 0 个声道，应为 1 到 64。"
+        assert translated("a.wav is too loud for words.") == "a.wav is too loud for words."
+
     def test_what_has_no_chinese_stays_english(self) -> None:
         assert translated("Something new.\nerror") == "Something new.\n错误"
 

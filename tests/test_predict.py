@@ -11,6 +11,7 @@ from epochal.data.load import load
 from epochal.errors import DataError, UnreadableError
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
+from tests.tones import low_and_high
 
 
 @pytest.fixture
@@ -81,3 +82,43 @@ def test_evaluation_without_what_cannot_be_read(bundle: Bundle, photos: Path) ->
         bundle.evaluate(photos.parent / "around")
     found = bundle.evaluate(photos.parent / "around", unreadable="count")
     assert (found.count, found.unreadable) == (7, ("set/test/dark/1.png",))
+
+
+@pytest.fixture(scope="module")
+def of_each_kind(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Bundle, Path]]:
+    """A model for each kind of file, with a file of that kind."""
+    folder = tmp_path_factory.mktemp("kinds")
+    for name, level in (("dark", 40), ("bright", 180)):
+        (folder / "photos" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), level).save(folder / "photos" / name / "1.png")
+        (folder / "texts" / name).mkdir(parents=True)
+        (folder / "texts" / name / "1.txt").write_text(f"how {name} it was")
+    low_and_high(folder / "sounds", 2)
+    (folder / "t.csv").write_text("x,y\n1,a\n2,b\n3,a\n4,b\n")
+    data = {
+        "picture": (load(folder / "photos"), folder / "photos/dark/1.png"),
+        "sound": (load(folder / "sounds"), folder / "sounds/train/low/1.wav"),
+        "text": (load(folder / "texts"), folder / "texts/dark/1.txt"),
+        "table": (load(folder / "t.csv", target="y"), folder / "t.csv"),
+    }
+    return {kind: (build(Recipe(), one)[1], file) for kind, (one, file) in data.items()}
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_files_of_another_kind_are_refused_as_that(of_each_kind: dict[str, tuple[Bundle, Path]], form: Any) -> None:
+    for kind, (bundle, own) in of_each_kind.items():
+        assert len(bundle.predict(form(own))) == (4 if kind == "table" else 1)
+        for other, (_, file) in of_each_kind.items():
+            if other != kind:
+                with pytest.raises(
+                    DataError, match=f"{file.name} is a {other}: this model takes {kind}s\\.\nGive {kind}s, or ask a model of {other}s"
+                ):
+                    bundle.predict(form(file))
+
+
+@pytest.mark.parametrize("kind", ["picture", "sound", "text"])
+def test_a_folder_without_what_a_model_takes_is_refused(of_each_kind: dict[str, tuple[Bundle, Path]], kind: str) -> None:
+    for other, (_, file) in of_each_kind.items():
+        if other not in (kind, "table"):
+            with pytest.raises(DataError, match=f"has no {kind}s in it"):
+                of_each_kind[kind][0].predict(file.parent)

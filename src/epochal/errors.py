@@ -47,11 +47,15 @@ class DataError(EpochalError):
 
 
 class UnreadableError(DataError):
-    """Files of examples cannot be read: those at `places`; `names`, if they are known, are what the user calls them."""
+    """Files of examples cannot be read: those at `places`, for these `reasons`.
 
-    def __init__(self, problem: str, fix: str, places: Sequence[int]) -> None:
+    `names`, if they are known, are what the user calls them.
+    """
+
+    def __init__(self, problem: str, fix: str, places: Sequence[int], reasons: Sequence[str]) -> None:
         super().__init__(problem, fix)
         self.places = tuple(places)
+        self.reasons = tuple(reasons)
         self.names: tuple[str, ...] = ()
 
 

@@ -1,9 +1,9 @@
 """The language that the command speaks: Chinese under a Chinese locale, English everywhere else.
 
 All messages in the code are English. `zh.json` maps them, as templates with {names} in place of values, to Chinese; a message
-without an entry stays English. A value whose name begins with "said" is itself translated; one called "n" is a number,
-and one whose name begins with "short" contains no semicolon. Only the command calls `speak`: exceptions, Python programs, JSON and
-files are English.
+without an entry stays English. A value whose name begins with "said" is itself translated; one called "n" is a number, one whose name
+begins with "short" contains no semicolon, and one called "defect" says what is wrong with a file: it must have an entry of its own.
+Only the command calls `speak`: exceptions, Python programs, JSON and files are English.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _pattern(english: str) -> re.Pattern[str]:
 
 
 def _value(name: str) -> str:
-    form = "[0-9,]+" if name == "n" else "[^;]*" if name.startswith("short") else ".*?"
+    form = {"n": "[0-9,]+", "defect": "(?:is|has|says|does|may|contains) .*?"}.get(name, "[^;]*" if name.startswith("short") else ".*?")
     return f"(?P<{name}>{form})"
 
 
@@ -106,6 +106,8 @@ def _said(text: str) -> str:
         return text
     for pattern, chinese in _templates:
         if match := pattern.fullmatch(text):
-            values = {name: _said(value) if name.startswith("said") else value for name, value in match.groupdict().items()}
-            return chinese.format(**values)
+            found = match.groupdict()
+            values = {name: _said(value) if name.startswith("said") or name == "defect" else value for name, value in found.items()}
+            if "defect" not in found or values["defect"] != found["defect"]:
+                return chinese.format(**values)
     return text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -13,13 +13,24 @@ from torch import Tensor
 
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.table.files import is_table
+from epochal.data.inputs.text.read import is_file
 from epochal.data.sources.manifest import listed_files
+from epochal.data.walk import PICTURES, SOUNDS, TEXTS
 from epochal.errors import DataError
 from epochal.progress import progress
 from epochal.tasks.base import Prediction
 
 # A tuple is a sound: its samples, and how many there are per second.
 Input: TypeAlias = str | Path | Image.Image | numpy.ndarray[Any, Any] | Tensor | tuple[Any, int] | Mapping[str, Any]
+
+
+# Says by its name whether a file is of a kind.
+_KINDS: dict[str, Callable[[str], bool]] = {
+    "picture": PICTURES.matches,
+    "sound": SOUNDS.matches,
+    "text": TEXTS.matches,
+    "table": lambda name: is_table(Path(name)),
+}
 
 
 class Predictions(list[Prediction]):
@@ -67,6 +78,7 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"],
         for place, item in enumerate(items):
             name = rule.title(item) or f"[{place}]"
             try:
+                _check_kind(item, rule)
                 read = rule.read(item)
             except DataError as error:
                 if unreadable == "stop":
@@ -81,6 +93,15 @@ def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"],
         raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
     notes = (*(note for one in found for note in one.notes), *rule.lost(items))
     return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
+
+
+def _check_kind(item: Any, rule: InputRule) -> None:
+    """Raise `DataError` for a file whose suffix says that it is of another kind than the model takes."""
+    if rule.kind not in _KINDS or not (isinstance(item, Path) or (isinstance(item, str) and is_file(item))):
+        return
+    found = [kind for kind, is_so in _KINDS.items() if is_so(str(item))]
+    if found and rule.kind not in found:
+        raise DataError(f"{item} is a {found[0]}: this model takes {rule.kind}s.", f"Give {rule.kind}s, or ask a model of {found[0]}s.")
 
 
 def _listed(item: Any, column: str) -> Sequence[Any]:

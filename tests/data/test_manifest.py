@@ -163,7 +163,8 @@ def test_files_that_are_not_there_are_named_with_their_line(photos: Path, monkey
     counted = load(photos, file="file", target="label", unreadable="count")
     assert len(counted.train) == 16
     found = check(photos, file="file", target="label")
-    assert found.findings[0].words.startswith("2 files cannot be read: ")
+    assert found.findings[0].words == "2 files cannot be read"
+    assert [case.words for case in found.findings[0].cases] == ["does not exist"] * 2
     assert [*found.quarantine()] == ["part0/4.png", "part1/7.png"]
     assert len(load(photos, file="file", target="label", exclude=[*found.quarantine()]).train) == 16
     folder = photos.parent

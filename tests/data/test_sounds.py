@@ -1,6 +1,8 @@
 """Folders of sounds, and sounds that a program passes, through training, prediction and check."""
 
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from epochal import check, load, reproduce, resume, train
+from epochal.checks.check import Check
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.values import in_memory
 from epochal.errors import DataError, RecipeError
@@ -49,7 +52,7 @@ def test_mixed_rates_and_channels_become_the_most_common_one(tmp_path: Path) -> 
     assert "8,000, 44,100 samples per second are read as 0.21 s with 8,000" in data.notes[0]
     assert data.train.input(12).abs().max() > 10000
     warnings = [finding.words for finding in check(root).findings if finding.kind == "rates"]
-    assert warnings == ["1 sound is not of the most common rate (8,000 samples per second)"]
+    assert warnings == ["1 sound: not of the most common rate, 8,000 samples per second"]
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +141,47 @@ def test_what_is_wrong_in_a_folder_is_found(tmp_path: Path) -> None:
         "unreadable": 1, "leakage": 1, "silent": 1, "clipped": 1, "short": 1, "long": 1, "reading": 0,
     }  # fmt: skip
     assert "cut.wav" in str(found.quarantine())
+    # A list of the same files has the same findings, each with its examples.
+    lines = [f"{file.relative_to(root)},{file.parent.name},{file.parents[1].name}" for file in sorted(root.rglob("*.wav"))]
+    (root / "list.csv").write_text("\n".join(["file,label,split", *lines]))
+    listed = check(root / "list.csv", file="file", target="label")
+
+    def cases(found: Check) -> dict[str, list[tuple[set[str], str]]]:
+        return {one.kind: sorted((set(case.examples), case.words) for case in one.cases) for one in found.findings}
+
+    assert cases(listed) == cases(found)
+    (root / "list.csv").unlink()
     with pytest.raises(DataError, match=r"train/high/cut\.wav is truncated"):
         load(root)
     assert load(root, unreadable="count").excluded == ("train/high/cut.wav",)
+
+
+def test_each_file_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = low_and_high(tmp_path / "sounds", 6)
+    opened = Counter[str]()
+    plain = os.open
+
+    def counted(path: Any, *others: Any, **more: Any) -> int:
+        opened[str(path)] += 1
+        return plain(path, *others, **more)
+
+    monkeypatch.setattr(os, "open", counted)
+    load(root)
+    assert [opened[str(file)] for file in root.rglob("*.wav")] == [1] * 24
+
+
+def test_what_is_not_held_in_memory_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = low_and_high(tmp_path / "sounds", 40)
+    save(root / "train/low/stereo.wav", np.stack([tone(400, 0.2, 44100)] * 2, 1), 44100)
+    whole = load(root)
+    monkeypatch.setattr("epochal.data.sources.sounds._HELD_BYTES", 60_000)
+    some = load(root)
+    assert some.fingerprint == whole.fingerprint
+    assert some.train.inputs[torch.arange(81)].equal(whole.train.inputs[torch.arange(81)])
+    assert some.notes == whole.notes
+    (root / "train/low/cut.wav").write_bytes((root / "train/low/1.wav").read_bytes()[:300])
+    with pytest.raises(DataError, match=r"train/low/cut\.wav is truncated"):
+        load(root)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -190,3 +191,35 @@ def test_one_speaker_in_two_splits_is_found(spoken: Path, tmp_path: Path) -> Non
     assert all(finding.kind != "shared group" for finding in check(tmp_path / "both").findings)
     table = {**_table(), "split": ["train"] * 150 + ["test"] * 50}
     assert "10 groups by person are in both train and test: p0, p1, p2, ..." in str(check(table, target="y", group="person"))
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor, lambda values: np.array([f"speaker {value}" for value in values])])
+def test_groups_that_a_program_passes_stay_together(form: Callable[[list[int]], Any]) -> None:
+    who = [row // 6 for row in range(60)]
+    x, y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.arange(60) % 2
+    for what in ((x, y), {"train": (x, y)}, ([f"text {row}" for row in range(60)], y), [(x[row], int(y[row])) for row in range(60)]):
+        data = load(what, group=form(who)).split(0.2, 0.2)
+        splits = [_names(examples) for examples in data.splits.values()]
+        assert [len(names) for names in splits] == [6, 2, 2]
+        assert len(set.union(*splits)) == 10
+        assert data.notes[-1] == "split by groups, which stay together: train has 6, valid has 2, test has 2"
+    assert load((x, y), group=who).fingerprint != load((x, y)).fingerprint
+    both = {"train": (x, y), "test": (x[:6], y[:6])}
+    given = load(both, group={"train": form(who), "test": form(who[:6])})
+    assert "group is in both train and test: " in in_one_line(given)
+    left = load((x, y), group=who, exclude=["train[0]", "train[7]"])
+    assert left.train.group_names() == list(map(str, [*who[1:7], *who[8:]]))
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    x, y = np.zeros((4, 2), np.float32) + np.arange(4)[:, None], [0, 1, 0, 1]
+    for group, message in (
+        (["a", "b", "c"], "The train data have 3 groups for 4 examples"),
+        (["a", None, "c", "d"], r"The group of train\[1\] is missing"),
+        ([1.0, 2.0, float("nan"), 2.0], r"The group of train\[2\] is missing"),
+        (["a", " ", "c", "d"], r"The group of train\[1\] is missing"),
+        (np.zeros((4, 2)), r"The group of train\[0\] is of type list"),
+        ({"test": [1, 2]}, "There are groups of test, but the data have train"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load((x, y), group=group)

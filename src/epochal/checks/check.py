@@ -12,12 +12,11 @@ from typing import Any
 from PIL import Image
 
 from epochal.checks.files import about_unreadable
-from epochal.checks.findings import SEVERITIES, Case, Finding, about_notes, count
+from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, Show, render
-from epochal.checks.sounds import about_sound_files, unreadable_sounds
-from epochal.checks.texts import unreadable_texts
+from epochal.checks.sounds import about_sound_files
 from epochal.cores import sharing_cores
 from epochal.data.examples import Examples
 from epochal.data.exclude import write_exclusion
@@ -26,7 +25,7 @@ from epochal.data.inputs.picture.read import open_picture
 from epochal.data.load import Data, load
 from epochal.data.sources import Place, examples_folder
 from epochal.data.sources.layout import list_folder
-from epochal.data.walk import SOUNDS, TEXTS, FileKind, holds_sounds, holds_texts
+from epochal.data.walk import holds_sounds, holds_texts
 from epochal.errors import DataError, UnreadableError
 from epochal.io.files import check_output, write_text
 from epochal.shown import Rows, Shown
@@ -148,9 +147,8 @@ def check(
         folder = examples_folder(what, Path(place) if place else None)
         if folder is not None:
             root = Path(folder.what).expanduser()
-            for kind, is_so in ((SOUNDS, holds_sounds), (TEXTS, holds_texts)):
-                if root.is_dir() and is_so(root):
-                    return _check_files(folder, root, kind, group)
+            if root.is_dir() and (holds_sounds(root) or holds_texts(root)):
+                return _check_files(folder, root, group)
             return _check_folder(folder, root, group)
     options: dict[str, Any] = {
         "target": target,
@@ -169,18 +167,18 @@ def check(
 def _check_readable(what: Any, options: Mapping[str, Any], wrong: Mapping[str, str]) -> Check:
     """Check loaded data without the files that are missing or cannot be read, which are findings: `wrong`, each with its reason."""
     try:
-        found = _check_data(load(what, exclude=[*wrong], **options))
+        data = load(what, exclude=[*wrong], **options)
     except UnreadableError as error:
         if wrong.keys() >= {*error.names}:
             raise
-        return _check_readable(what, options, {**wrong, **dict.fromkeys(error.names, error.problem)})
-    if not wrong:
-        return found
-    reasons = " ".join(dict.fromkeys(wrong.values())).rstrip(".")
-    words = f"{count(len(wrong), 'file')} cannot be read: {reasons}"
-    fix = "Fix or remove these rows; or leave them out: --quarantine FILE lists them."
-    unreadable = Finding("error", "unreadable", words, fix, tuple(Case((name,), "missing, or damaged", (name,)) for name in wrong))
-    return replace(found, findings=_worst_first([unreadable, *found.findings]))
+        return _check_readable(what, options, {**wrong, **dict(zip(error.names, error.reasons, strict=True))})
+    found = _check_data(data)
+    place = Path(what).expanduser() if isinstance(what, str | Path) else Path()
+    root = place if place.is_dir() else place.parent
+    of_files = [*about_unreadable(wrong, root)]
+    if data.input.kind == "sound" and data.train.files is not None:
+        of_files += about_sound_files(root, [name for part in data.splits.values() for name in part.files or ()])
+    return replace(found, findings=_worst_first([*of_files, *found.findings]))
 
 
 def _check_folder(place: Place, root: Path, group: str | None) -> Check:
@@ -194,18 +192,13 @@ def _check_folder(place: Place, root: Path, group: str | None) -> Check:
     return Check(name, counts, listed.classes, _worst_first(findings), show=lambda file: open_picture(root / file))
 
 
-def _check_files(place: Place, root: Path, kind: FileKind, group: str | None) -> Check:
-    """Check a folder of sounds or texts: without the files that cannot be read, it is checked as loaded data are."""
+def _check_files(place: Place, root: Path, group: str | None) -> Check:
+    """Check a folder of sounds or texts."""
     try:
-        listed = list_folder(root, kind=kind)
-        names = [file for split in listed.splits for file in listed.files(split)]
-        wrong = unreadable_sounds(root, names) if kind is SOUNDS else unreadable_texts(root, names)
-        data = load(root, exclude=[names[index] for index in wrong], group=group)
+        found = _check_readable(root, {"group": group}, {})
     except DataError as error:
         return Check(root.resolve().name, {}, (), (_with_archive(layout_finding(error), place),))
-    found = _check_data(data)
-    of_files = [*about_unreadable(wrong, names, root), *(about_sound_files(root, names) if kind is SOUNDS else ())]
-    return replace(found, findings=_worst_first([*(_with_archive(finding, place) for finding in of_files), *found.findings]))
+    return replace(found, findings=tuple(_with_archive(finding, place) for finding in found.findings))
 
 
 def _with_archive(finding: Finding, place: Place) -> Finding:

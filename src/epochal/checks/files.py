@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ _SMALL_SIDE = 8
 _LOOKED_INTO = 1000
 
 
-def about_unreadable(wrong: Mapping[int, DataError], names: Sequence[str], root: Path) -> Iterator[Finding]:
-    """Yield the files that cannot be read, each with its reason."""
+def about_unreadable(wrong: Mapping[str, str], root: Path) -> Iterator[Finding]:
+    """Yield the files that cannot be read, by their names relative to `root`, each with its reason."""
     if wrong:
         cases = []
-        for place, error in wrong.items():
-            reason = error.problem.removeprefix(f"{root}/{names[place]}").lstrip(", ").rstrip(".")
-            cases.append(Case((names[place],), reason, (names[place],)))
+        for name, problem in wrong.items():
+            reason = problem.removeprefix(os.path.join(root, name)).lstrip(", ").rstrip(".")  # noqa: PTH118  as it was opened
+            cases.append(Case((name,), reason, (name,)))
         fix = "Fix, replace or remove them; or leave them out: --quarantine FILE lists them."
         yield Finding("error", "unreadable", f"{count(len(wrong), 'file')} cannot be read", fix, tuple(cases))
 

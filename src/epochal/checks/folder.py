@@ -28,7 +28,7 @@ def folder_findings(listed: Listed, group: str | None = None) -> Iterator[Findin
     yield from map(layout_finding, problems(listed))
     names = [file for split in listed.splits for file in listed.files(split)]
     found = survey([f"{listed.root}/{file}" for file in names])
-    yield from about_unreadable(found.wrong, names, listed.root)
+    yield from about_unreadable({names[place]: error.problem for place, error in found.wrong.items()}, listed.root)
     yield from about_unused(listed.unused, listed.root)
     yield from about_empty(listed.empty)
     yield from about_classes(_class_counts(listed), listed.classes)

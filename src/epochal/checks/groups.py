@@ -25,5 +25,5 @@ def about_groups(groups: Mapping[str, Sequence[str]], name: Callable[[str, int],
         listed = ", ".join([*shared][:_NAMED]) + ", ..." * (len(shared) > _NAMED)
         cases = tuple(Case(tuple(name(split, place) for split, place in places.items()), group) for group, places in shared.items())
         both = f"both {where[0]} and {where[1]}" if len(where) == 2 else "more than one of train, valid and test"
-        words = f"{count(len(shared), 'group')} by {by} {'is' if len(shared) == 1 else 'are'} in {both}: {listed}"
+        words = f"{count(len(shared), 'group')}{by and f' by {by}'} {'is' if len(shared) == 1 else 'are'} in {both}: {listed}"
         yield Finding("error", "shared group", words, _FIX, cases)

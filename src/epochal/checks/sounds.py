@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,7 @@ import torch
 
 from epochal.checks.copies import Loaded
 from epochal.checks.findings import Case, Finding, count
-from epochal.data.inputs.picture.decoding import in_blocks
-from epochal.data.inputs.sound.read import Measured, measure_sound, read_sound
-from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.sound.read import Measured, measure_sound
 from epochal.errors import DataError
 
 # A sound is silent if no sample is beyond so many steps of 65,536: what a converter adds to silence.
@@ -26,33 +25,30 @@ _LOUDEST, _CLIPPED = 32_700, 0.002
 # A sound is unusual if it is so many times longer or shorter than the median.
 _FAR = 8.0
 
-# Files are tried by reading this much of them.
-_SMALL = SoundRule(shape=(16_000,), rate=1000)
-_BLOCK = 64
-
 
 def sound_findings(data: Loaded) -> Iterator[Finding]:
     """Yield the silent and the clipped ones among sounds in memory, int16 [n, samples] or [n, windows, samples]."""
     levels = [part.flatten(1).int().abs() for values in data.inputs for part in values.split(256)]
     silent = torch.cat([part.amax(1) < _SILENT for part in levels]).nonzero().flatten().tolist()
     clipped = torch.cat([(part >= _LOUDEST).float().mean(1) > _CLIPPED for part in levels]).nonzero().flatten().tolist()
-    for places, kind, what, fix in (
-        (silent, "silent", "silent", "Remove them, unless silence is a class of yours."),
-        (clipped, "clipped", "clipped: louder than the file can hold", "Record them with less gain, or keep them if others are too."),
-    ):
-        if places:
-            words = f"{count(len(places), 'sound')} {'is' if len(places) == 1 else 'are'} {what}"
-            yield Finding("warning", kind, words, fix, tuple(Case((data.among.name(place),)) for place in places))
+    loud = "Record them with less gain, or keep them if others are too."
+    if silent:
+        yield _finding("silent", f"{count(len(silent), 'sound')}: silent", "Remove them, unless that is a class of yours.", silent, data)
+    if clipped:
+        yield _finding("clipped", f"{count(len(clipped), 'sound')}: clipped, louder than the file can hold", loud, clipped, data)
+
+
+def _finding(kind: str, words: str, fix: str, places: Sequence[int], data: Loaded) -> Finding:
+    return Finding("warning", kind, words, fix, tuple(Case((data.among.name(place),)) for place in places))
 
 
 def about_sound_files(root: Path, names: Sequence[str]) -> Iterator[Finding]:
-    """Yield sounds that are far shorter or longer than most, and those of another rate than most."""
+    """Yield files that are far shorter or longer than most, and those of another rate than most."""
     known = dict[str, Measured]()
     for name in names:
-        try:
-            known[name] = measure_sound(f"{root}/{name}")
-        except DataError:
-            continue  # It is reported as unreadable.
+        # What cannot be read is reported as that.
+        with suppress(DataError):
+            known[name] = measure_sound(os.path.join(root, name))  # noqa: PTH118  many files
     if not known:
         return
     middle = float(np.median([sound.seconds for sound in known.values()]))
@@ -61,32 +57,13 @@ def about_sound_files(root: Path, names: Sequence[str]) -> Iterator[Finding]:
     for kind, found in (("short", short), ("long", long)):
         cases = tuple(Case((name,), f"{known[name].seconds:.2f} s") for name in found)
         if cases:
-            words = f"{count(len(cases), 'sound')} {'is' if len(cases) == 1 else 'are'} far {kind}er than most ({middle:.2f} s)"
+            some = count(len(cases), "sound")
+            words = f"{some}: far shorter than most, {middle:.2f} s" if kind == "short" else f"{some}: far longer than most, {middle:.2f} s"
             yield Finding("warning", kind, words, "Check whether they were cut as the others were.", cases)
     rates = Counter(sound.rate for sound in known.values())
     usual = rates.most_common(1)[0][0]
     cases = tuple(Case((name,), f"{sound.rate:,} samples per second") for name, sound in known.items() if sound.rate != usual)
     if cases:
-        words = (
-            f"{count(len(cases), 'sound')} {'is' if len(cases) == 1 else 'are'} not of the most common rate ({usual:,} samples per second)"
-        )
+        words = f"{count(len(cases), 'sound')}: not of the most common rate, {usual:,} samples per second"
         fix = "They are resampled. If one class has another rate than the others, a model may learn the rate instead."
         yield Finding("warning", "rates", words, fix, cases)
-
-
-def unreadable_sounds(root: Path, names: Sequence[str]) -> dict[int, DataError]:
-    """Read all sounds, on all cores, and return the errors of those that cannot be read, by index."""
-    wrong: dict[int, DataError] = {}
-    for _, some in in_blocks(partial(_tried, root=root, names=names), len(names), _BLOCK, "Checking sounds"):
-        wrong.update(some)
-    return dict(sorted(wrong.items()))
-
-
-def _tried(places: range, root: Path, names: Sequence[str]) -> dict[int, DataError]:
-    wrong = {}
-    for place in places:
-        try:
-            read_sound(f"{root}/{names[place]}", _SMALL)
-        except DataError as error:
-            wrong[place] = error
-    return wrong

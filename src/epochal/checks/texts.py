@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,7 @@ from numpy.typing import NDArray
 from epochal.checks.copies import Loaded
 from epochal.checks.duplicates import joined
 from epochal.checks.findings import Case, Finding, count
-from epochal.data.inputs.text.read import read_text
 from epochal.data.load import Data
-from epochal.errors import DataError
-from epochal.progress import progress
 
 # Texts are nearly equal if they share this part of their n-grams or words, of which each has at least so many.
 _ALIKE, _LEAST = 0.8, 20
@@ -45,19 +41,6 @@ def text_findings(data: Loaded) -> Iterator[Finding]:
             cases = tuple(Case(tuple(map(data.among.name, group))) for group in found)
             noun = "text" if len(found) == 1 else "texts"
             yield Finding("warning", kind, f"{len(found):,} {noun} {where} in nearly the same words", fix, cases)
-
-
-def unreadable_texts(root: Path, names: Sequence[str]) -> dict[int, DataError]:
-    """Read all texts, and return the errors of those that cannot be read, by index."""
-    wrong: dict[int, DataError] = {}
-    with progress("Checking texts", len(names)) as advance:
-        for place, name in enumerate(names):
-            try:
-                read_text(root / name)
-            except DataError as error:
-                wrong[place] = error
-            advance()
-    return wrong
 
 
 def _nearly_equal(ids: Sequence[NDArray[np.int32]], used: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

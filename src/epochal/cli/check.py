@@ -114,7 +114,8 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
         words = Text(translated(finding.words))
         for case in finding.cases[:_SHOWN]:
             examples = ", ".join(case.examples[:_SHOWN]) + ", ..." * (len(case.examples) > _SHOWN)
-            detail = f" ({case.words})" if examples and case.words else case.words
+            said = translated(case.words)
+            detail = f" ({said})" if examples and said else said
             words.append(f"\n  {_printable(examples + detail)}", "dim")
         if len(finding.cases) > _SHOWN:
             words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")

@@ -24,7 +24,7 @@ from epochal.data.inputs.text.rule import Tokens
 from epochal.data.inputs.values import Inputs, View, access, in_memory, moved_up, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
-from epochal.data.sources.groups import group_by_name
+from epochal.data.sources.groups import group_by_name, group_by_value
 from epochal.data.sources.manifest import is_manifest
 from epochal.data.sources.manifest import read as read_manifest
 from epochal.data.sources.objects import find_objects
@@ -123,9 +123,11 @@ class Data(Shown):
             train, found[name] = split_off(train, fraction, seed, name, total=total, keep=len(cuts) - place)
         notes = self.notes
         if train.groups is not None:
-            numbers = _groups({"train": train, **found})
-            shares = [f"{name} has {numbers[name]:,}" for name in SPLITS if name in numbers]
-            notes += (f"split by groups of {self.listing.group}, which stay together: {', '.join(shares)}",)
+            counts = _groups({"train": train, **found})
+            shares = [f"{name} has {counts[name]:,}" for name in SPLITS if name in counts]
+            by, numbers = self.listing.group, ", ".join(shares)
+            note = f"split by groups of {by}, which stay together: {numbers}" if by else f"split by groups, which stay together: {numbers}"
+            notes += (note,)
         if train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
         parts = {name: self._taken(part) if name in cuts else part for name, part in found.items()}
@@ -182,7 +184,7 @@ def load(
     tokens: Tokens | None = None,
     file: str | int | None = None,
     split_column: str | int | None = None,
-    group: str | None = None,
+    group: Any = None,
     windows: int | None = None,
 ) -> Data:
     """Read and check data.
@@ -205,7 +207,8 @@ def load(
 
     A table may list pictures or sounds: `file` is the column with their names, relative to the table's folder. A column named split, or
     another `split_column`, says which split each row is in: train, valid or test. Examples that have the same `group` stay in one split
-    when others are split off: that is a column, or for files a regular expression whose first parenthesis matches a part of their names.
+    when others are split off: that is a column; for files a regular expression whose first parenthesis matches a part of their names; or a
+    value for each example of train, as a list, an array or a column, or a mapping from split to these.
 
     Of sounds, `rate` is how many samples per second they are read with, and `seconds` how long an input is; by default, both are chosen
     for the training files. Longer sounds lose both ends, or are cut into up to `windows` of that length. A program passes
@@ -227,13 +230,16 @@ def load(
     listed, splits = (None if name is None else str(name) for name in (file, split_column))
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test, listed, splits)
     allowed, excluded = None if memory is None else memory * 1e9, as_exclusion(exclude)
-    options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, group or None, windows)
+    by = group or None if isinstance(group, str) else None
+    options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, by, windows)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _readable(partial(find, what, Path(place) if place else None), options)
     else:
         is_listed, are_sounds = is_manifest(what, options), _are_sounds(options)
         found, options = _readable(partial(read_manifest if is_listed else find_sounds if are_sounds else find_objects, what), options)
+    if group is not None and not isinstance(group, str):
+        found = group_by_value(found, group)
     if options.exclusion.names and found.parts["train"].files is None:
         found = _without(found, options.exclusion)
     if options.group is not None and found.parts["train"].groups is None:

@@ -16,7 +16,7 @@ from epochal import check, load, train
 from epochal.data.inputs.table import values as table_values
 from epochal.data.inputs.values import access, in_memory
 from epochal.data.load import Data
-from epochal.data.sources import sounds, table, text_tables, texts
+from epochal.data.sources import manifest, sounds, table, text_tables, texts
 from epochal.data.storage import kept
 from epochal.data.storage.cache import open_cache
 from epochal.errors import DataError
@@ -90,7 +90,8 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(table, "read", counted(table.read))
     monkeypatch.setattr(text_tables, "read", counted(text_tables.read))
-    monkeypatch.setattr(texts, "found_texts", counted(texts.found_texts))
+    for module in (texts, manifest):
+        monkeypatch.setattr(module, "found_texts", counted(texts.found_texts))
     monkeypatch.setattr(sounds, "choose_rule", counted(sounds.choose_rule))
     return names
 
@@ -288,3 +289,45 @@ def test_groups_and_splits_are_kept_too(tmp_path: Path, read: list[str]) -> None
         assert data.train.group_names() == first.train.group_names()
         assert same(first, data)
         assert same(first.split(0.25), data.split(0.25))
+
+
+def _listed(case: Case, column: str = "label") -> Path:
+    """A list of the files of a folder, which names class and another label of each, and the split."""
+    files = sorted(file for file in case.what.rglob("*.*") if file.is_file())
+    rows = [
+        f"{file.relative_to(case.what.parent)},{file.parent.name},{place % 2},{file.parents[1].name}" for place, file in enumerate(files)
+    ]
+    path = case.what.parent / "list.csv"
+    path.write_text("\n".join([f"file,{column},other,split", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("make", [_texts, _sounds])
+def test_files_of_a_list_are_read_once(tmp_path: Path, read: list[str], make: Callable[[Path], Case]) -> None:
+    case = make(tmp_path)
+    what, options = _listed(case), dict[str, Any](file="file", target="label")
+    first = load(what, **options)
+    assert read
+    assert {split: len(part) for split, part in first.splits.items()} == {"train": 12, "test": 12}
+    read.clear()
+    again, streamed = load(what, **options), load(what, memory=TINY, **options)
+    assert read == []
+    assert same(first, again)
+    assert same(first, streamed)
+    # Other labels are taken from the list.
+    other = load(what, file="file", target="other")
+    assert read == []
+    assert other.outputs == ("0", "1")
+    assert other.train.inputs[torch.arange(12)].equal(first.train.inputs[torch.arange(12)])
+    # Another split is another choice of what training measures.
+    lines = what.read_text().splitlines()
+    last = max(place for place, line in enumerate(lines) if line.endswith(",train"))
+    lines[last] = lines[last].removesuffix("train") + "test"
+    what.write_text("\n".join(lines) + "\n")
+    moved = load(what, **options)
+    assert read
+    assert {split: len(part) for split, part in moved.splits.items()} == {"train": 11, "test": 13}
+    case.file.write_bytes(case.file.read_bytes().replace(*case.change, 1))
+    read.clear()
+    assert load(what, **options).fingerprint != moved.fingerprint
+    assert read

@@ -141,8 +141,10 @@ def _find(what: str | Path, data_dir: Path | None, options: ReadOptions) -> Call
 def _kept_table(path: Path, options: ReadOptions, read: Callable[[Path, ReadOptions], Found]) -> Found:
     """Read a table and those of further splits, or return what was kept of them."""
     path = path.expanduser()
-    files = [path, *(Path(file).expanduser() for file in (options.table.valid, options.table.test) if file is not None)]
-    return kept(path.parent, [os.path.relpath(file, path.parent) for file in files], options, lambda: read(path, options))
+    others = {"valid": options.table.valid, "test": options.table.test}
+    files = {"train": path, **{split: Path(file).expanduser() for split, file in others.items() if file is not None}}
+    names = {split: [os.path.relpath(file, path.parent)] for split, file in files.items()}
+    return kept(path.parent, names, options, lambda: read(path, options))
 
 
 @contextmanager

@@ -1,12 +1,13 @@
-"""Groups of examples that stay in one split (people, patients, speakers), recognized by the names of files."""
+"""Groups of examples that stay in one split (people, patients, speakers): by the names of files, or as a program passes them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from epochal.data.examples import Found
+from epochal.data.examples import Found, address
 from epochal.errors import DataError, RecipeError
 
 _MEANING = (
@@ -22,10 +23,40 @@ def group_by_name(found: Found, pattern: str) -> Found:
         if part.files is None:
             raise RecipeError(
                 f"The setting data.group = {pattern} does not work with {found.name}: it is for tables, and folders of files.",
-                "Leave it out.",
+                "Leave it out; or in Python, pass the group of each example: load(data, group=[...]).",
             )
         parts[split] = replace(part, groups=groups_of(part.files, pattern))
     return replace(found, parts=parts, listing=found.listing.model_copy(update={"group": pattern}))
+
+
+def group_by_value(found: Found, groups: Any) -> Found:
+    """Return what a source found with the groups of its examples: a word or a number for each of train, or a mapping from split to these.
+
+    Raises `DataError` for other numbers of them, and for what is missing.
+    """
+    given = groups if isinstance(groups, Mapping) else {"train": groups}
+    if strange := [split for split in given if split not in found.parts]:
+        raise DataError(
+            f"There are groups of {', '.join(map(str, strange))}, but the data have {', '.join(found.parts)}.", "Leave them out."
+        )
+    parts = {**found.parts, **{split: replace(found.parts[split], groups=_words(some, split)) for split, some in given.items()}}
+    for split, part in parts.items():
+        if part.groups is not None and len(part.groups) != len(part.inputs):
+            numbers = f"{len(part.groups):,} groups for {len(part.inputs):,} examples"
+            raise DataError(f"The {split} data have {numbers}.", "Pass one for each example.")
+    name = getattr(groups, "name", None)
+    return replace(found, parts=parts, listing=found.listing.model_copy(update={"group": name if isinstance(name, str) else ""}))
+
+
+def _words(groups: Any, split: str) -> list[str]:
+    values = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    for place, value in enumerate(values):
+        if value is None or value != value or type(value).__name__ == "NAType" or (isinstance(value, str) and not value.strip()):
+            fix = "Fill it in: an example that belongs to no other needs a group of its own."
+            raise DataError(f"The group of {address(split, place)} is missing.", fix)
+        if not isinstance(value, str | int | float):
+            raise DataError(f"The group of {address(split, place)} is of type {type(value).__name__}.", "Give a word or a number.")
+    return list(map(str, values))
 
 
 def groups_of(files: Iterable[str], pattern: str) -> list[str]:

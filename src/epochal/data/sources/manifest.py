@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epochal.data.examples import Found
+from epochal.data.exclude import NOTHING
 from epochal.data.inputs.table.files import is_table
 from epochal.data.inputs.table.values import (
     Table,
@@ -42,7 +43,8 @@ from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, found_texts, read_texts
 from epochal.data.spec import Listing
 from epochal.data.storage.archives import is_archive
-from epochal.data.storage.kept import reported
+from epochal.data.storage.cache import FILE
+from epochal.data.storage.kept import kept, reported
 from epochal.data.walk import PICTURES, SOUNDS, TEXTS, FileKind
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 
@@ -236,15 +238,24 @@ def _check_there(listed: _Splits, root: Path) -> None:
     if not wrong:
         return
     where, _, path = wrong[0]
-    problem = f"{path} is a folder" if "\0" not in path and os.path.isdir(path) else f"there is no file {path!r}"  # noqa: PTH112
+    problem = f"{path} is a folder" if _is_folder(path) else f"there is no file {path!r}"
     more = f", and {len(wrong) - 1:,} of the {number:,} listed files are missing too" if len(wrong) > 1 else ""
     near = next((other for other in _near(path) if os.path.isfile(other)), None)  # noqa: PTH113
     fix = (
         f"There is {near}: write its name so." if near is not None else f"Names are relative to the folder of the table, {root.resolve()}."
     )
-    error = UnreadableError(f"{where}: {problem}{more}.", fix, places)
+    error = UnreadableError(
+        f"{where}: {problem}{more}.",
+        fix,
+        places,
+        [f"{path} {'is a folder' if _is_folder(path) else 'does not exist'}" for *_, path in wrong],
+    )
     error.names = tuple(file for _, file, _ in wrong)
     raise error
+
+
+def _is_folder(path: str) -> bool:
+    return "\0" not in path and os.path.isdir(path)  # noqa: PTH112
 
 
 def _near(path: str) -> list[str]:
@@ -290,10 +301,20 @@ def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | list[str]],
         refuse_options(options, ("size", "fit"), name, "pictures")
     if kind is not SOUNDS:
         refuse_options(options, ("rate", "seconds", "windows"), name, "sounds")
-    if kind is TEXTS:
-        texts = read_texts(root, [file for some in files.values() for file in some])
-        parts = {split: Texts([texts[file] for file in some], targets[split], some, listed[split].groups) for split, some in files.items()}
-        return reported(found_texts(name, parts, options))
-    read = (read_pictures if kind is PICTURES else read_sounds)(root, files, options)
-    found = {split: replace(part, groups=listed[split].groups) for split, part in read.parts(files, targets).items()}
-    return reported(Found(name, found, None, read.rule, read.notes))
+    # What else the table says does not change how its files are read.
+    asked = replace(options, table=TableOptions(), exclusion=NOTHING, group=None)
+    known = np.zeros(sum(map(len, files.values())), FILE)
+
+    def read_files() -> Found:
+        if kind is TEXTS:
+            texts = read_texts(root, [file for some in files.values() for file in some])
+            return found_texts(
+                name, {split: Texts([texts[file] for file in some], targets[split], some) for split, some in files.items()}, asked
+            )
+        read = read_pictures(root, files, asked) if kind is PICTURES else read_sounds(root, files, asked, known)
+        return Found(name, read.parts(files, targets), None, read.rule, read.notes)
+
+    # Decoded pictures are cached by themselves.
+    found = reported(read_files()) if kind is PICTURES else kept(root, files, asked, read_files, known if kind is SOUNDS else None)
+    parts = {split: replace(part, targets=targets[split], groups=listed[split].groups) for split, part in found.parts.items()}
+    return replace(found, name=name, parts=parts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from mmap import mmap
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from epochal.data.examples import Found, Part
 from epochal.data.inputs.base import MAX_NUMBERS
 from epochal.data.inputs.picture.decoding import in_blocks, raise_all, shared_memory
-from epochal.data.inputs.sound.read import Measured, StreamedSounds, measure_sound, read_sound, sound_of, to_input
+from epochal.data.inputs.sound.read import (
+    Measured,
+    SoundFile,
+    StreamedSounds,
+    measure_sound,
+    read_sound_file,
+    sound_of,
+    to_input,
+    write_input,
+)
 from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.rule import SoundRule, window_shape
 from epochal.data.inputs.values import Inputs
@@ -25,10 +34,12 @@ from epochal.data.options import NO_OPTIONS, ReadOptions
 from epochal.data.sources.layout import ReadFiles, list_for, unused
 from epochal.data.sources.targets import read_targets
 from epochal.data.spec import SPLITS
+from epochal.data.storage.cache import FILE
 from epochal.data.storage.fill import NoRoomError, fill, fits
 from epochal.data.storage.kept import kept
 from epochal.data.walk import SOUNDS
 from epochal.errors import DataError, RecipeError, UnreadableError
+from epochal.progress import progress
 
 # By default, sounds are read with at most so many samples per second, which keeps all of speech, and at most so many seconds.
 _MOST_RATE, _MOST_SECONDS = 16_000, 10.0
@@ -39,6 +50,12 @@ _WHOLE = 0.98
 # Files per task of a process.
 _BLOCK = 64
 
+# Reading more files takes so long that it is shown.
+_MANY = 10_000
+
+# So many bytes of files are kept in memory from measuring to decoding; of the others, the header is read twice.
+_HELD_BYTES = 100_000_000
+
 
 def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """Read a folder of sounds: int16 inputs [n, samples], int64 targets, files relative to the folder.
@@ -48,27 +65,29 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     """
     listed = list_for(path, options, SOUNDS)
     files = {split: listed.files(split) for split in listed.splits}
+    known = np.zeros(sum(map(len, files.values())), FILE)
 
     def read_files() -> Found:
-        found = read_sounds(path, files, options)
+        found = read_sounds(path, files, options, known)
         parts = found.parts(files, {split: listed.targets(split) for split in files})
         return Found(path.resolve().name, parts, listed.classes, found.rule, (*unused(listed), *found.notes))
 
-    return kept(path, [file for split in files.values() for file in split], options, read_files)
+    return kept(path, files, options, read_files, known)
 
 
-def read_sounds(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions) -> ReadFiles:
+def read_sounds(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions, known: NDArray[Any]) -> ReadFiles:
     """Read the sounds of each split by their names relative to `root`: int16 inputs [n, samples].
 
-    Raises `UnreadableError` naming those that cannot be read.
+    What is known about their files is written to `known` (`FILE` [n]). Raises `UnreadableError` naming those that cannot be read.
     """
     names = [file for split in files.values() for file in split]
     try:
-        inputs, hashes, rule, notes = _read([os.path.join(root, name) for name in names], len(files["train"]), options, root.resolve().name)  # noqa: PTH118
+        paths = [os.path.join(root, name) for name in names]  # noqa: PTH118  many files
+        inputs, rule, notes = _read(paths, len(files["train"]), options, root.resolve().name, known)
     except UnreadableError as error:
         error.names = tuple(names[place] for place in error.places)
         raise
-    return ReadFiles(inputs, hashes, rule, rule.key, notes)
+    return ReadFiles(inputs, known["hash"], rule, rule.key, notes)
 
 
 def find_sounds(what: Any, options: ReadOptions) -> Found:
@@ -133,65 +152,119 @@ def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[Sou
 
 class _Block(NamedTuple):
     samples: NDArray[np.int16]
-    hashes: NDArray[Any]
+    known: NDArray[Any]
     wrong: dict[int, DataError]
 
 
-def _read(paths: Sequence[str], training: int, options: ReadOptions, name: str) -> tuple[Inputs, NDArray[Any], SoundRule, tuple[str, ...]]:
-    """Return the inputs of files, the hash of each, the rule by which they were read, and notes."""
+def _read(
+    paths: Sequence[str], training: int, options: ReadOptions, name: str, known: NDArray[Any]
+) -> tuple[Inputs, SoundRule, tuple[str, ...]]:
+    """Return the inputs of files, the rule by which they were read, and notes; fill in what is known about the files."""
     rule, notes = _known_rule(options), tuple[str, ...]()
+    measured, held = _measure(paths, 0 if rule is not None else training)
     if rule is None:
-        measured, wrong = list[Measured](), dict[int, DataError]()
-        for place, path in enumerate(paths[:training]):
-            try:
-                measured.append(measure_sound(path))
-            except DataError as error:
-                wrong[place] = error
-        if not measured:
-            raise_all(wrong, "sounds")
         rule, notes = choose_rule(measured, options)
-    hashes = np.zeros(len(paths), "V16")
-    size = 2 * len(paths) * rule.size
-    shared = shared_memory(size) if fits(size, options.memory) else None
-    if shared is not None:
-        deque(_blocks(paths, rule, hashes, shared), maxlen=0)
-        return torch.frombuffer(shared, dtype=torch.int16).view(-1, *rule.shape), hashes, rule, notes
+    work, size = _Work(paths, held, rule), 2 * len(paths) * rule.size
+    memory = _memory(size, is_shared=not work.is_quick) if fits(size, options.memory) else None
+    if memory is not None:
+        deque(_blocks(replace(work, memory=memory), known), maxlen=0)
+        return torch.frombuffer(memory, dtype=torch.int16).view(-1, *rule.shape), rule, notes
     try:
-        inputs = fill(_blocks(paths, rule, hashes), (len(paths), *rule.shape), torch.int16, options.memory, name)
+        inputs = fill(_blocks(work, known), (len(paths), *rule.shape), torch.int16, options.memory, name)
     except NoRoomError as error:
         note = f"{error.problem.rstrip('.')}: sounds are read again in each epoch"
-        deque(_blocks(paths, rule, hashes), maxlen=0)
-        return StreamedSounds(paths, rule), hashes, rule, (*notes, note)
-    return inputs, hashes, rule, notes
+        deque(_blocks(work, known), maxlen=0)
+        return StreamedSounds(paths, rule), rule, (*notes, note)
+    return inputs, rule, notes
 
 
-def _blocks(
-    paths: Sequence[str], rule: SoundRule, hashes: NDArray[Any], shared: mmap | None = None
-) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Yield the samples of files, on all cores, or put them into `shared` memory; fill in their hashes.
+def _memory(size: int, *, is_shared: bool) -> memoryview | None:
+    """Return memory of zeros, of this many bytes: shared with other processes, if that is possible, or for this one, which is faster."""
+    shared = shared_memory(size) if is_shared else np.zeros(size, np.uint8).data
+    return None if shared is None else memoryview(shared)
+
+
+def _measure(paths: Sequence[str], training: int) -> tuple[list[Measured], dict[int, SoundFile]]:
+    """Measure the first `training` files, and return also those that are held in memory, by place. What cannot be read is passed over.
+
+    Raises the errors of all if none can.
+    """
+    measured, wrong, held = dict[int, Measured](), dict[int, DataError](), dict[int, SoundFile]()
+    left = _HELD_BYTES
+
+    def measure(places: range) -> int:
+        nonlocal left
+        for place in places:
+            try:
+                if left > 0:
+                    held[place] = file = read_sound_file(paths[place])
+                    left -= file.size
+                    measured[place] = file.sound.measured
+                elif place < training:
+                    measured[place] = measure_sound(paths[place])
+            except DataError as error:
+                wrong[place] = error
+        return len(places)
+
+    # Two threads hide the latency of the disk, and hash at the same time; more would only wait for the GIL.
+    with progress("Measuring sounds" if len(paths) > _MANY else "", len(paths)) as advance, ThreadPoolExecutor(2) as pool:
+        for count in pool.map(measure, _in_ranges(len(paths))):
+            advance(count)
+    found = [measured[place] for place in range(training) if place in measured]
+    if training and not found:
+        raise_all(wrong, "sounds")
+    return found, held
+
+
+def _in_ranges(count: int) -> Iterator[range]:
+    """Yield ranges of a few numbers each from 0 to `count`."""
+    yield from (range(begin, min(begin + _BLOCK, count)) for begin in range(0, count, _BLOCK))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Files to read by a rule: by their paths, or those that are `held`; into `memory` for all of them, if there is some."""
+
+    paths: Sequence[str]
+    held: Mapping[int, SoundFile]
+    rule: SoundRule
+    memory: memoryview | None = None
+
+    def __call__(self, places: range) -> _Block:
+        """Read the sounds at `places`."""
+        step, own = 2 * self.rule.size, self.memory is None
+        memory = bytearray(len(places) * step) if self.memory is None else self.memory[places.start * step : places.stop * step]
+        samples = np.frombuffer(memory, np.int16).reshape(len(places), *self.rule.shape)
+        block = _Block(samples if own else samples[:0], np.zeros(len(places), FILE), {})
+        for number, place in enumerate(places):
+            try:
+                file = self.held.get(place) or read_sound_file(self.paths[place])
+                block.known[number] = (file.signature, file.hash, 0, 0, False, False)
+                with sound_errors(self.paths[place]):
+                    write_input(file.sound, self.rule, samples[number])
+            except DataError as error:
+                block.wrong[place] = error
+        return block
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether nothing has to be read, decoded or resampled."""
+        sounds = [file.sound for file in self.held.values()]
+        return len(sounds) == len(self.paths) and all(one.is_plain and one.measured.rate == self.rule.rate for one in sounds)
+
+
+def _blocks(work: _Work, known: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int16]]]:
+    """Do the work, on all cores if it takes long; yield the samples of files, if there is no memory for all.
 
     Raises the errors of all files at the end.
     """
-    wrong = dict[int, DataError]()
-    for places, block in in_blocks(partial(_read_block, paths=paths, rule=rule, shared=shared), len(paths), _BLOCK, "Reading sounds"):
-        hashes[places.start : places.stop] = block.hashes
+    wrong, count = dict[int, DataError](), len(work.paths)
+    alone = ((places, work(places)) for places in _in_ranges(count))
+    for places, block in alone if work.is_quick else in_blocks(work, count, _BLOCK, "Reading sounds"):
+        known[places.start : places.stop] = block.known
         wrong.update(block.wrong)
         yield places.start, block.samples
     raise_all(wrong, "sounds")
-
-
-def _read_block(places: range, paths: Sequence[str], rule: SoundRule, shared: mmap | None) -> _Block:
-    """Read the sounds at `places`."""
-    step = 2 * rule.size
-    memory = bytearray(len(places) * step) if shared is None else memoryview(shared)[places.start * step : places.stop * step]
-    samples = np.frombuffer(memory, np.int16).reshape(len(places), *rule.shape)
-    block = _Block(samples if shared is None else samples[:0], np.zeros(len(places), "V16"), {})
-    for number, place in enumerate(places):
-        try:
-            samples[number], block.hashes[number], _ = read_sound(paths[place], rule)
-        except DataError as error:
-            block.wrong[place] = error
-    return block
 
 
 def _known_rule(options: ReadOptions) -> SoundRule | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from epochal.data.examples import Found, Part, address
 from epochal.data.exclude import Exclusion
+from epochal.data.inputs.picture.decoding import raise_all
 from epochal.data.inputs.text.features import Features
 from epochal.data.inputs.text.read import read_text
 from epochal.data.inputs.text.rule import TextRule
@@ -24,13 +25,8 @@ from epochal.data.storage.cache import content_hash
 from epochal.data.storage.fill import fill, numbered
 from epochal.data.storage.kept import kept
 from epochal.data.walk import TEXTS
-from epochal.errors import DataError, UnreadableError
+from epochal.errors import DataError
 from epochal.progress import progress
-
-# So many unreadable files are named in a message.
-_NAMED = 5
-
-_LEAVE_OUT = "To leave out all that are like this: epochal check DATA --quarantine LIST, then --exclude LIST."
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def read_folder(path: Path, options: ReadOptions) -> Found:
         parts = {split: Texts([texts[file] for file in names], listed.targets(split), names) for split, names in files.items()}
         return found_texts(path.resolve().name, parts, options, listed.classes, list(unused(listed)))
 
-    return kept(path, everything, options, read)
+    return kept(path, files, options, read)
 
 
 def found_texts(
@@ -144,13 +140,7 @@ def read_texts(root: Path, names: Sequence[str]) -> dict[str, str]:
             except DataError as error:
                 wrong[place] = error
             advance()
-    if wrong:
-        errors = list(wrong.values())
-        listed = "".join(f"\n  {error.problem}" for error in errors[:_NAMED]) + "\n  ..." * (len(errors) > _NAMED)
-        problem = errors[0].problem if len(errors) == 1 else f"{len(errors):,} texts cannot be read:{listed}"
-        unreadable = UnreadableError(problem, f"{errors[0].fix} {_LEAVE_OUT}", list(wrong))
-        unreadable.names = tuple(names[place] for place in wrong)
-        raise unreadable
+    raise_all(wrong, "texts", names)
     return texts
 
 

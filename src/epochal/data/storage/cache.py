@@ -249,7 +249,7 @@ class Cache:
                 return None
             racy = np.flatnonzero(np.maximum(found["modified"], found["changed"]) >= began - _RACY_NS)
             for place in racy.tolist():
-                if hash_file(f"{root}/{names[place]}") != known["hash"][place].tobytes():
+                if hash_file(root / names[place]) != known["hash"][place].tobytes():
                     return None
             if len(racy):
                 self.remember(root, names, known, now)

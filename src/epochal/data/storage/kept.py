@@ -40,24 +40,30 @@ _HASH = 16
 _ROWS = 1 << 16
 
 
-def kept(root: Path, names: Sequence[str], options: ReadOptions, read: Callable[[], Found]) -> Found:
-    """Return what `read` makes of the files with these `names` below `root`, or what an earlier call has made of the same files."""
+def kept(
+    root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions, read: Callable[[], Found], known: NDArray[Any] | None = None
+) -> Found:
+    """Return what `read` makes of the files of each split below `root`, or what an earlier call has made of the same files.
+
+    If `read` fills in what is known about them (`FILE` [n], in order), they are not read again to hash them.
+    """
     cache, notes = open_cache(), list[str]()
-    known = cache.recall(root, names)
-    if known is not None:
+    names = [name for some in files.values() for name in some]
+    before = cache.recall(root, names)
+    if before is not None:
         try:
-            if (before := _find(cache, _key(root, names, options, known["hash"]), options.memory)) is not None:
-                return reported(before, notes)
+            if (found := _find(cache, _key(root, files, options, before["hash"]), options.memory)) is not None:
+                return reported(found, notes)
         except DamagedError as error:
             notes.append(f"{error.problem.rstrip('.')}; they were read again")
-    began, signatures = time.time_ns(), _signatures(root, names)
+    began, signatures = time.time_ns(), _signatures(root, names) if known is None else None
     found = read()
     is_slow = time.time_ns() - began >= QUICK_SECONDS * 1e9
     if _pack_of(found) is not None or (is_slow and all(in_memory(part.inputs) is not None for part in found.parts.values())):
         try:
-            known = _known(root, names, signatures)
+            known = _known(root, names, signatures) if known is None else known
             if known is not None:
-                _keep(cache, _key(root, names, options, known["hash"]), found)
+                _keep(cache, _key(root, files, options, known["hash"]), found)
                 cache.remember(root, names, known, began)
         except OSError as error:
             notes.append(f"what was read is not cached: {error.strerror}")
@@ -75,7 +81,7 @@ def reported(found: Found, notes: Sequence[str] = ()) -> Found:
 
 def _signatures(root: Path, names: Sequence[str]) -> NDArray[Any] | None:
     try:
-        return np.array([signature(os.stat(f"{root}/{name}")) for name in names], SIGNATURE)  # noqa: PTH116  a Path takes longer
+        return np.array([signature(os.stat(os.path.join(root, name))) for name in names], SIGNATURE)  # noqa: PTH116, PTH118  a Path takes longer
     except OSError:
         return None  # Reading says what is wrong.
 
@@ -84,7 +90,7 @@ def _known(root: Path, names: Sequence[str], signatures: NDArray[Any] | None) ->
     """Return what is known about files (`FILE` [n]); `None` if one has changed since it had its signature."""
     known = np.zeros(len(names), FILE)
     for place, name in enumerate(names):
-        known["hash"][place] = hash_file(f"{root}/{name}")
+        known["hash"][place] = hash_file(root / name)
     now = _signatures(root, names)
     if signatures is None or now is None or (now != signatures).any():
         return None
@@ -92,9 +98,11 @@ def _known(root: Path, names: Sequence[str], signatures: NDArray[Any] | None) ->
     return known
 
 
-def _key(root: Path, names: Sequence[str], options: ReadOptions, hashes: NDArray[Any]) -> str:
+def _key(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions, hashes: NDArray[Any]) -> str:
     rules = [rule.model_dump_json() for rule in (options.like, options.input) if rule is not None and not isinstance(rule, str)]
-    asked = repr((str(root.resolve()), tuple(names), replace(options, memory=None, like=None), rules))
+    asked = repr(
+        (str(root.resolve()), {split: tuple(names) for split, names in files.items()}, replace(options, memory=None, like=None), rules)
+    )
     return content_hash(_code(), asked.encode("utf-8", "surrogateescape"), hashes.tobytes()).hex()
 
 

@@ -308,14 +308,18 @@ def _each(work: Callable[[int], None], count: int, label: str, threads: int) -> 
     raise_all(wrong)
 
 
-def raise_all(wrong: dict[int, DataError], what: str = "pictures") -> None:
-    """Raise the errors of all files as one, if there are any."""
+def raise_all(wrong: dict[int, DataError], what: str = "pictures", names: Sequence[str] = ()) -> None:
+    """Raise the errors of all files as one, if there are any; `names` are what the user calls the files."""
+    if not wrong:
+        return
     places = sorted(wrong)
     errors = [wrong[place] for place in places]
+    reasons = [error.problem for error in errors]
     if len(errors) == 1:
-        raise UnreadableError(errors[0].problem, f"{errors[0].fix} {_LEAVE_OUT}", places) from errors[0]
-    if errors:
-        named = "".join(f"\n  {error.problem}" for error in errors[:_NAMED])
-        more = "\n  ..." * (len(errors) > _NAMED)
-        fix = f"Fix, replace or remove them. {_LEAVE_OUT}"
-        raise UnreadableError(f"{len(errors):,} {what} cannot be read:{named}{more}", fix, places) from errors[0]
+        problem, fix = reasons[0], errors[0].fix
+    else:
+        problem = "\n".join([f"{len(errors):,} {what} cannot be read:", *(f"  {reason}" for reason in reasons[:_NAMED])])
+        problem, fix = problem + "\n  ..." * (len(errors) > _NAMED), "Fix, replace or remove them."
+    found = UnreadableError(problem, f"{fix}\n{_LEAVE_OUT}", places, reasons)
+    found.names = tuple(names[place] for place in places) if names else ()
+    raise found from errors[0]

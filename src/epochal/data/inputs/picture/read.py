@@ -28,7 +28,7 @@ from epochal.data.inputs.picture.quiet import capture_libtiff_messages
 from epochal.data.inputs.picture.refused import MAX_PIXELS, UnfitError, picture_errors
 from epochal.data.inputs.values import OneByOne
 from epochal.data.storage.cache import content_hash, signature
-from epochal.io.safe_read import check_regular, open_file
+from epochal.io.safe_read import open_file, read_whole
 
 if TYPE_CHECKING:
     from epochal.data.inputs.picture.rule import PictureRule
@@ -113,7 +113,7 @@ def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], na
     if isinstance(source, Image.Image):
         with picture_errors(name):
             return _plain(_upright(source))
-    with picture_errors(os.fspath(source)), _decoder(_content(source)[1]) as picture:
+    with picture_errors(os.fspath(source)), _decoder(read_whole(source, MAX_BYTES)[1]) as picture:
         return _plain(_upright(picture))
 
 
@@ -125,7 +125,7 @@ def to_tensor(picture: Image.Image, rule: PictureRule) -> Tensor:
 def read_picture(path: str, rule: PictureRule) -> PictureFile:
     """Read a picture file once, for its content hash, header and pixels. Raises `DataError` as `open_picture` does."""
     with picture_errors(path):
-        status, content = _content(path)
+        status, content = read_whole(path, MAX_BYTES)
         with _decoder(content) as picture:
             return _read(status, content, picture, rule)
 
@@ -133,7 +133,7 @@ def read_picture(path: str, rule: PictureRule) -> PictureFile:
 def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
     """Read a picture file as `read_picture` does, and return its kind too."""
     with picture_errors(path):
-        status, content = _content(path)
+        status, content = read_whole(path, MAX_BYTES)
         with _decoder(content) as picture:
             kind = _kind(picture)
             return _read(status, content, picture, rule), kind
@@ -142,7 +142,7 @@ def survey_picture(path: str, rule: PictureRule) -> tuple[PictureFile, Kind]:
 def hash_picture(path: str) -> bytes:
     """Return the hash of a picture file's content. Raises `DataError` if it cannot be read."""
     with picture_errors(path):
-        return content_hash(_content(path)[1])
+        return content_hash(read_whole(path, MAX_BYTES)[1])
 
 
 def measure_picture(path: str) -> Measured:
@@ -153,25 +153,8 @@ def measure_picture(path: str) -> Measured:
                 return _measured(picture)
         except (ValueError, UnidentifiedImageError):
             # Only the metadata of a PNG may be damaged.
-            with _decoder(_content(path)[1]) as picture:
+            with _decoder(read_whole(path, MAX_BYTES)[1]) as picture:
                 return _measured(picture)
-
-
-def _content(path: str | os.PathLike[str]) -> tuple[os.stat_result, bytes]:
-    # Non-blocking: opening a pipe would wait until somebody writes to it.
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
-    try:
-        status = os.fstat(file)
-        check_regular(status)
-        if status.st_size > MAX_BYTES:
-            raise UnfitError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}", "Save it smaller.")
-        # One call is nearly always enough; a Python file object would add a tenth to the time of a small picture.
-        content = os.read(file, status.st_size + 1)
-        while len(content) <= status.st_size and (more := os.read(file, status.st_size + 1 - len(content))):
-            content += more
-    finally:
-        os.close(file)
-    return status, content
 
 
 def _decoder(content: bytes) -> Image.Image:

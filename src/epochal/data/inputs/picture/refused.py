@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from epochal.data.inputs.picture.quiet import quiet
 from epochal.errors import DataError
+from epochal.io.safe_read import TooLargeError
 
 # With more pixels, a small file may fill the memory when decompressed. Pillow's default limit is about the same.
 MAX_PIXELS = 178_000_000
@@ -34,6 +35,8 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
     match error:
         case UnfitError():
             return error.args
+        case TooLargeError():
+            return str(error), "Save it smaller."
         case FileNotFoundError(filename=str() | Path() as file) if Path(file).is_symlink():
             return "is a link to nothing", "Fix the link, or remove it."
         case FileNotFoundError():

@@ -1,7 +1,7 @@
 """Reading sounds: files in any format, or samples from a program, as int16 samples of one rate and length.
 
-    open_sound(anything) → float32 [frames, channels] from -1 to 1, with its rate
-        to_input(...) → int16 [length]: mixed down, resampled, padded or cropped in the middle; or [windows, length]
+    open_file(path), sound_of(samples) → Sound: int16, or float32 from -1 to 1, [frames, channels], with its rate
+        to_input(sound) → int16 [length]: mixed down, resampled, padded or cropped in the middle; or [windows, length]
 
 Training files and sounds to predict take the same path, so that the same sound always becomes the same input.
 """
@@ -12,6 +12,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -33,8 +34,8 @@ from epochal.data.inputs.sound.wav import (
     read_samples,
 )
 from epochal.data.inputs.values import OneByOne
-from epochal.data.storage.cache import content_hash
-from epochal.io.safe_read import open_file
+from epochal.data.storage.cache import content_hash, signature
+from epochal.io.safe_read import open_file, read_whole
 
 if TYPE_CHECKING:
     from epochal.data.inputs.sound.rule import SoundRule
@@ -48,7 +49,7 @@ _MOST_FLOAT = 4.0
 # What libsndfile's decoder of MP3 prints about files that are not quite right.
 _MPG123 = re.compile(rb"(Note|Warning): |\[src/libmpg123/|\s*$")
 
-# Reads a part of a sound: `count` frames from `first` on, float32 [count, channels].
+# Reads a part of a sound: `count` frames from `first` on, int16, or float32 from -1 to 1, [count, channels].
 Reader: TypeAlias = Callable[[int, int], NDArray[Any]]
 
 
@@ -66,10 +67,20 @@ class Measured(NamedTuple):
 
 
 class Sound(NamedTuple):
-    """A sound as it was opened."""
+    """A sound as it was opened; `is_plain` says that its samples are stored as numbers, which takes no time to decode."""
 
     measured: Measured
     read: Reader
+    is_plain: bool = False
+
+
+class SoundFile(NamedTuple):
+    """A file that was read: the sound in it, its signature (see `cache`), the hash of its content, and its size in bytes."""
+
+    sound: Sound
+    signature: tuple[int, int, int, int]
+    hash: bytes
+    size: int
 
 
 class StreamedSounds(OneByOne):
@@ -84,18 +95,24 @@ class StreamedSounds(OneByOne):
 
     def read(self, place: int) -> Tensor:
         """Read one sound."""
-        return torch.from_numpy(read_sound(self.paths[place], self.rule)[0])
+        return torch.from_numpy(read_sound(self.paths[place], self.rule))
 
 
-def read_sound(path: str, rule: SoundRule) -> tuple[NDArray[np.int16], bytes, Measured]:
-    """Return the samples of a file as `rule` asks, int16 [length], the hash of its content, and what it says about itself.
+def read_sound(path: str, rule: SoundRule) -> NDArray[np.int16]:
+    """Return the samples of a file as `rule` asks.
 
     Raises `DataError` naming the file, what is wrong with it, and what to do.
     """
+    found = read_sound_file(path)
     with sound_errors(path):
-        content = _content(path)
-        sound = _open(content)
-        return to_input(sound, rule), content_hash(content), sound.measured
+        return to_input(found.sound, rule)
+
+
+def read_sound_file(path: str) -> SoundFile:
+    """Read all of a sound file, and return the sound in it, not yet decoded. Raises `DataError` as `read_sound` does."""
+    with sound_errors(path):
+        status, content = read_whole(path, MAX_BYTES)
+        return SoundFile(_open(content), signature(status), content_hash(content), len(content))
 
 
 def measure_sound(path: str) -> Measured:
@@ -109,7 +126,7 @@ def measure_sound(path: str) -> Measured:
                     return Measured(stored.rate, stored.channels, stored.frames)
                 except (TooShortError, CompressedError):
                     pass
-        return _open(_content(path)).measured
+        return _open(read_whole(path, MAX_BYTES)[1]).measured
 
 
 def sound_of(samples: Any, rate: int) -> Sound:
@@ -132,16 +149,21 @@ def sound_of(samples: Any, rate: int) -> Sound:
 
 
 def to_input(sound: Sound, rule: SoundRule) -> NDArray[np.int16]:
-    """Return a sound as int16 of the shape of `rule`: channels are averaged, and what is too long loses both ends alike, or is cut into
-    windows."""
-    frames = sound.measured.frames
-    needed = min(frames, -(-rule.length * sound.measured.rate // rule.rate))
-    count = min(rule.windows, -(-2 * (frames - needed) // needed) + 1)
-    made = np.zeros((rule.windows, rule.length), np.int16)
+    """Return a sound as int16 of the shape of `rule`."""
+    made = np.zeros(rule.shape, np.int16)
+    write_input(sound, rule, made)
+    return made
+
+
+def write_input(sound: Sound, rule: SoundRule, silence: NDArray[np.int16]) -> None:
+    """Write a sound into zeros of the shape of `rule`: channels are averaged, and what is too long loses both ends alike, or is cut
+    into windows."""
+    (rate, _, frames), windows = sound.measured, silence.reshape(-1, rule.length)
+    needed = min(frames, -(-rule.length * rate // rule.rate))
+    count = min(len(windows), -(-2 * (frames - needed) // needed) + 1)
     for number in range(count):
         first = (frames - needed) * number // (count - 1) if count > 1 else (frames - needed) // 2
-        _fill(made[number], sound, first, needed, rule.rate)
-    return made.reshape(rule.shape)
+        _fill(windows[number], sound, first, needed, rule.rate)
 
 
 def _fill(window: NDArray[np.int16], sound: Sound, first: int, needed: int, rate: int) -> None:
@@ -150,12 +172,19 @@ def _fill(window: NDArray[np.int16], sound: Sound, first: int, needed: int, rate
     samples = sound.read(first, needed)
     if len(samples) != needed:
         raise UnfitError("is truncated")
-    mixed = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1, dtype=np.float32)
-    if needed == sound.measured.frames and len(there := np.flatnonzero(mixed)):
+    mixed = samples[:, 0] if samples.shape[1] == 1 else _as_float(samples).mean(1, dtype=np.float32)
+    if needed == sound.measured.frames and not (mixed[0] and mixed[-1]) and len(there := np.flatnonzero(mixed)):
         mixed = mixed[there[0] : there[-1] + 1]
-    made = resample(mixed, sound.measured.rate, rate)[: len(window)]
+    if mixed.dtype != np.int16 or sound.measured.rate != rate:
+        mixed = (resample(_as_float(mixed), sound.measured.rate, rate) * 32768).round().clip(-32768, 32767)
+    made = mixed[: len(window)]
     begin = (len(window) - len(made)) // 2
-    window[begin : begin + len(made)] = (made * 32768).round().clip(-32768, 32767)
+    window[begin : begin + len(made)] = made
+
+
+def _as_float(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return what a `Reader` returned as float32 from -1 to 1."""
+    return _fractions(samples) if samples.dtype == np.int16 else samples
 
 
 def _fractions(array: NDArray[Any]) -> NDArray[Any]:
@@ -175,24 +204,16 @@ def _fractions(array: NDArray[Any]) -> NDArray[Any]:
     return clipped
 
 
-def _content(path: str) -> bytes:
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > MAX_BYTES:
-            raise UnfitError(f"has {size:,} bytes, more than {MAX_BYTES:,}", "Save a part of it.")
-        if not size:
-            raise UnfitError("is empty")
-        return file.read(size)
-
-
 def _open(content: bytes) -> Sound:
+    if not content:
+        raise UnfitError("is empty")
     if not is_wav(content):
         return _open_other(content, _named(content))
     try:
         stored = find_samples(content, len(content))
     except CompressedError as error:
         return _open_other(content, error)
-    return Sound(Measured(stored.rate, stored.channels, stored.frames), lambda first, count: read_samples(content, stored, first, count))
+    return Sound(Measured(stored.rate, stored.channels, stored.frames), partial(read_samples, content, stored), is_plain=True)
 
 
 # How files of other formats begin.
@@ -213,24 +234,28 @@ def _open_other(content: bytes, refused: UnfitError) -> Sound:
     except (ImportError, OSError):  # OSError: its library is missing
         raise refused from None
     try:
-        with capture_messages(_MPG123):
-            file = soundfile.SoundFile(io.BytesIO(content))
+        with capture_messages(_MPG123), soundfile.SoundFile(io.BytesIO(content)) as file:
+            found = Measured(file.samplerate, file.channels, file.frames)
     except soundfile.LibsndfileError:
         known = "needs the package" in refused.why
         raise (UnfitError("is damaged") if known else refused) from None
-    check_format(file.samplerate, file.channels)
-    if file.frames < 1:
+    check_format(found.rate, found.channels)
+    if found.frames < 1:
         raise UnfitError("has no samples", "Remove it.")
 
-    def read(first: int, count: int) -> NDArray[Any]:
-        with capture_messages(_MPG123) as lines:
-            file.seek(first)
-            samples = file.read(count, dtype="float32", always_2d=True)
-        if any(b"error:" in line for line in lines):
-            raise UnfitError("is damaged")
-        if not np.isfinite(samples).all():
-            raise UnfitError("has a sample that is NaN or infinite", "Fix or remove it.")
-        clipped: NDArray[Any] = samples.clip(-1, 1)
-        return clipped
+    return Sound(found, partial(_decoded, content))
 
-    return Sound(Measured(file.samplerate, file.channels, file.frames), read)
+
+def _decoded(content: bytes, first: int, count: int) -> NDArray[Any]:
+    """Read a part of a sound by libsndfile, whose open files take more memory than their content does."""
+    import soundfile
+
+    with capture_messages(_MPG123) as lines, soundfile.SoundFile(io.BytesIO(content)) as file:
+        file.seek(first)
+        samples = file.read(count, dtype="float32", always_2d=True)
+    if any(b"error:" in line for line in lines):
+        raise UnfitError("is damaged")
+    if not np.isfinite(samples).all():
+        raise UnfitError("has a sample that is NaN or infinite", "Fix or remove it.")
+    clipped: NDArray[Any] = samples.clip(-1, 1)
+    return clipped

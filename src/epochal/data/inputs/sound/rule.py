@@ -149,7 +149,7 @@ class SoundRule(InputRule):
     def accept(self, item: Any) -> Tensor:
         """Return the sounds [n, samples] in a file, in (samples, rate), or in an array of samples at the rule's own rate."""
         if isinstance(item, str | Path):
-            return torch.from_numpy(read_sound(str(item), self)[0])[None]
+            return torch.from_numpy(read_sound(str(item), self))[None]
         if self.is_item(item):
             return self._one(*item)
         if isinstance(item, np.ndarray | Tensor | list) and not _are_inputs(item, self.shape):
