@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from epochal import load
 from epochal.data.inputs.table.rule import TableRule
@@ -109,4 +110,8 @@ def test_thousands_of_columns(tmp_path: Path) -> None:
     assert isinstance(spec.input, TableRule)
     assert len(spec.input.columns) == 4000
     assert max(len(column.knots) for column in spec.input.columns) <= 33
+    # Fewer rows of a wide table are read at a time.
+    for memory in (None, 1e-6):
+        inputs = load(path, target="y", memory=memory).train.inputs[torch.arange(300)]
+        assert torch.allclose(inputs, torch.from_numpy(values).float(), atol=1e-4)
     assert DataSpec.model_validate(parse_json(spec.model_dump_json().encode())) == spec

@@ -23,10 +23,20 @@ def test_a_table_has_the_preset_of_tables(tmp_path: Path) -> None:
     assert recipe.origin("ema") == "recipe table"
 
 
-@pytest.mark.parametrize(("rows", "batch"), [(60, 16), (1500, 64), (9000, 256)])
-def test_small_tables_have_small_batches(tmp_path: Path, rows: int, batch: int) -> None:
-    recipe, _ = dry_run(_table(tmp_path, rows), epochal.Recipe().updated({"data.target": ("kind",)}))
-    assert recipe.batch_size == batch
+@pytest.mark.parametrize(("rows", "batch", "epochs"), [(60, 16, 100), (1500, 64, 100), (9000, 256, 100), (400_000, 1024, 71)])
+def test_batches_and_epochs_suit_the_number_of_rows(tmp_path: Path, rows: int, batch: int, epochs: int) -> None:
+    said: list[str] = []
+    recipe, _ = dry_run(_table(tmp_path, rows), epochal.Recipe().updated({"data.target": ("kind",)}), log=said.append)
+    assert (recipe.batch_size, recipe.epochs) == (batch, epochs)
+    notes = [line for line in said if "since there are" in line]
+    wanted = [
+        f"note: {what}"
+        for what in (
+            "batches of 1,024, since there are 280,000 rows (--batch-size)",
+            "at most 71 epochs, since there are 280,000 rows (--epochs)",
+        )
+    ]
+    assert notes == wanted * (rows > 9000)
 
 
 def test_what_the_user_gave_stays(tmp_path: Path) -> None:

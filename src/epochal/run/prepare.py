@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,12 @@ _OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data", 
 # Settings of how sounds are read.
 _OF_SOUNDS = ("rate", "seconds", "windows")
 
-# A preset's batches are made smaller, down to this size, until an epoch has so many steps.
+# A preset's batches are made smaller, down to this size, until an epoch has so many steps; and larger, up to a size, while it has many.
 _LEAST_BATCH, _LEAST_STEPS = 16, 16
+_MOST_BATCH, _MANY_STEPS = 4096, 200
+
+# And its epochs fewer, down to so many, until there are so many examples in all of them.
+_LEAST_EPOCHS, _MANY_EXAMPLES = 5, 20_000_000
 
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
@@ -108,7 +112,7 @@ def prepare(
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
     recipe = _with_preset(recipe, data)
     log(data.spec.describe())
-    for note in data.notes:
+    for note in (*data.notes, *_about_many(recipe, data)):
         log(f"note: {note}")
     if findings := in_one_line(data):
         more = f" ({_check_command(source, recipe, data_dir)} shows more)" if isinstance(source, str | Path) else ""
@@ -152,10 +156,24 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
         # Nothing can be chosen by validation.
         wanted.pop("patience", None)
     if "batch_size" in wanted:
-        # With few examples an epoch would hardly have a step, and patience, which counts epochs, would end training at once.
-        most = len(data.train) // _LEAST_STEPS
-        wanted["batch_size"] = min(wanted["batch_size"], max(_LEAST_BATCH, 1 << max(most, 1).bit_length() - 1))
+        # With few examples an epoch would hardly have a step, and patience, which counts epochs, would end training at once. With many,
+        # small batches take longer, and learn no better.
+        most, many = (1 << max(len(data.train) // steps, 1).bit_length() - 1 for steps in (_LEAST_STEPS, _MANY_STEPS))
+        wanted["batch_size"] = min(max(wanted["batch_size"], min(many, _MOST_BATCH)), max(_LEAST_BATCH, most))
+        wanted["epochs"] = min(wanted["epochs"], max(_LEAST_EPOCHS, _MANY_EXAMPLES // len(data.train)))
     return _filled(recipe, wanted, f"recipe {data.input.preset}", of_data=False)
+
+
+def _about_many(recipe: Recipe, data: Data) -> Iterator[str]:
+    """Yield which settings of a preset were changed because there are many examples."""
+    if not data.input.preset:
+        return
+    plain, ours, origin = load_recipe(data.input.preset).flat(), recipe.flat(), f"recipe {data.input.preset}"
+    many = f"{len(data.train):,} {data.input.noun}s"
+    if recipe.origin("batch_size") == origin and ours["batch_size"] > plain["batch_size"]:
+        yield f"batches of {ours['batch_size']:,}, since there are {many} (--batch-size)"
+    if recipe.origin("epochs") == origin and ours["epochs"] < plain["epochs"]:
+        yield f"at most {ours['epochs']} epochs, since there are {many} (--epochs)"
 
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:

@@ -51,9 +51,11 @@ def fill(blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int], dtype
     Those of more than `memory` bytes are in a new pack with this `name`. Raises `NoRoomError` if the cache has no room for it.
     """
     if fits(prod(shape) * dtype.itemsize, memory):
-        whole = torch.empty(tuple(shape), dtype=dtype)
+        whole, filled = torch.empty(tuple(shape), dtype=dtype), 0
         for begin, block in blocks:
             whole[begin : begin + len(block)] = torch.from_numpy(block)
+            filled += len(block)
+        assert filled == len(whole), f"{filled} of {len(whole)} examples of {name} were read"
         return whole
     try:
         return PackedInputs(write_pack(blocks, shape, dtype, name))
@@ -68,7 +70,7 @@ def write_pack(
     blocks: Iterable[tuple[int, NDArray[Any]]], shape: Sequence[int], dtype: torch.dtype, name: str, key: str | None = None
 ) -> Pack:
     """Return a new pack of examples; see `fill`. Without a `key`, it is only for this process."""
-    size, sums = prod(shape[1:]) * dtype.itemsize, array("I", bytes(4 * shape[0]))
+    size, sums, filled = prod(shape[1:]) * dtype.itemsize, array("I", bytes(4 * shape[0])), 0
     with open_cache().draft(shape[0] * size) as draft:
         with draft.path.open("r+b") as file:
             for begin, block in blocks:
@@ -76,6 +78,8 @@ def write_pack(
                 file.seek(begin * size)
                 file.write(content)
                 sums[begin : begin + len(block)] = checksums(content, size)
+                filled += len(block)
+        assert filled == shape[0], f"{filled} of {shape[0]} examples of {name} were read"
         return draft.seal(key or secrets.token_hex(16), name, shape, sums, str(dtype).removeprefix("torch."))
 
 

@@ -30,7 +30,7 @@ LEAST = 3
 # Numbers are scaled by their ranks between so many of them, and given as shares of so many intervals.
 _KNOTS = 256
 _LEAST_KNOTS, _ALL_KNOTS = 8, 1 << 17
-_BINS = 32
+_BINS, _ALL_BINS = 32, 1 << 14
 
 # Ranks of the extremes, as a share.
 _EXTREME = 1e-4
@@ -87,23 +87,25 @@ class Column(BaseModel):
     def learn(self, values: NDArray[np.float32], columns: int = 1) -> Self:
         """Return the column, one of so many, with what training examples have in it: float32 [n], NaN where missing.
 
-        Of one of thousands, less is kept: a model's description is limited (`io.safe_read`).
+        Of one of thousands, less is kept: a model's description is limited (`io.safe_read`), and its first layer would have most of the
+        weights.
         """
-        most = max(_LEAST_KNOTS, min(_KNOTS, _ALL_KNOTS // columns))
+        most, bins = max(_LEAST_KNOTS, min(_KNOTS, _ALL_KNOTS // columns)), min(_BINS, _ALL_BINS // columns)
         there = np.sort(values[~np.isnan(values)])
         missing = 1 - len(there) / len(values)
         distinct, counts = np.unique(there, return_counts=True)
         common: NDArray[np.float32] = distinct[(counts >= LEAST) & (distinct > 0 if not self.is_number else True)]
         update: dict[str, object] = {"missing": missing, "common": tuple(common.tolist())}
         if self.is_number:
-            if len(distinct) > min(MAX_VALUES, most):
+            if len(distinct) > min(MAX_VALUES, most) or bins < _BINS:
                 update["common"] = ()
-            update |= _scaled(there, distinct, most)
+            update |= _scaled(there, distinct, most, bins)
         return self.model_copy(update=update)
 
 
-def _scaled(values: NDArray[np.float32], distinct: NDArray[np.float32], most: int) -> dict[str, object]:
-    """Return up to `most` knots, scores and edges for sorted numbers: scores are the normal distribution's at the numbers' ranks."""
+def _scaled(values: NDArray[np.float32], distinct: NDArray[np.float32], most: int, bins: int) -> dict[str, object]:
+    """Return up to `most` knots and scores, and the edges of so many `bins`, for sorted numbers: scores are the normal distribution's at
+    the numbers' ranks."""
     if not len(distinct):
         return {"knots": (), "scores": (), "edges": ()}
     places = np.linspace(0, len(values) - 1, most).round().astype(np.int64)
@@ -117,16 +119,14 @@ def _scaled(values: NDArray[np.float32], distinct: NDArray[np.float32], most: in
     spread = float(all_scores.std())
     scores = (scores - all_scores.mean()) / (spread if spread > 0 else 1.0)
     edges = distinct
-    if len(distinct) > _BINS + 1:
-        shares = [np.linspace(0, len(of) - 1, number + 1).round().astype(np.int64) for of, number in _parts(values, distinct)]
-        edges = np.unique(np.concatenate([of[share] for (of, _), share in zip(_parts(values, distinct), shares, strict=True)]))
+    if len(distinct) > bins + 1:
+        # Most intervals have as many examples, the others as many distinct values: rare ones have some of their own.
+        parts = ((values, bins - bins // 4), (distinct, bins // 4))
+        edges = np.unique(
+            np.concatenate([among[np.linspace(0, len(among) - 1, number + 1).round().astype(np.int64)] for among, number in parts])
+        )
     edge_scores = np.unique(np.interp(edges, knots, scores).astype(np.float32))
     return {"knots": tuple(knots.tolist()), "scores": tuple(scores.tolist()), "edges": tuple(edge_scores.tolist())}
-
-
-def _parts(values: NDArray[np.float32], distinct: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], int]]:
-    """Most intervals have as many examples, the others as many distinct values: rare ones have some of their own."""
-    return [(values, 3 * _BINS // 4), (distinct, _BINS // 4)]
 
 
 def choose_column(table: Table, name: str, kind: ColumnKind) -> Column:

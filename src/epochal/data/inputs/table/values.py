@@ -118,7 +118,8 @@ class Table:
 
     def blocks(self) -> Iterator[Table]:
         """Yield the rows in order, a block at a time: few enough that they take little memory."""
-        step = CHUNK * max(1, _BLOCK // (CHUNK * max(1, len(self.columns))))
+        chunk = self.columns.chunk if isinstance(self.columns, _Stored) else CHUNK
+        step = chunk * max(1, _BLOCK // (chunk * max(1, len(self.columns))))
         for begin in range(0, len(self), step):
             end = min(begin + step, len(self))
             if isinstance(self.columns, _Stored):
@@ -330,6 +331,8 @@ class _Stored(Mapping[str, Values]):
     def __init__(self, columns: Mapping[str, _Column], sizes: Sequence[int]) -> None:
         self._columns = columns
         self._sizes = sizes
+        # All but the last have as many rows, which are fewer the more columns there are.
+        self.chunk = sizes[0]
 
     def __getitem__(self, name: str) -> Values:
         return self._columns[name].read(self._sizes)
@@ -342,8 +345,8 @@ class _Stored(Mapping[str, Values]):
 
     def part(self, begin: int, end: int) -> dict[str, Values]:
         """Return the rows from `begin`, where a chunk begins, to `end`."""
-        first = begin // CHUNK
-        return {name: column.read(self._sizes[first : -(-end // CHUNK)], first) for name, column in self._columns.items()}
+        first = begin // self.chunk
+        return {name: column.read(self._sizes[first : -(-end // self.chunk)], first) for name, column in self._columns.items()}
 
 
 def _from_file(file: TableFile, words: set[str], numbers: set[str], skip: set[str]) -> Table:
