@@ -92,9 +92,14 @@ SOUNDS = {"digits": Sounds(), **{f"digits without {name}": Sounds(name) for name
 ALL: dict[str, Table | Texts | Sounds] = {**TABLES, **TEXTS, **SOUNDS}
 
 
-def write_files(data: Table | Texts, folder: Path, number: int, place: Path) -> tuple[Path, Path]:
-    """Write the rows of a split below `place`; return the files of training and test rows, with a header and commas."""
+def write_files(data: Table | Texts, folder: Path, number: int, place: Path, labels: int | None = None) -> tuple[Path, Path]:
+    """Write the rows of a split below `place`; return the files of training and test rows, with a header and commas.
+
+    With `labels`, only so many rows of each class, drawn by `number`, are for training.
+    """
     train, test = split(data, folder, number)
+    if labels is not None:
+        train = train.groupby(data.target if isinstance(data, Table) else TARGET).sample(labels, random_state=number)
     files = place / "train.csv", place / "test.csv"
     for rows, file in zip((train, test), files, strict=True):
         rows.to_csv(file, index=False)

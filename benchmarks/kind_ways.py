@@ -1,6 +1,6 @@
 """Epochal with its default settings, and what it is compared with on tables, texts and sounds: each in a process of its own.
 
-    python -m benchmarks.kind_ways WAY DATA --data-dir FOLDER --seed 0
+    python -m benchmarks.kind_ways WAY DATA --data-dir FOLDER --seed 0 --labels 16
 
 The last line is a JSON object: `seconds` from the names of the files to the scores of the test data (imports do not count), and of those
 `loss` (log-loss) and `accuracy` (0 to 1), or `rmse`; what does not apply is null.
@@ -26,8 +26,12 @@ PENALTY = 10.0
 Scores = dict[str, float | None]
 
 
-def epochal(data: Table | Texts | Sounds, files: tuple[Path, ...], seed: int, model: str = "auto") -> Scores:
-    """`epochal.train` as it comes."""
+# With fewer texts, also what only one of them has is a feature of TF-IDF.
+FEW = 1000
+
+
+def epochal(data: Table | Texts | Sounds, files: tuple[Path, ...], seed: int, model: str = "auto", **settings: Any) -> Scores:
+    """`epochal.train` as it comes, but for `settings`."""
     import epochal
 
     where: dict[str, Any] = {}
@@ -37,7 +41,7 @@ def epochal(data: Table | Texts | Sounds, files: tuple[Path, ...], seed: int, mo
         where["text"] = TEXT
     if isinstance(data, Table):
         where["task"] = "regression" if data.quantity else "single-label"
-    run = epochal.train(files[0], model=model, seed=seed, quiet=True, **where)
+    run = epochal.train(files[0], model=model, seed=seed, quiet=True, **where, **settings)
     assert run.test is not None
     scores = run.test.scores
     if scores.mse is not None:
@@ -92,11 +96,12 @@ def regression(data: Texts, files: tuple[Path, ...], seed: int) -> Scores:
     from sklearn.metrics import accuracy_score, log_loss
     from sklearn.pipeline import make_pipeline, make_union
 
-    signs = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=2)
-    words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True, min_df=2)
-    parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=2)
-    features = signs if data.signs else make_union(words, parts)
     train, test = (read_csv(file, dtype=str, keep_default_na=False) for file in files)
+    least = 2 if len(train) >= FEW else 1
+    signs = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=least)
+    words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True, min_df=least)
+    parts = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=least)
+    features = signs if data.signs else make_union(words, parts)
     model = make_pipeline(features, LogisticRegression(C=PENALTY, max_iter=1000, random_state=seed))
     model.fit(train[TEXT], train[TARGET])
     shares = model.predict_proba(test[TEXT])
@@ -107,6 +112,10 @@ def regression(data: Texts, files: tuple[Path, ...], seed: int) -> Scores:
 WAYS: dict[str, Callable[..., Scores]] = {
     "epochal": epochal,
     "epochal gru": lambda *given: epochal(*given, model="gru"),
+    "epochal minilm": lambda *given: epochal(*given, model="minilm"),
+    "epochal minilm, all": lambda *given: epochal(*given, model="minilm", tune="all"),
+    "epochal wordllama": lambda *given: epochal(*given, model="wordllama"),
+    "epochal wordllama, head": lambda *given: epochal(*given, model="wordllama", tune="head"),
     "epochal transformer": lambda *given: epochal(*given, model="transformer"),
     "LightGBM": lightgbm,
     "HistGradientBoosting": histogram,
@@ -165,6 +174,7 @@ def main() -> None:
     parser.add_argument("data", choices=ALL)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--labels", type=int, help="for each class, of texts [all]")
     options = parser.parse_args()
     data = ALL[options.data]
     with tempfile.TemporaryDirectory() as place:
@@ -172,7 +182,7 @@ def main() -> None:
         if isinstance(data, Sounds):
             files = (write_sounds(data, options.data_dir, Path(place)),)
         else:
-            files = write_files(data, options.data_dir, options.seed, Path(place))
+            files = write_files(data, options.data_dir, options.seed, Path(place), options.labels)
         _import(options.way)
         started = time.perf_counter()
         scores = WAYS[options.way](data, files, options.seed)

@@ -107,6 +107,21 @@ def test_all_of_it_learns(model: str) -> None:
     assert {group["lr"] for group in run.fit.optimizer["groups"]} == {run.recipe.optimizer.lr, 0.1 * run.recipe.optimizer.lr}
 
 
+def test_what_is_trained_depends_on_examples_and_cost(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    recipe = epochal.Recipe().updated({"model": model, "epochs": 1, "device": "cpu"}, "given")
+    assert prepare(DATA, recipe, log=said.append).recipe.tune == "head"
+    assert [line for line in said if line.startswith("note: tune = head, for 14 examples: the trunk stays as it is")]
+    # With as many examples as are enough, and an hour to go.
+    monkeypatch.setitem(MODELS, model, MODELS[model]._replace(enough=10))
+    prepared = prepare(DATA, recipe, log=said.append)
+    assert (prepared.recipe.tune, prepared.recipe.optimizer.name) == ("all", "adamw")
+    assert [line for line in said if line.startswith("note: tune = all, for 14 examples: the trunk is trained, too")]
+    long = prepare(DATA, recipe.updated({"epochs": 10_000_000}, "given"), log=said.append)
+    assert (long.recipe.tune, long.recipe.optimizer.name) == ("head", "sgd")
+    assert [line for line in said if line.startswith("note: tune = head: the trunk stays as it is; tune = all trains it, too, which takes")]
+
+
 def test_the_model_dictates_its_tokens(model: str) -> None:
     with pytest.raises(ModelError, match="works with tokens = .*; these data are ngrams"):
         epochal.train(DATA, model=model, **QUICK, tokens="ngrams")

@@ -40,7 +40,8 @@ class Entry(NamedTuple):
     """A builder, what it is in one line, and the only kind of input that it is for, if there is one.
 
     `asks` are the settings that it works with, where the user gave none; those of data are asked for before data are read. `weights` are
-    those that its trunk was given by training on other data, and `tuned` are the settings that it learns best with, by what is trained.
+    those that its trunk was given by training on other data; `tuned` are the settings that it learns best with, by what is trained (see
+    `AllSettings.tune`), and with `enough` examples, training all of it is better.
     """
 
     build: Callable[..., nn.Module]
@@ -49,6 +50,7 @@ class Entry(NamedTuple):
     asks: Mapping[str, Any] = {}
     weights: Weights | WeightsFile | None = None
     tuned: Mapping[str, Mapping[str, Any]] = {}
+    enough: int | None = None
 
 
 # The networks of well-known tutorials, for comparison; they are listed apart from the others.
@@ -84,6 +86,7 @@ MODELS: dict[str, Entry] = {
         {"data.tokens": "wordpiece"},
         MINILM,
         {"head": HEAD, "all": ENCODER},
+        enough=1000,
     ),
     "mlp": Entry(mlp, "fully connected layers of widths=[128,64]; the default for numbers", kind=None),
     "resnet": Entry(resnet, "residual network for small pictures, depth=20, width=16"),
@@ -100,6 +103,7 @@ MODELS: dict[str, Entry] = {
         {"data.tokens": "bpe"},
         WORDLLAMA,
         {"head": HEAD, "all": VECTORS},
+        enough=1000,
     ),
     **TUTORIALS,
 }

@@ -300,7 +300,7 @@ class AllSettings(Settings):
     tune: Literal["auto", "head", "all"] = Field(
         "auto",
         description="what is trained of a pre-trained model: its head alone, on features that its trunk computes once; or all, the trunk "
-        "at a tenth of the rate; auto: the head",
+        "at a tenth of the rate; auto: the head, or all where that is better with so many examples and takes at most two minutes",
     )
     model: Annotated[ModelSettings, BeforeValidator(_by_name)] = ModelSettings()
     loss: Annotated[LossSettings, BeforeValidator(_by_name)] = LossSettings()

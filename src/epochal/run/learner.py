@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +26,13 @@ from epochal.data.storage.cache import DamagedError, content_hash, open_cache
 from epochal.data.storage.fill import fill, read_pack, write_pack
 from epochal.device import choose
 from epochal.errors import RecipeError
-from epochal.models.build import eval_mode
+from epochal.models.build import eval_mode, is_pretrained
 from epochal.models.pretrained.head import AT_ONCE
 from epochal.progress import progress
 from epochal.recipe import Recipe
+
+# Where all of a model is trained, the scale of its trunk's features is that of about so many examples.
+_MEASURED = 512
 
 # The least deviation of a feature: those that hardly change would be blown up.
 _LEAST = 1e-3
@@ -43,20 +47,21 @@ class Learner(NamedTuple):
 
 def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
     """Return what the recipe trains. The trunk of a model whose head alone is trained sees each example once."""
-    if recipe.tune != "head":
+    if bundle.origin is None or not is_pretrained(bundle.origin[0]):
         return Learner(bundle.model, data)
-    _check_augmentation(recipe)
     layers = OrderedDict(bundle.model.named_children())
     preprocess, net = layers.pop("preprocess"), layers.pop("net")
     trunk, head = net.get_submodule("trunk"), net.get_submodule("head")
-    trunk.requires_grad_(False)
     whole = nn.Sequential(preprocess, trunk)
     rule = NumbersRule(shape=tuple(head.get_parameter("linear.weight").shape[1:]), dtype="float32")
-    weights = _hash(whole)
-    splits: dict[str, Any] = {
-        name: replace(examples, inputs=_features(whole, examples, rule.shape, weights, data, recipe), varies=False)
-        for name, examples in data.splits.items()
-    }
+    features = partial(_features, whole, width=rule.shape, weights=_hash(whole), data=data, recipe=recipe)
+    if recipe.tune == "all":
+        some = data.train.take(torch.arange(0, len(data.train), -(-len(data.train) // _MEASURED)))
+        _scale(head.get_submodule("scale"), features(some))
+        return Learner(bundle.model, data)
+    _check_augmentation(recipe)
+    trunk.requires_grad_(False)
+    splits: dict[str, Any] = {name: replace(examples, inputs=features(examples), varies=False) for name, examples in data.splits.items()}
     found = replace(data, input=rule, described=None, **splits)
     _scale(head.get_submodule("scale"), found.train.inputs)
     return Learner(nn.Sequential(OrderedDict(head=head, **layers)), found)

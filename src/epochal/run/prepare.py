@@ -17,8 +17,9 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import assemble, build_net, check_room, entry_of, is_listed, is_pretrained, own_net
+from epochal.models.build import assemble, build_net, check_room, entry_of, eval_mode, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
+from epochal.models.pretrained.head import AT_ONCE
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
@@ -39,6 +40,9 @@ _MOST_BATCH, _MANY_STEPS = 4096, 200
 
 # And its epochs fewer, down to so many, until there are so many examples in all of them.
 _LEAST_EPOCHS, _MANY_EXAMPLES = 5, 20_000_000
+
+# All of a pre-trained model is trained where that takes at most so many seconds; a step is as long as so many passes without gradients.
+_MOST_SECONDS, _TRAINING = 120, 3
 
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
@@ -119,7 +123,7 @@ def prepare(
         log(f"check: {findings + more}")
     clock.lap("load")
 
-    recipe, bundle = build(recipe, data, model)
+    recipe, bundle = build(recipe, data, model, log)
     summary = bundle.summary()
     log(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
     if data.spec.task.needs_float64 and data.spec.task.output_units(bundle.model) is None:
@@ -231,12 +235,36 @@ def load_data(
     return data.split(wanted.valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
 
 
-def _with_tune(recipe: Recipe) -> Recipe:
-    """Decide what of the model is trained."""
-    pretrained = is_pretrained(recipe.model.name)
-    if recipe.tune == "head" and not pretrained:
-        raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
-    return recipe.updated({"tune": "head" if pretrained else "all"}, "model") if recipe.tune == "auto" else recipe
+def _with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str], object]) -> Recipe:
+    """Decide what of a pre-trained model is trained, where the user left that open: by the number of examples, and by what it costs."""
+    entry = entry_of(recipe.model.name, recipe.model.options)
+    if entry is None or entry.weights is None:
+        if recipe.tune == "head":
+            raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
+        return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
+    if recipe.tune != "auto":
+        return recipe
+    if entry.enough is None or len(data.train) < entry.enough:
+        log(f"note: tune = head, for {len(data.train):,} examples: the trunk stays as it is; tune = all trains it, too")
+        return recipe.updated({"tune": "head"}, "model")
+    epochs = entry.tuned["all"]["epochs"] if recipe.origin("epochs") == DEFAULT else recipe.epochs
+    seconds = _TRAINING * epochs * len(data.train) * _seconds(model, data, choose(recipe.device))
+    if seconds > _MOST_SECONDS:
+        log(f"note: tune = head: the trunk stays as it is; tune = all trains it, too, which takes about {seconds / 60:,.0f} minutes")
+        return recipe.updated({"tune": "head"}, "model")
+    log(f"note: tune = all, for {len(data.train):,} examples: the trunk is trained, too; tune = head leaves it as it is")
+    return recipe.updated({"tune": "all"}, "model")
+
+
+def _seconds(model: nn.Module, data: Data, device: torch.device) -> float:
+    """Measure how long an example takes to pass through a model, by a few of them, the second time."""
+    few = data.train.inputs[torch.arange(min(AT_ONCE, len(data.train)))].to(device)
+    model.to(device)
+    with eval_mode(model), torch.inference_mode():
+        model(few).cpu()
+        began = time.perf_counter()
+        model(few).cpu()
+    return (time.perf_counter() - began) / len(few)
 
 
 def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:
@@ -253,8 +281,8 @@ def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:
     return recipe.updated({name: value for name, value in exact.items() if recipe.flat().get(name) != value}, "weights")
 
 
-def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Recipe, Bundle]:
-    """Build the whole model, with initial weights that follow from the seed, and fill in the settings that depend on the data."""
+def build(recipe: Recipe, data: Data, own: nn.Module | None = None, log: Callable[[str], object] = silent) -> tuple[Recipe, Bundle]:
+    """Build the whole model, with initial weights that follow from the seed, and fill in the settings that depend on data and model."""
     spec = data.spec
     is_own = own is not None or (".py" in recipe.model.name and not is_listed(recipe.model.name))
     if is_own and recipe.model.options:
@@ -266,7 +294,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
         if recipe.origin("model.name") != DEFAULT and recipe.model.name != type(own).__name__:
             raise RecipeError(f"The recipe asks for the model {recipe.model.name}, but another was passed.", "Give one of the two.")
         from_data["model.name"] = type(own).__name__
-    recipe = with_model(_with_tune(recipe.updated(from_data, "data")), of_data=False)
+    recipe = recipe.updated(from_data, "data")
     name, options = recipe.model.name, recipe.model.options
     if not is_own:
         check_room(name, spec, options)
@@ -276,6 +304,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None) -> tuple[Rec
     if not is_own:
         recipe = _with_weights(recipe, net)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
+    recipe = with_model(_with_tune(recipe, whole, data, log), of_data=False)
     not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if not_tensors:
         raise ModelError(f"The model's state '{not_tensors[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")
