@@ -36,7 +36,7 @@ def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
         for name, way in WAYS.items():
             with tempfile.TemporaryDirectory() as cache:
                 command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                result = run_json(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+                result = run_json(command, ("examples", "seconds"), EPOCHAL_CACHE=cache)
             records.append({"way": name, "round": number, **result})
             print(f"round {number}/{rounds}  {name:<40} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records
@@ -49,7 +49,7 @@ def summarize(records: list[dict[str, Any]]) -> dict[str, tuple[Spread, Spread, 
     """
     found = {(record["way"], record["round"]): record for record in records if "error" not in record}
     rounds = [number for (way, number) in found if way == BARE and (CHECK, number) in found]
-    speed = {key: record["pictures"] / record["seconds"] for key, record in found.items()}
+    speed = {key: record["examples"] / record["seconds"] for key, record in found.items()}
     return {
         way: (
             Spread.of([found[way, number]["seconds"] for number in rounds]),
@@ -80,7 +80,7 @@ def main() -> int:
 
 def report_text(records: list[dict[str, Any]], results: dict[str, tuple[Spread, Spread, Spread]]) -> str:
     """Return the page of results in Markdown."""
-    pictures = next((record["pictures"] for record in records if "error" not in record), 0)
+    pictures = next((record["examples"] for record in records if "error" not in record), 0)
     rows = [[way, f"{seconds:.2f}", f"{speed:,.0f}", f"{share:.2f}"] for way, (seconds, speed, share) in results.items()]
     failed = "".join(f"\n{record['way']} did not run: {record['error']}\n" for record in records if "error" in record)
     return (

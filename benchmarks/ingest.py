@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,29 +36,29 @@ WAYS = {
 BARE = next(iter(WAYS))
 
 
-def measure(pictures: Path, rounds: int) -> list[dict[str, Any]]:
+def measure(files: Path, rounds: int, ways: Mapping[str, str] = WAYS) -> list[dict[str, Any]]:
     """Read the folder in all ways, a process for each, again in each round with an empty cache; return a record of each."""
     # Once before the clock runs, so that files come from memory, not from a disk, for all alike.
-    run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(pictures)], ())
+    run_json([sys.executable, "-m", "benchmarks.reading", next(iter(ways.values())), str(files)], ())
     records = []
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory() as cache:
-            for name, way in WAYS.items():
-                command = [sys.executable, "-m", "benchmarks.reading", way, str(pictures)]
-                result = run_json(command, ("pictures", "seconds"), EPOCHAL_CACHE=cache)
+            for name, way in ways.items():
+                command = [sys.executable, "-m", "benchmarks.reading", way, str(files)]
+                result = run_json(command, ("examples", "seconds"), EPOCHAL_CACHE=cache)
                 records.append({"way": name, "round": number, **result})
                 print(f"round {number}/{rounds}  {name:<52} {result.get('error') or '{:.2f} s'.format(result['seconds'])}", flush=True)
     return records
 
 
-def summarize(records: list[dict[str, Any]], cores: int) -> dict[str, tuple[Spread, Spread, Spread] | str]:
-    """Return for each way its seconds, its pictures per second, and these as a share of the bare decoder's of the same round × `cores`.
+def summarize(records: list[dict[str, Any]], cores: int, ways: Mapping[str, str] = WAYS) -> dict[str, tuple[Spread, Spread, Spread] | str]:
+    """Return for each way its seconds, its files per second, and these as a share of the first way's of the same round × `cores`.
 
     Where it did not run, return the reason. All are medians with the least and the most over the rounds.
     """
     found: dict[str, tuple[Spread, Spread, Spread] | str] = {}
-    bare = {record["round"]: _speed(record) for record in records if record["way"] == BARE and "error" not in record}
-    for name in WAYS:
+    bare = {record["round"]: _speed(record) for record in records if record["way"] == next(iter(ways)) and "error" not in record}
+    for name in ways:
         own = [record for record in records if record["way"] == name]
         error = next((record["error"] for record in own if "error" in record), "")
         if error or not own or not bare:
@@ -69,7 +70,7 @@ def summarize(records: list[dict[str, Any]], cores: int) -> dict[str, tuple[Spre
 
 
 def _speed(record: dict[str, Any]) -> float:
-    return float(record["pictures"] / record["seconds"])
+    return float(record["examples"] / record["seconds"])
 
 
 def main() -> int:
@@ -102,7 +103,7 @@ def report_text(records: list[dict[str, Any]], read: dict[str, Any], fed: dict[s
             rows.append([name, f"did not run: {result}", "", ""])
         else:
             rows.append([name, f"{result[0]:.2f}", f"{result[1]:,.0f}", f"{result[2]:.2f}"])
-    pictures = next((record["pictures"] for record in records if "error" not in record), 0)
+    pictures = next((record["examples"] for record in records if "error" not in record), 0)
     return (
         f"A folder of {pictures:,} picture files, which the system has in memory; median (least–most) over the rounds.\n\n"
         + table(["way", "seconds", "pictures per second", f"× (bare decoder × {cores} cores)"], rows)

@@ -1,8 +1,8 @@
-"""The ways to read a folder of pictures that are compared, each in a process of its own.
+"""The ways to read a folder of pictures or sounds that are compared, each in a process of its own.
 
     python -m benchmarks.reading WAY FOLDER
 
-FOLDER holds CLASS/PICTURE, or such folders named train and test. The last line is a JSON object: how many `pictures`, in how many
+FOLDER holds CLASS/FILE, or such folders named train and test. The last line is a JSON object: how many `examples`, in how many
 `seconds`; imports do not count.
 """
 
@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,46 @@ def torchvision(folder: Path) -> tuple[int, float]:
     return pictures, time.perf_counter() - started
 
 
-WAYS = {way.__name__: way for way in (decoder, decoders, epochal, check, torchvision)}
+def soundfile(folder: Path) -> tuple[int, float]:
+    """The bare soundfile in a single thread: nothing but reading the samples of files whose names are known."""
+    import soundfile  # noqa: F401  it must not fall into the time
+
+    files = _files(folder)
+    started = time.perf_counter()
+    _hear(files)
+    return len(files), time.perf_counter() - started
+
+
+def soundfile_threads(folder: Path) -> tuple[int, float]:
+    """The bare soundfile in a thread for each core, each with its share of the files."""
+    return _share(folder, ThreadPoolExecutor)
+
+
+def soundfile_processes(folder: Path) -> tuple[int, float]:
+    """The bare soundfile in a process for each core, each with its share of the files; the processes are there before."""
+    return _share(folder, ProcessPoolExecutor)
+
+
+WAYS = {way.__name__: way for way in (decoder, decoders, epochal, check, torchvision, soundfile, soundfile_threads, soundfile_processes)}
+
+
+def _share(folder: Path, executor: type[ThreadPoolExecutor | ProcessPoolExecutor]) -> tuple[int, float]:
+    import soundfile  # noqa: F401  it must not fall into the time
+
+    files, cores = _files(folder), os.cpu_count() or 1
+    shares = [files[first::cores] for first in range(cores)]
+    with executor(cores) as pool:
+        list(pool.map(_hear, [share[:1] for share in shares]))
+        started = time.perf_counter()
+        list(pool.map(_hear, shares))
+        return len(files), time.perf_counter() - started
+
+
+def _hear(files: Sequence[Path]) -> None:
+    import soundfile
+
+    for file in files:
+        soundfile.read(file, dtype="int16")
 
 
 def _decode(files: Sequence[Path]) -> None:
@@ -94,4 +133,4 @@ def _parts(folder: Path) -> list[Path]:
 
 if __name__ == "__main__":
     counted, taken = WAYS[sys.argv[1]](Path(sys.argv[2]))
-    print(json.dumps({"pictures": counted, "seconds": taken}))
+    print(json.dumps({"examples": counted, "seconds": taken}))

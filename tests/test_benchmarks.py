@@ -31,6 +31,7 @@ from benchmarks import (  # noqa: E402
     memory,
     reading,
     run,
+    sounds,
 )
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
@@ -274,16 +275,25 @@ def test_every_way_reads_all_pictures(pictures: Path, way: str) -> None:
     assert seconds > 0
 
 
+@pytest.mark.parametrize("way", sounds.WAYS.values())
+def test_every_way_reads_all_sounds(tmp_path: Path, way: str) -> None:
+    pytest.importorskip("soundfile")
+    sounds.make_sounds(tmp_path, 40)
+    count, seconds = reading.WAYS[way](tmp_path)
+    assert count == 40
+    assert seconds > 0
+
+
 def test_reading_tells_by_the_protocol(tmp_path: Path) -> None:
     for part in ("train", "test"):
         make_pictures(tmp_path / part, 20, 8)
-    reported = run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("pictures", "seconds"))
-    assert reported["pictures"] == 40, reported
+    reported = run_json([sys.executable, "-m", "benchmarks.reading", "decoders", str(tmp_path)], ("examples", "seconds"))
+    assert reported["examples"] == 40, reported
 
 
 def test_reading_is_measured_by_the_bare_decoder_of_its_round() -> None:
     def read(way: str, number: int, seconds: float) -> dict[str, Any]:
-        return {"way": way, "round": number, "pictures": 100, "seconds": seconds}
+        return {"way": way, "round": number, "examples": 100, "seconds": seconds}
 
     load, torchvision = "epochal.load, empty cache", list(ingest.WAYS)[-1]
     own = [read(way, number, seconds * number) for number in (1, 2) for way, seconds in ((ingest.BARE, 4.0), (load, 2.0))]
@@ -296,10 +306,10 @@ def test_reading_is_measured_by_the_bare_decoder_of_its_round() -> None:
 def test_checking_is_measured_by_the_bare_decoder_of_its_round(tmp_path: Path) -> None:
     make_pictures(tmp_path, 20, 8)
     records = check.measure(tmp_path, 1)
-    assert [record.get("error", record.get("pictures")) for record in records] == [20, 20]
-    fast = {"way": check.BARE, "round": 2, "pictures": 100, "seconds": 1.0}
-    slow = {"way": check.CHECK, "round": 2, "pictures": 100, "seconds": 1.25}
-    alone = {"way": check.BARE, "round": 3, "pictures": 100, "seconds": 9.0}
+    assert [record.get("error", record.get("examples")) for record in records] == [20, 20]
+    fast = {"way": check.BARE, "round": 2, "examples": 100, "seconds": 1.0}
+    slow = {"way": check.CHECK, "round": 2, "examples": 100, "seconds": 1.25}
+    alone = {"way": check.BARE, "round": 3, "examples": 100, "seconds": 9.0}
     found = check.summarize([fast, slow, alone, {"way": check.CHECK, "round": 3, "error": "none"}])
     assert found == {
         check.BARE: (Spread(1.0, 1.0, 1.0), Spread(100.0, 100.0, 100.0), Spread(1.0, 1.0, 1.0)),
@@ -436,7 +446,7 @@ def test_training_is_found_in_the_curve() -> None:
     assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "busy", "checkpoints", "ingest", "check", "memory"])
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "busy", "checkpoints", "ingest", "check", "memory", "sounds"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True

@@ -9,7 +9,7 @@ from epochal.tasks.base import Task
 
 
 class Windows(nn.Module):
-    """Give each window to `net`, and return outputs that mean the average of its predictions. Silent windows count nothing."""
+    """Give each window to `net`, and return the average of what it says, as `Task.average` means it. Silent windows count nothing."""
 
     def __init__(self, net: nn.Module, task: Task) -> None:
         super().__init__()

@@ -177,9 +177,9 @@ class Task(BaseModel):
         """Return predictions from outputs [n, outputs]: probabilities of classes or labels, or the quantities themselves."""
 
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
-        """Return outputs [n, outputs] for which `decode` gives the mean of what it gives for `outputs` [n, windows, outputs].
+        """Return outputs [n, outputs] for recordings of which a network saw several windows, and gave `outputs` [n, windows, outputs].
 
-        `shares` [n, windows, 1] add up to 1. This one is for a linear `decode`.
+        `shares` [n, windows, 1], which add up to 1, are how much each counts. Windows alike have the outputs of one.
         """
         return (outputs * shares).sum(1)
 

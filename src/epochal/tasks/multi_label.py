@@ -77,10 +77,8 @@ class MultiLabel(LabelTask):
         return outputs.sigmoid()
 
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
-        """Return scores for mean probabilities; see `Task.average`."""
-        weights = logarithms(shares)
-        has, has_not = ((functional.logsigmoid(signed) + weights).logsumexp(1) for signed in (outputs, -outputs))
-        return has - has_not
+        """Return the logarithms of the mean odds: a label that is heard in one window is one of the recording."""
+        return (outputs + logarithms(shares)).logsumexp(1)
 
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the labels that are at least as probable as not."""

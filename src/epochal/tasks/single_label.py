@@ -105,8 +105,9 @@ class SingleLabel(LabelTask):
         return outputs.softmax(1)
 
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
-        """Return the logarithms of mean probabilities; see `Task.average`."""
-        return (outputs.log_softmax(2) + logarithms(shares)).logsumexp(1)
+        """Return the logarithms of the mean evidence, which is the exponential of outputs: one window that is sure outweighs many in which
+        nothing is heard. The mean of probabilities would be what those say."""
+        return (outputs + logarithms(shares)).logsumexp(1)
 
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the most probable class, and the second."""

@@ -78,16 +78,24 @@ def test_one_window_is_the_middle() -> None:
     ids=lambda task: task.name,
 )
 def test_what_windows_give_is_averaged(task: Any) -> None:
-    """But for silent ones, which padding has too."""
+    """But for silent ones, which padding has too. Of classes and labels it is the evidence that is averaged."""
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(40 * 13, 3))
     windows = torch.cat([RULE.read(tone(300 + 500 * seed, 1.0, seed=seed)) for seed in range(3)])
     windows[1, 2:] = 0
     windows[2] = 0
     seen = RULE.preprocess()(windows)
-    alone = task.decode(net(seen.flatten(0, 1).unsqueeze(1))).unflatten(0, (3, 4))
-    found = task.decode(Windows(net, task)(seen))
-    for row, wanted in zip(found, (alone[0].mean(0), alone[1, :2].mean(0), alone[2].mean(0)), strict=True):
-        torch.testing.assert_close(row, wanted, atol=1e-6, rtol=1e-5)
+    alone = net(seen.flatten(0, 1).unsqueeze(1)).unflatten(0, (3, 4))
+    found = Windows(net, task)(seen)
+    for row, used in zip(found, (alone[0], alone[1, :2], alone[2]), strict=True):
+        wanted = used.mean(0) if task.name == "regression" else used.exp().mean(0).log()
+        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_that_is_sure_outweighs_many_that_are_not() -> None:
+    outputs, shares = torch.zeros(1, 20, 2), torch.full((1, 20, 1), 0.05)
+    outputs[0, 7] = torch.tensor([-5.0, 12.0])
+    assert SingleLabel(outputs=("a", "b"), counts={}).average(outputs, shares).softmax(1)[0, 1] > 0.99
+    assert MultiLabel(outputs=("a", "b"), counts={}).average(outputs, shares).sigmoid()[0].gt(0.5).tolist() == [False, True]
 
 
 def test_an_event_is_learned_wherever_it_is(tmp_path: Path) -> None:
