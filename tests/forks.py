@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self
 # What a command says is in this file, in the folder where it runs.
 SAID = "said.txt"
 
-# A command that takes longer hangs.
-_SECONDS = 300
+# A command that takes more seconds hangs.
+LONGEST = 300
 
 
 class Ended(NamedTuple):
@@ -82,7 +82,7 @@ class Fork:
     def _run(self, folder: Path, arguments: list[str], prepare: Callable[[], Callable[[], int] | None]) -> None:
         from epochal.cli.main import main
 
-        signal.alarm(_SECONDS)
+        signal.alarm(LONGEST)
         os.chdir(folder)
         reported = prepare()
         log = os.open(self._said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -98,9 +98,9 @@ class Fork:
                 code = int(error.code or 0)
             except BaseException:  # noqa: BLE001  the test will see it
                 traceback.print_exc()
-        except SystemExit as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             # A signal came when all was over.
-            code = int(error.code or 0)
+            code = int(error.code or 0) if isinstance(error, SystemExit) else 130
         finally:
             if reported is not None:
                 self._counts[1] = reported()

@@ -1,9 +1,9 @@
 """The language that the command speaks: Chinese under a Chinese locale, English everywhere else.
 
-All messages in the code are English. `zh.json` maps them, as templates with {names} in place of values, to Chinese; a message
-without an entry stays English. A value whose name begins with "said" is itself translated; one called "n" is a number, one whose name
-begins with "short" contains no semicolon, and one called "defect" says what is wrong with a file: it must have an entry of its own.
-Only the command calls `speak`: exceptions, Python programs, JSON and files are English.
+All messages in the code are English. `zh.json` maps them, as templates with {names} in place of values, to Chinese. What has no entry
+is translated by its sentences, the parts of a list, and of "FILE is ..." what is said of the file; or it stays English. A value with
+"said" in its name is itself translated; one called "n" is a number, and other names restrict what may stand there too (`_FORMS`). Only
+the command calls `speak`: exceptions, Python programs, JSON and the files of runs are English.
 """
 
 from __future__ import annotations
@@ -18,9 +18,31 @@ TABLE = Path(__file__).with_name("zh.json")
 # Longer lines are lists rather than messages, and matching them with templates of many values could take minutes.
 _LONGEST = 1000
 
-# Whole texts, and patterns of templates, with their Chinese; both are empty while the language is English.
+# Between what a sentence is about, such as a file, and what is said of it, which has an entry of its own.
+_VERB = re.compile(r" (?=(?:is|has|contains|does|may|cannot|says) )")
+# What values may be, by how their names begin.
+_FORMS = {
+    "short": "[^;]*",
+    "counted": "[0-9,]+ [a-z]+(?: [a-z]+)?",
+    "are": "(?:is|are)",
+    "plural": "s?",
+    "number": "[-+0-9.,e]+",
+    "setting": "[a-z_.]+",
+    "format": r"[A-Z]\w*",
+}
+_NUMBER = re.compile(r"(?:n = )?[-+0-9.,]+(?: (?:s|%))?")
+# The parts of longer lists are values.
+_LONGEST_LIST = 6
+_PREFIXES = ("note: ", "check: ")
+# Names of values that are translated.
+_TRANSLATED = re.compile("said|counted")
+
+# A template that begins with a value needs so many letters of its own, to be used where not all of its parts have Chinese.
+_MUCH = 7
+
+# Whole texts; and patterns of templates, with their Chinese and whether all parts need some. Both are empty while the language is English.
 _texts: dict[str, str] = {}
-_templates: list[tuple[re.Pattern[str], str]] = []
+_templates: list[tuple[re.Pattern[str], str, bool]] = []
 
 
 def speak(encoding: str | None) -> bool:
@@ -34,13 +56,13 @@ def speak(encoding: str | None) -> bool:
         return False
     import json
 
-    for english, chinese in json.loads(TABLE.read_text("utf-8")).items():
+    # Of several templates that match, one with a prefix is used first, and that with most of its own.
+    table = json.loads(TABLE.read_text("utf-8"))
+    for english, chinese in sorted(table.items(), key=lambda entry: (not entry[0].startswith(_PREFIXES), -len(_own(entry[0])))):
         if "{" in english:
-            _templates.append((_pattern(english), chinese))
+            _templates.append((_pattern(english), chinese, english.startswith("{") and len(_own(english)) < _MUCH))
         else:
             _texts[english] = chinese
-    # Of several templates that match, the longest one is used.
-    _templates.sort(key=lambda template: -len(template[0].pattern))
     return True
 
 
@@ -49,6 +71,11 @@ def translated(text: str) -> str:
     if not _texts:
         return text
     return "\n".join(_line(line) for line in text.split("\n"))
+
+
+def language() -> str:
+    """Return the chosen language: "zh" or "en"."""
+    return "zh" if _texts else "en"
 
 
 def columns(text: str) -> int:
@@ -83,14 +110,18 @@ def _can_write(encoding: str | None) -> bool:
     return True
 
 
+def _own(english: str) -> str:
+    return re.sub(r"\{\w+\}", "", english)
+
+
 def _pattern(english: str) -> re.Pattern[str]:
     pieces = re.split(r"\{(\w+)\}", english)
-    return re.compile("".join(_value(piece) if place % 2 else re.escape(piece) for place, piece in enumerate(pieces)))
+    return re.compile("".join(_form(piece) if place % 2 else re.escape(piece) for place, piece in enumerate(pieces)))
 
 
-def _value(name: str) -> str:
-    form = {"n": "[0-9,]+", "defect": "(?:is|has|says|does|may|contains) .*?"}.get(name, "[^;]*" if name.startswith("short") else ".*?")
-    return f"(?P<{name}>{form})"
+def _form(name: str) -> str:
+    forms = (form for start, form in _FORMS.items() if name.startswith(start))
+    return f"(?P<{name}>{'[0-9,]+' if name == 'n' else next(forms, '.*?')})"
 
 
 def _line(line: str) -> str:
@@ -100,14 +131,58 @@ def _line(line: str) -> str:
 
 
 def _said(text: str) -> str:
+    """Return the Chinese of what has some, whole or by sentences, and the rest as it is."""
+    sentences = [text] if text in _texts else re.split(r"(?<=[.?!]) (?=[A-Z0-9])", text)
+    if len(sentences) > 1 and all(known := [_known(sentence) for sentence in sentences]):
+        return "".join(filter(None, known))
+    if (whole := _known(text) or _found(text)) is not None or len(sentences) == 1:
+        return text if whole is None else whole
+    # What ends in English keeps the space after it.
+    return "".join(f"{sentence} " if sentence[-1:].isascii() else sentence for sentence in map(_said, sentences)).rstrip(" ")
+
+
+def _known(text: str) -> str | None:
+    """Return the Chinese of an entry, or of parts that all have entries; `None` if there is none."""
+    if not text or _NUMBER.fullmatch(text):
+        return text
+    if (found := _found(text, complete=True)) is not None:
+        return found
+    if text.endswith("."):
+        inner = _known(text[:-1])
+        return inner and f"{inner}。"
+    for verb in _VERB.finditer(text):
+        if (found := _found(text[verb.end() :], complete=True)) is not None:
+            return f"{text[: verb.start()]} {found}"
+    file, colon, note = text.partition(": ")
+    if colon and (found := _found(note, complete=True)) is not None:
+        return f"{file}：{found}"
+    return _listed(text, "; ", "；") or _listed(text, ", ", "，")
+
+
+def _listed(text: str, separator: str, chinese: str) -> str | None:
+    """Return the Chinese of a list of which each part has some; `None` if not."""
+    places = [match.start() for match in re.finditer(separator, text)]
+    for place in reversed(places if len(places) <= _LONGEST_LIST else ()):
+        tail = _found(text[place:], complete=True) or _found(text[place + 2 :], complete=True)
+        if tail is not None:
+            head = _known(text[:place])
+            return head and (f"{head}{tail}" if tail.startswith(chinese) else f"{head}{chinese}{tail}")
+    return None
+
+
+def _found(text: str, *, complete: bool = False) -> str | None:
+    """Return the Chinese of an entry, if possible one of which all parts have some; `None` if there is none."""
     if text in _texts:
         return _texts[text]
     if len(text) > _LONGEST:
-        return text
-    for pattern, chinese in _templates:
+        return None
+    partly = None
+    for pattern, chinese, is_vague in _templates:
         if match := pattern.fullmatch(text):
-            found = match.groupdict()
-            values = {name: _said(value) if name.startswith("said") or name == "defect" else value for name, value in found.items()}
-            if "defect" not in found or values["defect"] != found["defect"]:
-                return chinese.format(**values)
-    return text
+            parts = {name: value for name, value in match.groupdict().items() if _TRANSLATED.search(name)}
+            known = {name: _known(value) for name, value in parts.items()}
+            if None not in known.values():
+                return chinese.format(**{**match.groupdict(), **known})
+            if partly is None and not (complete or is_vague):
+                partly = chinese.format(**{**match.groupdict(), **{name: _said(value) for name, value in parts.items()}})
+    return partly

@@ -1,6 +1,7 @@
 """The page of a check: one self-contained HTML file with thumbnails.
 
-Names cannot be trusted: everything that is not written here is escaped, and the page forbids scripts and connections.
+Names cannot be trusted: everything that is not written here is escaped, and the page forbids scripts and connections. It speaks the
+language of the command that writes it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from PIL import Image
 from epochal.checks.findings import SEVERITIES, Case, Finding
 from epochal.data.inputs.base import Cell
 from epochal.errors import DataError
+from epochal.language import language, translated
 
 # The number of cases shown per finding and of examples per case (the rest is counted), and the side of pictures in pixels.
 _CASES, _EXAMPLES, _SIDE = 24, 6, 112
@@ -63,9 +65,8 @@ _OPTION = re.compile(r"(?<!\S)(--[\w-]+)")
 
 # The beginning of the page, by which it is recognized as ours.
 MARK = """<!doctype html>
-<html lang="en">
-<head>
-<meta name="generator" content="Epochal check">"""
+<!-- Epochal check -->
+"""
 
 
 # Returns what an example looks like, by its name: its picture, its text, or its values; "" if there is none of them.
@@ -74,21 +75,25 @@ Show: TypeAlias = Callable[[str], Image.Image | str | Sequence[Cell]]
 
 def render(name: str, summary: str, findings: Sequence[Finding], show: Show) -> str:
     """Return the page, on which `show` says what examples look like."""
-    inner = "\n".join(_section(finding, show) for finding in findings) or '<section class="note"><h2>Nothing was found.</h2></section>'
+    inner = (
+        "\n".join(_section(finding, show) for finding in findings)
+        or f'<section class="note"><h2>{_said("Nothing was found.")}</h2></section>'
+    )
     found = " · ".join(
-        f"{number} {severity}{'s' * (number > 1)}"
+        translated(f"{number} {severity}{'s' * (number > 1)}")
         for severity in SEVERITIES
         if (number := sum(finding.severity == severity for finding in findings))
     )
-    return f"""{MARK}
+    return f"""{MARK}<html lang="{language()}">
+<head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{_safe(name)}: {found or "nothing found"}</title>
+<title>{_safe(name)}: {found or translated("nothing found")}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<header><h1>Check of {_safe(name)}</h1><p>{_safe(summary)}</p></header>
+<header><h1>{_said(f"Check of {name}")}</h1><p>{_said(summary)}</p></header>
 {inner}
 </body>
 </html>
@@ -98,11 +103,11 @@ def render(name: str, summary: str, findings: Sequence[Finding], show: Show) -> 
 def _section(finding: Finding, show: Show) -> str:
     cases = "".join(_case(case, show) for case in finding.cases[:_CASES])
     more = len(finding.cases) - _CASES
-    rest = f'<p class="more">and {more:,} more: --json lists them all</p>' if more > 0 else ""
-    fix = _OPTION.sub(r"<code>\1</code>", _safe(finding.fix))
+    rest = f'<p class="more">{_said(f"and {more:,} more: --json lists them all")}</p>' if more > 0 else ""
+    fix = _OPTION.sub(r"<code>\1</code>", _said(finding.fix))
     shown = f'<ul class="cases">{cases}</ul>' if cases else ""
     return (
-        f'<section class="{finding.severity}"><h2><span>{finding.severity}</span> {_safe(finding.words)}</h2>'
+        f'<section class="{finding.severity}"><h2><span>{_said(finding.severity)}</span> {_said(finding.words)}</h2>'
         f'<p class="fix">{fix}</p>{shown}{rest}</section>'
     )
 
@@ -110,8 +115,8 @@ def _section(finding: Finding, show: Show) -> str:
 def _case(case: Case, show: Show) -> str:
     pictures = "".join(_figures(case.examples[:_EXAMPLES], show))
     more = len(case.examples) - _EXAMPLES
-    words = "; ".join([*([case.words] if case.words else []), *([f"{more:,} more like it"] if more > 0 else [])])
-    caption = f'<p class="words">{_safe(words)}</p>' if words else ""
+    words = "; ".join(map(_said, [*([case.words] if case.words else []), *([f"{more:,} more like it"] if more > 0 else [])]))
+    caption = f'<p class="words">{words}</p>' if words else ""
     shown = f'<div class="pictures">{pictures}</div>' if pictures else ""
     return f'<li class="case">{shown}{caption}</li>'
 
@@ -139,6 +144,11 @@ def _shown(example: str, show: Show) -> str:
     found.save(content, "PNG" if max(found.size) <= 48 else "JPEG", quality=80)
     kind = "png" if max(found.size) <= 48 else "jpeg"
     return f'<img alt="" src="data:image/{kind};base64,{b64encode(content.getvalue()).decode()}">'
+
+
+def _said(text: str) -> str:
+    """Return our own words in the chosen language, escaped."""
+    return _safe(translated(text))
 
 
 def _safe(text: str) -> str:

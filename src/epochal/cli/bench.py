@@ -10,6 +10,7 @@ import click
 from epochal.cli.options import Positive, RecipeCommand, as_json, data_dir, numbered, parse, recipe_from, settings
 from epochal.cli.output import print_table, say, say_json
 from epochal.errors import RecipeError
+from epochal.language import translated
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,7 +87,7 @@ def _table(profiles: tuple[Profile, ...]) -> Table:
     table = Table(box=None, pad_edge=False, collapse_padding=True)
     columns = ("device", "batch", "examples/s", "epoch", *profiles[0].shares, "memory", "floor")
     for column in columns:
-        table.add_column(column, justify="left" if column == "device" else "right", no_wrap=True)
+        table.add_column(translated(column), justify="left" if column == "device" else "right", no_wrap=True)
     for one in profiles:
         shares = (f"{100 * share:.0f} %" for share in one.shares.values())
         memory = "" if one.peak_bytes is None else byte_words(one.peak_bytes)

@@ -118,7 +118,7 @@ def _print(summary: str, findings: tuple[Finding, ...]) -> None:
             detail = f" ({said})" if examples and said else said
             words.append(f"\n  {_printable(examples + detail)}", "dim")
         if len(finding.cases) > _SHOWN:
-            words.append(f"\n  and {len(finding.cases) - _SHOWN:,} more", "dim")
+            words.append(translated(f"\n  and {len(finding.cases) - _SHOWN:,} more"), "dim")
         words.append(f"\n{translated(finding.fix)}")
         table.add_row(Text(translated(finding.severity), _COLOURS[finding.severity]), Text(translated(finding.kind)), words)
     say(summary)

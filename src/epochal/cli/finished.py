@@ -43,8 +43,8 @@ def _say_importance(found: Importance) -> None:
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(found.heading):
         table.add_column(translated(heading), justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
-    for row in (rows := found.table()):
-        table.add_row(*map(escape, row))
+    for name, *values in (rows := found.table()):
+        table.add_row(escape(name), *map(translated, values))
     print_table(table)
     if more := len(found.columns) - len(rows):
         say(f"  and {more:,} more columns in result.json")

@@ -51,8 +51,8 @@ def _of_option(about: str) -> str:
     whole = " ".join(about.split())
     match = _ADDED.fullmatch(whole)
     assert match is not None
-    chinese = translated(whole)
-    return chinese if chinese != whole else translated(match[1]) + match[2]
+    chinese = translated(match[1])
+    return chinese + match[2] if chinese != match[1] else translated(whole)
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:

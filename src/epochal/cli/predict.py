@@ -197,7 +197,7 @@ def _expand(file: str) -> Iterator[str]:
 def _line(name: str, what: str, prediction: Prediction, width: int) -> str:
     words = f"{name}{' ' * (width - columns(name))}  {what}{prediction}"
     if prediction.runner_up is not None:
-        words += f", then {prediction.runner_up[0]} ({100 * prediction.runner_up[1]:.1f} %)"
+        words = f"{words}, then {prediction.runner_up[0]} ({100 * prediction.runner_up[1]:.1f} %)"
     return words
 
 

@@ -119,8 +119,8 @@ def prepare(
     for note in (*data.notes, *_about_many(recipe, data)):
         log(f"note: {note}")
     if findings := in_one_line(data):
-        more = f" ({_check_command(source, recipe, data_dir)} shows more)" if isinstance(source, str | Path) else ""
-        log(f"check: {findings + more}")
+        is_place = isinstance(source, str | Path)
+        log(f"check: {findings} ({_check_command(source, recipe, data_dir)} shows more)" if is_place else f"check: {findings}")
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model, log)

@@ -100,7 +100,7 @@ def build_training(
         log(f"note: {describe_balance(task.class_counts['train'], task.outputs)}")
     optimizer = own_optimizer(own.optimizer, parameters) if own.optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
     if own.optimizer is not None or len(groups) > 1:
-        log(f"optimizer {in_short(describe_optimizer(optimizer))}")
+        log(in_short(describe_optimizer(optimizer)))
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total, own.schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     update = Update(optimizer, scaler, is_own=own.optimizer is not None)

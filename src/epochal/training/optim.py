@@ -136,9 +136,9 @@ def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def in_short(described: Mapping[str, Any]) -> str:
-    """Return the description of `describe_optimizer` in one line: "SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
-    groups = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group]
-    return f"{described['name']}{': ' * bool(groups)}{', '.join(groups)}"
+    """Return the description of `describe_optimizer` in one line: "optimizer SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
+    groups = ", ".join(f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group)
+    return f"optimizer {described['name']}: {groups}" if groups else f"optimizer {described['name']}"
 
 
 def _plain(value: Any) -> Any:

@@ -145,8 +145,10 @@ def problems(listed: Listed) -> Iterator[DataError]:
             elif name not in trained:
                 yield DataError(f"{root}: the class '{name}' is in {split}, but not in train.", f"Add {noun}s of it, or remove it.")
     if len(trained) < 2:
-        only = f" only one class folder with {noun}s, '{next(iter(trained))}'" if trained else f" no class folder with {noun}s in train"
-        yield DataError(f"{root} has{only}.", "Add another class; or if that folder has the classes, name it.")
+        only = (
+            f"has only one class folder with {noun}s, '{next(iter(trained))}'" if trained else f"has no class folder with {noun}s in train"
+        )
+        yield DataError(f"{root} {only}.", "Add another class; or if that folder has the classes, name it.")
 
 
 def unused(listed: Listed) -> Iterator[str]:

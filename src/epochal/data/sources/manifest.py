@@ -239,13 +239,14 @@ def _check_there(listed: _Splits, root: Path) -> None:
         return
     where, _, path = wrong[0]
     problem = f"{path} is a folder" if _is_folder(path) else f"there is no file {path!r}"
-    more = f", and {len(wrong) - 1:,} of the {number:,} listed files are missing too" if len(wrong) > 1 else ""
+    if len(wrong) > 1:
+        problem = f"{problem}; {len(wrong) - 1:,} of the {number:,} listed files are missing too"
     near = next((other for other in _near(path) if os.path.isfile(other)), None)  # noqa: PTH113
     fix = (
         f"There is {near}: write its name so." if near is not None else f"Names are relative to the folder of the table, {root.resolve()}."
     )
     error = UnreadableError(
-        f"{where}: {problem}{more}.",
+        f"{where}: {problem}.",
         fix,
         places,
         [f"{path} {'is a folder' if _is_folder(path) else 'does not exist'}" for *_, path in wrong],

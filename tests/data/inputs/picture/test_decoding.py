@@ -183,6 +183,22 @@ class TestDecodeTo:
         assert time.monotonic() - began < 30
         assert multiprocessing.active_children() == []
 
+    @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="this system has no fork")
+    def test_an_interrupt_while_they_start_is_not_lost(self, many: list[str], target: Path) -> None:
+        due = [signal.SIGINT]
+
+        def interrupt() -> None:
+            if due:
+                signal.raise_signal(due.pop())
+
+        # What is raised in such a function is printed and forgotten.
+        os.register_at_fork(after_in_parent=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            decode_to(target, many, rule("L", (4, 4)))
+        assert not due
+        assert multiprocessing.active_children() == []
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
     def test_processes_end_with_their_parent(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(decoding, "cores", lambda: 2)
         noted = tmp_path_factory.mktemp("pids")

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -210,6 +211,7 @@ def _decode_block(places: range, file: Path, paths: Sequence[str], rule: Picture
 def _work(tasks: Connection, work: Callable[[range], Any]) -> None:
     """Process the blocks received until the parent ends this process, or ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the parent ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.freeze()  # Collecting the objects that came with the fork would copy their memory.
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -231,7 +233,7 @@ def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connecti
         for _ in range(count):
             ours, theirs = context.Pipe()
             connections.append(ours)
-            with theirs, warnings.catch_warnings():
+            with theirs, warnings.catch_warnings(), _signals_later():
                 warnings.filterwarnings("ignore", category=DeprecationWarning)  # Python 3.12 warns of forks beside threads.
                 process = context.Process(target=_work, args=(theirs, work), daemon=True)
                 process.start()
@@ -245,6 +247,25 @@ def _workers(count: int, work: Callable[[range], Any]) -> Iterator[list[Connecti
             process.close()
         for connection in connections:
             connection.close()
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end of the block: Python drops what their handlers raise while it forks."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: handler for number in (signal.SIGINT, signal.SIGTERM) if (handler := signal.getsignal(number)) is not None}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 @contextmanager
