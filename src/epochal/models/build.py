@@ -24,9 +24,12 @@ from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp, tabular
 from epochal.models.patches import ast, vit
 from epochal.models.pretrained.head import HEAD
+from epochal.models.pretrained.hub import PREFIX as HUB
+from epochal.models.pretrained.hub_nets import HubWeights, hub_input, hub_net
 from epochal.models.pretrained.pictures import LITE0, SCALE, efficientnet_lite0
 from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
-from epochal.models.pretrained.timm_nets import PREFIX, timm_net, timm_settings
+from epochal.models.pretrained.timm_nets import PREFIX as TIMM
+from epochal.models.pretrained.timm_nets import timm_net, timm_settings
 from epochal.models.pretrained.weights import Weights
 from epochal.models.pretrained.weights_file import WeightsFile
 from epochal.models.text import bag, gru, lstm, transformer
@@ -48,7 +51,7 @@ class Entry(NamedTuple):
     description: str
     kind: str | None = "picture"
     asks: Mapping[str, Any] = {}
-    weights: Weights | WeightsFile | None = None
+    weights: Weights | WeightsFile | HubWeights | None = None
     tuned: Mapping[str, Mapping[str, Any]] = {}
     enough: int | None = None
 
@@ -111,12 +114,12 @@ MODELS: dict[str, Entry] = {
 
 def is_listed(name: str) -> bool:
     """Whether a name is that of a model here, rather than of the user's own code."""
-    return name in MODELS or name.startswith(PREFIX)
+    return name in MODELS or name.startswith((TIMM, HUB))
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a model begins with weights that were trained on other data."""
-    return name.startswith(PREFIX) or (name in MODELS and MODELS[name].weights is not None)
+    return name.startswith((TIMM, HUB)) or (name in MODELS and MODELS[name].weights is not None)
 
 
 def entry_of(name: str, options: Mapping[str, Any]) -> Entry | None:
@@ -124,7 +127,10 @@ def entry_of(name: str, options: Mapping[str, Any]) -> Entry | None:
 
     Raises `ModelError` if it is one of another package that is not installed, or does not have it.
     """
-    if not name.startswith(PREFIX):
+    if name.startswith(HUB):
+        hub = HubWeights(name, str(options.get("revision", "")), str(options.get("sha256", "")))
+        return Entry(hub_net, "a model of the Hugging Face hub", asks={**hub_input(options), **HEAD}, weights=hub)
+    if not name.startswith(TIMM):
         return MODELS.get(name)
     weights = WeightsFile(name, str(options.get("weights", "")), str(options.get("sha256", "")))
     return Entry(partial(timm_net, name), "a network of timm", asks={**timm_settings(name), **HEAD}, weights=weights)
@@ -139,11 +145,7 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
     if entry is None:
         hint = suggest(name, MODELS.keys() - TUTORIALS.keys(), also=TUTORIALS)
         raise ModelError(f"Unknown model '{name}'.", f"{hint} A file works too: --model my_file.py:Net")
-    known = list(inspect.signature(entry.build).parameters)[1:]
-    for option in options:
-        if option not in known:
-            hint = suggest(option, known) if known else "It has no options."
-            raise ModelError(f"The model {name} has no option '{option}'.", hint)
+    check_options(name, entry, options)
     kinds = {spec.input.kind, spec.input.networks, *((None,) if spec.input.has_quantities else ())}
     if entry.kind not in kinds:
         fix = f"{spec.input.as_pictures}; or use" if spec.input.as_pictures else "Use"
@@ -164,6 +166,15 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         raise ModelError(f"The model {name} cannot be built with {given or 'these data'}: {error}.", "Change that option.") from error
     to_channels_last(net)
     return net
+
+
+def check_options(name: str, entry: Entry, options: Iterable[str]) -> None:
+    """Raise `ModelError` for an option that a model does not have."""
+    known = list(inspect.signature(entry.build).parameters)[1:]
+    for option in options:
+        if option not in known:
+            hint = suggest(option, known) if known else "It has no options."
+            raise ModelError(f"The model {name} has no option '{option}'.", hint)
 
 
 def check_room(name: str, spec: DataSpec, options: Mapping[str, Any]) -> None:

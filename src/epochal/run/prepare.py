@@ -17,9 +17,11 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import assemble, build_net, check_room, entry_of, eval_mode, is_listed, is_pretrained, own_net
+from epochal.models.build import assemble, build_net, check_options, check_room, entry_of, eval_mode, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
 from epochal.models.pretrained.head import AT_ONCE
+from epochal.models.pretrained.hub import PREFIX as HUB
+from epochal.models.pretrained.hub_nets import hub_settings
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
@@ -108,9 +110,11 @@ def prepare(
     # What is wrong with the settings alone is reported before data are read.
     choose(recipe.device)
     with_own(recipe, own)
-    recipe = with_model(recipe, of_data=True)
-    if (entry := entry_of(recipe.model.name, recipe.model.options)) is not None and entry.weights is not None:
-        entry.weights.path()
+    recipe = with_model(_at_revision(recipe, log), of_data=True)
+    if model is None and (entry := entry_of(recipe.model.name, recipe.model.options)) is not None:
+        check_options(recipe.model.name, entry, recipe.model.options)
+        if entry.weights is not None:
+            entry.weights.path()
     data = load_data(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
@@ -178,6 +182,13 @@ def _about_many(recipe: Recipe, data: Data) -> Iterator[str]:
         yield f"batches of {ours['batch_size']:,}, since there are {many} (--batch-size)"
     if recipe.origin("epochs") == origin and ours["epochs"] < plain["epochs"]:
         yield f"at most {ours['epochs']} epochs, since there are {many} (--epochs)"
+
+
+def _at_revision(recipe: Recipe, log: Callable[[str], object]) -> Recipe:
+    """Return the recipe with what names exactly one state of a model of the hub, if it is one of those."""
+    if not recipe.model.name.startswith(HUB):
+        return recipe
+    return recipe.updated(hub_settings(recipe.model.name, recipe.model.options, log), "hub")
 
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:

@@ -101,7 +101,7 @@ class TestTraining:
         monkeypatch.chdir("/")
         assert epochal.reproduce(tmp_path / "run").divergence == ""
         write_weights(weights, seed=1)
-        with pytest.raises(ModelError, match=r"tiny\.safetensors is not the file that this run began with: its SHA-256 is \w{64}, not"):
+        with pytest.raises(ModelError, match=r"tiny\.safetensors is not the file that is expected: its SHA-256 is \w{64}, not"):
             epochal.reproduce(tmp_path / "run")
         weights.unlink()
         with pytest.raises(ModelError, match="There is no file .*tiny.safetensors with the weights of timm:tiny"):

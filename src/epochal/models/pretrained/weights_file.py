@@ -26,12 +26,13 @@ _NAMED = 3
 class WeightsFile:
     """A .safetensors file with weights for `model`, by the names that timm gives them.
 
-    `sha256` is that of its content, or "" where any will do: before the first run with it.
+    `sha256` is that of its content, or "" where any will do: before the first run with it. `restore` says what to do if it is another.
     """
 
     model: str
     file: str
     sha256: str = ""
+    restore: str = "Restore it, or train again."
 
     def path(self) -> Path:
         """Return where the file is. Raises `ModelError` if there is none."""
@@ -57,7 +58,7 @@ class WeightsFile:
         Raises `ModelError` if the content has changed since the recipe was written, or does not fit.
         """
         path, net = self.path(), trunk.get_submodule("net")
-        tensors, sha256 = _read_tensors(path, self.sha256)
+        tensors, sha256 = self._read(path)
         head = net.pretrained_cfg.get("classifier") or ()  # type: ignore[operator, union-attr]
         # The last layer goes with what only leads to it: of "head.linear" all else of "head" that the trunk does not have.
         unused = tuple(f"{name.rpartition('.')[0] or name}." for name in ([head] if isinstance(head, str) else head))
@@ -68,22 +69,19 @@ class WeightsFile:
         net.load_state_dict(tensors)
         return {"model.weights": str(path), "model.sha256": sha256}
 
-
-def _read_tensors(path: Path, sha256: str) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors of a .safetensors file and the SHA-256 of its content, which must be `sha256` if that is given."""
-    try:
-        with open_file(path) as file:
-            read_tensors(file)
-            file.seek(0)
-            content = file.read(os.fstat(file.fileno()).st_size)
-        found = hashlib.sha256(content).hexdigest()
-        if sha256 in ("", found):
-            return safetensors.torch.load(content), found
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path} cannot be read as a .safetensors file: {reason_of(error).rstrip('.')}.", "Check the file.") from error
-    raise ModelError(
-        f"{path} is not the file that this run began with: its SHA-256 is {found}, not {sha256}.", "Restore it, or train again."
-    )
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], str]:
+        """Return the tensors, and the SHA-256 of the content that they were read from."""
+        try:
+            with open_file(path) as file:
+                read_tensors(file)
+                file.seek(0)
+                content = file.read(os.fstat(file.fileno()).st_size)
+            found = hashlib.sha256(content).hexdigest()
+            if self.sha256 in ("", found):
+                return safetensors.torch.load(content), found
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise ModelError(f"{path} cannot be read as a .safetensors file: {reason_of(error).rstrip('.')}.", "Check the file.") from error
+        raise ModelError(f"{path} is not the file that is expected: its SHA-256 is {found}, not {self.sha256}.", self.restore)
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,323 @@
+"""Models of the hub, from a server on this machine: one commit, whole files, the same ones for ever, with a network or without."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+from PIL import Image
+
+import epochal
+from epochal import Bundle
+from epochal.errors import DownloadError, EpochalError, ModelError
+from epochal.io.checksums import with_checksum
+from epochal.models.pretrained.hub import Repository
+from epochal.run.folder import read_recipe
+from tests.made_hub import COMMIT, LATER, Hub, serving
+from tests.made_timm import install_timm, tiny_weights
+
+CONFIG = {"architecture": "tiny", "num_features": 6, "pretrained_cfg": {"input_size": [3, 10, 10], "mean": [0.5] * 3, "std": [0.25] * 3}}
+WEIGHTS = "model.safetensors"
+
+
+def _files(seed: int = 0, config: Any = CONFIG) -> dict[str, bytes]:
+    return {"config.json": json.dumps(config).encode(), WEIGHTS: safetensors.torch.save(tiny_weights(seed)), "README.md": b"# Tiny"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    install_timm(tmp_path / "packages", monkeypatch)
+    with serving() as hub:
+        hub.files = {COMMIT: _files(), LATER: _files(1)}
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        yield hub
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.integers(0, 100, (10, 10, 3), dtype=np.uint8)
+            pixels[..., channel] += 120
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def train(photos: Path, tmp_path: Path) -> Callable[..., Path]:
+    def train(name: str = "hub:team/tiny", out: str = "run", **options: Any) -> Path:
+        made = epochal.train(photos, model={"name": name, **options}, epochs=2, device="cpu", out=tmp_path / out, quiet=True)
+        assert made.folder is not None
+        return made.folder
+
+    return train
+
+
+def _fetched(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "cache" / "hub").rglob("*") if path.is_file() and path.parent.name != "refs")
+
+
+class TestPinning:
+    def test_the_recipe_names_one_state(self, hub: Hub, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        run = train()
+        recipe = read_recipe(run)
+        assert recipe.model.name == "hub:team/tiny"
+        assert recipe.model.options["revision"] == COMMIT
+        assert recipe.model.options["architecture"] == "tiny"
+        assert (recipe.data.size, recipe.tune, recipe.origin("model.revision")) == (10, "head", "hub")
+        hub.refs["main"] = LATER
+        hub.asked.clear()
+        assert epochal.reproduce(run).divergence == ""
+        assert hub.asked == []
+        later = read_recipe(train(out="later"))
+        assert later.model.options["revision"] == LATER
+        assert later.model.options["sha256"] != recipe.model.options["sha256"]
+
+    def test_a_recipe_is_used_again_where_nothing_is_cached(
+        self, hub: Hub, train: Callable[..., Path], monkeypatch: Any, tmp_path: Path
+    ) -> None:
+        run = train()
+        hub.refs["main"] = LATER
+        monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "empty"))
+        assert epochal.reproduce(run).divergence == ""
+        hub.files[COMMIT] = _files(5)
+        monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "another"))
+        with pytest.raises(DownloadError, match=rf"{WEIGHTS} of team/tiny@{COMMIT} is not the file that is expected: its SHA-256"):
+            epochal.reproduce(run)
+        assert not list((tmp_path / "another").rglob("*.safetensors"))
+
+    @pytest.mark.parametrize("revision", [LATER, "refs/pr/1", "main"])
+    def test_a_revision_is_taken(self, hub: Hub, train: Callable[..., Path], revision: str) -> None:
+        recipe = read_recipe(train(f"hub:team/tiny@{revision}"))
+        assert recipe.model.options["revision"] == hub.refs.get(revision, revision)
+
+    def test_a_renamed_repository_is_followed(self, hub: Hub, train: Callable[..., Path]) -> None:
+        assert read_recipe(train("hub:old/name")).model.options["revision"] == COMMIT
+
+    def test_a_bundle_needs_no_hub(self, hub: Hub, train: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = train()
+        hub.asked.clear()
+        monkeypatch.setenv("EPOCHAL_CACHE", "/nowhere")
+        assert {one.label for one in Bundle.load(run).predict(photos)} == {"red", "blue"}
+        assert hub.asked == []
+
+    def test_a_changed_file_in_the_cache_is_not_used(self, hub: Hub, train: Callable[..., Path], tmp_path: Path) -> None:
+        run = train()
+        (path,) = (tmp_path / "cache" / "hub").rglob(WEIGHTS)
+        path.write_bytes(safetensors.torch.save(tiny_weights(9)))
+        for again in (lambda: epochal.reproduce(run), lambda: train(out="new")):
+            with pytest.raises(ModelError, match=rf"{WEIGHTS} is not the file that is expected: .*\nRemove .*{WEIGHTS}"):
+                again()
+        path.unlink()
+        assert epochal.reproduce(run).divergence == ""
+
+
+class TestNetwork:
+    def test_a_connection_that_breaks_is_resumed(self, hub: Hub, train: Callable[..., Path], tmp_path: Path) -> None:
+        hub.storage = "breaks"
+        train()
+        size = len(hub.files[COMMIT][WEIGHTS])
+        path = f"/storage/{COMMIT}/{WEIGHTS}"
+        assert hub.downloads() == [path, *(f"{path} bytes={size // 3 * part}-" for part in (1, 2, 3) if size // 3 * part < size)]
+        assert _fetched(tmp_path) == ["config.json", WEIGHTS, f"{WEIGHTS}.sha256"]
+
+    @pytest.mark.parametrize(("storage", "text"), [("other", "is another file: its SHA-256 is"), ("lies", "it has"), ("refuses", "503")])
+    def test_what_is_not_the_file_is_not_kept(self, hub: Hub, train: Callable[..., Path], tmp_path: Path, storage: str, text: str) -> None:
+        hub.storage = storage
+        with pytest.raises(DownloadError, match=text) as error:
+            train()
+        assert "HF_ENDPOINT" in error.value.fix
+        assert "model.weights=FILE" in error.value.fix
+        assert WEIGHTS not in _fetched(tmp_path)
+        hub.storage = "good"
+        train()
+
+    def test_a_short_answer_is_noticed(self, hub: Hub, train: Callable[..., Path], tmp_path: Path) -> None:
+        hub.changes = {"length": 10_000}
+        with pytest.raises(DownloadError, match=r"config\.json broke off after \d+ of 10000 bytes"):
+            train()
+        assert _fetched(tmp_path) == []
+
+    def test_another_small_file_is_refused(self, hub: Hub, train: Callable[..., Path], tmp_path: Path) -> None:
+        hub.changes = {"api": {"siblings": [{"rfilename": "config.json", "blobId": "0" * 40}]}}
+        with pytest.raises(DownloadError, match=r"config\.json is another file than the hub lists"):
+            train()
+        assert _fetched(tmp_path) == []
+
+    def test_without_a_network_the_last_state_is_used(
+        self, hub: Hub, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        train()
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        notes: list[str] = []
+        assert Repository("team/tiny").commit(notes.append) == COMMIT
+        assert notes[0].startswith("note: http://127.0.0.1:9 cannot be reached: ")
+        assert notes[0].endswith(" team/tiny is used as it was last seen, at 11111111")
+        assert read_recipe(train(out="again")).model.options["revision"] == COMMIT
+        with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*refused"):
+            train("hub:team/other", out="other")
+
+    def test_a_hub_that_is_down_is_as_none(self, hub: Hub, train: Callable[..., Path]) -> None:
+        train()
+        hub.changes = {"status": 503}
+        assert Repository("team/tiny").commit(print) == COMMIT
+
+    def test_offline_nothing_is_asked_for(self, hub: Hub, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with pytest.raises(DownloadError, match="team/tiny@main is not in .*, and HF_HUB_OFFLINE is set"):
+            train()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        train()
+        hub.asked.clear()
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        train(out="again")
+        with pytest.raises(DownloadError, match=rf"config\.json of team/tiny@{LATER} is not in"):
+            train(f"hub:team/tiny@{LATER}", out="other")
+        assert hub.asked == []
+
+    def test_the_cache_of_huggingface_hub_is_used(self, hub: Hub, train: Callable[..., Path], tmp_path: Path) -> None:
+        folder = tmp_path / "hf" / "hub" / "models--team--tiny"
+        (folder / "snapshots" / COMMIT).mkdir(parents=True)
+        (folder / "blobs").mkdir()
+        for number, (name, content) in enumerate(hub.files[COMMIT].items()):
+            (folder / "blobs" / str(number)).write_bytes(content)
+            (folder / "snapshots" / COMMIT / name).symlink_to(Path("..") / ".." / "blobs" / str(number))
+        train()
+        assert hub.asked == ["/api/models/team/tiny/revision/main"]
+        assert _fetched(tmp_path) == []
+
+
+SCRIPT = f"""
+from epochal.models.pretrained.hub import Repository
+print(Repository("team/tiny", "{COMMIT}").file("{WEIGHTS}"))
+"""
+
+
+class TestProcesses:
+    def test_an_interrupted_download_is_continued(self, hub: Hub, tmp_path: Path) -> None:
+        hub.storage = "waits"
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT], env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
+        assert hub.began.wait(60)
+        folder = tmp_path / "cache" / "hub" / "models--team--tiny" / "snapshots" / COMMIT
+        part = folder / f"{WEIGHTS}.part"
+        while not part.exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode != 0
+        assert WEIGHTS not in _fetched(tmp_path)
+        hub.released.set()
+        hub.storage = "good"
+        assert Repository("team/tiny", COMMIT).file(WEIGHTS).read_bytes() == hub.files[COMMIT][WEIGHTS]
+
+    def test_two_processes_download_once(self, hub: Hub, tmp_path: Path) -> None:
+        hub.storage = "waits"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        processes = [subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+        assert hub.began.wait(60)
+        while len([asked for asked in hub.asked if asked.startswith("/api")]) < 2:
+            assert None in [process.poll() for process in processes]
+        hub.storage = "good"
+        hub.released.set()
+        paths = {process.communicate()[0] for process in processes}
+        assert [process.returncode for process in processes] == [0, 0]
+        assert len(paths) == 1
+        assert len([asked for asked in hub.downloads() if "bytes" not in asked]) == 1
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "name", ["hub:", "hub:tiny", "hub:a/b/c", "hub:../b", "hub:a/..", "hub:a/b@", "hub:a/b@../x", "hub:http://x/y"]
+    )
+    def test_names(self, hub: Hub, train: Callable[..., Path], name: str) -> None:
+        with pytest.raises(ModelError, match="is no model of the Hugging Face hub.\nWrite hub:OWNER/NAME"):
+            train(name)
+        assert hub.asked == []
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("hub:team/none", "no such model that is open to all: .*/team/none/.* answers 401"),
+            ("hub:team/tiny@v9", "no such revision: .* answers 404"),
+        ],
+    )
+    def test_what_is_not_there(self, hub: Hub, train: Callable[..., Path], name: str, text: str) -> None:
+        with pytest.raises(DownloadError, match=text):
+            train(name)
+
+    @pytest.mark.parametrize(
+        ("config", "text"),
+        [
+            ({"model_type": "bert", "architectures": ["BertModel"]}, "it is of type bert"),
+            ([], "it is no network of timm"),
+            ({**CONFIG, "model_args": {"img_size": 20}}, "it changes timm's tiny by img_size"),
+            ({**CONFIG, "pretrained_cfg": {"input_size": [3, 10]}}, "pretrained_cfg.input_size.2 in its config.json: Field required"),
+            ({**CONFIG, "pretrained_cfg": {**CONFIG["pretrained_cfg"], "std": [0, 0, 0]}}, "pretrained_cfg.std.0 in its config.json"),  # type: ignore[dict-item]
+            ({**CONFIG, "architecture": "hf-hub:team/other"}, r"timm 9\.9\.9 has no model 'hf-hub:team/other'"),
+        ],
+        ids=["bert", "list", "arguments", "size", "scale", "address"],
+    )
+    def test_what_is_not_supported(self, hub: Hub, train: Callable[..., Path], config: Any, text: str) -> None:
+        hub.files[COMMIT] = _files(config=config)
+        with pytest.raises(ModelError, match=text):
+            train()
+        assert hub.downloads() == []
+
+    def test_older_descriptions_are_read(self, hub: Hub, train: Callable[..., Path]) -> None:
+        hub.files[COMMIT] = _files(config={"architecture": "tiny", **CONFIG["pretrained_cfg"]})  # type: ignore[dict-item]
+        train()
+
+    def test_pickles(self, hub: Hub, train: Callable[..., Path]) -> None:
+        hub.files[COMMIT]["pytorch_model.bin"] = hub.files[COMMIT].pop(WEIGHTS)
+        with pytest.raises(ModelError, match=rf"team/tiny has no {WEIGHTS}; pytorch_model.bin may be a pickle, which could run code"):
+            train()
+        assert hub.downloads() == []
+
+    def test_gated_models(self, hub: Hub, train: Callable[..., Path]) -> None:
+        hub.changes = {"api": {"gated": "manual"}}
+        with pytest.raises(ModelError, match="team/tiny is only open to those who have accepted its terms"):
+            train()
+
+    @pytest.mark.parametrize("body", [b"<html>Log in</html>", b"[]", b'{"sha": "main"}', b""])
+    def test_other_servers(self, hub: Hub, train: Callable[..., Path], body: bytes) -> None:
+        hub.changes = {"body": body}
+        with pytest.raises(DownloadError, match="does not answer as the Hugging Face hub does"):
+            train()
+
+    def test_other_weights(self, hub: Hub, train: Callable[..., Path]) -> None:
+        hub.files[COMMIT][WEIGHTS] = safetensors.torch.save({"other": tiny_weights()["stem.bias"]})
+        with pytest.raises(ModelError, match="are not those of hub:team/tiny: 7 of its 7 tensors are missing"):
+            train()
+
+    @pytest.mark.parametrize("endpoint", ["hf-mirror.com", "file:///etc", "https://"])
+    def test_endpoints(self, hub: Hub, train: Callable[..., Path], endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        with pytest.raises(DownloadError, match=f"HF_ENDPOINT is {endpoint.rstrip('/')}.*, which is not an address"):
+            train()
+
+    def test_a_strangers_model_asks_nobody(self, hub: Hub, train: Callable[..., Path]) -> None:
+        run = train()
+        path = run / "model" / "bundle.json"
+        described = json.loads(path.read_text())
+        hub.asked.clear()
+        for options in ({}, {"architecture": "tiny"}, {**described["model"]["options"], "architecture": "hf-hub:a/b"}):
+            path.write_text(json.dumps(with_checksum({**described, "model": {"name": "hub:team/tiny", "options": options}})))
+            with pytest.raises(EpochalError, match="cannot be rebuilt"):
+                Bundle.load(run)
+        assert hub.asked == []
