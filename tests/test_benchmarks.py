@@ -33,6 +33,9 @@ from benchmarks import (  # noqa: E402
     run,
     sounds,
 )
+from benchmarks import (  # noqa: E402
+    tables as large_tables,
+)
 from benchmarks.accuracy import Goal, Outcome  # noqa: E402
 from benchmarks.comparison import figure, interval, summarize, tables  # noqa: E402
 from benchmarks.contestants import arithmetic  # noqa: E402
@@ -502,3 +505,17 @@ def test_folds_hold_out_each_row_once(tmp_path: Path) -> None:
         assert sorted(place for _, test in splits for place in test.index) == list(range(30))
         shared = [{*train["size"]} & {*test["size"]} for train, test in splits]
         assert not any(shared) or not apart
+
+
+def test_a_large_table_is_reported(tmp_path: Path) -> None:
+    large_tables.make(tmp_path / "t.csv", 30)
+    lines = (tmp_path / "t.csv").read_text("utf-8").splitlines()
+    assert {len(line.split(",")) for line in lines} == {20}
+    assert len(lines) == 31
+    measured = {"torch": 100, "started": 100 + 160, "trained": 100 + 240, "read": (2.0, 1.0), "rows": 10, "train": 7, "columns": 2}
+    records = [{**measured, "batch_size": size, "epochs": [(3.0, 2.0, 0.5), (6.0, 4.0, 0.25)]} for size in (2048, 256)]
+    text = large_tables.report_text(records)
+    assert "| from the file | 2.0 | 1.0 | 2.00 × | 3.00 × |" in text
+    assert "| 2,048 | 2 | 6.0 | 4.0 | 0.2500 |" in text
+    assert "| 256 | 4 |" in text
+    assert large_tables.figure(records).axes[0].get_title() == "A table of 10 rows"

@@ -395,3 +395,36 @@ def test_rows_in_words() -> None:
     assert data.input.cells(examples.input(3))[0].words == "missing"
     new = data.input.read({"age": [1e30], "job": ["diver"], "seconds": [None], "when": [None]})[0]
     assert [cell.words for cell in data.input.cells(new)] == ["1e+30", "not in training data", "missing", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (["-" if row == 7 else str(row / 4) for row in range(60)], "x is not taken as numbers because of '-' (1 row): leave these empty"),
+        (["no" if row < 3 else str(row / 4) for row in range(60)], "x is not taken as numbers because of 'no' (3 rows): leave"),
+        ([f"${row},000.50" for row in range(60)], "x looks like numbers, such as '$59,000.50': write them without units"),
+        ([f"{row} kg" for row in range(60)], "x looks like numbers, such as '59 kg'"),
+        ([f"{row % 12 + 1}/{row % 28 + 1}/2024" for row in range(60)], "x looks like dates, such as '12/4/2024': write them as 2024-02-29"),
+        ([f"w{row % 30}" for row in range(60)], None),
+        ([f"{row % 3}-room" for row in range(60)], None),
+    ],
+)
+def test_columns_that_are_nearly_numbers_are_reported(words: list[str], note: str | None) -> None:
+    table = {"x": words, "z": [row % 7 for row in range(60)], "y": ["a", "b"] * 30}
+    found = [line for line in load(table, target="y").notes if line.startswith("x ")]
+    assert [line[: len(note or "")] for line in found] == ([] if note is None else [note])
+    if note is not None and len(set(words)) > 56:
+        # Where nothing else is left, the error says why.
+        with pytest.raises(DataError, match=r"has no column to learn from\.\nleft out, another for each row: x; .*\nx "):
+            load({"x": words, "y": table["y"]}, target="y")
+
+
+def test_a_row_of_a_frame_and_columns_of_one_name() -> None:
+    data = load({"age": [1.5, 2, 3] * 20, "job": ["a", "b", "c"] * 20, "y": ["m", "n", "n"] * 20}, target="y")
+    assert rule_of(data).accept({"age": np.float64(2), "job": np.str_("b")}).tolist() == [[2, 2]]
+
+    class Frame:
+        columns = ("age", "age", "y")
+
+    with pytest.raises(DataError, match="Two columns of the table are named 'age'"):
+        load(Frame(), target="y")

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from epochal.data.examples import Found
 from epochal.data.exclude import NOTHING
-from epochal.data.inputs.table.files import is_table
+from epochal.data.inputs.table.files import about_encoding, is_table
 from epochal.data.inputs.table.values import (
     Table,
-    about_encoding,
     find_column,
     has_header,
     header_of,

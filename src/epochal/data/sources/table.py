@@ -12,11 +12,11 @@ from torch import Tensor
 
 from epochal.data.examples import Found, Part
 from epochal.data.inputs.table.columns import ColumnKind
+from epochal.data.inputs.table.files import about_encoding
 from epochal.data.inputs.table.meaning import choose_columns, is_key, meaning_of
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.table.values import (
     Table,
-    about_encoding,
     columns_of,
     find_column,
     header_of,
@@ -115,7 +115,8 @@ def _for_training(name: str, files: Mapping[str, Any], options: ReadOptions) -> 
     notes += [] if table.has_header else [f"{table.name} has no header: its columns are numbers"]
     columns, found = choose_columns(table, [column for column in table.columns if column not in wanted.target], wanted.kinds)
     if not columns:
-        raise DataError(f"{title_of(train)} has no column to learn from.", "Add one; or say what one means: --column NAME=category")
+        fix = "Add one; or say what one means: --column NAME=category"
+        raise DataError(f"{title_of(train)} has no column to learn from.", "\n".join((*found, fix)))
     notes += [*found, *rows.notes]
     rule = TableRule(shape=(len(columns),), columns=columns, target=wanted.target, has_header=table.has_header, joins=wanted.joins)
     for split, file in zip([*files][1:], others, strict=True):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from epochal.data.examples import Found
-from epochal.data.inputs.table.files import MISSING
-from epochal.data.inputs.table.values import about_encoding, find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
+from epochal.data.inputs.table.files import MISSING, about_encoding
+from epochal.data.inputs.table.values import find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.rows import read_groups, read_rows

@@ -209,6 +209,12 @@ def _recognised(path: Path, header: bool | None, _: tuple[int, ...]) -> TableFil
     return TableFile(path, names, has_header, encoding, form)
 
 
+def about_encoding(what: Any) -> Iterator[str]:
+    """Yield a note if the encoding of a table's file was guessed."""
+    if isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet" and (note := open_table(Path(what)).encoding.note):
+        yield note
+
+
 def _not_text(path: Path, encoding: str) -> DataError:
     """Return the error for a file that is not in its encoding, with the first line that is not."""
     line, decoder = 1, codecs.getincrementaldecoder(encoding)()

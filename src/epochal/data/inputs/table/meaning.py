@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from epochal.data.inputs.table.columns import Column, ColumnKind, choose_column
 from epochal.data.inputs.table.dates import days
-from epochal.data.inputs.table.values import Table, Values
+from epochal.data.inputs.table.values import Table, Values, parse_numbers
 
 Meaning = Literal[ColumnKind, "constant", "identifier", "text"]
 
@@ -25,6 +26,14 @@ _LEFT_OUT: Mapping[Meaning, str] = {
     "identifier": "left out, another for each row: {names}; --column NAME=category or number takes one in",
     "text": "left out, texts: {names}; --text NAME learns from one, --column NAME=category takes it in",
 }
+
+# Words that look like numbers with separators or units, and like dates; so many of a column are looked at.
+_LIKE_NUMBERS = re.compile(r"[$€£¥]?\s?[+-]?\d[\d.,' ]*\s?(%|[$€£¥]|[^\W\d_]{1,3}[²³]?)?")
+_LIKE_DATES = re.compile(r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b.*")
+_LOOKED_AT = 10_000
+
+# A column is nearly numbers if so large a share of its values are.
+_NEARLY = 0.9
 
 _KEY = ("id", "key", "uuid", "guid", "index")
 _NAMED = 8
@@ -61,12 +70,31 @@ def choose_columns(table: Table, names: Sequence[str], kinds: Mapping[str, Colum
     """Return the columns to learn from, of those in `names`, and notes on what each was taken as; `kinds` are those that the user set."""
     meanings: dict[str, Meaning] = {}
     shares: dict[str, float] = {}
+    doubts: list[str] = []
     for name in names:  # One at a time is in memory.
         values = table.columns[name]
         meanings[name] = kinds.get(name) or meaning_of(name, values)
         shares[name] = float(values.missing.mean())
+        if name not in kinds and values.codes is not None and meanings[name] not in ("constant", "date"):
+            doubts += _doubts(name, values, comma=table.comma)
     chosen = [choose_column(table, name, kind) for name, kind in meanings.items() if kind in ("number", "date", "category")]
-    return tuple(chosen), tuple(_notes(meanings, chosen, shares))
+    return tuple(chosen), (*_notes(meanings, chosen, shares), *doubts[:_NAMED])
+
+
+def _doubts(name: str, values: Values, *, comma: bool) -> Iterator[str]:
+    """Yield why a column of words may have been meant as numbers, or dates."""
+    assert values.codes is not None
+    words = values.words[:_LOOKED_AT]
+    counts = np.bincount(values.codes[values.codes >= 0], minlength=len(values.words))[: len(words)]
+    are_numbers = np.array([parse_numbers([word], comma=comma) is not None for word in words])
+    if counts[are_numbers].sum() >= _NEARLY * counts.sum():
+        place = int((counts * ~are_numbers).argmax())
+        rows = f"{counts[place]:,} {'row' if counts[place] == 1 else 'rows'}"
+        yield f"{name} is not taken as numbers because of '{words[place][:20]}' ({rows}): leave these empty if they are missing values"
+    elif len(words) >= _FEW and all(map(_LIKE_DATES.fullmatch, words)):
+        yield f"{name} looks like dates, such as '{words[-1][:20]}': write them as 2024-02-29"
+    elif len(words) >= _FEW and all(map(_LIKE_NUMBERS.fullmatch, words)):
+        yield f"{name} looks like numbers, such as '{words[-1][:20]}': write them without units and separators, as 1234.5"
 
 
 def _notes(meanings: Mapping[str, Meaning], chosen: Sequence[Column], missing: Mapping[str, float]) -> Iterator[str]:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from epochal.data.inputs.base import Cell, InputRule, Items
 from epochal.data.inputs.table.columns import Column, encode_column
+from epochal.data.inputs.table.files import about_encoding
 from epochal.data.inputs.table.layer import ScaleTable, levels
-from epochal.data.inputs.table.values import Table, about_encoding, holds_table, names_of, pieces, read_table, title_of
+from epochal.data.inputs.table.values import Table, holds_table, names_of, pieces, read_table, title_of
 from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.numbers import as_tensor
 from epochal.errors import DataError, RecipeError

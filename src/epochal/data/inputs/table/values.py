@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -214,12 +215,6 @@ def header_of(columns: Sequence[str]) -> bool | None:
     return True if any(not name.lstrip("-").isdigit() for name in columns) else None
 
 
-def about_encoding(what: Any) -> Iterator[str]:
-    """Yield a note if the encoding of a table's file was guessed."""
-    if isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet" and (note := open_table(Path(what)).encoding.note):
-        yield note
-
-
 def has_header(what: Any) -> bool:
     """Whether the columns of a table have names, by its first rows."""
     is_text = isinstance(what, str | Path) and Path(what).suffix.lower() != ".parquet"
@@ -244,13 +239,16 @@ def title_of(what: Any) -> str:
 def columns_of(what: Any) -> Mapping[str, Any]:
     """Return the columns of a table in a program, by name."""
     if isinstance(what, Mapping):
-        alone = all(isinstance(value, str | int | float | None) for value in what.values())
+        alone = all(isinstance(value, str | bytes) or not hasattr(value, "__len__") for value in what.values())
         return {name: [value] for name, value in what.items()} if alone else what
     if isinstance(what, np.ndarray):
         return {str(place): column for place, column in enumerate(what.T)}
     if isinstance(what, list | tuple):
         return {name: [row.get(name) for row in what] for name in dict.fromkeys(name for row in what for name in row)}
-    return {str(name): what[name] for name in (what.column_names if hasattr(what, "column_names") else what.columns)}
+    names = list(what.column_names if hasattr(what, "column_names") else what.columns)
+    if twice := [name for name, count in Counter(map(str, names)).items() if count > 1]:
+        raise DataError(f"Two columns of the table are named '{twice[0]}'.", "Give each column a name of its own.")
+    return {str(name): what[name] for name in names}
 
 
 def parse_numbers(cells: Sequence[str], *, comma: bool) -> list[float] | None:
