@@ -63,11 +63,24 @@ def without_band(sounds: Tensor, low: Tensor, high: Tensor, rate: int) -> Tensor
     """Return sounds, float32 [batch, samples], without the frequencies between two places on the mel scale [batch] (SpecAugment: Park et
     al., Interspeech 2019)."""
     length = sounds.shape[1]
-    places = mel_places(torch.arange(length // 2 + 1, device=sounds.device) * (rate / length), rate)
+    points = _quick_length(length)
+    places = mel_places(torch.arange(points // 2 + 1, device=sounds.device) * (rate / points), rate)
     is_kept = (places < low[:, None]) | (places >= high[:, None])
     # One by one: transforms of several may round otherwise than that of one.
-    each = [torch.fft.irfft(torch.fft.rfft(sound) * kept, length) for sound, kept in zip(sounds, is_kept, strict=True)]
+    each = [torch.fft.irfft(torch.fft.rfft(sound, points) * kept, points)[:length] for sound, kept in zip(sounds, is_kept, strict=True)]
     return torch.stack(each)
+
+
+def _quick_length(length: int) -> int:
+    """Return the first number from `length` on without prime factors beyond 5: other Fourier transforms take up to ten times as long."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def _between_ends(sounds: Tensor) -> Tensor:
