@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCRATCH = ("epochal", "TF-IDF + logistic regression")
-PRETRAINED = ("epochal minilm", "epochal wordllama", "epochal wordllama, head")
+# Where labels are many, all of wordllama is trained by default; where they are few, its head alone.
+MANY = "epochal wordllama, head"
+PRETRAINED = ("epochal minilm", "epochal wordllama", MANY)
 # What is measured on which data, with how many labels for each class; None: all there are.
 WAYS = {"SST-2": SCRATCH + PRETRAINED, "AG News": SCRATCH + PRETRAINED}
 LABELS = (16, None)
@@ -40,6 +42,7 @@ def plan(names: Sequence[str], draws: int, whole: int) -> list[tuple[str, str, i
         for draw in range(whole if labels is None else draws)
         for name in names
         for way in WAYS[name]
+        if way != MANY or labels is None
     ]
 
 

@@ -50,10 +50,17 @@ def test_without_validation_data_nothing_waits_for_their_score(tmp_path: Path) -
     assert recipe.patience is None
 
 
-def test_texts_too() -> None:
-    texts = [f"{word} film number {number}" for number in range(20) for word in ("good", "bad")]
-    recipe, _ = dry_run((texts, ["yes", "no"] * 20), epochal.Recipe())
-    assert recipe.epochs == load_recipe("text").epochs
+@pytest.mark.parametrize(("count", "epochs"), [(20, 100), (400, 20), (2000, 5)])
+def test_few_texts_are_seen_more_often(count: int, epochs: int) -> None:
+    texts = [f"{word} film number {number}" for number in range(count // 2) for word in ("good", "bad")]
+    said: list[str] = []
+    recipe, _ = dry_run((texts, ["yes", "no"] * (count // 2)), epochal.Recipe(), log=said.append)
+    assert recipe.epochs == epochs
+    assert recipe.optimizer.lr == load_recipe("text").optimizer.lr
+    notes = [line for line in said if "since there are only" in line]
+    assert [note.split(" texts")[0].rsplit(" ", 1)[0] for note in notes] == [f"note: {epochs} epochs, since there are only"] * (
+        count < 2000
+    )
 
 
 def test_pictures_keep_the_plain_defaults() -> None:

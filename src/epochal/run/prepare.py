@@ -40,6 +40,9 @@ _OF_SOUNDS = ("rate", "seconds", "windows")
 _LEAST_BATCH, _LEAST_STEPS = 16, 16
 _MOST_BATCH, _MANY_STEPS = 4096, 200
 
+# Its epochs are made more, until there are so many steps in all of them.
+_LEAST_UPDATES = 100
+
 # And its epochs fewer, down to so many, until there are so many examples in all of them.
 _LEAST_EPOCHS, _MANY_EXAMPLES = 5, 20_000_000
 
@@ -120,7 +123,7 @@ def prepare(
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
     recipe = _with_preset(recipe, data)
     log(data.spec.describe())
-    for note in (*data.notes, *_about_many(recipe, data)):
+    for note in (*data.notes, *_about_count(recipe, data)):
         log(f"note: {note}")
     if findings := in_one_line(data):
         is_place = isinstance(source, str | Path)
@@ -169,11 +172,15 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
         most, many = (1 << max(len(data.train) // steps, 1).bit_length() - 1 for steps in (_LEAST_STEPS, _MANY_STEPS))
         wanted["batch_size"] = min(max(wanted["batch_size"], min(many, _MOST_BATCH)), max(_LEAST_BATCH, most))
         wanted["epochs"] = min(wanted["epochs"], max(_LEAST_EPOCHS, _MANY_EXAMPLES // len(data.train)))
+    size = wanted.get("batch_size", recipe.batch_size)
+    if isinstance(size, int):
+        # Few examples hardly change anything in few epochs.
+        wanted["epochs"] = max(wanted["epochs"], -(-_LEAST_UPDATES // -(-len(data.train) // size)))
     return _filled(recipe, wanted, f"recipe {data.input.preset}", of_data=False)
 
 
-def _about_many(recipe: Recipe, data: Data) -> Iterator[str]:
-    """Yield which settings of a preset were changed because there are many examples."""
+def _about_count(recipe: Recipe, data: Data) -> Iterator[str]:
+    """Yield which settings of a preset were changed because there are many examples, or few."""
     if not data.input.preset:
         return
     plain, ours, origin = load_recipe(data.input.preset).flat(), recipe.flat(), f"recipe {data.input.preset}"
@@ -182,6 +189,8 @@ def _about_many(recipe: Recipe, data: Data) -> Iterator[str]:
         yield f"batches of {ours['batch_size']:,}, since there are {many} (--batch-size)"
     if recipe.origin("epochs") == origin and ours["epochs"] < plain["epochs"]:
         yield f"at most {ours['epochs']} epochs, since there are {many} (--epochs)"
+    if recipe.origin("epochs") == origin and ours["epochs"] > plain["epochs"]:
+        yield f"{ours['epochs']} epochs, since there are only {many} (--epochs)"
 
 
 def _at_revision(recipe: Recipe, log: Callable[[str], object]) -> Recipe:
