@@ -123,6 +123,11 @@ class TestInstalled:
         assert again.pieces is not None
         assert again.pieces.ids == installed.ids
 
+    def test_the_length_leaves_room(self, installed: Pieces) -> None:
+        tokens = next(name for name, kind in KINDS.items() if isinstance(installed, kind))
+        lengths = [TextRule.measure(["a " * count], tokens).rule.length for count in (1, 60, 70, 2000)]  # type: ignore[arg-type]
+        assert lengths == [64, 64, 128, installed.longest]
+
     def test_texts_alone_and_among_others_are_the_same(self, installed: Pieces) -> None:
         together = installed.features(TEXTS, 20)
         for number, text in enumerate(TEXTS):

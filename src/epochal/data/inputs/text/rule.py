@@ -34,6 +34,10 @@ MAX_LENGTH = {"ngrams": 4096, "words": 256, **{name: kind.longest for name, kind
 # The length is that of this share of the training texts, or of the longest if that is not much longer.
 _WHOLE, _LONGER = 0.99, 1.25
 
+# Of pieces, it is at least this, and a power of two: those of a few texts would cut others off, and the features of the same texts would be
+# other ones for each choice of training texts.
+_LEAST_PIECES = 64
+
 # Weights are kept in steps of a twelfth, as bytes: the weight of an n-gram in one text of a thousand million is 21.
 _STEP = 12
 
@@ -113,7 +117,10 @@ class TextRule(InputRule):
         found = rule._features(some)
         counts = np.bincount(found.texts, minlength=len(some))
         longest, usual = int(counts.max()), int(np.quantile(counts, _WHOLE, method="higher"))
-        length = max(1, min(longest if longest <= _LONGER * usual else usual, MAX_LENGTH[tokens]))
+        needed = longest if longest <= _LONGER * usual else usual
+        if rule.pieces is not None:
+            needed = max(_LEAST_PIECES, 1 << max(needed - 1, 0).bit_length())
+        length = max(1, min(needed, MAX_LENGTH[tokens]))
         cut = float(np.maximum(counts - length, 0).sum() / max(counts.sum(), 1))
         rule = rule.model_copy(update={"shape": (*rule.shape[:-1], length)})
         return Measured(rule, found if len(some) == len(texts) else None, cut)
