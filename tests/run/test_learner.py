@@ -10,12 +10,15 @@ from PIL import Image
 
 import epochal
 from epochal.data.storage.cache import open_cache
+from epochal.data.storage.fill import NoRoomError
 from epochal.errors import ModelError, RecipeError
 from epochal.models.pretrained.pictures import LITE0
 from epochal.recipe import DEFAULT
+from epochal.run.prepare import prepare
 from epochal.run.train import Run
 
-QUICK: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1, "quiet": True}
+QUICK_SETTINGS: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1}
+QUICK: dict[str, Any] = QUICK_SETTINGS | {"quiet": True}
 
 
 @pytest.fixture
@@ -85,8 +88,34 @@ def test_all_of_it_learns_with_the_statistics_of_a_million_pictures(photos: Path
     changed = {name for name, tensor in _weights(run).items() if not torch.equal(tensor, frozen[name])}
     assert "net.trunk.stem.0.weight" in changed
     assert not [name for name in changed if "running" in name or "num_batches" in name]
-    # The optimizer's groups: the trunk learns at a tenth of the rate.
-    assert {group["lr"] for group in run.fit.optimizer["groups"]} == {run.recipe.optimizer.lr, 0.1 * run.recipe.optimizer.lr}
+    # The optimizer's groups: the trunk learns at a tenth of the head's rate, and at smaller ones towards the input.
+    rates = [group["lr"] / run.recipe.optimizer.lr for group in run.fit.optimizer["groups"]]
+    assert len(rates) > 10
+    assert rates[:-1] == sorted(rates[:-1])
+    assert 0.01 < rates[0] < 0.02
+    assert rates[-1] == 1
+
+
+def test_the_last_part_learns_on_what_those_before_make_once(photos: Path, tmp_path: Path) -> None:
+    frozen = _weights(epochal.train(photos, **QUICK))
+    run = epochal.train(photos, **(QUICK | {"epochs": 2, "schedule": "constant"}), tune="last", out=tmp_path / "run")
+    changed = {name for name, tensor in _weights(run).items() if not torch.equal(tensor, frozen[name]) and name.startswith("net.trunk")}
+    assert {name.split(".")[2] for name in changed} == {"blocks", "last"}
+    assert min(int(name.split(".")[3]) for name in changed if "blocks" in name) == 13
+    assert not [name for name in changed if "running" in name or "num_batches" in name]
+    assert run.data.test is not None
+    assert run.test is not None
+    with torch.inference_mode():
+        whole = run.bundle.model(run.data.test.inputs[torch.arange(len(run.data.test))])
+    torch.testing.assert_close(whole, run.test.outputs, rtol=1e-4, atol=1e-4)
+    # What was computed once is not computed again.
+    packs = {entry.key for entry in open_cache().entries()}
+    longer = epochal.resume(tmp_path / "run", epochs=4, quiet=True)
+    assert {entry.key for entry in open_cache().entries()} == packs
+    assert longer is not None
+    again = epochal.train(photos, **(QUICK | {"epochs": 4, "schedule": "constant"}), tune="last")
+    for name, tensor in _weights(again).items():
+        assert torch.equal(tensor, longer.bundle.model.state_dict()[name]), name
 
 
 def test_grey_pictures_have_features_too() -> None:
@@ -101,6 +130,55 @@ def test_other_models_have_no_trunk() -> None:
     assert epochal.train("digits", epochs=1, quiet=True).recipe.tune == "all"
 
 
-def test_augmentation_does_not_reach_a_head(photos: Path) -> None:
-    with pytest.raises(RecipeError, match=r"augment\.flip does not work with tune = head"):
-        epochal.train(photos, **QUICK, flip=True)
+def test_a_frozen_trunk_sees_copies_that_were_changed(photos: Path) -> None:
+    said: list[str] = []
+    recipe = epochal.Recipe().updated(QUICK_SETTINGS | {"flip": True, "copies": 3}, "given")
+    prepared = prepare(photos, recipe, log=said.append)
+    train, count = prepared.learner.data.train, len(prepared.data.train)
+    assert any("3 changed copies of each of train" in line for line in said)
+    assert len(train) == 3 * count
+    inputs = train.inputs[torch.arange(3 * count)].unflatten(0, (3, count))
+    # Each is mirrored in every other copy.
+    assert torch.equal(inputs[0], inputs[2])
+    assert not (inputs[0] == inputs[1]).all(1).any()
+    assert torch.equal(train.targets, prepared.data.train.targets.repeat(3))
+    assert prepared.learner.data.valid is not None
+    assert prepared.data.valid is not None
+    assert len(prepared.learner.data.valid) == len(prepared.data.valid)
+    packs = {entry.key for entry in open_cache().entries()}
+    assert epochal.train(photos, **QUICK, flip=True, copies=3).test is not None
+    assert {entry.key for entry in open_cache().entries()} == packs
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup": 0.2}, "augment.mixup and augment.cutmix do not work with tune = head"),
+        ({"copies": 3}, "augment.copies does not work with examples that nothing changes"),
+        ({"copies": 3, "flip": True, "tune": "all"}, "augment.copies does not work with tune = all"),
+    ],
+)
+def test_what_a_frozen_trunk_cannot_see_is_refused(photos: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        epochal.train(photos, **QUICK, **settings)
+
+
+def test_what_was_computed_before_the_disk_was_full_is_used(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = _weights(epochal.train(photos, **QUICK))
+    open_cache().clear()
+    monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0")
+    found = _weights(epochal.train(photos, **QUICK))
+    assert not open_cache().entries()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+def test_features_beyond_memory_are_streamed_and_refused_where_there_is_no_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = _weights(epochal.train(photos, **QUICK))
+    streamed = _weights(epochal.train(photos, **QUICK, memory=1e-6))
+    for name, tensor in streamed.items():
+        assert torch.equal(tensor, wanted[name]), name
+    open_cache().clear()
+    monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0.00001")
+    with pytest.raises(NoRoomError, match="features of train do not fit in memory, and cannot be cached"):
+        epochal.train(photos, **QUICK, memory=1e-6)

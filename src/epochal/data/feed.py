@@ -76,17 +76,19 @@ def feed(
             return _StreamedFeed(examples, order, device, changes, workers)
 
 
-def by_length(examples: Examples, lengths: Tensor | None, batch_size: int, device: torch.device) -> tuple[Feed, Tensor]:
+def by_length(
+    examples: Examples, lengths: Tensor | None, batch_size: int, device: torch.device, augment: Augment | None = None
+) -> tuple[Feed, Tensor]:
     """Return a feed for inference, and which example comes when (int64 [n]).
 
     Padded inputs, which have `lengths` (see `InputRule`), come from the longest to the shortest, in batches without the padding that all
     of them have. Others come in their own order.
     """
     if lengths is None:
-        return feed(examples, batch_size, device), torch.arange(len(examples))
+        return feed(examples, batch_size, device, augment=augment), torch.arange(len(examples))
     order = lengths.argsort(descending=True, stable=True)
     longest = [max(1, int(some.max())) for some in lengths[order].split(batch_size)]
-    return _Trimmed(feed(examples.take(order), batch_size, device), longest), order
+    return _Trimmed(feed(examples.take(order), batch_size, device, augment=augment), longest), order
 
 
 class _Changes:

@@ -26,7 +26,7 @@ from epochal.models.patches import ast, vit
 from epochal.models.pretrained.head import HEAD
 from epochal.models.pretrained.hub import PREFIX as HUB
 from epochal.models.pretrained.hub_nets import HubWeights, hub_input, hub_net
-from epochal.models.pretrained.pictures import LITE0, SCALE, efficientnet_lite0
+from epochal.models.pretrained.pictures import LITE0, SCALE, TRUNK, efficientnet_lite0
 from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
 from epochal.models.pretrained.timm_nets import PREFIX as TIMM
 from epochal.models.pretrained.timm_nets import timm_net, timm_settings
@@ -77,7 +77,8 @@ MODELS: dict[str, Entry] = {
         "pre-trained on 1.3 million photographs (ImageNet), for few pictures: its head learns in seconds",
         asks={"data.size": 128, **SCALE},
         weights=LITE0,
-        tuned={"head": HEAD, "all": HEAD},
+        tuned={"head": HEAD, "all": TRUNK, "last": TRUNK},
+        enough=500,
     ),
     "gru": Entry(gru, "recurrent network (GRU) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
     "linear": Entry(linear, "one linear layer: softmax regression or linear regression", kind=None),

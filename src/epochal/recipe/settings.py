@@ -171,6 +171,9 @@ class AugmentSettings(Settings):
         description="paste in a rectangle of another picture, its area drawn from Beta(a, a) with this a, and mix the targets "
         "accordingly; 0: off",
     )
+    copies: Short[Count] = Field(
+        4, description="with tune = head or last: of each example, a frozen trunk sees so many copies that were changed at random"
+    )
 
 
 class ModelSettings(Settings):
@@ -297,10 +300,11 @@ class AllSettings(Settings):
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that read data that do not fit into memory")
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
-    tune: Literal["auto", "head", "all"] = Field(
+    tune: Literal["auto", "head", "last", "all"] = Field(
         "auto",
-        description="what is trained of a pre-trained model: its head alone, on features that its trunk computes once; or all, the trunk "
-        "at a tenth of the rate; auto: the head, or all where that is better with so many examples and takes at most two minutes",
+        description="what is trained of a pre-trained model; head: its head alone, on features that its trunk computes once; last: also "
+        "the trunk's last part, on what those before compute once; all: the trunk too, at smaller rates towards the input; auto: "
+        "by the number of examples, and by what it takes",
     )
     model: Annotated[ModelSettings, BeforeValidator(_by_name)] = ModelSettings()
     loss: Annotated[LossSettings, BeforeValidator(_by_name)] = LossSettings()

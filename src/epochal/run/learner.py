@@ -1,41 +1,47 @@
-"""What is trained of a model, and on what: all of it on the data, or the head of a pre-trained one on what its trunk makes of them."""
+"""What is trained of a model, and on what: all of it on the data, or its last parts on what those before make of them."""
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from epochal.bundle import Bundle
-from epochal.data.examples import Examples
-from epochal.data.feed import by_length
+from epochal.data.inputs.base import Augment
+from epochal.data.inputs.changes import MIXING
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.inputs.scaled import measure
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data
-from epochal.data.storage.cache import DamagedError, content_hash, open_cache
-from epochal.data.storage.fill import fill, read_pack, write_pack
-from epochal.device import choose
 from epochal.errors import RecipeError
 from epochal.models.build import eval_mode, is_pretrained
-from epochal.models.pretrained.head import AT_ONCE
-from epochal.progress import progress
-from epochal.recipe import Recipe
+from epochal.models.pretrained.chain import chain_of, last_of
+from epochal.models.summary import byte_words
+from epochal.recipe import DEFAULT, AugmentSettings, Recipe
+from epochal.run.features import Trunk
 
-# Where all of a model is trained, the scale of its trunk's features is that of about so many examples.
+# Where the trunk is trained too, the scale of its features is that of about so many examples.
 _MEASURED = 512
 
 # The least deviation of a feature: those that hardly change would be blown up.
 _LEAST = 1e-3
+
+# The share of the weights that tune = last trains.
+LAST = 0.5
+
+# So many examples show in what parts a network can be run.
+_TRIED = 2
+
+# The trunk's last part learns at this share of the head's rate, its first at that share of it; those between in equal ratios.
+_LAST_RATE, _FIRST_RATE = 0.1, 0.1
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Learner(NamedTuple):
@@ -45,81 +51,112 @@ class Learner(NamedTuple):
     data: Data
 
 
-def learner_of(recipe: Recipe, bundle: Bundle, data: Data) -> Learner:
-    """Return what the recipe trains. The trunk of a model whose head alone is trained sees each example once."""
-    if bundle.origin is None or not is_pretrained(bundle.origin[0]):
-        return Learner(bundle.model, data)
+class Features(NumbersRule):
+    """Features of examples, which were changed at random before they were computed, and are scaled by the layers that take them."""
+
+    def augment(self, settings: AugmentSettings, seed: int) -> Augment | None:  # noqa: ARG002
+        """Return nothing: see `learner_of`."""
+        return None
+
+    def learn(self, inputs: Inputs) -> Features:  # noqa: ARG002
+        """Return the rule as it is, without reading all of the features."""
+        return self
+
+
+def learner_of(recipe: Recipe, bundle: Bundle, data: Data, log: Callable[[str], object] = lambda _: None) -> Learner:
+    """Return what the recipe trains of a model, and mark its parts for that: what is frozen, and how fast the others learn.
+
+    What is frozen at the beginning sees each example once, or `augment.copies` changed copies of it. `log` is called with what that
+    takes. Raises `RecipeError` for what does not go together.
+    """
     layers = OrderedDict(bundle.model.named_children())
     preprocess, net = layers.pop("preprocess"), layers.pop("net")
-    trunk, head = net.get_submodule("trunk"), net.get_submodule("head")
-    whole = nn.Sequential(preprocess, trunk)
-    rule = NumbersRule(shape=tuple(head.get_parameter("linear.weight").shape[1:]), dtype="float32")
-    features = partial(_features, whole, width=rule.shape, weights=_hash(whole), data=data, recipe=recipe)
-    if recipe.tune == "all":
-        some = data.train.take(torch.arange(0, len(data.train), -(-len(data.train) // _MEASURED)))
-        _scale(head.get_submodule("scale"), features(some))
+    if bundle.origin is None or not is_pretrained(bundle.origin[0]):
         return Learner(bundle.model, data)
-    _check_augmentation(recipe)
-    trunk.requires_grad_(False)
-    splits: dict[str, Any] = {name: replace(examples, inputs=features(examples), varies=False) for name, examples in data.splits.items()}
-    found = replace(data, input=rule, described=None, **splits)
-    _scale(head.get_submodule("scale"), found.train.inputs)
-    return Learner(nn.Sequential(OrderedDict(head=head, **layers)), found)
-
-
-def _check_augmentation(recipe: Recipe) -> None:
-    plain = Recipe().flat()
-    asked = [name for name, value in recipe.flat().items() if name.startswith("augment.") and value != plain[name]]
-    if asked:
+    head, parts = net.get_submodule("head"), parts_of(bundle.model, data)
+    _mark(parts)
+    if recipe.tune != "head":
+        some = data.train.take(torch.arange(0, len(data.train), -(-len(data.train) // _MEASURED)))
+        whole = Trunk(nn.Sequential(preprocess, *parts), tuple(head.get_parameter("linear.weight").shape[1:]), data, recipe)
+        _scale(head.get_submodule("scale"), whole.features(some))
+    if recipe.tune == "all":
+        _check_copies(recipe, "tune = all", "Leave it out: there, each epoch changes examples in its own way.")
+        return Learner(bundle.model, data)
+    first = last_of(parts, LAST) if recipe.tune == "last" else len(parts)
+    if not first:
         raise RecipeError(
-            f"The setting {asked[0]} does not work with tune = head: the trunk sees each example once, unchanged.",
-            "Use tune = all, which takes longer, or leave it out.",
+            f"The setting tune = last does not work with {recipe.model.name}: its parts do not simply follow one another.",
+            "Use tune = head or tune = all.",
         )
+    for part in parts[:first]:
+        part.requires_grad_(False)
+    frozen, rest = nn.Sequential(preprocess, *parts[:first]), OrderedDict(head=head, **layers)
+    with eval_mode(frozen), torch.inference_mode():
+        shape = tuple(frozen(_few(bundle.model, data)).shape[1:])
+    found = _with_features(Trunk(frozen, shape, data, recipe), log)
+    if recipe.tune == "head":
+        _scale(head.get_submodule("scale"), found.train.inputs)
+        return Learner(nn.Sequential(rest), found)
+    return Learner(nn.Sequential(OrderedDict(last=nn.Sequential(*parts[first:]), **rest)), found)
 
 
-def _features(trunk: nn.Module, examples: Examples, width: tuple[int, ...], weights: bytes, data: Data, recipe: Recipe) -> Inputs:
-    """Return what the trunk makes of examples: from the cache, where the same trunk has seen the same examples before."""
-    # What the inputs are made of: the content of their files, or else all of the data.
-    places = examples.positions.numpy()
-    content = (
-        (data.fingerprint + examples.part).encode() + places.tobytes() if examples.hashes is None else examples.hashes[places].tobytes()
-    )
-    key = content_hash(content, data.input.model_dump_json().encode(), weights, torch.__version__.encode()).hex()
-    shape = (len(examples), *width)
-    title = f"{data.name}, features of {examples.part}"
-    try:
-        if (pack := open_cache().find(key, shape)) is not None:
-            return read_pack(pack, recipe.data.memory)
-    except DamagedError:
-        pass  # It has been removed.
-    try:
-        return read_pack(write_pack(_computed(trunk, examples, data, recipe), shape, torch.float32, title, key), recipe.data.memory)
-    except OSError:
-        # The cache has no room: then they are computed for this run alone.
-        return fill(_computed(trunk, examples, data, recipe), shape, torch.float32, recipe.data.memory, title)
+def _with_features(trunk: Trunk, log: Callable[[str], object]) -> Data:
+    """Return data whose inputs are features: those of train of all copies, one copy after the other."""
+    data, settings = trunk.data, trunk.recipe.augment
+    if MIXING.asked(settings):
+        raise RecipeError(
+            f"{' and '.join(f'augment.{name}' for name in MIXING.settings)} do not work with tune = {trunk.recipe.tune}: a frozen trunk "
+            "sees each example by itself.",
+            "Use tune = all, or leave them out.",
+        )
+    augment = data.spec.input.augment(settings, trunk.recipe.seed)
+    if augment is None:
+        _check_copies(trunk.recipe, "examples that nothing changes", "Add for example --flip, or leave it out.")
+    copies = 1 if augment is None else settings.copies
+    log(_told(trunk, copies))
+    splits = {}
+    for name, examples in data.splits.items():
+        is_changed = name == "train" and augment is not None
+        inputs = trunk.features(examples, augment if is_changed else None, copies if is_changed else 1)
+        again = torch.arange(len(inputs)) % len(examples)
+        splits[name] = replace(examples, inputs=inputs, targets=examples.targets[again], positions=examples.positions[again], varies=False)
+    return replace(data, input=Features(shape=trunk.shape, dtype="float32"), described=None, **splits)
 
 
-def _computed(trunk: nn.Module, examples: Examples, data: Data, recipe: Recipe) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the place and the features of each example."""
-    device = choose(recipe.device)
-    batches, order = by_length(examples, data.input.lengths(examples.inputs), AT_ONCE, device)
-    with eval_mode(trunk), torch.inference_mode(), progress("Features", len(batches)) as advance:
-        trunk.to(device)
-        for batch in batches.epoch(0):
-            features = trunk(batch.inputs).cpu().numpy()
-            yield from zip(order[batch.places.cpu()].tolist(), features[:, None], strict=True)
-            advance()
+def _told(trunk: Trunk, copies: int) -> str:
+    counts = {name: len(examples) for name, examples in trunk.data.splits.items()}
+    seen = sum(counts.values()) + (copies - 1) * counts["train"]
+    size = byte_words(4 * math.prod(trunk.shape) * seen)
+    changed = f", {copies} changed copies of each of train, which are an epoch together" if copies > 1 else ""
+    return f"tune = {trunk.recipe.tune}: the frozen part sees {seen:,} examples once{changed}; their features take {size}"
+
+
+def parts_of(model: nn.Module, data: Data) -> list[nn.Module]:
+    """Return the parts of a pre-trained model's trunk that follow one another."""
+    with torch.inference_mode():
+        return chain_of(model.get_submodule("net.trunk"), model.get_submodule("preprocess")(_few(model, data)))
+
+
+def _few(model: nn.Module, data: Data) -> Tensor:
+    few = data.train.inputs[torch.arange(min(_TRIED, len(data.train)))]
+    return few.to(next(model.parameters()).device)
+
+
+def _mark(parts: Sequence[nn.Module]) -> None:
+    """Let parts learn at a smaller rate the nearer they are to the input, and batch norm keep its running statistics: those of few
+    examples would be worse than those of a million."""
+    for place, part in enumerate(parts, 1):
+        part.lr_scale = _LAST_RATE * _FIRST_RATE ** (1 - place / len(parts))  # type: ignore[assignment]
+        for module in part.modules():
+            module.training = not isinstance(module, _BATCH_NORM)
+
+
+def _check_copies(recipe: Recipe, what: str, fix: str) -> None:
+    if recipe.origin("augment.copies") != DEFAULT:
+        raise RecipeError(f"The setting augment.copies does not work with {what}.", fix)
 
 
 def _scale(scale: nn.Module, features: Inputs) -> None:
     """Bring features to mean 0 and deviation 1."""
     mean, deviation = measure(features, [0])
     scale.load_state_dict(Preprocess(mean, deviation.clamp(min=_LEAST), "float32").state_dict())
-
-
-def _hash(module: nn.Module) -> bytes:
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.numpy()).data.cast("B"))
-    return digest.digest()

@@ -17,15 +17,15 @@ from epochal.data.load import Data, load
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
-from epochal.models.build import assemble, build_net, check_options, check_room, entry_of, eval_mode, is_listed, is_pretrained, own_net
+from epochal.models.build import assemble, build_net, check_options, check_room, entry_of, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
-from epochal.models.pretrained.head import AT_ONCE
 from epochal.models.pretrained.hub import PREFIX as HUB
 from epochal.models.pretrained.hub_nets import hub_settings
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
 from epochal.run.learner import Learner, learner_of
+from epochal.run.tune import with_tune
 from epochal.terminal import command
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
@@ -45,9 +45,6 @@ _LEAST_UPDATES = 100
 
 # And its epochs fewer, down to so many, until there are so many examples in all of them.
 _LEAST_EPOCHS, _MANY_EXAMPLES = 5, 20_000_000
-
-# All of a pre-trained model is trained where that takes at most so many seconds; a step is as long as so many passes without gradients.
-_MOST_SECONDS, _TRAINING = 120, 3
 
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
@@ -137,7 +134,7 @@ def prepare(
         log(f"note: {_COARSE}")
     all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
     is_own = own.loss is not None or own.optimizer is not None
-    learner = learner_of(recipe, bundle, data)
+    learner = learner_of(recipe, bundle, data, log)
     if learner.data is not data:
         clock.lap("features")
     recipe = resolve_auto(with_own(recipe, own), learner.model, learner.data, own=is_own, log=log)
@@ -255,49 +252,12 @@ def load_data(
     return data.split(wanted.valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
 
 
-def _with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str], object]) -> Recipe:
-    """Decide what of a pre-trained model is trained, where the user left that open: by the number of examples, and by what it costs."""
-    entry = entry_of(recipe.model.name, recipe.model.options)
-    if entry is None or entry.weights is None:
-        if recipe.tune == "head":
-            raise RecipeError(f"The setting tune = head is for pre-trained models, which {recipe.model.name} is not.", "Leave it out.")
-        return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
-    if recipe.tune != "auto":
-        return recipe
-    if entry.enough is None or len(data.train) < entry.enough:
-        log(f"note: tune = head, for {len(data.train):,} examples: the trunk stays as it is; tune = all trains it, too")
-        return recipe.updated({"tune": "head"}, "model")
-    epochs = entry.tuned["all"]["epochs"] if recipe.origin("epochs") == DEFAULT else recipe.epochs
-    seconds = _TRAINING * epochs * len(data.train) * _seconds(model, data, choose(recipe.device))
-    if seconds > _MOST_SECONDS:
-        log(f"note: tune = head: the trunk stays as it is; tune = all trains it, too, which takes about {seconds / 60:,.0f} minutes")
-        return recipe.updated({"tune": "head"}, "model")
-    log(f"note: tune = all, for {len(data.train):,} examples: the trunk is trained, too; tune = head leaves it as it is")
-    return recipe.updated({"tune": "all"}, "model")
-
-
-def _seconds(model: nn.Module, data: Data, device: torch.device) -> float:
-    """Measure how long an example takes to pass through a model, by a few of them, the second time."""
-    few = data.train.inputs[torch.arange(min(AT_ONCE, len(data.train)))].to(device)
-    model.to(device)
-    with eval_mode(model), torch.inference_mode():
-        model(few).cpu()
-        began = time.perf_counter()
-        model(few).cpu()
-    return (time.perf_counter() - began) / len(few)
-
-
 def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:
     """Give a network the weights that it was pre-trained to, if it is one of those; return the recipe that names exactly them."""
     entry = entry_of(recipe.model.name, recipe.model.options)
     if entry is None or entry.weights is None:
         return recipe
-    trunk = net.get_submodule("trunk")
-    exact = entry.weights.load_into(trunk)
-    # Batch norm keeps its running statistics: those of few examples would be worse than those of a million.
-    for module in trunk.modules():
-        module.training = not isinstance(module, nn.BatchNorm2d)
-    trunk.lr_scale = 0.1  # type: ignore[assignment]
+    exact = entry.weights.load_into(net.get_submodule("trunk"))
     return recipe.updated({name: value for name, value in exact.items() if recipe.flat().get(name) != value}, "weights")
 
 
@@ -324,7 +284,7 @@ def build(recipe: Recipe, data: Data, own: nn.Module | None = None, log: Callabl
     if not is_own:
         recipe = _with_weights(recipe, net)
     whole = assemble(net, spec, recipe.data, rescale=recipe.data.scale_targets and not is_own)
-    recipe = with_model(_with_tune(recipe, whole, data, log), of_data=False)
+    recipe = with_model(with_tune(recipe, whole, data, log), of_data=False)
     not_tensors = [name for name, value in whole.state_dict().items() if not isinstance(value, torch.Tensor)]
     if not_tensors:
         raise ModelError(f"The model's state '{not_tensors[0]}' is not a tensor and cannot be saved.", "Leave it out of its state_dict.")

@@ -6,6 +6,7 @@ with ReLU6 instead of swish.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -53,8 +54,8 @@ class Convolution(nn.Conv2d):
             around += [needed // 2, needed - needed // 2]
         left, right, top, bottom = around
         if (left, top) == (right, bottom):
-            return F.conv2d(inputs, self.weight, None, self.stride, (top, left), groups=self.groups)
-        return F.conv2d(F.pad(inputs, around), self.weight, None, self.stride, groups=self.groups)
+            return F.conv2d(inputs, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
+        return F.conv2d(F.pad(inputs, around), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 class Block(nn.Module):
@@ -74,24 +75,33 @@ class Block(nn.Module):
         return outputs + inputs if self.is_residual else outputs
 
 
-class EfficientNetLite0(nn.Module):
-    """The trunk: pictures of any size -> features [n, 1280]."""
+class Colour(nn.Module):
+    """Grey pictures get three equal channels."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [n, 3, height, width] for [n, 3 or 1, height, width]."""
+        return inputs.expand(-1, 3, -1, -1)
+
+
+class Mean(nn.Module):
+    """The mean over all places."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [n, channels] for [n, channels, height, width]."""
+        return inputs.mean((2, 3))
+
+
+class EfficientNetLite0(nn.Sequential):
+    """The trunk: pictures of any size [n, 3 or 1, height, width] -> features [n, 1280]."""
 
     def __init__(self) -> None:
-        super().__init__()
         blocks, channels = [], _CHANNELS
         for stage in _STAGES:
             for number in range(stage.blocks):
                 blocks.append(Block(channels, stage, 1 if number else stage.stride))
                 channels = stage.width
-        self.stem = nn.Sequential(*_layer(3, _CHANNELS, 3, 2))
-        self.blocks = nn.Sequential(*blocks)
-        self.last = nn.Sequential(*_layer(channels, FEATURES, 1))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the features of pictures [n, 3 or 1, height, width]; grey ones have three equal channels."""
-        features: Tensor = self.last(self.blocks(self.stem(inputs.expand(-1, 3, -1, -1))))
-        return features.mean((2, 3))
+        stem, last = nn.Sequential(*_layer(3, _CHANNELS, 3, 2)), nn.Sequential(*_layer(channels, FEATURES, 1))
+        super().__init__(OrderedDict(colour=Colour(), stem=stem, blocks=nn.Sequential(*blocks), last=last, mean=Mean()))
 
 
 def _layer(channels: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:

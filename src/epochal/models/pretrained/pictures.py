@@ -24,6 +24,11 @@ LITE0 = Weights(
 # CIFAR-10 came to 68 instead of 73 %.
 SCALE = {"data.mean": 127 / 255, "data.std": 128 / 255}
 
+# More than the head is trained for a few epochs.
+TRUNK = {
+    "optimizer.name": "adamw", "optimizer.lr": 3e-3, "optimizer.weight_decay": 0.01, "epochs": 5, "batch_size": 32, "eval_batch_size": 64,
+}  # fmt: skip
+
 
 def efficientnet_lite0(spec: DataSpec) -> nn.Sequential:
     """Return EfficientNet-Lite0: `trunk`, and `head` for these outputs."""
