@@ -19,7 +19,7 @@ _OPTIONS = """
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase
---time-shift --time-mask --frequency-mask --noise --word-dropout --mixup --cutmix
+--time-shift --time-mask --frequency-mask --noise --word-dropout --mixup --cutmix --copies
 --tune --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
 --schedule --warmup --every --at --factor --schedule-patience --rise

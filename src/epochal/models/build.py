@@ -26,7 +26,7 @@ from epochal.models.patches import ast, vit
 from epochal.models.pretrained.head import HEAD
 from epochal.models.pretrained.hub import PREFIX as HUB
 from epochal.models.pretrained.hub_nets import HubWeights, hub_input, hub_net
-from epochal.models.pretrained.pictures import LITE0, SCALE, TRUNK, efficientnet_lite0
+from epochal.models.pretrained.pictures import LITE0, PICTURES, SCALE, efficientnet_lite0
 from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
 from epochal.models.pretrained.timm_nets import PREFIX as TIMM
 from epochal.models.pretrained.timm_nets import timm_net, timm_settings
@@ -77,7 +77,7 @@ MODELS: dict[str, Entry] = {
         "pre-trained on 1.3 million photographs (ImageNet), for few pictures: its head learns in seconds",
         asks={"data.size": 128, **SCALE},
         weights=LITE0,
-        tuned={"head": HEAD, "all": TRUNK, "last": TRUNK},
+        tuned=PICTURES,
         enough=500,
     ),
     "gru": Entry(gru, "recurrent network (GRU) over the words of a text, hidden=64, bidirectional=true", "text", _WORDS),
@@ -130,11 +130,11 @@ def entry_of(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     if name.startswith(HUB):
         hub = HubWeights(name, str(options.get("revision", "")), str(options.get("sha256", "")))
-        return Entry(hub_net, "a model of the Hugging Face hub", asks={**hub_input(options), **HEAD}, weights=hub)
+        return Entry(hub_net, "a model of the Hugging Face hub", asks=hub_input(options), weights=hub, tuned=PICTURES)
     if not name.startswith(TIMM):
         return MODELS.get(name)
     weights = WeightsFile(name, str(options.get("weights", "")), str(options.get("sha256", "")))
-    return Entry(partial(timm_net, name), "a network of timm", asks={**timm_settings(name), **HEAD}, weights=weights)
+    return Entry(partial(timm_net, name), "a network of timm", asks=timm_settings(name), weights=weights, tuned=PICTURES)
 
 
 def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Module:

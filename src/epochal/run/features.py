@@ -85,7 +85,7 @@ class Trunk:
         whole = torch.empty((rows, *self.shape)) if in_memory else None
         pieces = list(self._pieces(examples, max(AT_ONCE, _PIECE // bytes_each), augment, copies))
         packs: list[Pack] = []
-        place, title = 0, f"{self.data.name}, features of {examples.part}"
+        place, title = 0, f"features of {examples.part} of {self.data.name}"
         batches = sum(-(-len(piece) // AT_ONCE) for piece in pieces)
         with progress("Features", batches) as advance:
             for piece in pieces:
@@ -146,7 +146,7 @@ class Trunk:
             if in_memory:
                 return None  # They are here for this run, and computed again for another.
             raise NoRoomError(
-                f"{title} do not fit in memory, and cannot be cached: {error.strerror}.",
+                f"The {title} do not fit in memory, and cannot be cached: {error.strerror}.",
                 "Allow more memory (data.memory), or a larger cache (EPOCHAL_CACHE, EPOCHAL_CACHE_SIZE).",
             ) from error
 

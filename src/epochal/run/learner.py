@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ _MEASURED = 512
 _LEAST = 1e-3
 
 # The share of the weights that tune = last trains.
-LAST = 0.5
+LAST = 0.75
 
 # So many examples show in what parts a network can be run.
 _TRIED = 2
@@ -80,7 +80,10 @@ def learner_of(recipe: Recipe, bundle: Bundle, data: Data, log: Callable[[str], 
         whole = Trunk(nn.Sequential(preprocess, *parts), tuple(head.get_parameter("linear.weight").shape[1:]), data, recipe)
         _scale(head.get_submodule("scale"), whole.features(some))
     if recipe.tune == "all":
-        _check_copies(recipe, "tune = all", "Leave it out: there, each epoch changes examples in its own way.")
+        if recipe.origin("augment.copies") != DEFAULT:
+            raise RecipeError(
+                "The setting augment.copies does not work with tune = all: each epoch changes examples in its own way.", "Leave it out."
+            )
         return Learner(bundle.model, data)
     first = last_of(parts, LAST) if recipe.tune == "last" else len(parts)
     if not first:
@@ -105,16 +108,16 @@ def _with_features(trunk: Trunk, log: Callable[[str], object]) -> Data:
     data, settings = trunk.data, trunk.recipe.augment
     if MIXING.asked(settings):
         raise RecipeError(
-            f"{' and '.join(f'augment.{name}' for name in MIXING.settings)} do not work with tune = {trunk.recipe.tune}: a frozen trunk "
-            "sees each example by itself.",
+            f"The settings augment.mixup and augment.cutmix do not work with tune = {trunk.recipe.tune}: a frozen trunk sees each example "
+            "by itself.",
             "Use tune = all, or leave them out.",
         )
     augment = data.spec.input.augment(settings, trunk.recipe.seed)
-    if augment is None:
-        _check_copies(trunk.recipe, "examples that nothing changes", "Add for example --flip, or leave it out.")
+    if augment is None and trunk.recipe.origin("augment.copies") != DEFAULT:
+        raise RecipeError("The setting augment.copies asks for changed copies, but nothing changes them.", "Add --flip, or leave it out.")
     copies = 1 if augment is None else settings.copies
     log(_told(trunk, copies))
-    splits = {}
+    splits: dict[str, Any] = {}
     for name, examples in data.splits.items():
         is_changed = name == "train" and augment is not None
         inputs = trunk.features(examples, augment if is_changed else None, copies if is_changed else 1)
@@ -126,9 +129,13 @@ def _with_features(trunk: Trunk, log: Callable[[str], object]) -> Data:
 def _told(trunk: Trunk, copies: int) -> str:
     counts = {name: len(examples) for name, examples in trunk.data.splits.items()}
     seen = sum(counts.values()) + (copies - 1) * counts["train"]
-    size = byte_words(4 * math.prod(trunk.shape) * seen)
-    changed = f", {copies} changed copies of each of train, which are an epoch together" if copies > 1 else ""
-    return f"tune = {trunk.recipe.tune}: the frozen part sees {seen:,} examples once{changed}; their features take {size}"
+    tune, size = trunk.recipe.tune, byte_words(4 * math.prod(trunk.shape) * seen)
+    if copies > 1:
+        return (
+            f"tune = {tune}: {seen:,} examples pass through the frozen part, once, with {copies} changed copies of each of train, which "
+            f"make one epoch; their features take {size}"
+        )
+    return f"tune = {tune}: {seen:,} examples pass through the frozen part, once; their features take {size}"
 
 
 def parts_of(model: nn.Module, data: Data) -> list[nn.Module]:
@@ -146,14 +153,9 @@ def _mark(parts: Sequence[nn.Module]) -> None:
     """Let parts learn at a smaller rate the nearer they are to the input, and batch norm keep its running statistics: those of few
     examples would be worse than those of a million."""
     for place, part in enumerate(parts, 1):
-        part.lr_scale = _LAST_RATE * _FIRST_RATE ** (1 - place / len(parts))  # type: ignore[assignment]
+        part.lr_scale = _LAST_RATE * _FIRST_RATE ** (1 - place / len(parts))
         for module in part.modules():
             module.training = not isinstance(module, _BATCH_NORM)
-
-
-def _check_copies(recipe: Recipe, what: str, fix: str) -> None:
-    if recipe.origin("augment.copies") != DEFAULT:
-        raise RecipeError(f"The setting augment.copies does not work with {what}.", fix)
 
 
 def _scale(scale: nn.Module, features: Inputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,11 +22,6 @@ from epochal.run.learner import LAST, parts_of
 # More of a model than its head is trained where that takes at most so many seconds; a step is as long as so many passes without gradients.
 _MOST_SECONDS, _TRAINING = 120, 3
 
-_WORDS = {
-    "all": "the trunk is trained, too",
-    "last": "the trunk's last part is trained, too",
-}
-
 
 def with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str], object]) -> Recipe:
     """Decide what of a pre-trained model is trained: by the number of examples, and by what it costs. Raises `RecipeError`."""
@@ -43,14 +39,19 @@ def with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str],
         log(f"note: tune = head, for {count:,} examples: the trunk stays as it is; tune = all trains it, too")
         return recipe.updated({"tune": "head"}, "model")
     costs = _costs(recipe, model, data, entry.tuned)
-    for tune, seconds in costs.items():
-        if seconds <= _MOST_SECONDS:
-            log(f"note: tune = {tune}, for {count:,} examples: {_WORDS[tune]}; tune = head leaves it as it is")
-            return recipe.updated({"tune": tune}, "model")
+    if costs.get("all", math.inf) <= _MOST_SECONDS:
+        log(f"note: tune = all, for {count:,} examples: the trunk is trained, too; tune = head leaves it as it is")
+        return recipe.updated({"tune": "all"}, "model")
+    if costs.get("last", math.inf) <= _MOST_SECONDS:
+        log(f"note: tune = last, for {count:,} examples: the trunk's last part is trained, too; tune = all takes {_minutes(costs['all'])}")
+        return recipe.updated({"tune": "last"}, "model")
     tune = min(costs, key=costs.__getitem__)
-    trains = "it, too" if tune == "all" else "its last part, too"
-    log(f"note: tune = head: the trunk stays as it is; tune = {tune} trains {trains}, which takes about {costs[tune] / 60:,.0f} minutes")
+    log(f"note: tune = head: the trunk stays as it is; tune = {tune} trains more of it, which takes {_minutes(costs[tune])}")
     return recipe.updated({"tune": "head"}, "model")
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {seconds / 60:,.0f} minutes"
 
 
 def _costs(recipe: Recipe, model: nn.Module, data: Data, tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

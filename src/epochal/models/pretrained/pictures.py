@@ -6,7 +6,7 @@ from torch import nn
 
 from epochal.data.spec import DataSpec
 from epochal.models.pretrained.efficientnet import FEATURES, EfficientNetLite0
-from epochal.models.pretrained.head import with_head
+from epochal.models.pretrained.head import HEAD, with_head
 from epochal.models.pretrained.weights import Weights
 
 LITE0 = Weights(
@@ -24,10 +24,11 @@ LITE0 = Weights(
 # CIFAR-10 came to 68 instead of 73 %.
 SCALE = {"data.mean": 127 / 255, "data.std": 128 / 255}
 
-# More than the head is trained for a few epochs.
-TRUNK = {
+# Where more than the head is trained, a few epochs are enough.
+_TRUNK = {
     "optimizer.name": "adamw", "optimizer.lr": 3e-3, "optimizer.weight_decay": 0.01, "epochs": 5, "batch_size": 32, "eval_batch_size": 64,
 }  # fmt: skip
+PICTURES = {"head": HEAD, "all": _TRUNK, "last": _TRUNK}
 
 
 def efficientnet_lite0(spec: DataSpec) -> nn.Sequential:
