@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -91,6 +92,21 @@ def command(*words: str | Path) -> str:
     from shlex import join
 
     return join(map(str, words))
+
+
+def options(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of a command that give these settings, so far as they are set: a list with commas.
+
+    A table is an option in the singular for each of its values, as NAME=VALUE.
+    """
+    words: list[str] = []
+    for name, value in given.items():
+        option = "--" + name.replace("_", "-")
+        if isinstance(value, Mapping):
+            words += [word for key, inner in value.items() for word in (option.removesuffix("s"), f"{key}={inner}")]
+        elif value:
+            words += [option, str(value) if isinstance(value, str | Path) else ",".join(value)]
+    return words
 
 
 def harmless(text: str) -> str:

@@ -176,16 +176,6 @@ class TestOthersFiles:
         assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
 
 
-def test_hints_can_be_typed(call, work: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "my data").symlink_to(work / "data")
-    out = call("train", "my data", "--epochs", "1", "--out", "my run")[1]
-    assert "epochal predict 'my run' picture.png\n            epochal evaluate 'my run'\n" in out
-    out = call("check", "my data", "--quarantine", "leave out")[1]
-    assert "epochal train 'my data' --exclude 'leave out'\n" in out
-    (tmp_path / "my run/result.json").unlink()
-    assert "First: epochal resume 'my run'\n" in call("reproduce", "my run")[2]
-
-
 def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     paint(tmp_path / "data" / "dog", 40)
     try:

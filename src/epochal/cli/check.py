@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -73,19 +73,19 @@ def command(
         check_page_output(html)
     if quarantine is not None:
         check_list_output(quarantine)
-    found = check(
-        data,
-        data_dir=data_dir,
-        target=_names(target),
-        text=_names(text),
-        ignore=_names(ignore),
-        columns=dict(map(pair, columns)),
-        valid_data=valid_data,
-        test_data=test_data,
-        file=file,
-        split_column=split_column,
-        group=group,
-    )
+    options: dict[str, Any] = {
+        "data_dir": data_dir,
+        "target": _names(target),
+        "text": _names(text),
+        "ignore": _names(ignore),
+        "columns": dict(map(pair, columns)),
+        "valid_data": valid_data,
+        "test_data": test_data,
+        "file": file,
+        "split_column": split_column,
+        "group": group,
+    }
+    found = check(data, **options)
     # Before the files are written: the findings are printed whatever fails later.
     if as_json:
         say_json(found.to_json())
@@ -97,7 +97,8 @@ def command(
         log(f"  {html}  with what the examples look like")
     if quarantine is not None:
         left_out = found.write_quarantine(quarantine)
-        log(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, '--exclude', quarantine)}")
+        words = terminal.options({**options, "exclude": quarantine})
+        log(f"  {quarantine}  {left_out:,} to leave out; {terminal.command('epochal', 'train', data, *words)}")
     sys.exit(1 if found.number("error") else 0)
 
 

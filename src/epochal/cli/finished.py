@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from epochal.cli.output import print_table, say, say_json
@@ -15,12 +17,17 @@ if TYPE_CHECKING:
 
 def report(done: Run, *, as_json: bool) -> None:
     """Print the result, where it is saved, and what to type next."""
+    from epochal.run.folder import DATA, own_code_option, read_json
+    from epochal.run.prepare import check_command
+
     assert done.folder is not None
+    place = read_json(done.folder / DATA)
+    source = _short(Path(place["source"]))
     say(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
     if done.test is not None:
         from epochal.evaluation.advice import advice
 
-        for line in advice(done.test, done.data.spec, done.recipe):
+        for line in advice(done.test, done.data.spec, done.recipe, check_command(source, done.recipe, place["data_dir"])):
             say(line)
     if done.importance is not None:
         _say_importance(done.importance)
@@ -29,10 +36,25 @@ def report(done: Run, *, as_json: bool) -> None:
     for number, picture in enumerate(pictures):
         label = "" if number else translated("pictures")
         say(f"  {label}{' ' * (8 - columns(label))}  {picture}")
-    say(f"  next      {command('epochal', 'predict', done.folder, done.data.spec.input.sample_file)}")
-    say(f"            {command('epochal', 'evaluate', done.folder)}")
+    own_code = own_code_option(done.recipe.model.name)
+    say(f"  next      {command('epochal', 'predict', done.folder, *_sample(done, source), *own_code)}")
+    say(f"            {command('epochal', 'evaluate', done.folder, *own_code)}")
     if as_json:
         say_json(done.result)
+
+
+def _sample(done: Run, source: Path) -> Sequence[str | Path]:
+    """Return what to predict as an example: a file of the run's own data; where it has none, words as those of another."""
+    rule = done.data.spec.input
+    if rule.kind == "table":
+        return source, "--csv", "predictions.csv"
+    file = (source if source.is_dir() else source.parent) / (done.data.test or done.data.train).where(0)
+    return (file,) if file.is_file() else rule.sample
+
+
+def _short(path: Path) -> Path:
+    """Return a path as it is seen from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say_importance(found: Importance) -> None:

@@ -15,8 +15,8 @@ from epochal.tasks.scores import Scores
 _UNEVEN = 1.5
 
 
-def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
-    """If `test` is not clearly better than its baseline, return lines that say so, and what to try."""
+def advice(test: Scores, spec: DataSpec, recipe: Recipe, check: str = "epochal check DATA") -> tuple[str, ...]:
+    """If `test` is not clearly better than its baseline, return lines that say so, and what to try; `check` is how to check the data."""
     always = test.baseline
     if always is not None and test.interval is not None and test.interval[0] <= always.accuracy:
         verdict = f"This is not clearly better than always answering '{always.answer}' ({100 * always.accuracy:.1f} %). What to try:"
@@ -24,7 +24,7 @@ def advice(test: Scores, spec: DataSpec, recipe: Recipe) -> tuple[str, ...]:
         verdict = "This is no better than always answering the mean. What to try:"
     else:
         return ()
-    return verdict, *(f"  {option:<25} {translated(reason)}" for option, reason in _options(spec, recipe))
+    return verdict, *(f"  {option:<24}  {translated(reason)}" for option, reason in _options(spec, recipe, check))
 
 
 _RECIPES = {
@@ -33,7 +33,7 @@ _RECIPES = {
 }
 
 
-def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _options(spec: DataSpec, recipe: Recipe, check: str) -> Iterator[tuple[str, str]]:
     if spec.input.kind in _RECIPES and not any(asked_changes(recipe.augment)):
         yield _RECIPES[spec.input.kind]
     yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
@@ -42,4 +42,4 @@ def _options(spec: DataSpec, recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "--class-weights balanced", "every class counts the same, however few examples it has"
     if not spec.input.can_augment:
         yield f"--lr {recipe.optimizer.lr / 10:g}", "smaller steps"
-    yield "epochal check DATA", "broken or wrongly labelled examples; and more examples help most"
+    yield check, "broken or wrongly labelled examples; and more examples help most"

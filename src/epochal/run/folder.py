@@ -37,6 +37,7 @@ from epochal.io import safe_read
 from epochal.io.checksums import verify_checksum, with_checksum
 from epochal.io.files import first_free, new_directory, write_json
 from epochal.io.lock import exclusive_lock
+from epochal.models.build import is_listed
 from epochal.models.own_code import own_code
 from epochal.recipe import Recipe, restore_recipe, save_recipe
 from epochal.run.prepare import Prepared
@@ -113,7 +114,7 @@ def tidy(folder: Path, made: Sequence[Path], log: Callable[[str], object]) -> It
             log(f"The trained model is saved in {folder / MODEL}.")
         # Checkpoints that cannot be used have been reported.
         if has_checkpoints and not isinstance(end, BundleError):
-            log(f"To continue from the last checkpoint: {command('epochal', 'resume', folder)}")
+            log(f"To continue from the last checkpoint: {how_to_resume(folder)}")
         # Not where a user has put a copy of a checkpoint.
         if model is None and not any((folder / CHECKPOINTS).glob("step-*")):
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,6 +123,21 @@ def tidy(folder: Path, made: Sequence[Path], log: Callable[[str], object]) -> It
                 with suppress(OSError):
                     parent.rmdir()
         raise
+
+
+def how_to_resume(folder: Path) -> str:
+    """Return the command that continues a run; or where it needs what only a program has, the call in Python."""
+    name = read_recipe(folder).model.name
+    needed = ["data"] * (read_json(folder / DATA)["source"] is None) + ["model"] * (not is_listed(name) and ".py:" not in name)
+    needed += read_json(folder / ENVIRONMENT)["own"]
+    if needed:
+        return f"epochal.resume({', '.join([repr(str(folder)), *(f'{name}=...' for name in needed)])})"
+    return command("epochal", "resume", folder, *own_code_option(name))
+
+
+def own_code_option(model: str) -> list[str]:
+    """Return the option that a command for a run needs if the model of that name is the user's own code, which is not in the run."""
+    return [] if is_listed(model) else ["--model", model]
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -26,7 +26,7 @@ from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
 from epochal.run.learner import Learner, learner_of
 from epochal.run.tune import with_tune
-from epochal.terminal import command
+from epochal.terminal import command, options
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
 
@@ -124,7 +124,7 @@ def prepare(
         log(f"note: {note}")
     if findings := in_one_line(data):
         is_place = isinstance(source, str | Path)
-        log(f"check: {findings} ({_check_command(source, recipe, data_dir)} shows more)" if is_place else f"check: {findings}")
+        log(f"check: {findings} ({check_command(source, recipe, data_dir)} shows more)" if is_place else f"check: {findings}")
     clock.lap("load")
 
     recipe, bundle = build(recipe, data, model, log)
@@ -142,16 +142,10 @@ def prepare(
     return Prepared(recipe, data, bundle, learner, own, summary, clock)
 
 
-def _check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:
+def check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:
     """Return the command that checks the same data, read in the same way."""
-    options: list[str | Path] = [] if data_dir is None else ["--data-dir", data_dir]
-    for name in _OF_TABLES:
-        value = getattr(recipe.data, name)
-        if name == "columns":
-            options += [word for column, kind in value.items() for word in ("--column", f"{column}={kind}")]
-        elif value:
-            options += ["--" + name.replace("_", "-"), value if isinstance(value, str) else ",".join(value)]
-    return command("epochal", "check", source, *options)
+    given = {name: getattr(recipe.data, name) for name in _OF_TABLES}
+    return command("epochal", "check", source, *options({"data_dir": data_dir, **given}))
 
 
 def _with_preset(recipe: Recipe, data: Data) -> Recipe:

@@ -14,10 +14,9 @@ from epochal.bundle import WEIGHTS
 from epochal.errors import BundleError
 from epochal.evaluation.named import Metrics
 from epochal.recipe import Recipe
-from epochal.run.folder import RESULT, read_changes, read_epochs, read_weights
+from epochal.run.folder import RESULT, how_to_resume, read_changes, read_epochs, read_weights
 from epochal.run.reopen import in_words, reopen, resolved_recipe
 from epochal.tasks.losses import LossFunction
-from epochal.terminal import command
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own
@@ -59,9 +58,7 @@ def reproduce(
     """
     folder = Path(folder)
     if not (folder / RESULT).exists():
-        raise BundleError(
-            f"{folder} has not finished, so there is nothing to compare with.", f"First: {command('epochal', 'resume', folder)}"
-        )
+        raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: {how_to_resume(folder)}")
     prepared, differences = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
     wanted, changes = read_epochs(folder), read_changes(folder, prepared.recipe)
     wanted_weights = read_weights(folder)

@@ -45,8 +45,8 @@ class TokensRule(InputRule):
         return "bag-of-words"
 
     @property
-    def sample_file(self) -> str:
-        return "text.txt"
+    def sample(self) -> tuple[str, ...]:
+        return ("text.txt",)
 
     def learn(self, inputs: Inputs) -> Self:
         some = inputs[torch.arange(len(inputs))]

@@ -116,9 +116,9 @@ class InputRule(BaseModel):
         """Return the rule for inputs like `sample` [n, ...] of `split`; add to `notes` what the user should know about it."""
 
     @property
-    def sample_file(self) -> str:
-        """An example name of a file to predict."""
-        return "inputs.npy"
+    def sample(self) -> tuple[str, ...]:
+        """What the command `predict` takes, as an example: the name of a file that somebody may have."""
+        return ("inputs.npy",)
 
     @property
     def as_pictures(self) -> str:

@@ -93,9 +93,9 @@ class PictureRule(ScaledRule):
         return f"{self.mode} {self.side} {self.fit}".encode()
 
     @property
-    def sample_file(self) -> str:
+    def sample(self) -> tuple[str, ...]:
         """A picture, if files become such inputs."""
-        return "picture.png" if self.mode else "inputs.npy"
+        return ("picture.png" if self.mode else "inputs.npy",)
 
     @property
     def scales(self) -> int:

@@ -112,9 +112,9 @@ class SoundRule(InputRule):
         return "picture"
 
     @property
-    def sample_file(self) -> str:
+    def sample(self) -> tuple[str, ...]:
         """A sound."""
-        return "sound.wav"
+        return ("sound.wav",)
 
     @property
     def default_model(self) -> str:

@@ -88,11 +88,6 @@ class TableRule(InputRule):
         return (self.numbers + self.flags + len(self.levels),)
 
     @property
-    def sample_file(self) -> str:
-        """A table."""
-        return "rows.csv"
-
-    @property
     def default_model(self) -> str:
         """Embeddings of categories and numbers, then fully connected layers."""
         return "tabular"

@@ -24,6 +24,7 @@ from epochal.data.inputs.text.read import Text, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
 from epochal.errors import DataError, RecipeError, suggest
+from epochal.language import translated
 from epochal.recipe import AugmentSettings
 
 Tokens = Literal["ngrams", "words", "wordpiece", "bpe"]
@@ -174,9 +175,9 @@ class TextRule(InputRule):
         return len(self.pieces.ids) if self.pieces is not None else 2 + int(np.count_nonzero(self.weights))
 
     @property
-    def sample_file(self) -> str:
+    def sample(self) -> tuple[str, ...]:
         """A text."""
-        return "text.txt"
+        return "--text", translated("a new text")
 
     @property
     def default_model(self) -> str:
