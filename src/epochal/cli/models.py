@@ -20,8 +20,8 @@ def command() -> None:
 
     models = {name: _described(entry) for name, entry in MODELS.items() if name not in TUTORIALS}
     others = {
-        "hub:OWNER/NAME": "a network for pictures of the Hugging Face hub (library timm), downloaded once; also with @REVISION; needs "
-        "epochal[timm]",
+        "hub:OWNER/NAME": "a model of the Hugging Face hub, downloaded once: networks of timm for pictures (needs epochal[timm]), BERT "
+        "encoders for texts; also with @REVISION",
         "timm:NAME": "any network of timm, trained further from your file: --set model.weights=FILE.safetensors; needs epochal[timm]",
         "FILE.py:NAME": "your own nn.Module: a class or function without arguments, or taking the data's description",
     }

@@ -29,6 +29,7 @@ from epochal.data.sources.manifest import is_manifest
 from epochal.data.sources.manifest import read as read_manifest
 from epochal.data.sources.objects import find_objects
 from epochal.data.sources.sounds import find_sounds
+from epochal.data.sources.vocabulary import read_vocabulary
 from epochal.data.spec import NO_LISTING, SPLITS, DataSpec, Listing, described
 from epochal.data.split import split_off
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
@@ -186,6 +187,7 @@ def load(
     split_column: str | int | None = None,
     group: Any = None,
     windows: int | None = None,
+    vocabulary: str | Path | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -215,7 +217,8 @@ def load(
     (sounds, targets) with input="sound": an array or (samples, rate) for each sound.
 
     Texts are a folder of .txt files for each class, a table with the column `text`, or in Python lists of strings; `tokens` says what they
-    are made of: "ngrams" (by default), or "words" in their order, for recurrent networks and transformers.
+    are made of: "ngrams" (by default), or "words" in their order, for recurrent networks and transformers. `vocabulary` is the file of
+    pieces of words that a BERT network has, or hub:OWNER/NAME.
 
     Numbers [n] become [n, 1]; grey pictures [n, h, w] of uint8 become [n, 1, h, w]; channels come first. Inputs become uint8, int64 or
     float32, or stay float64 if float32 could not distinguish them; all splits must have the same dtype.
@@ -232,6 +235,8 @@ def load(
     allowed, excluded = None if memory is None else memory * 1e9, as_exclusion(exclude)
     by = group or None if isinstance(group, str) else None
     options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, by, windows)
+    if vocabulary is not None:
+        options = replace(options, vocabulary=read_vocabulary(str(vocabulary), tokens))
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _readable(partial(find, what, Path(place) if place else None), options)

@@ -53,7 +53,8 @@ class TableOptions:
 class ReadOptions:
     """The options of `load`, checked. `memory` is in bytes; `None` leaves a choice to the source.
 
-    `group` is a column, or a pattern in file names: examples in which it is the same stay in one split.
+    `vocabulary` is one of pieces of words, packed. `group` is a column, or a pattern in file names: examples in which it is the same stay
+    in one split.
     """
 
     size: int | tuple[int, int] | None = None
@@ -69,6 +70,7 @@ class ReadOptions:
     tokens: Tokens | None = None
     group: str | None = None
     windows: int | None = None
+    vocabulary: str = ""
 
 
 def refuse_options(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:

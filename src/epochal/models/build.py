@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from epochal.data.spec import DataSpec
+from epochal.data.storage.hub import PREFIX as HUB
 from epochal.device import free_memory
 from epochal.errors import ModelError, suggest
 from epochal.models.conv import airbench, conv, resnet, vgg
 from epochal.models.mlp import linear, mlp, tabular
 from epochal.models.patches import ast, vit
 from epochal.models.pretrained.head import HEAD
-from epochal.models.pretrained.hub import PREFIX as HUB
-from epochal.models.pretrained.hub_nets import HubWeights, hub_input, hub_net
+from epochal.models.pretrained.hub_nets import HubWeights, hub_bert, hub_input, hub_net, is_bert
 from epochal.models.pretrained.pictures import LITE0, PICTURES, SCALE, efficientnet_lite0
 from epochal.models.pretrained.texts import ENCODER, MINILM, VECTORS, WORDLLAMA, minilm, wordllama
 from epochal.models.pretrained.timm_nets import PREFIX as TIMM
@@ -130,7 +130,9 @@ def entry_of(name: str, options: Mapping[str, Any]) -> Entry | None:
     """
     if name.startswith(HUB):
         hub = HubWeights(name, str(options.get("revision", "")), str(options.get("sha256", "")))
-        return Entry(hub_net, "a model of the Hugging Face hub", asks=hub_input(options), weights=hub, tuned=PICTURES)
+        asks, is_text = hub_input(name, options), is_bert(options)
+        build, tuned = (hub_bert, MODELS["minilm"].tuned) if is_text else (hub_net, PICTURES)
+        return Entry(build, "a model of the hub", "text" if is_text else "picture", asks, hub, tuned, 1000 if is_text else None)
     if not name.startswith(TIMM):
         return MODELS.get(name)
     weights = WeightsFile(name, str(options.get("weights", "")), str(options.get("sha256", "")))
@@ -153,13 +155,9 @@ def build_net(name: str, spec: DataSpec, options: Mapping[str, Any]) -> nn.Modul
         others = [other for other, one in MODELS.items() if one.kind in kinds and other not in TUTORIALS]
         taken = "quantities" if entry.kind is None else f"{entry.kind}s"
         raise ModelError(f"The model {name} is for {taken}; these data have shape {spec.shape}.", f"{fix} {' or '.join(others)}.")
-    for setting, wanted in entry.asks.items():
-        field = setting.removeprefix("data.")
-        # Numbers that are asked for are what suits it, and not all that it can take.
-        if setting != field and isinstance(wanted, str) and (found := getattr(spec.input, field, wanted)) != wanted:
-            raise ModelError(
-                f"The model {name} works with {field} = {wanted}; these data are {found}.", f'Load them with {field}="{wanted}".'
-            )
+    tokens = entry.asks.get("data.tokens")
+    if (found := getattr(spec.input, "tokens", tokens)) != tokens:
+        raise ModelError(f"The model {name} works with tokens = {tokens}; these data are {found}.", f'Load them with tokens="{tokens}".')
     try:
         net = entry.build(spec, **options)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -77,6 +77,10 @@ class DataSettings(Settings):
         description="what texts are made of; ngrams: words, pairs of words and parts of words, without order; words: words in order; "
         "wordpiece, bpe: pieces of words in order, as minilm and wordllama know them; auto: what the model takes",
     )
+    vocabulary: Short[str | None] = Field(
+        None,
+        description="texts: the pieces of words of a BERT network, vocab.txt or hub:OWNER/NAME, for wordpiece; none: what the model has",
+    )
     columns: Short[Annotated[dict[str, str], BeforeValidator(_split_pairs)]] = Field(
         default_factory=dict, description="tables: what columns mean, as NAME=number, category or date: zip=category,born=date"
     )

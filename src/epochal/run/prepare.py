@@ -14,12 +14,13 @@ from torch import nn
 from epochal.bundle import Bundle
 from epochal.checks.loaded import in_one_line
 from epochal.data.load import Data, load
+from epochal.data.sources.vocabulary import read_vocabulary
+from epochal.data.storage.hub import PREFIX as HUB
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.named import all_metrics
 from epochal.models.build import assemble, build_net, check_options, check_room, entry_of, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
-from epochal.models.pretrained.hub import PREFIX as HUB
 from epochal.models.pretrained.hub_nets import hub_settings
 from epochal.models.summary import Summary
 from epochal.random import fork_rng
@@ -215,7 +216,7 @@ def load_data(
     task = None if wanted.task == "auto" else wanted.task
     fit = None if wanted.fit == "auto" else wanted.fit
     tokens = None if wanted.tokens == "auto" else wanted.tokens
-    others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS)}
+    others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS, "vocabulary")}
     if isinstance(source, Data):
         # The data are read already: a setting that asks for something else would be ignored.
         size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
@@ -226,6 +227,8 @@ def load_data(
                 raise RecipeError(
                     f"The setting data.{name} = {asked} comes too late: these data are loaded, as {has}.", f"Pass {name} to load."
                 )
+        if wanted.vocabulary and read_vocabulary(wanted.vocabulary, tokens) == getattr(source.input, "vocabulary", ""):
+            del others["vocabulary"]
         for name, given in {"memory": wanted.memory, "exclude": wanted.exclude, **others}.items():
             if given:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from PIL import Image
 
 import epochal
 from epochal import Bundle
-from epochal.errors import DownloadError, EpochalError, ModelError
+from epochal.data.storage.hub import Repository
+from epochal.errors import DataError, DownloadError, EpochalError, ModelError, RecipeError
 from epochal.io.checksums import with_checksum
-from epochal.models.pretrained.hub import Repository
+from epochal.models.pretrained.texts import MINILM
 from epochal.run.folder import read_recipe
 from tests.made_hub import COMMIT, LATER, Hub, serving
 from tests.made_timm import install_timm, tiny_weights
@@ -167,8 +169,7 @@ class TestNetwork:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         notes: list[str] = []
         assert Repository("team/tiny").commit(notes.append) == COMMIT
-        assert notes[0].startswith("note: http://127.0.0.1:9 cannot be reached: ")
-        assert notes[0].endswith(" team/tiny is used as it was last seen, at 11111111")
+        assert notes == ["note: http://127.0.0.1:9 cannot be reached: team/tiny is used as it was last seen, at 11111111"]
         assert read_recipe(train(out="again")).model.options["revision"] == COMMIT
         with pytest.raises(DownloadError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*refused"):
             train("hub:team/other", out="other")
@@ -204,7 +205,7 @@ class TestNetwork:
 
 
 SCRIPT = f"""
-from epochal.models.pretrained.hub import Repository
+from epochal.data.storage.hub import Repository
 print(Repository("team/tiny", "{COMMIT}").file("{WEIGHTS}"))
 """
 
@@ -264,14 +265,14 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("config", "text"),
         [
-            ({"model_type": "bert", "architectures": ["BertModel"]}, "it is of type bert"),
+            ({"model_type": "gpt2", "architectures": ["GPT2Model"]}, "it is of type gpt2"),
             ([], "it is no network of timm"),
             ({**CONFIG, "model_args": {"img_size": 20}}, "it changes timm's tiny by img_size"),
             ({**CONFIG, "pretrained_cfg": {"input_size": [3, 10]}}, "pretrained_cfg.input_size.2 in its config.json: Field required"),
             ({**CONFIG, "pretrained_cfg": {**CONFIG["pretrained_cfg"], "std": [0, 0, 0]}}, "pretrained_cfg.std.0 in its config.json"),  # type: ignore[dict-item]
             ({**CONFIG, "architecture": "hf-hub:team/other"}, r"timm 9\.9\.9 has no model 'hf-hub:team/other'"),
         ],
-        ids=["bert", "list", "arguments", "size", "scale", "address"],
+        ids=["gpt", "list", "arguments", "size", "scale", "address"],
     )
     def test_what_is_not_supported(self, hub: Hub, train: Callable[..., Path], config: Any, text: str) -> None:
         hub.files[COMMIT] = _files(config=config)
@@ -321,3 +322,119 @@ class TestRefusals:
             with pytest.raises(EpochalError, match="cannot be rebuilt"):
                 Bundle.load(run)
         assert hub.asked == []
+
+
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "##s", "好", "坏", "片"]
+BERT = {
+    "model_type": "bert", "architectures": ["BertForMaskedLM"], "hidden_act": "gelu", "vocab_size": 14, "hidden_size": 8,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 512, "type_vocab_size": 2,
+}  # fmt: skip
+
+
+def _bert(prefix: str = "bert.", norm: tuple[str, str] = ("weight", "bias")) -> dict[str, torch.Tensor]:
+    """Weights by the names that they have on the hub."""
+    generator = torch.Generator().manual_seed(0)
+    tables = (("word", 14), ("position", 512), ("token_type", 2))
+    shapes: dict[str, tuple[int, ...]] = {f"embeddings.{name}_embeddings.weight": (rows, 8) for name, rows in tables}
+    places = ["embeddings"]
+    for layer in range(2):
+        start = f"encoder.layer.{layer}"
+        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            shapes |= {f"{start}.{name}.weight": (8, 8), f"{start}.{name}.bias": (8,)}
+        shapes |= {f"{start}.intermediate.dense.weight": (16, 8), f"{start}.intermediate.dense.bias": (16,)}
+        shapes |= {f"{start}.output.dense.weight": (8, 16), f"{start}.output.dense.bias": (8,)}
+        places += [f"{start}.attention.output", f"{start}.output"]
+    shapes |= {f"{place}.LayerNorm.{name}": (8,) for place in places for name in norm}
+    weights = {f"{prefix}{name}": torch.randn(shape, generator=generator) / 2 for name, shape in shapes.items()}
+    more = {f"{prefix}pooler.dense.weight": torch.zeros(8, 8), f"{prefix}embeddings.position_ids": torch.arange(512)[None]}
+    return weights | more | ({"cls.predictions.bias": torch.zeros(14)} if prefix else {})
+
+
+class TestTexts:
+    @pytest.fixture
+    def texts(self, hub: Hub, tmp_path: Path) -> Path:
+        vocabulary = "".join(f"{piece}\n" for piece in PIECES).encode()
+        content = {"config.json": json.dumps(BERT).encode(), WEIGHTS: safetensors.torch.save(_bert()), "vocab.txt": vocabulary}
+        hub.files = {COMMIT: content}
+        path = tmp_path / "films.csv"
+        kinds = (("good", "好"), ("bad", "坏"))
+        rows = [f"{'a ' * (n % 5)}{word} film{'s' * (n % 2)} {sign}片,{word}" for n in range(20) for word, sign in kinds]
+        path.write_text("text,label\n" + "\n".join(rows) + "\n")
+        return path
+
+    def _train(self, texts: Path, out: Path, model: str = "hub:team/tiny", **settings: Any) -> epochal.Run:
+        return epochal.train(texts, model=model, text="text", target="label", device="cpu", out=out, quiet=True, **settings)
+
+    @pytest.mark.parametrize("tune", ["head", "all"])
+    def test_an_encoder_is_trained_and_kept(
+        self, hub: Hub, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: str
+    ) -> None:
+        run = self._train(texts, tmp_path / "run", tune=tune, epochs=3)
+        predicted = [one.probability for one in run.predict(["好片", "a bad film"])]
+        recipe = read_recipe(tmp_path / "run")
+        assert recipe.data.vocabulary == f"hub:team/tiny@{COMMIT}"
+        assert recipe.model.options["architecture"] == "bert"
+        hub.asked.clear()
+        assert epochal.reproduce(tmp_path / "run").divergence == ""
+        monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "empty"))
+        assert [one.probability for one in Bundle.load(tmp_path / "run").predict(["好片", "a bad film"])] == predicted
+        assert hub.asked == []
+        assert epochal.reproduce(tmp_path / "run").divergence == ""
+
+    @pytest.mark.parametrize(("prefix", "norm"), [("bert.", ("gamma", "beta")), ("", ("weight", "bias"))])
+    def test_names_of_tensors_differ(self, hub: Hub, texts: Path, tmp_path: Path, prefix: str, norm: tuple[str, str]) -> None:
+        expected = self._train(texts, tmp_path / "one", epochs=1).bundle.model.get_parameter("net.trunk.layers.1.narrow.weight")
+        hub.files = {LATER: {**hub.files[COMMIT], WEIGHTS: safetensors.torch.save(_bert(prefix, norm))}}
+        found = self._train(texts, tmp_path / "two", epochs=1, model=f"hub:team/tiny@{LATER}").bundle
+        assert torch.equal(found.model.get_parameter("net.trunk.layers.1.narrow.weight"), expected)
+        assert torch.equal(found.model.get_parameter("net.trunk.norm.weight"), _bert()["bert.embeddings.LayerNorm.weight"])
+
+    def test_it_gives_what_minilm_gives(self, hub: Hub, texts: Path, tmp_path: Path) -> None:
+        try:
+            folder = MINILM.path().parent
+        except ModelError as error:
+            pytest.skip(str(error))
+        hub.files = {COMMIT: {name: (folder / name).read_bytes() for name in ("config.json", WEIGHTS, "vocab.txt")}}
+        ours, theirs = (self._train(texts, tmp_path / name[:3], name, max_steps=1) for name in ("minilm", "hub:team/tiny"))
+        assert ours.bundle.spec.input == theirs.bundle.spec.input
+        for name, tensor in ours.bundle.model.state_dict().items():
+            assert torch.equal(tensor, theirs.bundle.model.state_dict()[name]), name
+
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            ({"hidden_act": "relu"}, "hidden_act in its config.json: Input should be 'gelu'"),
+            ({"hidden_size": 9}, "hidden_size is no multiple of num_attention_heads"),
+            ({"position_embedding_type": "relative_key"}, "position_embedding_type in its config.json"),
+            ({"vocab_size": 10}, "it is for 10 pieces of words"),
+            ({"max_position_embeddings": 3}, "and 3 in a text"),
+            ({"num_hidden_layers": 3}, r"are not those of hub:team/tiny: 16 of its 53 tensors are missing \(layers.2.query.weight"),
+            ({"hidden_size": 10**6, "num_attention_heads": 1}, "GB are free"),
+        ],
+    )
+    def test_what_cannot_be_built(self, hub: Hub, texts: Path, tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+        hub.files[COMMIT]["config.json"] = json.dumps(BERT | changes).encode()
+        with pytest.raises(ModelError, match=text):
+            self._train(texts, tmp_path / "run")
+
+    @pytest.mark.parametrize(
+        ("vocabulary", "text"),
+        [
+            (b"[PAD]\n[UNK]\n[CLS]\n", r"the vocabulary has no \[SEP\]"),
+            (b"\xff", "codec can't decode"),
+            (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\na\n", "a piece is in the vocabulary twice"),
+            (b"[PAD]\n[UNK]\n[CLS]\n[SEP]\nGood\n", "has 'Good': its network tells upper from lower case"),
+        ],
+    )
+    def test_vocabularies(self, hub: Hub, texts: Path, tmp_path: Path, vocabulary: bytes, text: str) -> None:
+        hub.files[COMMIT]["vocab.txt"] = vocabulary
+        with pytest.raises(DataError, match=text):
+            self._train(texts, tmp_path / "run")
+
+    def test_a_vocabulary_is_for_pieces(self, hub: Hub, texts: Path, tmp_path: Path) -> None:
+        with pytest.raises(RecipeError, match=r"The setting data\.vocabulary = vocab\.txt is for tokens = wordpiece"):
+            self._train(texts, tmp_path / "run", model="bag", **{"data.vocabulary": "vocab.txt"})
+
+    def test_pictures_are_not_texts(self, hub: Hub, texts: Path, train: Callable[..., Path]) -> None:
+        with pytest.raises(ModelError, match="The model hub:team/tiny is for texts"):
+            train()

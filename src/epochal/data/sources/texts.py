@@ -84,7 +84,7 @@ def found_texts(
     if isinstance(known, TextRule):
         rule = known
     else:
-        rule, features, cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams")
+        rule, features, cut = TextRule.measure(parts["train"].texts, options.tokens or "ngrams", options.vocabulary)
         if cut:
             what = {"ngrams": "n-grams", "words": "words"}.get(rule.tokens, "pieces of words")
             share = f"{100 * cut:.2g} % of all {what} of train"

@@ -41,11 +41,12 @@ class Weights(PackagedFile):
     def load_into(self, trunk: nn.Module) -> dict[str, Any]:
         """Give `trunk` these weights. No setting is needed to name them."""
         theirs = {name: tensor for name, tensor in self.read().items() if not name.startswith(self.unused or (" ",))}
-        ours = map(self._ours, theirs) if self.names else trunk.state_dict()
+        ours = map(self.ours, theirs) if self.names else trunk.state_dict()
         trunk.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
         return {}
 
-    def _ours(self, name: str) -> str:
+    def ours(self, name: str) -> str:
+        """Return what a tensor of the file is called here."""
         for part, ours in self.names:
             name = name.replace(part, ours)
         return name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +53,22 @@ class WeightsFile:
         return found
 
     def load_into(self, trunk: nn.Module) -> dict[str, Any]:
-        """Give the network `net` in `trunk` these weights, and return the settings that name exactly them.
-
-        Raises `ModelError` if the content has changed since the recipe was written, or does not fit.
-        """
-        path, net = self.path(), trunk.get_submodule("net")
-        tensors, sha256 = self._read(path)
+        """Give the network of timm in `trunk` these weights, and return the settings that name exactly them; see `give`."""
+        net = trunk.get_submodule("net")
         head = net.pretrained_cfg.get("classifier") or ()  # type: ignore[operator, union-attr]
         # The last layer goes with what only leads to it: of "head.linear" all else of "head" that the trunk does not have.
         unused = tuple(f"{name.rpartition('.')[0] or name}." for name in ([head] if isinstance(head, str) else head))
-        wanted = net.state_dict()
+        return self.give(net, unused)
+
+    def give(self, net: nn.Module, unused: tuple[str, ...], ours: Callable[[str], str] = str) -> dict[str, Any]:
+        """Give a network these weights, and return the settings that name exactly them.
+
+        `unused` begins names of what it does not need, and `ours` returns what it calls the others. Raises `ModelError` if the content
+        has changed since the recipe was written, or does not fit.
+        """
+        path, wanted = self.path(), net.state_dict()
+        tensors, sha256 = self._read(path)
+        tensors = {ours(name): tensor for name, tensor in tensors.items()}
         tensors = {name: tensor for name, tensor in tensors.items() if name in wanted or not name.startswith(unused or (" ",))}
         if differences := _differences(wanted, tensors):
             raise ModelError(f"The weights in {path} are not those of {self.model}: {differences}.", "Give the file of this very model.")

@@ -110,10 +110,14 @@ class TextRule(InputRule):
         )
 
     @classmethod
-    def measure(cls, texts: Sequence[str], tokens: Tokens) -> Measured:
-        """Return the rule for training texts, whose length is chosen so that hardly anything of them is cut off."""
+    def measure(cls, texts: Sequence[str], tokens: Tokens, vocabulary: str = "") -> Measured:
+        """Return the rule for training texts, whose length is chosen so that hardly anything of them is cut off.
+
+        `vocabulary` is that of the pieces, packed; without one, it is that of the package that has pieces of this kind.
+        """
         some = texts[:: max(1, -(-sum(map(len, texts)) // _MEASURED))]
-        vocabulary = installed_vocabulary(tokens) if tokens in KINDS else ""
+        if tokens in KINDS and not vocabulary:
+            vocabulary = installed_vocabulary(tokens)
         rule = cls(shape=(2, 1) if tokens == "ngrams" else (1,), tokens=tokens, vocabulary=vocabulary)
         found = rule._features(some)
         counts = np.bincount(found.texts, minlength=len(some))

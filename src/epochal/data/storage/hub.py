@@ -94,10 +94,10 @@ class Repository:
         if not _is_offline():
             try:
                 return self._asked()
-            except _UnreachableError as error:
+            except _UnreachableError:
                 if not (known := self._last_known()):
                     raise
-                log(f"note: {error.problem} {self.name} is used as it was last seen, at {known[:8]}")
+                log(f"note: {_endpoint()} cannot be reached: {self.name} is used as it was last seen, at {known[:8]}")
                 return known
         if known := self._last_known():
             return known
