@@ -115,6 +115,10 @@ def prepare(
     if model is None and (entry := entry_of(recipe.model.name, recipe.model.options)) is not None:
         check_options(recipe.model.name, entry, recipe.model.options)
         if entry.weights is not None:
+            if (given := recipe.data.vocabulary) not in (None, entry.asks.get("data.vocabulary")):
+                raise RecipeError(
+                    f"The setting data.vocabulary = {given} does not work with {recipe.model.name}, which has its own.", "Leave it out."
+                )
             entry.weights.path()
     data = load_data(source, recipe, data_dir)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:

@@ -19,6 +19,7 @@ from PIL import Image
 
 import epochal
 from epochal import Bundle
+from epochal.data.inputs.text.rule import TextRule
 from epochal.data.storage.hub import Repository
 from epochal.errors import DataError, DownloadError, EpochalError, ModelError, RecipeError
 from epochal.io.checksums import with_checksum
@@ -205,6 +206,7 @@ class TestNetwork:
 
 
 SCRIPT = f"""
+from epochal.data.inputs.text.rule import TextRule
 from epochal.data.storage.hub import Repository
 print(Repository("team/tiny", "{COMMIT}").file("{WEIGHTS}"))
 """
@@ -434,6 +436,15 @@ class TestTexts:
     def test_a_vocabulary_is_for_pieces(self, hub: Hub, texts: Path, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"The setting data\.vocabulary = vocab\.txt is for tokens = wordpiece"):
             self._train(texts, tmp_path / "run", model="bag", **{"data.vocabulary": "vocab.txt"})
+
+    def test_a_pre_trained_encoder_keeps_its_vocabulary(self, hub: Hub, texts: Path, tmp_path: Path) -> None:
+        (tmp_path / "vocab.txt").write_bytes(hub.files[COMMIT]["vocab.txt"])
+        with pytest.raises(RecipeError, match="does not work with hub:team/tiny, which has its own"):
+            self._train(texts, tmp_path / "run", **{"data.vocabulary": str(tmp_path / "vocab.txt")})
+        loaded = epochal.load((["a film", "好"], [0, 1]), tokens="wordpiece", vocabulary=tmp_path / "vocab.txt")
+        rule = loaded.spec.input
+        assert isinstance(rule, TextRule)
+        assert rule.rows == len(PIECES)
 
     def test_pictures_are_not_texts(self, hub: Hub, texts: Path, train: Callable[..., Path]) -> None:
         with pytest.raises(ModelError, match="The model hub:team/tiny is for texts"):
