@@ -46,7 +46,7 @@ def _weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def test_the_bundle_has_trunk_and_head(photos: Path, tmp_path: Path) -> None:
-    run = epochal.train(photos, **QUICK, out=tmp_path / "run")
+    run = epochal.train(photos, **(QUICK | {"epochs": 50}), out=tmp_path / "run")
     assert (run.recipe.tune, run.recipe.origin("tune")) == ("head", "model")
     assert run.recipe.origin("optimizer.lr") == "model"
     assert run.recipe.origin("clip_norm") == DEFAULT
@@ -132,7 +132,7 @@ def test_other_models_have_no_trunk() -> None:
 
 def test_a_frozen_trunk_sees_copies_that_were_changed(photos: Path) -> None:
     said: list[str] = []
-    recipe = epochal.Recipe().updated(QUICK_SETTINGS | {"flip": True, "copies": 3}, "given")
+    recipe = epochal.Recipe().updated(QUICK_SETTINGS | {"flip": True, "copies": 3, "valid": 0.2}, "given")
     prepared = prepare(photos, recipe, log=said.append)
     train, count = prepared.learner.data.train, len(prepared.data.train)
     assert any("with 3 changed copies of each of train" in line for line in said)
@@ -146,7 +146,7 @@ def test_a_frozen_trunk_sees_copies_that_were_changed(photos: Path) -> None:
     assert prepared.data.valid is not None
     assert len(prepared.learner.data.valid) == len(prepared.data.valid)
     packs = {entry.key for entry in open_cache().entries()}
-    assert epochal.train(photos, **QUICK, flip=True, copies=3).test is not None
+    assert epochal.train(photos, **QUICK, flip=True, copies=3, valid=0.2).test is not None
     assert {entry.key for entry in open_cache().entries()} == packs
 
 
@@ -182,3 +182,18 @@ def test_features_beyond_memory_are_streamed_and_refused_where_there_is_no_room(
     monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0.00001")
     with pytest.raises(NoRoomError, match="The features of train of photos do not fit in memory, and cannot be cached"):
         epochal.train(photos, **QUICK, memory=1e-6)
+
+
+def test_few_pictures_are_cross_validated_and_not_split(photos: Path, tmp_path: Path) -> None:
+    run = epochal.train(photos, **QUICK, out=tmp_path / "run")
+    assert run.data.valid is None
+    assert (run.recipe.data.valid, run.recipe.origin("data.valid")) == (0.0, "few examples")
+    assert run.recipe.origin("optimizer.weight_decay") == "cross-validation"
+    assert run.result["cross_validation"]["count"] == len(run.data.train)
+    # What the user asks for stays.
+    asked = epochal.train(photos, **QUICK, valid=0.2, weight_decay=0.5)
+    assert asked.data.valid is not None
+    assert asked.recipe.optimizer.weight_decay == 0.5
+    assert asked.result["cross_validation"] is None
+    # A run that goes on, or is repeated, takes what was chosen.
+    assert not epochal.reproduce(tmp_path / "run").divergence

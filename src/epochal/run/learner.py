@@ -29,7 +29,7 @@ from epochal.run.features import Trunk
 # Where the trunk is trained too, the scale of its features is that of about so many examples.
 _MEASURED = 512
 
-# The least deviation of a feature: those that hardly change would be blown up.
+# The least deviation of features: those that hardly change would be blown up.
 _LEAST = 1e-3
 
 # The share of the weights that tune = last trains.
@@ -159,6 +159,7 @@ def _mark(parts: Sequence[nn.Module]) -> None:
 
 
 def _scale(scale: nn.Module, features: Inputs) -> None:
-    """Bring features to mean 0 and deviation 1."""
+    """Bring features to mean 0, and all together to deviation 1: those that vary little by themselves say little."""
     mean, deviation = measure(features, [0])
-    scale.load_state_dict(Preprocess(mean, deviation.clamp(min=_LEAST), "float32").state_dict())
+    common = deviation.square().mean().sqrt().clamp(min=_LEAST).expand_as(deviation)
+    scale.load_state_dict(Preprocess(mean, common, "float32").state_dict())

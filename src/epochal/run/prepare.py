@@ -30,6 +30,7 @@ from epochal.run.tune import with_tune
 from epochal.terminal import command, options
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
+from epochal.tuning.penalty import FOLDS, MOST, Penalty, cross_validated
 
 # Settings about the columns and files of tables.
 _OF_TABLES = ("target", "text", "ignore", "columns", "valid_data", "test_data", "file", "split_column", "group")
@@ -77,7 +78,8 @@ class Prepared:
     """A run before its first step.
 
     Nothing in `recipe` is "auto". `data` are split, `bundle` has the weights that training begins with, and `learner` is what is trained
-    of it, and on what. `own` are the user's own functions. `clock` has run since the run was asked for.
+    of it, and on what. `own` are the user's own functions. `clock` has run since the run was asked for. `penalty` is the weight decay that
+    was chosen by cross-validation, if it was.
     """
 
     recipe: Recipe
@@ -87,6 +89,7 @@ class Prepared:
     own: Own
     summary: Summary
     clock: Clock
+    penalty: Penalty | None = None
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +124,8 @@ def prepare(
                 )
             entry.weights.path()
     data = load_data(source, recipe, data_dir)
+    if data.valid is None and recipe.data.valid and recipe.origin("data.valid") == DEFAULT:
+        recipe = recipe.updated({"data.valid": 0.0}, "few examples")
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
     recipe = _with_preset(recipe, data)
@@ -142,9 +147,25 @@ def prepare(
     learner = learner_of(recipe, bundle, data, log)
     if learner.data is not data:
         clock.lap("features")
+    recipe, penalty = _penalized(recipe, learner, own, log)
     recipe = resolve_auto(with_own(recipe, own), learner.model, learner.data, own=is_own, log=log)
     clock.lap("build")
-    return Prepared(recipe, data, bundle, learner, own, summary, clock)
+    return Prepared(recipe, data, bundle, learner, own, summary, clock, penalty)
+
+
+def _penalized(recipe: Recipe, learner: Learner, own: Own, log: Callable[[str], object]) -> tuple[Recipe, Penalty | None]:
+    """Return the recipe with the weight decay that cross-validation finds for a head alone, where the user gave none."""
+    if recipe.tune != "head" or recipe.origin("optimizer.weight_decay") not in (DEFAULT, "model") or own.loss or own.optimizer:
+        return recipe, None
+    data = learner.data
+    loss = data.spec.task.loss(recipe.loss, len(data.train), units=data.spec.task.output_units(learner.model))
+    found = cross_validated(learner.model, "head.linear", data.train, data.spec.task, loss, recipe.seed)
+    if found is None:
+        return recipe, None
+    log(f"cross-validation: {found.evaluation}")
+    decay = f"optimizer.weight_decay = {found.weight_decay:.3g}"
+    log(f"{decay}, with which {FOLDS} heads had the least loss on what they had not seen")
+    return recipe.updated({"optimizer.weight_decay": found.weight_decay}, "cross-validation"), found
 
 
 def check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:
@@ -249,8 +270,11 @@ def load_data(
         tokens=tokens,
         **others,
     )
+    # A few examples split off would say little, while all serve cross-validation.
+    is_few = len(data.train) < MOST and is_pretrained(recipe.model.name) and recipe.tune in ("auto", "head")
+    valid = 0.0 if is_few and recipe.origin("data.valid") == DEFAULT else wanted.valid
     # Nobody else has what was read from files.
-    return data.split(wanted.valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
+    return data.split(valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
 
 
 def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:

@@ -319,6 +319,7 @@ def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, ev
         "threads": [asdict(change) for change in finished.threads],
         "untraced": finished.untraced,
         **{split: None if evaluation is None else evaluation.to_json() for split, evaluation in evaluated.items()},
+        "cross_validation": None if prepared.penalty is None else prepared.penalty.evaluation.to_json(),
         "own": names_of(prepared.own),
         "optimizer": fitted.optimizer,
         "training_seconds": finished.seconds,

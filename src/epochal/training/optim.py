@@ -76,7 +76,7 @@ def build_optimizer(settings: OptimizerSettings, parameters: ParamsT, head: Coll
         arguments["head"] = head
     made: torch.optim.Optimizer | None = None
     try:
-        make = partial(_uncompiled(kind), list(parameters), lr=settings.lr, **arguments)
+        make = partial(uncompiled(kind), list(parameters), lr=settings.lr, **arguments)
         if "fused" in takes and not {"fused", "foreach", "capturable", "differentiable"} & arguments.keys():
             # PyTorch has the kernel, but not for every device.
             with suppress(RuntimeError):
@@ -100,7 +100,7 @@ def state_per_weight(settings: OptimizerSettings, device: torch.device) -> int:
 
 
 @functools.cache
-def _uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
+def uncompiled(kind: type[torch.optim.Optimizer]) -> Any:
     """Return a subclass of `kind` whose methods are those beneath the decorators for `torch.compile`.
 
     They import PyTorch's compiler at their first call, which takes longer than training on a small data set, and no optimizer is

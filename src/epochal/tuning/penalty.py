@@ -1,0 +1,111 @@
+"""How small weight decay keeps the weights of a linear head, chosen by cross-validation on its features before training.
+
+With few examples a validation split is too small to choose by, or to say how good a head is: 7 of 10 right may stand for anything from 40
+to 90 %. Here each training example is predicted once, by a head that was fitted to others.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from epochal.data.examples import Examples
+from epochal.data.split import split_off
+from epochal.errors import DataError
+from epochal.evaluation.evaluate import Evaluation, score
+from epochal.progress import progress
+from epochal.tasks.base import Task
+from epochal.tasks.losses import Loss
+from epochal.training.optim import uncompiled
+
+FOLDS = 5
+
+# Of more examples, so many are taken, which takes some seconds.
+MOST = 1000
+
+# Candidates: weight decay times examples per feature, since the decay that suits falls as examples grow in number.
+_STRENGTHS = (0.3, 0.1, 0.03, 0.01)
+
+_ITERATIONS = 20
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A weight decay, and the evaluation of heads with it on examples that they were not fitted to."""
+
+    weight_decay: float
+    evaluation: Evaluation
+
+
+def cross_validated(model: nn.Module, linear: str, examples: Examples, task: Task, loss: Loss, seed: int) -> Penalty | None:
+    """Return the weight decay with which heads have the least loss on examples that they were not fitted to.
+
+    `linear` names the layer of `model` that is fitted, by L-BFGS and to the minimum of `loss`; all other layers stay as they are. Folds
+    are chosen by `seed`, in proportion to the classes; groups stay together, and so do several copies of an example. Returns `None` where
+    there are too few examples or groups for folds, or no loss is finite.
+    """
+    model = copy.deepcopy(model).cpu().requires_grad_(False)
+    model.get_submodule(linear).requires_grad_(True)
+    total, width = len(examples), model.get_parameter(f"{linear}.weight").shape[1]
+    places = replace(examples, inputs=torch.arange(total), groups=_kept_together(examples))
+    try:
+        if total > MOST:
+            _, places = split_off(places, MOST / total, seed, "penalty")
+        folds = list(_folds(places, seed))
+    except DataError:
+        return None
+    index = torch.cat(folds)
+    inputs, targets = examples.inputs[index], examples.targets[index]
+    outputs: list[list[Tensor]] = [[] for _ in _STRENGTHS]
+    begin = 0
+    with progress("Cross-validation", len(folds)) as advance:
+        for fold in folds:
+            part = slice(begin, begin := begin + len(fold))
+            rest = torch.ones(len(index), dtype=torch.bool)
+            rest[part] = False
+            decays = [strength * width / int(rest.sum()) for strength in _STRENGTHS]
+            for found, net in zip(outputs, _fitted(model, linear, inputs[rest], targets[rest], loss, decays), strict=True):
+                found.append(net(inputs[part]))
+            advance()
+    reported = task.reported_loss(model)
+    evaluations = [score(torch.cat(found), targets, task, reported) for found in outputs]
+    best = min(range(len(evaluations)), key=lambda number: evaluations[number].loss)
+    return Penalty(_STRENGTHS[best] * width / total, evaluations[best]) if math.isfinite(evaluations[best].loss) else None
+
+
+def _kept_together(examples: Examples) -> Sequence[str] | None:
+    """Return the groups of examples by position: where several have the same, each position is one."""
+    if examples.groups is not None or len(examples.positions.unique()) == len(examples):
+        return examples.groups
+    return [str(position) for position in range(int(examples.positions.max()) + 1)]
+
+
+def _folds(places: Examples, seed: int) -> Iterator[Tensor]:
+    """Yield the inputs of each fold, which are places: int64 [n]. Raises `DataError` if there are too few."""
+    for left in range(FOLDS, 1, -1):
+        places, fold = split_off(places, 1 / left, seed, f"fold {left}")
+        yield torch.as_tensor(fold.inputs)
+    yield torch.as_tensor(places.inputs)
+
+
+def _fitted(model: nn.Module, linear: str, inputs: Tensor, targets: Tensor, loss: Loss, decays: Sequence[float]) -> Iterator[nn.Module]:
+    """Yield a copy of `model` with its layer fitted with each weight decay in turn; each begins where the one before ended."""
+    net = copy.deepcopy(model)
+    weight, parameters = net.get_parameter(f"{linear}.weight"), list(net.get_submodule(linear).parameters())
+    for decay in decays:
+        solver = uncompiled(torch.optim.LBFGS)(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+
+        def value(solver: torch.optim.Optimizer = solver, decay: float = decay) -> Tensor:
+            solver.zero_grad()
+            whole = loss(net(inputs), targets) + decay / 2 * weight.square().sum()
+            torch.autograd.backward(whole)
+            return whole
+
+        solver.step(value)
+        with torch.no_grad():
+            yield net
