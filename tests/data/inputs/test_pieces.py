@@ -196,7 +196,7 @@ class TestRule:
             ({"vocabulary": "!"}, "vocabulary is damaged"),
             ({"vocabulary": packed(b"[PAD]\na\nb")}, r"vocabulary is damaged: the vocabulary has no \[UNK\]"),
             ({"vocabulary": packed(b"a\nb\na")}, "a piece is in the vocabulary twice"),
-            ({"vocabulary": packed(b"a" * 5_000_000)}, "more than 4,000,000 bytes"),
+            ({"vocabulary": packed(b"a" * 5_000_000)}, "more than 2,000,000 bytes"),
             ({"vocabulary": packed(b"\xff")}, "vocabulary is damaged"),
             ({"vocabulary": packed("\n".join(WORDS.ids).encode())[:40]}, "vocabulary is damaged"),
             ({"tokens": "bpe"}, "the vocabulary has no <0x00>"),

@@ -24,7 +24,7 @@ from epochal.data.inputs.text.features import MAX_CHARACTERS, Features
 from epochal.io.packaged import PackagedFile
 
 # The most bytes of a vocabulary.
-_MOST = 4_000_000
+_MOST = 2_000_000
 
 
 class Pieces(ABC):
