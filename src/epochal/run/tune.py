@@ -22,6 +22,9 @@ from epochal.run.learner import LAST, parts_of
 # More of a model than its head is trained where that takes at most so many seconds; a step is as long as so many passes without gradients.
 _MOST_SECONDS, _TRAINING = 120, 3
 
+# A pass is measured so many times.
+_PASSES = 4
+
 
 def with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str], object]) -> Recipe:
     """Decide what of a pre-trained model is trained: by the number of examples, and by what it costs. Raises `RecipeError`."""
@@ -71,10 +74,12 @@ def _costs(recipe: Recipe, model: nn.Module, data: Data, tuned: Mapping[str, Map
 
 
 def _seconds(layers: nn.Module, few: Tensor) -> float:
-    """Measure how long an example takes to pass through layers, by a few of them, the second time."""
+    """Measure how long an example takes to pass through layers, by a few of them: the least of a few times, since others use the cores."""
     layers.to(few.device)
+    times = []
     with eval_mode(layers), torch.inference_mode():
-        layers(few).cpu()
-        began = time.perf_counter()
-        layers(few).cpu()
-    return (time.perf_counter() - began) / len(few)
+        for _ in range(_PASSES):
+            began = time.perf_counter()
+            layers(few).cpu()
+            times.append(time.perf_counter() - began)
+    return min(times) / len(few)
