@@ -100,7 +100,7 @@ def test_the_last_part_learns_on_what_those_before_make_once(photos: Path, tmp_p
     frozen = _weights(epochal.train(photos, **QUICK))
     run = epochal.train(photos, **(QUICK | {"epochs": 2, "schedule": "constant"}), tune="last", out=tmp_path / "run")
     changed = {name for name, tensor in _weights(run).items() if not torch.equal(tensor, frozen[name]) and name.startswith("net.trunk")}
-    assert {name.split(".")[2] for name in changed} == {"blocks", "last"}
+    assert {name.split(".")[2] for name in changed} == {"blocks", "ending"}
     assert min(int(name.split(".")[3]) for name in changed if "blocks" in name) == 11
     assert not [name for name in changed if "running" in name or "num_batches" in name]
     assert run.data.test is not None

@@ -46,7 +46,9 @@ def test_the_published_weights_fit() -> None:
     # As computed by the package efficientnet_lite_pytorch 0.1.0, which the weights were made for.
     inputs = 1.5 * torch.sin(0.37 * torch.arange(3 * 64 * 64)).reshape(1, 3, 64, 64)
     with torch.no_grad():
-        features = trunk(inputs)[0]
+        before = trunk.blocks(trunk.stem(inputs))
+        features = trunk.ending.last(trunk.ending.block(before)).mean((2, 3))[0]
+        found = trunk(inputs)[0]
     assert features.shape == (1280,)
     torch.testing.assert_close(
         features[[5, 257, 453, 688, 892, 1104]],
@@ -55,3 +57,5 @@ def test_the_published_weights_fit() -> None:
         atol=1e-5,
     )
     torch.testing.assert_close(features.double().sum().item(), 1038.6383180753328, rtol=1e-5, atol=0.0)
+    # What the head is given: both parts of length 1.
+    torch.testing.assert_close(found, torch.cat([F.normalize(part, dim=0) for part in (features, before.mean((2, 3))[0])]))
