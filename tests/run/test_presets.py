@@ -50,7 +50,7 @@ def test_without_validation_data_nothing_waits_for_their_score(tmp_path: Path) -
     assert recipe.patience is None
 
 
-@pytest.mark.parametrize(("count", "epochs"), [(20, 100), (400, 20), (2000, 5)])
+@pytest.mark.parametrize(("count", "epochs"), [(20, 100), (400, 20), (2000, 10)])
 def test_few_texts_are_seen_more_often(count: int, epochs: int) -> None:
     texts = [f"{word} film number {number}" for number in range(count // 2) for word in ("good", "bad")]
     said: list[str] = []

@@ -65,12 +65,17 @@ TUTORIALS: dict[str, Entry] = {
     "tutorial-small-cnn": Entry(tutorial_small_cnn, "10-20 convolutions and 320-50-10 for MNIST, from a PyTorch tutorial"),
 }
 
-_WORDS = {"data.tokens": "words"}
+_WORDS = {"data.tokens": "words", "epochs": 5, "optimizer.lr": 0.003}
 
 MODELS: dict[str, Entry] = {
     "airbench": Entry(airbench, "learns small colour pictures fast, width=32; mirror=true predicts from both mirror images"),
     "ast": Entry(ast, "transformer over squares of a spectrogram (AST), patch=8, dim=64, layers=3, heads=4", "sound"),
-    "bag": Entry(bag, "n-grams of a text, learned and summed, dim=32, hidden=0; the default for texts", "text", {"data.tokens": "ngrams"}),
+    "bag": Entry(
+        bag,
+        "n-grams of a text, learned and summed, dim=4 for each output, hidden=0; the default for texts",
+        "text",
+        {"data.tokens": "ngrams"},
+    ),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
     "efficientnet-lite0": Entry(
         efficientnet_lite0,

@@ -88,9 +88,13 @@ class Transformer(nn.Module):
         return outputs
 
 
-def bag(spec: DataSpec, dim: int = 32, hidden: int = 0, dropout: float = 0.5) -> nn.Module:
-    """Return a weighted bag of n-grams; `dropout` leaves out that share of the n-grams of a text in training."""
-    return Bag(_rows(spec), len(spec.outputs), dim, hidden, dropout)
+def bag(spec: DataSpec, dim: int | None = None, hidden: int = 0, dropout: float = 0.5) -> nn.Module:
+    """Return a weighted bag of n-grams; `dropout` leaves out that share of the n-grams of a text in training.
+
+    `dim` is how many numbers are learned of each; by default 4 for each output, 8 to 64: more do not help, and for two classes overfit.
+    """
+    outputs = len(spec.outputs)
+    return Bag(_rows(spec), outputs, min(max(4 * outputs, 8), 64) if dim is None else dim, hidden, dropout)
 
 
 def gru(spec: DataSpec, dim: int = 64, hidden: int = 64, bidirectional: bool = True, dropout: float = 0.5) -> nn.Module:

@@ -177,9 +177,12 @@ def check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | Non
 def _with_preset(recipe: Recipe, data: Data) -> Recipe:
     """Return the recipe with what suits this kind of input, where the user gave nothing. The data are read: theirs stay."""
     if not data.input.preset or is_pretrained(recipe.model.name):
-        return recipe  # What suits a pre-trained model is told by the model.
+        return recipe
     preset = load_recipe(data.input.preset)
-    wanted = {name: value for name, value in preset.flat().items() if preset.origin(name) != DEFAULT}
+    entry = entry_of(recipe.model.name, recipe.model.options)
+    # What suits the model is told by the model.
+    own = set() if entry is None else entry.asks.keys()
+    wanted = {name: value for name, value in preset.flat().items() if preset.origin(name) != DEFAULT and name not in own}
     if data.valid is None:
         # Nothing can be chosen by validation.
         wanted.pop("patience", None)
@@ -190,7 +193,7 @@ def _with_preset(recipe: Recipe, data: Data) -> Recipe:
         wanted["batch_size"] = min(max(wanted["batch_size"], min(many, _MOST_BATCH)), max(_LEAST_BATCH, most))
         wanted["epochs"] = min(wanted["epochs"], max(_LEAST_EPOCHS, _MANY_EXAMPLES // len(data.train)))
     size = wanted.get("batch_size", recipe.batch_size)
-    if isinstance(size, int):
+    if isinstance(size, int) and "epochs" in wanted:
         # Few examples hardly change anything in few epochs.
         wanted["epochs"] = max(wanted["epochs"], -(-_LEAST_UPDATES // -(-len(data.train) // size)))
     return _filled(recipe, wanted, f"recipe {data.input.preset}", of_data=False)
