@@ -11,8 +11,11 @@ from epochal.language import columns, translated
 from epochal.terminal import command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from epochal.evaluation.importance import Importance
     from epochal.run.train import Run
+    from epochal.shown import Rows
 
 
 def report(done: Run, *, as_json: bool) -> None:
@@ -31,6 +34,10 @@ def report(done: Run, *, as_json: bool) -> None:
             say(line)
     if done.importance is not None:
         _say_importance(done.importance)
+    if done.curve is not None:
+        say(done.curve.title)
+        _print_rows(done.curve.heading, done.curve.table())
+        say(done.curve.outlook())
     say(f"  run       {done.folder}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):
@@ -58,17 +65,22 @@ def _short(path: Path) -> Path:
 
 
 def _say_importance(found: Importance) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
     say(found.title)
-    table = Table(box=None, pad_edge=False)
-    for place, heading in enumerate(found.heading):
-        table.add_column(translated(heading), justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
-    for name, *values in (rows := found.table()):
-        table.add_row(escape(name), *map(translated, values))
-    print_table(table)
+    _print_rows(found.heading, rows := found.table())
     if more := len(found.columns) - len(rows):
         say(f"  and {more:,} more columns in result.json")
     if warning := found.warning():
         say(f"note: {warning}")
+
+
+def _print_rows(heading: Sequence[str], rows: Rows) -> None:
+    """Print a table whose first column are names."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(heading):
+        table.add_column(translated(name), justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
+    for name, *values in rows:
+        table.add_row(escape(name), *map(translated, values))
+    print_table(table)

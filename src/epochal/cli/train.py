@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Show every setting with its origin, the data and the model, try one step, and write nothing but the cache.",
 )
+@click.option(
+    "--learning-curve",
+    is_flag=True,
+    help="Then train with an eighth, a quarter and half of the examples, five times each, and show what twice as many would bring.",
+)
 @tracking.tensorboard
 @tracking.mlflow
 @as_json
@@ -50,6 +55,7 @@ def command(
     tensorboard: Path | None,
     mlflow: str | None,
     is_dry: bool,
+    learning_curve: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -63,6 +69,8 @@ def command(
     """
     from epochal.recipe import Recipe, load_recipe
 
+    if is_dry and learning_curve:
+        raise click.UsageError("--dry-run trains nothing, so there can be no --learning-curve.")
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     if columns:
         recipe = recipe.updated({"data.columns": dict(map(pair, columns))}, "command line")
@@ -80,6 +88,6 @@ def command(
 
     with ExitStack() as stack:
         watchers: list[Watcher] = [stack.enter_context(Console()), *tracking.trackers(stack, tensorboard, mlflow)]
-        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, log=say)
+        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, log=say, learning_curve=learning_curve)
 
     report(done, as_json=as_json)

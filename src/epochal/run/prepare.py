@@ -48,6 +48,9 @@ _LEAST_UPDATES = 100
 # And its epochs fewer, down to so many, until there are so many examples in all of them.
 _LEAST_EPOCHS, _MANY_EXAMPLES = 5, 20_000_000
 
+# The origin of what cross-validation found.
+_VALIDATED = "cross-validation"
+
 _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
     "from them, or let it compute its outputs in float64"
@@ -78,8 +81,8 @@ class Prepared:
     """A run before its first step.
 
     Nothing in `recipe` is "auto". `data` are split, `bundle` has the weights that training begins with, and `learner` is what is trained
-    of it, and on what. `own` are the user's own functions. `clock` has run since the run was asked for. `penalty` is the weight decay that
-    was chosen by cross-validation, if it was.
+    of it, and on what. `own` are the user's own functions. `clock` has run since the run was asked for. `asked` is the recipe without
+    what depends on the training examples. `penalty` is the weight decay that was chosen by cross-validation, if it was.
     """
 
     recipe: Recipe
@@ -89,6 +92,7 @@ class Prepared:
     own: Own
     summary: Summary
     clock: Clock
+    asked: Recipe
     penalty: Penalty | None = None
 
     @property
@@ -128,15 +132,23 @@ def prepare(
         recipe = recipe.updated({"data.valid": 0.0}, "few examples")
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
-    recipe = _with_preset(recipe, data)
     log(data.spec.describe())
-    for note in (*data.notes, *_about_count(recipe, data)):
+    for note in data.notes:
         log(f"note: {note}")
     if findings := in_one_line(data):
         is_place = isinstance(source, str | Path)
         log(f"check: {findings} ({check_command(source, recipe, data_dir)} shows more)" if is_place else f"check: {findings}")
     clock.lap("load")
+    return settle(recipe, data, own, model, clock=clock, log=log)
 
+
+def settle(
+    asked: Recipe, data: Data, own: Own, model: nn.Module | None, *, clock: Clock, log: Callable[[str], object] = silent
+) -> Prepared:
+    """Build the model for data that are read and split, and resolve every setting of the recipe that is `asked` for; see `prepare`."""
+    recipe = _with_preset(asked, data)
+    for note in _about_count(recipe, data):
+        log(f"note: {note}")
     recipe, bundle = build(recipe, data, model, log)
     summary = bundle.summary()
     log(f"model {recipe.model.name}: {summary.flops:,} FLOPs per example")
@@ -147,15 +159,15 @@ def prepare(
     learner = learner_of(recipe, bundle, data, log)
     if learner.data is not data:
         clock.lap("features")
-    recipe, penalty = _penalized(recipe, learner, own, log)
+    recipe, penalty = penalized(recipe, learner, own, log)
     recipe = resolve_auto(with_own(recipe, own), learner.model, learner.data, own=is_own, log=log)
     clock.lap("build")
-    return Prepared(recipe, data, bundle, learner, own, summary, clock, penalty)
+    return Prepared(recipe, data, bundle, learner, own, summary, clock, asked, penalty)
 
 
-def _penalized(recipe: Recipe, learner: Learner, own: Own, log: Callable[[str], object]) -> tuple[Recipe, Penalty | None]:
+def penalized(recipe: Recipe, learner: Learner, own: Own, log: Callable[[str], object] = silent) -> tuple[Recipe, Penalty | None]:
     """Return the recipe with the weight decay that cross-validation finds for a head alone, where the user gave none."""
-    if recipe.tune != "head" or recipe.origin("optimizer.weight_decay") not in (DEFAULT, "model") or own.loss or own.optimizer:
+    if recipe.tune != "head" or recipe.origin("optimizer.weight_decay") not in (DEFAULT, "model", _VALIDATED) or own.loss or own.optimizer:
         return recipe, None
     data = learner.data
     loss = data.spec.task.loss(recipe.loss, len(data.train), units=data.spec.task.output_units(learner.model))
@@ -165,7 +177,7 @@ def _penalized(recipe: Recipe, learner: Learner, own: Own, log: Callable[[str], 
     log(f"cross-validation: {found.evaluation}")
     decay = f"optimizer.weight_decay = {found.weight_decay:.3g}"
     log(f"{decay}, with which {FOLDS} heads had the least loss on what they had not seen")
-    return recipe.updated({"optimizer.weight_decay": found.weight_decay}, "cross-validation"), found
+    return recipe.updated({"optimizer.weight_decay": found.weight_decay}, _VALIDATED), found
 
 
 def check_command(source: str | Path, recipe: Recipe, data_dir: str | Path | None) -> str:

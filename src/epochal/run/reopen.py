@@ -92,7 +92,7 @@ def reopen(
         found = replace(found, described=spec)
     recipe, bundle = build(recipe, found, model)
     causes = tuple(_causes(was, environment(recipe, device, bundle.model), spec.fingerprint, found))
-    return Prepared(recipe, found, bundle, learner_of(recipe, bundle, found), own, bundle.summary(), clock), causes
+    return Prepared(recipe, found, bundle, learner_of(recipe, bundle, found), own, bundle.summary(), clock, recipe), causes
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.importance import Importance, importance, takes_long
+from epochal.evaluation.labels import LearningCurve
 from epochal.evaluation.named import Metrics, all_metrics
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json
@@ -31,6 +32,9 @@ from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
 from epochal.random import fork_rng
 from epochal.recipe import Recipe, as_recipe
+from epochal.run.curve import Plan
+from epochal.run.curve import measure as measure_curve
+from epochal.run.curve import plan as plan_curve
 from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare, silent
@@ -54,7 +58,7 @@ class Run(Shown):
 
     `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
-    inputs are not rows, or have very many columns.
+    inputs are not rows, or have very many columns. `curve` is the learning curve, if it was asked for.
     """
 
     bundle: Bundle
@@ -67,6 +71,7 @@ class Run(Shown):
     folder: Path | None
     result: Mapping[str, Any]
     importance: Importance | None = None
+    curve: LearningCurve | None = None
 
     def _title(self) -> str:
         return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
@@ -76,6 +81,7 @@ class Run(Shown):
         return [
             ("test", "there was no test data" if self.test is None else str(self.test)),
             *(("" if number else "advice", words) for number, words in enumerate(lines)),
+            *(() if self.curve is None else [("labels", self.curve.outlook())]),
             ("model", self.fit.finished.kept_weights()),
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
@@ -104,6 +110,7 @@ def train(
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
     quiet: bool = False,
+    learning_curve: bool = False,
     **settings: Any,
 ) -> Run:
     """Load and split data, build a model, train it, test it once, and save everything.
@@ -114,7 +121,9 @@ def train(
     `schedule` may be functions, as in `fit`; so may `metrics`, which are measured on validation and test data: names of usual ones,
     functions of (predictions, targets), or such functions by name (see `evaluation/named.py`). `out` names the run folder, which must not
     exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` gets
-    every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own.
+    every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own. With `learning_curve`, models
+    are then trained on several draws of an eighth, a quarter and half of the training examples, and evaluated on the same test examples:
+    `Run.curve` has their scores, and what twice as many labels would bring.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
@@ -138,6 +147,7 @@ def train(
             data_dir=data_dir,
             watchers=watchers if console is None else (console, *watchers),
             log=silent if console is None else console.say,
+            learning_curve=learning_curve,
         )
 
 
@@ -152,6 +162,7 @@ def run(
     data_dir: str | Path | None = None,
     watchers: Sequence[Watcher] = (),
     log: Callable[[str], object] = silent,
+    learning_curve: bool = False,
 ) -> Run:
     """Do what `train` does, with a complete recipe. `log` is called with messages about what was found and chosen.
 
@@ -159,8 +170,10 @@ def run(
     """
     check_free(out)
     prepared = prepare(source, recipe, own or Own(), model=model, data_dir=data_dir, log=log)
+    plan = plan_curve(prepared, model) if learning_curve else None
     with new_run(out, source, data_dir, prepared, log) as folder:
-        return complete(prepared, folder, watchers, log)
+        done = complete(prepared, folder, watchers, log)
+    return done if plan is None else _with_curve(done, plan, log)
 
 
 def dry_run(
@@ -227,6 +240,29 @@ def complete(
         if folder is not None:
             write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied)
+
+
+def _with_curve(done: Run, plan: Plan, log: Callable[[str], object]) -> Run:
+    """Measure the learning curve of a run that is whole, and add it to its folder: also what was measured before an interruption."""
+    whole = done.valid if done.test is None else done.test
+    assert whole is not None
+    try:
+        measure_curve(plan, whole, done.fit.finished.seconds, log)
+    except BaseException:
+        if done.folder is not None:
+            log(f"The run itself is complete: {done.folder}")
+        raise
+    finally:
+        curve = plan.curve()
+        if curve is not None:
+            done = replace(done, curve=curve, result={**done.result, "learning_curve": finite(curve.to_json())})
+            if done.folder is not None:
+                from epochal.figures.labels import score_by_labels
+                from epochal.figures.style import write
+
+                write(score_by_labels(curve), done.folder / FIGURES / "labels")
+                write_json(done.folder / RESULT, with_checksum(dict(done.result)))
+    return done
 
 
 def _fit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson(successes: float, count: float, z: float = 1.959963984540054) -> tuple[float, float]:
     """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); the default `z` gives 95 %.
 
     Unlike the textbook interval it stays within 0 to 1 and is accurate for shares near the ends, where accuracies are.
