@@ -1,6 +1,7 @@
 """A run that is killed again and again, by `kill -9` at any moment, ends as the one that was not: the proof, with real processes.
 
 EPOCHAL_KILLS=500 python3 -m pytest -s tests/test_kills.py          the same with so many kills; -s shows what each one interrupted
+    -k trunk                                                         only those of pre-trained models, which compute features first
 
 Most processes are forks of one that has imported everything, so that a kill costs less than a second; every twentieth is a fresh one.
 """
@@ -26,8 +27,11 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from PIL import Image
 
 from epochal.data.load import load
+from epochal.errors import ModelError
+from epochal.models.pretrained.pictures import LITE0
 from tests.forks import SAID, Ended, Fork, Server, serve
 from tests.kinds import KINDS
 
@@ -39,6 +43,12 @@ _ALL = ["--threads", "1", "--checkpoint-every", "0.05", "--ema", "0.9", "--patie
 PICTURES = {
     "digits": ["--model", "conv", "--set", "model.dropout=0.3", "--epochs", "4", "--shift", "1", "--schedule", "one-cycle", *_ALL],
     "mnist": ["--model", "mlp", "--set", "model.dropout=0.2", "--epochs", "6", "--rotate", "10", "--clip-norm", "1", *_ALL],
+}
+
+# What of a pre-trained model is trained.
+TRUNKS = {
+    f"trunk {tune}": ["--model", "efficientnet-lite0", "--size", "32", "--tune", tune, "--epochs", "3", *_ALL]
+    for tune in ("head", "last", "all")
 }
 
 # What must be in the folder before a kill, and at most how many seconds later it comes.
@@ -55,6 +65,9 @@ MOMENTS = (
     ("run/.result.json.*", 0.0),
 )
 
+# The first pack in the cache is that of the pictures, which features are computed from.
+MOMENTS_OF_TRUNKS = (*MOMENTS, ("cache/examples/*.pack", 0.5), ("cache/examples/*.pack", 0.5), ("cache/examples/*.pack", 2.0))
+
 # What a process was doing, by the functions that it was in: the first that fits.
 DOING = {
     "saving a checkpoint": r"checkpoint\.py.* in save\b",
@@ -66,6 +79,7 @@ DOING = {
     "testing": r" in evaluate\n",
     "drawing figures": r" in _draw\n",
     "writing the result": r" in train_and_keep\n",
+    "computing features": r" in features\n",
     "starting": "",
 }
 
@@ -75,6 +89,7 @@ def _fork(folder: Path, arguments: list[str]) -> Ended:
 
     def prepare() -> None:
         # Asked by this signal, a process writes down where it is.
+        os.environ["EPOCHAL_CACHE"] = str(folder / "cache")
         faulthandler.register(signal.SIGUSR2, os.open("stack.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), all_threads=False)
         print(os.getpid(), flush=True)
 
@@ -117,8 +132,9 @@ class Forks:
 
 def _kill_fresh(folder: Path, arguments: list[str], pattern: str, seconds: float) -> str:
     """As `Forks.kill`, with a process that begins from nothing."""
+    environment = {**os.environ, "EPOCHAL_CACHE": str(folder / "cache")}
     with (folder / SAID).open("a") as log:
-        process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", "epochal", *arguments], cwd=folder, env=environment, stdout=log, stderr=log)
     _await(folder, pattern, 3 + seconds, lambda: process.poll() is None)
     process.kill()
     assert process.wait() in (0, -signal.SIGKILL), (folder / SAID).read_text()
@@ -166,7 +182,7 @@ def _timeless(path: Path) -> Any:
     return [without(json.loads(line)) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else path.read_bytes()
 
 
-@pytest.fixture(params=[*PICTURES, *KINDS])
+@pytest.fixture(params=[*PICTURES, *KINDS, *TRUNKS])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -178,6 +194,8 @@ def data(kind: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         place = tmp_path_factory.mktemp("data")
         name, *settings = KINDS[kind](place)
         return [str(place / name), *settings, *_ALL]
+    if kind in TRUNKS:
+        return [str(_photos(tmp_path_factory.mktemp("data"))), *TRUNKS[kind]]
     if kind == "digits":
         return ["digits", *PICTURES[kind]]
     place = Path(os.environ.get("EPOCHAL_DATA", "/nowhere"))
@@ -187,6 +205,21 @@ def data(kind: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     file = tmp_path_factory.mktemp("data") / "mnist.npz"
     numpy.savez(file, x=torch.as_tensor(some.inputs).numpy(), y=some.targets.numpy())
     return [str(file), *PICTURES[kind]]
+
+
+def _photos(place: Path) -> Path:
+    """Pictures of noise in two classes, light and dark: enough for a second of computing features."""
+    try:
+        LITE0.path()
+    except ModelError as error:
+        pytest.skip(str(error))
+    noise = numpy.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 60)):
+        (place / "photos" / name).mkdir(parents=True)
+        for number in range(100):
+            pixels = noise.integers(low, low + 190, (32, 32, 3), dtype=numpy.uint8)
+            Image.fromarray(pixels).save(place / "photos" / name / f"{number}.png")
+    return place / "photos"
 
 
 @pytest.fixture
@@ -200,15 +233,15 @@ def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks,
     whole.mkdir()
     forks.run(whole, _arguments(data, whole))
     wanted = _kept(whole / "run")
-    chance = random.Random()
+    chance, moments = random.Random(), MOMENTS_OF_TRUNKS if kind in TRUNKS else MOMENTS
     killed: Counter[str] = Counter()
     for number in itertools.count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
         doing: list[str] = []
         # From early to late, as a run that has ended cannot be killed any more.
-        for place in sorted(chance.choices(range(len(MOMENTS)), k=KILLS_A_RUN)):
-            pattern, seconds = MOMENTS[place]
+        for place in sorted(chance.choices(range(len(moments)), k=KILLS_A_RUN), key=lambda place: place if place < len(MOMENTS) else 0):
+            pattern, seconds = moments[place]
             kill = _kill_fresh if not doing and number % 4 == 1 else forks.kill
             doing.append(kill(folder, _arguments(data, folder), pattern, chance.uniform(0, seconds)))
             if not doing[-1]:
@@ -219,12 +252,13 @@ def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks,
         assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number}, killed while {doing}"
         print(f"run {number} on {kind} is the same, killed while: {', '.join(filter(None, doing))}", flush=True)
         killed.update(filter(None, doing))
-        share = KILLS / len((*PICTURES, *KINDS))
+        share = KILLS / len((*PICTURES, *KINDS, *TRUNKS))
         if killed.total() >= share:
             break
     print(f"\n{killed.total()} kills of {number} runs on {kind}:", *killed.most_common(), sep="\n  ")
     if share >= 100:
         # The others last a few milliseconds: they are hit now and then.
+        assert (kind in TRUNKS) == ("computing features" in killed)
         assert {"starting", "training", "saving a checkpoint", "writing the model", "drawing figures"} <= set(killed)
 
 

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import epochal
 from epochal.data.storage.cache import open_cache
 from epochal.data.storage.fill import NoRoomError
 from epochal.errors import ModelError, RecipeError
+from epochal.models.pretrained.efficientnet import Ending
 from epochal.models.pretrained.pictures import LITE0
 from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
@@ -197,3 +200,42 @@ def test_few_pictures_are_cross_validated_and_not_split(photos: Path, tmp_path: 
     assert asked.result["cross_validation"] is None
     # A run that goes on, or is repeated, takes what was chosen.
     assert not epochal.reproduce(tmp_path / "run").divergence
+
+
+def test_a_run_that_ended_while_features_were_computed_computes_the_rest(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epochal.run.features.PIECE", 1)
+    monkeypatch.setattr("epochal.run.features.AT_ONCE", 5)
+    passes, most = 0, 3
+
+    def count(module: nn.Module, *_: object) -> None:
+        nonlocal passes
+        if isinstance(module, Ending):
+            passes += 1
+            if passes > most:
+                raise KeyboardInterrupt
+
+    recipe = epochal.Recipe().updated(QUICK_SETTINGS, "given")
+    with register_module_forward_pre_hook(count):
+        most = 10**6
+        prepared = prepare(photos, recipe)
+        whole, passes = passes, 0
+        wanted = prepared.learner.data.train.inputs[torch.arange(len(prepared.data.train))]
+        pieces = _pieces()
+        open_cache().clear()
+        most = whole - 2
+        with pytest.raises(KeyboardInterrupt):
+            prepare(photos, recipe)
+        kept = _pieces()
+        passes, most = 0, 10**6
+        found = prepare(photos, recipe).learner.data.train.inputs[torch.arange(len(wanted))]
+        again = passes
+        passes = 0
+        prepare(photos, recipe)
+    assert torch.equal(found, wanted)
+    assert 1 < kept < pieces
+    # The last time, all was there: what passes through the trunk then finds its parts.
+    assert again == passes + pieces - kept
+
+
+def _pieces() -> int:
+    return sum(entry.name.startswith("features of") for entry in open_cache().entries())

@@ -25,7 +25,7 @@ from epochal.progress import Advance, progress
 from epochal.recipe import Recipe
 
 # Bytes of a piece: what is lost if the program is killed, and what is in memory at once where not all is.
-_PIECE = 1 << 24
+PIECE = 1 << 24
 
 
 class _Pieces:
@@ -83,7 +83,7 @@ class Trunk:
         rows = copies * len(examples)
         in_memory = fits(rows * bytes_each, self.recipe.data.memory)
         whole = torch.empty((rows, *self.shape)) if in_memory else None
-        pieces = list(self._pieces(examples, max(AT_ONCE, _PIECE // bytes_each), augment, copies))
+        pieces = list(self._pieces(examples, max(AT_ONCE, PIECE // bytes_each), augment, copies))
         packs: list[Pack] = []
         place, title = 0, f"features of {examples.part} of {self.data.name}"
         batches = sum(-(-len(piece) // AT_ONCE) for piece in pieces)

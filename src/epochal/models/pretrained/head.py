@@ -22,7 +22,9 @@ AT_ONCE = 32
 
 def with_head(trunk: nn.Module, features: int, spec: DataSpec) -> nn.Sequential:
     """Return a trunk with a linear head for its `features`, which are first brought to one scale (see `run/learner.py`)."""
-    scale = Preprocess(torch.zeros(features, dtype=torch.float64), torch.ones(features, dtype=torch.float64), "float32")
+    # With values also where the network is built without memory: arithmetic there imports PyTorch's compiler, for seconds.
+    zeros = torch.zeros(features, dtype=torch.float64, device="cpu")
+    scale = Preprocess(zeros, zeros + 1, "float32")
     linear = nn.Linear(features, len(spec.outputs))
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

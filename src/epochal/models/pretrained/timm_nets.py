@@ -57,7 +57,7 @@ def input_settings(size: Sequence[int]) -> dict[str, Any]:
 def with_trunk(name: str, channels: int, mean: Sequence[float], std: Sequence[float], spec: DataSpec) -> nn.Sequential:
     """Return a network of timm behind its scaling: pixels of 0 to 1, less `mean`, divided by `std`."""
     # Scaled here, and not before: grey pictures become three channels by it.
-    middle, spread = (torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1) for values in (mean, std))
+    middle, spread = (torch.tensor(values, dtype=torch.float64, device="cpu").reshape(-1, 1, 1) for values in (mean, std))
     scale = Preprocess(middle, spread, "float32")
     net = _timm(name).create_model(registered(name), pretrained=False, num_classes=0, in_chans=channels)
     features = getattr(net, "head_hidden_size", None) or net.num_features
