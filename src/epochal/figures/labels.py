@@ -29,7 +29,7 @@ def score_by_labels(curve: LearningCurve) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     if curve.task.has_accuracy:
-        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0, symbol=" %"))
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
     axes.grid(axis="y", alpha=0.3)
     axes.legend()
     return figure
