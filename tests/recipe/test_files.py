@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochal.errors import RecipeError
-from epochal.recipe import Recipe, load_recipe, presets, tutorials
+from epochal.recipe import DEFAULT, Recipe, load_recipe, presets, tutorials
 
 
 def test_the_recipes_of_tutorials_are_listed_apart() -> None:
@@ -26,10 +26,9 @@ def test_every_preset_loads_and_says_what_it_is(name: str) -> None:
     description = (presets() | tutorials())[name]
     assert description
     assert "=" not in description.split(" ")[0]
-    changed = {setting for setting, value in recipe.flat().items() if value != Recipe().flat().get(setting)}
-    assert changed
-    for setting in changed:
-        assert recipe.origin(setting) == f"recipe {name}"
+    assert {recipe.origin(setting) for setting in recipe.flat()} == {DEFAULT, f"recipe {name}"}
+    for setting, value in recipe.flat().items():
+        assert recipe.origin(setting) != DEFAULT or value == Recipe().flat()[setting]
 
 
 def test_tutorial_mlp_is_the_tutorial() -> None:

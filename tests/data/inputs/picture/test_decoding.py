@@ -52,7 +52,7 @@ def _check_bad(error: DataError) -> None:
     assert lines[0] == "7 pictures cannot be read:"
     assert [Path(line.split()[0]).name for line in lines[1:6]] == [f"bad{number}.png" for number in range(5)]
     assert lines[6:] == ["  ..."]
-    assert error.fix.startswith("Fix, replace or remove them. To leave out ")
+    assert error.fix.startswith("Fix, replace or remove them.\nTo leave out ")
 
 
 class TestMeasure:
