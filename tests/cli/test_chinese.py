@@ -46,6 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             patch.delenv(name, raising=False)
         patch.setenv("LANG", "zh_CN.UTF-8")
         patch.setenv("PYTHONUTF8", "1")
+        # The one of all tests lists data with names of several words.
+        patch.setenv("EPOCHAL_CACHE", str(tmp_path_factory.mktemp("cache")))
         with Server(__file__, tmp_path_factory.mktemp("server")) as server:
             yield server
 
