@@ -15,17 +15,12 @@ from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
 from epochal.run.train import train
+from tests.photos import write_photos
 
 
 def pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 14)) -> Path:
     """Two classes of colour pictures: noise around dark, and noise around bright."""
-    random = np.random.default_rng(0)
-    for name, level in (("dark", 40), ("bright", 180)):
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = random.integers(level, level + 40, (*size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    return folder
+    return write_photos(folder, {"dark": 40, "bright": 180}, count, *size, spread=40)
 
 
 @pytest.fixture(scope="module")

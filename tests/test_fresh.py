@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy
-from PIL import Image
-
 from tests.outcome import outcome
+from tests.photos import write_photos
 
 PROCESSES = int(os.environ.get("EPOCHAL_FRESH", "3"))
 SETTINGS = [
@@ -24,18 +22,8 @@ SETTINGS = [
 PLACES = ({"TZ": "UTC", "LC_ALL": "C"}, {"TZ": "Asia/Tokyo", "LC_ALL": "ja_JP.UTF-8"}, {"TZ": "America/St_Johns", "LC_ALL": "tr_TR.UTF-8"})
 
 
-def _photos(root: Path) -> Path:
-    random = numpy.random.default_rng(0)
-    for name, level in (("bright", 60), ("dark", 0)):
-        (root / "photos" / name).mkdir(parents=True)
-        for number in range(40):
-            pixels = random.integers(level, level + 190, (12, 12, 3), dtype=numpy.uint8)
-            Image.fromarray(pixels).save(root / "photos" / name / f"{number}.png")
-    return root / "photos"
-
-
 def test_fresh_processes_give_the_same_bits(tmp_path: Path) -> None:
-    photos = _photos(tmp_path)
+    photos = write_photos(tmp_path / "photos", {"bright": 60, "dark": 0}, 40, 12, 12, spread=190)
     wanted: dict[str, Any] = {}
     for number in range(PROCESSES):
         folder = tmp_path / str(number) / "in"

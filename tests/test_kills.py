@@ -27,13 +27,13 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from PIL import Image
 
 from epochal.data.load import load
 from epochal.errors import ModelError
 from epochal.models.pretrained.pictures import LITE0
 from tests.forks import SAID, Ended, Fork, Server, serve
 from tests.kinds import KINDS
+from tests.photos import write_photos
 
 # So many in all, an equal share on each kind of data.
 KILLS = int(os.environ.get("EPOCHAL_KILLS", "20"))
@@ -213,13 +213,7 @@ def _photos(place: Path) -> Path:
         LITE0.path()
     except ModelError as error:
         pytest.skip(str(error))
-    noise = numpy.random.default_rng(0)
-    for name, low in (("dark", 0), ("light", 60)):
-        (place / "photos" / name).mkdir(parents=True)
-        for number in range(100):
-            pixels = noise.integers(low, low + 190, (32, 32, 3), dtype=numpy.uint8)
-            Image.fromarray(pixels).save(place / "photos" / name / f"{number}.png")
-    return place / "photos"
+    return write_photos(place / "photos", {"dark": 0, "light": 60}, 100, 32, 32, spread=190)
 
 
 @pytest.fixture

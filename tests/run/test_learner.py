@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -19,6 +17,7 @@ from epochal.models.pretrained.pictures import LITE0
 from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
 from epochal.run.train import Run
+from tests.photos import write_photos
 
 QUICK_SETTINGS: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1}
 QUICK: dict[str, Any] = QUICK_SETTINGS | {"quiet": True}
@@ -27,13 +26,7 @@ QUICK: dict[str, Any] = QUICK_SETTINGS | {"quiet": True}
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Pictures of 40x40 pixels: 12 light and 12 dark ones, each in a folder."""
-    generator = np.random.default_rng(0)
-    for name, low in (("dark", 0), ("light", 120)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(12):
-            pixels = generator.integers(low, low + 120, (40, 40, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos", {"dark": 0, "light": 120}, 12, 40, 40, spread=120)
 
 
 @pytest.fixture(autouse=True)

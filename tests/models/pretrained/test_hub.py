@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 
 import epochal
 from epochal import Bundle
@@ -27,6 +25,7 @@ from epochal.models.pretrained.texts import MINILM
 from epochal.run.folder import read_recipe
 from tests.made_hub import COMMIT, LATER, Hub, serving
 from tests.made_timm import install_timm, tiny_weights
+from tests.photos import write_photos
 
 CONFIG = {"architecture": "tiny", "num_features": 6, "pretrained_cfg": {"input_size": [3, 10, 10], "mean": [0.5] * 3, "std": [0.25] * 3}}
 WEIGHTS = "model.safetensors"
@@ -52,14 +51,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(12):
-            pixels = random.integers(0, 100, (10, 10, 3), dtype=np.uint8)
-            pixels[..., channel] += 120
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos", {"red": (120, 0, 0), "blue": (0, 0, 120)}, 12, 10, 10, spread=100)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -25,6 +24,7 @@ from epochal.models.pretrained.weights_file import WeightsFile
 from epochal.recipe import DataSettings
 from epochal.run.folder import read_recipe
 from tests.made_timm import forget_timm, install_timm, tiny_weights, write_weights
+from tests.photos import write_photos
 
 
 @pytest.fixture
@@ -41,14 +41,7 @@ def spec(make_spec: Any) -> DataSpec:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Red and blue pictures of 16×16 pixels."""
-    random = np.random.default_rng(0)
-    for name, channel in (("red", 0), ("blue", 2)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = random.integers(0, 100, (16, 16, 3), dtype=np.uint8)
-            pixels[..., channel] += 120
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos", {"red": (120, 0, 0), "blue": (0, 0, 120)}, 20, 16, 16, spread=100)
 
 
 @pytest.fixture
