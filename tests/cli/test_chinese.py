@@ -76,7 +76,7 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
         ["reproduce", "run"],
         ["resume", "run"],
         ["resume", "run", "--epochs", "2"],
-        ["bench", *where, "--batch-sizes", "8", "--devices", "cpu"],
+        ["bench", *where, "--batch-sizes", "8", "--devices", "cpu", "--seconds", "0.1"],
         ["cache"],
     ):
         ended = server(tmp_path, *arguments)

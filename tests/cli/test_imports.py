@@ -19,32 +19,47 @@ BY_PYTORCH = "import json, sys, torch; torch.empty(1, device='meta').uniform_();
 HEAVY = ("torch", "numpy", "pydantic", "rich", "matplotlib", "PIL", "tomlkit", "importlib.metadata")
 
 
-def _run(*arguments: str, cwd: Path) -> tuple[str, set[str]]:
-    """Run the command in a process of its own; return what it prints and the modules that are loaded at its end."""
-    end = "import sys, json, atexit; atexit.register(lambda: print('\\n' + json.dumps([*sys.modules]), file=sys.stderr))"
-    start = f"{end}; from epochal.cli.main import main; sys.argv = ['epochal', *sys.argv[1:]]; main()"
+# Runs commands, one after the other; the last line of what it says is a list of the modules that are loaded at the end.
+RUN = """
+import json, sys
+from epochal.cli.main import main
+codes = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["epochal", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        codes.append(end.code or 0)
+print("\\n" + json.dumps([codes, [*sys.modules]]), file=sys.stderr)
+"""
+
+
+def _run(*commands: list[str], cwd: Path) -> tuple[str, set[str]]:
+    """Run commands in a process of their own; return what they print and the modules that are loaded at the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", start, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+    start = [sys.executable, "-c", RUN, json.dumps(commands)]
+    done = subprocess.run(start, capture_output=True, text=True, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stderr
-    return done.stdout, set(json.loads(done.stderr.splitlines()[-1]))
+    codes, modules = json.loads(done.stderr.splitlines()[-1])
+    assert codes == [0] * len(commands), done.stderr
+    return done.stdout, set(modules)
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
-    shown, modules = _run(*filter(None, [verb]), "--help", cwd=tmp_path)
+    shown, modules = _run([*filter(None, [verb]), "--help"], cwd=tmp_path)
     assert f"epochal {verb}".strip() in shown
     assert not modules & {*HEAVY, *NEVER}
 
 
 def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
-    shown, modules = _run("train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept", cwd=tmp_path)
+    (tmp_path / "rows.csv").write_text("size,text,kind\n" + "".join(f"{row % 7},it is number {row},{'ab'[row % 2]}\n" for row in range(60)))
+    table = ["train", "rows.csv", "--target", "kind", "--dry-run"]
+    text = [*table, "--text", "text"]
+    first = ["train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept"]
+    others = (["resume", "kept", "--epochs", "3"], ["train", "digits", "--dry-run"], table, text, [*text, "--model", "gru"])
+    shown, modules = _run(first, *others, cwd=tmp_path)
     assert "Accuracy" in shown
     assert "torch" in modules
     imported = subprocess.run([sys.executable, "-c", BY_PYTORCH], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    never = {*NEVER} - set(json.loads(imported))
-    assert not modules & never
-    (tmp_path / "rows.csv").write_text("size,text,kind\n" + "".join(f"{row % 7},it is number {row},{'ab'[row % 2]}\n" for row in range(60)))
-    table = ["train", "rows.csv", "--target", "kind", "--dry-run"]
-    others = (["train", "digits", "--dry-run"], table, [*table, "--text", "text"], [*table, "--text", "text", "--model", "gru"])
-    for arguments in (["resume", "kept", "--epochs", "3"], *others):
-        assert not _run(*arguments, cwd=tmp_path)[1] & never
+    assert not modules & ({*NEVER} - set(json.loads(imported)))
