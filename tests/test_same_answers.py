@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from epochal import Bundle, load, train
+from epochal.errors import ModelError
 from epochal.models.build import MODELS
 from tests.data.test_table import people
 from tests.tones import save, tone
@@ -57,6 +58,11 @@ def same_from_files(bundle: Bundle, items: list[Any], files: list[Path]) -> None
 
 @pytest.mark.parametrize("model", [name for name, entry in MODELS.items() if entry.kind == "text"])
 def test_texts(model: str, tmp_path: Path) -> None:
+    if (weights := MODELS[model].weights) is not None:
+        try:
+            weights.path()
+        except ModelError as error:
+            pytest.skip(str(error))
     bundle = train((TEXTS, LABELS), model=model, **SETTINGS).bundle
     files = [tmp_path / "texts" / f"{place:02}.txt" for place in range(12)]
     files[0].parent.mkdir()

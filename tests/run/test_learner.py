@@ -75,6 +75,8 @@ def test_resumed_and_reproduced_to_the_bit(photos: Path, tmp_path: Path) -> None
     assert resumed is not None
     for name, tensor in _weights(whole).items():
         assert torch.equal(tensor, resumed.bundle.model.state_dict()[name]), name
+    assert whole.result["cross_validation"] is not None
+    assert resumed.result["cross_validation"] == whole.result["cross_validation"]
     assert not epochal.reproduce(tmp_path / "run").divergence
 
 

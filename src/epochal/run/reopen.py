@@ -20,7 +20,7 @@ from epochal.models.build import is_listed
 from epochal.recipe import Recipe
 from epochal.run.folder import DATA, ENVIRONMENT, RECIPE, environment, read_json, read_recipe
 from epochal.run.learner import learner_of
-from epochal.run.prepare import Clock, Prepared, build, load_data
+from epochal.run.prepare import Clock, Prepared, build, load_data, penalized
 from epochal.training.own import Own, names_of
 
 # What results depend on beside data and settings, by its name in environment.json, and in words.
@@ -92,7 +92,10 @@ def reopen(
         found = replace(found, described=spec)
     recipe, bundle = build(recipe, found, model)
     causes = tuple(_causes(was, environment(recipe, device, bundle.model), spec.fingerprint, found))
-    return Prepared(recipe, found, bundle, learner_of(recipe, bundle, found), own, bundle.summary(), clock, recipe), causes
+    learner = learner_of(recipe, bundle, found)
+    # What cross-validation chose is in the recipe; what it measured is measured again, for the result.
+    _, penalty = penalized(recipe, learner, own)
+    return Prepared(recipe, found, bundle, learner, own, bundle.summary(), clock, recipe, penalty), causes
 
 
 @contextmanager

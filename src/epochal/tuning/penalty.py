@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from epochal.data.examples import Examples
 from epochal.data.split import split_off
+from epochal.device import using_threads
 from epochal.errors import DataError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.progress import progress
@@ -63,7 +64,8 @@ def cross_validated(model: nn.Module, linear: str, examples: Examples, task: Tas
     inputs, targets = examples.inputs[index], examples.targets[index]
     outputs: list[list[Tensor]] = [[] for _ in _STRENGTHS]
     begin = 0
-    with progress("Cross-validation", len(folds)) as advance:
+    # On one thread, sums come out the same to the bit wherever a run is continued.
+    with using_threads(1), progress("Cross-validation", len(folds)) as advance:
         for fold in folds:
             part = slice(begin, begin := begin + len(fold))
             rest = torch.ones(len(index), dtype=torch.bool)

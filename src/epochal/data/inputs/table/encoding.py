@@ -29,6 +29,10 @@ _BEYOND_KOREAN = re.compile(rb"[\xc9-\xd7][\xa1-\xfe]")
 _PUNCTUATION = re.compile(rb"[\xa1\xa3][\xa1-\xfe]")
 _LEAST, _COMMON, _BEYOND = 4, 0.95, 0.1
 
+# Python imports them when they are first used: done here, since nothing is imported while a stranger's file is read.
+for _name in ("gb18030", "cp1252"):
+    codecs.lookup(_name)
+
 
 class Encoding(NamedTuple):
     """The name of an encoding; and a note for the user, if the file does not say which it is."""
