@@ -167,7 +167,7 @@ def check(
 def _check_readable(what: Any, options: Mapping[str, Any], wrong: Mapping[str, str]) -> Check:
     """Check loaded data without the files that are missing or cannot be read, which are findings: `wrong`, each with its reason."""
     try:
-        data = load(what, exclude=[*wrong], **options)
+        data = load(what, exclude=[*wrong], pretrained=False, **options)
     except UnreadableError as error:
         if wrong.keys() >= {*error.names}:
             raise

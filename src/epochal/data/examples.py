@@ -124,7 +124,7 @@ class Found:
 
     `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
     files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows. `listing`
-    says which columns of a table were used.
+    says which columns of a table were used, and `model` which pre-trained model pictures were read for.
     """
 
     name: str
@@ -135,3 +135,4 @@ class Found:
     batch_size: int | None = field(default=None, kw_only=True)
     task: TaskName | None = field(default=None, kw_only=True)
     listing: Listing = field(default=NO_LISTING, kw_only=True)
+    model: str | None = field(default=None, kw_only=True)

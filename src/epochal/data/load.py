@@ -58,7 +58,8 @@ class Data(Shown):
     `input` is the rule by which inputs are read; `task` says what the targets mean, and names the outputs. `valid` and `test` are
     `None` unless the source has them or `split` has made them. `notes` are choices made in reading that the user should know about.
     `excluded` names the examples that were left out. `described` is the description measured earlier on these data, after splitting,
-    if they are being read again. `listing` says which columns of a table they came from, and what stays in one split.
+    if they are being read again. `listing` says which columns of a table they came from, and what stays in one split. `model` is the
+    pre-trained one that pictures were read for, if any.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Data(Shown):
     excluded: tuple[str, ...] = ()
     described: DataSpec | None = None
     listing: Listing = NO_LISTING
+    model: str | None = None
 
     def _title(self) -> str:
         counts = {name: len(examples) for name, examples in self.splits.items()}
@@ -188,6 +190,7 @@ def load(
     group: Any = None,
     windows: int | None = None,
     vocabulary: str | Path | None = None,
+    pretrained: bool | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -195,9 +198,10 @@ def load(
     Python (x, y) as tensors or arrays, a map-style `Dataset`, a `DataLoader`, or a mapping {"train": ..., "valid": ..., "test": ...}
     of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are searched and downloaded to. `task` is inferred from the
     targets unless given.
-    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `memory` is how many GB examples may take
-    before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model that these data are for:
-    pictures are then read as for its training, and classes keep their numbers.
+    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. With `pretrained`, that is how the pre-trained
+    efficientnet-lite0 takes them; by default, few photographs are read so, if it is installed and no `size` is given. `memory` is how
+    many GB examples may take before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model
+    that these data are for: pictures are then read as for its training, and classes keep their numbers.
     `exclude` is a file that lists examples to leave out, as written by `epochal check`, or a list of their names; excluded picture
     files are not read at all. Unreadable picture files are an error; or, if `unreadable` is "count", they are left out, reported in a
     note, and named in `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a rule for such inputs;
@@ -234,9 +238,9 @@ def load(
     table = TableOptions(targets, texts, ignored, dict(columns or {}), valid, test, listed, splits)
     allowed, excluded = None if memory is None else memory * 1e9, as_exclusion(exclude)
     by = group or None if isinstance(group, str) else None
-    options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, by, windows)
-    if vocabulary is not None:
-        options = replace(options, vocabulary=read_vocabulary(str(vocabulary), tokens))
+    words = "" if vocabulary is None else read_vocabulary(str(vocabulary), tokens)
+    known = False if pretrained is None and task == "regression" else pretrained
+    options = ReadOptions(size, fit, allowed, like, excluded, unreadable, input, table, rate, seconds, tokens, by, windows, words, known)
     if isinstance(what, str | Path):
         place = data_dir or os.environ.get("EPOCHAL_DATA")
         found, options = _readable(partial(find, what, Path(place) if place else None), options)
@@ -344,6 +348,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         batch_size=found.batch_size,
         excluded=tuple(options.exclusion.names),
         listing=found.listing,
+        model=found.model,
         train=splits["train"],
         valid=splits.get("valid"),
         test=splits.get("test"),

@@ -10,6 +10,15 @@ from pathlib import Path
 from epochal.errors import ModelError
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package of PyPI is installed."""
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class PackagedFile:
     """A file in a package of PyPI; `pip install INSTALL` is the command that installs it."""

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from epochal.data.inputs.picture.photographs import MODEL as PHOTOGRAPHS
+from epochal.data.inputs.picture.photographs import SIDE
 from epochal.data.spec import DataSpec
 from epochal.data.storage.hub import PREFIX as HUB
 from epochal.device import free_memory
@@ -77,10 +79,10 @@ MODELS: dict[str, Entry] = {
         {"data.tokens": "ngrams"},
     ),
     "conv": Entry(conv, "strided 5×5 convolutions of widths=[16,32] and hidden=64 units; fast; the default for pictures"),
-    "efficientnet-lite0": Entry(
+    PHOTOGRAPHS: Entry(
         efficientnet_lite0,
-        "pre-trained on 1.3 million photographs (ImageNet), for few pictures: its head learns in seconds",
-        asks={"data.size": 128, **SCALE},
+        "pre-trained on 1.3 million photographs (ImageNet), its head learns in seconds; the default for few photographs, if installed",
+        asks={"data.size": SIDE, **SCALE},
         weights=LITE0,
         tuned=PICTURES,
         enough=500,

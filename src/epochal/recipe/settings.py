@@ -188,8 +188,8 @@ class ModelSettings(Settings):
 
     name: str = Field(
         "auto",
-        description="a name from `epochal models`, or FILE.py:CLASS; auto: conv for pictures and sounds (vgg for tiny pictures), bag for "
-        "texts, mlp for numbers",
+        description="a name from `epochal models`, or FILE.py:CLASS; auto: efficientnet-lite0 for few photographs, if it is "
+        "installed, else conv for pictures and sounds (vgg for tiny pictures), bag for texts, mlp for numbers",
     )
 
     @property

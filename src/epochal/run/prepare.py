@@ -13,6 +13,7 @@ from torch import nn
 
 from epochal.bundle import Bundle
 from epochal.checks.loaded import in_one_line
+from epochal.data.inputs.changes import MIXING
 from epochal.data.load import Data, load
 from epochal.data.sources.vocabulary import read_vocabulary
 from epochal.data.storage.hub import PREFIX as HUB
@@ -127,7 +128,7 @@ def prepare(
                     f"The setting data.vocabulary = {given} does not work with {recipe.model.name}, which has its own.", "Leave it out."
                 )
             entry.weights.path()
-    data = load_data(source, recipe, data_dir)
+    recipe, data = load_for(recipe, source, data_dir, model)
     if data.valid is None and recipe.data.valid and recipe.origin("data.valid") == DEFAULT:
         recipe = recipe.updated({"data.valid": 0.0}, "few examples")
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
@@ -245,12 +246,46 @@ def _filled(recipe: Recipe, wanted: Mapping[str, Any], origin: str, *, of_data: 
     return recipe.updated(left, origin)
 
 
+def load_for(recipe: Recipe, source: Any, data_dir: str | Path | None = None, own: nn.Module | None = None) -> tuple[Recipe, Data]:
+    """Load and split data as the recipe says; where it leaves the model open, return it with a pre-trained one that suits the data."""
+    pretrained = _may_be_pretrained(recipe, own)
+    data = load_data(source, recipe, data_dir, pretrained=pretrained)
+    return _pretrained_for(recipe, data, pretrained), data
+
+
+def _may_be_pretrained(recipe: Recipe, own: nn.Module | None) -> bool | None:
+    """Whether a pre-trained model is taken; `None` where that is left to the data."""
+    asked = recipe.data
+    if own is not None or recipe.model.name != "auto" or recipe.model.options:
+        return False
+    if recipe.tune in ("head", "last"):
+        return True
+    # These are not for a frozen trunk, or one that was trained with pixels of another scale.
+    return False if MIXING.asked(recipe.augment) or asked.mean is not None or asked.std is not None else None
+
+
+def _pretrained_for(recipe: Recipe, data: Data, pretrained: bool | None) -> Recipe:
+    """Return the recipe with the pre-trained model that data were read for, if one may be taken, and what it asks for."""
+    if pretrained is False or data.model is None:
+        return recipe
+    height, width = data.input.shape[1:]
+    size = {} if recipe.data.size is not None else {"data.size": height if height == width else (height, width)}
+    return with_model(recipe.updated({"model.name": data.model, **size}, "data"), of_data=True)
+
+
 def load_data(
-    source: Any, recipe: Recipe, data_dir: str | Path | None = None, exclude: Sequence[str] | None = None, kind: str | None = None
+    source: Any,
+    recipe: Recipe,
+    data_dir: str | Path | None = None,
+    exclude: Sequence[str] | None = None,
+    kind: str | None = None,
+    *,
+    pretrained: bool | None = False,
 ) -> Data:
     """Load and split data as the recipe says; data that are loaded already must agree with it.
 
-    `exclude` are the names that the recipe's list held when the run began, and `kind` is what its inputs were read as.
+    `exclude` are the names that the recipe's list held when the run began, and `kind` is what its inputs were read as. `pretrained` is
+    as in `load`.
     """
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
@@ -283,11 +318,14 @@ def load_data(
         exclude=left_out,
         input=kind,
         tokens=tokens,
+        pretrained=pretrained,
         **others,
     )
+    recipe = _pretrained_for(recipe, data, pretrained)
     # A few examples split off would say little, while all serve cross-validation.
     is_few = len(data.train) < MOST and is_pretrained(recipe.model.name) and recipe.tune in ("auto", "head")
-    valid = 0.0 if is_few and recipe.origin("data.valid") == DEFAULT else wanted.valid
+    is_open = recipe.patience is None and recipe.origin("data.valid") == DEFAULT
+    valid = 0.0 if is_few and is_open else wanted.valid
     # Nobody else has what was read from files.
     return data.split(valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
 

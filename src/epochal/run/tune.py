@@ -32,7 +32,8 @@ def with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str],
     if entry is None or entry.weights is None:
         if recipe.tune in ("head", "last"):
             raise RecipeError(
-                f"The setting tune = {recipe.tune} is for pre-trained models, which {recipe.model.name} is not.", "Leave it out."
+                f"The setting tune = {recipe.tune} is for pre-trained models, which {recipe.model.name} is not.",
+                "Leave it out, or name one: --model efficientnet-lite0 for pictures, minilm or wordllama for texts.",
             )
         return recipe.updated({"tune": "all"}, "model") if recipe.tune == "auto" else recipe
     if recipe.tune != "auto":

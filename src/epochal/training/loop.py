@@ -111,7 +111,7 @@ def fit(
     random state is preserved.
     """
     recipe, checkpoints = as_recipe(recipe), checkpoints or Checkpoints(None)
-    data = load(data)
+    data = load(data, pretrained=False)
     notes: list[str] = []
     own = Own(loss, optimizer, schedule)
     recipe = plain_settings(with_own(recipe, own))

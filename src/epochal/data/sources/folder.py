@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from epochal.data.examples import Found
+from epochal.data.inputs.picture.photographs import MODEL, SIDE, Pretrained, pretrained_for
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import in_memory
 from epochal.data.options import NO_OPTIONS, ReadOptions
@@ -29,7 +31,8 @@ def read(path: Path, options: ReadOptions = NO_OPTIONS) -> Found:
     files = {split: listed.files(split) for split in listed.splits}
     found = read_pictures(path, files, options)
     parts = found.parts(files, {split: listed.targets(split) for split in files})
-    return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=(*unused(listed), *found.notes))
+    notes = (*unused(listed), *found.notes)
+    return Found(path.resolve().name, parts, classes=listed.classes, input=found.rule, notes=notes, model=found.model)
 
 
 def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions) -> ReadFiles:
@@ -40,13 +43,24 @@ def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadO
     # Only training pictures decide how pictures are read: the others represent unseen ones.
     names, training = [file for split in files.values() for file in split], len(files["train"])
     rule = _known_rule(root, options)
-    found = ingest(Wanted(root, names, training, rule=rule, size=options.size, fit=options.fit, memory=options.memory))
-    notes = list(found.notes)
+    wanted = Wanted(root, names, training, rule=rule, size=options.size, fit=options.fit, memory=options.memory)
+    chosen = _pretrained(wanted, options)
+    found = ingest(wanted if chosen.model is None or wanted.size is not None else replace(wanted, size=SIDE))
+    notes = [*chosen.notes, *found.notes]
     pictures = in_memory(found.inputs)
     brightest = int(pictures[:training].amax()) if found.is_deep and pictures is not None else 255
     if brightest < _DARK:
         notes.append(f"only the high byte of 16-bit pictures is used, which is at most {brightest} in these: rescale them to 0-65535")
-    return ReadFiles(found.inputs, found.hashes, found.rule, found.rule.key, tuple(notes))
+    return ReadFiles(found.inputs, found.hashes, found.rule, found.rule.key, tuple(notes), chosen.model)
+
+
+def _pretrained(wanted: Wanted, options: ReadOptions) -> Pretrained:
+    """Return the pre-trained model that pictures are read for, if any: where the user said nothing, that which suits them."""
+    if wanted.rule is not None or options.pretrained is False:
+        return Pretrained(None)
+    if options.pretrained:
+        return Pretrained(MODEL)
+    return Pretrained(None) if wanted.size is not None else pretrained_for(wanted.paths[: wanted.training])
 
 
 def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:

@@ -113,7 +113,7 @@ def list_for(root: Path, options: ReadOptions, kind: FileKind = PICTURES) -> Lis
 class ReadFiles(NamedTuple):
     """The inputs of files, split by split, with the rule by which they were read, the hash of each file's content, and notes.
 
-    `key` is the same for rules that make the same inputs of the same files.
+    `key` is the same for rules that make the same inputs of the same files. `model` is the pre-trained one that pictures were read for.
     """
 
     inputs: Inputs
@@ -121,6 +121,7 @@ class ReadFiles(NamedTuple):
     rule: InputRule
     key: bytes
     notes: tuple[str, ...] = ()
+    model: str | None = None
 
     def parts(self, files: Mapping[str, Sequence[str]], targets: Mapping[str, Tensor | Sequence[str]]) -> dict[str, Part]:
         """Return the splits, by the names and the raw targets of the files in each."""

@@ -106,6 +106,8 @@ def read(what: Any, options: ReadOptions) -> Found:
     _check_there(listed, root)
     labels = Labels.of({split: one.table for split, one in listed.items()}, listing.target, joins=listing.joins)
     targets, task = labels.read(notes) if like is None else (labels.like(like), None)
+    if task == "regression" and options.pretrained is None:
+        options = replace(options, pretrained=False)
     has_names = task is not None or len(listing.target) > 1 if like is None else like.task.name != "single-label"
     found = _read(stem_of(first) or "table", listed, targets, root, options)
     return replace(
@@ -312,7 +314,7 @@ def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | list[str]],
                 name, {split: Texts([texts[file] for file in some], targets[split], some) for split, some in files.items()}, asked
             )
         read = read_pictures(root, files, asked) if kind is PICTURES else read_sounds(root, files, asked, known)
-        return Found(name, read.parts(files, targets), None, read.rule, read.notes)
+        return Found(name, read.parts(files, targets), None, read.rule, read.notes, model=read.model)
 
     # Decoded pictures are cached by themselves.
     found = reported(read_files()) if kind is PICTURES else kept(root, files, asked, read_files, known if kind is SOUNDS else None)

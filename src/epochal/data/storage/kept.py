@@ -100,9 +100,8 @@ def _known(root: Path, names: Sequence[str], signatures: NDArray[Any] | None) ->
 
 def _key(root: Path, files: Mapping[str, Sequence[str]], options: ReadOptions, hashes: NDArray[Any]) -> str:
     rules = [rule.model_dump_json() for rule in (options.like, options.input) if rule is not None and not isinstance(rule, str)]
-    asked = repr(
-        (str(root.resolve()), {split: tuple(names) for split, names in files.items()}, replace(options, memory=None, like=None), rules)
-    )
+    names = {split: tuple(some) for split, some in files.items()}
+    asked = repr((str(root.resolve()), names, replace(options, memory=None, like=None, pretrained=None), rules))
     return content_hash(_code(), asked.encode("utf-8", "surrogateescape"), hashes.tobytes()).hex()
 
 

