@@ -43,6 +43,7 @@ LAYERS = [
     "watch.*",
     "predict",
     "bundle",
+    "exports.*",
     "figures.*",
     "run.*",
     "bench",

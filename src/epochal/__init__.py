@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
+    from epochal.run.export import export
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
     from epochal.run.train import Run, train
@@ -48,6 +49,7 @@ _HOMES = {
     "ThreadChange": "training.sharing",
     "check": "checks.check",
     "evaluate": "evaluation.evaluate",
+    "export": "run.export",
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
@@ -78,6 +80,7 @@ __all__ = [
     "TrainingHistory",
     "check",
     "evaluate",
+    "export",
     "fit",
     "load",
     "load_recipe",

@@ -121,8 +121,12 @@ class Bundle(Shown):
 
     def predict_inputs(self, inputs: Tensor) -> list[Prediction]:
         """Predict raw inputs [n, *spec.shape] of `spec.dtype`."""
+        return [self.spec.task.predict(values) for values in self.values(inputs).tolist()]
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Return the probabilities, or the quantities, of raw inputs [n, *spec.shape] of `spec.dtype`: [n, outputs]."""
         examples = Examples(inputs, torch.zeros(len(inputs), dtype=torch.int64), "inputs", torch.arange(len(inputs)))
-        return [self.spec.task.predict(decoded) for decoded in self.spec.task.decode(self._outputs(examples)).tolist()]
+        return self.spec.task.decode(self._outputs(examples))
 
     def inputs(self, item: Input) -> Tensor:
         """Return raw inputs [n, *spec.shape] for one item that `predict` takes."""
@@ -227,22 +231,25 @@ class Bundle(Shown):
                 raise NotFiniteError(f"The weight {name} has a value that is not finite: the model is not saved.", "Train it again.")
         # Tied weights share memory; the file stores each of them in full.
         weights = save_weights({name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()})
+        description = self.description() | {"weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}}
+        with new_directory(path, replace=replace) as folder:
+            write_bytes(folder / WEIGHTS, weights)
+            write_json(folder / DESCRIPTION, with_checksum(description))
+        return path
+
+    def description(self) -> dict[str, Any]:
+        """Return what bundle.json says of everything but the weights."""
         if self.origin is None:
             model: dict[str, Any] = {"own": type(self.model.get_submodule("net")).__name__, "code": dict(self.code)}
         else:
             model = {"name": self.origin[0], "options": dict(self.origin[1])}
-        description = {
+        return {
             "format": FORMAT,
             "version": VERSION,
             "model": model,
             "layers": [name for name, _ in self.model.named_children()],
             "data": self.spec.model_dump(mode="json"),
-            "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
         }
-        with new_directory(path, replace=replace) as folder:
-            write_bytes(folder / WEIGHTS, weights)
-            write_json(folder / DESCRIPTION, with_checksum(description))
-        return path
 
     @classmethod
     @concise

@@ -11,6 +11,7 @@
     ├── TrainingError    training cannot continue
     │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
     ├── BundleError      a saved model is missing, damaged, or of another version
+    ├── ExportError      a model cannot be exported, or what was exported disagrees with it
     └── OutputError      a result cannot be written
         └── TakenError       its name is already taken
 
@@ -81,6 +82,10 @@ class NotFiniteError(TrainingError):
 
 class BundleError(EpochalError):
     """A saved model is missing, damaged, or of another version."""
+
+
+class ExportError(EpochalError):
+    """A model cannot be exported, or what was exported disagrees with it."""
 
 
 class OutputError(EpochalError):

@@ -25,6 +25,7 @@ VERBS = {
     "reproduce": "Repeat the training of a run, and compare every epoch.",
     "evaluate": "Measure a trained model on its own test data, or on other data.",
     "predict": "Predict what is in pictures, with probabilities.",
+    "export": "Write a trained model as one file for other programs, compared with it first.",
     "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
     "cache": "Show or clear the examples that are cached on disk.",

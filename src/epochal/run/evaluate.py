@@ -60,7 +60,9 @@ def evaluate_run(
         if has_predictions(folder):
             log(f"scored by the predictions that were saved for the test split of {bundle.spec.name}")
             return score_predictions(folder, bundle, loss, metrics)
-        own = _own_data(folder, recipe, bundle.spec, data_dir)
+        own = own_data(folder, recipe, bundle.spec, data_dir, "Name the data to evaluate on.")
+        if own.test is None:
+            raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
         log("note: there are no saved predictions: they are made again.")
         log(f"measured on the test split of {own.name}")
         return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
@@ -77,19 +79,17 @@ def evaluate_run(
     return replace(evaluation, unreadable=found.unmeasured)
 
 
-def _own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None) -> Data:
-    """Read and split the data of a run again. Raises `DataError` where that cannot be done, or the data have changed."""
+def own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None, fix: str) -> Data:
+    """Read and split the data of a run again. Raises `DataError`, with this `fix`, where that cannot be done, or the data have changed."""
     if recipe is None:
-        raise DataError(f"{folder} is a model without its run.", "Name the data to evaluate on.")
+        raise DataError(f"{folder} is a model without its run.", fix)
     kept = read_json(folder / DATA, source=str | None, excluded=list[str])
     if kept["source"] is None:
-        raise DataError(f"{folder} was trained on data from a Python program.", "Name the data to evaluate on.")
+        raise DataError(f"{folder} was trained on data from a Python program.", fix)
     with readable_data():
         found = load_data(kept["source"], recipe, data_dir, kept["excluded"], spec.input.kind)
     if found.fingerprint != spec.fingerprint:
-        raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", "To evaluate on it all the same, name it.")
-    if found.test is None:
-        raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
+        raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", fix)
     return found
 
 

@@ -187,6 +187,11 @@ class Task(BaseModel):
         """Return `decode` as a layer, to be exported behind a model."""
         return _Decoder(self)
 
+    @property
+    def units(self) -> tuple[float, ...]:
+        """What is a difference of 1 in each value of a prediction: 1 for probabilities, the spread for quantities."""
+        return (1.0,) * len(self.outputs)
+
     @abstractmethod
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the prediction in one row of predictions."""

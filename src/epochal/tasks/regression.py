@@ -98,6 +98,11 @@ class Regression(Task):
         return self
 
     @property
+    def units(self) -> tuple[float, ...]:
+        """The standard deviation of each quantity; of those far from 0, a hundredth of their mean, which float32 can tell apart."""
+        return tuple(max(std, abs(mean) / 100) for mean, std in zip(self.mean, self.std, strict=True)) or super().units
+
+    @property
     def needs_float64(self) -> bool:
         """Whether float32 would leave too little of the differences between targets."""
         return self.dtype == "float64"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 # Seconds between two columns, and seconds that a column covers; of long sounds there are at most so many columns.
 _STEP, _SPAN, _MOST_COLUMNS = 0.01, 0.025, 300
@@ -61,13 +62,44 @@ class LogMel(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """Return the spectrograms of sounds."""
-        step, span, points, _ = self.grid
         waves = samples.to(self.window.dtype)
         waves = waves / waves.abs().amax(tuple(range(1, waves.ndim)), keepdim=True).clamp(min=_SILENT)
-        found = torch.stft(waves.flatten(0, -2), points, step, span, self.window, center=True, pad_mode="constant", return_complex=True)
-        energy = found.real.square() + found.imag.square()
-        bands = (self.filters @ energy + FLOOR).log() * self.scale + self.bias
-        return bands.view(len(samples), -1, *bands.shape[1:])
+        bands = (self.filters @ self.energy(waves.flatten(0, -2)) + FLOOR).log() * self.scale + self.bias
+        return bands.view(samples.shape[0], -1, *bands.shape[1:])
+
+    def energy(self, waves: Tensor) -> Tensor:
+        """Return the energy of each frequency in waves [n, length]: [n, points // 2 + 1, columns]."""
+        step, span, points, _ = self.grid
+        found = torch.stft(waves, points, step, span, self.window, center=True, pad_mode="constant", return_complex=True)
+        return found.real.square() + found.imag.square()
+
+    def exportable(self) -> LogMel:
+        """Return the same layer with convolutions instead of Fourier transforms, which exported files cannot have for any batch size."""
+        return _Convolved(self)
+
+
+class _Convolved(LogMel):
+    """The same spectrograms by convolutions: with a cosine and a sine for each frequency."""
+
+    waves: Tensor
+
+    def __init__(self, layer: LogMel) -> None:
+        nn.Module.__init__(self)
+        self.grid = layer.grid
+        for name, buffer in layer.named_buffers():
+            self.register_buffer(name, buffer)
+        _, span, points, _ = self.grid
+        before = (points - span) // 2
+        window = functional.pad(layer.window.double(), (before, points - span - before))
+        # Whole turns are taken off before the product with pi, which would round their fractions away.
+        turns = torch.outer(torch.arange(points // 2 + 1), torch.arange(points)) % points * (2 * math.pi / points)
+        self.register_buffer("waves", (torch.cat((turns.cos(), turns.sin())) * window).float()[:, None])
+
+    def energy(self, waves: Tensor) -> Tensor:
+        """Return the same as `LogMel.energy`."""
+        padded = functional.pad(waves[:, None], (self.grid.points // 2,) * 2)
+        cosines, sines = functional.conv1d(padded, self.waves, stride=self.grid.step).chunk(2, 1)
+        return cosines.square() + sines.square()
 
 
 def levels(energy: float, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,9 @@ class ScaleTable(nn.Module):
     codes: Tensor
     repeated: Tensor
     values: Tensor
+
+    # Finds places in ascending numbers; see `exportable`.
+    search: Callable[[Tensor, Tensor], Tensor] = staticmethod(torch.searchsorted)
 
     def __init__(self, columns: Sequence[Column]) -> None:
         super().__init__()
@@ -62,16 +66,27 @@ class ScaleTable(nn.Module):
         parts.append(self.codes[self.starts + places])
         if len(self.repeated):
             given = filled[self.repeated]
-            near = torch.searchsorted(self.values, given).clamp(max=self.values.shape[1] - 1)
+            near = self.search(self.values, given).clamp(max=self.values.shape[1] - 1)
             parts.append(torch.where(self.values.gather(1, near) == given, near + 1, 0).T.float())
         return torch.cat(parts, 1)
 
+    def exportable(self) -> ScaleTable:
+        """Return the same layer without binary search, which exported files cannot have: with comparisons to all numbers instead."""
+        layer = copy.copy(self)
+        layer.search = _count_below
+        return layer
+
     def _scaled(self, numbers: Tensor) -> Tensor:
         """Return the scores of numbers [columns, n], by straight lines between knots, and constant beyond them."""
-        above = torch.searchsorted(self.knots, numbers).clamp(1, self.knots.shape[1] - 1)
+        above = self.search(self.knots, numbers).clamp(1, self.knots.shape[1] - 1)
         low, high = self.knots.gather(1, above - 1), self.knots.gather(1, above)
         share = ((numbers - low) / torch.where(high > low, high - low, 1.0)).clamp(0, 1)
         return torch.lerp(self.scores.gather(1, above - 1), self.scores.gather(1, above), share)
+
+
+def _count_below(ascending: Tensor, values: Tensor) -> Tensor:
+    """Return the same as `torch.searchsorted`, for [columns, k] and [columns, n]."""
+    return (ascending[:, None] < values[..., None]).sum(-1)
 
 
 def levels(column: Column) -> int:

@@ -1,0 +1,50 @@
+"""epochal export"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from epochal.cli.options import as_json, data_dir, importing, own_model
+from epochal.cli.output import print_table, say, say_json
+from epochal.language import translated
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["onnx", "torch-export", "safetensors"]),
+    default="onnx",
+    show_default=True,
+    help="ONNX runs without PyTorch; torch-export is PyTorch's own format; safetensors has the weights alone.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The new file. [default: RUN/export/model.onnx, or another suffix]")
+@click.option("--examples", multiple=True, help="Compare on these files instead of the run's test data; may be repeated.")
+@data_dir
+@own_model
+@as_json
+def command(
+    run: Path, to: str, out: Path | None, examples: tuple[str, ...], data_dir: str | None, model: str | None, as_json: bool
+) -> None:
+    """Write the trained model of RUN as one file that takes raw inputs and answers with probabilities: preprocessing is in it.
+
+    The file is first compared with the model on all test examples. If a label differs, or a probability by more than 0.00001, nothing is
+    written, and the exit code is 1.
+    """
+    from rich.table import Table
+
+    with importing():
+        from epochal.run.export import export
+
+    found = export(run, to, out, examples=list(examples) or None, data_dir=data_dir, model=model, log=lambda note: say(note, err=True))
+    table = Table(box=None, pad_edge=False)
+    for column in ("batch of", "examples", "same label", "largest difference"):
+        table.add_column(translated(column), justify="right")
+    for row in found.parity:
+        table.add_row(str(row.batch), f"{row.examples:,}", f"{row.agree:,}", f"{row.difference:.1e}")
+    print_table(table)
+    say(f"wrote {found.path}, {found.size / 1e6:,.2f} MB")
+    if as_json:
+        say_json(found.to_json())

@@ -1,0 +1,129 @@
+"""Export a model: as one file, compared with the model itself before it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from epochal.bundle import Bundle
+from epochal.data.inputs.values import Inputs
+from epochal.errors import EpochalError, ExportError, TakenError
+from epochal.exports import onnx_file, program, tensors
+from epochal.exports.parity import Parity, compare
+from epochal.io.files import write_bytes, write_errors, write_json
+from epochal.models.build import entry_of
+from epochal.shown import Rows, Shown
+
+
+class Format(NamedTuple):
+    """How a model becomes a file, how that is run."""
+
+    suffix: str
+    encode: Callable[[Bundle, Mapping[str, str]], bytes]
+    decode: Callable[[bytes], Callable[[Tensor], Tensor]]
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(".onnx", onnx_file.encode, onnx_file.decode),
+    "torch-export": Format(".pt2", program.encode, program.decode),
+    "safetensors": Format(".safetensors", tensors.encode, tensors.decode),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Exported(Shown):
+    """An exported model: its file, those beside it, and how it was compared with the bundle."""
+
+    path: Path
+    size: int
+    parity: tuple[Parity, ...]
+    beside: tuple[Path, ...] = ()
+
+    def _title(self) -> str:
+        return f"{self.path}, {self.size / 1e6:,.1f} MB"
+
+    def _rows(self) -> Rows:
+        examples, worst = sum(row.examples for row in self.parity), max(row.difference for row in self.parity)
+        return ("the same label", f"for {examples:,} of {examples:,} examples"), ("values differ by", f"at most {worst:.1g}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "file": str(self.path),
+            "bytes": self.size,
+            "beside": [str(path) for path in self.beside],
+            "parity": [row._asdict() for row in self.parity],
+        }
+
+
+def check_format(to: str) -> Format:
+    """Return a format by its name. Raises `ExportError` for an unknown one."""
+    if to not in FORMATS:
+        raise ExportError(f"There is no format '{to}'.", f"Known: {', '.join(FORMATS)}.")
+    return FORMATS[to]
+
+
+def export(bundle: Bundle, to: str, out: Path, inputs: Inputs, about: Mapping[str, Any] | None = None) -> Exported:
+    """Write a model as one file that takes raw inputs [n, *spec.shape] of `spec.dtype`, and answers with `Bundle.values`.
+
+    `to` is one of `FORMATS`. Before anything is written, the file's answers for raw `inputs` are compared with the model's (see
+    `parity`). `about` is kept in the file beside the names of the outputs: settings, metrics and so on.
+
+    Raises `ExportError` where the model cannot be exported, or the answers differ, `MissingError` without the packages of the format,
+    and `OutputError`.
+    """
+    made = check_format(to)
+    check_new(out)
+    content = encoded(made, bundle, about or {})
+    parity = compare(made.decode(content), bundle, inputs, label="Comparing")
+    with write_errors(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    report = out.with_name(out.name + ".parity.json")
+    write_json(report, {"sha256": hashlib.sha256(content).hexdigest(), "parity": [row._asdict() for row in parity]})
+    # The file itself is last: where it is, the others are.
+    write_bytes(out, content)
+    return Exported(out, len(content), parity, (report,))
+
+
+def check_new(out: Path) -> None:
+    """Raise `TakenError` if there is such a file."""
+    if out.exists():
+        raise TakenError(out)
+
+
+def encoded(made: Format, bundle: Bundle, about: Mapping[str, Any]) -> bytes:
+    """Return a model as a file of a format. Raises `ExportError` with the reason where that fails, whatever the exporter raises."""
+    described = {name: json.dumps(value, ensure_ascii=False) for name, value in {**_about(bundle), **about}.items()}
+    try:
+        return made.encode(bundle, described)
+    except EpochalError:
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        reason = next((line for line in lines if "Error" in line and ":" in line), lines[0])
+        raise ExportError(
+            f"The model cannot be exported: {type(error).__name__}: {reason.strip()}", "Use another format, or change the network."
+        ) from error
+
+
+def _about(bundle: Bundle) -> dict[str, Any]:
+    """Return what every exported file says of itself."""
+    spec = bundle.spec
+    entry = None if bundle.origin is None else entry_of(*bundle.origin)
+    licence = getattr(entry.weights, "licence", "") if entry is not None else ""
+    return {
+        "classes": spec.outputs,
+        "task": spec.task.name,
+        "input": {**spec.input.model_dump(mode="json", exclude={"known", "vocabulary"})},
+        "model": bundle.origin[0] if bundle.origin is not None else type(bundle.model.get_submodule("net")).__name__,
+        "data": {"name": spec.name, "counts": dict(spec.counts), "fingerprint": spec.fingerprint},
+        "licence": licence,
+        "versions": {name: metadata.version(name) for name in ("epochal", "torch")},
+    }

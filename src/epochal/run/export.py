@@ -1,0 +1,67 @@
+"""Export the model of a run, compared with it on the run's own test data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from epochal.bundle import Bundle
+from epochal.data.inputs.values import Inputs
+from epochal.errors import OutputError
+from epochal.exports.export import Exported, check_format, check_new
+from epochal.exports.export import export as export_bundle
+from epochal.io.files import finite
+from epochal.run.evaluate import own_data
+from epochal.run.folder import RECIPE, RESULT, read_json, read_recipe
+from epochal.run.prepare import silent
+from epochal.user_code import concise
+
+EXPORT = "export"
+
+
+@concise
+def export(
+    folder: str | Path,
+    to: str = "onnx",
+    out: str | Path | None = None,
+    *,
+    examples: Any = None,
+    data_dir: str | Path | None = None,
+    model: str | nn.Module | None = None,
+    log: Callable[[str], object] = silent,
+) -> Exported:
+    """Export the model that a run kept: one file that takes raw inputs, and answers with probabilities or quantities.
+
+    `to` is "onnx", "torch-export" or "safetensors". The file is `out`, or by default RUN/export/model with the suffix of its format.
+    Before it is written, it is compared with the model on all test examples of the run, or on `examples`: anything that `predict`
+    takes. `folder` may also be that of a bundle alone, with `out` and `examples`. `model` is the run's own network, if it has one.
+
+    Raises `ExportError` where an answer differs, `DataError` where there are no examples to compare with, and `OutputError`.
+    """
+    folder, made = Path(folder), check_format(to)
+    bundle = Bundle.load(folder, model, log=log)
+    is_run = (folder / RECIPE).exists()
+    if out is None and not is_run:
+        raise OutputError(f"{folder} is a model without its run.", "Name the file: --out FILE, or out=...")
+    path = Path(out) if out is not None else folder / EXPORT / f"model{made.suffix}"
+    check_new(path)
+    inputs = _test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
+    return export_bundle(bundle, to, path, inputs, _about(folder) if is_run else None)
+
+
+def _test_inputs(folder: Path, bundle: Bundle, data_dir: str | Path | None) -> Inputs:
+    """Return the raw inputs of a run's test data; without any, those of validation or training."""
+    recipe = read_recipe(folder) if (folder / RECIPE).exists() else None
+    data = own_data(folder, recipe, bundle.spec, data_dir, "Name data to compare with: --examples FILE.")
+    return next(part for part in (data.test, data.valid, data.train) if part is not None).inputs
+
+
+def _about(folder: Path) -> Mapping[str, Any]:
+    """Return the settings of a run, and how good its model is on test data."""
+    if not (folder / RESULT).exists():
+        return {}
+    result = read_json(folder / RESULT)
+    return {"settings": result["recipe"], "metrics": finite(result["test"] or result["valid"] or {})}
