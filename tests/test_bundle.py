@@ -230,6 +230,21 @@ def test_a_network_of_ones_own_must_be_passed_again(tmp_path: Path) -> None:
         Bundle.load(saved, nn.Linear(4, 2))
 
 
+class Buffers(nn.Linear):
+    """A layer with a buffer of each dtype that masks, indices and counts have."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2)
+        for dtype in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+            self.register_buffer(str(dtype).removeprefix("torch."), torch.ones(2, dtype=dtype))
+
+
+def test_buffers_may_be_of_any_dtype(tmp_path: Path) -> None:
+    bundle = build(Recipe(), load((torch.randn(40, 3), torch.arange(40) % 2)), Buffers())[1]
+    loaded = Bundle.load(bundle.save(tmp_path / "own"), Buffers())
+    assert loaded.predict([0.5, 1.0, 2.0]) == bundle.predict([0.5, 1.0, 2.0])
+
+
 def test_code_is_not_asked_for_where_none_is_needed(saved: Path) -> None:
     with pytest.raises(BundleError, match="contains the model conv, which needs no code of yours"):
         Bundle.load(saved, nn.Linear(1, 1))

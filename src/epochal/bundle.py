@@ -59,8 +59,9 @@ VERSION = 3
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 
-# What safetensors calls the dtypes of our networks.
-_STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+# What safetensors calls the dtypes of weights and buffers.
+_STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
+_STORED_AS |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
 @dataclass(frozen=True, repr=False)

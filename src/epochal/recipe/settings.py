@@ -74,7 +74,7 @@ class DataSettings(Settings):
     text: Short[Names] = Field((), description="tables: the columns of text to learn from")
     tokens: Short[Literal["auto", "ngrams", "words", "wordpiece", "bpe"]] = Field(
         "auto",
-        description="what texts are made of; ngrams: words, pairs of words and parts of words, without order; words: words in order; "
+        description="what texts are made of; ngrams: words, runs of words and parts of words, without order; words: words in order; "
         "wordpiece, bpe: pieces of words in order, as minilm and wordllama know them; auto: what the model takes",
     )
     vocabulary: Short[str | None] = Field(

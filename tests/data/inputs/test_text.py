@@ -30,13 +30,18 @@ def rule(tokens: str = "ngrams", length: int = 40) -> TextRule:
 
 
 class TestFeatures:
-    def test_ngrams_are_words_pairs_and_parts_of_words(self) -> None:
-        assert sum(ids("film").values()) == 1 + 4 + 3 + 2  # film; <fi fil ilm lm>; <fil film ilm>; <film film>
-        assert sum(ids("a b").values()) == 3
-        assert ids("a b a")[next(iter(ids("a")))] == 2
-        assert sum(ids("很好看").values()) == 3 + 2 + 1
-        assert sum(ids("!?").values()) == 3
+    def test_ngrams_are_words_runs_of_words_and_parts_of_words(self) -> None:
+        assert sum(ids("a").values()) == 1 + 2 + 1  # a; ^a a$; ^a$
+        assert sum(ids("film").values()) == 4 + 4 + 3 + 2  # as above; <fi fil ilm lm>; <fil film ilm>; <film film>
+        assert sum(ids("a b").values()) == 2 + 3 + 2
+        assert max(ids("a b a").values()) == 2
+        assert sum(ids("很好看").values()) == 3 + 4 + 3
+        assert sum(ids("!?").values()) == 2 + 3 + 2
         assert not ids(" \n\t")
+
+    def test_texts_begin_and_end(self) -> None:
+        assert len(set(ids("b a")) & set(ids("c b a"))) == 2 + 1 + 1 + 1  # b a; b a; a$; b a$
+        assert len(set(ids("a b")) & set(ids("a b c"))) == 2 + 1 + 1 + 1  # a b; a b; ^a; ^a b
 
     def test_parts_are_told_apart(self) -> None:
         assert set(ids("film")) & set(ids("films")) == set(ids("film")) & set(ids("films"))

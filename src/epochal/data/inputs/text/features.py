@@ -1,8 +1,9 @@
 """Texts as numbers: hashed n-grams with their counts, or hashed words in their order. Any language, no vocabulary, no download.
 
 A word is a run of letters and digits, or a single sign: of writing without blanks (Chinese, Japanese, Thai, ...), of punctuation, an emoji.
-N-grams are words and pairs of words, three signs in a row, and 3 to 5 characters in a row within a word, with its borders. All texts of a
-piece are computed at once, as arrays, one number per character; each number depends on its own text alone.
+N-grams are words, two and three of them in a row, to which the beginning and the end of the text belong, and 3 to 5 characters in a row
+within a word, with its borders. All texts of a piece are computed at once, as arrays, one number per character; each number depends on its
+own text alone.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ MAX_CHARACTERS = 200_000
 # About so many characters are computed at once: each takes some hundred bytes.
 _PIECE = 500_000
 
-# The lengths of runs of characters within words, and of runs of signs.
-_SHORTEST, _LONGEST, _SIGNS = 3, 5, 3
+# The lengths of runs of characters within words, and the longest run of words.
+_SHORTEST, _LONGEST, _WORDS = 3, 5, 3
 
 # What a character is: nothing, a sign, a part of a word, or a mark.
 _BLANK, _SIGN, _LETTER, _MARK = range(4)
@@ -41,7 +42,7 @@ _HALF = np.uint64(32)
 # The place in a word, beyond which characters count alike.
 _PLACES = 1024
 _POWERS: _Numbers = np.cumprod(np.full(_PLACES, _BASE, np.uint64), dtype=np.uint64)
-# The borders of a word are no characters.
+# The borders of a word, and of a text, are no characters.
 _BEGIN, _END = np.uint64(0x200000), np.uint64(0x200001)
 
 
@@ -67,7 +68,7 @@ def hashed_words(texts: Sequence[str], bits: int) -> Features:
 def hashed_ngrams(texts: Sequence[str], bits: int, most: int | None = None) -> Features:
     """Return the n-grams of texts, each once with its count, in the order of their ids, which go up to 2 ** `bits`.
 
-    Of a text with more than `most`, those are kept that come first: words before pairs of words, and these before characters.
+    Of a text with more than `most`, those are kept that come first: words before runs of words, and these before characters.
     """
 
     def counted(hashes: _Numbers, numbers: NDArray[np.int64]) -> Features:
@@ -141,24 +142,19 @@ class _Words:
         return self.hashes, self.texts
 
     def ngrams(self) -> tuple[_Numbers, NDArray[np.int64]]:
-        """Return the hash of each n-gram, and the number of its text: words, pairs, signs, then characters."""
-        found = [
-            self.words(),
-            self._runs(2, np.ones(len(self.kind), np.bool_)),
-            self._runs(_SIGNS, self.kind == _SIGN),
-            *self._characters(),
-        ]
+        """Return the hash of each n-gram, and the number of its text: words, pairs, three words, then characters."""
+        bordered = self._bordered()
+        found = [self.words(), *(_runs(*bordered, length) for length in range(2, _WORDS + 1)), *self._characters()]
         return np.concatenate([hashes for hashes, _ in found]), np.concatenate([texts for _, texts in found])
 
-    def _runs(self, length: int, usable: NDArray[np.bool_]) -> tuple[_Numbers, NDArray[np.int64]]:
-        """Return runs of so many words of the same text, all of them `usable`."""
-        count = max(len(self.hashes) - length + 1, 0)
-        hashes, is_run = np.zeros(count, np.uint64), np.ones(count, np.bool_)
-        for place in range(length):
-            part = slice(place, place + count)
-            hashes = hashes * _ORDER + self.hashes[part]
-            is_run &= usable[part] & (self.texts[part] == self.texts[:count])
-        return _mixed(hashes[is_run] + np.uint64(length)), self.texts[:count][is_run]
+    def _bordered(self) -> tuple[_Numbers, NDArray[np.int64]]:
+        """Return the words of texts, each with a word before its first and one after its last."""
+        firsts = np.flatnonzero(np.diff(self.texts, prepend=-1))
+        places, texts = np.append(firsts, len(self.texts))[1:], self.texts[firsts]
+        # Where one text ends and another begins, the end is put in first.
+        both = np.concatenate((places, firsts))
+        borders = np.repeat(np.array([_END, _BEGIN]), len(firsts))
+        return np.insert(self.hashes, both, borders), np.insert(self.texts, both, np.concatenate((texts, texts)))
 
     def _characters(self) -> Iterator[tuple[_Numbers, NDArray[np.int64]]]:
         """Yield runs of characters within words of several, with their borders, by length."""
@@ -180,6 +176,16 @@ class _Words:
             if length >= _SHORTEST:
                 is_run = word[length - 1 :] == word[:count]
                 yield _mixed(hashes[is_run] ^ np.uint64(length << 40)), texts[:count][is_run]
+
+
+def _runs(hashes: _Numbers, texts: NDArray[np.int64], length: int) -> tuple[_Numbers, NDArray[np.int64]]:
+    """Return runs of so many words of the same text."""
+    count = max(len(hashes) - length + 1, 0)
+    run = np.zeros(count, np.uint64)
+    for place in range(length):
+        run = run * _ORDER + hashes[place : place + count]
+    is_run = texts[:count] == texts[len(texts) - count :]
+    return _mixed(run[is_run] + np.uint64(length)), texts[:count][is_run]
 
 
 def _ids(hashes: _Numbers, bits: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ class Words(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Look the rows up."""
-        return self.rows[words.long()]
+        return self.rows[words.long()].long()
 
 
 class Marked(nn.Module):
@@ -52,7 +52,7 @@ class Ngrams(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Look the rows up, and weigh them."""
-        rows = self.rows[inputs[:, 0].long()]
+        rows = self.rows[inputs[:, 0].long()].long()
         weights = self.weights[rows] * (1 + inputs[:, 1].clamp(min=1).float().log())
         norm = weights.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
         return torch.stack((rows.float(), weights / norm), 1)

@@ -85,7 +85,7 @@ class TextRule(InputRule):
     dtype: Literal["int32"] = "int32"
     shape: tuple[PositiveInt, ...]
     tokens: Tokens
-    bits: int = Field(18, ge=4, le=22)
+    bits: int = Field(20, ge=4, le=22)
     columns: tuple[str, ...] = ()
     target: str = ""
     known: str = Field("", repr=False)
@@ -256,7 +256,7 @@ class TextRule(InputRule):
             raise RecipeError("The settings data.mean and data.std are not for texts.", "Leave them out.")
         if self.pieces is not None:
             return nn.Identity() if self.pieces.marks is None else Marked(*self.pieces.marks)
-        rows = np.zeros(2**self.bits + 1, np.int64)
+        rows = np.zeros(2**self.bits + 1, np.int32)
         is_known = self.weights > 0
         rows[1:] = np.where(is_known, np.cumsum(is_known) + 1, 1)
         if self.tokens == "words":
