@@ -44,6 +44,7 @@ LAYERS = [
     "predict",
     "bundle",
     "exports.*",
+    "serve.*",
     "figures.*",
     "run.*",
     "bench",

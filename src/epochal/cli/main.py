@@ -26,6 +26,7 @@ VERBS = {
     "evaluate": "Measure a trained model on its own test data, or on other data.",
     "predict": "Predict what is in pictures, with probabilities.",
     "export": "Write a trained model as one file for other programs, compared with it first.",
+    "serve": "Serve trained models over HTTP, with a page to try them.",
     "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
     "cache": "Show or clear the examples that are cached on disk.",

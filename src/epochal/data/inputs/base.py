@@ -197,6 +197,13 @@ class InputRule(BaseModel):
         check_finite(found, lambda index: f"[{index}]")
         return self.cast(found, "The inputs are", "this model takes")
 
+    def read_content(self, content: bytes, name: str) -> Tensor:
+        """Return raw inputs [n, *shape] for the content of a file, which may come from a stranger: `name` is no path.
+
+        Raises `DataError`, which calls it `name`, if it cannot be read or does not fit.
+        """
+        raise self.misfit(f"the file {name}")
+
     def refit(self, inputs: Tensor) -> Tensor:
         """Return values of another shape as raw inputs [n, *shape]. Raises `DataError` if that is not possible."""
         raise self.misfit(f"an input of shape {tuple(inputs.shape)}")

@@ -99,20 +99,25 @@ class StreamedPictures(OneByOne):
         return to_tensor(open_picture(self.paths[place]), self.rule)
 
 
-def open_picture(source: str | os.PathLike[str] | Image.Image | NDArray[Any], name: str = "The picture") -> Image.Image:
+def open_picture(
+    source: str | os.PathLike[str] | bytes | Image.Image | NDArray[Any], name: str = "The picture", limit: int | None = None
+) -> Image.Image:
     """Return a fully decoded picture, rotated upright by its EXIF, in mode "L" if it can only be grey and "RGB" otherwise.
 
-    `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), a Pillow picture, or
-    an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts become white,
-    16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do; a Pillow picture
-    is called `name`.
+    `source` is the path of a PNG, JPEG, WebP, BMP, TIFF or GIF file (of which the first frame counts), the content of such a file, a
+    Pillow picture, or an array: uint8 [height, width], [height, width, 1, 3 or 4], or uint16 [height, width]. Transparent parts
+    become white, 16-bit grey keeps its high byte. Raises `DataError` naming the file, what is wrong with it, and what to do; content
+    and a Pillow picture are called `name`, and have at most `limit` pixels, if that is given.
     """
     if isinstance(source, np.ndarray):
         with picture_errors(f"The array of shape {source.shape}"):
             return _from_array(source)
     if isinstance(source, Image.Image):
         with picture_errors(name):
-            return _plain(_upright(source))
+            return _plain(_upright(source, limit))
+    if isinstance(source, bytes):
+        with picture_errors(name, source), _decoder(source) as picture:
+            return _plain(_upright(picture, limit))
     with picture_errors(os.fspath(source)), _decoder(read_whole(source, MAX_BYTES)[1]) as picture:
         return _plain(_upright(picture))
 
@@ -204,9 +209,9 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return _plain(picture)
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image, limit: int | None = None) -> Image.Image:
     """Decode completely, which shows whether the file is intact, and rotate."""
-    _check_size(picture)
+    _check_size(picture, limit)
     file = getattr(picture, "fp", None)
     if isinstance(file, JpegFile):
         file.begin()
@@ -257,9 +262,9 @@ def _high_byte(grey: NDArray[Any]) -> NDArray[np.uint8]:
     return (grey >> 8).astype(np.uint8)
 
 
-def _check_size(picture: Image.Image) -> None:
+def _check_size(picture: Image.Image, limit: int | None = None) -> None:
     # The WebP decoder, made for animations, keeps each pixel in memory four times.
-    limit = MAX_PIXELS // 2 if picture.format == "WEBP" else MAX_PIXELS
+    limit = (limit or MAX_PIXELS) // (2 if picture.format == "WEBP" else 1)
     if picture.width * picture.height > limit:
         raise UnfitError(f"has {picture.width * picture.height:,} pixels, more than {limit:,}", "Save it smaller.")
 

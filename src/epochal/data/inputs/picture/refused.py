@@ -21,17 +21,17 @@ class UnfitError(ValueError):
 
 
 @contextmanager
-def picture_errors(name: str) -> Iterator[None]:
-    """Turn any error of reading a picture into a `DataError` that begins with its name."""
+def picture_errors(name: str, content: bytes | None = None) -> Iterator[None]:
+    """Turn any error of reading a picture into a `DataError` that begins with its name: the path of a file, unless there is `content`."""
     try:
         with quiet:
             yield
     except Exception as error:  # For damaged files, Pillow raises nearly any exception.
-        reason, fix = _reason(error, name)
+        reason, fix = _reason(error, name, content)
         raise DataError(f"{name} {reason}.", fix) from error
 
 
-def _reason(error: Exception, name: str) -> tuple[str, str]:
+def _reason(error: Exception, name: str, content: bytes | None) -> tuple[str, str]:
     match error:
         case UnfitError():
             return error.args
@@ -46,7 +46,7 @@ def _reason(error: Exception, name: str) -> tuple[str, str]:
         case PermissionError():
             return "may not be read", "Change its permissions."
         case UnidentifiedImageError():
-            return _unidentified(name)
+            return _unidentified(_head(name) if content is None else content[:_HEAD])
         case Image.DecompressionBombError():
             return f"has more than {MAX_PIXELS:,} pixels", "Save it smaller."
         case MemoryError():
@@ -68,13 +68,19 @@ _NO_PICTURES = (
 )
 
 
-def _unidentified(path: str) -> tuple[str, str]:
-    """Return what a file is that is not a picture, and how to fix it."""
+_HEAD = 512
+
+
+def _head(path: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            head = file.read(512)
+            return file.read(_HEAD)
     except OSError:
-        head = b"?"
+        return b"?"
+
+
+def _unidentified(head: bytes) -> tuple[str, str]:
+    """Return what a file with this beginning is, which is not a picture, and how to fix it."""
     if not head.strip(b"\0"):
         return "contains only zeros" if head else "is empty", "Copy it again, or remove it."
     for begin, what, fix in _NO_PICTURES:

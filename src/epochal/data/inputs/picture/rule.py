@@ -27,6 +27,9 @@ ResizeMode = Literal["pad", "crop", "squash"]
 # The colour of edges is determined from this many pictures.
 _EDGES = 64
 
+# The most pixels of a picture from a stranger: cameras of telephones make fewer.
+MAX_SERVED = 64_000_000
+
 # Up to this many pixels a side, striding saves little: the deeper network takes only seconds too.
 _TINY = 12
 
@@ -124,6 +127,12 @@ class PictureRule(ScaledRule):
         if self.mode and (isinstance(item, str | Path | Image.Image) or (is_array and item.dtype == np.uint16 and item.ndim == 2)):
             return to_tensor(open_picture(item), self)[None]
         return super().accept(item)
+
+    def read_content(self, content: bytes, name: str) -> Tensor:
+        """Return the picture [1, *shape] in the content of a file, fitted from any size up to `MAX_SERVED` pixels."""
+        if not self.mode:
+            return super().read_content(content, name)
+        return to_tensor(open_picture(content, name, MAX_SERVED), self)[None]
 
     def refit(self, inputs: Tensor) -> Tensor:
         """Return one uint8 picture of any size as [1, *shape]."""

@@ -108,6 +108,12 @@ def read_sound(path: str, rule: SoundRule) -> NDArray[np.int16]:
         return to_input(found.sound, rule)
 
 
+def read_content(content: bytes, name: str, rule: SoundRule) -> NDArray[np.int16]:
+    """Return the samples in the content of a file as `rule` asks; a `DataError` calls it `name`."""
+    with sound_errors(name):
+        return to_input(_open(content), rule)
+
+
 def read_sound_file(path: str) -> SoundFile:
     """Read all of a sound file, and return the sound in it, not yet decoded. Raises `DataError` as `read_sound` does."""
     with sound_errors(path):

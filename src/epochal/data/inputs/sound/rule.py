@@ -18,7 +18,7 @@ from epochal.data.inputs.base import MAX_NUMBERS, InputRule, Items
 from epochal.data.inputs.changes import asked_changes
 from epochal.data.inputs.sound.augment import SoundAugment
 from epochal.data.inputs.sound.mel import LogMel, grid
-from epochal.data.inputs.sound.read import measure_sound, read_sound, sound_of, to_input
+from epochal.data.inputs.sound.read import measure_sound, read_content, read_sound, sound_of, to_input
 from epochal.data.inputs.sound.refused import sound_errors
 from epochal.data.inputs.sound.wav import MAX_RATE, MIN_RATE
 from epochal.data.inputs.values import Inputs, in_memory
@@ -155,6 +155,10 @@ class SoundRule(InputRule):
         if isinstance(item, np.ndarray | Tensor | list) and not _are_inputs(item, self.shape):
             return self._one(item, self.rate)
         return super().accept(item)
+
+    def read_content(self, content: bytes, name: str) -> Tensor:
+        """Return the sound [1, *shape] in the content of a file."""
+        return torch.from_numpy(read_content(content, name, self))[None]
 
     def _one(self, samples: Any, rate: int) -> Tensor:
         with sound_errors("The sound"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -174,6 +175,20 @@ class TableRule(InputRule):
         found = (rows - torch.tensor([column.offset for column in self.columns], dtype=torch.float64)).float()
         self._check_finite(found, lambda row: f"Row {row}")
         return found
+
+    def read_content(self, content: bytes, name: str) -> Tensor:
+        """Return the rows [n, columns] in the content of a file: separated values, or JSON lines."""
+        # A table is read twice, and its errors name the file.
+        suffix = next((end for end in (".jsonl", ".ndjson", ".tsv") if name.lower().endswith(end)), ".csv")
+        with TemporaryDirectory() as folder:
+            path = Path(folder, f"table{suffix}")
+            path.write_bytes(content)
+            try:
+                for _ in self.differing(path):
+                    pass
+                return self.accept(path)
+            except DataError as error:
+                raise DataError(error.problem.replace(str(path), name), error.fix.replace(str(path), name)) from error
 
     def names_in(self, what: Any) -> tuple[str, ...]:
         """Return the names of the columns of a table, which has a header if that of training had one."""

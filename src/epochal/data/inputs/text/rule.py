@@ -20,7 +20,7 @@ from epochal.data.inputs.text.augment import WordDropout
 from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, normalized, places_in
 from epochal.data.inputs.text.layer import Marked, Ngrams, Words
 from epochal.data.inputs.text.pieces import KINDS, Pieces, installed_vocabulary, packed, read_pieces, unpacked
-from epochal.data.inputs.text.read import Text, is_file, read_text
+from epochal.data.inputs.text.read import Text, decoded, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
 from epochal.errors import DataError, RecipeError, suggest
@@ -274,6 +274,10 @@ class TextRule(InputRule):
         if isinstance(item, Path) or (isinstance(item, str) and is_file(item)):
             item = read_text(Path(item))
         return self.encode([item]) if isinstance(item, str) else super().accept(item)
+
+    def read_content(self, content: bytes, name: str) -> Tensor:
+        """Return the input [1, *shape] of the text in the content of a file."""
+        return self.encode([decoded(content, name)])
 
     def items(self, item: Any) -> Items:
         """Return the texts in a folder, or the item itself."""

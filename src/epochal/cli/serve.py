@@ -1,0 +1,52 @@
+"""epochal serve"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from epochal.cli.options import importing, own_model
+from epochal.cli.output import say
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to answer at; any but this machine's own needs --token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 takes a free one.")
+@click.option("--token", envvar="EPOCHAL_TOKEN", default="", help="What clients must know: a secret. [env: EPOCHAL_TOKEN]")
+@click.option("--name", "names", multiple=True, help="A host name that clients may use for this server; may be repeated.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads that compute a batch. [all cores but one]")
+@own_model
+def command(
+    runs: tuple[str, ...], host: str, port: int, token: str, names: tuple[str, ...], threads: int | None, model: str | None
+) -> None:
+    """Serve the trained model of RUN over HTTP, with a page to try it; several RUNs, or NAME=RUN, by their names.
+
+    Only this machine can use it, unless --host and --token say otherwise. Ctrl-C ends it once all requests are answered.
+    """
+    # Decoding and HTTP need the cores, too: PyTorch's idle threads sleep instead of polling for work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with importing():
+        from epochal.data.inputs.picture.decoding import cores
+        from epochal.errors import MissingError
+
+        try:
+            from epochal.serve.server import serve
+        except ModuleNotFoundError as error:
+            raise MissingError(f"The server needs the package {error.name}.", 'Install it: pip install "epochal[serve]"') from error
+        from epochal.serve.model import check_names, named, open_model
+
+    models = [open_model(path, name, model, lambda note: say(note, err=True)) for name, path in map(named, runs)]
+    check_names(models)
+    known = ", ".join(served.name for served in models)
+    serve(
+        models,
+        host,
+        port,
+        token=token,
+        names=names,
+        threads=threads or max(1, cores() - 1),
+        started=lambda url: say(f"serving {known} at {url} (Ctrl-C ends it)"),
+    )
+    say("stopped")

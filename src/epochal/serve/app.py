@@ -1,0 +1,215 @@
+"""What the server answers: its routes.
+
+GET  /               the page, and /static/NAME its files
+POST /predict        predictions of what is in the body
+POST /explain        what speaks for the prediction of one item
+GET  /model          which models there are
+GET  /healthz  /metrics  /openapi.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from time import perf_counter
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from epochal.serve.batching import Batcher, Lane
+from epochal.serve.decode import Decoded, Decoders
+from epochal.serve.limits import App, Guard, Room, Share, burst, read_body
+from epochal.serve.metrics import MEDIUM, Metrics
+from epochal.serve.model import Served
+from epochal.serve.openapi import describe
+from epochal.serve.refusal import RefusedError, bad
+
+Result = TypeVar("Result")
+
+# The most seconds from the head of a request to its answer.
+DEADLINE = 10.0
+
+# Of more answers than this, words are made by another thread.
+_MANY = 64
+
+# The files of the page by suffix: nothing else is served.
+_MEDIA = {"html": "text/html; charset=utf-8", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "png": "image/png"}
+
+
+class Service:
+    """The models that are served, and what computes and decodes for them; `with` starts and ends it."""
+
+    def __init__(self, models: Sequence[Served], decoders: int = 2, deadline: float = DEADLINE) -> None:
+        self.models = {model.name: model for model in models}
+        self.deadline = deadline
+        self.decoders = Decoders({name: model.rule for name, model in self.models.items()}, decoders)
+        self.room = Room()
+        self.metrics = Metrics(lambda: self.batcher.waiting)
+        lanes = {name: Lane(model.compute, model.rule.size) for name, model in self.models.items()}
+        self.batcher = Batcher(lanes, self.metrics.batch)
+        self._queued = decoders
+
+    def __enter__(self) -> Service:
+        self.decoders.start()
+        for name, lane in self.batcher.lanes.items():
+            lane.warm_up(self.models[name].rule.zeros())
+        self.batcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.batcher.close()
+        self.decoders.close()
+
+    def choose(self, name: str | None) -> Served:
+        """Return the model of that name; of one model, the name may be left out. Raises `RefusedError`."""
+        if name is None and len(self.models) == 1:
+            return next(iter(self.models.values()))
+        if name is None:
+            raise bad("Several models are served.", f"Choose one: ?model={next(iter(self.models))}.")
+        if name not in self.models:
+            raise RefusedError(404, "no_model", "There is no model of that name.", "See /model for their names.")
+        return self.models[name]
+
+    @contextmanager
+    def enter(self, model: Served) -> Iterator[Share]:
+        """Take one request in for the block. Raises `RefusedError` if there is no room for it."""
+        lane = self.batcher.lanes[model.name]
+        with self.room.one(burst(lane.pace.seconds, lane.size), 2 * lane.size + self._queued) as share:
+            yield share
+
+    async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Return status and answer for a body."""
+        decoded = await asyncio.to_thread(self.decoders.decode, model.name, content_type, body)
+        share.add(max(len(decoded.names) - 1, 0))
+        found: list[dict[str, Any]] = []
+        if len(decoded.inputs):
+            values = await self.batcher.compute(model.name, decoded.inputs)
+            found = model.answers(values) if len(values) <= _MANY else await asyncio.to_thread(model.answers, values)
+        self.metrics.items.inc(len(found))
+        answer = {"model": model.name, "predictions": list(_in_order(decoded, found))}
+        return (200 if found else 422), {**answer, **({"notes": decoded.notes} if decoded.notes else {})}
+
+
+def _in_order(decoded: Decoded, found: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    answers = iter(found)
+    for place, name in enumerate(decoded.names):
+        if place in decoded.wrong:
+            problem, fix = decoded.wrong[place]
+            yield {"name": name, "error": {"message": problem, "fix": fix}}
+        else:
+            yield {"name": name, **next(answers)}
+
+
+def build_app(service: Service, names: Sequence[str] = ("localhost",), token: str = "") -> App:
+    """Return the ASGI application of a service, which answers under `names`, and to those who have the `token` if there is one."""
+    page, described = _page_files(), describe(service.models)
+    models = {"models": [model.card for model in service.models.values()]}
+
+    async def predict(request: Request) -> Response:
+        begin = perf_counter()
+        model = service.choose(request.query_params.get("model"))
+        with service.enter(model) as share:
+            body = await read_body(request.scope, request.receive, share)
+            kind = request.headers.get("content-type", "")
+            status, found = await _while_wanted(service, request, service.predict(model, share, kind, body))
+        return _json({**found, "milliseconds": round(1000 * (perf_counter() - begin), 2)}, status)
+
+    def fixed(content: object) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(_: Request) -> Response:
+            return _json(content)
+
+        return endpoint
+
+    async def metrics(_: Request) -> Response:
+        return Response(service.metrics.text(), media_type=MEDIUM)
+
+    async def static(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in page:
+            raise HTTPException(404)
+        content, medium = page[name]
+        return Response(content, media_type=medium)
+
+    def counted(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def count(request: Request) -> Response:
+            begin, status = perf_counter(), "500"
+            try:
+                response = await endpoint(request)
+                status = str(response.status_code)
+            except RefusedError as error:
+                status = str(error.status)
+                raise
+            finally:
+                service.metrics.requests.labels(path, status).inc()
+                service.metrics.seconds.labels(path).observe(perf_counter() - begin)
+            return response
+
+        return count
+
+    routes = [
+        Route("/", static),
+        Route("/static/{name}", static),
+        Route("/predict", counted("/predict", predict), methods=["POST"]),
+        Route("/model", fixed(models)),
+        Route("/healthz", fixed({"status": "ok"})),
+        Route("/metrics", metrics),
+        Route("/openapi.json", fixed(described)),
+    ]
+    app = Starlette(routes=routes, exception_handlers={RefusedError: _refused, HTTPException: _not_found, Exception: _failed})
+    app.router.redirect_slashes = False
+    return Guard(app, names, token)
+
+
+async def _while_wanted(service: Service, request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of `work`, which is cancelled when the client leaves or its time is up: then it is not computed."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, gone), timeout=service.deadline, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        service.metrics.dropped.inc()
+        raise RefusedError(503, "too_late", f"There was no answer within {service.deadline:g} seconds.", "Send it again later, or less.")
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _json(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Response(body, status, headers, "application/json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return _json(error.to_json(), error.status, {"retry-after": "1"} if error.status == 503 else None)
+
+
+async def _not_found(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code, problem = ("wrong_method", "The path has other methods.") if error.status_code == 405 else ("not_found", "There is nothing here.")
+    return _json(RefusedError(error.status_code, code, problem, "See /openapi.json.").to_json(), error.status_code, error.headers)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return _json(RefusedError(500, "failed", "The server has failed on this request.").to_json(), 500)
+
+
+def _page_files() -> dict[str, tuple[bytes, str]]:
+    """Return the files of the page by name, with their types."""
+    folder = resources.files("epochal.serve").joinpath("page")
+    if not folder.is_dir():
+        return {}
+    media = ((file, _MEDIA.get(file.name.rpartition(".")[2])) for file in folder.iterdir())
+    return {file.name: (file.read_bytes(), medium) for file, medium in media if medium}

@@ -1,0 +1,318 @@
+"""From the body of a request to raw inputs; in another process, wherever a file has to be decoded.
+
+A decoder that a file crashes, fills the memory with, or keeps busy for too long, takes only that process along: the file is refused, and
+another process is ready in a few milliseconds. Only small texts and JSON, which Python and NumPy read, are decoded in the server itself.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.kinds import KINDS
+from epochal.data.inputs.text.read import Text
+from epochal.errors import DataError
+from epochal.io.safe_read import parse_json
+from epochal.serve.refusal import RefusedError, bad, too_large
+
+# The most files or items of a request.
+MAX_ITEMS = 1000
+
+# Bodies of texts and JSON up to this many bytes are decoded in the server.
+SMALL = 1 << 16
+
+# The seconds that a request may take to decode, and the bytes of memory beyond those of the process at its start.
+_SECONDS = 5.0
+_MEMORY = 1 << 31
+# The most bytes of a file that the process may write: a table is read twice.
+_FILE = 1 << 28
+
+_LONGEST_NAME = 100
+
+# Which kind of model takes which type of content.
+_KIND_OF = {"image": "picture", "audio": "sound", "text/plain": "text", "text/csv": "table", "text/tab-separated-values": "table"}
+_SENDS = {
+    "picture": "a picture (image/png, image/jpeg, ...)",
+    "sound": "a sound (audio/wav, ...)",
+    "text": "a text (text/plain)",
+    "table": "a table (text/csv)",
+}
+
+
+class Item(NamedTuple):
+    """Something to predict: the content of a file, or a value from JSON."""
+
+    name: str
+    value: Any
+    is_file: bool
+
+
+class Decoded(NamedTuple):
+    """Inputs [n, *shape] of those items that could be read, the names of all, and by place what is wrong with others and a fix."""
+
+    names: list[str]
+    inputs: Tensor
+    wrong: dict[int, tuple[str, str]]
+    notes: list[str]
+
+
+def items_in(kind: str, content_type: str, body: bytes) -> list[Item]:
+    """Return the items in the body of a request to a model of a kind. Raises `RefusedError`."""
+    medium = content_type.partition(";")[0].strip().lower()
+    if medium == "application/json":
+        return _from_json(body)
+    if medium == "multipart/form-data":
+        return _from_parts(content_type, body)
+    wanted = _KIND_OF.get(medium) or _KIND_OF.get(medium.partition("/")[0])
+    if wanted != kind:
+        own = f"{_SENDS[kind]}, " if kind in _SENDS else ""
+        raise RefusedError(
+            415, "wrong_type", f"The model does not take {medium[:50] or 'a body without a Content-Type'}.", f"Send {own}a form or JSON."
+        )
+    if not body:
+        raise bad("The body is empty.", "Send the content of a file.")
+    return [Item({"picture": "picture", "sound": "sound", "text": "text"}.get(kind, "table.csv"), body, is_file=True)]
+
+
+def _from_json(body: bytes) -> list[Item]:
+    try:
+        value = parse_json(body)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise bad(f"The body is not JSON: {error}.", 'Send {"inputs": [...]} in UTF-8.') from error
+    match value:
+        case {"inputs": list(items), **more} if items and not more:
+            _check_number(len(items))
+            return [Item(str(place), item, is_file=False) for place, item in enumerate(items)]
+    raise bad('The body is not {"inputs": [...]} with at least one input.', "See /openapi.json for examples.")
+
+
+def _from_parts(content_type: str, body: bytes) -> list[Item]:
+    """Split a form by its boundary (RFC 7578), which nothing in its parts contains."""
+    found = re.search(r';\s*boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', content_type)
+    delimiter = b"\r\n--" + (found[1] or found[2]).encode("latin-1") if found else b""
+    whole = b"\r\n" + body
+    if not delimiter or delimiter not in whole:
+        raise bad("The body is not a form with the boundary of its Content-Type.", "Let your HTTP library make the form.")
+    _check_number(whole.count(delimiter) - 1)
+    _, *parts, last = whole.split(delimiter)
+    if not parts or not last.startswith(b"--"):
+        raise bad("The form has no part, or does not end.", "Let your HTTP library make the form.")
+    return [_part(part) for part in parts]
+
+
+def _part(part: bytes) -> Item:
+    head, blank, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
+    if not blank or len(head) > 4096:
+        raise bad("A part of the form has no headers, or too long ones.", "Let your HTTP library make the form.")
+    disposition = next(
+        (line for line in head.decode("utf-8", "replace").split("\r\n") if line.lower().startswith("content-disposition:")), ""
+    )
+    fields = dict(re.findall(r';\s*(name|filename)="([^"]*)"', disposition))
+    if fields.get("name") != "file":
+        raise bad('A part of the form is not named "file".', 'Name each part "file".')
+    return Item(shown_name(fields.get("filename", "")) or "file", content, is_file=True)
+
+
+def shown_name(name: str) -> str:
+    """Return the name of a file without its folders and characters that do not print."""
+    name = "".join(filter(str.isprintable, re.split(r"[/\\]", name)[-1])).strip()
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+
+
+def _check_number(count: int) -> None:
+    if count > MAX_ITEMS:
+        raise too_large(f"The request has {count:,} items, more than {MAX_ITEMS:,}.", "Send several requests.")
+
+
+def decode(rule: InputRule, items: Sequence[Item]) -> Decoded:
+    """Return the inputs of items, and what is wrong with those that have none."""
+    names, inputs, wrong, notes = list[str](), list[Tensor](), dict[int, tuple[str, str]](), dict[str, None]()
+    for item in items:
+        try:
+            found = rule.read_content(item.value, item.name) if item.is_file else _read_value(rule, item, notes)
+        except DataError as error:
+            wrong[len(names)] = error.problem, error.fix
+            names.append(item.name)
+            continue
+        except Exception:  # noqa: BLE001  of damaged or nonsensical values, any library may raise anything.
+            wrong[len(names)] = f"{item.name} cannot be read.", "See /openapi.json for examples."
+            names.append(item.name)
+            continue
+        _check_number(len(names) + len(found))
+        inputs.append(found)
+        names += [item.name] if len(found) == 1 else [f"{item.name}[{row}]" for row in range(len(found))]
+    return Decoded(names, torch.cat(inputs) if inputs else rule.zeros()[:0], wrong, list(notes))
+
+
+def _read_value(rule: InputRule, item: Item, notes: dict[str, None]) -> Tensor:
+    """Return the input of a value from JSON. A text is never taken for the name of a file."""
+    match rule.kind, item.value:
+        case "text", str(text):
+            return rule.accept(Text(text))
+        case "table", dict(row) if row and all(isinstance(value, str | int | float | None) for value in row.values()):
+            notes.update(dict.fromkeys(rule.items([row]).notes))
+            return rule.accept([row])
+        case (("picture" | "sound" | "numbers"), list(values)):
+            found = rule.accept(_numbers(values, rule))
+            if len(found) == 1:
+                return found
+    expected = {"text": "a text", "table": "an object with a value for each column"}.get(rule.kind, f"an array of shape {rule.shape}")
+    raise DataError(f"Input {item.name} is not {expected}.", "See /openapi.json for examples.")
+
+
+def _numbers(values: list[Any], rule: InputRule) -> np.ndarray[Any, Any]:
+    """Return numbers as the rule's type, if that keeps their values: JSON has no types."""
+    try:
+        found = np.asarray(values)
+    except ValueError:
+        found = np.empty(0, object)
+    if found.dtype.kind not in "iuf":
+        raise DataError("An input is not an array of numbers, all of whose rows have the same length.", "See /openapi.json for examples.")
+    cast = found.astype(rule.dtype)
+    if cast.dtype.kind in "iu" and not np.array_equal(cast, found):
+        raise DataError(f"An input has numbers that are not {rule.dtype}.", "Send whole numbers in that range.")
+    return cast
+
+
+# Forked from a process of one thread, which has imported all that is needed, another one is ready in milliseconds.
+if sys.platform == "win32":
+    _CONTEXT = multiprocessing.get_context("spawn")
+else:
+    _CONTEXT = multiprocessing.get_context("forkserver")
+    _CONTEXT.set_forkserver_preload(["epochal.serve.decode"])
+
+
+class _Worker:
+    """A process that decodes one request after the other."""
+
+    def __init__(self, rules: Mapping[str, str]) -> None:
+        self._rules = rules
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def start(self) -> None:
+        """Start the process, unless it is running."""
+        if self._process is not None and self._process.is_alive():
+            return
+        self.end()
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._rules), name="epochal-decode", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def end(self) -> None:
+        """End the process at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def decode(self, name: str, content_type: str, body: bytes) -> Decoded:
+        """Have a body decoded for the model of that name. Raises `RefusedError`."""
+        self.start()
+        assert self._pipe is not None
+        try:
+            self._pipe.send_bytes(json.dumps([name, content_type]).encode())
+            self._pipe.send_bytes(body)
+            if self._pipe.poll(_SECONDS):
+                head = json.loads(self._pipe.recv_bytes())
+                if "refused" in head:
+                    raise RefusedError(*head["refused"])
+                # A writable buffer, as torch wants.
+                values = np.frombuffer(bytearray(self._pipe.recv_bytes()), head["dtype"]).reshape(head["shape"])
+                wrong = {int(place): (problem, fix) for place, (problem, fix) in head["wrong"].items()}
+                return Decoded(head["names"], torch.from_numpy(values), wrong, head["notes"])
+            problem = f"The request took more than {_SECONDS:.0f} seconds to decode."
+        except (EOFError, OSError):
+            problem = "The decoder failed on a file: it is damaged, or takes too much memory."
+        self.end()
+        raise RefusedError(422, "unreadable", problem, "Save it again, smaller or in another format.")
+
+
+class Decoders:
+    """Some processes that decode; each request has one of them."""
+
+    def __init__(self, rules: Mapping[str, InputRule], count: int) -> None:
+        self._rules = dict(rules)
+        dumped = {name: rule.model_dump_json() for name, rule in rules.items()}
+        self._workers = [_Worker(dumped) for _ in range(count)]
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def start(self) -> None:
+        """Start the processes."""
+        for worker in self._workers:
+            worker.start()
+
+    def decode(self, name: str, content_type: str, body: bytes) -> Decoded:
+        """Return what is in the body of a request to the model of that name; blocks while all processes are busy. Raises `RefusedError`."""
+        rule = self._rules[name]
+        medium = content_type.partition(";")[0].strip().lower()
+        if len(body) <= SMALL and (medium == "application/json" or (medium == "text/plain" and rule.kind == "text")):
+            return decode(rule, items_in(rule.kind, content_type, body))
+        worker = self._idle.get()
+        try:
+            return worker.decode(name, content_type, body)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._workers:
+            worker.end()
+
+
+def _serve(pipe: Connection, dumped: Mapping[str, str]) -> None:
+    """Decode what comes through a pipe, until its other end is closed: the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit()
+    torch.set_num_threads(1)
+    rules = {name: KINDS[json.loads(rule)["kind"]].model_validate_json(rule) for name, rule in dumped.items()}
+    with suppress(EOFError, OSError):
+        while True:
+            name, content_type = json.loads(pipe.recv_bytes())
+            body = pipe.recv_bytes()
+            try:
+                found = decode(rules[name], items_in(rules[name].kind, content_type, body))
+            except RefusedError as error:
+                pipe.send_bytes(json.dumps({"refused": [error.status, error.code, error.problem, error.fix]}).encode())
+                continue
+            values = found.inputs.numpy()
+            head = {"names": found.names, "wrong": found.wrong, "notes": found.notes, "dtype": values.dtype.str, "shape": values.shape}
+            pipe.send_bytes(json.dumps(head).encode())
+            pipe.send_bytes(values.tobytes())
+
+
+def _limit() -> None:
+    """Limit the memory and the files of this process, and let others go first if there are too few cores."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        os.nice(5)

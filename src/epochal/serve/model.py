@@ -1,0 +1,153 @@
+"""A model as it is served: what computes it, and what is told about it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from epochal.bundle import WEIGHTS, Bundle
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.sound.rule import SoundRule
+from epochal.data.inputs.table.columns import Column
+from epochal.data.inputs.table.rule import TableRule
+from epochal.data.inputs.text.rule import TextRule
+from epochal.errors import DataError
+from epochal.io.safe_read import read_json
+from epochal.tasks.base import Prediction
+
+# The most words of a column that are told: for a page to choose from.
+_WORDS = 50
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model by the name under which it is served. `card` is what GET /model says of it."""
+
+    name: str
+    bundle: Bundle
+    card: dict[str, Any]
+
+    @property
+    def rule(self) -> InputRule:
+        """How its inputs are read."""
+        return self.bundle.spec.input
+
+    def compute(self, inputs: Tensor) -> Tensor:
+        """Return the decoded values [n, outputs] of raw inputs [n, *shape]: probabilities or quantities."""
+        with torch.inference_mode():
+            values: Tensor = self.bundle.with_decoder()(inputs)
+        return values.double().cpu()
+
+    def answers(self, values: Tensor) -> list[dict[str, Any]]:
+        """Return what is said of each input, from its values [n, outputs]."""
+        return [_answer(self.bundle.spec.task.predict(row)) for row in values.tolist()]
+
+
+def _answer(found: Prediction) -> dict[str, Any]:
+    if not all(map(math.isfinite, found.values.values())):
+        return {"error": {"message": "The model's answer is not finite.", "fix": "Check the input for extreme numbers."}}
+    runner_up = found.runner_up
+    return {
+        "label": found.label,
+        "probability": found.probability,
+        "runner_up": None if runner_up is None else {"label": runner_up[0], "probability": runner_up[1]},
+        "values": dict(found.values),
+    }
+
+
+def open_model(path: Path, name: str = "", own: str | None = None, log: Any = None) -> Served:
+    """Open the model of a run to be served, by its folder's name if it has no other. Raises `BundleError`."""
+    bundle = Bundle.load(path, own, log=log)
+    name = name or path.resolve().name
+    weights = next(found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file())
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Served(name, bundle, _card(name, bundle, _tested(path), digest))
+
+
+def named(text: str) -> tuple[str, Path]:
+    """Return the name and the folder in RUN, or in NAME=RUN."""
+    name, equals, folder = text.partition("=")
+    return (name, Path(folder)) if equals and not Path(text).exists() else ("", Path(text))
+
+
+def check_names(models: Sequence[Served]) -> None:
+    """Raise `DataError` where two models have the same name."""
+    twice = [name for name, count in Counter(model.name for model in models).items() if count > 1]
+    if twice:
+        raise DataError(f"Two models are named {twice[0]}.", f"Name one of them: other={twice[0]}.")
+
+
+def _tested(path: Path) -> dict[str, Any] | None:
+    """Return what the run measured on its test data, if that is there."""
+    try:
+        found = read_json(path / "result.json").get("test")
+    except (OSError, ValueError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    told = {name: found[name] for name in ("accuracy", "interval", "mae", "r2", "f1", "loss") if isinstance(found.get(name), float | list)}
+    return {**told, "n": found.get("count")}
+
+
+def _card(name: str, bundle: Bundle, tested: dict[str, Any] | None, digest: str) -> dict[str, Any]:
+    spec = bundle.spec
+    return {
+        "name": name,
+        "kind": spec.input.kind,
+        "task": spec.task.name,
+        "outputs": list(spec.outputs),
+        "input": _described(spec.input),
+        "trained_on": spec.describe(),
+        "test": tested,
+        "parameters": sum(weights.numel() for weights in bundle.model.parameters()),
+        "version": metadata.version("epochal"),
+        "sha256": digest,
+    }
+
+
+def _described(rule: InputRule) -> dict[str, Any]:
+    told: dict[str, Any] = {"shape": list(rule.shape), "dtype": rule.dtype}
+    match rule:
+        case PictureRule():
+            told |= {"channels": rule.shape[0], "size": list(rule.side), "fit": rule.fit, "files": rule.mode is not None}
+            told |= {"edge_colour": list(rule.edge_colour), "mean": list(rule.mean), "std": list(rule.std)}
+        case SoundRule():
+            told |= {"rate": rule.rate, "seconds": rule.seconds * rule.windows}
+        case TableRule():
+            told |= {"columns": [_column(column) for column in rule.columns]}
+        case TextRule():
+            told |= {"tokens": rule.tokens, "length": rule.length}
+    return told
+
+
+def _column(column: Column) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": column.name, "kind": column.kind, "middle": middle_of(column)}
+    if not column.is_number:
+        # Those that training data have often enough come first; how often is not kept.
+        common = [column.words[int(code) - 1] for code in column.common]
+        return {**told, "words": [*common, *(word for word in column.words if word not in common)][:_WORDS]}
+    return {**told, **({"low": _value(column, column.knots[0]), "high": _value(column, column.knots[-1])} if column.knots else {})}
+
+
+def middle_of(column: Column) -> float | str | None:
+    """Return a usual value of a column: the median of numbers, a word that is not rare; `None` if there is none."""
+    if not column.is_number:
+        return column.words[int(column.common[0]) - 1] if column.common else None
+    # Scores are those of the normal distribution: 0 is in the middle.
+    places = sorted(zip(column.scores, column.knots, strict=True), key=lambda pair: abs(pair[0]))
+    return _value(column, places[0][1]) if places else None
+
+
+def _value(column: Column, value: float) -> float | str:
+    return column.words_of(value) if column.kind == "date" else float(f"{value + column.offset:.6g}")
