@@ -44,6 +44,7 @@ LAYERS = [
     "predict",
     "bundle",
     "exports.*",
+    "predictor",
     "serve.*",
     "figures.*",
     "run.*",

@@ -19,10 +19,10 @@ from epochal.device import available, choose, describe, using_threads
 from epochal.errors import RecipeError, TooLargeError
 from epochal.figures import save, speeds
 from epochal.io.files import first_free, new_directory, write_json
-from epochal.progress import progress
+from epochal.progress import progress, silent
 from epochal.recipe import Recipe
 from epochal.run.folder import check_free, environment
-from epochal.run.prepare import build, load_data, silent
+from epochal.run.prepare import build, load_data
 from epochal.tuning.profile import Profile, profile
 
 BATCH_SIZES = (64, 128, 256, 512)

@@ -62,37 +62,60 @@ class Read(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"], column: str = "") -> Read:
-    """Return the raw inputs of everything passed to `predict`, read by `rule`, and what cannot be read.
+class FoundItems(NamedTuple):
+    """Items to predict, each of which has one input or several, and notes on what was skipped."""
+
+    items: list[Any]
+    notes: tuple[str, ...]
+
+
+def find_items(what: Any, rule: InputRule, column: str = "") -> FoundItems:
+    """Return the items in everything passed to `predict`: the files of folders, and of lists of files.
 
     If training had its files in this `column` of a table, tables stand for the files that they list.
+    """
+    found = [rule.items(one) for item in _items(what, rule) for one in _listed(item, column)]
+    return FoundItems([item for one in found for item in one.items], tuple(note for one in found for note in one.notes))
+
+
+def name_of(item: Any, place: int, rule: InputRule) -> str:
+    """Return what the item at a place is called in predictions."""
+    return rule.title(item) or f"[{place}]"
+
+
+def read_item(item: Any, name: str, rule: InputRule) -> tuple[Tensor, list[str]]:
+    """Return the raw inputs [n, *spec.shape] of an item, and their names. Raises `DataError` if it cannot be read."""
+    _check_kind(item, rule)
+    read = rule.read(item)
+    return read, [name] if len(read) == 1 else [f"{name}[{number}]" for number in range(len(read))]
+
+
+def read_items(what: Any, rule: InputRule, unreadable: Literal["stop", "count"], column: str = "") -> Read:
+    """Return the raw inputs of everything passed to `predict`, read by `rule`, and what cannot be read; see `find_items`.
 
     Raises `DataError` for unreadable inputs if `unreadable` is "stop", or if there are no others.
     """
-    found = [rule.items(one) for item in _items(what, rule) for one in _listed(item, column)]
-    items = [item for one in found for item in one.items]
+    items, found = find_items(what, rule, column)
     inputs: list[Tensor] = []
     names: list[str] = []
     wrong: dict[str, DataError] = {}
     with progress("Reading" if len(items) > 1 else "", len(items)) as advance:
         for place, item in enumerate(items):
-            name = rule.title(item) or f"[{place}]"
+            name = name_of(item, place, rule)
             try:
-                _check_kind(item, rule)
-                read = rule.read(item)
+                read, those = read_item(item, name, rule)
             except DataError as error:
                 if unreadable == "stop":
                     raise
                 wrong[name] = error
             else:
                 inputs.append(read)
-                names += [name] if len(read) == 1 else [f"{name}[{number}]" for number in range(len(read))]
+                names += those
             advance()
     if wrong and not inputs:
         first = next(iter(wrong.values()))
         raise first if len(wrong) == 1 else DataError(f"None of {len(wrong):,} files can be read. {first.problem}", first.fix)
-    notes = (*(note for one in found for note in one.notes), *rule.lost(items))
-    return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, notes)
+    return Read(torch.cat(inputs) if inputs else torch.empty(0), tuple(names), wrong, (*found, *rule.lost(items)))
 
 
 def _check_kind(item: Any, rule: InputRule) -> None:

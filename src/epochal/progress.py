@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
+def silent(_: str) -> None:
+    """Log nothing."""
+
+
 class Advance(Protocol):
     """The function that a block calls as its work gets done."""
 

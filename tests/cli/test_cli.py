@@ -198,15 +198,18 @@ def test_predict_answers_what_it_can(call, trained: Path, photos: Path, tmp_path
     code, out, err = call("predict", trained, "broken.png", dark, "missing.png", "--json")
     assert code == 1
     assert [row.get("label", row.get("error")) for row in json.loads(out.splitlines()[-1])] == [
-        "dark",
         "broken.png is truncated.",
+        "dark",
         "missing.png does not exist.",
     ]
+    assert "2 of 3 could not be read" in err
     assert "error: broken.png is truncated." in err
     assert "error: missing.png does not exist." in err
     code, out, err = call("predict", trained, "broken.png", "missing.png")
     assert (code, out) == (1, "")
-    assert "None of 2 files can be read. broken.png is truncated." in err
+    assert "error: broken.png is truncated." in err
+    code, out, err = call("predict", trained, "broken.png", dark, "--strict")
+    assert (code, out) == (1, "")
 
 
 def test_predict_takes_folders_and_patterns(call, trained: Path, photos: Path) -> None:  # type: ignore[no-untyped-def]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
     from epochal.bundle import Bundle
     from epochal.data.inputs.base import InputRule
+    from epochal.io.continued import Continued
+    from epochal.predictor import Answer, Runtime
     from epochal.tasks.base import Prediction
 
 # The first columns of a table of predictions; the values of the outputs follow.
 _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability")
+
+# So many inputs are compared in scale with those of training.
+_COMPARED = 1000
 
 
 @click.command()
@@ -40,6 +45,14 @@ _COLUMNS = ("file", "label", "probability", "runner_up", "runner_up_probability"
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Write each picture, titled with its prediction, as PNG and SVG into this folder."
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "eager", "compiled", "onnx"]),
+    default="auto",
+    show_default=True,
+    help="What computes: PyTorch as it is, its compiler, or ONNX Runtime; auto measures where there is much to predict.",
+)
+@click.option("--strict", is_flag=True, help="Stop at the first file that cannot be read.")
 @windows
 @own_model
 @as_json
@@ -49,6 +62,8 @@ def command(
     texts: tuple[str, ...],
     csv_file: Path | None,
     picture: Path | None,
+    runtime: Runtime,
+    strict: bool,
     windows: int | None,
     model: str | None,
     as_json: bool,
@@ -57,12 +72,13 @@ def command(
 
     With - as FILE, each line of the standard input is a text.
 
-    A file that cannot be read is reported, the others are predicted, and the exit code is 1.
+    A file that cannot be read is reported, the others are predicted, and the exit code is 1. If it is interrupted, the same command with
+    --csv goes on where it stopped.
     """
     if not files and not texts:
         raise click.UsageError("Missing argument 'FILES...'.")
     from epochal.bundle import Bundle
-    from epochal.io.files import check_output, write_text
+    from epochal.predictor import Predictor
 
     if picture is not None:
         _check_folder(picture)
@@ -74,32 +90,84 @@ def command(
     if csv_file is not None and _lists(bundle, files):
         _predict_table(bundle, files, csv_file, as_json=as_json)
         return
-    if csv_file is not None:
-        check_output(csv_file, ",".join(_COLUMNS).encode())
     # A text that names no file would be a text.
     as_file = Path if bundle.spec.input.noun == "text" else str
     items = [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
-    inputs, names, wrong, notes = bundle.read(items, unreadable="count")
-    for note in notes:
-        say(f"note: {note}", err=True)
-    found = list(zip(names, bundle.predict_inputs(inputs), strict=True))
-    width, outputs = max(map(columns, names), default=0), bundle.spec.outputs
-    what = f"{outputs[0]} " if len(outputs) == 1 and not bundle.spec.task.has_accuracy else ""
-    for name, prediction in found:
-        say(_line(name, what, prediction, width))
-    if csv_file is not None:
-        write_text(csv_file, _csv(found, bundle.spec.outputs))
-    if picture is not None:
-        _draw(inputs, bundle.spec.input, found, picture)
-    if as_json:
-        rows = [{"file": name, **_row(prediction)} for name, prediction in found]
-        rows += [{"file": name, "error": error.problem} for name, error in wrong.items()]
-        say_json(rows)
-    if note := bundle.differs(inputs):
-        say(f"note: {note}", err=True)
-    for error in wrong.values():
-        say_error(error)
-    sys.exit(1 if wrong else 0)
+    predictor = Predictor(bundle, runtime=runtime)
+    shown = _Shown(bundle, items, picture, as_json=as_json)
+    with ExitStack() as stack:
+        table = stack.enter_context(_table(csv_file, bundle, items)) if csv_file is not None else None
+        skip = table.rows if table is not None else 0
+        if skip:
+            note = f"{csv_file} goes on after its first {skip:,} rows"
+            say(f"note: {note}", err=True)
+        for answer in predictor.stream(
+            items, skip=skip, strict=strict, label="Predicting", log=lambda note: say(f"note: {note}", err=True)
+        ):
+            shown.add(answer)
+            if table is not None:
+                table.writer.writerow(_csv_row(answer, bundle.classes))
+    sys.exit(shown.end())
+
+
+class _Shown:
+    """What is shown of answers as they come, and at the end."""
+
+    def __init__(self, bundle: Bundle, items: Sequence[object], picture: Path | None, *, as_json: bool) -> None:
+        rule = bundle.spec.input
+        self.bundle = bundle
+        self.picture = picture
+        self.width = max((columns(rule.title(item) or f"[{place}]") for place, item in enumerate(items)), default=0)
+        self.what = f"{bundle.classes[0]} " if len(bundle.classes) == 1 and not bundle.spec.task.has_accuracy else ""
+        self.some: list[Tensor] = []
+        self.found: list[tuple[str, Prediction]] = []
+        self.rows: list[dict[str, object]] = []
+        self.as_json = as_json
+        self.answered = self.failed = 0
+
+    def add(self, answer: Answer) -> None:
+        """Show an answer."""
+        if answer.error is not None:
+            say_error(answer.error)
+            self.failed += 1
+            row: dict[str, object] = {"error": answer.error.problem}
+        else:
+            assert answer.prediction is not None
+            assert answer.input is not None
+            say(_line(answer.name, self.what, answer.prediction, self.width))
+            self.answered += 1
+            row = _row(answer.prediction)
+            if self.picture is not None:
+                self.found.append((answer.name, answer.prediction))
+            if self.picture is not None or len(self.some) < _COMPARED:
+                self.some.append(answer.input)
+        if self.as_json:
+            self.rows.append({"file": answer.name, **row})
+
+    def end(self) -> int:
+        """Draw pictures, show what is to be known about all, and return the exit code."""
+        import torch
+
+        if self.picture is not None:
+            _draw(self.some, self.bundle.spec.input, self.found, self.picture)
+        if self.as_json:
+            say_json(self.rows)
+        if self.some and (note := self.bundle.differs(torch.stack(self.some))):
+            say(f"note: {note}", err=True)
+        if self.failed and self.failed + self.answered > 1:
+            say(f"{self.failed:,} of {self.failed + self.answered:,} could not be read", err=True)
+        return 1 if self.failed else 0
+
+
+def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractContextManager[Continued]:
+    """Return a table of predictions, which goes on where one of the same model and items stopped."""
+    from epochal.io.continued import continued_table
+    from epochal.io.files import check_output
+
+    header = (*_COLUMNS, *bundle.spec.outputs)
+    check_output(csv_file, ",".join(_COLUMNS).encode())
+    weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bundle.model.state_dict().values())).hexdigest()
+    return continued_table(csv_file, header, f"{weights} {items}")
 
 
 def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:
@@ -163,7 +231,7 @@ def _check_drawn(rule: InputRule) -> None:
         raise DataError(f"This model takes {rule.noun}s, of which there are no pictures.", "Leave --picture out.")
 
 
-def _draw(inputs: Tensor, rule: InputRule, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
+def _draw(inputs: Sequence[Tensor], rule: InputRule, found: Sequence[tuple[str, Prediction]], folder: Path) -> None:
     """Write each picture as the model saw it, titled with its prediction."""
     from epochal.data.walk import MARK
     from epochal.figures import save, single
@@ -211,11 +279,10 @@ def _row(prediction: Prediction) -> dict[str, object]:
     }
 
 
-def _csv(found: Sequence[tuple[str, Prediction]], outputs: Sequence[str]) -> str:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *outputs])
-    for name, prediction in found:
-        runner_up = prediction.runner_up or ("", "")
-        writer.writerow([name, prediction.label, prediction.probability, *runner_up, *(prediction.values[output] for output in outputs)])
-    return table.getvalue()
+def _csv_row(answer: Answer, outputs: Sequence[str]) -> list[object]:
+    """Return a row of the table; empty for what cannot be read."""
+    prediction = answer.prediction
+    if prediction is None:
+        return [answer.name, *[""] * (len(_COLUMNS) - 1 + len(outputs))]
+    runner_up = prediction.runner_up or ("", "")
+    return [answer.name, prediction.label, prediction.probability, *runner_up, *(prediction.values[output] for output in outputs)]

@@ -14,10 +14,11 @@ from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError, UnreadableError
 from epochal.evaluation.evaluate import Evaluation
+from epochal.progress import silent
 from epochal.recipe import Recipe
 from epochal.run.folder import DATA, RECIPE, read_json, read_recipe
 from epochal.run.predictions import has_predictions, score_predictions
-from epochal.run.prepare import load_data, silent
+from epochal.run.prepare import load_data
 from epochal.run.reopen import readable_data
 
 

@@ -14,9 +14,9 @@ from epochal.errors import OutputError
 from epochal.exports.export import Exported, check_format, check_new
 from epochal.exports.export import export as export_bundle
 from epochal.io.files import finite
+from epochal.progress import silent
 from epochal.run.evaluate import own_data
 from epochal.run.folder import RECIPE, RESULT, read_json, read_recipe
-from epochal.run.prepare import silent
 from epochal.user_code import concise
 
 EXPORT = "export"

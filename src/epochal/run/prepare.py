@@ -24,6 +24,7 @@ from epochal.models.build import assemble, build_net, check_options, check_room,
 from epochal.models.own_code import own_code
 from epochal.models.pretrained.hub_nets import hub_settings
 from epochal.models.summary import Summary
+from epochal.progress import silent
 from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
 from epochal.run.learner import Learner, learner_of
@@ -56,10 +57,6 @@ _COARSE = (
     "targets are far from 0 for their spread, and a network with float32 outputs cannot distinguish them all: subtract a constant "
     "from them, or let it compute its outputs in float64"
 )
-
-
-def silent(_: str) -> None:
-    """Print nothing."""
 
 
 class Clock:

@@ -14,9 +14,9 @@ from epochal.errors import BundleError, DataError, RecipeError
 from epochal.evaluation.named import Metrics
 from epochal.io.files import remove_unfinished, write_errors
 from epochal.io.lock import exclusive_lock
+from epochal.progress import silent
 from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
 from epochal.run.folder import CHECKPOINTS, MODEL, RECIPE, RESULT, move_data, tidy
-from epochal.run.prepare import silent
 from epochal.run.reopen import reopen, resolved_recipe
 from epochal.run.train import Run, complete
 from epochal.tasks.losses import LossFunction

@@ -30,6 +30,7 @@ from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json
 from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
+from epochal.progress import silent
 from epochal.random import fork_rng
 from epochal.recipe import Recipe, as_recipe
 from epochal.run.curve import Plan
@@ -37,7 +38,7 @@ from epochal.run.curve import measure as measure_curve
 from epochal.run.curve import plan as plan_curve
 from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
 from epochal.run.predictions import write_predictions
-from epochal.run.prepare import Prepared, prepare, silent
+from epochal.run.prepare import Prepared, prepare
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
 from epochal.training.build import build_training, training_feed

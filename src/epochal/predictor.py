@@ -1,0 +1,235 @@
+"""Predictions of any number of items, as a stream: what is read is predicted and forgotten, so memory stays the same."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from epochal.bundle import Bundle
+from epochal.cores import sharing_cores
+from epochal.data.inputs.table.files import is_table
+from epochal.data.inputs.table.rule import TableRule
+from epochal.device import choose
+from epochal.errors import DataError, EpochalError, RecipeError
+from epochal.exports import onnx_file
+from epochal.exports.parity import compare
+from epochal.models.build import is_pretrained
+from epochal.models.pretrained.head import AT_ONCE
+from epochal.predict import find_items, name_of, read_item
+from epochal.progress import progress, silent
+from epochal.tasks.base import Prediction
+
+Runtime = Literal["auto", "eager", "compiled", "onnx"]
+Run = Callable[[Tensor], Tensor]
+
+# Another runtime is tried where the rest would take more seconds than it takes to make the model ready for it, and is used if it takes at
+# most this share of the time.
+_WORTH, _FASTER = 20.0, 0.8
+
+# A batch is timed so often by each.
+_TIMES = 3
+
+# So many items are looked at for what of them is cut off.
+_MEASURED = 1000
+
+
+class Answer(NamedTuple):
+    """What became of one input: its name, and the raw input [*shape] with its prediction; or the error, if it could not be read."""
+
+    name: str
+    input: Tensor | None
+    prediction: Prediction | None
+    error: DataError | None = None
+
+
+class Predictor:
+    """A model that is kept ready to predict.
+
+    `runtime` computes: "eager" is PyTorch as it is, "compiled" its compiler (which takes long to start), "onnx" ONNX Runtime, which
+    needs the extra `export` and the CPU. "auto" begins with "eager", and changes to ONNX Runtime where the items that are left take so long
+    that measuring it is worthwhile, if it is faster and agrees (see `exports.parity`); `runtime` is then what is used.
+
+    Raises `RecipeError` for a runtime that is not possible, `BundleError` and `MissingError`.
+    """
+
+    def __init__(
+        self, model: Bundle | str | Path, *, runtime: Runtime = "auto", device: str = "auto", batch_size: int | None = None
+    ) -> None:
+        if runtime != "auto" and runtime not in _RUNTIMES:
+            raise RecipeError(f"There is no runtime '{runtime}'.", f"Known: auto, {', '.join(_RUNTIMES)}.")
+        self.bundle = model if isinstance(model, Bundle) else Bundle.load(model)
+        self.device = choose(device)
+        self.batch_size = batch_size or (AT_ONCE if is_large(self.bundle) else self.bundle.batch_size)
+        self.is_decided = runtime != "auto"
+        self.runtime = runtime if self.is_decided else "eager"
+        self._run = _RUNTIMES[self.runtime](self.bundle, self.device)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the probabilities or the quantities of raw inputs [n, *spec.shape] of `spec.dtype`: [n, outputs], on the CPU."""
+        return self._run(inputs)
+
+    def stream(
+        self, what: Any, *, skip: int = 0, strict: bool = False, label: str = "", log: Callable[[str], object] = silent
+    ) -> Iterator[Answer]:
+        """Yield an answer for each input in everything that `Bundle.predict` takes, in its order.
+
+        Items that cannot be read have an error instead of a prediction, which is raised if `strict`. The next
+        batch is read while one is computed; of a table, some thousand rows at a time. `log` is called with notes on what was
+        skipped, cut off, or decided. With a `label`, a progress bar of that name is shown. The first `skip` answers are left out; files of
+        one input are not read for them.
+        """
+        spec = self.bundle.spec
+        items, notes = find_items(what, spec.input, spec.listing.file)
+        for note in (*notes, *spec.input.lost(items[:_MEASURED])):
+            log(note)
+        began = time.perf_counter()
+        with sharing_cores(), progress(label, len(items)) as advance:
+            for batch in _one_ahead(self._batches(items, skip)):
+                values = iter(zip(batch.inputs, self(batch.inputs).tolist(), strict=True)) if len(batch.inputs) else iter(())
+                for name, error in batch.entries:
+                    if error is None:
+                        one, row = next(values)
+                        yield Answer(name, one, spec.task.predict(row))
+                        continue
+                    if strict:
+                        raise error
+                    yield Answer(name, None, None, error)
+                advance(batch.items)
+                left = (len(items) - batch.last) * (time.perf_counter() - began) / batch.last
+                if not self.is_decided and left > _WORTH:
+                    self._decide(batch.inputs, log)
+
+    def _batches(self, items: Sequence[Any], skip: int) -> Iterator[_Batch]:
+        """Read items, and yield their inputs in batches."""
+        rule = self.bundle.spec.input
+        inputs: list[Tensor] = []
+        entries: list[tuple[str, DataError | None]] = []
+        begin = 0
+        for place, item in enumerate(items):
+            name = name_of(item, place, rule)
+            if skip and not self._has_several(item):
+                skip, begin = skip - 1, place + 1
+                continue
+            try:
+                for read, names in self._read(item, name):
+                    inputs.append(read[skip:])
+                    entries += [(one, None) for one in names[skip:]]
+                    skip = max(0, skip - len(names))
+                    if sum(map(len, inputs)) >= self.batch_size:
+                        yield _Batch(torch.cat(inputs), entries, place - begin, place + 1)
+                        inputs, entries, begin = [], [], place
+            except DataError as error:
+                if not skip:
+                    entries.append((name, error))
+                skip = max(0, skip - 1)
+        if entries:
+            yield _Batch(torch.cat(inputs) if inputs else torch.empty(0), entries, len(items) - begin, len(items))
+
+    def _read(self, item: Any, name: str) -> Iterator[tuple[Tensor, list[str]]]:
+        """Yield the inputs of an item, and their names: of the rows of a table, in pieces."""
+        rule = self.bundle.spec.input
+        if not isinstance(rule, TableRule) or not self._has_several(item):
+            read, names = read_item(item, name, rule)
+            for some in torch.arange(len(read)).split(self.batch_size):
+                yield read[some], [names[place] for place in some.tolist()]
+            return
+        count = 0
+        for rows, read in rule.pieces(Path(item)):
+            yield read, [f"{name}[{count + number}]" for number in range(len(rows))]
+            count += len(rows)
+
+    def _has_several(self, item: Any) -> bool:
+        """Whether an item may have more than one input."""
+        if isinstance(item, str | Path):
+            return Path(item).suffix.lower() == ".npy" or (isinstance(self.bundle.spec.input, TableRule) and is_table(Path(item)))
+        return not isinstance(item, Image.Image | tuple)
+
+    def _decide(self, inputs: Tensor, log: Callable[[str], object]) -> None:
+        """Change to ONNX Runtime if it is faster for these inputs, and agrees."""
+        self.is_decided = True
+        if self.device.type != "cpu":
+            return
+        try:
+            run = _onnx(self.bundle, self.device)
+            compare(run, self.bundle, inputs)
+        except EpochalError as error:
+            log(f"ONNX Runtime is not used: {error.problem}")
+            return
+        now, then = (_seconds(one, inputs) for one in (self._run, run))
+        if then < _FASTER * now:
+            self.runtime, self._run = "onnx", run
+            log(f"ONNX Runtime computes the rest: it is {now / then:.1f} times as fast as PyTorch here, and agrees")
+
+
+class _Batch(NamedTuple):
+    """Raw inputs; in order the name of each, and of what could not be read, with its error; how many items they are, and up to which."""
+
+    inputs: Tensor
+    entries: list[tuple[str, DataError | None]]
+    items: int
+    last: int
+
+
+def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    """Yield batches, the next of which is read meanwhile."""
+    with ThreadPoolExecutor(1, "epochal-read") as reader:
+        waiting = reader.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = reader.submit(next, batches, None)
+            yield batch
+
+
+def _seconds(run: Run, inputs: Tensor) -> float:
+    """Return how long a batch takes: the least of a few times, since others use the cores."""
+    times = []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        run(inputs)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _eager(bundle: Bundle, device: torch.device) -> Run:
+    model = bundle.with_decoder()
+    if device.type != "cpu":
+        model = copy.deepcopy(model)
+    return _in_batches(bundle, model.to(device).eval(), device)
+
+
+def _compiled(bundle: Bundle, device: torch.device) -> Run:
+    model = copy.deepcopy(bundle.with_decoder()).to(device).eval()
+    return _in_batches(bundle, torch.compile(model, dynamic=True), device)
+
+
+def _in_batches(bundle: Bundle, model: Callable[[Tensor], Tensor], device: torch.device) -> Run:
+    def run(inputs: Tensor) -> Tensor:
+        # What is padding in all of them need not be computed.
+        if is_large(bundle) and (lengths := bundle.spec.input.lengths(inputs)) is not None and len(inputs):
+            inputs = inputs[..., : max(1, int(lengths.max()))]
+        with torch.inference_mode():
+            values = model(inputs.to(device))
+            return values.to(torch.promote_types(values.dtype, torch.float32)).cpu()
+
+    return run
+
+
+def _onnx(bundle: Bundle, device: torch.device) -> Run:
+    if device.type != "cpu":
+        raise RecipeError(f"ONNX Runtime computes on the CPU here, not on {device}.", 'Use device="cpu", or runtime="eager".')
+    return onnx_file.decode(onnx_file.encode(bundle, {}), torch.get_num_threads())
+
+
+def is_large(bundle: Bundle) -> bool:
+    """Whether a thousand examples at once would take gigabytes."""
+    return bundle.origin is not None and is_pretrained(bundle.origin[0])
+
+
+_RUNTIMES: dict[str, Callable[[Bundle, torch.device], Run]] = {"eager": _eager, "compiled": _compiled, "onnx": _onnx}
