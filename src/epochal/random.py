@@ -19,6 +19,9 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
+# Of millions of numbers, so many are computed at once: what is in between takes little memory.
+_AT_ONCE = 1 << 18
+
 
 def key(*parts: int | str) -> int:
     """Mix integers and names into one 64-bit number: the same parts in the same order give the same key, anywhere."""
@@ -44,7 +47,10 @@ def uniform(stream: int, index: Tensor) -> Tensor:
 
 def permutation(stream: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Return the numbers 0 to `count` - 1 in the random order (int64) of the stream with this `key`."""
-    return bits(stream, torch.arange(count, device=device)).argsort(stable=True)
+    order = torch.arange(count, device=device)
+    for some in order.split(_AT_ONCE):
+        some.copy_(bits(stream, some))
+    return order.argsort(stable=True)
 
 
 @contextmanager

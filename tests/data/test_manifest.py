@@ -219,7 +219,7 @@ def test_columns_that_cannot_be_are_refused(photos: Path) -> None:
 def test_groups_are_a_column_or_a_pattern(photos: Path) -> None:
     for group in ("person", r"(\d+)\.png"):
         data = load(photos, file="file", target="label", ignore="split", group=group).split(0.2, 0.2)
-        named = [examples.group_names() or [] for examples in data.splits.values()]
+        named = [[*(examples.group_names() or ())] for examples in data.splits.values()]
         assert len({*named[0], *named[1], *named[2]}) == sum(len({*names}) for names in named)
     assert "5 groups by person are in both train and test" in str(check(photos, file="file", target="label", group="person"))
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from epochal.checks.duplicates import row_keys
 from epochal.checks.findings import Case, Finding
@@ -23,13 +27,27 @@ _LEAST = 5
 # Numbers with more distinct values are looked at in so many intervals.
 _INTERVALS = 200
 
+# Of rows that are not in memory, so many values are looked at.
+_SAMPLED = 1 << 22
+
 
 def table_findings(data: Data) -> Iterator[Finding]:
-    """Yield findings in the columns of training rows; nothing for other data."""
-    rows = in_memory(data.train.inputs)
-    if not isinstance(data.input, TableRule) or rows is None:
+    """Yield findings in the columns of training rows, a sample of them if they are not in memory; nothing for other data."""
+    if not isinstance(data.input, TableRule):
         return
-    names = data.input.names
+    train, number = data.train, len(data.train)
+    rows, targets = in_memory(train.inputs), train.targets
+    if rows is None:
+        count = min(number, max(1, _SAMPLED // data.input.size))
+        # From all over the table.
+        places = torch.arange(count) * number // count
+        rows, targets = train.inputs[places], targets[places]
+    for finding in (*_same(data.input.names, rows), *_leaks(data, data.input.names, rows.numpy(), targets.numpy())):
+        words = f"{finding.words} (in {len(rows):,} of {number:,} rows)"
+        yield replace(finding, words=words) if len(rows) < number else finding
+
+
+def _same(names: Sequence[str], rows: Tensor) -> Iterator[Finding]:
     seen: dict[int, str] = {}
     same: list[str] = []
     for name, key in zip(names, row_keys(rows.T.contiguous()).tolist(), strict=True):
@@ -39,11 +57,9 @@ def table_findings(data: Data) -> Iterator[Finding]:
     if same:
         cases = tuple(Case((), words) for words in same)
         yield Finding("note", "duplicate column", "; ".join(same[:5]), "Leave one of them out: --ignore NAME", cases)
-    yield from _leaks(data, names, rows.numpy())
 
 
-def _leaks(data: Data, names: Sequence[str], rows: NDArray[np.float32]) -> Iterator[Finding]:
-    targets = data.train.targets.numpy()
+def _leaks(data: Data, names: Sequence[str], rows: NDArray[np.float32], targets: NDArray[Any]) -> Iterator[Finding]:
     has_classes = data.task.has_classes
     if not has_classes and targets.shape[1] > 1:
         return

@@ -16,6 +16,7 @@ from epochal.data.inputs.values import Inputs, in_memory, subset
 from epochal.data.spec import NO_LISTING, Listing
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import TaskName
+from epochal.tasks.words import Words
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,10 +65,9 @@ class Examples(Shown):
         """Return the text of an example; "" if it is no text, or was not kept."""
         return "" if self.texts is None else self.texts[int(self.positions[index])]
 
-    def group_names(self) -> list[str] | None:
+    def group_names(self) -> Words | None:
         """Return the name of each example's group; `None` if there are no groups."""
-        groups = self.groups
-        return None if groups is None else [groups[position] for position in self.positions.tolist()]
+        return None if self.groups is None else Words.of(self.groups).take(self.positions.numpy())
 
     def where(self, index: int) -> str:
         """Return the name of an example for messages and figures: its file, or its index in the source."""
@@ -112,7 +112,7 @@ class Part:
         """Return the examples of `part` without those in `names`."""
         kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]
         index = torch.tensor(kept, dtype=torch.long)
-        targets = self.targets[index] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
+        targets = self.targets[index] if isinstance(self.targets, Tensor) else Words.of(self.targets).take(index.numpy())
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
         inputs = subset(self.inputs, index)
         return replace(self, inputs=inputs, targets=targets, files=None, digest=digest, hashes=None, positions=index)

@@ -21,7 +21,7 @@ from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.text.rule import Tokens
-from epochal.data.inputs.values import Inputs, View, access, in_memory, moved_up, subset
+from epochal.data.inputs.values import Inputs, View, access, arranged, in_memory, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.groups import group_by_name, group_by_value
@@ -32,6 +32,7 @@ from epochal.data.sources.sounds import find_sounds
 from epochal.data.sources.vocabulary import read_vocabulary
 from epochal.data.spec import NO_LISTING, SPLITS, DataSpec, Listing, described
 from epochal.data.split import split_off
+from epochal.device import release_memory
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 from epochal.random import key, seeded
 from epochal.shown import Rows, Shown, few
@@ -114,36 +115,34 @@ class Data(Shown):
         With `in_place`, inputs in memory are not copied for the new `train`, but moved within their tensor: these data are then void.
         """
         # Inputs are taken at the end, once: large ones would be in memory three times.
-        train, total = replace(self.train, inputs=torch.arange(len(self.train))), len(self.train)
-        found = {"test": self.test, "valid": self.valid}
-        cuts = {name: fraction for name, fraction in (("test", test), ("valid", valid)) if found[name] is None and fraction > 0}
+        parts, total = {"train": replace(self.train, inputs=torch.arange(len(self.train)))}, len(self.train)
+        cuts = {name: fraction for name, fraction in (("test", test), ("valid", valid)) if name not in self.splits and fraction > 0}
         if sum(cuts.values()) >= 1:
             settings = " and ".join(f"data.{name} = {fraction}" for name, fraction in cuts.items())
             raise DataError(f"{settings} leave nothing to train on.", "Use smaller fractions.")
         if not cuts:
             return self
         for place, (name, fraction) in enumerate(cuts.items()):
-            train, found[name] = split_off(train, fraction, seed, name, total=total, keep=len(cuts) - place)
+            parts["train"], parts[name] = split_off(parts["train"], fraction, seed, name, total=total, keep=len(cuts) - place)
         notes = self.notes
-        if train.groups is not None:
-            counts = _groups({"train": train, **found})
+        if self.train.groups is not None:
+            counts = _groups({**self.splits, **parts})
             shares = [f"{name} has {counts[name]:,}" for name in SPLITS if name in counts]
             by, numbers = self.listing.group, ", ".join(shares)
             note = f"split by groups of {by}, which stay together: {numbers}" if by else f"split by groups, which stay together: {numbers}"
             notes += (note,)
-        if train.varies:
+        if self.train.varies:
             notes += (_VARYING.format(" and ".join(name for name in SPLITS if name in cuts)),)
-        parts = {name: self._taken(part) if name in cuts else part for name, part in found.items()}
-        # Last: it may overwrite what the others need.
-        train = self._taken(train, in_place=in_place)
-        return replace(self, train=train, valid=parts["valid"], test=parts["test"], notes=notes)
+        parts = self._taken(parts, in_place=in_place)
+        release_memory()
+        return replace(self, train=parts["train"], valid=parts.get("valid", self.valid), test=parts.get("test", self.test), notes=notes)
 
-    def _taken(self, part: Examples | None, *, in_place: bool = False) -> Examples:
-        """Return examples whose inputs are places in `train` with the inputs that are there."""
-        assert part is not None
-        assert isinstance(part.inputs, Tensor)
+    def _taken(self, parts: Mapping[str, Examples], *, in_place: bool) -> dict[str, Examples]:
+        """Return examples whose inputs are places in `train`, each in one part and in order, with the inputs that are there."""
+        index = [torch.as_tensor(part.inputs) for part in parts.values()]
         values = in_memory(self.train.inputs) if in_place else None
-        return replace(part, inputs=subset(self.train.inputs, part.inputs) if values is None else moved_up(values, part.inputs))
+        taken = [subset(self.train.inputs, places) for places in index] if values is None else arranged(values, *index)
+        return {name: replace(part, inputs=inputs) for (name, part), inputs in zip(parts.items(), taken, strict=True)}
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -152,6 +151,7 @@ class Data(Shown):
             return self.described
         with seeded(key("measure")):
             rule = self.input.learn(self.train.inputs)
+        release_memory()
         return DataSpec(
             name=self.name,
             input=rule,
@@ -255,7 +255,9 @@ def load(
         found = group_by_name(found, options.group)
     _check_memory(found, options.memory)
     with seeded(key("load")):
-        return make_data(found, task, options)
+        data = make_data(found, task, options)
+    release_memory()
+    return data
 
 
 def _are_sounds(options: ReadOptions) -> bool:
@@ -398,9 +400,9 @@ def _convert(inputs: Tensor, index: Tensor, *, part: Part, split: str, rule: Inp
     return rule.convert(inputs, lambda place: part.where(split, int(index[place])), split, asked)
 
 
-def _groups(splits: Mapping[str, Examples | None]) -> dict[str, int]:
+def _groups(splits: Mapping[str, Examples]) -> dict[str, int]:
     """Return how many groups each split has; nothing if there are none."""
-    named = {name: examples.group_names() for name, examples in splits.items() if examples is not None}
+    named = {name: examples.group_names() for name, examples in splits.items()}
     return {name: len(set(groups)) for name, groups in named.items() if groups is not None}
 
 
@@ -433,7 +435,7 @@ def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | N
             continue
         examples, made_from = splits[name], digests[name]
         digest.update(f"{name} {len(examples)}".encode())
-        digest.update(examples.targets.numpy().tobytes())
+        digest.update(examples.targets.contiguous().numpy().data)
         if (groups := examples.group_names()) is not None:
             digest.update("\0".join(groups).encode("utf-8", "surrogateescape"))  # Splits follow from them.
         if made_from is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,9 +29,9 @@ def split_off(
     count = len(examples)
     wanted = max(1, round(fraction * (total or count)))
     cannot = f"split off data.{name} = {fraction:g}"
-    classes, sizes = torch.zeros(count, dtype=torch.long), torch.tensor([count])
-    if examples.targets.ndim == 1:
-        _, classes, sizes = examples.targets.unique(return_inverse=True, return_counts=True)
+    classes, sizes = (
+        _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(count, dtype=torch.uint8), torch.tensor([count]))
+    )
     named = examples.group_names()
     if named is not None:
         is_chosen = _whole_groups(_numbered(named), classes, wanted, seed, name, keep, cannot)
@@ -48,11 +50,20 @@ def _single(classes: Tensor, sizes: Tensor, wanted: int, seed: int, name: str, c
             raise DataError(f"Each class keeps one example for training, so there is none to {cannot}.", fix)
         raise DataError(f"{count} examples are too few to {cannot}.", fix)
     order = permutation(key(seed, name), count)
-    order = order[classes[order].argsort(stable=True)]  # Class by class, each in random order.
-    rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    if len(sizes) > 1:
+        order = order[classes[order].argsort(stable=True)]  # Class by class, each in random order.
+    begins = (sizes.cumsum(0) - sizes).tolist()
+    first = torch.cat([order[begin : begin + number] for begin, number in zip(begins, given.tolist(), strict=True)])
     is_chosen = torch.zeros(count, dtype=torch.bool)
-    is_chosen[order[rank < given.repeat_interleave(sizes)]] = True
+    is_chosen[first] = True
     return is_chosen
+
+
+def _classes(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return classes numbered without gaps (int32 [n], since there may be millions), and their sizes (int64)."""
+    counts = targets.bincount()
+    numbers = (counts > 0).cumsum(0, dtype=torch.int32) - 1
+    return numbers.index_select(0, targets), counts[counts > 0]
 
 
 def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
@@ -66,7 +77,7 @@ def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
     return given
 
 
-def _numbered(names: list[str]) -> Tensor:
+def _numbered(names: Iterable[str]) -> Tensor:
     """Return names as numbers from 0, in the order in which they come: int64 [n]."""
     numbers: dict[str, int] = {}
     return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])

@@ -217,13 +217,15 @@ def _check_whole(labels: Tensor, name: str, where: Where) -> None:
 
 
 def _check_classes(codes: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    trained = set(codes["train"].unique().tolist())
-    for split, tensor in codes.items():
-        strange = sorted(set(tensor.unique().tolist()) - trained)
+    is_there = {split: tensor.bincount(minlength=len(names)) > 0 for split, tensor in codes.items()}
+    trained = is_there["train"]
+    for split, found in is_there.items():
+        strange = (found & ~trained).nonzero().flatten().tolist()
         if strange:
             raise DataError(
                 f"The class '{names[strange[0]]}' is in {split} but not in train.",
                 "Add training examples of it, or remove it from the others.",
             )
-    if len(trained) < 2:
-        raise DataError(f"All training examples are of one class, '{names[min(trained)]}'.", "Provide examples of at least two classes.")
+    if int(trained.sum()) < 2:
+        name = names[int(trained.nonzero()[0])]
+        raise DataError(f"All training examples are of one class, '{name}'.", "Provide examples of at least two classes.")

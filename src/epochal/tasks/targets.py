@@ -17,6 +17,7 @@ from epochal.tasks.columns import is_binary, is_one_hot
 from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
+from epochal.tasks.words import Words
 
 # Words that programs write for missing values.
 _BLANKS = ("nan", "none", "null", "na", "n/a", "<na>", "nat")
@@ -76,30 +77,35 @@ def _numbers(
         twice = next((name for name in classes if classes.count(name) > 1), None) if len(set(classes)) < len(classes) else None
         if twice is not None:
             raise DataError(f"Two classes have the name '{twice}'.", "Give each class a name of its own.")
-    words = {name: list(map(class_name, targets)) for name, targets in parts.items() if not isinstance(targets, Tensor)}
+    words = {name: _composed(Words.of(targets)) for name, targets in parts.items() if not isinstance(targets, Tensor)}
     if not words:
         return {name: targets for name, targets in parts.items() if isinstance(targets, Tensor)}, classes, ()
     if len(words) != len(parts):
         raise DataError(f"The targets of {', '.join(words)} are words, the others are numbers.", "Use the same kind in every split.")
-    found = {word for targets in words.values() for word in targets}
+    found = {word for targets in words.values() for word in targets.words}
     _check_blanks(words, found, where)
     names = classes or tuple(sorted(found, key=natural))
     number = {word: position for position, word in enumerate(names)}
     for split, targets in words.items():
-        for index, word in enumerate(targets):
-            if word not in number:
-                problem = f"The target of {where(split, index)} is '{word}', which is not among the classes {', '.join(names)}."
-                raise DataError(problem, "Fix it.")
+        if strange := [place for place, word in enumerate(targets.words) if word not in number]:
+            index = targets.first(strange)
+            problem = f"The target of {where(split, index)} is '{targets[index]}', which is not among the classes {', '.join(names)}."
+            raise DataError(problem, "Fix it.")
     empty = [name for name in names if name.strip().lower() in _BLANKS]
     notes = tuple(f"the class '{name}' may mean missing labels: if so, leave its examples out" for name in empty)
-    return {split: torch.tensor([number[word] for word in targets]) for split, targets in words.items()}, names, notes
+    numbers = {split: torch.tensor([number[word] for word in targets.words], dtype=torch.long) for split, targets in words.items()}
+    return {split: numbers[split].index_select(0, torch.from_numpy(targets.codes)) for split, targets in words.items()}, names, notes
 
 
-def _check_blanks(words: Mapping[str, Sequence[str]], found: set[str], where: Where) -> None:
+def _composed(targets: Words) -> Words:
+    return Words([class_name(word) for word in targets.words], targets.codes)
+
+
+def _check_blanks(words: Mapping[str, Words], found: set[str], where: Where) -> None:
     """Refuse words that only differ in the spaces around them."""
     for word in sorted(found):
         if word != word.strip() and word.strip() in found:
-            split, index = next((split, targets.index(word)) for split, targets in words.items() if word in targets)
+            split, index = next((split, targets.index(word)) for split, targets in words.items() if word in targets.words)
             raise DataError(
                 f"The target of {where(split, index)} is {word!r}, while others are {word.strip()!r}.", "Remove the blanks around the word."
             )

@@ -46,12 +46,20 @@ def subset(inputs: Inputs, index: Tensor | slice) -> Inputs:
     return View(inputs, torch.arange(len(inputs))[index]) if values is None else values[index]
 
 
-def moved_up(values: Tensor, index: Tensor) -> Tensor:
-    """Return the inputs at `index` (int64 [n], ascending), moved to the beginning of their own memory."""
-    for begin, places in zip(range(0, len(index), _MOVED), index.split(_MOVED), strict=True):
+def arranged(values: Tensor, first: Tensor, *others: Tensor) -> list[Tensor]:
+    """Return the inputs at the places of several parts (int64 [n], those of `first` ascending), one part after another in their own memory.
+
+    No place may be in two parts.
+    """
+    saved = [values[places] for places in others]
+    for begin, places in zip(range(0, len(first), _MOVED), first.split(_MOVED), strict=True):
         # They come from behind what was written so far.
         values[begin : begin + len(places)] = values[places]
-    return values[: len(index)]
+    found, begin = [values[: len(first)]], len(first)
+    for part in saved:
+        found.append(values[begin : begin + len(part)].copy_(part))
+        begin += len(part)
+    return found
 
 
 class OneByOne(ABC):

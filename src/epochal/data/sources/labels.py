@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epochal.data.inputs.table.cells import Values
 from epochal.data.inputs.table.dates import days
-from epochal.data.inputs.table.values import Table, Values
+from epochal.data.inputs.table.values import Table
 from epochal.data.spec import DataSpec
 from epochal.errors import DataError
 from epochal.tasks.base import TaskName
+from epochal.tasks.words import Words
 
 # Whole numbers from here on are not exact as float64: they are words.
 _EXACT = 2**53
@@ -37,24 +39,28 @@ def about_others(number: int) -> str:
     return f", there and in {number - 1:,} other rows"
 
 
-def complete(table: Table, name: str, what: str, fix: str) -> Values:
+def complete_words(table: Table, name: str, what: str, fix: str) -> Words:
     """Return the words in a column. Raises `DataError`, which calls them `what`, if one is missing."""
-    values = table.columns[name].as_words()
+    return _words_of(_complete(table, name, what, fix).as_words())
+
+
+def _complete(table: Table, name: str, what: str, fix: str) -> Values:
+    values = table.columns[name]
     missing = np.flatnonzero(values.missing)
     if len(missing):
         raise DataError(f"{table.where(int(missing[0]))}: {what} is missing{about_others(len(missing))}.", fix)
     return values
 
 
-def complete_words(table: Table, name: str, what: str, fix: str) -> list[str]:
-    """Return the word of each row; see `complete`."""
-    values = complete(table, name, what, fix)
+def _words_of(values: Values) -> Words:
     assert values.codes is not None
-    return [values.words[code] for code in values.codes.tolist()]
+    return Words(values.words, values.codes)
 
 
 def _target(table: Table, name: str) -> Values:
-    return complete(table, name, f"the target {name}", "Fill it in, or remove these rows.")
+    """Return a column of targets: as words, unless those would be very many different numbers."""
+    values = _complete(table, name, f"the target {name}", "Fill it in, or remove these rows.")
+    return values if values.has_many_numbers else values.as_words()
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Labels:
         """Return the columns with these `names` of all tables. Raises `DataError` for a missing value."""
         return cls(tables, {split: [_target(table, name) for name in names] for split, table in tables.items()}, names, joins)
 
-    def read(self, notes: list[str]) -> tuple[dict[str, Tensor | list[str]], TaskName | None]:
+    def read(self, notes: list[str]) -> tuple[dict[str, Tensor | Words], TaskName | None]:
         """Return raw targets, and the task if it is known: numbers with a fraction, or with many values, are quantities."""
         numbers = {split: self._numbers(split) for split in self.targets}
         if len(self.names) > 1:
@@ -100,16 +106,16 @@ class Labels:
             notes.append(f"{name} has {distinct:,} whole numbers, taken as quantities; --task single-label if they are classes")
         return {split: self._quantities(split, one) for split, one in numbers.items()}, "regression"
 
-    def like(self, like: DataSpec) -> dict[str, Tensor | list[str]]:
+    def like(self, like: DataSpec) -> dict[str, Tensor | Words]:
         """Return raw targets for the task of a trained model."""
         if like.task.name != "single-label":
             return {split: self._quantities(split, self._numbers(split)) for split in self.targets}
         known = {self._plain(name): name for name in like.outputs}
-        found: dict[str, Tensor | list[str]] = {}
-        for split, (values,) in self.targets.items():
+        found: dict[str, Tensor | Words] = {}
+        for split, values in self._as_words():
             words = [known.get(self._plain(word), word) if self.joins else word for word in values.words]
             self._check_known(split, values, words, like.outputs)
-            found[split] = [words[code] for code in self._codes(values)]
+            found[split] = Words(words, _words_of(values).codes)
         return found
 
     def _numbers(self, split: str) -> NDArray[np.float64] | None:
@@ -124,8 +130,8 @@ class Labels:
 
     def _as_numbers(self, split: str, values: Values) -> NDArray[np.float64] | str:
         """Return a column as numbers, or its first word that is none. Of several columns, those of true and false are 1 and 0."""
-        if len(self.names) > 1 and {word.lower() for word in values.words} <= {"true", "false"}:
-            return np.array([float(word.lower() == "true") for word in values.words])[self._codes(values)]
+        if len(self.names) > 1 and values.words and {word.lower() for word in values.words} <= {"true", "false"}:
+            return np.array([float(word.lower() == "true") for word in values.words])[_words_of(values).codes]
         return values.as_numbers(comma=self.tables[split].comma)
 
     def _quantities(self, split: str, numbers: NDArray[np.float64] | None) -> Tensor:
@@ -151,13 +157,13 @@ class Labels:
         for name, values in zip(self.names, self.targets[split], strict=True):
             word = self._as_numbers(split, values)
             if isinstance(word, str):
-                yield name, word, self._codes(values).index(values.words.index(word))
+                yield name, word, _words_of(values).first([values.words.index(word)])
 
-    def _words(self) -> dict[str, Tensor | list[str]]:
+    def _words(self) -> dict[str, Tensor | Words]:
         """Return targets as words, spelled as in training where the user wants those joined that differ little."""
-        found: dict[str, Tensor | list[str]] = {}
+        found: dict[str, Tensor | Words] = {}
         spelled: dict[str, str] = {}
-        for split, (values,) in self.targets.items():
+        for split, values in self._as_words():
             words = list(values.words)
             if self.joins:
                 words = [spelled.setdefault(self._plain(word), word) for word in words]
@@ -165,8 +171,13 @@ class Labels:
                 self._check_alike(values)
             if split != "train":
                 self._check_known(split, values, words, self.targets["train"][0].words)
-            found[split] = [words[code] for code in self._codes(values)]
+            found[split] = Words(words, _words_of(values).codes)
         return found
+
+    def _as_words(self) -> Iterator[tuple[str, Values]]:
+        """Yield the only target column of each split as words."""
+        for split, (values,) in self.targets.items():
+            yield split, values.as_words()
 
     def _check_alike(self, values: Values) -> None:
         """Refuse labels of one file that differ only in how they are written."""
@@ -185,7 +196,7 @@ class Labels:
         for place, word in enumerate(words):
             if word in known:
                 continue
-            where = self.tables[split].where(self._codes(values).index(place))
+            where = self.tables[split].where(_words_of(values).first([place]))
             if (other := plain.get(self._plain(word))) is not None:
                 raise DataError(
                     f"{where}: the target {self.names[0]} is '{word}', in training '{other}': "
@@ -193,12 +204,6 @@ class Labels:
                     f"If they are one class, train with --column {self.names[0]}={JOINED}; otherwise fix that file.",
                 )
             raise DataError(f"{where}: the target {self.names[0]} is '{word}', which training has not.", "Fix it, or remove that row.")
-
-    @staticmethod
-    def _codes(values: Values) -> list[int]:
-        assert values.codes is not None
-        codes: list[int] = values.codes.tolist()
-        return codes
 
     @staticmethod
     def _plain(word: str) -> str:

@@ -46,6 +46,7 @@ from epochal.data.storage.cache import FILE
 from epochal.data.storage.kept import kept, reported
 from epochal.data.walk import PICTURES, SOUNDS, TEXTS, FileKind
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
+from epochal.tasks.words import Words
 
 _KINDS = {"picture": PICTURES, "sound": SOUNDS, "text": TEXTS}
 
@@ -170,7 +171,7 @@ def _list(what: Any, listing: Listing, root: Path, groups: Sequence[str] | None,
 
 
 def _names(table: Table, column: str) -> list[str]:
-    return complete_words(table, column, f"the file in the column {column}", "Fill it in, or remove that line.")
+    return [*complete_words(table, column, f"the file in the column {column}", "Fill it in, or remove that line.")]
 
 
 def _without(listed: _Splits, options: ReadOptions, title: str) -> _Splits:
@@ -295,7 +296,7 @@ def _kind(listed: _Splits, options: ReadOptions, name: str) -> FileKind:
     return _KINDS[noun]
 
 
-def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | list[str]], root: Path, options: ReadOptions) -> Found:
+def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | Words], root: Path, options: ReadOptions) -> Found:
     """Read the files of all splits."""
     kind = _kind(listed, options, name)
     files = {split: one.files for split, one in listed.items()}

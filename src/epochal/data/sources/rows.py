@@ -15,6 +15,7 @@ from epochal.data.sources.labels import complete_words
 from epochal.data.sources.splits import split_name
 from epochal.data.spec import SPLITS, Listing
 from epochal.errors import DataError, RecipeError
+from epochal.tasks.words import Words
 
 # A column of this name says which split a row is in, if its values do.
 _SPLIT = "split"
@@ -28,7 +29,7 @@ class Rows:
     """
 
     splits: Mapping[str, NDArray[np.int64]] | None = None
-    groups: list[str] | None = None
+    groups: Words | None = None
     split: str = ""
     group: str = ""
 
@@ -51,11 +52,11 @@ class Rows:
         """Return the table by split."""
         return {"train": table} if self.splits is None else {split: table.take(places) for split, places in self.splits.items()}
 
-    def groups_of(self, split: str) -> list[str] | None:
+    def groups_of(self, split: str) -> Words | None:
         """Return the groups of the rows of a split."""
         if self.splits is None or self.groups is None:
             return self.groups
-        return [self.groups[place] for place in self.splits[split].tolist()]
+        return self.groups.take(self.splits[split])
 
 
 def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: Iterable[str] = (), *, header: bool | None = None) -> Rows:
@@ -84,7 +85,7 @@ def read_rows(what: Any, options: ReadOptions, taken: Collection[str], others: I
     return Rows(splits, read_groups(table, group), "" if splits is None else split, group)
 
 
-def read_groups(what: Any, group: str, *, header: bool | None = None) -> list[str] | None:
+def read_groups(what: Any, group: str, *, header: bool | None = None) -> Words | None:
     """Return the group of each row of a table; `None` if it has no such column. Raises `DataError` for a row without one."""
     if not group or group not in (what.columns if isinstance(what, Table) else names_of(what, header)):
         return None

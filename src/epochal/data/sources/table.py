@@ -32,6 +32,7 @@ from epochal.data.sources.rows import read_groups, read_rows
 from epochal.data.spec import SPLITS, DataSpec
 from epochal.data.storage.fill import fill, numbered
 from epochal.errors import DataError, RecipeError, suggest
+from epochal.tasks.words import Words
 
 # What --column says of columns that are learned from.
 _KINDS: tuple[ColumnKind, ...] = get_args(ColumnKind)
@@ -108,7 +109,7 @@ def _for_training(name: str, files: Mapping[str, Any], options: ReadOptions) -> 
     rows = read_rows(train, options, wanted.target, [*files][1:], header=header)
     texts = {*wanted.target, *(column for column, kind in wanted.kinds.items() if kind in ("category", "date"))}
     numbers = {column for column, kind in wanted.kinds.items() if kind == "number"}
-    whole = read_table(train, words=texts, numbers=numbers, skip=(*wanted.ignore, *rows.columns), header=header)
+    whole = read_table(train, words=texts, numbers={*numbers, *wanted.target}, skip=(*wanted.ignore, *rows.columns), header=header)
     tables = rows.of(whole)
     table, groups = tables["train"], {split: rows.groups_of(split) for split in tables}
     notes = [f"{title_of(train)}: {note}" for note in about_encoding(train)]
@@ -147,8 +148,8 @@ def _parts(
     name: str,
     rule: TableRule,
     tables: Mapping[str, Table],
-    targets: Mapping[str, Tensor | list[str]],
-    groups: Mapping[str, list[str] | None],
+    targets: Mapping[str, Tensor | Words],
+    groups: Mapping[str, Words | None],
     memory: float | None,
 ) -> dict[str, Part]:
     """Return the splits, whose inputs are put where there is room for them."""

@@ -30,6 +30,7 @@ from epochal.data.inputs.values import View, in_memory, subset
 from epochal.data.options import ReadOptions
 from epochal.data.storage.cache import FILE, SIGNATURE, Cache, DamagedError, Pack, content_hash, hash_file, open_cache, signature
 from epochal.data.storage.fill import PackedInputs, numbered, read_pack, write_pack
+from epochal.tasks.words import Words
 
 # What is read in less time is not kept.
 QUICK_SECONDS = 0.5
@@ -191,10 +192,9 @@ def _frozen_value(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {"tuple": list(value)}
     if isinstance(value, BaseModel):
         return {"model": value.model_dump(mode="json")}
-    # Words that come again are one string in memory, too.
-    words = {word: place for place, word in enumerate(dict.fromkeys(value))}
-    tensors[name] = torch.tensor([words[word] for word in value], dtype=torch.int32)
-    return {"words": list(words), "codes": name}
+    words = Words.of(value)
+    tensors[name] = torch.from_numpy(words.codes).contiguous()
+    return {"words": words.words, "codes": name}
 
 
 def _thawed(owner: type[Part | Found], values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -215,5 +215,5 @@ def _thawed_value(value: Mapping[str, Any], kind: Any, tensors: Mapping[str, Ten
         case {"tuple": items}:
             return tuple(items)
         case {"words": words, "codes": name}:
-            return [words[code] for code in tensors[name].tolist()]
+            return Words(words, tensors[name].numpy())
     raise AssertionError(value)

@@ -9,7 +9,7 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-from epochal.data.inputs.table.values import Values
+from epochal.data.inputs.table.cells import Values
 
 _ISO = re.compile(r"\d{4}([-/])\d{1,2}\1\d{1,2}([ T].+)?")
 _GERMAN = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})")

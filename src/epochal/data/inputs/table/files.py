@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from epochal.data.inputs.table.encoding import Encoding, encoding_of
+from epochal.data.inputs.table.title import refuse_title
 from epochal.data.storage.cache import signature
 from epochal.errors import DataError
 from epochal.io.safe_read import PIECE, Unpacked
@@ -198,6 +199,7 @@ def _recognised(path: Path, header: bool | None, _: tuple[int, ...]) -> TableFil
     rows = _parse(sample, form, is_whole=is_whole)
     if not rows:
         raise _no_row(path, sample, form)
+    refuse_title(path, sample, rows)
     width = len(rows[0])
     if width > MAX_COLUMNS:
         raise DataError(f"{path} has {width:,} columns, more than {MAX_COLUMNS:,}.", "Leave some out.")

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from epochal.data.inputs.table.cells import Values, parse_numbers
 from epochal.data.inputs.table.columns import Column, ColumnKind, choose_column
 from epochal.data.inputs.table.dates import days
-from epochal.data.inputs.table.values import Table, Values, parse_numbers
+from epochal.data.inputs.table.values import Table
 
 Meaning = Literal[ColumnKind, "constant", "identifier", "text"]
 

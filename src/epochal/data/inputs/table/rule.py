@@ -25,7 +25,7 @@ from epochal.errors import DataError, RecipeError
 _LARGEST = torch.finfo(torch.float32).max
 
 # So many values of the training rows are measured at most, and so many rows are looked at together.
-_MEASURED, _AT_ONCE = 1 << 25, 1 << 16
+_MEASURED, _AT_ONCE = 1 << 25, 1 << 12
 
 _NAMED = 5
 
@@ -195,10 +195,10 @@ class TableRule(InputRule):
         return names_of(what, self.has_header)
 
     def read_table(self, what: Any, words: Sequence[str] = ()) -> Table:
-        """Read the columns of a table that the model uses, and others as `words`."""
+        """Read the columns of a table that the model uses, and others as words, or very many numbers."""
         texts, numbers = self._texts_and_numbers()
         skip = {*self.names_in(what)} - {*self.names, *words}
-        return read_table(what, words={*texts, *words}, numbers=numbers, skip=skip, header=self.has_header)
+        return read_table(what, words={*texts, *words}, numbers={*numbers, *words}, skip=skip, header=self.has_header)
 
     def pieces(self, path: Path) -> Iterator[tuple[list[list[str]], Tensor]]:
         """Yield the rows of a file as text, a few thousand at a time, with the inputs that they become."""

@@ -1,13 +1,11 @@
-"""The values of a table by column: numbers, or words with a number for each."""
+"""A table of any form, read into columns."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cached_property
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epochal.data.inputs.table.files import CHUNK, MISSING, Chunk, TableFile, is_table, open_table
+from epochal.data.inputs.table.cells import MANY, Numbers, Stored, Texts, Values, parse_numbers
+from epochal.data.inputs.table.files import CHUNK, Chunk, TableFile, is_table, open_table
 from epochal.data.inputs.table.parquet import open_parquet, parquet_columns
 from epochal.data.inputs.table.store import Store
 from epochal.data.numbers import check_characters
@@ -26,68 +25,6 @@ _BLOCK = 1 << 18
 
 # What is surely one value of a column.
 _PLAIN = (str, float, int, bytes, type(None))
-
-
-@dataclass(frozen=True)
-class Values:
-    """One column: `numbers` (float64 [n], NaN where missing), or `codes` (int32 [n], -1 where missing) of `words`."""
-
-    numbers: NDArray[np.float64] | None = None
-    codes: NDArray[np.int32] | None = None
-    words: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        values = self.codes if self.numbers is None else self.numbers
-        assert values is not None
-        return len(values)
-
-    @property
-    def missing(self) -> NDArray[np.bool_]:
-        """Which values are missing: bool [n]."""
-        if self.numbers is not None:
-            return np.isnan(self.numbers)
-        assert self.codes is not None
-        return self.codes < 0
-
-    def take(self, rows: NDArray[np.int64]) -> Values:
-        """Return the values of some rows; words that none of them has are left out."""
-        if self.numbers is not None:
-            return Values(numbers=self.numbers[rows])
-        assert self.codes is not None
-        codes = self.codes[rows]
-        used, first = np.unique(codes[codes >= 0], return_index=True)
-        used = used[np.argsort(first)]
-        places = np.full(len(self.words) + 1, -1, np.int32)
-        places[used] = np.arange(len(used), dtype=np.int32)
-        return Values(codes=places[codes], words=tuple(self.words[place] for place in used))
-
-    def as_words(self) -> Values:
-        """Return numbers as the shortest text that gives them again."""
-        if self.numbers is None:
-            return self
-        numbers, codes = np.unique(self.numbers, return_inverse=True)
-        words = tuple(str(int(value)) if value.is_integer() else repr(value) for value in numbers[~np.isnan(numbers)].tolist())
-        return Values(codes=np.where(codes < len(words), codes, -1).astype(np.int32), words=words)
-
-    def as_numbers(self, *, comma: bool = False) -> NDArray[np.float64] | str:
-        """Return words as numbers, float64 [n]; or the first word that is not a number."""
-        if self.numbers is not None:
-            return self.numbers
-        assert self.codes is not None
-        numbers = np.full(len(self.words) + 1, nan)
-        for place, word in enumerate(self.words):
-            parsed = parse_numbers([word], comma=comma)
-            if parsed is None:
-                return word
-            numbers[place] = parsed[0]
-        return numbers[self.codes]
-
-    def part(self, begin: int, end: int) -> Values:
-        """Return the values from `begin` to `end`."""
-        if self.numbers is not None:
-            return Values(numbers=self.numbers[begin:end])
-        assert self.codes is not None
-        return Values(codes=self.codes[begin:end], words=self.words)
 
 
 @dataclass(frozen=True)
@@ -119,11 +56,11 @@ class Table:
 
     def blocks(self) -> Iterator[Table]:
         """Yield the rows in order, a block at a time: few enough that they take little memory."""
-        chunk = self.columns.chunk if isinstance(self.columns, _Stored) else CHUNK
+        chunk = self.columns.chunk if isinstance(self.columns, Stored) else CHUNK
         step = chunk * max(1, _BLOCK // (chunk * max(1, len(self.columns))))
         for begin in range(0, len(self), step):
             end = min(begin + step, len(self))
-            if isinstance(self.columns, _Stored):
+            if isinstance(self.columns, Stored):
                 columns = self.columns.part(begin, end)
             else:
                 columns = {name: values.part(begin, end) for name, values in self.columns.items()}
@@ -137,7 +74,8 @@ def read_table(
     """Read a table: a path, a mapping of columns, a list of mappings, or a table of pandas, Polars or Arrow.
 
     Columns in `words` keep the text of their values, those in `numbers` must be numbers, and those in `skip` are left out; others are
-    numbers if all of their values are. `header` is whether a file has names in its first row, if that is known. Raises `DataError`.
+    numbers if all of their values are. Columns in both keep their text unless they are very many different numbers. `header` is whether a
+    file has names in its first row, if that is known. Raises `DataError`.
     """
     if isinstance(what, str | Path):
         path = Path(what)
@@ -164,9 +102,9 @@ def pieces(
     places = {name: place for place, name in enumerate(file.names) if name in words or name in numbers}
     for chunk in file.chunks():
         store = Store()
-        columns: dict[str, _Words | _Numbers] = {name: _Words(store) if name in words else _Numbers(store) for name in places}
+        columns: dict[str, Texts | Numbers] = {name: Texts(store) if name in words else Numbers(store) for name in places}
         _add(columns, file, chunk, places, numbers)
-        read = {name: column.read([len(chunk.rows)]) for name, column in columns.items()}
+        read = {name: column.read() for name, column in columns.items()}
         yield chunk.rows, Table(str(path), read, np.array(chunk.lines), file.has_header, file.has_decimal_comma)
 
 
@@ -251,102 +189,6 @@ def columns_of(what: Any) -> Mapping[str, Any]:
     return {str(name): what[name] for name in names}
 
 
-def parse_numbers(cells: Sequence[str], *, comma: bool) -> list[float] | None:
-    """Return cells as numbers, NaN where they are missing; `None` if one is not a number. `comma` allows decimal commas."""
-    try:
-        numbers = [float(cell) if cell else nan for cell in cells]
-    except ValueError:
-        numbers = []
-        for cell in map(str.strip, cells):
-            if cell in MISSING:
-                numbers.append(nan)
-                continue
-            try:
-                numbers.append(float(cell.replace(",", ".") if comma else cell))
-            except ValueError:
-                return None
-    # Python allows underscores in numbers; in a table they are no numbers.
-    return None if "_" in "".join(cells) else numbers
-
-
-class _Column:
-    """A column of a file: the places in a store of the values of each chunk of rows."""
-
-    dtype: type[np.generic]
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.places: list[int] = []
-
-    def read(self, sizes: Sequence[int], first: int = 0) -> Values:
-        """Return the values of chunks of these `sizes`, from the chunk `first` on."""
-        return self.values(self.store.read(self.places[first : first + len(sizes)], sizes, self.dtype))
-
-    @abstractmethod
-    def values(self, stored: NDArray[Any]) -> Values: ...
-
-
-class _Numbers(_Column):
-    """Numbers, float64."""
-
-    dtype = np.float64
-
-    def add(self, numbers: Sequence[float]) -> None:
-        self.places.append(self.store.add(np.array(numbers, np.float64)))
-
-    def values(self, stored: NDArray[Any]) -> Values:
-        return Values(numbers=stored)
-
-
-class _Words(_Column):
-    """Words, as numbers in the order in which they come first."""
-
-    dtype = np.int32
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.known: dict[str, int] = {}
-
-    def add(self, cells: Iterable[str]) -> None:
-        known = self.known
-        self.places.append(self.store.add(np.fromiter((known.setdefault(cell, len(known)) for cell in cells), np.int32)))
-
-    @cached_property
-    def _clean(self) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-        """The words without blanks around them, which do not make another; and for each as it was written its number, or -1."""
-        words: dict[str, int] = {}
-        codes = [-1 if (word := cell.strip()) in MISSING else words.setdefault(word, len(words)) for cell in self.known]
-        return np.array(codes, np.int32), tuple(words)
-
-    def values(self, stored: NDArray[Any]) -> Values:
-        codes, words = self._clean
-        return Values(codes=codes[stored], words=words)
-
-
-class _Stored(Mapping[str, Values]):
-    """The columns of a file, read from a store when they are asked for: all at once may not fit in memory."""
-
-    def __init__(self, columns: Mapping[str, _Column], sizes: Sequence[int]) -> None:
-        self._columns = columns
-        self._sizes = sizes
-        # All but the last have as many rows, which are fewer the more columns there are.
-        self.chunk = sizes[0]
-
-    def __getitem__(self, name: str) -> Values:
-        return self._columns[name].read(self._sizes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
-
-    def part(self, begin: int, end: int) -> dict[str, Values]:
-        """Return the rows from `begin`, where a chunk begins, to `end`."""
-        first = begin // self.chunk
-        return {name: column.read(self._sizes[first : -(-end // self.chunk)], first) for name, column in self._columns.items()}
-
-
 def _from_file(file: TableFile, words: set[str], numbers: set[str], skip: set[str]) -> Table:
     """Read a text file: once, and again for columns that turn out not to be numbers, whose text was not kept."""
     places, store = {name: place for place, name in enumerate(file.names) if name not in skip}, Store()
@@ -359,15 +201,15 @@ def _from_file(file: TableFile, words: set[str], numbers: set[str], skip: set[st
         raise DataError(f"{file.path} cannot be kept: {error.strerror}.", "Set TMPDIR to a folder with more room.") from error
     if not lines:
         raise DataError(f"{file.path} has a header and no rows.", "Give a row for each example.")
-    stored = _Stored({name: columns[name] for name in places}, [len(some) for some in lines])
+    stored = Stored({name: columns[name] for name in places}, len(lines[0]))
     return Table(str(file.path), stored, np.concatenate(lines), file.has_header, file.has_decimal_comma)
 
 
 def _pass(
     file: TableFile, store: Store, places: Mapping[str, int], words: set[str], numbers: set[str]
-) -> tuple[dict[str, _Words | _Numbers], list[NDArray[np.int64]]]:
+) -> tuple[dict[str, Texts | Numbers], list[NDArray[np.int64]]]:
     """Read columns as words or numbers, and the lines of each chunk; columns that are neither are left out."""
-    found: dict[str, _Words | _Numbers] = {name: _Words(store) if name in words else _Numbers(store) for name in places}
+    found: dict[str, Texts | Numbers] = {name: Texts(store) if name in words else Numbers(store) for name in places}
     lines: list[NDArray[np.int64]] = []
     for chunk in file.chunks():
         lines.append(np.array(chunk.lines, np.int64))
@@ -375,13 +217,16 @@ def _pass(
     return found, lines
 
 
-def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, places: Mapping[str, int], numbers: Collection[str]) -> None:
+def _add(columns: dict[str, Texts | Numbers], file: TableFile, chunk: Chunk, places: Mapping[str, int], numbers: Collection[str]) -> None:
     """Add rows to columns; those that turn out later not to be numbers are dropped, or an error if they must be."""
     cells, comma = list(zip(*chunk.rows, strict=True)), file.has_decimal_comma
     for name, column in [*columns.items()]:
         found = cells[places[name]]
-        if isinstance(column, _Words):
+        if isinstance(column, Texts):
+            were_few = len(column.known) <= MANY
             column.add(found)
+            if were_few and len(column.known) > MANY and name in numbers:
+                columns[name] = column.as_numbers(comma=comma) or column
         elif (parsed := parse_numbers(found, comma=comma)) is not None:
             column.add(parsed)
         elif name in numbers:
@@ -391,7 +236,7 @@ def _add(columns: dict[str, _Words | _Numbers], file: TableFile, chunk: Chunk, p
                 "Fix it; a missing value is an empty one.",
             )
         elif not column.places:  # Its text is all here.
-            columns[name] = words = _Words(column.store)
+            columns[name] = words = Texts(column.store)
             words.add(found)
         else:
             del columns[name]
@@ -426,9 +271,9 @@ def _from_objects(values: Any, name: str) -> Values:
     # Files have words for true and false.
     if all(cell == "" or (isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)) for cell in cells):
         return Values(numbers=np.array([nan if isinstance(cell, str) else _float(cell) for cell in cells]))
-    words = _Words(Store())
+    words = Texts(Store())
     words.add(map(str, cells))
-    return words.read([len(cells)])
+    return words.read()
 
 
 def _is_missing(value: Any) -> bool:
