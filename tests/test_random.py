@@ -56,6 +56,11 @@ def test_permutation_has_every_number_once(count: int, stream: int) -> None:
     assert permutation(stream, count).sort().values.tolist() == list(range(count))
 
 
+def test_permutation_of_many_is_the_order_of_their_bits() -> None:
+    count = 2**19 + 3
+    assert torch.equal(permutation(key(1), count), bits(key(1), torch.arange(count)).argsort(stable=True))
+
+
 def test_permutation_differs_by_epoch_and_seed() -> None:
     orders = {tuple(permutation(key(seed, epoch, "order"), 50).tolist()) for seed in range(10) for epoch in range(10)}
     assert len(orders) == 100

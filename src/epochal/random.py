@@ -19,7 +19,7 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
-# Of millions of numbers, so many are computed at once: what is in between takes little memory.
+# Of more numbers than this, less is in memory at once.
 _AT_ONCE = 1 << 18
 
 
@@ -45,12 +45,13 @@ def uniform(stream: int, index: Tensor) -> Tensor:
     return _shift(bits(stream, index), 40).to(torch.float32) * 2.0**-24
 
 
-def permutation(stream: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+def permutation(stream: int, count: int) -> Tensor:
     """Return the numbers 0 to `count` - 1 in the random order (int64) of the stream with this `key`."""
-    order = torch.arange(count, device=device)
-    for some in order.split(_AT_ONCE):
+    drawn = torch.arange(count)
+    for some in drawn.split(_AT_ONCE):
         some.copy_(bits(stream, some))
-    return order.argsort(stable=True)
+    # NumPy takes a third of the memory to sort, and three times as long.
+    return drawn.argsort(stable=True) if count <= _AT_ONCE else torch.from_numpy(numpy.argsort(drawn.numpy(), kind="stable"))
 
 
 @contextmanager

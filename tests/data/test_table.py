@@ -365,6 +365,36 @@ def test_it_is_checked() -> None:
     assert "column x alone tells 100 % of the target's variance" in str(check(amounts, target="y"))
 
 
+def test_a_sample_is_checked_of_what_is_not_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epochal.checks.tables.SAMPLED", 400)
+    table = people()
+    table["copy"] = table["age"]
+    table["code"] = [{"high": 11, "low": 22}[word] for word in table["income"]]
+    path = csv_of(table, tmp_path / "people.csv")
+    whole, streamed = (str(check(load(path, target="income", memory=memory))) for memory in (None, 1e-7))
+    assert "rows)" not in whole
+    for finding in ("note: copy is the same as age", "warning: column code alone tells the class of 100 % of the rows"):
+        assert f"{finding}\n" in f"{whole}\n"
+        assert f"{finding} (in 80 of 200 rows)" in streamed
+
+
+def test_very_many_different_numbers_are_not_kept_as_words(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).normal(0, 1, 70_000).round(6).tolist()
+    columns: dict[str, list[Any]] = {"x": [row % 13 for row in range(70_000)], "y": numbers}
+    data, same = load(csv_of(columns, tmp_path / "t.csv"), target="y"), load(columns, target="y")
+    assert data.task.name == "regression"
+    assert torch.equal(data.train.targets, same.train.targets)
+    assert load(tmp_path / "t.csv", target="y", like=data.spec).train.targets.equal(data.train.targets)
+    whole = load({**columns, "y": list(range(70_000))}, target="y")
+    assert "y has 70,000 whole numbers, taken as quantities; --task single-label if they are classes" in whole.notes
+    for word, message in (("", "line 69001: the target y is missing."), ("high", "line 69001: 'high' is not a number")):
+        strange = {**columns, "y": [*numbers[:68_999], word, *numbers[69_000:]]}
+        with pytest.raises(DataError, match=message):
+            load(csv_of(strange, tmp_path / "strange.csv"), target="y")
+    with pytest.raises(DataError, match="70,000 different values in 70,000 rows, such as 'w0': too many classes"):
+        load(csv_of({**columns, "y": [f"w{row}" for row in range(70_000)]}, tmp_path / "words.csv"), target="y")
+
+
 def test_hostile_descriptions_are_refused() -> None:
     spec = load(people(), target="income").spec
     described = spec.model_dump()

@@ -28,7 +28,7 @@ _LEAST = 5
 _INTERVALS = 200
 
 # Of rows that are not in memory, so many values are looked at.
-_SAMPLED = 1 << 22
+SAMPLED = 1 << 22
 
 
 def table_findings(data: Data) -> Iterator[Finding]:
@@ -38,7 +38,7 @@ def table_findings(data: Data) -> Iterator[Finding]:
     train, number = data.train, len(data.train)
     rows, targets = in_memory(train.inputs), train.targets
     if rows is None:
-        count = min(number, max(1, _SAMPLED // data.input.size))
+        count = min(number, max(1, SAMPLED // data.input.size))
         # From all over the table.
         places = torch.arange(count) * number // count
         rows, targets = train.inputs[places], targets[places]

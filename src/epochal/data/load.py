@@ -112,7 +112,7 @@ class Data(Shown):
 
         `valid` and `test` are fractions of the original `train`; 0 means no such split. Classes keep their proportions. If examples
         have groups, these stay together, and the fractions are met as nearly as they can be.
-        With `in_place`, inputs in memory are not copied for the new `train`, but moved within their tensor: these data are then void.
+        With `in_place`, inputs in memory are not copied, but moved within their tensor: these data are then void.
         """
         # Inputs are taken at the end, once: large ones would be in memory three times.
         parts, total = {"train": replace(self.train, inputs=torch.arange(len(self.train)))}, len(self.train)

@@ -229,3 +229,44 @@ def test_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"which pyarrow reads.\nInstall it: pip install 'epochal\[tables\]'"):
         read_table(tmp_path / "t.parquet")
+
+
+ROWS = "ann,3,high\nbob,4,low\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("Sales report 2024\n", 2),
+        ("Sales report 2024,,\n\n", 3),
+        ("# made in May, from two files\n# second line\n", 3),
+        ("sep=,\n", 2),
+    ],
+)
+def test_a_title_above_the_header_is_refused_with_the_first_lines(tmp_path: Path, above: str, line: int) -> None:
+    header = "name,age,income"
+    rows = header + "\n" + ROWS
+    if "," in above and above.startswith("#"):
+        rows = "\n".join(f"{row},{place or 'more'}" for place, row in enumerate(rows.splitlines())) + "\n"
+    path = written(tmp_path, above + rows)
+    for known in (None, True):
+        with pytest.raises(DataError, match=f"the table seems to begin in line {line}, below a title or a comment") as raised:
+            open_table(path, header=known)
+        shown = raised.value.fix.splitlines()
+        assert shown[0] == f"Remove {'line 1, which is' if line == 2 else 'lines 1 to 2, which are'} no part of it. The file begins:"
+        assert shown[1] == f"line 1: {above.splitlines()[0]}"
+        assert f"line {line}: {header}" in "\n".join(shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,,income\n" + ROWS,
+        "3,,\n4,5,6\n7,8,9\n",
+        ",city,\nann,Rome,\nbob,Paris,2\n",
+        "title\nanother\nthird\n",
+        "a,b\nc,\nd,e\n",
+    ],
+)
+def test_what_is_no_title_is_read(tmp_path: Path, text: str) -> None:
+    assert len(read_table(written(tmp_path, text))) >= 2

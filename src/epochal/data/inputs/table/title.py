@@ -28,8 +28,9 @@ def refuse_title(path: Path, sample: str, rows: Sequence[Sequence[str]]) -> None
     if not line:
         return
     shown = [f"line {number}: {content[:_LETTERS]}" for number, content in enumerate(lines[: max(_LINES, line[0])], 1)][-_LINES - 1 :]
-    above = "line 1, which is" if line[0] == 2 else f"lines 1 to {line[0] - 1}, which are"
-    fix = f"Remove {above} no part of it. The file begins:"
+    fix = f"Remove lines 1 to {line[0] - 1}, which are no part of it. The file begins:"
+    if line[0] == 2:
+        fix = "Remove line 1, which is no part of it. The file begins:"
     raise DataError(f"{path}: the table seems to begin in line {line[0]:,}, below a title or a comment.", "\n".join((fix, *shown)))
 
 
