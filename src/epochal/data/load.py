@@ -122,6 +122,7 @@ class Data(Shown):
             raise DataError(f"{settings} leave nothing to train on.", "Use smaller fractions.")
         if not cuts:
             return self
+        release_memory()
         for place, (name, fraction) in enumerate(cuts.items()):
             parts["train"], parts[name] = split_off(parts["train"], fraction, seed, name, total=total, keep=len(cuts) - place)
         notes = self.notes
@@ -255,9 +256,7 @@ def load(
         found = group_by_name(found, options.group)
     _check_memory(found, options.memory)
     with seeded(key("load")):
-        data = make_data(found, task, options)
-    release_memory()
-    return data
+        return make_data(found, task, options)
 
 
 def _are_sounds(options: ReadOptions) -> bool:
