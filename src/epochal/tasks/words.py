@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Words(Sequence[str]):
     """A word for each example, such as the name of its class. Of a million examples, a list would take twice as much.
 
-    `codes` (int32 [n]) are places in `words`, which may have a word more than once.
+    `codes` (int32 [n]) are places in `words`, each of which occurs; a word may be there more than once.
     """
 
     def __init__(self, words: Sequence[str], codes: NDArray[np.int32]) -> None:
@@ -32,14 +32,15 @@ class Words(Sequence[str]):
         return len(self.codes)
 
     def __getitem__(self, index: Any) -> Any:
-        return Words(self.words, self.codes[index]) if isinstance(index, slice) else self.words[self.codes[index]]
+        return self.take(index) if isinstance(index, slice) else self.words[self.codes[index]]
 
     def __iter__(self) -> Iterator[str]:
         return map(self.words.__getitem__, self.codes.tolist())
 
     def take(self, index: Any) -> Words:
-        """Return the words at `index` (integers [n]), in that order."""
-        return Words(self.words, self.codes[index])
+        """Return the words at `index` (integers [n]), in that order; those that none of them has are left out."""
+        used, codes = np.unique(self.codes[index], return_inverse=True)
+        return Words([self.words[place] for place in used.tolist()], codes.astype(np.int32))
 
     def first(self, places: Sequence[int]) -> int:
         """Return the index of the first example whose word is at one of these places in `words`; one must be."""
