@@ -15,7 +15,7 @@ from epochal.recipe import DEFAULT, Recipe, load_recipe, presets, tutorials
 
 
 def test_the_recipes_of_tutorials_are_listed_apart() -> None:
-    assert list(presets()) == ["cifar10", "mnist", "mnist-fast", "photos", "sound", "table", "text"]
+    assert list(presets()) == ["cifar10", "few-shot", "mnist", "mnist-fast", "photos", "sound", "table", "text"]
     assert tutorials()
     assert all(name.startswith("tutorial-") for name in tutorials())
 
@@ -126,5 +126,5 @@ def test_missing_recipe(tmp_path: Path) -> None:
     assert str(raised.value) == (
         "Unknown recipe 'tutorial-mpl'.\nDid you mean 'tutorial-mlp'? `epochal recipes` lists them; a TOML file works too."
     )
-    with pytest.raises(RecipeError, match=r"\nKnown: cifar10, mnist, mnist-fast, photos, sound, table, text\. "):
+    with pytest.raises(RecipeError, match=r"\nKnown: cifar10, few-shot, mnist, mnist-fast, photos, sound, table, text\. "):
         load_recipe("qqqqqqq")

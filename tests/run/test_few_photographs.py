@@ -196,3 +196,36 @@ def test_a_head_alone_needs_a_pre_trained_model() -> None:
     with pytest.raises(RecipeError, match="tune = head is for pre-trained models, which vgg is not") as error:
         dry_run("digits", Recipe().updated({"tune": "head"}))
     assert "--model efficientnet-lite0 for pictures, minilm or wordllama for texts" in str(error.value)
+
+
+@pytest.mark.usefixtures("installed")
+class TestWhereItIsNamed:
+    def test_pictures_that_are_no_files_keep_their_size(self) -> None:
+        pixels = torch.randint(0, 256, (24, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        arrays = pixels, torch.arange(24) % 2
+        for data in (arrays, epochal.load(arrays)):
+            run = epochal.train(data, model=MODEL, epochs=1, quiet=True)
+            assert (run.data.input.shape, run.recipe.data.size, run.recipe.origin("data.mean")) == ((3, 40, 50), None, "model")
+
+    def test_loaded_files_of_another_size_are_refused(self, photos: Path) -> None:
+        with pytest.raises(RecipeError, match=r"data\.size = \(128, 128\) comes too late"):
+            epochal.train(epochal.load(photos, size=40), model=MODEL, epochs=1, quiet=True)
+
+    def test_sounds_are_spectrograms(self, tmp_path: Path) -> None:
+        random = torch.Generator().manual_seed(0)
+        sounds = [((torch.rand(800, generator=random) * 2**14).short().numpy(), 8000) for _ in range(24)]
+        labels = ["one", "two"] * 12
+        run = epochal.train(epochal.load((sounds, labels), input="sound"), model=MODEL, epochs=2, quiet=True, out=tmp_path / "run")
+        assert [run.recipe.flat()[name] for name in ("data.size", "data.mean", "data.std", "tune")] == [None, None, None, "head"]
+        assert not epochal.reproduce(tmp_path / "run", data=(epochal.load((sounds, labels), input="sound"))).divergence
+        assert run.bundle.with_windows(3).predict([(sounds[0][0].repeat(3), 8000)])
+        windows = epochal.load((sounds, labels), input="sound", windows=2, seconds=0.05)
+        with pytest.raises(RecipeError, match=r"data\.windows = 2 does not work with efficientnet-lite0, which learns from single windows"):
+            epochal.train(windows, model=MODEL, quiet=True)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_recipe_of_few_labels(tmp_path: Path) -> None:
+    run = epochal.train(_written(tmp_path, 20, 20), "few-shot", epochs=1, quiet=True)
+    assert (run.recipe.model.name, run.recipe.tune, run.data.valid) == (MODEL, "head", None)
+    assert (run.recipe.origin("tune"), run.recipe.origin("model.name")) == ("recipe few-shot", "data")

@@ -191,7 +191,7 @@ def load(
     group: Any = None,
     windows: int | None = None,
     vocabulary: str | Path | None = None,
-    pretrained: bool | None = None,
+    pretrained: bool | int | tuple[int, int] | None = None,
 ) -> Data:
     """Read and check data.
 
@@ -200,7 +200,8 @@ def load(
     of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are searched and downloaded to. `task` is inferred from the
     targets unless given.
     `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. With `pretrained`, that is how the pre-trained
-    efficientnet-lite0 takes them; by default, few photographs are read so, if it is installed and no `size` is given. `memory` is how
+    efficientnet-lite0 takes them, or the size that another one takes them at, if there are pictures to be resized; by default, few
+    photographs are read for the former, if it is installed and no `size` is given. `memory` is how
     many GB examples may take before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model
     that these data are for: pictures are then read as for its training, and classes keep their numbers.
     `exclude` is a file that lists examples to leave out, as written by `epochal check`, or a list of their names; excluded picture

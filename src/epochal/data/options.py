@@ -54,7 +54,8 @@ class ReadOptions:
     """The options of `load`, checked. `memory` is in bytes; `None` leaves a choice to the source.
 
     `vocabulary` is one of pieces of words, packed. `group` is a column, or a pattern in file names: examples in which it is the same stay
-    in one split. `pretrained` is whether pictures are read for the pre-trained model; `None`: where they are few photographs.
+    in one split. `pretrained` is whether pictures are read for the pre-trained model, or the size that another takes them
+    at; `None`: where they are few photographs.
     """
 
     size: int | tuple[int, int] | None = None
@@ -71,7 +72,7 @@ class ReadOptions:
     group: str | None = None
     windows: int | None = None
     vocabulary: str = ""
-    pretrained: bool | None = None
+    pretrained: bool | int | tuple[int, int] | None = None
 
 
 def refuse_options(options: ReadOptions, names: Sequence[str], what: str, kind: str) -> None:

@@ -247,7 +247,7 @@ def load_for(recipe: Recipe, source: Any, data_dir: str | Path | None = None, ow
     """Load and split data as the recipe says; where it leaves the model open, return it with a pre-trained one that suits the data."""
     pretrained = _may_be_pretrained(recipe, own)
     data = load_data(source, recipe, data_dir, pretrained=pretrained)
-    return _pretrained_for(recipe, data, pretrained), data
+    return _as_read(_pretrained_for(recipe, data, pretrained), data), data
 
 
 def _may_be_pretrained(recipe: Recipe, own: nn.Module | None) -> bool | None:
@@ -261,13 +261,26 @@ def _may_be_pretrained(recipe: Recipe, own: nn.Module | None) -> bool | None:
     return False if MIXING.asked(recipe.augment) or asked.mean is not None or asked.std is not None else None
 
 
-def _pretrained_for(recipe: Recipe, data: Data, pretrained: bool | None) -> Recipe:
+def _pretrained_for(recipe: Recipe, data: Data, pretrained: bool | int | tuple[int, int] | None) -> Recipe:
     """Return the recipe with the pre-trained model that data were read for, if one may be taken, and what it asks for."""
     if pretrained is False or data.model is None:
         return recipe
     height, width = data.input.shape[1:]
     size = {} if recipe.data.size is not None else {"data.size": height if height == width else (height, width)}
     return with_model(recipe.updated({"model.name": data.model, **size}, "data"), of_data=True)
+
+
+def _as_read(recipe: Recipe, data: Data) -> Recipe:
+    """Return the recipe without what its model asks for of pictures where inputs are others, or cannot be resized."""
+    if is_pretrained(recipe.model.name) and data.input.windows > 1:
+        raise RecipeError(
+            f"The setting data.windows = {data.input.windows} does not work with {recipe.model.name}, which learns from single windows.",
+            "Leave it out: epochal predict RUN FILE --windows N averages over windows.",
+        )
+    asked = {name for name in ("data.size", "data.mean", "data.std") if recipe.origin(name) == "model"}
+    if data.input.kind == "picture":
+        asked &= {"data.size"} if data.train.files is None else set()
+    return recipe.updated(dict.fromkeys(asked), DEFAULT)
 
 
 def load_data(
@@ -277,7 +290,7 @@ def load_data(
     exclude: Sequence[str] | None = None,
     kind: str | None = None,
     *,
-    pretrained: bool | None = False,
+    pretrained: bool | int | tuple[int, int] | None = False,
 ) -> Data:
     """Load and split data as the recipe says; data that are loaded already must agree with it.
 
@@ -289,9 +302,13 @@ def load_data(
     fit = None if wanted.fit == "auto" else wanted.fit
     tokens = None if wanted.tokens == "auto" else wanted.tokens
     others = {name: getattr(wanted, name) for name in (*_OF_TABLES, *_OF_SOUNDS, "vocabulary")}
+    pixels = wanted.size
+    if recipe.origin("data.size") == "model" and not (isinstance(source, Data) and source.train.files is not None):
+        # What has no size that can be chosen is taken as it is.
+        pixels, pretrained = None, wanted.size
     if isinstance(source, Data):
         # The data are read already: a setting that asks for something else would be ignored.
-        size = (wanted.size, wanted.size) if isinstance(wanted.size, int) else wanted.size
+        size = (pixels, pixels) if isinstance(pixels, int) else pixels
         side, how = (getattr(source.input, name, None) for name in ("side", "fit"))
         read = getattr(source.input, "tokens", tokens)
         for name, asked, has in (("task", task, source.task.name), ("size", size, side), ("fit", fit, how), ("tokens", tokens, read)):
@@ -309,7 +326,7 @@ def load_data(
         source,
         data_dir=data_dir,
         task=task,
-        size=wanted.size,
+        size=pixels,
         fit=fit,
         memory=wanted.memory,
         exclude=left_out,

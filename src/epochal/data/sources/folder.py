@@ -45,7 +45,7 @@ def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadO
     rule = _known_rule(root, options)
     wanted = Wanted(root, names, training, rule=rule, size=options.size, fit=options.fit, memory=options.memory)
     chosen = _pretrained(wanted, options)
-    found = ingest(wanted if chosen.model is None or wanted.size is not None else replace(wanted, size=SIDE))
+    found = ingest(wanted if wanted.size is not None else replace(wanted, size=chosen.size))
     notes = [*chosen.notes, *found.notes]
     pictures = in_memory(found.inputs)
     brightest = int(pictures[:training].amax()) if found.is_deep and pictures is not None else 255
@@ -57,10 +57,10 @@ def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadO
 def _pretrained(wanted: Wanted, options: ReadOptions) -> Pretrained:
     """Return the pre-trained model that pictures are read for, if any: where the user said nothing, that which suits them."""
     if wanted.rule is not None or options.pretrained is False:
-        return Pretrained(None)
-    if options.pretrained:
-        return Pretrained(MODEL)
-    return Pretrained(None) if wanted.size is not None else pretrained_for(wanted.paths[: wanted.training])
+        return Pretrained()
+    if options.pretrained is None:
+        return Pretrained() if wanted.size is not None else pretrained_for(wanted.paths[: wanted.training])
+    return Pretrained(MODEL, SIDE) if options.pretrained is True else Pretrained(size=options.pretrained)
 
 
 def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:

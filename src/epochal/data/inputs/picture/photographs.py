@@ -23,25 +23,26 @@ _SAMPLE = 64
 
 
 class Pretrained(NamedTuple):
-    """The pre-trained model that pictures are read for, or `None`, and notes on that."""
+    """The pre-trained model that pictures are read for, the size that it takes them at (pixels, or (height, width)), and notes on that."""
 
-    model: str | None
+    model: str | None = None
+    size: int | tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
 
 
 def pretrained_for(paths: Sequence[str]) -> Pretrained:
     """Return the pre-trained model that suits the pictures to train on, if they are few photographs and its weights are installed."""
     if len(paths) > MANY or median(_short_sides(paths[:: len(paths) // _SAMPLE + 1]) or [0]) < _LEAST_SIDE:
-        return Pretrained(None)
+        return Pretrained()
     count = f"{len(paths):,}"
     if not is_installed(PACKAGE):
         note = f"so few pictures ({count}) are best learned by a pre-trained model, which is not installed: pip install {INSTALL}"
-        return Pretrained(None, (note,))
+        return Pretrained(notes=(note,))
     note = (
         f"so few pictures ({count}) are best learned by a pre-trained model: they are read at {SIDE}×{SIDE} pixels for {MODEL}; "
         "--model conv learns from them alone (in Python load(..., pretrained=False))"
     )
-    return Pretrained(MODEL, (note,))
+    return Pretrained(MODEL, SIDE, (note,))
 
 
 def _short_sides(paths: Sequence[str]) -> list[int]:
