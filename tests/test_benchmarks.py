@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,6 +24,7 @@ from benchmarks import (  # noqa: E402
     busy_steps,
     by_hand,
     check,
+    clipart,
     engine,
     engine_report,
     ingest,
@@ -560,3 +562,33 @@ def test_a_large_table_is_reported(tmp_path: Path) -> None:
     assert "| 2,048 | 2 | 6.0 | 4.0 | 0.2500 |" in text
     assert "| 256 | 4 |" in text
     assert large_tables.figure(records).axes[0].get_title() == "A table of 10 rows"
+
+
+def test_clip_art_is_drawn_apart_and_in_parts(tmp_path: Path) -> None:
+    pictures = {name: [tmp_path / f"{name}{number}.png" for number in range(40)] for name in clipart.CLASSES[:2]}
+    drawn: dict[tuple[int, int], dict[str, set[Path]]] = {}
+    for labels, draw in ((5, 0), (10, 0), (5, 1)):
+        place = tmp_path / f"{labels} {draw}"
+        folder = clipart.link(pictures, labels, draw, place)
+        links = {split: {file.readlink() for file in (folder / split).rglob("*.png")} for split in ("train", "test")}
+        assert [len(links[split]) for split in links] == [2 * labels, 2 * clipart.TESTED]
+        assert not links["train"] & links["test"]
+        drawn[labels, draw] = links
+    assert drawn[5, 0]["test"] == drawn[10, 0]["test"] != drawn[5, 1]["test"]
+    assert drawn[5, 0]["train"] < drawn[10, 0]["train"]
+
+
+def test_clip_art_is_reported_with_intervals() -> None:
+    way = next(iter(clipart.WAYS))
+    records = [{"way": way, "labels": 5, "draw": draw, "accuracy": 0.4 + draw / 10, "seconds": 2.0 + draw} for draw in range(3)]
+    assert f"| {way} | 5 | 50.0 ± 24.8 % | 3.0 (2.0–4.0) |" in clipart.report_text(records)
+    assert clipart.figure(records).axes[0].get_legend_handles_labels()[1] == [f"{way}, 3 s"]
+
+
+def test_huge_clip_art_is_left_out(tmp_path: Path) -> None:
+    for name in clipart.CLASSES:
+        (tmp_path / name / "more").mkdir(parents=True)
+        Image.new("1", (2001, 1000)).save(tmp_path / name / "large.png")
+        Image.new("1", (2000, 1000)).save(tmp_path / name / "more" / "small.png")
+    found = clipart.list_pictures(tmp_path)
+    assert [[file.name for file in found[name]] for name in clipart.CLASSES] == [["small.png"]] * len(clipart.CLASSES)

@@ -199,11 +199,10 @@ def load(
     Python (x, y) as tensors or arrays, a map-style `Dataset`, a `DataLoader`, or a mapping {"train": ..., "valid": ..., "test": ...}
     of these. `data_dir` (or the variable EPOCHAL_DATA) is where named data are searched and downloaded to. `task` is inferred from the
     targets unless given.
-    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. With `pretrained`, that is how the pre-trained
-    efficientnet-lite0 takes them, or the size that another one takes them at, if there are pictures to be resized; by default, few
-    photographs are read for the former, if it is installed and no `size` is given. `memory` is how
-    many GB examples may take before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model
-    that these data are for: pictures are then read as for its training, and classes keep their numbers.
+    `size` (pixels, or (height, width)) and `fit` say how picture files become inputs. `pretrained` is the size for a pre-trained model, or
+    whether they are read for efficientnet-lite0; by default, few photographs are, if it is installed. `memory` is how many GB examples may
+    take before they are streamed from disk; by default, half of what is free. `like` is the `DataSpec` of a model that these data are for:
+    pictures are then read as for its training, and classes keep their numbers.
     `exclude` is a file that lists examples to leave out, as written by `epochal check`, or a list of their names; excluded picture
     files are not read at all. Unreadable picture files are an error; or, if `unreadable` is "count", they are left out, reported in a
     note, and named in `Data.excluded`. `input` is the kind that arrays are read as, "picture" or "numbers", or a rule for such inputs;
