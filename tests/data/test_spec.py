@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from epochal.data.inputs.numbers import NumbersRule
+from epochal.data.inputs.picture.ink import Ink
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.spec import DataSpec
 
@@ -44,6 +45,7 @@ def test_frozen_and_strict(make_spec: SpecMaker) -> None:
     "rule",
     [
         PictureRule(shape=(3, 4, 5), fit="crop", mean=(0.1, 1 / 3, 0.5), std=(1.0,) * 3, edge_colour=(255, 0, 1)),
+        PictureRule(shape=(1, 28, 28), ink=Ink(size=20, pen=2.1, centred="mass", centre=(14.5, 1 / 3))),
         NumbersRule(shape=(2, 7), dtype="int64", mean=(1 / 3,), std=(2.0,)),
     ],
 )

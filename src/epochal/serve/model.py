@@ -122,6 +122,7 @@ def _described(rule: InputRule) -> dict[str, Any]:
         case PictureRule():
             told |= {"channels": rule.shape[0], "size": list(rule.side), "fit": rule.fit, "files": rule.mode is not None}
             told |= {"edge_colour": list(rule.edge_colour), "mean": list(rule.mean), "std": list(rule.std)}
+            told |= {"ink": rule.ink and rule.ink.model_dump(mode="json")}
         case SoundRule():
             told |= {"rate": rule.rate, "seconds": rule.seconds * rule.windows}
         case TableRule():

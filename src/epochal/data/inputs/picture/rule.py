@@ -15,6 +15,7 @@ from torch import Tensor
 from epochal.data.inputs.base import Items
 from epochal.data.inputs.changes import Changes, asked_changes
 from epochal.data.inputs.picture.augment import Augment
+from epochal.data.inputs.picture.ink import LARGEST, Ink, measure_ink
 from epochal.data.inputs.picture.read import colour_of, open_picture, to_tensor
 from epochal.data.inputs.scaled import ScaledRule, choose_dtype
 from epochal.data.inputs.values import Inputs
@@ -41,7 +42,7 @@ class PictureRule(ScaledRule):
     channels take only arrays. `fit` says how files of another shape are fitted: "pad" resizes them to fit inside and pads them with
     the common colour of their edges, or black; "crop" fills the size and crops both sides equally; "squash" ignores the aspect ratio.
     `edge_colour` (0 to 255 per channel) is the common colour of most training pictures at their edges, with which random changes
-    fill uncovered areas; empty if there is none, or it is black.
+    fill uncovered areas; empty if there is none, or it is black. `ink` says how small grey pictures on paper of one colour are drawn.
     """
 
     noun: ClassVar[str] = "picture"
@@ -55,6 +56,7 @@ class PictureRule(ScaledRule):
     dtype: Literal["uint8", "int64", "float32", "float64"] = "uint8"
     fit: ResizeMode = "pad"
     edge_colour: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
+    ink: Ink | None = None
 
     @model_validator(mode="after")
     def _check_colour(self) -> Self:
@@ -148,16 +150,17 @@ class PictureRule(ScaledRule):
         return Items([item])
 
     def learn(self, inputs: Inputs) -> Self:
-        """Return the rule with mean and deviation of each channel, and the colour of the edges."""
-        return super().learn(inputs).model_copy(update={"edge_colour": self._edge_colour(inputs)})
-
-    def _edge_colour(self, inputs: Inputs) -> tuple[int, ...]:
+        """Return the rule with mean and deviation of each channel, the colour of the edges, and how the pictures are drawn."""
+        found = super().learn(inputs)
         if not self.is_bytes:
-            return ()
+            return found
         some = inputs[torch.arange(0, len(inputs), -(-len(inputs) // _EDGES))]
         edges = torch.cat((some[..., [0, -1], :].flatten(2), some[..., [0, -1]].flatten(2)), 2)
         colour = colour_of(edges.movedim(1, -1).flatten(0, 1).numpy())
-        return colour if any(colour) else ()
+        is_drawn = self.shape[0] == 1 and max(self.side) <= LARGEST
+        # Where what is drawn reaches the edges, these have no colour of their own: most such pictures are on black.
+        ink = measure_ink(some[:, 0], colour[0] if colour else 0) if is_drawn else None
+        return found.model_copy(update={"edge_colour": colour if any(colour) else (), "ink": ink})
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:
         """Return what is wrong if all pictures are the same single colour. The search ends at the first that is not."""

@@ -1,0 +1,482 @@
+"""The page of the server in a real browser: Chromium, driven by Selenium."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import epochal
+from epochal.bundle import Bundle
+from epochal.serve.app import Service
+from epochal.serve.model import Served, open_model
+from tests.data.test_table import csv_of, people
+from tests.serve.conftest import png, serving, wav
+from tests.serve.strokes import Stroke, redrawn
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by Selenium, which is not installed")
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
+from selenium.webdriver.common.actions.pointer_input import PointerInput  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver: apt-get install chromium chromium-driver")
+
+AXE = "axe-core@4.14.1"
+SEVEN: list[Stroke] = [[(0.3, 0.25), (0.5, 0.24), (0.7, 0.25), (0.62, 0.42), (0.52, 0.6), (0.45, 0.8)]]
+_DIGITS = int(os.environ.get("EPOCHAL_DRAWN", "0"))
+
+
+class Page:
+    """The page in a browser, as people use it."""
+
+    def __init__(self, driver: WebDriver, url: str) -> None:
+        self.driver, self.url = driver, url
+
+    def open(self, model: str) -> None:
+        self.driver.get(self.url)
+        self.until(lambda: self.shown("work"))
+        self.choose(model)
+
+    def choose(self, model: str) -> None:
+        Select(self.find("models")).select_by_value(model)
+        self.until(lambda: self.text("name") == model)
+
+    def find(self, name: str) -> Any:
+        return self.driver.find_element(By.ID, name)
+
+    def all(self, css: str) -> list[Any]:
+        return [*self.driver.find_elements(By.CSS_SELECTOR, css)]
+
+    def text(self, name: str) -> str:
+        found: str = self.find(name).text
+        return found
+
+    def shown(self, name: str) -> bool:
+        return bool(self.find(name).is_displayed())
+
+    def until(self, happened: Callable[[], object]) -> None:
+        WebDriverWait(self.driver, 20, 0.05).until(lambda _: happened())
+
+    def script(self, code: str, *given: object) -> Any:
+        return self.driver.execute_script(code, *given)
+
+    def draw(self, strokes: Sequence[Stroke], kind: str = "mouse") -> None:
+        """Draw strokes of points in shares of the canvas, with a mouse, a finger or a pen."""
+        paper = self.find("paper")
+        self.script("arguments[0].scrollIntoView({block: 'center'})", paper)
+        width, height = paper.size["width"], paper.size["height"]
+        actions = ActionBuilder(self.driver, mouse=PointerInput(kind, kind), duration=10)
+        for stroke in strokes:
+            for place, (x, y) in enumerate(stroke):
+                actions.pointer_action.move_to(paper, int((x - 0.5) * width), int((y - 0.5) * height))
+                if place == 0:
+                    actions.pointer_action.pointer_down()
+            actions.pointer_action.pointer_up()
+        actions.perform()
+
+    def give(self, how: str, files: dict[str, bytes]) -> None:
+        """Drop or paste files."""
+        self.script(
+            """
+            const data = new DataTransfer();
+            for (const [name, type, content] of arguments[1]) {
+              data.items.add(new File([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))], name, { type }));
+            }
+            const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+            if (arguments[0] === "paste") document.dispatchEvent(new ClipboardEvent("paste", options));
+            else for (const one of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(one, options));
+            """,
+            how,
+            [(name, _type_of(name), base64.b64encode(content).decode()) for name, content in files.items()],
+        )
+
+    def answered(self, label: str) -> None:
+        self.until(lambda: self.shown("answered") and self.text("label") == label)
+
+    def logged(self) -> list[Any]:
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def asked(self) -> set[str]:
+        """All addresses that the browser has asked for."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return {one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"}
+
+
+def _type_of(name: str) -> str:
+    return {"png": "image/png", "wav": "audio/wav", "csv": "text/csv", "txt": "text/plain"}.get(name.rpartition(".")[2], "")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model that knows digits of 8 × 8 pixels."""
+    return epochal.train(epochal.load("digits").split(seed=0), epochs=6, out=tmp_path_factory.mktemp("digits") / "run").bundle
+
+
+@pytest.fixture(scope="module")
+def url(models: list[Served], digits: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    known = open_model(digits.save(tmp_path_factory.mktemp("known") / "digits"))
+    with serving(Service([known, *models])) as address:
+        yield address
+
+
+def _driver(language: str = "en-US", *more: str) -> WebDriver:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for option in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1200,1000",
+        f"--lang={language}",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        *more,
+    ):
+        options.add_argument(option)
+    options.add_experimental_option("prefs", {"intl.accept_languages": language})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver: WebDriver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    return driver
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[WebDriver]:
+    found = _driver()
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def page(driver: WebDriver, url: str) -> Iterator[Page]:
+    """The page on a large screen, in English, as at the first visit. It may log no error, and ask no other server for anything."""
+    driver.get("about:blank")
+    driver.get_log("browser"), driver.get_log("performance")
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "local_storage"})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    found = Page(driver, url)
+    yield found
+    assert found.logged() == []
+    assert [one for one in found.asked() if not one.startswith((url, "data:", "blob:"))] == []
+
+
+@pytest.fixture
+def phone(page: Page) -> Page:
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    return page
+
+
+def test_a_seven_that_is_drawn_is_a_seven(page: Page) -> None:
+    page.open("digits")
+    page.draw(SEVEN)
+    page.answered("7")
+    assert [bar.text for bar in page.all("#bars .name")] == list("0123456789")
+    assert page.all("#bars .first .name")[0].text == "7"
+    page.until(lambda: page.shown("map-figure") and page.text("why-title") == "What speaks for 7")
+    page.until(lambda: page.find("spoken").get_attribute("textContent").startswith("7, "))
+    # What the network sees has ink all over its height, as the training pictures have.
+    rows = page.script(
+        "const {data} = document.getElementById('seen').getContext('2d').getImageData(0, 0, 8, 8);"
+        "return [0, 7].map((row) => Math.max(...data.slice(row * 32, row * 32 + 32).filter((_, index) => index % 4 < 3)))"
+    )
+    assert min(rows) > 100
+
+    page.find("clear").click()
+    page.until(lambda: page.shown("waiting") and not page.shown("answered") and not page.shown("why"))
+
+
+@pytest.mark.parametrize("kind", ["touch", "pen"])
+def test_a_finger_and_a_pen_draw_on_a_phone(phone: Page, kind: str) -> None:
+    phone.open("digits")
+    phone.draw(SEVEN, kind)
+    phone.answered("7")
+    assert phone.script("return document.documentElement.scrollWidth") <= 400
+
+
+def test_an_answer_that_comes_after_the_drawing_was_cleared_is_dropped(page: Page) -> None:
+    page.open("digits")
+    page.draw(SEVEN)
+    page.answered("7")
+    page.find("undo").click()
+    page.until(lambda: not page.shown("answered"))
+    page.draw(SEVEN)
+    page.script("document.getElementById('clear').click()")
+    assert page.driver.execute_async_script("setTimeout(arguments[0], 1500)") is None
+    assert page.shown("waiting")
+    assert not page.shown("answered")
+    assert not page.shown("why")
+
+
+def test_three_pictures_are_dropped_and_one_is_pasted(page: Page, tmp_path: Path) -> None:
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.open("photos")
+    page.give("drop", {"one.png": png(1), "two.png": png(2), "broken.png": b"\x89PNG\r\n\x1a\nnothing"})
+    page.until(lambda: page.text("gallery-count") == "2 answered, 1 could not be read")
+    assert [one.text for one in page.all("#items .name")] == ["one.png", "two.png", "broken.png"]
+    page.find("csv").click()
+    page.until((tmp_path / "predictions.csv").exists)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["name", "label", "probability", "bright", "dark", "error"]
+    assert [row["name"] for row in rows] == ["one.png", "two.png", "broken.png"]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert float(rows[0]["bright"]) + float(rows[0]["dark"]) == pytest.approx(1)
+
+    page.all("#items button")[1].click()
+    page.answered(page.all("#items strong")[1].text)
+    page.until(lambda: page.shown("picture") and page.shown("map-figure"))
+
+    page.give("paste", {"image.png": png(3)})
+    page.until(lambda: page.find("picture").get_attribute("alt") == "image.png" and page.shown("answered"))
+    assert not page.shown("gallery")
+
+
+def test_a_picture_that_is_none_is_refused_with_what_to_do(page: Page) -> None:
+    page.open("photos")
+    page.give("drop", {"broken.png": b"\x89PNG\r\n\x1a\nnothing"})
+    page.until(lambda: page.shown("problem"))
+    assert "broken.png" in page.text("problem")
+    assert len(page.all("#problem p")[1].text) > 10
+    page.give("drop", {"notes": b"not a picture"})
+    page.until(lambda: "notes is not a picture." in page.text("problem"))
+    page.give("drop", {"one.png": png(1)})
+    page.until(lambda: page.shown("answered") and not page.shown("problem"))
+    # The browser logs that a request was refused.
+    assert all("422" in line for line in page.logged())
+
+
+def test_everything_is_done_with_the_keyboard(page: Page) -> None:
+    page.open("reviews")
+    page.script("document.activeElement.blur()")
+    page.driver.refresh()
+    page.until(lambda: page.shown("work"))
+
+    def tab_to(name: str, most: int = 12) -> None:
+        for _ in range(most):
+            page.driver.switch_to.active_element.send_keys(Keys.TAB)
+            at = page.driver.switch_to.active_element
+            if name in (at.get_attribute("id"), at.get_attribute("name")):
+                assert page.script("return getComputedStyle(arguments[0]).outlineStyle", at) != "none"
+                return
+        raise AssertionError(f"{name} is not reached")
+
+    tab_to("models")
+    page.driver.switch_to.active_element.send_keys("rev")
+    page.until(lambda: page.text("name") == "reviews")
+    tab_to("text")
+    page.driver.switch_to.active_element.send_keys("it was good number 3")
+    page.until(lambda: page.shown("answered") and page.shown("words"))
+    tab_to("choose-texts")
+    page.script("document.getElementById('models').focus()")
+    page.driver.switch_to.active_element.send_keys("peo")
+    page.until(lambda: page.text("name") == "people" and page.shown("answered"))
+    before = page.all("#bars .percent")[0].text
+    tab_to("age", 4)
+    page.driver.switch_to.active_element.send_keys(Keys.CONTROL, "a")
+    page.driver.switch_to.active_element.send_keys("93")
+    page.until(lambda: page.all("#bars .percent")[0].text != before)
+    # A drawing needs a pointer: a picture can be chosen instead.
+    page.choose("digits")
+    assert "choose a picture" in page.find("paper").get_attribute("aria-label")
+    tab_to("choose-pictures")
+
+
+def test_a_row_has_typical_values_and_names_what_is_wrong(page: Page, tmp_path: Path) -> None:
+    page.open("people")
+    page.until(lambda: page.shown("answered") and page.shown("columns"))
+    assert page.script("return [...document.querySelectorAll('#row [name]')].every(({ value }) => value)")
+    age = page.driver.find_element(By.NAME, "age")
+    age.clear()
+    age.send_keys("old")
+    page.until(lambda: page.shown("problem") and "old" in page.text("problem"))
+    page.find("typical").click()
+    page.until(lambda: page.shown("answered") and not page.shown("problem"))
+    page.give("drop", {"rows.csv": csv_of(people(3), tmp_path / "rows.csv").read_bytes()})
+    page.until(lambda: page.text("gallery-count") == "3 answered")
+    assert all("422" in line for line in page.logged())
+
+
+def test_sounds_are_recorded_and_dropped(page: Page) -> None:
+    page.open("tones")
+    page.find("record").click()
+    page.until(lambda: page.text("record") == "Stop" and page.text("sound-note").startswith("Recording: 1"))
+    page.find("record").click()
+    page.until(lambda: page.shown("answered") and page.shown("listen") and page.shown("map-figure"))
+    page.give("drop", {"a.wav": wav(), "b.wav": wav(3000)})
+    page.until(lambda: page.text("gallery-count") == "2 answered")
+
+
+def test_numbers_are_typed(page: Page) -> None:
+    page.open("numbers")
+    page.find("numbers").send_keys("1, 2")
+    page.until(lambda: page.text("numbers-note") == "2 of 3 numbers so far.")
+    page.find("numbers").send_keys(" 3")
+    page.until(lambda: page.shown("answered"))
+
+
+def test_a_server_that_has_gone_is_named(models: list[Served], driver: WebDriver) -> None:
+    with serving(Service(models)) as address:
+        page = Page(driver, address)
+        page.open("reviews")
+    page.find("text").send_keys("good")
+    page.until(lambda: page.shown("problem"))
+    assert page.text("problem").startswith("The server does not answer.\nCheck that epochal serve still runs")
+    driver.get("about:blank")
+
+
+def test_both_languages_say_the_same_things(page: Page) -> None:
+    page.open("people")
+    found = page.driver.execute_async_script("import('./static/texts.js').then(({ texts }) => arguments[0](texts))")
+    english, chinese = found["en"], found["zh"]
+    assert list(english) == list(chinese)
+    for key, text in english.items():
+        assert sorted(_names(text)) == sorted(_names(chinese[key])), key
+        assert text
+        assert chinese[key]
+    used = page.script("return [...document.querySelectorAll('[data-text]')].map(({ dataset }) => dataset.text)")
+    assert set(used) <= set(english)
+
+    page.find("language").click()
+    assert page.script("return document.documentElement.lang") == "zh-Hans"
+    page.until(lambda: page.text("answer-title") == "回答" and page.text("why-title").startswith("支持"))
+    page.driver.refresh()
+    page.until(lambda: page.shown("work"))
+    assert page.text("answer-title") == "回答"
+    page.find("language").click()
+    assert page.text("answer-title") == "Answer"
+
+
+def _names(text: str) -> list[str]:
+    return [part.partition("}")[0] for part in text.split("{")[1:]]
+
+
+def test_a_chinese_browser_sees_chinese(url: str) -> None:
+    driver = _driver("zh-CN")
+    try:
+        page = Page(driver, url)
+        page.open("reviews")
+        assert page.text("ask-title") == "输入"
+        assert page.find("text").get_attribute("placeholder") == "输入或粘贴文字"
+        page.find("text").send_keys("不错")
+        page.until(lambda: page.shown("answered"))
+    finally:
+        driver.quit()
+
+
+def test_light_and_dark_follow_the_system_until_one_is_chosen(page: Page) -> None:
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    page.open("reviews")
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    assert page.script(colour) == "rgb(21, 24, 27)"
+    page.find("theme").click()
+    assert page.script(colour) == "rgb(251, 250, 247)"
+    page.driver.refresh()
+    page.until(lambda: page.shown("work"))
+    assert page.script(colour) == "rgb(251, 250, 247)"
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe, the checker of accessibility, from npm."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
+    if npm is None:
+        pytest.skip("axe comes from npm, which is not installed")
+    packed = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
+    if packed.returncode:
+        pytest.skip(f"npm does not give {AXE}: {packed.stderr.strip()[:200]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode()
+
+
+@pytest.mark.parametrize(("width", "theme"), list(product((400, 1200), ("light", "dark"))))
+def test_axe_finds_nothing(page: Page, axe: str, width: int, theme: str) -> None:
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]})
+    page.open("digits")
+    page.script(axe)
+    _check(page, "nothing drawn yet")
+    page.draw(SEVEN)
+    page.until(lambda: page.shown("map-figure"))
+    _check(page, "a drawing")
+    page.choose("photos")
+    page.give("drop", {"one.png": png(1), "two.png": png(2), "broken.png": b"nothing"})
+    page.until(lambda: "1 could not be read" in page.text("gallery-count"))
+    _check(page, "a gallery")
+    for model in ("people", "tones", "numbers", "reviews"):
+        page.choose(model)
+        if model == "reviews":
+            page.find("text").send_keys("it was bad number 3")
+        if model in ("people", "reviews"):
+            page.until(lambda: page.shown("why") and page.text("why-note"))
+        _check(page, model)
+        assert page.script("return document.documentElement.scrollWidth") <= width, model
+    assert all("422" in line for line in page.logged())
+
+
+def _check(page: Page, where: str) -> None:
+    found = page.driver.execute_async_script("axe.run().then(({ violations }) => arguments[0](violations))")
+    said = [f"{one['id']}: {one['help']}: " + "; ".join(node["html"][:120] for node in one["nodes"]) for one in found]
+    assert said == [], where
+
+
+@pytest.mark.skipif(not _DIGITS, reason="a slow proof: EPOCHAL_DRAWN=1000 redraws so many digits of MNIST")
+def test_digits_that_are_redrawn_are_read_as_well_as_their_files(driver: WebDriver, tmp_path: Path) -> None:
+    run = epochal.train("mnist", epochs=6, out=tmp_path / "mnist")
+    test = epochal.load("mnist").split().test
+    assert test is not None
+    pictures, targets = test.inputs[torch.arange(_DIGITS)], test.targets[:_DIGITS]
+    with serving(Service([open_model(tmp_path / "mnist")])) as address:
+        page = Page(driver, address)
+        driver.get(address)
+        page.until(lambda: page.shown("paper"))
+        generator = torch.Generator().manual_seed(0)
+        drawn = [_drawn(page, redrawn(picture[0].numpy(), generator)) for picture in pictures]
+    answers = [run.bundle.predict_inputs(inputs) for inputs in (torch.stack(drawn), pictures)]
+    right = [sum(one.label == str(int(target)) for one, target in zip(found, targets, strict=True)) for found in answers]
+    print(f"\nof {_DIGITS} digits, {right[0]} are right when redrawn, {right[1]} as files")
+    assert right[0] >= right[1] - 0.005 * _DIGITS
+
+
+def _drawn(page: Page, strokes: list[Stroke]) -> torch.Tensor:
+    """Draw strokes on the canvas by pointer events, and return what the network sees: uint8 [1, 28, 28]."""
+    levels = page.script(
+        """
+        const paper = document.getElementById("paper");
+        document.getElementById("clear").click();
+        paper.setPointerCapture = () => {}; // there is no real pointer
+        const { left, top, width } = paper.getBoundingClientRect();
+        const send = (kind, [x, y]) => paper.dispatchEvent(new PointerEvent(kind, {
+          bubbles: true, pointerId: 1, button: 0, clientX: left + x * width, clientY: top + y * width,
+        }));
+        for (const stroke of arguments[0]) {
+          send("pointerdown", stroke[0]);
+          for (const point of stroke.slice(1)) send("pointermove", point);
+          send("pointerup", stroke.at(-1));
+        }
+        const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28);
+        return Array.from({ length: 784 }, (_, pixel) => data[4 * pixel]);
+        """,
+        strokes,
+    )
+    return torch.tensor(levels, dtype=torch.uint8).reshape(1, 28, 28)
