@@ -81,7 +81,7 @@ class PictureInput {
       this.paper.show();
       $("picture").src = URL.createObjectURL(file);
       $("picture").alt = file.name;
-      $("picture").classList.toggle("pixels", Math.max(...model.input.size) <= SMALL);
+      $("picture").classList.toggle("pixels", Math.max(...this.model.input.size) <= SMALL);
     } else {
       this.to.nothing();
     }

@@ -75,8 +75,8 @@ const explainLater = debounced(300, async (item, generation) => {
   try {
     const found = await engine.explain(model, item, why);
     if (why.signal.aborted || !shown) return;
-    shown.why = found;
-    await showWhy(model, found);
+    shown.why = [found, item];
+    await showWhy(model, found, item);
     $("why").classList.remove("stale");
   } catch {
     // Without an explanation the answer still stands.
@@ -148,7 +148,7 @@ function writeTexts() {
   input.write();
   if (!shown) return;
   showAnswer(model, shown.prediction, shown.times);
-  if (shown.why) showWhy(model, shown.why);
+  if (shown.why) showWhy(model, ...shown.why);
 }
 
 async function start() {

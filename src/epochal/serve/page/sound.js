@@ -14,7 +14,7 @@ export class Recording {
   async start() {
     this.stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, noiseSuppression: false, echoCancellation: false } });
     this.context = new AudioContext();
-    await this.context.audioWorklet.addModule(new URL("recorder.js", import.meta.url));
+    await this.context.audioWorklet.addModule(import.meta.resolve("./recorder.js"));
     const node = new AudioWorkletNode(this.context, "recorder");
     node.port.onmessage = ({ data }) => {
       if (this.seconds >= LIMIT) return;

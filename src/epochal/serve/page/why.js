@@ -1,13 +1,13 @@
 // What speaks for the answer: a map over the picture, shaded words, or columns.
 
 import { $, make, show } from "./elements.js";
-import { percent, t } from "./language.js";
+import { t } from "./language.js";
 
 const SHOWN = 12; // columns
-const SLIGHT = 0.0005; // weights below this are not worth a colour
+const SLIGHT = 0.02; // shares below this are not worth a colour
 
-/** Show an explanation of a model's answer. */
-export async function showWhy(model, { seen, map, prediction }) {
+/** Show an explanation of a model's answer for an item. Weights are shares of the largest, from -1 to 1. */
+export async function showWhy(model, { seen, map, prediction }, item) {
   const isQuantity = model.task === "regression";
   $("why-title").textContent = isQuantity ? t("whyQuantity") : t("why", { label: prediction.label || t("none") });
   const kind = map?.kind;
@@ -21,8 +21,8 @@ export async function showWhy(model, { seen, map, prediction }) {
     drawSeen($("seen"), picture);
     if (kind === "picture") drawMap($("map"), picture, map, prediction.label);
   }
-  if (kind === "words") showWords(map.parts);
-  if (kind === "columns") showColumns(map.parts, isQuantity);
+  if (kind === "words") showWords(map.parts, typeof item === "string" ? item : map.parts.map(({ text }) => text).join(" "));
+  if (kind === "columns") showColumns(map.parts);
   const notes = { picture: model.kind === "sound" ? "whySound" : "whyPicture", words: "whyText", columns: isQuantity ? "whyTableQuantity" : "whyTable" };
   $("why-note").textContent = kind ? t(notes[kind]) : "";
   show(Boolean(seen || kind), $("why"));
@@ -86,29 +86,34 @@ function where(width, height, values) {
   return t("where").split(",")[ninths.indexOf(Math.max(...ninths))];
 }
 
-function showWords(parts) {
-  const most = Math.max(...parts.map(({ weight }) => Math.abs(weight)), SLIGHT);
-  const shaded = parts.map(({ text, weight }) => {
-    if (Math.abs(weight) < SLIGHT || Math.abs(weight) < most / 50) return text;
-    const word = text.trim();
-    const mark = make("mark", { textContent: word, className: weight > 0 ? "for" : "against" });
-    mark.style.setProperty("--share", Math.abs(weight) / most);
-    mark.title = `${t(weight > 0 ? "wordsFor" : "wordsAgainst")}: ${percent(Math.abs(weight))} %`;
-    return make("span", {}, text.slice(0, text.indexOf(word)), mark, text.slice(text.indexOf(word) + word.length));
-  });
-  $("words").replaceChildren(...shaded);
+/** Shade the words of a text: those between parts, such as blanks, stay as they are. */
+function showWords(parts, whole) {
+  const shown = [];
+  let at = 0;
+  for (const { text, weight } of parts) {
+    const begin = whole.indexOf(text, at);
+    if (begin >= 0) shown.push(whole.slice(at, begin));
+    if (Math.abs(weight) < SLIGHT) {
+      shown.push(text);
+    } else {
+      const mark = make("mark", { textContent: text, className: weight > 0 ? "for" : "against", title: t(weight > 0 ? "wordsFor" : "wordsAgainst") });
+      mark.style.setProperty("--share", Math.abs(weight));
+      shown.push(mark);
+    }
+    at = begin < 0 ? at : begin + text.length;
+  }
+  $("words").replaceChildren(...shown, whole.slice(at));
 }
 
-function showColumns(parts, isQuantity) {
+function showColumns(parts) {
   const sorted = [...parts].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, SHOWN);
-  const most = Math.max(...sorted.map(({ weight }) => Math.abs(weight)), 1e-9);
   const rows = sorted.map(({ name, value, weight }) => {
     const fill = make("span", { className: weight >= 0 ? "fill for" : "fill against" });
-    fill.style.setProperty("--share", Math.abs(weight) / most);
-    const amount = isQuantity ? weight.toPrecision(2) : `${(100 * weight).toFixed(1)} %`;
+    fill.style.setProperty("--share", Math.abs(weight));
+    const said = make("span", { className: "unseen", textContent: t(weight > 0 ? "wordsFor" : weight < 0 ? "wordsAgainst" : "wordsNeither") });
     return make(
       "li", {}, make("span", { className: "name", textContent: name, title: name }), make("span", { className: "value", textContent: value, title: value }),
-      make("span", { className: "track" }, fill), make("span", { className: "percent", textContent: (weight > 0 ? "+" : "") + amount.replace("-", "−") }),
+      make("span", { className: "track" }, fill, said),
     );
   });
   $("columns").replaceChildren(...rows);
