@@ -65,17 +65,17 @@ def test_texts(client: httpx.Client, bundle: Loaded) -> None:
 
 def test_rows(client: httpx.Client, bundle: Loaded, tmp_path: Path) -> None:
     names = [column.name for column in bundle("people").spec.input.columns]  # type: ignore[attr-defined]
-    rows = [{name: person[name] for name in names} for person in _rows(4)]
-    wanted = bundle("people").predict(rows)
-    assert all(map(same, ask(client, "people", json={"inputs": rows}), wanted))
-    table = "\n".join([",".join(names), *(",".join(str(row[name]) for name in names) for row in rows)])
+    given = [{name: person[name] for name in names} for person in rows(4)]
+    wanted = bundle("people").predict(given)
+    assert all(map(same, ask(client, "people", json={"inputs": given}), wanted))
+    table = "\n".join([",".join(names), *(",".join(str(row[name]) for name in names) for row in given)])
     found = ask(client, "people", **raw("text/csv", table))
     assert [answer["name"] for answer in found] == [f"table.csv[{row}]" for row in range(4)]
     assert all(map(same, found, wanted))
     assert all(map(same, ask(client, "people", files={"file": ("p.csv", table.encode())}), wanted))
 
 
-def _rows(count: int) -> list[dict[str, Any]]:
+def rows(count: int) -> list[dict[str, Any]]:
     columns = people(count)
     return [{name: values[row] for name, values in columns.items()} for row in range(count)]
 
@@ -130,7 +130,7 @@ def test_a_wrong_value_is_named(client: httpx.Client, model: str, inputs: list[A
 
 
 def test_what_is_not_used_is_noted(client: httpx.Client) -> None:
-    row = {**_rows(1)[0], "shoe": 43}
+    row = {**rows(1)[0], "shoe": 43}
     answer = client.post("/predict?model=people", json={"inputs": [row]}).json()
     assert any("shoe" in note for note in answer["notes"])
 

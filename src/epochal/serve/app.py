@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from contextlib import contextmanager
 from importlib import resources
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import torch
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,14 +25,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from epochal.serve.batching import Batcher, Lane
-from epochal.serve.decode import Decoded, Decoders
+from epochal.serve.decode import Decoded, Decoders, text_in
+from epochal.serve.explain import losses, plan, seen
 from epochal.serve.limits import App, Guard, Room, Share, burst, read_body
 from epochal.serve.metrics import MEDIUM, Metrics
 from epochal.serve.model import Served
 from epochal.serve.openapi import describe
-from epochal.serve.refusal import RefusedError, bad
+from epochal.serve.refusal import RefusedError, bad, busy
 
 Result = TypeVar("Result")
+
+# A status and what is answered with it.
+_Answer: TypeAlias = tuple[int, dict[str, Any]]
 
 # The most seconds from the head of a request to its answer.
 DEADLINE = 10.0
@@ -55,6 +60,7 @@ class Service:
         lanes = {name: Lane(model.compute, model.rule.size) for name, model in self.models.items()}
         self.batcher = Batcher(lanes, self.metrics.batch)
         self._queued = decoders
+        self._explaining = asyncio.Semaphore(1)
 
     def __enter__(self) -> Service:
         self.decoders.start()
@@ -84,7 +90,7 @@ class Service:
         with self.room.one(burst(lane.pace.seconds, lane.size), 2 * lane.size + self._queued) as share:
             yield share
 
-    async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> _Answer:
         """Return status and answer for a body."""
         decoded = await asyncio.to_thread(self.decoders.decode, model.name, content_type, body)
         share.add(max(len(decoded.names) - 1, 0))
@@ -95,6 +101,25 @@ class Service:
         self.metrics.items.inc(len(found))
         answer = {"model": model.name, "predictions": list(_in_order(decoded, found))}
         return (200 if found else 422), {**answer, **({"notes": decoded.notes} if decoded.notes else {})}
+
+    async def explain(self, model: Served, _: Share, content_type: str, body: bytes) -> _Answer:
+        """Return status and explanation of one item; it is computed while no predictions are asked for."""
+        if self._explaining.locked():
+            raise busy()
+        async with self._explaining:
+            decoded = await asyncio.to_thread(self.decoders.decode, model.name, content_type, body)
+            if len(decoded.names) != 1:
+                raise bad("One item is explained at a time.", "Send one file, or one input.")
+            if decoded.wrong:
+                return 422, {"model": model.name, "predictions": list(_in_order(decoded, []))}
+            example = decoded.inputs[0]
+            text = await asyncio.to_thread(text_in, content_type, body) if model.rule.kind == "text" else ""
+            made = await asyncio.to_thread(plan, model.rule, example, text)
+            values = await self.batcher.compute(model.name, torch.cat((example[None], made.inputs)), is_urgent=False)
+            picture = await asyncio.to_thread(seen, model.rule, example)
+        lost = losses(values, is_quantity=not model.bundle.spec.task.has_accuracy)
+        prediction = next(_in_order(decoded, model.answers(values[:1])))
+        return 200, {"model": model.name, "seen": picture, "map": made.draw(lost), "prediction": prediction}
 
 
 def _in_order(decoded: Decoded, found: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -113,12 +138,18 @@ def build_app(service: Service, names: Sequence[str] = ("localhost",), token: st
     models = {"models": [model.card for model in service.models.values()]}
 
     async def predict(request: Request) -> Response:
+        return await asked(request, service.predict)
+
+    async def explain(request: Request) -> Response:
+        return await asked(request, service.explain)
+
+    async def asked(request: Request, work: Callable[[Served, Share, str, bytes], Coroutine[Any, Any, _Answer]]) -> Response:
         begin = perf_counter()
         model = service.choose(request.query_params.get("model"))
         with service.enter(model) as share:
             body = await read_body(request.scope, request.receive, share)
             kind = request.headers.get("content-type", "")
-            status, found = await _while_wanted(service, request, service.predict(model, share, kind, body))
+            status, found = await _while_wanted(service, request, work(model, share, kind, body))
         return _json({**found, "milliseconds": round(1000 * (perf_counter() - begin), 2)}, status)
 
     def fixed(content: object) -> Callable[[Request], Awaitable[Response]]:
@@ -157,6 +188,7 @@ def build_app(service: Service, names: Sequence[str] = ("localhost",), token: st
         Route("/", static),
         Route("/static/{name}", static),
         Route("/predict", counted("/predict", predict), methods=["POST"]),
+        Route("/explain", counted("/explain", explain), methods=["POST"]),
         Route("/model", fixed(models)),
         Route("/healthz", fixed({"status": "ok"})),
         Route("/metrics", metrics),

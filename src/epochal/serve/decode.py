@@ -26,7 +26,7 @@ from torch import Tensor
 
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.kinds import KINDS
-from epochal.data.inputs.text.read import Text
+from epochal.data.inputs.text.read import Text, decoded
 from epochal.errors import DataError
 from epochal.io.safe_read import parse_json
 from epochal.serve.refusal import RefusedError, bad, too_large
@@ -88,6 +88,14 @@ def items_in(kind: str, content_type: str, body: bytes) -> list[Item]:
     if not body:
         raise bad("The body is empty.", "Send the content of a file.")
     return [Item({"picture": "picture", "sound": "sound", "text": "text"}.get(kind, "table.csv"), body, is_file=True)]
+
+
+def text_in(content_type: str, body: bytes) -> str:
+    """Return the text in the body of a request for one. Raises `RefusedError` if it is too long to be taken apart."""
+    if len(body) > SMALL:
+        raise too_large(f"Texts of more than {SMALL:,} bytes are not explained.", "Send a part of it.")
+    item = items_in("text", content_type, body)[0]
+    return decoded(item.value, item.name) if item.is_file else str(item.value)
 
 
 def _from_json(body: bytes) -> list[Item]:

@@ -39,6 +39,18 @@ def describe(models: Mapping[str, Served]) -> dict[str, Any]:
                     "responses": {"200": _answer("A prediction for each item, in their order", _ref("Predictions")), **errors},
                 }
             },
+            "/explain": {
+                "post": {
+                    "summary": "Say what speaks for the prediction of one item.",
+                    "operationId": "explain",
+                    "parameters": [choice],
+                    "requestBody": {"required": True, "content": _bodies(models)},
+                    "responses": {
+                        "200": _answer("The input as the network sees it, and what it owes its parts", {"type": "object"}),
+                        **errors,
+                    },
+                }
+            },
             "/model": {"get": _get("model", "What the models take and give.")},
             "/healthz": {"get": _get("healthz", "Whether the server answers.")},
             "/openapi.json": {"get": _get("openapi", "This description.")},
