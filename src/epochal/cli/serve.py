@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from epochal.cli.options import importing, own_model
 from epochal.cli.output import say
+
+if TYPE_CHECKING:
+    from epochal.predictor import Runtime
 
 
 @click.command()
@@ -17,9 +21,19 @@ from epochal.cli.output import say
 @click.option("--token", envvar="EPOCHAL_TOKEN", default="", help="What clients must know: a secret. [env: EPOCHAL_TOKEN]")
 @click.option("--name", "names", multiple=True, help="A host name that clients may use for this server; may be repeated.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads that compute a batch. [all cores but one]")
+@click.option("--runtime", type=click.Choice(("eager", "compiled", "onnx")), default="eager", show_default=True, help="What computes.")
+@click.option("--device", default="auto", show_default=True, help="Where it computes: cpu, cuda, mps.")
 @own_model
 def command(
-    runs: tuple[str, ...], host: str, port: int, token: str, names: tuple[str, ...], threads: int | None, model: str | None
+    runs: tuple[str, ...],
+    host: str,
+    port: int,
+    token: str,
+    names: tuple[str, ...],
+    threads: int | None,
+    runtime: Runtime,
+    device: str,
+    model: str | None,
 ) -> None:
     """Serve the trained model of RUN over HTTP, with a page to try it; several RUNs, or NAME=RUN, by their names.
 
@@ -28,6 +42,8 @@ def command(
     # Decoding and HTTP need the cores, too: PyTorch's idle threads sleep instead of polling for work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with importing():
+        import torch
+
         from epochal.data.inputs.picture.decoding import cores
         from epochal.errors import MissingError
 
@@ -37,7 +53,11 @@ def command(
             raise MissingError(f"The server needs the package {error.name}.", 'Install it: pip install "epochal[serve]"') from error
         from epochal.serve.model import check_names, named, open_model
 
-    models = [open_model(path, name, model, lambda note: say(note, err=True)) for name, path in map(named, runs)]
+    torch.set_num_threads(threads or max(1, cores() - 1))
+    models = [
+        open_model(path, name, own=model, runtime=runtime, device=device, log=lambda note: say(note, err=True))
+        for name, path in map(named, runs)
+    ]
     check_names(models)
     known = ", ".join(served.name for served in models)
     serve(
@@ -46,7 +66,6 @@ def command(
         port,
         token=token,
         names=names,
-        threads=threads or max(1, cores() - 1),
         started=lambda url: say(f"serving {known} at {url} (Ctrl-C ends it)"),
     )
     say("stopped")

@@ -57,7 +57,7 @@ class Service:
         self.decoders = Decoders({name: model.rule for name, model in self.models.items()}, decoders)
         self.room = Room()
         self.metrics = Metrics(lambda: self.batcher.waiting)
-        lanes = {name: Lane(model.compute, model.rule.size) for name, model in self.models.items()}
+        lanes = {name: Lane(model.predictor, model.most) for name, model in self.models.items()}
         self.batcher = Batcher(lanes, self.metrics.batch)
         self._queued = decoders
         self._explaining = asyncio.Semaphore(1)

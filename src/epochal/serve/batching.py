@@ -23,11 +23,8 @@ from torch import Tensor
 # Raw inputs [n, *shape] to decoded values [n, outputs].
 Compute: TypeAlias = Callable[[Tensor], Tensor]
 
-# The most inputs of a batch, the most numbers in them, and the most seconds that it may take.
-MAX_BATCH, _MAX_NUMBERS, _MAX_SECONDS = 256, 1 << 26, 0.1
-
-# A batch waits for others at most so many seconds.
-_MAX_WAIT = 0.005
+# The most seconds that a batch may take, and that it waits for others.
+_MAX_SECONDS, _MAX_WAIT = 0.1, 0.005
 
 # Batches are so large that b is at most this share of their time.
 _OVERHEAD = 0.1
@@ -65,12 +62,12 @@ class Pace:
 
 
 class Lane:
-    """One model: what computes it, how fast, and how often it is asked. `numbers` is the size of one input."""
+    """One model: what computes it, up to so many inputs at once, how fast, and how often it is asked."""
 
-    def __init__(self, compute: Compute, numbers: int = 1) -> None:
+    def __init__(self, compute: Compute, most: int) -> None:
         self.compute = compute
         self.pace = Pace()
-        self._most = max(1, min(MAX_BATCH, _MAX_NUMBERS // numbers))
+        self._most = most
         self._gap = 1.0
         self._asked = 0.0
 

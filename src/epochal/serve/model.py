@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from epochal.bundle import WEIGHTS, Bundle
@@ -23,7 +22,12 @@ from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.text.rule import TextRule
 from epochal.errors import DataError
 from epochal.io.safe_read import read_json
+from epochal.models.pretrained.head import AT_ONCE
+from epochal.predictor import Predictor, Runtime, is_large
 from epochal.tasks.base import Prediction
+
+# The most inputs that are computed together, and the most numbers in them.
+MAX_BATCH, _MAX_NUMBERS = 256, 1 << 26
 
 # The most words of a column that are told: for a page to choose from.
 _WORDS = 50
@@ -34,19 +38,23 @@ class Served:
     """A model by the name under which it is served. `card` is what GET /model says of it."""
 
     name: str
-    bundle: Bundle
+    predictor: Predictor
     card: dict[str, Any]
+
+    @property
+    def bundle(self) -> Bundle:
+        """The model with all that it needs."""
+        return self.predictor.bundle
 
     @property
     def rule(self) -> InputRule:
         """How its inputs are read."""
         return self.bundle.spec.input
 
-    def compute(self, inputs: Tensor) -> Tensor:
-        """Return the decoded values [n, outputs] of raw inputs [n, *shape]: probabilities or quantities."""
-        with torch.inference_mode():
-            values: Tensor = self.bundle.with_decoder()(inputs)
-        return values.double().cpu()
+    @property
+    def most(self) -> int:
+        """How many inputs are computed together at most."""
+        return AT_ONCE if is_large(self.bundle) else max(1, min(MAX_BATCH, _MAX_NUMBERS // self.rule.size))
 
     def answers(self, values: Tensor) -> list[dict[str, Any]]:
         """Return what is said of each input, from its values [n, outputs]."""
@@ -65,14 +73,25 @@ def _answer(found: Prediction) -> dict[str, Any]:
     }
 
 
-def open_model(path: Path, name: str = "", own: str | None = None, log: Any = None) -> Served:
-    """Open the model of a run to be served, by its folder's name if it has no other. Raises `BundleError`."""
+def open_model(
+    path: Path,
+    name: str = "",
+    *,
+    own: str | None = None,
+    runtime: Runtime = "eager",
+    device: str = "auto",
+    log: Callable[[str], object] | None = None,
+) -> Served:
+    """Open the model of a run to be served, by its folder's name if it has no other.
+
+    `own` is the code of the user's own network, as FILE.py:NAME; `runtime` and `device` as for `Predictor`. Raises `BundleError`.
+    """
     bundle = Bundle.load(path, own, log=log)
     name = name or path.resolve().name
     weights = next(found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file())
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Served(name, bundle, _card(name, bundle, _tested(path), digest))
+    return Served(name, Predictor(bundle, runtime=runtime, device=device), _card(name, bundle, _tested(path), digest))
 
 
 def named(text: str) -> tuple[str, Path]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-import torch
 import uvicorn
 
 from epochal.errors import RecipeError, reason_of
@@ -36,13 +35,12 @@ def serve(
     *,
     token: str = "",
     names: Sequence[str] = (),
-    threads: int = 1,
     started: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Serve models until a signal comes; then requests that have arrived are answered.
 
-    `names` are host names that clients may use besides the address. `threads` are those of one batch. `started` is called with the
-    address of the page. Raises `RecipeError` if the address cannot be used, or is not of this machine alone and there is no `token`.
+    `names` are host names that clients may use besides the address. `started` is called with the address of the page. Raises
+    `RecipeError` if the address cannot be used, or is not of this machine alone and there is no `token`.
     """
     if token and (len(token) < _LEAST_TOKEN or not token.isascii() or not all(sign.isalnum() or sign in "-_.~" for sign in token)):
         raise RecipeError(f"A token has at least {_LEAST_TOKEN} letters, digits, or signs of -_.~", f"Make one: {_MAKE_ONE}")
@@ -52,7 +50,6 @@ def serve(
         is_own = ipaddress.ip_address(address).is_loopback
         if not is_own and not token:
             raise RecipeError(f"Others could use the server at {host}, and there is no token.", f"Pass --token TOKEN: {_MAKE_ONE}")
-        torch.set_num_threads(threads)
         with Service(models) as service:
             shown = f"[{address}]" if ":" in address else address
             app = build_app(service, ("localhost", *names) if is_own else names, token)
