@@ -95,7 +95,7 @@ class Guard:
         if not self._token or scope["path"] == "/healthz":
             return []
         if scope["path"] == "/" and scope["query_string"]:
-            given = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=8).get("token", [""])[0]
+            given = _token_in(scope["query_string"].decode("latin-1"))
             if self._is_right(given.encode()):
                 return [(b"location", b"/"), (b"set-cookie", f"{COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/".encode("latin-1"))]
         if any(self._is_right(token) for token in _tokens(values)):
@@ -106,9 +106,10 @@ class Guard:
         return hmac.compare_digest(token, self._token)
 
     def _is_ours(self, host: bytes, scope: Scope) -> bool:
-        name, colon, port = host.decode("latin-1").lower().rpartition(":")
+        whole = host.decode("latin-1").lower()
+        name, colon, port = whole.rpartition(":")
         if not colon or "]" in port:
-            name, port = host.decode("latin-1").lower(), "80"
+            name, port = whole, "80"
         if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
             return False
         if name in self._names:
@@ -118,6 +119,13 @@ class Guard:
             return (address.version == 6) == name.startswith("[") and address == ipaddress.ip_address(scope["server"][0])
         except (ValueError, TypeError):
             return False
+
+
+def _token_in(query: str) -> str:
+    try:
+        return parse_qs(query, max_num_fields=8).get("token", [""])[0]
+    except ValueError:
+        raise bad("The query has too many fields.", "Open /?token=TOKEN.") from None
 
 
 def _origins(host: bytes) -> tuple[bytes, ...]:
