@@ -27,7 +27,7 @@ def ask(
 
 HOSTS = [
     *[(host, 200) for host in (
-        "HOST", "127.0.0.1", "127.0.0.1:80", "127.0.0.1:9999", "localhost", "localhost:1", "LOCALHOST:8000", "localhost:65535",
+        "HOST", "127.0.0.1", "127.0.0.1:80", "127.0.0.1:9999", "localhost", "localhost:1", "LocalHost:8000", "localhost:65535",
     )],
     *[(host, 421) for host in (
         "example.org", "example.org:8000", "127.0.0.1.example.org", "localhost.example.org", "example.org.localhost", "localhost.",
@@ -83,7 +83,7 @@ METHODS = [
     *[("HEAD", path, 200) for path in ("/model", "/healthz")],
     *[("GET", path, 405) for path in ("/predict", "/explain")],
     *[("POST", path, 405) for path in ("/", "/model", "/healthz", "/metrics", "/openapi.json", "/static/index.html")],
-    *[(method, path, 405) for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND") for path in ("/predict", "/model", "/x")],
+    *[(method, path, 405) for path in ("/predict", "/model", "/x") for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "MERGE")],
     *[("GET", path, 404) for path in (
         "/x", "//", "//model", "/model/", "/model//", "/Model", "/model%00", "/model%2f", "/./model", "/../model", "/static", "/static/",
         "/static/..", "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/%2fetc%2fpasswd", "/static//etc/passwd",
@@ -91,9 +91,8 @@ METHODS = [
         "/.git/config", "/etc/passwd", "/static/" + "a" * 5000, "/model;x", "/docs", "/redoc", "/index.html",
     )],
     *[(method, target, 400) for method, target in (
-        ("GET", "http://example.org/model"), ("GET", "http://HOST/model"), ("OPTIONS", "*"), ("CONNECT", "example.org:80"), ("CONNECT", "HOST"),
-        
-        ("GET", "model"), ("GET", "?x"), ("GET", "/static/\xff"), ("FOO", "/model"), ("get", "/model"), ("", "/model"),
+        ("GET", "http://example.org/model"), ("GET", "http://HOST/model"), ("OPTIONS", "*"), ("CONNECT", "example.org:80"),
+        ("CONNECT", "HOST"), ("GET", "model"), ("GET", "?x"), ("GET", "/static/\xff"), ("FOO", "/model"), ("get", "/model"), ("", "/model"),
     )],
 ]  # fmt: skip
 
