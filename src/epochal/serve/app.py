@@ -35,6 +35,7 @@ from epochal.serve.refusal import RefusedError, bad, busy
 
 Result = TypeVar("Result")
 
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 # A status and what is answered with it.
 _Answer: TypeAlias = tuple[int, dict[str, Any]]
 
@@ -134,69 +135,70 @@ def _in_order(decoded: Decoded, found: Sequence[dict[str, Any]]) -> Iterator[dic
 
 def build_app(service: Service, names: Sequence[str] = ("localhost",), token: str = "") -> App:
     """Return the ASGI application of a service, which answers under `names`, and to those who have the `token` if there is one."""
-    page, described = _page_files(), describe(service.models)
-    models = {"models": [model.card for model in service.models.values()]}
-
-    async def predict(request: Request) -> Response:
-        return await asked(request, service.predict)
-
-    async def explain(request: Request) -> Response:
-        return await asked(request, service.explain)
-
-    async def asked(request: Request, work: Callable[[Served, Share, str, bytes], Coroutine[Any, Any, _Answer]]) -> Response:
-        begin = perf_counter()
-        model = service.choose(request.query_params.get("model"))
-        with service.enter(model) as share:
-            body = await read_body(request.scope, request.receive, share)
-            kind = request.headers.get("content-type", "")
-            status, found = await _while_wanted(service, request, work(model, share, kind, body))
-        return _json({**found, "milliseconds": round(1000 * (perf_counter() - begin), 2)}, status)
-
-    def fixed(content: object) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(_: Request) -> Response:
-            return _json(content)
-
-        return endpoint
+    page = _static(_page_files())
 
     async def metrics(_: Request) -> Response:
         return Response(service.metrics.text(), media_type=MEDIUM)
 
-    async def static(request: Request) -> Response:
+    routes = [
+        Route("/", page),
+        Route("/static/{name}", page),
+        Route("/predict", _asked(service, "/predict", service.predict), methods=["POST"]),
+        Route("/explain", _asked(service, "/explain", service.explain), methods=["POST"]),
+        Route("/model", _fixed({"models": [model.card for model in service.models.values()]})),
+        Route("/healthz", _fixed({"status": "ok"})),
+        Route("/metrics", metrics),
+        Route("/openapi.json", _fixed(describe(service.models))),
+    ]
+    app = Starlette(routes=routes, exception_handlers={RefusedError: _refused, HTTPException: _not_found, Exception: _failed})
+    # Starlette would build the address from Host.
+    app.router.redirect_slashes = False
+    return Guard(app, names, token)
+
+
+def _asked(service: Service, path: str, work: Callable[[Served, Share, str, bytes], Coroutine[Any, Any, _Answer]]) -> Endpoint:
+    """Return what reads a request, has it answered by `work` while it is wanted, and counts it."""
+
+    async def endpoint(request: Request) -> Response:
+        begin, status = perf_counter(), 500
+        try:
+            model = service.choose(request.query_params.get("model"))
+            with service.enter(model) as share:
+                body = await read_body(request.scope, request.receive, share)
+                kind = request.headers.get("content-type", "")
+                status, found = await _while_wanted(service, request, work(model, share, kind, body))
+            return _json({**found, "milliseconds": round(1000 * (perf_counter() - begin), 2)}, status)
+        except RefusedError as error:
+            status = error.status
+            raise
+        finally:
+            service.metrics.requests.labels(path, str(status)).inc()
+            service.metrics.seconds.labels(path).observe(perf_counter() - begin)
+
+    return endpoint
+
+
+def _fixed(content: object) -> Endpoint:
+    """Return what always gives the same answer."""
+    response = _json(content)
+
+    async def endpoint(_: Request) -> Response:
+        return response
+
+    return endpoint
+
+
+def _static(page: Mapping[str, tuple[bytes, str]]) -> Endpoint:
+    """Return what gives the files of the page, and nothing else."""
+
+    async def endpoint(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         if name not in page:
             raise HTTPException(404)
         content, medium = page[name]
         return Response(content, media_type=medium)
 
-    def counted(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        async def count(request: Request) -> Response:
-            begin, status = perf_counter(), "500"
-            try:
-                response = await endpoint(request)
-                status = str(response.status_code)
-            except RefusedError as error:
-                status = str(error.status)
-                raise
-            finally:
-                service.metrics.requests.labels(path, status).inc()
-                service.metrics.seconds.labels(path).observe(perf_counter() - begin)
-            return response
-
-        return count
-
-    routes = [
-        Route("/", static),
-        Route("/static/{name}", static),
-        Route("/predict", counted("/predict", predict), methods=["POST"]),
-        Route("/explain", counted("/explain", explain), methods=["POST"]),
-        Route("/model", fixed(models)),
-        Route("/healthz", fixed({"status": "ok"})),
-        Route("/metrics", metrics),
-        Route("/openapi.json", fixed(described)),
-    ]
-    app = Starlette(routes=routes, exception_handlers={RefusedError: _refused, HTTPException: _not_found, Exception: _failed})
-    app.router.redirect_slashes = False
-    return Guard(app, names, token)
+    return endpoint
 
 
 async def _while_wanted(service: Service, request: Request, work: Coroutine[Any, Any, Result]) -> Result:

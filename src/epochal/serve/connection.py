@@ -14,6 +14,9 @@ from epochal.serve.limits import RECEIVE_SECONDS
 # The most bytes of the first line and the headers of a request.
 MAX_HEAD = 32_768
 
+# The most requests of a connection that wait for the answers before theirs.
+MAX_PIPELINED = 32
+
 # The most connections; for another one, that is closed which has been waiting for longest.
 MAX_CONNECTIONS = 4096
 
@@ -28,7 +31,7 @@ class Connection(HttpToolsProtocol):
         # Since when it has been in its present state: waiting for a request or for the rest of one, or being answered.
         self.since = monotonic()
         self._head = 0
-        self._is_in_head = self._is_in_body = False
+        self._is_in_head = self._is_in_body = self._is_new = False
         self._unread: float | None = None
 
     @property
@@ -46,21 +49,27 @@ class Connection(HttpToolsProtocol):
             min(waiting, key=lambda one: one.since).transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Refuse heads that are too long, before they are parsed."""
-        self._head += len(data) if self._is_in_head else 0
-        if self._head > MAX_HEAD:
-            self._refuse(b"431 Request Header Fields Too Large")
-            return
+        """Refuse a head that goes on and on."""
+        was_in_head, self._is_new = self._is_in_head, False
         super().data_received(data)
+        # Of a head that begins in these data, it is not known where.
+        if was_in_head and self._is_in_head and not self._is_new:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self._refuse(b"431 Request Header Fields Too Large")
 
     def on_message_begin(self) -> None:
         """Count time and bytes of the head."""
         super().on_message_begin()
-        self.since, self._head, self._is_in_head = monotonic(), 0, True
+        self.since, self._head, self._is_in_head, self._is_new = monotonic(), 0, True, True
 
     def on_headers_complete(self) -> None:
         """Refuse what is no path, and a long head that came at once; begin to answer."""
         self._is_in_head, self._is_in_body = False, True
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # Reading goes on with each answer: without a limit, requests of one who reads no answers would fill the memory.
+            self.transport.abort()
+            raise ValueError("there are too many requests before their answers")
         if not self.url.startswith(b"/"):
             raise ValueError("the target of a request is not a path")  # The parser's error, which becomes an answer.
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:

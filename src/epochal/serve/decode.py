@@ -40,6 +40,8 @@ SMALL = 1 << 16
 # The seconds that a request may take to decode, and the bytes of memory beyond those of the process at its start.
 _SECONDS = 5.0
 _MEMORY = 1 << 31
+# The most bytes of the inputs of a request.
+_MOST_BYTES = 1 << 28
 # The most bytes of a file that the process may write: a table is read twice.
 _FILE = 1 << 28
 
@@ -151,6 +153,7 @@ def _check_number(count: int) -> None:
 def decode(rule: InputRule, items: Sequence[Item]) -> Decoded:
     """Return the inputs of items, and what is wrong with those that have none."""
     names, inputs, wrong, notes = list[str](), list[Tensor](), dict[int, tuple[str, str]](), dict[str, None]()
+    size = 0
     for item in items:
         try:
             found = rule.read_content(item.value, item.name) if item.is_file else _read_value(rule, item, notes)
@@ -163,6 +166,9 @@ def decode(rule: InputRule, items: Sequence[Item]) -> Decoded:
             names.append(item.name)
             continue
         _check_number(len(names) + len(found))
+        size += found.nbytes
+        if size > _MOST_BYTES:
+            raise too_large(f"The inputs would take more than {_MOST_BYTES / 1e6:.0f} MB of memory.", "Send several requests.")
         inputs.append(found)
         names += [item.name] if len(found) == 1 else [f"{item.name}[{row}]" for row in range(len(found))]
     return Decoded(names, torch.cat(inputs) if inputs else rule.zeros()[:0], wrong, list(notes))
