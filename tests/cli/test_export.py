@@ -21,6 +21,7 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
     found = CliRunner().invoke(cli, ["export", str(run), "--json"])
     assert found.exit_code == 0, found.output
     assert "largest difference" in found.stdout
+    assert "beside it: model.onnx.parity.json, predict_onnx.py" in found.stdout
     assert json.loads(found.stdout.splitlines()[-1])["file"] == str(run / "export" / "model.onnx")
     assert CliRunner().invoke(cli, ["export", str(run)]).exit_code == 1
     assert CliRunner().invoke(cli, ["export", str(run), "--to", "pickle"]).exit_code == 2

@@ -46,5 +46,6 @@ def command(
         table.add_row(str(row.batch), f"{row.examples:,}", f"{row.agree:,}", f"{row.difference:.1e}")
     print_table(table)
     say(f"wrote {found.path}, {found.size / 1e6:,.2f} MB")
+    say(f"beside it: {', '.join(path.name for path in found.beside)}")
     if as_json:
         say_json(found.to_json())

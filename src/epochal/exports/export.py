@@ -17,6 +17,7 @@ from epochal.data.inputs.values import Inputs
 from epochal.errors import EpochalError, ExportError, TakenError
 from epochal.exports import onnx_file, program, tensors
 from epochal.exports.parity import Parity, compare
+from epochal.exports.script import beside
 from epochal.io.files import write_bytes, write_errors, write_json
 from epochal.models.build import entry_of
 from epochal.shown import Rows, Shown
@@ -28,10 +29,11 @@ class Format(NamedTuple):
     suffix: str
     encode: Callable[[Bundle, Mapping[str, str]], bytes]
     decode: Callable[[bytes], Callable[[Tensor], Tensor]]
+    beside: Callable[[Bundle, str], Mapping[str, bytes]] = lambda _bundle, _name: {}
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", onnx_file.encode, onnx_file.decode),
+    "onnx": Format(".onnx", onnx_file.encode, onnx_file.decode, beside),
     "torch-export": Format(".pt2", program.encode, program.decode),
     "safetensors": Format(".safetensors", tensors.encode, tensors.decode),
 }
@@ -81,21 +83,38 @@ def export(bundle: Bundle, to: str, out: Path, inputs: Inputs, about: Mapping[st
     """
     made = check_format(to)
     check_new(out)
+    others = {out.with_name(name): content for name, content in made.beside(bundle, out.name).items()}
+    for path, other in others.items():
+        _check_same(path, other)
     content = encoded(made, bundle, about or {})
     parity = compare(made.decode(content), bundle, inputs, label="Comparing")
     with write_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     report = out.with_name(out.name + ".parity.json")
     write_json(report, {"sha256": hashlib.sha256(content).hexdigest(), "parity": [row._asdict() for row in parity]})
+    for path, other in others.items():
+        write_bytes(path, other)
     # The file itself is last: where it is, the others are.
     write_bytes(out, content)
-    return Exported(out, len(content), parity, (report,))
+    return Exported(out, len(content), parity, (report, *others))
 
 
 def check_new(out: Path) -> None:
     """Raise `TakenError` if there is such a file."""
     if out.exists():
         raise TakenError(out)
+
+
+def _check_same(path: Path, content: bytes) -> None:
+    """Raise `TakenError` if there is another file of that name."""
+    try:
+        is_other = path.read_bytes() != content
+    except FileNotFoundError:
+        is_other = False
+    except OSError:
+        is_other = True
+    if is_other:
+        raise TakenError(path, "It may belong to another model: export this one into a folder of its own.")
 
 
 def encoded(made: Format, bundle: Bundle, about: Mapping[str, Any]) -> bytes:
@@ -121,7 +140,10 @@ def _about(bundle: Bundle) -> dict[str, Any]:
     return {
         "classes": spec.outputs,
         "task": spec.task.name,
-        "input": {**spec.input.model_dump(mode="json", exclude={"known", "vocabulary"})},
+        "input": {
+            **spec.input.model_dump(mode="json", exclude={"known", "vocabulary"}),
+            "files": {name: hashlib.sha256(content).hexdigest() for name, content in spec.input.script_files.items()},
+        },
         "model": bundle.origin[0] if bundle.origin is not None else type(bundle.model.get_submodule("net")).__name__,
         "data": {"name": spec.name, "counts": dict(spec.counts), "fingerprint": spec.fingerprint},
         "licence": licence,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -119,6 +119,16 @@ class InputRule(BaseModel):
     def sample(self) -> tuple[str, ...]:
         """What the command `predict` takes, as an example: the name of a file that somebody may have."""
         return ("inputs.npy",)
+
+    @property
+    def script(self) -> tuple[str, ...]:
+        """The file in `exports/scripts` that reads such inputs without Epochal, and another that it needs; none if they cannot be."""
+        return ()
+
+    @property
+    def script_files(self) -> Mapping[str, bytes]:
+        """What these need besides the model, by the names of files."""
+        return {}
 
     @property
     def as_pictures(self) -> str:

@@ -46,6 +46,11 @@ class NumbersRule(ScaledRule):
         return [0] if ndim == 2 else list(range(ndim))
 
     @property
+    def script(self) -> tuple[str, ...]:
+        """Arrays."""
+        return ("numbers",)
+
+    @property
     def as_pictures(self) -> str:
         """Tables need another axis, blocks another kind."""
         return {2: "x[:, None] makes pictures with one channel of them", 3: 'input="picture" loads them as such'}.get(len(self.shape), "")

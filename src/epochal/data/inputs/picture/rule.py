@@ -103,6 +103,11 @@ class PictureRule(ScaledRule):
         return ("picture.png" if self.mode else "inputs.npy",)
 
     @property
+    def script(self) -> tuple[str, ...]:
+        """Pictures, if files become such inputs; else arrays."""
+        return ("picture" if self.mode else "numbers",)
+
+    @property
     def scales(self) -> int:
         """One for each channel."""
         return self.shape[0]

@@ -117,6 +117,11 @@ class SoundRule(InputRule):
         return ("sound.wav",)
 
     @property
+    def script(self) -> tuple[str, ...]:
+        """WAV files of the same rate."""
+        return ("sound",)
+
+    @property
     def default_model(self) -> str:
         """A convolutional network."""
         return "conv"

@@ -89,6 +89,11 @@ class TableRule(InputRule):
         return (self.numbers + self.flags + len(self.levels),)
 
     @property
+    def script(self) -> tuple[str, ...]:
+        """Separated values."""
+        return ("table",)
+
+    @property
     def default_model(self) -> str:
         """Embeddings of categories and numbers, then fully connected layers."""
         return "tabular"

@@ -24,7 +24,7 @@ from epochal.data.inputs.text.features import MAX_CHARACTERS, Features
 from epochal.io.packaged import PackagedFile
 
 # The most bytes of a vocabulary.
-_MOST = 2_000_000
+MOST = 2_000_000
 
 
 class Pieces(ABC):
@@ -231,7 +231,7 @@ def installed_vocabulary(tokens: str) -> str:
 def read_pieces(tokens: str, vocabulary: str) -> Pieces:
     """Return the pieces of a packed vocabulary. Raises `ValueError` if it is damaged."""
     try:
-        return KINDS[tokens](unpacked(vocabulary, _MOST).decode().split("\n"))
+        return KINDS[tokens](unpacked(vocabulary, MOST).decode().split("\n"))
     except ValueError as error:
         raise ValueError(f"vocabulary is damaged: {error}") from error
 

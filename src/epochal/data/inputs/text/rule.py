@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -19,7 +19,7 @@ from epochal.data.inputs.table.values import names_of, rows_of
 from epochal.data.inputs.text.augment import WordDropout
 from epochal.data.inputs.text.features import Features, hashed_ngrams, hashed_words, normalized, places_in
 from epochal.data.inputs.text.layer import Marked, Ngrams, Words
-from epochal.data.inputs.text.pieces import KINDS, Pieces, installed_vocabulary, packed, read_pieces, unpacked
+from epochal.data.inputs.text.pieces import KINDS, MOST, Pieces, installed_vocabulary, packed, read_pieces, unpacked
 from epochal.data.inputs.text.read import Text, decoded, is_file, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.data.walk import TEXTS, files_below
@@ -182,6 +182,16 @@ class TextRule(InputRule):
     def sample(self) -> tuple[str, ...]:
         """A text."""
         return "--text", translated("a new text")
+
+    @property
+    def script(self) -> tuple[str, ...]:
+        """Files of text, and how they are split."""
+        return "text", self.tokens if self.vocabulary else "hashed"
+
+    @property
+    def script_files(self) -> Mapping[str, bytes]:
+        """The pieces of the vocabulary, one a line."""
+        return {"vocabulary.txt": unpacked(self.vocabulary, MOST)} if self.vocabulary else {}
 
     @property
     def default_model(self) -> str:
