@@ -20,7 +20,7 @@ from epochal.recipe import DEFAULT, Recipe
 from epochal.run.learner import LAST, parts_of
 
 # More of a model than its head is trained where that takes at most so many seconds; a step is as long as so many passes without gradients.
-_MOST_SECONDS, _TRAINING = 120, 3
+_MOST_SECONDS, _TRAINING = 300, 3
 
 # A pass is measured so many times.
 _PASSES = 4
@@ -43,19 +43,20 @@ def with_tune(recipe: Recipe, model: nn.Module, data: Data, log: Callable[[str],
         log(f"note: tune = head, for {count:,} examples: the trunk stays as it is; tune = all trains it, too")
         return recipe.updated({"tune": "head"}, "model")
     costs = _costs(recipe, model, data, entry.tuned)
+    after = {tune: _minutes(seconds) for tune, seconds in costs.items()}
     if costs.get("all", math.inf) <= _MOST_SECONDS:
-        log(f"note: tune = all, for {count:,} examples: the trunk is trained, too; tune = head leaves it as it is")
+        log(f"note: tune = all, for {count:,} examples: the trunk is trained, too, {after['all']}; tune = head leaves it as it is")
         return recipe.updated({"tune": "all"}, "model")
     if costs.get("last", math.inf) <= _MOST_SECONDS:
-        log(f"note: tune = last, for {count:,} examples: the trunk's last part is trained, too; tune = all takes {_minutes(costs['all'])}")
+        log(f"note: tune = last, for {count:,} examples: the trunk's last part is trained, too; tune = all would be done {after['all']}")
         return recipe.updated({"tune": "last"}, "model")
     tune = min(costs, key=costs.__getitem__)
-    log(f"note: tune = head: the trunk stays as it is; tune = {tune} trains more of it, which takes {_minutes(costs[tune])}")
+    log(f"note: tune = head: the trunk stays as it is; tune = {tune} trains more of it, {after[tune]}")
     return recipe.updated({"tune": "head"}, "model")
 
 
 def _minutes(seconds: float) -> str:
-    return f"about {seconds / 60:,.0f} minutes"
+    return f"in about {seconds / 60:,.0f} minutes" if seconds >= 90 else f"in about {seconds:,.0f} seconds"
 
 
 def _costs(recipe: Recipe, model: nn.Module, data: Data, tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
