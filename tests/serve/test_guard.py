@@ -79,8 +79,8 @@ def test_origins(url: str, headers: str, status: int) -> None:
 
 
 METHODS = [
-    *[("GET", path, 200) for path in ("/model", "/healthz", "/metrics", "/openapi.json", "/model?lang=zh", "/%6dodel")],
-    *[("HEAD", path, 200) for path in ("/model", "/healthz")],
+    *[("GET", path, 200) for path in ("/", "/model", "/healthz", "/metrics", "/openapi.json", "/?lang=zh", "/%6dodel")],
+    *[("HEAD", path, 200) for path in ("/", "/model", "/healthz")],
     *[("GET", path, 405) for path in ("/predict", "/explain")],
     *[("POST", path, 405) for path in ("/", "/model", "/healthz", "/metrics", "/openapi.json", "/static/index.html")],
     *[(method, path, 405) for path in ("/predict", "/model", "/x") for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "MERGE")],

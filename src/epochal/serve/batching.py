@@ -81,7 +81,8 @@ class Lane:
     @property
     def wait(self) -> float:
         """For how many seconds a batch that is not full waits for others."""
-        return min(self.pace.once, _MAX_WAIT) if self._gap < self.pace.once else 0.0
+        saved = min(self.pace.once, _MAX_WAIT)
+        return saved if self._gap < saved else 0.0
 
     def asked(self, now: float) -> None:
         """Take a request into account."""

@@ -27,7 +27,7 @@ MAX_BODY, MAX_BODIES = 32_000_000, 256_000_000
 RECEIVE_SECONDS = 8.0
 
 # The most requests that are worked on at a time; and of so many seconds of computing, if there was a moment without any lately.
-_MAX_REQUESTS, _BURST_SECONDS, _LATELY = 256, 0.5, 0.5
+_MAX_REQUESTS, _BURST_SECONDS, _LATELY = 256, 1.0, 0.5
 
 COOKIE = "epochal-token"
 
@@ -158,7 +158,7 @@ async def answer(send: Send, status: int, body: object, headers: Sequence[tuple[
 class Room:
     """How much the server works on at a time: requests, their items, and the bytes of their bodies.
 
-    While there are moments without work, half a second of it may wait: that is a burst. Once there has been none for a while, there
+    While there are moments without work, a second of it may wait: that is a burst. Once there has been none for a while, there
     are more requests than can be computed, and only as many may wait as keep the thread that computes busy. So those that are accepted
     are answered soon, and the server has recovered as soon as there are fewer.
     """
@@ -169,10 +169,11 @@ class Room:
 
     @contextmanager
     def one(self, burst: float, least: int) -> Iterator[Share]:
-        """Count a request for the block. `burst` is how many items half a second computes; so many as `least` are always accepted.
+        """Count a request for the block. `burst` is how many items a second computes; so many as `least` are always accepted.
 
         Raises `RefusedError` if there is no room.
         """
+        self._idle = self._idle if self.items else monotonic()
         share = Share(self, max(least, burst if monotonic() - self._idle < _LATELY else 0.0))
         if self.requests >= _MAX_REQUESTS:
             raise busy()
@@ -213,7 +214,7 @@ class Share:
 
 
 def burst(seconds: Callable[[int], float], size: int) -> float:
-    """Return how many items half a second computes, in batches of `size` that take so many `seconds`."""
+    """Return how many items a second computes, in batches of `size` that take so many `seconds`."""
     return _BURST_SECONDS * size / max(seconds(size), 1e-6)
 
 

@@ -1,0 +1,245 @@
+"""Beyond capacity the server answers as many as it can, refuses the others at once, and is as before when there are fewer.
+
+EPOCHAL_OVERLOAD=600 keeps it up for so many seconds. Strict figures, from a second process, are in benchmarks/serve.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from torch import Tensor
+
+from epochal.predictor import Predictor
+from epochal.serve.app import Service
+from epochal.serve.model import Served
+from tests.serve.conftest import serving
+from tests.serve.sockets import connect, head
+
+SECONDS = float(os.environ.get("EPOCHAL_OVERLOAD", "3"))
+
+
+class Slow(Predictor):
+    """A model that takes its time, without using a core."""
+
+    count = 0
+    each = 0.02
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        self.count += len(inputs)
+        time.sleep(self.each * (len(inputs) + 0.5))
+        return super().__call__(inputs)
+
+
+def slow(models: list[Served]) -> Served:
+    numbers = next(model for model in models if model.name == "numbers")
+    return replace(numbers, predictor=Slow(numbers.bundle))
+
+
+@pytest.fixture
+def model(models: list[Served]) -> Served:
+    return slow(models)
+
+
+@pytest.fixture
+def address(model: Served) -> Iterator[str]:
+    with serving(Service([model])) as found:
+        yield found
+
+
+BODY = {"inputs": [[1, 2, 3]]}
+
+
+class Load:
+    """Requests at a rate, whatever the answers; their status, and the seconds until each."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, float]] = []
+
+    async def one(self, client: httpx.AsyncClient) -> None:
+        begin = time.perf_counter()
+        answer = await client.post("/predict", json=BODY)
+        self.answers.append((answer.status_code, time.perf_counter() - begin))
+
+    async def run(self, url: str, rate: float, seconds: float) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client, asyncio.TaskGroup() as group:
+            begin, sent = time.perf_counter(), 0
+            while (now := time.perf_counter() - begin) < seconds:
+                for _ in range(int(now * rate) - sent):
+                    group.create_task(self.one(client))
+                    sent += 1
+                await asyncio.sleep(0.005)
+
+    def times(self, status: int) -> list[float]:
+        return sorted(seconds for found, seconds in self.answers if found == status)
+
+
+def test_goodput_beyond_capacity(models: list[Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    # So slow that whoever sends the requests, in this process, has no part in it.
+    monkeypatch.setattr(Slow, "each", 0.1)
+    with serving(Service([slow(models)])) as address:
+        _overload(address, 10)
+
+
+def _overload(address: str, capacity: float) -> None:
+    unloaded, load, health = Load(), Load(), list[float]()
+    asyncio.run(unloaded.run(address, 2, 2))
+    ended = threading.Event()
+
+    def look() -> None:
+        with httpx.Client(base_url=address, timeout=30) as client:
+            while not ended.wait(0.1):
+                begin = time.perf_counter()
+                assert client.get("/healthz").status_code == 200
+                health.append(time.perf_counter() - begin)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    begin = time.perf_counter()
+    asyncio.run(load.run(address, 4 * capacity, SECONDS))
+    seconds = time.perf_counter() - begin
+    ended.set()
+    thread.join()
+    assert {status for status, _ in load.answers} == {200, 503}
+    accepted, refused = load.times(200), load.times(503)
+    assert len(accepted) / seconds > 0.6 * capacity
+    assert accepted[len(accepted) // 2] < 2.0
+    assert refused[len(refused) // 2] < 0.1
+    assert sorted(health)[len(health) // 2] < 0.2
+    # Recovered within two seconds.
+    time.sleep(2)
+    after = Load()
+    asyncio.run(after.run(address, 2, 1))
+    assert {status for status, _ in after.answers} == {200}
+    assert after.times(200)[0] < 3 * max(unloaded.times(200)[0], 0.05)
+
+
+def test_refusals_say_when_to_come_again(address: str) -> None:
+    async def burst() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
+            return await asyncio.gather(*(client.post("/predict", json=BODY) for _ in range(300)))
+
+    answers = asyncio.run(burst())
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert len(refused) > 100
+    assert all(answer.headers["retry-after"] == "1" and answer.json()["error"]["code"] == "busy" for answer in refused)
+
+
+def test_a_burst_is_answered(address: str) -> None:
+    async def burst() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            return await asyncio.gather(*(client.post("/predict", json=BODY) for _ in range(12)))
+
+    assert [answer.status_code for answer in asyncio.run(burst())] == [200] * 12
+
+
+def test_a_request_may_have_more_items_than_the_queue(address: str) -> None:
+    answer = httpx.post(f"{address}/predict", json={"inputs": [[1, 2, 3]] * 200}, timeout=30)
+    assert answer.status_code == 200
+    assert len(answer.json()["predictions"]) == 200
+
+
+def test_abandoned_requests_are_not_computed(address: str, model: Served) -> None:
+    predictor = model.predictor
+    assert isinstance(predictor, Slow)
+    before = predictor.count
+    place = address.removeprefix("http://")
+    body = b'{"inputs": [[1, 2, 3]]}'
+    for _ in range(15):
+        with connect(address) as sock:
+            sock.sendall(
+                head("/predict", "POST", place, f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n").encode() + body
+            )
+    assert httpx.post(f"{address}/predict", json=BODY, timeout=30).status_code == 200
+    assert predictor.count - before < 10
+
+
+def test_deadlines(models: list[Served]) -> None:
+    model = slow(models)
+    with serving(Service([model], deadline=0.3)) as url:
+        answer = httpx.post(f"{url}/predict", json={"inputs": [[1, 2, 3]] * 100}, timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_late")
+        assert isinstance(model.predictor, Slow)
+        time.sleep(0.3)
+        count = model.predictor.count
+        time.sleep(0.3)
+        assert model.predictor.count == count
+
+
+def test_ending_answers_what_has_arrived(models: list[Served]) -> None:
+    answers: list[int] = []
+
+    def ask(url: str) -> None:
+        answers.append(httpx.post(f"{url}/predict", json={"inputs": [[1, 2, 3]] * 8}, timeout=30).status_code)
+
+    service = Service([slow(models)])
+    with serving(service) as url:
+        threads = [threading.Thread(target=ask, args=(url,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while service.room.requests < 4:
+            assert not answers
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_at_a_signal(bundles: dict[str, Path], number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "epochal", "serve", f"rows={bundles['numbers']}", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving rows at http://127.0.0.1:")
+        url = line.split(" at ")[1].split()[0]
+        assert httpx.post(f"{url}/predict", json=BODY, timeout=30).status_code == 200
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "stopped\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--host", "0.0.0.0"], "there is no token"),
+        (["--host", "0.0.0.0", "--token", "short"], "at least 16"),
+        (["--token", "ö" * 20], "at least 16"),
+        (["--host", "203.0.113.1"], "cannot be used"),
+        (["--host", "no.such.host.invalid"], "cannot be used"),
+    ],
+)
+def test_unsafe_or_impossible_addresses(bundles: dict[str, Path], options: list[str], problem: str) -> None:
+    from epochal.errors import RecipeError
+    from epochal.serve.model import open_model
+    from epochal.serve.server import serve
+
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    with pytest.raises(RecipeError, match=problem):
+        serve([open_model(bundles["numbers"])], given.get("--host", "127.0.0.1"), 0, token=given.get("--token", ""))
+
+
+def test_two_models_of_one_name(bundles: dict[str, Path]) -> None:
+    from epochal.errors import DataError
+    from epochal.serve.model import check_names, named, open_model
+
+    models = [open_model(bundles["numbers"]), open_model(bundles["numbers"], "other"), open_model(bundles["numbers"])]
+    check_names(models[:2])
+    with pytest.raises(DataError, match="Two models are named numbers"):
+        check_names(models)
+    assert named("other=x/y") == ("other", Path("x/y"))
+    assert named(str(bundles["numbers"])) == ("", bundles["numbers"])
+    assert torch.equal(models[0].predictor(torch.ones(1, 3)), models[1].predictor(torch.ones(1, 3)))
