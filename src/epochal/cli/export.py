@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -22,11 +23,19 @@ from epochal.language import translated
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The new file. [default: RUN/export/model.onnx, or another suffix]")
 @click.option("--examples", multiple=True, help="Compare on these files instead of the run's test data; may be repeated.")
+@click.option("--check", is_flag=True, help="Write nothing: compare what the model answers as trained, evaluated, and in each format.")
 @data_dir
 @own_model
 @as_json
 def command(
-    run: Path, to: str, out: Path | None, examples: tuple[str, ...], data_dir: str | None, model: str | None, as_json: bool
+    run: Path,
+    to: str,
+    out: Path | None,
+    examples: tuple[str, ...],
+    check: bool,
+    data_dir: str | None,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """Write the trained model of RUN as one file that takes raw inputs and answers with probabilities: preprocessing is in it.
 
@@ -38,6 +47,11 @@ def command(
     with importing():
         from epochal.run.export import export
 
+    if check:
+        if out is not None:
+            raise click.UsageError("--check writes no file: leave --out out.")
+        _check(run, list(examples) or None, data_dir, model, as_json=as_json)
+        return
     found = export(run, to, out, examples=list(examples) or None, data_dir=data_dir, model=model, log=lambda note: say(note, err=True))
     table = Table(box=None, pad_edge=False)
     for column in ("batch of", "examples", "same label", "largest difference"):
@@ -49,3 +63,23 @@ def command(
     say(f"beside it: {', '.join(path.name for path in found.beside)}")
     if as_json:
         say_json(found.to_json())
+
+
+def _check(run: Path, examples: list[str] | None, data_dir: str | None, model: str | None, *, as_json: bool) -> None:
+    """Print how the answers compare; exit with 1 if some differ."""
+    from rich.table import Table
+
+    from epochal.run.parity import check
+
+    found = check(run, examples=examples, data_dir=data_dir, model=model, log=lambda note: say(note, err=True))
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(("answers", "examples", "same label", "largest difference", "")):
+        table.add_column(translated(column) if column else "", justify="right" if place else "left")
+    for row in found:
+        says = "" if row.agrees else translated("disagrees")
+        table.add_row(translated(row.answers), f"{row.examples:,}", f"{row.same:,}", f"{row.difference:.1e}", says)
+    print_table(table)
+    if as_json:
+        say_json([{**row._asdict(), "agrees": row.agrees} for row in found])
+    if not all(row.agrees for row in found):
+        sys.exit(1)

@@ -48,11 +48,11 @@ def export(
         raise OutputError(f"{folder} is a model without its run.", "Name the file: --out FILE, or out=...")
     path = Path(out) if out is not None else folder / EXPORT / f"model{made.suffix}"
     check_new(path)
-    inputs = _test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
+    inputs = test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
     return export_bundle(bundle, to, path, inputs, _about(folder) if is_run else None)
 
 
-def _test_inputs(folder: Path, bundle: Bundle, data_dir: str | Path | None) -> Inputs:
+def test_inputs(folder: Path, bundle: Bundle, data_dir: str | Path | None) -> Inputs:
     """Return the raw inputs of a run's test data; without any, those of validation or training."""
     recipe = read_recipe(folder) if (folder / RECIPE).exists() else None
     data = own_data(folder, recipe, bundle.spec, data_dir, "Name data to compare with: --examples FILE.")

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from epochal.bundle import Bundle
 from epochal.checks.seen import are_seen
@@ -54,8 +55,8 @@ def has_predictions(folder: Path) -> bool:
     return (folder / RESULT).exists() and (folder / PREDICTIONS / _file("test")).exists()
 
 
-def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics) -> Evaluation:
-    """Return the scores of the saved outputs on test data. Raises `BundleError` for damaged ones, and those of another model."""
+def read_predictions(folder: Path) -> dict[str, Tensor]:
+    """Return the saved outputs on test data, and what belongs to them. Raises `BundleError` for damaged ones, and another model's."""
     path = folder / PREDICTIONS / _file("test")
     sums = read_json(folder / RESULT, predictions=dict[str, str])["predictions"]
     if sums.get("weights") != hashlib.sha256(read_weights(folder)).hexdigest():
@@ -64,10 +65,19 @@ def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics
         content = safe_read.read_file(path)
         if hashlib.sha256(content).hexdigest() != sums.get("test"):
             raise ValueError(CHANGED)
-        tensors = load(content)
+        return load(content)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
+
+
+def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics) -> Evaluation:
+    """Return the scores of the saved outputs on test data. Raises `BundleError` as `read_predictions` does."""
+    tensors = read_predictions(folder)
+    try:
         found = score(tensors["outputs"], tensors["targets"], bundle.spec.task, loss, metrics)
         return replace(found, known=int(tensors["known"].sum()))
-    except (OSError, ValueError, KeyError, IndexError, RuntimeError, SafetensorError) as error:
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:
+        path = folder / PREDICTIONS / _file("test")
         raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
 
 
