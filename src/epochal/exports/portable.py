@@ -30,4 +30,5 @@ def sample(bundle: Bundle) -> Tensor:
 
 def dynamic_batch() -> dict[int, Any]:
     """Return what says that the first axis has any size."""
-    return {0: torch.export.Dim("batch", min=1)}
+    # Without a limit, older versions of PyTorch ask whether a multiple of the size may be the largest integer.
+    return {0: torch.export.Dim("batch", min=1, max=1 << 30)}

@@ -23,7 +23,7 @@ class Windows(nn.Module):
         # Silence alone is the same all the time. Of a recording without any sound, all windows count.
         varies = (spectrograms != spectrograms[..., :1]).flatten(2).any(2)
         is_used = varies | ~varies.any(1, keepdim=True)
-        shares = is_used / is_used.sum(1, keepdim=True)
+        shares = is_used.float() / is_used.sum(1, keepdim=True).float()
         return self.task.average(outputs.reshape(-1, windows, len(self.task.outputs)), shares[..., None])
 
 
