@@ -35,7 +35,7 @@ def test_every_way_to_ask_is_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     found = CliRunner().invoke(cli, ["export", str(run), "--check", "--json"])
     assert found.exit_code == 0, found.output
     rows = json.loads(found.stdout.splitlines()[-1])
-    assert [row["answers"] for row in rows] == ["trained", "evaluated", "onnx", "torch-export", "safetensors"]
+    assert [row["answers"] for row in rows] == ["trained", "evaluated", "onnx", "torch-export", "safetensors", "served"]
     assert all(row["agrees"] and row["same"] == row["examples"] == 359 for row in rows)
     assert sorted(tmp_path.rglob("*")) == before
     assert CliRunner().invoke(cli, ["export", str(run), "--check", "--out", "file"]).exit_code == 2
@@ -44,4 +44,4 @@ def test_every_way_to_ask_is_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(FORMATS, "onnx", made._replace(decode=lambda content: lambda inputs: made.decode(content)(inputs).flip(1)))
     found = CliRunner().invoke(cli, ["export", str(run), "--check"])
     assert found.exit_code == 1
-    assert [line.split()[-1] == "disagrees" for line in found.stdout.splitlines()[1:]] == [False, False, True, False, False]
+    assert [line.split()[-1] == "disagrees" for line in found.stdout.splitlines()[1:]] == [False, False, True, False, False, False]

@@ -23,7 +23,9 @@ from epochal.language import translated
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The new file. [default: RUN/export/model.onnx, or another suffix]")
 @click.option("--examples", multiple=True, help="Compare on these files instead of the run's test data; may be repeated.")
-@click.option("--check", is_flag=True, help="Write nothing: compare what the model answers as trained, evaluated, and in each format.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing: compare what the model answers as trained, evaluated, in each format, and served."
+)
 @data_dir
 @own_model
 @as_json

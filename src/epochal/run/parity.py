@@ -1,4 +1,4 @@
-"""One model, asked in every way: as it was trained, evaluated again, and exported. The answers have to be the same."""
+"""One model, asked in every way: as it was trained, evaluated again, exported, and served. The answers have to be the same."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from epochal.exports.parity import LIMIT
 from epochal.progress import progress, silent
 from epochal.run.export import test_inputs
 from epochal.run.predictions import has_predictions, read_predictions
+from epochal.run.served import KINDS, served_values
 from epochal.tasks.base import Task
 from epochal.user_code import concise
 
@@ -50,21 +51,25 @@ def check(
 ) -> tuple[Compared, ...]:
     """Compare the answers of a run's model on its test data, or on `examples`, in every way; nothing is written.
 
-    "trained" are the predictions that the run saved, and "evaluated" those of its model now; the others are files, made in memory. All
-    are compared with the first. `log` says which formats are not possible. Raises `DataError` where there is nothing to compare on.
+    "trained" are the predictions that the run saved, and "evaluated" those of its model now; the others are files, made in memory, and
+    "served" what the server answers over HTTP, in this process. All are compared with the first. `log` says which are not possible.
+
+    Raises `DataError` where there is nothing to compare on.
     """
     folder = Path(folder)
     bundle = Bundle.load(folder, model, log=log)
     inputs = test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
     wanted: Tensor | None = None
     rows = []
-    for name, values in _answers(folder, bundle, inputs, log, is_own=examples is None):
+    for name, values in _answers(folder, model, bundle, inputs, log, is_own=examples is None):
         wanted = values if wanted is None else wanted
         rows.append(_compared(name, values, wanted, bundle.spec.task))
     return tuple(rows)
 
 
-def _answers(folder: Path, bundle: Bundle, inputs: Inputs, log: Callable[[str], object], *, is_own: bool) -> Iterator[tuple[str, Tensor]]:
+def _answers(
+    folder: Path, model: str | nn.Module | None, bundle: Bundle, inputs: Inputs, log: Callable[[str], object], *, is_own: bool
+) -> Iterator[tuple[str, Tensor]]:
     """Yield in which way the model was asked, and what it answered: [n, outputs]."""
     if is_own and has_predictions(folder):
         yield "trained", bundle.spec.task.decode(read_predictions(folder)["outputs"])
@@ -82,6 +87,13 @@ def _answers(folder: Path, bundle: Bundle, inputs: Inputs, log: Callable[[str], 
                 found.append(run(inputs[part]))
                 advance(len(part))
         yield name, torch.cat(found)
+    if bundle.spec.input.kind not in KINDS:
+        log(f"note: the server is not compared: {bundle.spec.input.noun}s are not sent to it as numbers")
+        return
+    try:
+        yield "served", served_values(folder, model, inputs)
+    except ImportError as error:
+        log(f"note: the server is not compared: it needs the package {error.name}")
 
 
 def _compared(name: str, values: Tensor, wanted: Tensor, task: Task) -> Compared:
