@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import json
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,104 +20,13 @@ from epochal.bundle import Bundle
 from epochal.serve.app import Service
 from epochal.serve.model import Served, open_model
 from tests.data.test_table import csv_of, people
+from tests.serve.browser import Page, open_browser
 from tests.serve.conftest import png, serving, wav
 from tests.serve.strokes import Stroke, redrawn
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by Selenium, which is not installed")
-from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
-from selenium.webdriver.common.actions.pointer_input import PointerInput  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.remote.webdriver import WebDriver  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver: apt-get install chromium chromium-driver")
 
 AXE = "axe-core@4.14.1"
 SEVEN: list[Stroke] = [[(0.3, 0.25), (0.5, 0.24), (0.7, 0.25), (0.62, 0.42), (0.52, 0.6), (0.45, 0.8)]]
 _DIGITS = int(os.environ.get("EPOCHAL_DRAWN", "0"))
-
-
-class Page:
-    """The page in a browser, as people use it."""
-
-    def __init__(self, driver: WebDriver, url: str) -> None:
-        self.driver, self.url = driver, url
-
-    def open(self, model: str) -> None:
-        self.driver.get(self.url)
-        self.until(lambda: self.shown("work"))
-        self.choose(model)
-
-    def choose(self, model: str) -> None:
-        Select(self.find("models")).select_by_value(model)
-        self.until(lambda: self.text("name") == model)
-
-    def find(self, name: str) -> Any:
-        return self.driver.find_element(By.ID, name)
-
-    def all(self, css: str) -> list[Any]:
-        return [*self.driver.find_elements(By.CSS_SELECTOR, css)]
-
-    def text(self, name: str) -> str:
-        found: str = self.find(name).text
-        return found
-
-    def shown(self, name: str) -> bool:
-        return bool(self.find(name).is_displayed())
-
-    def until(self, happened: Callable[[], object]) -> None:
-        WebDriverWait(self.driver, 20, 0.05).until(lambda _: happened())
-
-    def script(self, code: str, *given: object) -> Any:
-        return self.driver.execute_script(code, *given)
-
-    def draw(self, strokes: Sequence[Stroke], kind: str = "mouse") -> None:
-        """Draw strokes of points in shares of the canvas, with a mouse, a finger or a pen."""
-        paper = self.find("paper")
-        self.script("arguments[0].scrollIntoView({block: 'center'})", paper)
-        width, height = paper.size["width"], paper.size["height"]
-        actions = ActionBuilder(self.driver, mouse=PointerInput(kind, kind), duration=10)
-        for stroke in strokes:
-            for place, (x, y) in enumerate(stroke):
-                actions.pointer_action.move_to(paper, int((x - 0.5) * width), int((y - 0.5) * height))
-                if place == 0:
-                    actions.pointer_action.pointer_down()
-            actions.pointer_action.pointer_up()
-        actions.perform()
-
-    def give(self, how: str, files: dict[str, bytes]) -> None:
-        """Drop or paste files."""
-        self.script(
-            """
-            const data = new DataTransfer();
-            for (const [name, type, content] of arguments[1]) {
-              data.items.add(new File([Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0))], name, { type }));
-            }
-            const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-            if (arguments[0] === "paste") document.dispatchEvent(new ClipboardEvent("paste", options));
-            else for (const one of ["dragover", "drop"]) document.body.dispatchEvent(new DragEvent(one, options));
-            """,
-            how,
-            [(name, _type_of(name), base64.b64encode(content).decode()) for name, content in files.items()],
-        )
-
-    def answered(self, label: str) -> None:
-        self.until(lambda: self.shown("answered") and self.text("label") == label)
-
-    def logged(self) -> list[Any]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    def asked(self) -> set[str]:
-        """All addresses that the browser has asked for."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return {one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"}
-
-
-def _type_of(name: str) -> str:
-    return {"png": "image/png", "wav": "audio/wav", "csv": "text/csv", "txt": "text/plain"}.get(name.rpartition(".")[2], "")
 
 
 @pytest.fixture(scope="module")
@@ -135,35 +42,15 @@ def url(models: list[Served], digits: Bundle, tmp_path_factory: pytest.TempPathF
         yield address
 
 
-def _driver(language: str = "en-US", *more: str) -> WebDriver:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1200,1000",
-        f"--lang={language}",
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        *more,
-    ):
-        options.add_argument(option)
-    options.add_experimental_option("prefs", {"intl.accept_languages": language})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver: WebDriver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    return driver
-
-
 @pytest.fixture(scope="module")
-def driver() -> Iterator[WebDriver]:
-    found = _driver()
+def driver() -> Iterator[Any]:
+    found = open_browser()
     yield found
     found.quit()
 
 
 @pytest.fixture
-def page(driver: WebDriver, url: str) -> Iterator[Page]:
+def page(driver: Any, url: str) -> Iterator[Page]:
     """The page on a large screen, in English, as at the first visit. It may log no error, and ask no other server for anything."""
     driver.get("about:blank")
     driver.get_log("browser"), driver.get_log("performance")
@@ -263,6 +150,8 @@ def test_a_picture_that_is_none_is_refused_with_what_to_do(page: Page) -> None:
 
 
 def test_everything_is_done_with_the_keyboard(page: Page) -> None:
+    from selenium.webdriver.common.keys import Keys
+
     page.open("reviews")
     page.script("document.activeElement.blur()")
     page.driver.refresh()
@@ -302,7 +191,7 @@ def test_a_row_has_typical_values_and_names_what_is_wrong(page: Page, tmp_path: 
     page.open("people")
     page.until(lambda: page.shown("answered") and page.shown("columns"))
     assert page.script("return [...document.querySelectorAll('#row [name]')].every(({ value }) => value)")
-    age = page.driver.find_element(By.NAME, "age")
+    age = page.driver.find_element("name", "age")
     age.clear()
     age.send_keys("old")
     page.until(lambda: page.shown("problem") and "old" in page.text("problem"))
@@ -331,7 +220,7 @@ def test_numbers_are_typed(page: Page) -> None:
     page.until(lambda: page.shown("answered"))
 
 
-def test_a_server_that_has_gone_is_named(models: list[Served], driver: WebDriver) -> None:
+def test_a_server_that_has_gone_is_named(models: list[Served], driver: Any) -> None:
     with serving(Service(models)) as address:
         page = Page(driver, address)
         page.open("reviews")
@@ -368,7 +257,7 @@ def _names(text: str) -> list[str]:
 
 
 def test_a_chinese_browser_sees_chinese(url: str) -> None:
-    driver = _driver("zh-CN")
+    driver = open_browser("zh-CN")
     try:
         page = Page(driver, url)
         page.open("reviews")
@@ -441,7 +330,7 @@ def _check(page: Page, where: str) -> None:
 
 
 @pytest.mark.skipif(not _DIGITS, reason="a slow proof: EPOCHAL_DRAWN=1000 redraws so many digits of MNIST")
-def test_digits_that_are_redrawn_are_read_as_well_as_their_files(driver: WebDriver, tmp_path: Path) -> None:
+def test_digits_that_are_redrawn_are_read_as_well_as_their_files(driver: Any, tmp_path: Path) -> None:
     run = epochal.train("mnist", epochs=6, out=tmp_path / "mnist")
     test = epochal.load("mnist").split().test
     assert test is not None

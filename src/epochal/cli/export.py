@@ -16,15 +16,23 @@ from epochal.language import translated
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["onnx", "torch-export", "safetensors"]),
+    type=click.Choice(["onnx", "torch-export", "safetensors", "web"]),
     default="onnx",
     show_default=True,
-    help="ONNX runs without PyTorch; torch-export is PyTorch's own format; safetensors has the weights alone.",
+    help="ONNX runs without PyTorch; torch-export is PyTorch's own format; safetensors has the weights alone; web is a page that "
+    "runs the model in the browser.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The new file. [default: RUN/export/model.onnx, or another suffix]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The new file, or folder of a page. [default: RUN/export/model.onnx, another suffix, or web]",
+)
 @click.option("--examples", multiple=True, help="Compare on these files instead of the run's test data; may be repeated.")
 @click.option(
     "--check", is_flag=True, help="Write nothing: compare what the model answers as trained, evaluated, in each format, and served."
+)
+@click.option(
+    "--runtime", type=click.Path(path_type=Path), help="For a page: the file of npm pack onnxruntime-web@1.30.0. [default: downloaded]"
 )
 @data_dir
 @own_model
@@ -35,6 +43,7 @@ def command(
     out: Path | None,
     examples: tuple[str, ...],
     check: bool,
+    runtime: Path | None,
     data_dir: str | None,
     model: str | None,
     as_json: bool,
@@ -54,7 +63,16 @@ def command(
             raise click.UsageError("--check writes no file: leave --out out.")
         _check(run, list(examples) or None, data_dir, model, as_json=as_json)
         return
-    found = export(run, to, out, examples=list(examples) or None, data_dir=data_dir, model=model, log=lambda note: say(note, err=True))
+    found = export(
+        run,
+        to,
+        out,
+        examples=list(examples) or None,
+        data_dir=data_dir,
+        model=model,
+        runtime=runtime,
+        log=lambda note: say(note, err=True),
+    )
     table = Table(box=None, pad_edge=False)
     for column in ("batch of", "examples", "same label", "largest difference"):
         table.add_column(translated(column), justify="right")

@@ -91,7 +91,7 @@ def open_model(
     weights = next(found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file())
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Served(name, Predictor(bundle, runtime=runtime, device=device), _card(name, bundle, _tested(path), digest))
+    return Served(name, Predictor(bundle, runtime=runtime, device=device), describe_model(name, bundle, test_result(path), digest))
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -107,7 +107,7 @@ def check_names(models: Sequence[Served]) -> None:
         raise DataError(f"Two models are named {twice[0]}.", f"Name one of them: other={twice[0]}.")
 
 
-def _tested(path: Path) -> dict[str, Any] | None:
+def test_result(path: Path) -> dict[str, Any] | None:
     """Return what the run measured on its test data, if that is there."""
     try:
         found = read_json(path / "result.json").get("test")
@@ -119,7 +119,8 @@ def _tested(path: Path) -> dict[str, Any] | None:
     return {**told, "n": found.get("count")}
 
 
-def _card(name: str, bundle: Bundle, tested: dict[str, Any] | None, digest: str) -> dict[str, Any]:
+def describe_model(name: str, bundle: Bundle, tested: dict[str, Any] | None, digest: str) -> dict[str, Any]:
+    """Return what is told about a model: what it takes and answers, how good it was on test data, and its weights' SHA-256."""
     spec = bundle.spec
     return {
         "name": name,

@@ -53,6 +53,9 @@ export const texts = {
     letGo: "Let go to predict", loadFailed: "The page has no answer from its server.", loadFix: "Start epochal serve again, then reload this page.",
     unreachable: "The server does not answer.", unreachableFix: "Check that epochal serve still runs; then try again.",
     busy: "The server is busy; asking again in {seconds} s.",
+    wrongCount: "These are {given} numbers, not {n}.", noArrays: "{name} cannot be read in a browser.", noArraysFix: "Type the numbers; or use epochal predict.",
+    wrongCell: "'{text}' in {column} is not what others are there.", wrongNumberFix: "Write a number, such as 3.5.", wrongDateFix: "Write a date as 2024-02-29.",
+    noTable: "The file has no row with columns of the model.", noTableFix: "Write CSV, with the names of the columns in its first line.",
     notPictures: "{name} is not a picture.", notPicturesFix: "Choose PNG, JPEG, WebP, BMP, TIFF or GIF files.",
   },
   zh: {
@@ -107,6 +110,9 @@ export const texts = {
     letGo: "松开即可预测", loadFailed: "服务器没有回答。", loadFix: "请重新启动 epochal serve，然后刷新本页。",
     unreachable: "服务器没有回答。", unreachableFix: "请检查 epochal serve 是否仍在运行，然后重试。",
     busy: "服务器正忙；{seconds} 秒后再次询问。",
+    wrongCount: "这里有 {given} 个数字，而不是 {n} 个。", noArrays: "{name} 无法在浏览器中读取。", noArraysFix: "请输入数字，或使用 epochal predict。",
+    wrongCell: "{column} 中的“{text}”与该列的其他值类型不同。", wrongNumberFix: "请写一个数字，例如 3.5。", wrongDateFix: "请按 2024-02-29 的格式写日期。",
+    noTable: "文件中没有含模型各列的行。", noTableFix: "请写成 CSV，第一行为列名。",
     notPictures: "{name} 不是图片。", notPicturesFix: "请选择 PNG、JPEG、WebP、BMP、TIFF 或 GIF 文件。",
   },
 };

@@ -1,0 +1,189 @@
+"""The page without a server: in Chromium, from a web host and from a file, it says what the bundle says."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from epochal import export, load, train
+from epochal.bundle import Bundle
+from epochal.errors import ExportError, TakenError
+from epochal.serve import web
+from tests.data.test_table import csv_of, people
+from tests.photos import write_photos
+from tests.serve.browser import Page, open_browser
+from tests.serve.conftest import encoded
+from tests.tones import low_and_high
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+# So many inputs are compared.
+_COUNT = 500
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the runtime, from npm."""
+    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("runtime")
+    if npm is None:
+        pytest.skip("the runtime comes from npm, which is not installed")
+    packed = subprocess.run([npm, "pack", "--silent", "onnxruntime-web@1.30.0"], cwd=folder, capture_output=True, text=True, timeout=300)
+    if packed.returncode:
+        pytest.skip(f"npm does not give the runtime: {packed.stderr.strip()[:200]}")
+    return folder / web.PACKAGE
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    found = open_browser()
+    yield found
+    found.quit()
+
+
+def _exported(data: Any, folder: Path, runtime: Path, examples: Any) -> Bundle:
+    run = train(data, epochs=1, quiet=True, device="cpu", threads=1, out=folder / "run")
+    export(folder / "run", "web", folder / "page", runtime=runtime, examples=examples)
+    return run.bundle
+
+
+def _pages(folder: Path) -> Iterator[str]:
+    """The addresses of an exported page: on a web host, and as a file."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+    yield (folder / web.ONE_FILE).as_uri()
+
+
+def _asked(driver: Any, address: str, files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """What the page at an address predicts for files."""
+    driver.get("about:blank")
+    driver.get_log("browser"), driver.get_log("performance")
+    page = Page(driver, address)
+    driver.get(address)
+    page.until(lambda: page.shown("work"))
+    base = "./static/" if address.startswith("http") else "epochal/"
+    driver.set_script_timeout(300)
+    found: dict[str, Any] = driver.execute_async_script(
+        f"""
+        const files = arguments[0].map(([name, content]) => new File([Uint8Array.from(atob(content), (x) => x.charCodeAt(0))], name));
+        import("{base}engine.js").then((engine) => engine.predict(null, files)).then(arguments[1], (error) => arguments[1](String(error)));
+        """,
+        [(name, base64.b64encode(content).decode()) for name, content in files.items()],
+    )
+    assert isinstance(found, dict), found
+    assert page.logged() == []
+    assert [one for one in page.asked() if not one.startswith((address, "data:", "blob:"))] == []
+    predictions: list[dict[str, Any]] = found["predictions"]
+    return predictions
+
+
+def _compare(found: list[dict[str, Any]], expected: Any, most: float) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one["label"] == other.label, one
+        assert max(abs(one["values"][name] - value) for name, value in other.values.items()) < most, one
+
+
+def test_pictures_of_any_size(tmp_path: Path, runtime: Path, driver: Any) -> None:
+    photos = write_photos(tmp_path / "photos", {"dark": 40, "bright": 180}, 12, 20, 14, spread=40)
+    random, files = np.random.default_rng(0), {}
+    (tmp_path / "new").mkdir()
+    for number in range(_COUNT):
+        # From smaller than the model's pictures to far larger, of every shape.
+        width, height = (int(side) for side in random.integers(4, 40 if number % 10 else 300, 2))
+        base = Image.fromarray(random.integers(0, 256, (5, 4, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        files[f"{number:03}.png"] = encoded(base.convert("L") if number % 7 == 0 else base)
+        (tmp_path / "new" / f"{number:03}.png").write_bytes(files[f"{number:03}.png"])
+    paths = [tmp_path / "new" / name for name in files]
+    expected = _exported(load(photos, size=16), tmp_path, runtime, paths).predict(paths)
+    for address in _pages(tmp_path / "page"):
+        # Pillow resizes one axis or the other first, by its version: then pixels differ by one level.
+        _compare(_asked(driver, address, files), expected, 1e-3)
+    static = tmp_path / "page" / web.STATIC
+    assert sum(file.stat().st_size for file in static.iterdir() if file.name != "model.onnx") <= 5_000_000
+    with pytest.raises(TakenError):
+        export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime, examples=paths)
+
+
+def test_digits_are_drawn(tmp_path: Path, runtime: Path, driver: Any) -> None:
+    train("digits", epochs=6, quiet=True, device="cpu", threads=1, out=tmp_path / "run", seed=0)
+    export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime)
+    for address in _pages(tmp_path / "page"):
+        page = Page(driver, address)
+        driver.get(address)
+        page.until(lambda: page.shown("paper"))  # noqa: B023
+        page.draw([[(0.3, 0.25), (0.5, 0.24), (0.7, 0.25), (0.62, 0.42), (0.52, 0.6), (0.45, 0.8)]])
+        page.answered("7")
+        page.until(lambda: page.shown("map-figure"))  # noqa: B023
+        assert "in this browser" in page.text("latency")
+        assert page.all("footer p")[0].text.startswith("Everything is computed in this browser")
+
+
+def test_rows_of_a_table(tmp_path: Path, runtime: Path, driver: Any) -> None:
+    table = csv_of(people(_COUNT), tmp_path / "new.csv")
+    expected = _exported(load(people(200), target="income"), tmp_path, runtime, table).predict(table)
+    for address in _pages(tmp_path / "page"):
+        _compare(_asked(driver, address, {"new.csv": table.read_bytes()}), expected, 1e-5)
+
+
+def test_sounds_of_any_rate_and_length(tmp_path: Path, runtime: Path, driver: Any) -> None:
+    import wave
+
+    low_and_high(tmp_path / "tones", 8)
+    random, files = np.random.default_rng(0), {}
+    (tmp_path / "new").mkdir()
+    for number in range(60):
+        rate = (8000, 11025, 16000, 44100)[number % 4]
+        times = np.arange(int(random.integers(rate // 10, rate))) / rate
+        samples = (12000 * np.sin(2 * np.pi * random.integers(200, 3000) * times) + random.normal(0, 500, len(times))).astype(np.int16)
+        file = io.BytesIO()
+        with wave.open(file, "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(rate)
+            sound.writeframes(samples.tobytes())
+        files[f"{number:02}.wav"] = file.getvalue()
+        (tmp_path / "new" / f"{number:02}.wav").write_bytes(file.getvalue())
+    paths = [tmp_path / "new" / name for name in files]
+    expected = _exported(load(tmp_path / "tones"), tmp_path, runtime, paths).predict(paths)
+    for address in _pages(tmp_path / "page"):
+        # The last bit of a sample that was resampled may differ.
+        _compare(_asked(driver, address, files), expected, 1e-3)
+
+
+def test_texts_and_another_runtime_are_refused(tmp_path: Path) -> None:
+    train("digits", model="linear", epochs=1, quiet=True, device="cpu", threads=1, out=tmp_path / "run")
+    (tmp_path / web.PACKAGE).write_bytes(b"something else")
+    with pytest.raises(ExportError, match=r"is not onnxruntime-web-1.30.0.tgz, or it is damaged.\nGet it from npm: npm pack"):
+        export(tmp_path / "run", "web", runtime=tmp_path / web.PACKAGE)
+    with pytest.raises(ExportError, match="cannot be read"):
+        export(tmp_path / "run", "web", runtime=tmp_path / "none.tgz")
+    assert not (tmp_path / "run" / "export" / "web").exists()
+    texts = [f"it was {word} number {row}" for row in range(30) for word in ("good", "bad")]
+    train((texts, torch.arange(60) % 2), epochs=1, quiet=True, device="cpu", threads=1, out=tmp_path / "texts")
+    with pytest.raises(ExportError, match="Texts are not read in the browser yet"):
+        export(tmp_path / "texts", "web", examples=texts)
