@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from epochal.bundle import Bundle
+from epochal.data.examples import Examples
 from epochal.data.inputs.values import Inputs
 from epochal.errors import EpochalError, ExportError, TakenError
-from epochal.exports import onnx_file, program, tensors
+from epochal.exports import int8, onnx_file, program, tensors
 from epochal.exports.parity import Parity, compare
 from epochal.exports.script import beside
 from epochal.io.files import write_bytes, write_errors, write_json
@@ -47,6 +48,7 @@ class Exported(Shown):
     size: int
     parity: tuple[Parity, ...]
     beside: tuple[Path, ...] = ()
+    int8: int8.Int8 | None = None
 
     def _title(self) -> str:
         return f"{self.path}, {self.size / 1e6:,.1f} MB"
@@ -62,6 +64,7 @@ class Exported(Shown):
             "bytes": self.size,
             "beside": [str(path) for path in self.beside],
             "parity": [row._asdict() for row in self.parity],
+            **({} if self.int8 is None else {"int8": self.int8.to_json()}),
         }
 
 
@@ -72,14 +75,28 @@ def check_format(to: str) -> Format:
     return FORMATS[to]
 
 
-def export(bundle: Bundle, to: str, out: Path, inputs: Inputs, about: Mapping[str, Any] | None = None) -> Exported:
+class Quantize(NamedTuple):
+    """How a model becomes int8: by the ranges of values for `training` inputs; it loses at most `max_loss` points on `examples`.
+
+    For quantities, their root mean square error grows by at most so many percent.
+    """
+
+    training: Inputs
+    examples: Examples
+    max_loss: float = 0.5
+
+
+def export(
+    bundle: Bundle, to: str, out: Path, inputs: Inputs, about: Mapping[str, Any] | None = None, *, quantize: Quantize | None = None
+) -> Exported:
     """Write a model as one file that takes raw inputs [n, *spec.shape] of `spec.dtype`, and answers with `Bundle.values`.
 
     `to` is one of `FORMATS`. Before anything is written, the file's answers for raw `inputs` are compared with the model's (see
-    `parity`). `about` is kept in the file beside the names of the outputs: settings, metrics and so on.
+    `parity`). `about` is kept in the file beside the names of the outputs: settings, metrics and so on. With `quantize`, an ONNX file
+    computes in eight bits: its answers are compared with those that it gives to each input alone, and what it loses is measured.
 
-    Raises `ExportError` where the model cannot be exported, or the answers differ, `MissingError` without the packages of the format,
-    and `OutputError`.
+    Raises `ExportError` where the model cannot be exported, the answers differ, or too much is lost, `MissingError` without the packages
+    of the format, and `OutputError`.
     """
     made = check_format(to)
     check_new(out)
@@ -87,16 +104,31 @@ def export(bundle: Bundle, to: str, out: Path, inputs: Inputs, about: Mapping[st
     for path, other in others.items():
         _check_same(path, other)
     content = encoded(made, bundle, about or {})
-    parity = compare(made.decode(content), bundle, inputs, label="Comparing")
+    cost = None
+    if quantize is not None:
+        content, cost = _in_int8(bundle, content, quantize)
+    run = made.decode(content)
+    parity = compare(run, bundle, inputs, label="Comparing", values=None if quantize is None else int8.one_by_one(run))
     with write_errors(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
     report = out.with_name(out.name + ".parity.json")
-    write_json(report, {"sha256": hashlib.sha256(content).hexdigest(), "parity": [row._asdict() for row in parity]})
+    exported = Exported(out, len(content), parity, (report, *others), cost)
+    found = {name: value for name, value in exported.to_json().items() if name in ("parity", "int8")}
+    write_json(report, {"sha256": hashlib.sha256(content).hexdigest(), **found})
     for path, other in others.items():
         write_bytes(path, other)
     # The file itself is last: where it is, the others are.
     write_bytes(out, content)
-    return Exported(out, len(content), parity, (report, *others))
+    return exported
+
+
+def _in_int8(bundle: Bundle, content: bytes, quantize: Quantize) -> tuple[bytes, int8.Int8]:
+    """Return an ONNX file as one that computes in eight bits, and what that costs. Raises `ExportError` if it costs too much."""
+    made = int8.quantized(content, quantize.training)
+    runs = onnx_file.decode(made, threads=1), onnx_file.decode(content, threads=1)
+    cost = int8.measure(*runs, bundle.values, quantize.examples, bundle.spec.task, (len(content), len(made)))
+    cost.check(quantize.max_loss)
+    return onnx_file.described(made, {"int8": json.dumps(cost.to_json())}), cost
 
 
 def check_new(out: Path) -> None:

@@ -47,6 +47,17 @@ def encode(bundle: Bundle, about: Mapping[str, str]) -> bytes:
     return content
 
 
+def described(content: bytes, about: Mapping[str, str]) -> bytes:
+    """Return an ONNX file with more metadata."""
+    with installed():
+        import onnx
+    file = onnx.load_model_from_string(content)
+    for name, value in about.items():
+        file.metadata_props.add(key=name, value=value)
+    found: bytes = file.SerializeToString()
+    return found
+
+
 def decode(content: bytes, threads: int = 0) -> Callable[[Tensor], Tensor]:
     """Return a function from raw inputs to values, computed by ONNX Runtime on `threads` (0: all cores).
 
