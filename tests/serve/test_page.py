@@ -126,6 +126,8 @@ def test_three_pictures_are_dropped_and_one_is_pasted(page: Page, tmp_path: Path
     assert [bool(row["error"]) for row in rows] == [False, False, True]
     assert float(rows[0]["bright"]) + float(rows[0]["dark"]) == pytest.approx(1)
 
+    # The first is shown at once, the others when they are chosen.
+    page.until(lambda: page.shown("map-figure") and page.find("picture").get_attribute("alt") == "one.png")
     page.all("#items button")[1].click()
     page.answered(page.all("#items strong")[1].text)
     page.until(lambda: page.shown("picture") and page.shown("map-figure"))
@@ -208,6 +210,7 @@ def test_sounds_are_recorded_and_dropped(page: Page) -> None:
     page.until(lambda: page.text("record") == "Stop" and page.text("sound-note").startswith("Recording: 1"))
     page.find("record").click()
     page.until(lambda: page.shown("answered") and page.shown("listen") and page.shown("map-figure"))
+    page.until(lambda: page.script("return document.getElementById('listen').duration > 0"))
     page.give("drop", {"a.wav": wav(), "b.wav": wav(3000)})
     page.until(lambda: page.text("gallery-count") == "2 answered")
 

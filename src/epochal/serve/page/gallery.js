@@ -38,6 +38,7 @@ export class Gallery {
       if (signal.aborted) break;
       // A table gives an answer for each of its rows; other files have one each.
       const isEach = predictions.length === some.length;
+      this.hasFiles = isEach;
       for (const file of part) {
         if (file instanceof Error) this.put(null, { name: file.file, error: { message: file.message, fix: file.fix } });
         else if (isEach) this.put(file, predictions.shift());
@@ -70,6 +71,11 @@ export class Gallery {
       this.open(file, prediction);
     });
     $("items").append(make("li", {}, card));
+  }
+
+  /** Choose the card of the first file, if it was read. */
+  openFirst() {
+    if (this.hasFiles) $("items").querySelector("button:enabled")?.click();
   }
 
   picture(file) {

@@ -108,6 +108,8 @@ async function take(files) {
     nothing();
     const answers = await gallery.add(model, ready);
     if (answers.length === 1) openItem(null, answers[0]);
+    // The first of several pictures or sounds is shown, unless people have gone on meanwhile.
+    else if (!shown && asked.next === null && !asked.busy) gallery.openFirst();
   } catch (error) {
     if (error.name === "AbortError") return;
     gallery.clear();

@@ -107,7 +107,8 @@ function showWords(parts, whole) {
 
 function showColumns(parts) {
   const sorted = [...parts].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, SHOWN);
-  const rows = sorted.map(({ name, value, weight }) => {
+  const telling = sorted.filter(({ weight }) => Math.abs(weight) >= SLIGHT);
+  const rows = (telling.length ? telling : sorted).map(({ name, value, weight }) => {
     const fill = make("span", { className: weight >= 0 ? "fill for" : "fill against" });
     fill.style.setProperty("--share", Math.abs(weight));
     const said = make("span", { className: "unseen", textContent: t(weight > 0 ? "wordsFor" : weight < 0 ? "wordsAgainst" : "wordsNeither") });
