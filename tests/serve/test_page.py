@@ -201,6 +201,15 @@ def test_a_row_has_typical_values_and_names_what_is_wrong(page: Page, tmp_path: 
     page.until(lambda: page.shown("answered") and not page.shown("problem"))
     page.give("drop", {"rows.csv": csv_of(people(3), tmp_path / "rows.csv").read_bytes()})
     page.until(lambda: page.text("gallery-count") == "3 answered")
+    # A large table goes to the server in parts.
+    table = csv_of(people(2300), tmp_path / "large.csv").read_bytes()
+    page.give("drop", {"large.csv": table})
+    page.until(lambda: page.text("gallery-count").startswith("2,300 answered. The first 240 are shown"))
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page.find("csv").click()
+    page.until((tmp_path / "predictions.csv").exists)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [f"large.csv[{row}]" for row in range(2300)]
     assert all("422" in line for line in page.logged())
 
 

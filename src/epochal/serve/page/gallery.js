@@ -30,8 +30,10 @@ export class Gallery {
     this.run = new AbortController();
     const { signal } = this.run;
     show(true, $("gallery"));
-    for (let first = 0; first < files.length && !signal.aborted; first += AT_ONCE) {
-      const part = files.slice(first, first + AT_ONCE);
+    // Each part of a table is a request of its own.
+    const step = files.some(({ first }) => first !== undefined) ? 1 : AT_ONCE;
+    for (let place = 0; place < files.length && !signal.aborted; place += step) {
+      const part = files.slice(place, place + step);
       const some = part.filter((file) => file instanceof Blob);
       this.count(files.length);
       const { predictions } = some.length ? await this.predict(model, some, { signal }) : { predictions: [] };
@@ -43,11 +45,16 @@ export class Gallery {
         if (file instanceof Error) this.put(null, { name: file.file, error: { message: file.message, fix: file.fix } });
         else if (isEach) this.put(file, predictions.shift());
       }
-      if (!isEach) for (const prediction of predictions) this.put(null, prediction);
+      if (!isEach) predictions.forEach((prediction, row) => this.put(null, { ...prediction, ...this.named(part[0], row) }));
     }
     this.count(this.answers.length);
     this.offer();
     return this.answers;
+  }
+
+  /** The name of a row in its whole table, if that was split. */
+  named({ name, first }, row) {
+    return first ? { name: `${name}[${first + row}]` } : {};
   }
 
   put(file, prediction) {

@@ -4,13 +4,14 @@
 //   write      writes its texts, again in another language
 //   read       turns a file into one that the server reads
 //   isTable    whether a file has many items
+//   split      turns such a file into several that the server takes, if that is needed
 //   open       shows one file as the input, and asks for its answer
 
 import { Paper } from "./draw.js";
 import { $, debounced, show } from "./elements.js";
 import { number, t } from "./language.js";
 import { manner, raster } from "./raster.js";
-import { FEW, makeForm, readRow } from "./row.js";
+import { FEW, makeForm, readRow, split } from "./row.js";
 import { Recording, decode, drawWave, loudest, wav } from "./sound.js";
 
 const SMALL = 64; // pixels a side: larger pictures are not drawn by hand
@@ -220,6 +221,7 @@ class RowInput {
   accept = ".csv,.tsv,.jsonl,.json,.parquet,text/csv";
   isTable = () => true;
   read = same;
+  split = split;
 
   constructor() {
     $("row").addEventListener("submit", (event) => event.preventDefault());

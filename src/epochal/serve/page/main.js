@@ -106,7 +106,8 @@ async function take(files) {
       return;
     }
     nothing();
-    const answers = await gallery.add(model, ready);
+    const parts = await Promise.all(ready.map((file) => (input.split && file instanceof Blob ? input.split(file) : [file])));
+    const answers = await gallery.add(model, parts.flat());
     if (answers.length === 1) openItem(null, answers[0]);
     // The first of several pictures or sounds is shown, unless people have gone on meanwhile.
     else if (!shown && asked.next === null && !asked.busy) gallery.openFirst();
