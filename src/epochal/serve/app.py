@@ -27,7 +27,7 @@ from starlette.routing import Route
 from epochal.serve.batching import Batcher, Lane
 from epochal.serve.decode import Decoded, Decoders, text_in
 from epochal.serve.explain import losses, plan, seen
-from epochal.serve.limits import App, Guard, Room, Share, burst, read_body
+from epochal.serve.limits import App, Guard, Room, Share, read_body
 from epochal.serve.metrics import MEDIUM, Metrics
 from epochal.serve.model import Served
 from epochal.serve.openapi import describe
@@ -88,7 +88,7 @@ class Service:
     def enter(self, model: Served) -> Iterator[Share]:
         """Take one request in for the block. Raises `RefusedError` if there is no room for it."""
         lane = self.batcher.lanes[model.name]
-        with self.room.one(burst(lane.pace.seconds, lane.size), 2 * lane.size + self._queued) as share:
+        with self.room.one(lane.size / lane.pace.seconds(lane.size), 2 * lane.size + self._queued) as share:
             yield share
 
     async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> _Answer:

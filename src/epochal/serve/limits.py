@@ -26,8 +26,11 @@ MAX_BODY, MAX_BODIES = 32_000_000, 256_000_000
 # The most seconds until a request has arrived, from its first byte.
 RECEIVE_SECONDS = 8.0
 
-# The most requests that are worked on at a time; and of so many seconds of computing, if there was a moment without any lately.
-_MAX_REQUESTS, _BURST_SECONDS, _LATELY = 256, 1.0, 0.5
+# The most requests that are worked on at a time.
+_MAX_REQUESTS = 256
+
+# So many seconds of computing may wait if there was a moment without any in the last so many; and always.
+_BURST_SECONDS, _LATELY, _ALWAYS_SECONDS = 1.0, 0.5, 0.02
 
 COOKIE = "epochal-token"
 
@@ -90,8 +93,6 @@ class Guard:
             raise RefusedError(421, "wrong_host", "This server does not answer under that name.", "Start it with --name NAME to allow one.")
         if len(origins) > 1 or any(origin.lower() not in _origins(hosts[0]) for origin in origins):
             raise RefusedError(403, "wrong_origin", "Pages of other sites may not use this server.", "Open its own page.")
-        if scope["method"] not in ("GET", "HEAD", "POST"):
-            raise RefusedError(405, "wrong_method", "The method is not GET, HEAD or POST.", "See /openapi.json.")
         if not self._token or scope["path"] == "/healthz":
             return []
         if scope["path"] == "/" and scope["query_string"]:
@@ -168,13 +169,14 @@ class Room:
         self._idle = monotonic()
 
     @contextmanager
-    def one(self, burst: float, least: int) -> Iterator[Share]:
-        """Count a request for the block. `burst` is how many items a second computes; so many as `least` are always accepted.
+    def one(self, per_second: float, least: int) -> Iterator[Share]:
+        """Count a request for the block, of a model that computes so many items per second; as many as `least` are always accepted.
 
         Raises `RefusedError` if there is no room.
         """
         self._idle = self._idle if self.items else monotonic()
-        share = Share(self, max(least, burst if monotonic() - self._idle < _LATELY else 0.0))
+        seconds = _BURST_SECONDS if monotonic() - self._idle < _LATELY else _ALWAYS_SECONDS
+        share = Share(self, max(least, seconds * per_second))
         if self.requests >= _MAX_REQUESTS:
             raise busy()
         share.add(1)
@@ -211,11 +213,6 @@ class Share:
             raise busy()
         self.bytes += count
         self._room.bytes += count
-
-
-def burst(seconds: Callable[[int], float], size: int) -> float:
-    """Return how many items a second computes, in batches of `size` that take so many `seconds`."""
-    return _BURST_SECONDS * size / max(seconds(size), 1e-6)
 
 
 async def read_body(scope: Scope, receive: Receive, share: Share) -> bytes:
