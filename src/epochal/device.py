@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -164,8 +164,19 @@ def release_memory() -> None:
 
     That takes milliseconds. Elsewhere it does nothing.
     """
+    if _trim is not None:
+        _trim(0)
+
+
+def _trimmer() -> Callable[[int], int] | None:
     with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return trim
+    return None
+
+
+# Found once, at the beginning: no library is opened while files from strangers are read.
+_trim = _trimmer()
 
 
 def free_memory(device: torch.device | None = None) -> int | None:

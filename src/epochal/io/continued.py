@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from epochal.io.files import sync_directory, write_errors
+from epochal.io.files import shortened, sync_directory, write_errors
 
 
 class Writer(Protocol):
@@ -34,9 +35,9 @@ def continued_table(path: Path, header: Sequence[str], key: str) -> Iterator[Con
     If the block ends early, that file stays, and the next block with the same `path`, `header` and `key` continues it. `key` tells tables
     of other contents apart. Raises `OutputError`.
     """
-    part = path.with_name(f"{path.name}.{hashlib.sha256(key.encode()).hexdigest()[:12]}.part")
+    part = path.with_name(f"{shortened(path.name)}.{hashlib.sha256(key.encode()).hexdigest()[:12]}.part")
     with write_errors(path):
-        with part.open("a+", encoding="utf-8", newline="") as file:
+        with part.open("a+", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
             rows, end = _complete(file, header)
             file.truncate(end)
             file.seek(end)
