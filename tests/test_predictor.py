@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def test_not_more_than_a_batch_is_read_ahead(bundle: Bundle, monkeypatch: pytest
         next(answers)
     assert read <= 20
     assert sum(1 for _ in answers) == 590
+
+
+def test_whoever_stops_does_not_wait_for_the_next_batch(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = predict.read_item
+    read = 0
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal read
+        read += 1
+        time.sleep(0 if read <= 10 else 0.05)
+        return reading(*arguments)
+
+    monkeypatch.setattr(predictors, "read_item", slow)
+    answers = Predictor(bundle, batch_size=10).stream(list(PIXELS) * 20)
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert read < 20
 
 
 def test_onnx_runtime_is_chosen_where_it_is_faster(bundle: Bundle, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -92,7 +93,7 @@ class Predictor:
             log(note)
         began = time.perf_counter()
         with sharing_cores(), progress(label, len(items)) as advance:
-            for batch in _one_ahead(self._batches(items, skip)):
+            for batch in _one_ahead(lambda stopped: self._batches(items, skip, stopped)):
                 values = iter(zip(batch.inputs, self(batch.inputs).tolist(), strict=True)) if len(batch.inputs) else iter(())
                 for name, error in batch.entries:
                     if error is None:
@@ -107,13 +108,15 @@ class Predictor:
                 if not self.is_decided and left > _WORTH:
                     self._decide(batch.inputs, log)
 
-    def _batches(self, items: Sequence[Any], skip: int) -> Iterator[_Batch]:
-        """Read items, and yield their inputs in batches."""
+    def _batches(self, items: Sequence[Any], skip: int, stopped: Event) -> Iterator[_Batch]:
+        """Read items, and yield their inputs in batches, until that is no longer wanted."""
         rule = self.bundle.spec.input
         inputs: list[Tensor] = []
         entries: list[tuple[str, DataError | None]] = []
         begin = 0
         for place, item in enumerate(items):
+            if stopped.is_set():
+                return
             name = name_of(item, place, rule)
             if skip and not self._has_several(item):
                 skip, begin = skip - 1, place + 1
@@ -178,13 +181,18 @@ class _Batch(NamedTuple):
     last: int
 
 
-def _one_ahead(batches: Iterator[_Batch]) -> Iterator[_Batch]:
-    """Yield batches, the next of which is read meanwhile."""
+def _one_ahead(read: Callable[[Event], Iterator[_Batch]]) -> Iterator[_Batch]:
+    """Yield batches, the next of which is read meanwhile; whoever stops early does not wait for all of it."""
+    stopped = Event()
+    batches = read(stopped)
     with ThreadPoolExecutor(1, "epochal-read") as reader:
-        waiting = reader.submit(next, batches, None)
-        while (batch := waiting.result()) is not None:
+        try:
             waiting = reader.submit(next, batches, None)
-            yield batch
+            while (batch := waiting.result()) is not None:
+                waiting = reader.submit(next, batches, None)
+                yield batch
+        finally:
+            stopped.set()
 
 
 def _seconds(run: Run, inputs: Tensor) -> float:

@@ -101,6 +101,8 @@ def command(
         if skip:
             note = f"{csv_file} goes on after its first {skip:,} rows"
             say(f"note: {note}", err=True)
+            assert table is not None
+            shown.failed, shown.answered = table.empty, skip - table.empty
         for answer in predictor.stream(
             items, skip=skip, strict=strict, label="Predicting", log=lambda note: say(f"note: {note}", err=True)
         ):
@@ -160,14 +162,18 @@ class _Shown:
 
 
 def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractContextManager[Continued]:
-    """Return a table of predictions, which goes on where one of the same model and items stopped."""
+    """Return a table of predictions, which goes on where one of the same model and items stopped: also the same files in folders."""
     from epochal.io.continued import continued_table
     from epochal.io.files import check_output
+    from epochal.predict import find_items
 
     header = (*_COLUMNS, *bundle.spec.outputs)
     check_output(csv_file, ",".join(_COLUMNS).encode())
     weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bundle.model.state_dict().values())).hexdigest()
-    return continued_table(csv_file, header, f"{weights} {items}")
+    found = hashlib.sha256()
+    for item in find_items(list(items), bundle.spec.input).items:
+        found.update(f"{item}\n".encode(errors="surrogateescape"))
+    return continued_table(csv_file, header, f"{weights} {found.hexdigest()}")
 
 
 def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:

@@ -22,10 +22,11 @@ class Writer(Protocol):
 
 
 class Continued(NamedTuple):
-    """A table to add rows to, and how many rows it has from before."""
+    """A table to add rows to, how many rows it has from before, and how many of these have nothing but a name."""
 
     writer: Writer
     rows: int
+    empty: int
 
 
 @contextmanager
@@ -38,21 +39,24 @@ def continued_table(path: Path, header: Sequence[str], key: str) -> Iterator[Con
     part = path.with_name(f"{shortened(path.name)}.{hashlib.sha256(key.encode()).hexdigest()[:12]}.part")
     with write_errors(path):
         with part.open("a+", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline="") as file:
-            rows, end = _complete(file, header)
+            rows, empty, end = _complete(file, header)
             file.truncate(end)
             file.seek(end)
             writer = csv.writer(file, lineterminator="\n")
             if not end:
                 writer.writerow(header)
-            yield Continued(writer, rows)
+            yield Continued(writer, rows, empty)
         part.replace(path)
         sync_directory(path.parent)
 
 
-def _complete(file: Any, header: Sequence[str]) -> tuple[int, int]:
-    """Return how many complete rows the file has below its header, and where they end; (0, 0) if that is another header."""
+def _complete(file: Any, header: Sequence[str]) -> tuple[int, int, int]:
+    """Return how many complete rows the file has below its header, how many of these are empty, and where they end.
+
+    If that is another header, all are 0.
+    """
     file.seek(0)
-    rows, end, record = -1, 0, ""
+    rows, empty, end, record = -1, 0, 0, ""
     for line in iter(file.readline, ""):
         record += line
         # A line break within quotes is part of a value.
@@ -61,5 +65,5 @@ def _complete(file: Any, header: Sequence[str]) -> tuple[int, int]:
         values = next(csv.reader([record]))
         if len(values) != len(header) or (rows < 0 and values != list(header)):
             break
-        rows, end, record = rows + 1, file.tell(), ""
-    return max(rows, 0), end
+        rows, empty, end, record = rows + 1, empty + (not any(values[1:])), file.tell(), ""
+    return max(rows, 0), empty, end
