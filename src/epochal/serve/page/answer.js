@@ -15,6 +15,7 @@ export function showAnswer(model, prediction, times) {
   show(true, $("answered"));
   const isQuantity = model.task === "regression";
   $("label").textContent = isQuantity ? quantities(prediction) : prediction.label || t("none");
+  $("label").classList.toggle("long", $("label").textContent.length > 12);
   $("sure").textContent = prediction.probability != null ? t("sure", { percent: percent(prediction.probability) }) : isQuantity ? quantity(model) : "";
   isQuantity ? $("bars").replaceChildren() : showBars(model, prediction);
   show(Boolean(times), $("latency"));
@@ -41,7 +42,7 @@ const quantity = ({ outputs }) => (outputs.length === 1 ? outputs[0] : "");
 function quantities({ values }) {
   const all = Object.entries(values);
   const digits = (value) => new Intl.NumberFormat(document.documentElement.lang, { maximumSignificantDigits: 5 }).format(value);
-  return all.length === 1 ? digits(all[0][1]) : all.map(([name, value]) => `${name} ${digits(value)}`).join("; ");
+  return all.length === 1 ? digits(all[0][1]) : all.map(([name, value]) => `${name} ${digits(value)}`).join("\n");
 }
 
 function showBars(model, { label, values }) {
