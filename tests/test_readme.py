@@ -40,7 +40,7 @@ STAND_INS = {"mnist": "./mnist"}
 QUICK = ["--epochs", "1", "--max-steps", "2"]
 
 # Options of other programs.
-NOT_OURS = {"--cpu", "--cuda", "--no-deps"}
+NOT_OURS = {"--cpu", "--cuda", "--no-deps", "--data-binary"}
 
 
 def _blocks(readme: str, language: str) -> list[str]:
