@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from epochal import train
+from epochal import load, train
 from epochal.cli.main import cli
 from epochal.predictor import Predictor
-from tests.test_same_answers import LABELS, SETTINGS
+from tests.test_same_answers import LABELS, SETTINGS, SOUNDS
+from tests.tones import save
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 9, 9), dtype=np.uint8)
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _predict(folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int = 0) -> tuple[int, str]:
+def _predict(folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int = 0, *options: str) -> tuple[int, str]:
     stream = Predictor.stream
 
     def interrupted(self: Predictor, *arguments: object, **named: object) -> object:
@@ -39,7 +40,8 @@ def _predict(folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int = 0) -> tu
 
     with monkeypatch.context() as patch:
         patch.setattr(Predictor, "stream", interrupted)
-        found = CliRunner().invoke(cli, ["predict", str(folder / "run"), str(folder / "files"), "--csv", str(folder / "out.csv")])
+        command = ["predict", str(folder / "run"), str(folder / "files"), "--csv", str(folder / "out.csv"), *options]
+        found = CliRunner().invoke(cli, command)
     return found.exit_code, found.stderr
 
 
@@ -63,3 +65,14 @@ def test_other_files_in_the_folder_are_another_table(folder: Path, monkeypatch: 
     with (folder / "out.csv").open(newline="") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     assert names == [str(path) for path in sorted((folder / "files").iterdir())]
+
+
+def test_other_windows_are_another_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sounds = [(sound, 8000) for sound in SOUNDS]
+    train(load((sounds, LABELS), input="sound", seconds=0.1), model="conv", **{**SETTINGS, "out": tmp_path / "run"})
+    for place, sound in enumerate(SOUNDS):
+        save(tmp_path / "files" / f"{place:02}.wav", sound / 32768)
+    assert _predict(tmp_path, monkeypatch, stop=10)[0] == 1
+    assert "goes on" not in _predict(tmp_path, monkeypatch, 0, "--windows", "2")[1]
+    (tmp_path / "out.csv").unlink()
+    assert "goes on after its first 10 rows" in _predict(tmp_path, monkeypatch)[1]

@@ -162,7 +162,7 @@ class _Shown:
 
 
 def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractContextManager[Continued]:
-    """Return a table of predictions, which goes on where one of the same model and items stopped: also the same files in folders."""
+    """Return a table of predictions, which goes on where one of the same model (and windows) and files stopped."""
     from epochal.io.continued import continued_table
     from epochal.io.files import check_output
     from epochal.predict import find_items
@@ -173,7 +173,7 @@ def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractC
     found = hashlib.sha256()
     for item in find_items(list(items), bundle.spec.input).items:
         found.update(f"{item}\n".encode(errors="surrogateescape"))
-    return continued_table(csv_file, header, f"{weights} {found.hexdigest()}")
+    return continued_table(csv_file, header, f"{weights} {bundle.spec.shape} {found.hexdigest()}")
 
 
 def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:
