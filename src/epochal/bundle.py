@@ -85,6 +85,11 @@ class Bundle(Shown):
         """The names of the model's outputs, in order: classes, labels or quantities."""
         return self.spec.outputs
 
+    @property
+    def is_large(self) -> bool:
+        """Whether a thousand examples at once would take gigabytes."""
+        return self.origin is not None and is_pretrained(self.origin[0])
+
     def _title(self) -> str:
         name = type(self.model.get_submodule("net")).__name__ if self.origin is None else self.origin[0]
         return f"{name}, {sum(weights.numel() for weights in self.model.parameters()):,} parameters"
@@ -289,9 +294,8 @@ class Bundle(Shown):
 
     def _outputs(self, examples: Examples, label: str = "") -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
-        if self.origin is None or not is_pretrained(self.origin[0]):
+        if not self.is_large:
             return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
-        # Of a large network, a thousand examples at once would take gigabytes.
         batches, order = by_length(examples, self.spec.input.lengths(examples.inputs), min(self.batch_size, AT_ONCE), device)
         outputs = infer(self.model, batches, device, label=label)
         return torch.empty_like(outputs).index_copy_(0, order, outputs)

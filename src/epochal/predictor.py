@@ -22,7 +22,6 @@ from epochal.device import choose
 from epochal.errors import DataError, EpochalError, RecipeError
 from epochal.exports import onnx_file
 from epochal.exports.parity import compare
-from epochal.models.build import is_pretrained
 from epochal.models.pretrained.head import AT_ONCE
 from epochal.predict import find_items, name_of, read_item
 from epochal.progress import progress, silent
@@ -68,7 +67,7 @@ class Predictor:
             raise RecipeError(f"There is no runtime '{runtime}'.", f"Known: auto, {', '.join(_RUNTIMES)}.")
         self.bundle = model if isinstance(model, Bundle) else Bundle.load(model)
         self.device = choose(device)
-        self.batch_size = batch_size or (AT_ONCE if is_large(self.bundle) else self.bundle.batch_size)
+        self.batch_size = batch_size or (AT_ONCE if self.bundle.is_large else self.bundle.batch_size)
         self.is_decided = runtime != "auto"
         self.runtime = runtime if self.is_decided else "eager"
         self._run = _RUNTIMES[self.runtime](self.bundle, self.device)
@@ -220,7 +219,7 @@ def _compiled(bundle: Bundle, device: torch.device) -> Run:
 def _in_batches(bundle: Bundle, model: Callable[[Tensor], Tensor], device: torch.device) -> Run:
     def run(inputs: Tensor) -> Tensor:
         # What is padding in all of them need not be computed.
-        if is_large(bundle) and (lengths := bundle.spec.input.lengths(inputs)) is not None and len(inputs):
+        if bundle.is_large and (lengths := bundle.spec.input.lengths(inputs)) is not None and len(inputs):
             inputs = inputs[..., : max(1, int(lengths.max()))]
         with torch.inference_mode():
             values = model(inputs.to(device))
@@ -233,11 +232,6 @@ def _onnx(bundle: Bundle, device: torch.device) -> Run:
     if device.type != "cpu":
         raise RecipeError(f"ONNX Runtime computes on the CPU here, not on {device}.", 'Use device="cpu", or runtime="eager".')
     return onnx_file.decode(onnx_file.encode(bundle, {}), torch.get_num_threads())
-
-
-def is_large(bundle: Bundle) -> bool:
-    """Whether a thousand examples at once would take gigabytes."""
-    return bundle.origin is not None and is_pretrained(bundle.origin[0])
 
 
 _RUNTIMES: dict[str, Callable[[Bundle, torch.device], Run]] = {"eager": _eager, "compiled": _compiled, "onnx": _onnx}

@@ -138,7 +138,7 @@ class _Shown:
             assert answer.input is not None
             say(_line(answer.name, self.what, answer.prediction, self.width))
             self.answered += 1
-            row = _row(answer.prediction)
+            row = answer.prediction.to_json()
             if self.picture is not None:
                 self.found.append((answer.name, answer.prediction))
             if self.picture is not None or len(self.some) < _COMPARED:
@@ -273,16 +273,6 @@ def _line(name: str, what: str, prediction: Prediction, width: int) -> str:
     if prediction.runner_up is not None:
         words = f"{words}, then {prediction.runner_up[0]} ({100 * prediction.runner_up[1]:.1f} %)"
     return words
-
-
-def _row(prediction: Prediction) -> dict[str, object]:
-    runner_up = prediction.runner_up
-    return {
-        "label": prediction.label,
-        "probability": prediction.probability,
-        "runner_up": None if runner_up is None else {"label": runner_up[0], "probability": runner_up[1]},
-        "values": dict(prediction.values),
-    }
 
 
 def _csv_row(answer: Answer, outputs: Sequence[str]) -> list[object]:

@@ -25,7 +25,7 @@ from epochal.shown import Rows, Shown
 
 
 class Format(NamedTuple):
-    """How a model becomes a file, how that is run."""
+    """How a model becomes a file, how that is run, and what lies beside it."""
 
     suffix: str
     encode: Callable[[Bundle, Mapping[str, str]], bytes]

@@ -23,7 +23,7 @@ from epochal.data.inputs.text.rule import TextRule
 from epochal.errors import DataError
 from epochal.io.safe_read import read_json
 from epochal.models.pretrained.head import AT_ONCE
-from epochal.predictor import Predictor, Runtime, is_large
+from epochal.predictor import Predictor, Runtime
 from epochal.tasks.base import Prediction
 
 # The most inputs that are computed together, and the most numbers in them.
@@ -54,7 +54,7 @@ class Served:
     @property
     def most(self) -> int:
         """How many inputs are computed together at most."""
-        return AT_ONCE if is_large(self.bundle) else max(1, min(MAX_BATCH, _MAX_NUMBERS // self.rule.size))
+        return AT_ONCE if self.bundle.is_large else max(1, min(MAX_BATCH, _MAX_NUMBERS // self.rule.size))
 
     def answers(self, values: Tensor) -> list[dict[str, Any]]:
         """Return what is said of each input, from its values [n, outputs]."""
@@ -64,13 +64,7 @@ class Served:
 def _answer(found: Prediction) -> dict[str, Any]:
     if not all(map(math.isfinite, found.values.values())):
         return {"error": {"message": "The model's answer is not finite.", "fix": "Check the input for extreme numbers."}}
-    runner_up = found.runner_up
-    return {
-        "label": found.label,
-        "probability": found.probability,
-        "runner_up": None if runner_up is None else {"label": runner_up[0], "probability": runner_up[1]},
-        "values": dict(found.values),
-    }
+    return found.to_json()
 
 
 def open_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -44,6 +44,11 @@ class Prediction:
 
     def __str__(self) -> str:
         return self.label if self.probability is None else f"{self.label} ({100 * self.probability:.1f} %)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        runner_up = None if self.runner_up is None else {"label": self.runner_up[0], "probability": self.runner_up[1]}
+        return {"label": self.label, "probability": self.probability, "runner_up": runner_up, "values": dict(self.values)}
 
 
 class Judged(NamedTuple):
