@@ -131,7 +131,7 @@ def test_onnx_runtime_is_chosen_where_it_is_faster(bundle: Bundle, files: Path, 
     predictor = Predictor(bundle, batch_size=10)
     answers = list(predictor.stream(list(PIXELS), log=notes.append))
     assert predictor.runtime == "onnx"
-    assert notes[0].startswith("ONNX Runtime computes the rest")
+    assert notes[0].startswith("ONNX Runtime computes from here on")
     assert [one.prediction.values for one in answers if one.prediction] == [pytest.approx(one.values, abs=1e-6) for one in whole]
     with pytest.raises(RecipeError, match="no runtime 'tvm'"):
         Predictor(bundle, runtime="tvm")  # type: ignore[arg-type]

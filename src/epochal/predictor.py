@@ -55,7 +55,8 @@ class Predictor:
 
     `runtime` computes: "eager" is PyTorch as it is, "compiled" its compiler (which takes long to start), "onnx" ONNX Runtime, which
     needs the extra `export` and the CPU. "auto" begins with "eager", and changes to ONNX Runtime where the items that are left take so long
-    that measuring it is worthwhile, if it is faster and agrees (see `exports.parity`); `runtime` is then what is used.
+    that measuring it is worthwhile, or when `decide` is called, if it is faster and agrees (see `exports.parity`); `runtime` is then what is
+    used.
 
     Raises `RecipeError` for a runtime that is not possible, `BundleError` and `MissingError`.
     """
@@ -104,8 +105,8 @@ class Predictor:
                     yield Answer(name, None, None, error)
                 advance(batch.items)
                 left = (len(items) - batch.last) * (time.perf_counter() - began) / batch.last
-                if not self.is_decided and left > _WORTH:
-                    self._decide(batch.inputs, log)
+                if left > _WORTH:
+                    self.decide(batch.inputs, log)
 
     def _batches(self, items: Sequence[Any], skip: int, stopped: Event) -> Iterator[_Batch]:
         """Read items, and yield their inputs in batches, until that is no longer wanted."""
@@ -154,8 +155,10 @@ class Predictor:
             return Path(item).suffix.lower() == ".npy" or (isinstance(self.bundle.spec.input, TableRule) and is_table(Path(item)))
         return not isinstance(item, Image.Image | tuple)
 
-    def _decide(self, inputs: Tensor, log: Callable[[str], object]) -> None:
-        """Change to ONNX Runtime if it is faster for these inputs, and agrees."""
+    def decide(self, inputs: Tensor, log: Callable[[str], object] = silent) -> None:
+        """If the runtime is "auto" and still open, change to ONNX Runtime if it is faster for these raw inputs, and agrees."""
+        if self.is_decided:
+            return
         self.is_decided = True
         if self.device.type != "cpu":
             return
@@ -168,7 +171,7 @@ class Predictor:
         now, then = (_seconds(one, inputs) for one in (self._run, run))
         if then < _FASTER * now:
             self.runtime, self._run = "onnx", run
-            log(f"ONNX Runtime computes the rest: it is {now / then:.1f} times as fast as PyTorch here, and agrees")
+            log(f"ONNX Runtime computes from here on: it is {now / then:.1f} times as fast as PyTorch here, and agrees")
 
 
 class _Batch(NamedTuple):

@@ -14,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from epochal import predictor
 from epochal.bundle import Bundle
 from epochal.data.inputs.text.read import Text
+from epochal.serve.model import open_model
 from epochal.tasks.base import Prediction
 from tests.data.test_table import people
 from tests.serve.conftest import png, wav
@@ -206,6 +208,15 @@ def test_nothing_is_said_of_the_file_system(client: httpx.Client, bundles: dict[
         assert "etc" not in answer.text
     described = client.get("/model").text
     assert all(str(path.parent) not in described for path in bundles.values())
+
+
+def test_the_runtime_is_chosen_by_measurement(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    notes: list[str] = []
+    monkeypatch.setattr(predictor, "_FASTER", 1e9)  # as if it always was faster
+    assert open_model(bundles["people"], runtime="auto", log=notes.append).predictor.runtime == "onnx"
+    assert notes[0].startswith("note: ONNX Runtime computes from here on")
 
 
 def test_metrics_count(client: httpx.Client) -> None:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.option("--token", envvar="EPOCHAL_TOKEN", default="", help="What clients must know: a secret. [env: EPOCHAL_TOKEN]")
 @click.option("--name", "names", multiple=True, help="A host name that clients may use for this server; may be repeated.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads that compute a batch. [all cores but one]")
-@click.option("--runtime", type=click.Choice(("eager", "compiled", "onnx")), default="eager", show_default=True, help="What computes.")
+@click.option(
+    "--runtime",
+    type=click.Choice(("auto", "eager", "compiled", "onnx")),
+    default="eager",
+    show_default=True,
+    help="What computes: PyTorch as it is, its compiler, or ONNX Runtime; auto takes some seconds to measure, and the faster one.",
+)
 @click.option("--device", default="auto", show_default=True, help="Where it computes: cpu, cuda, mps.")
 @own_model
 def command(

@@ -11,11 +11,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from epochal.bundle import WEIGHTS, Bundle
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.picture.rule import PictureRule
+from epochal.data.inputs.scaled import ScaledRule
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.table.columns import Column
 from epochal.data.inputs.table.rule import TableRule
@@ -28,6 +30,9 @@ from epochal.tasks.base import Prediction
 
 # The most inputs that are computed together, and the most numbers in them.
 MAX_BATCH, _MAX_NUMBERS = 256, 1 << 26
+
+# Runtimes are compared on so many made-up inputs.
+_COMPARED = 64
 
 # The most words of a column that are told: for a page to choose from.
 _WORDS = 50
@@ -78,14 +83,37 @@ def open_model(
 ) -> Served:
     """Open the model of a run to be served, by its folder's name if it has no other.
 
-    `own` is the code of the user's own network, as FILE.py:NAME; `runtime` and `device` as for `Predictor`. Raises `BundleError`.
+    `own` is the code of the user's own network, as FILE.py:NAME; `runtime` and `device` as for `Predictor`, but that "auto" measures
+    now, on made-up inputs. Raises `BundleError`.
     """
     bundle = Bundle.load(path, own, log=log)
     name = name or path.resolve().name
+    predictor = Predictor(bundle, runtime=runtime, device=device)
     weights = next(found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file())
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Served(name, Predictor(bundle, runtime=runtime, device=device), describe_model(name, bundle, test_result(path), digest))
+    served = Served(name, predictor, describe_model(name, bundle, test_result(path), digest))
+    predictor.decide(_made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
+    return served
+
+
+def _made_up(rule: InputRule, count: int) -> Tensor:
+    """Return random raw inputs [count, *shape], with values that a model knows."""
+    inputs, random = rule.zeros().repeat_interleave(count, 0), torch.Generator().manual_seed(0)
+    match rule:
+        case TextRule():
+            inputs.random_(1, rule.most + 1, generator=random)
+            if rule.tokens == "ngrams":
+                inputs[:, 1] = 1
+        case TableRule():
+            for place, column in enumerate(rule.columns):
+                known = torch.tensor(column.knots or column.common or (0.0,))
+                inputs[:, place] = known[torch.randint(len(known), (count,), generator=random)]
+        case ScaledRule() if inputs.dtype != torch.uint8:
+            inputs += (rule.mean[0] + rule.std[0] * torch.randn(inputs.shape, generator=random)).to(inputs.dtype)
+        case _:  # pixels and samples
+            inputs.random_(generator=random)
+    return inputs
 
 
 def named(text: str) -> tuple[str, Path]:
