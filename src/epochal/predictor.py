@@ -55,8 +55,8 @@ class Predictor:
 
     `runtime` computes: "eager" is PyTorch as it is, "compiled" its compiler (which takes long to start), "onnx" ONNX Runtime, which
     needs the extra `export` and the CPU. "auto" begins with "eager", and changes to ONNX Runtime where the items that are left take so long
-    that measuring it is worthwhile, or when `decide` is called, if it is faster and agrees (see `exports.parity`); `runtime` is then what is
-    used.
+    that measuring it is worthwhile, or when `decide` is called, if it is faster and agrees (see `exports.parity`); `runtime` is then
+    what is used.
 
     Raises `RecipeError` for a runtime that is not possible, `BundleError` and `MissingError`.
     """

@@ -215,7 +215,7 @@ def test_the_runtime_is_chosen_by_measurement(bundles: dict[str, Path], monkeypa
     pytest.importorskip("onnxruntime")
     notes: list[str] = []
     monkeypatch.setattr(predictor, "_FASTER", 1e9)  # as if it always was faster
-    assert open_model(bundles["people"], runtime="auto", log=notes.append).predictor.runtime == "onnx"
+    assert open_model(bundles["numbers"], runtime="auto", log=notes.append).predictor.runtime == "onnx"
     assert notes[0].startswith("note: ONNX Runtime computes from here on")
 
 
