@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -147,3 +148,16 @@ def test_where_openmp_cannot_let_its_threads_go_nothing_is_switched(monkeypatch:
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     with device.flushing_denormals():
         assert float(torch.tensor(1e-39) * 1) != 0
+
+
+def test_memory_of_large_tensors_is_used_again() -> None:
+    resource = pytest.importorskip("resource")
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("another C library")
+    device.keep_memory()
+    pages = 20_000_000 // resource.getpagesize()
+    for round_ in range(12):
+        if round_ == 2:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(20_000_000, dtype=torch.uint8).add_(1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from epochal.cores import sharing_cores
 from epochal.data.feed import Feed
-from epochal.device import precision
+from epochal.device import keep_memory, precision
 from epochal.models.build import eval_mode
 from epochal.progress import progress
 
@@ -20,6 +20,7 @@ def infer(model: nn.Module, feed: Feed, device: torch.device, number_format: str
     The model computes in evaluation mode (no dropout, batch norm with running statistics), and its mode is restored afterwards.
     With a `label`, a progress bar of that name is shown.
     """
+    keep_memory()
     outputs = []
     with (
         sharing_cores(),

@@ -18,7 +18,7 @@ from epochal.data.inputs.values import Access, Inputs
 from epochal.data.load import Data
 from epochal.data.storage.cache import DamagedError, Pack, content_hash, open_cache
 from epochal.data.storage.fill import NoRoomError, fits, write_pack
-from epochal.device import choose
+from epochal.device import choose, keep_memory
 from epochal.models.build import eval_mode
 from epochal.models.pretrained.head import AT_ONCE
 from epochal.progress import Advance, progress
@@ -129,6 +129,7 @@ class Trunk:
         return pack
 
     def _compute(self, examples: Examples, piece: _Piece, augment: Augment | None, out: Tensor, advance: Advance) -> None:
+        keep_memory()
         device = choose(self.recipe.device)
         some = examples.take(torch.arange(piece.begin, piece.end))
         changed = None if augment is None else _Shifted(augment, piece.begin)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from epochal.data.load import Data
-from epochal.device import choose
+from epochal.device import choose, keep_memory
 from epochal.errors import RecipeError
 from epochal.models.build import entry_of, eval_mode
 from epochal.models.pretrained.chain import last_of
@@ -77,6 +77,7 @@ def _costs(recipe: Recipe, model: nn.Module, data: Data, tuned: Mapping[str, Map
 
 def _seconds(layers: nn.Module, few: Tensor) -> float:
     """Measure how long an example takes to pass through layers, by a few of them: the least of a few times, since others use the cores."""
+    keep_memory()
     layers.to(few.device)
     times = []
     with eval_mode(layers), torch.inference_mode():
