@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,42 @@ def test_what_comes_meanwhile_is_computed_together() -> None:
         found = asyncio.run(ask())
     assert all(torch.equal(outputs, 2 * numbers(*range(place, place + 3))) for place, outputs in enumerate(found))
     assert len(model.batches) <= 3
+
+
+def test_quick_models_are_computed_by_the_event_loop_in_short_batches() -> None:
+    threads = set[str]()
+
+    def compute(inputs: Tensor) -> Tensor:
+        threads.add(threading.current_thread().name)
+        if (inputs < 0).any():
+            raise ValueError("negative")
+        return inputs * 2
+
+    lane = Lane(compute, 256)
+    lane.warm_up(numbers(1.0), may_be_quick=True)
+    assert lane.is_quick
+    lane.pace.each, lane.pace.once = 2e-4, 1.0
+    assert lane.size == 1
+    lane.pace.once = 2e-3
+    assert lane.pace.seconds(lane.size) <= 0.005
+    threads.clear()
+    with running({"a": lane}) as batcher:
+
+        async def ask() -> list[Tensor | BaseException]:
+            requests = [batcher.compute("a", values) for values in (numbers(1.0), numbers(*range(100)), numbers(-1.0), numbers(3.0))]
+            return await asyncio.gather(*requests, return_exceptions=True)
+
+        first, many, wrong, last = asyncio.run(ask())
+    assert isinstance(wrong, ValueError)
+    assert torch.equal(torch.cat([one for one in (first, many, last) if isinstance(one, Tensor)]), 2 * numbers(1.0, *range(100), 3.0))
+    assert threads == {threading.current_thread().name}
+
+
+def test_models_that_take_long_or_as_long_as_they_like_are_not_quick() -> None:
+    for model, may_be_quick in ((Slow(each=1e-3), True), (Slow(), False)):
+        lane = Lane(model, 256)
+        lane.warm_up(numbers(1.0), 0.05, may_be_quick=may_be_quick)
+        assert not lane.is_quick
 
 
 def test_many_inputs_are_computed_in_several_batches() -> None:

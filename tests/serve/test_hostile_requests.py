@@ -21,8 +21,10 @@ import pytest
 
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.serve.connection import MAX_HEAD
-from epochal.serve.decode import Decoders
+from epochal.serve.decode import Decoded
+from epochal.serve.decoders import Decoders
 from epochal.serve.limits import MAX_BODY
+from epochal.serve.model import Served
 from epochal.serve.refusal import RefusedError
 from tests.hostile.corpus import damaged_pictures
 from tests.serve.conftest import png
@@ -247,9 +249,8 @@ def test_a_decoder_that_crashes_is_replaced(client: httpx.Client) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
 def test_a_decoder_that_hangs_is_replaced(client: httpx.Client) -> None:
-    for _ in range(2):
-        client.post("/predict?model=photos", **raw("image/png", png()))
-    assert len(_decoders()) == 2
+    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+    assert _decoders()
     for process in _decoders():
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
@@ -266,13 +267,47 @@ def test_the_memory_of_decoders_is_limited(client: httpx.Client) -> None:
         assert "unlimited" not in next(line for line in limits if line.startswith("Max address space"))
 
 
-def test_what_would_fill_the_memory_is_refused() -> None:
+def test_what_would_fill_the_memory_is_refused_and_what_came_with_it_is_not() -> None:
     huge = PictureRule(shape=(3, 3000, 3000), mean=(0.5,) * 3, std=(0.5,) * 3)
     decoders = Decoders({"huge": huge}, 1)
-    parts = b"".join(b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + png() + b"\r\n" for _ in range(30))
+    part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + png() + b"\r\n"
+    one, many = ("huge", "image/png", png()), ("huge", "multipart/form-data; boundary=x", part * 30 + b"--x--")
+
+    async def ask() -> list[Decoded | BaseException]:
+        # The first has the process for itself; the others wait for it, and are handed over together.
+        return await asyncio.gather(*(decoders.decode(*body) for body in (one, many, one)), return_exceptions=True)
+
     try:
-        with pytest.raises(RefusedError, match="memory"):
-            decoders.decode("huge", "multipart/form-data; boundary=x", parts + b"--x--")
-        assert len(decoders.decode("huge", "image/png", png()).inputs) == 1
+        first, refused, last = asyncio.run(ask())
     finally:
         decoders.close()
+    assert isinstance(refused, RefusedError)
+    assert "memory" in refused.problem
+    for found in (first, last):
+        assert isinstance(found, Decoded)
+        assert found.inputs.shape == (1, *huge.shape)
+
+
+def test_what_nobody_waits_for_is_not_decoded(models: list[Served]) -> None:
+    photos = next(model for model in models if model.name == "photos")
+    decoders = Decoders({"photos": photos.rule}, 1)
+    bodies = [png(), b"", b"no picture", png(1)]
+
+    async def ask() -> list[Decoded | BaseException]:
+        tasks = [asyncio.ensure_future(decoders.decode("photos", "image/png", body)) for body in bodies]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        tasks[3].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    try:
+        found = asyncio.run(ask())
+        again = asyncio.run(ask())
+    finally:
+        decoders.close()
+    for first, empty, wrong, last in (found, again):
+        assert isinstance(first, asyncio.CancelledError)
+        assert isinstance(last, asyncio.CancelledError)
+        assert isinstance(empty, RefusedError)
+        assert isinstance(wrong, Decoded)
+        assert list(wrong.wrong) == [0]

@@ -25,7 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from epochal.serve.batching import Batcher, Lane
-from epochal.serve.decode import Decoded, Decoders, text_in
+from epochal.serve.decode import Decoded, text_in
+from epochal.serve.decoders import Decoders
 from epochal.serve.explain import losses, plan, seen
 from epochal.serve.limits import App, Guard, Room, Share, read_body
 from epochal.serve.metrics import MEDIUM, Metrics
@@ -66,7 +67,7 @@ class Service:
     def __enter__(self) -> Service:
         self.decoders.start()
         for name, lane in self.batcher.lanes.items():
-            lane.warm_up(self.models[name].rule.zeros())
+            lane.warm_up(self.models[name].rule.zeros(), may_be_quick=self.models[name].is_regular)
         self.batcher.start()
         return self
 
@@ -93,7 +94,7 @@ class Service:
 
     async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> _Answer:
         """Return status and answer for a body."""
-        decoded = await asyncio.to_thread(self.decoders.decode, model.name, content_type, body)
+        decoded = await self.decoders.decode(model.name, content_type, body)
         share.add(max(len(decoded.names) - 1, 0))
         found: list[dict[str, Any]] = []
         if len(decoded.inputs):
@@ -108,7 +109,7 @@ class Service:
         if self._explaining.locked():
             raise busy()
         async with self._explaining:
-            decoded = await asyncio.to_thread(self.decoders.decode, model.name, content_type, body)
+            decoded = await self.decoders.decode(model.name, content_type, body)
             if len(decoded.names) != 1:
                 raise bad("One item is explained at a time.", "Send one file, or one input.")
             if decoded.wrong:

@@ -1,8 +1,11 @@
-"""Requests are computed together, by one thread, in batches whose size follows from how long batches take.
+"""Requests are computed together, one batch at a time, in batches whose size follows from how long batches take.
 
 What a network takes for n inputs is close to a·n + b seconds: b does not depend on n, so inputs that are computed together share it.
 `Pace` fits a and b to the batches as they come. A batch has as many inputs as bring the share of b down to a tenth, or as are there;
 a batch waits for others only if more are expected within b, the time that one of them saves.
+
+A thread of its own computes. Where that would cost more than it saves, because batches are so quick, the event loop itself does: each
+operation of a network in another thread would have to take the interpreter's lock from the loop, and give it back.
 
 Whoever asks awaits a future. If that is cancelled, because the client has gone or its time is up, its inputs are never computed.
 """
@@ -25,6 +28,9 @@ Compute: TypeAlias = Callable[[Tensor], Tensor]
 
 # The most seconds that a batch may take, and that it waits for others.
 _MAX_SECONDS, _MAX_WAIT = 0.1, 0.005
+
+# A model is quick if it computes so many inputs in so many seconds; and the most seconds that its batches may take.
+_QUICK_COUNT, _QUICK, _MAX_QUICK = 8, 0.002, 0.005
 
 # Batches are so large that b is at most this share of their time.
 _OVERHEAD = 0.1
@@ -70,6 +76,8 @@ class Lane:
     def __init__(self, compute: Compute, most: int) -> None:
         self.compute = compute
         self.pace = Pace()
+        # Whether the event loop computes it.
+        self.is_quick = False
         self._most = most
         self._gap = 1.0
         self._asked = 0.0
@@ -78,7 +86,7 @@ class Lane:
     def size(self) -> int:
         """How many inputs a batch has at most."""
         wanted = self.pace.once / self.pace.each * (1 / _OVERHEAD - 1)
-        in_time = (_MAX_SECONDS - self.pace.once) / self.pace.each
+        in_time = ((_MAX_QUICK if self.is_quick else _MAX_SECONDS) - self.pace.once) / self.pace.each
         return int(max(1, min(wanted, in_time, self._most)))
 
     @property
@@ -92,8 +100,11 @@ class Lane:
         self._gap += _LATEST * (min(now - self._asked, 1.0) - self._gap)
         self._asked = now
 
-    def warm_up(self, example: Tensor, seconds: float = 0.5) -> None:
-        """Compute batches of some sizes, for about so many seconds. The least time counts: others use the cores, too."""
+    def warm_up(self, example: Tensor, seconds: float = 0.5, *, may_be_quick: bool = False) -> None:
+        """Compute batches of some sizes, for about so many seconds. The least time counts: others use the cores, too.
+
+        `may_be_quick` if a batch takes as long for all inputs, so that the event loop may compute it.
+        """
         begin, count = perf_counter(), 1
         while count <= self._most and perf_counter() - begin < seconds:
             batch, times = example.expand(count, *example.shape[1:]).contiguous(), []
@@ -103,6 +114,7 @@ class Lane:
                 times.append(perf_counter() - started)
             self.pace.add(count, min(times))
             count *= 4
+        self.is_quick = may_be_quick and self.pace.seconds(_QUICK_COUNT) <= _QUICK
 
 
 @dataclass(eq=False)
@@ -128,7 +140,7 @@ class _Piece(NamedTuple):
 
 
 class Batcher:
-    """The thread that computes, and the two queues before it: the second is served while the first is empty.
+    """The thread that computes, and the two queues before it: the second is served while the first is empty. Quick models have their own.
 
     `on_batch` is called after each batch, with its size and seconds.
     """
@@ -137,6 +149,7 @@ class Batcher:
         self.lanes = lanes
         self._on_batch = on_batch
         self._queues: tuple[deque[_Job], deque[_Job]] = (deque(), deque())
+        self._quick: deque[_Job] = deque()
         self._ready = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="epochal-compute", daemon=True)
@@ -155,17 +168,32 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """How many requests are waiting."""
-        return sum(map(len, self._queues))
+        return len(self._quick) + sum(map(len, self._queues))
 
     async def compute(self, name: str, inputs: Tensor, *, is_urgent: bool = True) -> Tensor:
         """Return the decoded values [n, outputs] of inputs [n, *shape], n > 0, by the model of that name."""
         loop, now = asyncio.get_running_loop(), perf_counter()
         job = _Job(self.lanes[name], inputs, loop.create_future(), loop, now)
+        if job.lane.is_quick:
+            self._quick.append(job)
+            if len(self._quick) == 1:
+                # After others that are about to ask.
+                loop.call_soon(self._run_quick, loop)
+            return await job.future
         with self._ready:
             job.lane.asked(now)
             self._queues[not is_urgent].append(job)
             self._ready.notify()
         return await job.future
+
+    def _run_quick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute a batch in the event loop, and come again for the others."""
+        _drop_done(self._quick)
+        if self._quick:
+            pieces = _take(self._quick, self._quick[0].lane)
+            _deliver(list(zip((piece.job for piece in pieces), self._results(pieces), strict=True)))
+        if self._quick:
+            loop.call_soon(self._run_quick, loop)
 
     def _run(self) -> None:
         while pieces := self._next():
@@ -181,8 +209,7 @@ class Batcher:
         with self._ready:
             while True:
                 for queue in self._queues:
-                    for job in [job for job in queue if job.future.done()]:
-                        queue.remove(job)
+                    _drop_done(queue)
                 queue = next(filter(None, self._queues), self._queues[0])
                 if not queue:
                     if self._is_closed:
@@ -190,10 +217,9 @@ class Batcher:
                     self._ready.wait()
                     continue
                 lane = queue[0].lane
-                jobs = [job for job in queue if job.lane is lane]
                 pause = queue[0].arrived + lane.wait - perf_counter()
-                if pause <= 0 or self._is_closed or sum(job.left for job in jobs) >= lane.size:
-                    return _take(queue, jobs, lane.size)
+                if pause <= 0 or self._is_closed or sum(job.left for job in queue if job.lane is lane) >= lane.size:
+                    return _take(queue, lane)
                 self._ready.wait(pause)
 
     def _results(self, pieces: list[_Piece]) -> list[Tensor | Exception]:
@@ -210,10 +236,15 @@ class Batcher:
         return list(outputs.split([len(piece.inputs) for piece in pieces]))
 
 
-def _take(queue: deque[_Job], jobs: list[_Job], size: int) -> list[_Piece]:
-    """Take up to `size` inputs of the first jobs; those of which all are taken leave the queue."""
-    pieces = []
-    for job in jobs:
+def _drop_done(queue: deque[_Job]) -> None:
+    for job in [job for job in queue if job.future.done()]:
+        queue.remove(job)
+
+
+def _take(queue: deque[_Job], lane: Lane) -> list[_Piece]:
+    """Take a batch of the first jobs of a lane; those of which all inputs are taken leave the queue."""
+    pieces, size = [], lane.size
+    for job in [job for job in queue if job.lane is lane]:
         count = min(size, job.left)
         pieces.append(_Piece(job, job.inputs[job.taken : job.taken + count]))
         job.taken += count

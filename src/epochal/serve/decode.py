@@ -1,23 +1,9 @@
-"""From the body of a request to raw inputs; in another process, wherever a file has to be decoded.
-
-A decoder that a file crashes, fills the memory with, or keeps busy for too long, takes only that process along: the file is refused, and
-another process is ready in a few milliseconds. Only small texts and JSON, which Python and NumPy read, are decoded in the server itself.
-"""
+"""From the body of a request to raw inputs."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
 import re
-import signal
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from queue import SimpleQueue
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +11,6 @@ import torch
 from torch import Tensor
 
 from epochal.data.inputs.base import InputRule
-from epochal.data.inputs.kinds import KINDS
 from epochal.data.inputs.text.read import Text, decoded
 from epochal.errors import DataError
 from epochal.io.safe_read import parse_json
@@ -34,16 +19,8 @@ from epochal.serve.refusal import RefusedError, bad, too_large
 # The most files or items of a request.
 MAX_ITEMS = 1000
 
-# Bodies of texts and JSON up to this many bytes are decoded in the server.
-SMALL = 1 << 16
-
-# The seconds that a request may take to decode, and the bytes of memory beyond those of the process at its start.
-_SECONDS = 5.0
-_MEMORY = 1 << 31
-# The most bytes of the inputs of a request.
-_MOST_BYTES = 1 << 28
-# The most bytes of a file that the process may write: a table is read twice.
-_FILE = 1 << 28
+# The most bytes of the inputs of a request, and of a text that is explained.
+_MOST_BYTES, _EXPLAINED = 1 << 28, 1 << 16
 
 _LONGEST_NAME = 100
 
@@ -94,8 +71,8 @@ def items_in(kind: str, content_type: str, body: bytes) -> list[Item]:
 
 def text_in(content_type: str, body: bytes) -> str:
     """Return the text in the body of a request for one. Raises `RefusedError` if it is too long to be taken apart."""
-    if len(body) > SMALL:
-        raise too_large(f"Texts of more than {SMALL:,} bytes are not explained.", "Send a part of it.")
+    if len(body) > _EXPLAINED:
+        raise too_large(f"Texts of more than {_EXPLAINED:,} bytes are not explained.", "Send a part of it.")
     item = items_in("text", content_type, body)[0]
     return decoded(item.value, item.name) if item.is_file else str(item.value)
 
@@ -202,131 +179,3 @@ def _numbers(values: list[Any], rule: InputRule) -> np.ndarray[Any, Any]:
     if cast.dtype.kind in "iu" and not np.array_equal(cast, found):
         raise DataError(f"An input has numbers that are not {rule.dtype}.", "Send whole numbers in that range.")
     return cast
-
-
-# Forked from a process of one thread, which has imported all that is needed, another one is ready in milliseconds.
-if sys.platform == "win32":
-    _CONTEXT = multiprocessing.get_context("spawn")
-else:
-    _CONTEXT = multiprocessing.get_context("forkserver")
-    _CONTEXT.set_forkserver_preload(["epochal.serve.decode"])
-
-
-class _Worker:
-    """A process that decodes one request after the other."""
-
-    def __init__(self, rules: Mapping[str, str]) -> None:
-        self._rules = rules
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
-
-    def start(self) -> None:
-        """Start the process, unless it is running."""
-        if self._process is not None and self._process.is_alive():
-            return
-        self.end()
-        self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_serve, args=(theirs, self._rules), name="epochal-decode", daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def end(self) -> None:
-        """End the process at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
-
-    def decode(self, name: str, content_type: str, body: bytes) -> Decoded:
-        """Have a body decoded for the model of that name. Raises `RefusedError`."""
-        self.start()
-        assert self._pipe is not None
-        try:
-            self._pipe.send_bytes(json.dumps([name, content_type]).encode())
-            self._pipe.send_bytes(body)
-            if self._pipe.poll(_SECONDS):
-                head = json.loads(self._pipe.recv_bytes())
-                if "refused" in head:
-                    raise RefusedError(*head["refused"])
-                # A writable buffer, as torch wants.
-                values = np.frombuffer(bytearray(self._pipe.recv_bytes()), head["dtype"]).reshape(head["shape"])
-                wrong = {int(place): (problem, fix) for place, (problem, fix) in head["wrong"].items()}
-                return Decoded(head["names"], torch.from_numpy(values), wrong, head["notes"])
-            problem = f"The request took more than {_SECONDS:.0f} seconds to decode."
-        except (EOFError, OSError):
-            problem = "The decoder failed on a file: it is damaged, or takes too much memory."
-        self.end()
-        raise RefusedError(422, "unreadable", problem, "Save it again, smaller or in another format.")
-
-
-class Decoders:
-    """Some processes that decode; each request has one of them."""
-
-    def __init__(self, rules: Mapping[str, InputRule], count: int) -> None:
-        self._rules = dict(rules)
-        dumped = {name: rule.model_dump_json() for name, rule in rules.items()}
-        self._workers = [_Worker(dumped) for _ in range(count)]
-        self._idle: SimpleQueue[_Worker] = SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
-
-    def start(self) -> None:
-        """Start the processes."""
-        for worker in self._workers:
-            worker.start()
-
-    def decode(self, name: str, content_type: str, body: bytes) -> Decoded:
-        """Return what is in the body of a request to the model of that name; blocks while all processes are busy. Raises `RefusedError`."""
-        rule = self._rules[name]
-        medium = content_type.partition(";")[0].strip().lower()
-        if len(body) <= SMALL and (medium == "application/json" or (medium == "text/plain" and rule.kind == "text")):
-            return decode(rule, items_in(rule.kind, content_type, body))
-        worker = self._idle.get()
-        try:
-            return worker.decode(name, content_type, body)
-        finally:
-            self._idle.put(worker)
-
-    def close(self) -> None:
-        """End all processes."""
-        for worker in self._workers:
-            worker.end()
-
-
-def _serve(pipe: Connection, dumped: Mapping[str, str]) -> None:
-    """Decode what comes through a pipe, until its other end is closed: the main function of a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit()
-    torch.set_num_threads(1)
-    rules = {name: KINDS[json.loads(rule)["kind"]].model_validate_json(rule) for name, rule in dumped.items()}
-    with suppress(EOFError, OSError):
-        while True:
-            name, content_type = json.loads(pipe.recv_bytes())
-            body = pipe.recv_bytes()
-            try:
-                found = decode(rules[name], items_in(rules[name].kind, content_type, body))
-            except RefusedError as error:
-                pipe.send_bytes(json.dumps({"refused": [error.status, error.code, error.problem, error.fix]}).encode())
-                continue
-            values = found.inputs.numpy()
-            head = {"names": found.names, "wrong": found.wrong, "notes": found.notes, "dtype": values.dtype.str, "shape": values.shape}
-            pipe.send_bytes(json.dumps(head).encode())
-            pipe.send_bytes(values.tobytes())
-
-
-def _limit() -> None:
-    """Limit the memory and the files of this process, and let others go first if there are too few cores."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE, _FILE))
-    with suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + _MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        os.nice(5)

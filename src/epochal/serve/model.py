@@ -61,6 +61,11 @@ class Served:
         """How many inputs are computed together at most."""
         return AT_ONCE if self.bundle.is_large else max(1, min(MAX_BATCH, _MAX_NUMBERS // self.rule.size))
 
+    @property
+    def is_regular(self) -> bool:
+        """Whether it takes the same time for all inputs: not by their lengths, nor as the user's own code likes."""
+        return self.bundle.origin is not None and not self.bundle.is_large
+
     def answers(self, values: Tensor) -> list[dict[str, Any]]:
         """Return what is said of each input, from its values [n, outputs]."""
         return [_answer(self.bundle.spec.task.predict(row)) for row in values.tolist()]
