@@ -10,14 +10,14 @@ import pytest
 from epochal.data.spec import DataSpec
 from epochal.evaluation.advice import advice
 from epochal.recipe import Recipe, presets
-from epochal.tasks.intervals import wilson
+from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import Baseline, Scores
 
 SpecMaker = Callable[..., DataSpec]
 
 
 def _reported(spec: DataSpec, right: int, **changes: Any) -> list[str]:
-    test = Scores(60, 1.0, right / 60, wilson(right, 60), baseline=Baseline("c", 0.5))
+    test = Scores(60, 1.0, right / 60, share_interval(right, 60), baseline=Baseline("c", 0.5))
     return list(advice(test, spec, Recipe().updated(changes)))
 
 

@@ -41,7 +41,7 @@ def test_one_label(make_spec: SpecMaker) -> None:
     ]  # fmt: skip
     torch.testing.assert_close(result.predictions.sum(1), torch.ones(4))
     assert result.baseline == Baseline("b", 0.5)
-    assert str(result) == "Accuracy 75.0 % (95 % interval 30.1 to 95.4), n = 4; always 'b' would be 50.0 %"
+    assert str(result) == "Accuracy 75.0 % (95 % interval 19.4 to 99.4), n = 4; always 'b' would be 50.0 %"
     assert (result.mse, result.r2, result.top_k) == (None, None, {})
 
 

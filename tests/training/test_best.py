@@ -10,7 +10,7 @@ from torch import nn
 
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe
-from epochal.tasks.intervals import wilson
+from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import Scores
 from epochal.training.best import FEW, Best, why_kept
 from epochal.training.records import EpochDone
@@ -68,7 +68,7 @@ def test_no_number_is_never_the_best(loss: float) -> None:
 
 
 def _counted(right: int, count: int, loss: float = 1.0) -> Scores:
-    return Scores(count, loss, right / count, wilson(right, count))
+    return Scores(count, loss, right / count, share_interval(right, count))
 
 
 def _why(changes: dict[str, Any], results: list[Scores | None]) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from epochal.evaluation.evaluate import Evaluation
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import Task
-from epochal.tasks.intervals import wilson
+from epochal.tasks.intervals import share_interval
 
 Numbers = NDArray[np.float64]
 
@@ -150,7 +150,7 @@ def _interval(task: Task, score: float, variance: float, count: int) -> tuple[fl
     # As for a share of so many independent examples.
     share = (count * score + 2) / (count + 4)
     same = max(share * (1 - share) / variance, 1.0)
-    return wilson(score * same, same)
+    return share_interval(score * same, same)
 
 
 def _of_test(sizes: Sequence[Sequence[tuple[int, Evaluation]]], task: Task) -> Numbers:

@@ -22,6 +22,7 @@ from epochal.data.load import Data
 from epochal.device import computing, using_threads
 from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
+from epochal.evaluation.assessment import assess
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.labels import LearningCurve
@@ -234,8 +235,10 @@ def complete(
             sums = write_predictions(folder, evaluated, data, bundle)
             _draw(folder / FIGURES, fitted, test, data, relied, log)
         clock.lap("keep")
+        assessment = assess(valid, test)
         result = _result(folder, prepared, fitted, evaluated) | {
             "predictions": sums,
+            "assessment": None if assessment is None else finite(assessment.to_json()),
             "importance": None if relied is None else finite(relied.to_json()),
         }
         if folder is not None:

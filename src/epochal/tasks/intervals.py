@@ -6,17 +6,38 @@ import math
 
 from torch import Tensor
 
+from epochal.tasks.beta import beta_cdf, beta_quantile
 
-def wilson(successes: float, count: float, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return the Wilson score interval of a share (E. B. Wilson, JASA 22, 1927); the default `z` gives 95 %.
+# With fewer examples, or fewer that are right or wrong, mid-P intervals contain some true shares less than 94 times of 100.
+_FEW, _RARE = 100, 10
 
-    Unlike the textbook interval it stays within 0 to 1 and is accurate for shares near the ends, where accuracies are.
+
+def share_interval(successes: float, count: float, level: float = 0.95) -> tuple[float, float]:
+    """Return an interval of a share: mid-P, or Clopper and Pearson's with fewer than 100 examples, or fewer than 10 on one side.
+
+    Both are exact tests turned around. The mid-P interval counts half the probability of what was measured (H. O. Lancaster, JASA 56,
+    1961; A. Agresti and A. Gottard, Stat. Comput. 17, 2007), and so contains the true share about as often as its `level` says; where
+    few examples allow large jumps of that, the interval of C. J. Clopper and E. S. Pearson (Biometrika 26, 1934) never does less often.
+    Counts need not be whole: those of clustered examples may stand for fewer independent ones.
     """
-    share = successes / count
-    center = share + z * z / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (center - reach) / scale), min(1.0, (center + reach) / scale)
+    failures, outside = count - successes, (1 - level) / 2
+    low = beta_quantile(successes, failures + 1, outside) if successes else 0.0
+    high = beta_quantile(successes + 1, failures, 1 - outside) if failures else 1.0
+    if count < _FEW or min(successes, failures) < _RARE:
+        return low, high
+
+    def at_least(share: float) -> float:
+        """The probability of more successes than measured, and half that of as many."""
+        return (beta_cdf(successes, failures + 1, share) + beta_cdf(successes + 1, failures, share)) / 2
+
+    def crossing(wanted: float) -> float:
+        below, above = low, high
+        for _ in range(50):
+            middle = (below + above) / 2
+            below, above = (middle, above) if at_least(middle) < wanted else (below, middle)
+        return middle
+
+    return crossing(outside), crossing(1 - outside)
 
 
 def paired(lost: int, gained: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:

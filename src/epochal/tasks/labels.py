@@ -14,7 +14,7 @@ from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
 from epochal.tasks.base import Task
 from epochal.tasks.ending import Ending, ending_of
-from epochal.tasks.intervals import wilson
+from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import Baseline, ClassScore, Scores, macro, weighted
 
 # What a share of 0 counts as, so that it has a logarithm.
@@ -114,7 +114,7 @@ def label_scores(right: int, count: int, loss: float, per_class: tuple[ClassScor
         count,
         loss,
         accuracy=right / count,
-        interval=wilson(right, count),
+        interval=share_interval(right, count),
         per_class=per_class,
         macro=macro(per_class),
         weighted=weighted(per_class),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from epochal.errors import RecipeError
 from epochal.evaluation.named import monitored
 from epochal.recipe import Recipe
-from epochal.tasks.intervals import wilson
+from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, nested, part
@@ -87,7 +87,7 @@ class Best:
     def _is_as_good(self, score: float, valid: Scores | None) -> bool:
         if valid is None or not is_loose(self.monitor, valid) or not math.isfinite(self.score):
             return False
-        return score >= wilson(round(self.score * valid.count), valid.count)[0]
+        return score >= share_interval(round(self.score * valid.count), valid.count)[0]
 
 
 def is_loose(monitor: str, valid: Scores | None) -> bool:

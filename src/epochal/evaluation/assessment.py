@@ -1,0 +1,173 @@
+"""What can be said of a model from its answers alone: every number of the report beyond the plain scores, computed in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from epochal.evaluation.calibration import Calibration, calibration, temperature
+from epochal.evaluation.confidence import Accepted, accept, accuracy_by_share
+from epochal.evaluation.conformal import Coverage, prediction_bands, prediction_sets
+from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.uncertainty import Interval, auroc_interval, macro_f1_interval, mean_interval, one_label
+
+# The 95th percentile of the chi-square distribution with one degree of freedom: twice the rise of the log-likelihood by one parameter that
+# changes nothing (S. Wilks, Ann. Math. Stat. 9, 1938).
+_CHI_SQUARE = 3.841458820694124
+
+# Calibration of fewer answers says nothing.
+_FEW = 50
+
+# Areas of more classes, or from more numbers, are left out.
+_LISTED, _NUMBERS = 100, 20_000_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score with its 95 % interval; a single example has none."""
+
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Tempered:
+    """What dividing outputs by a `temperature`, fitted on validation data, changes on test data: the loss, and calibration.
+
+    `helps` says whether the loss falls on validation data by more than chance: otherwise the model is calibrated already.
+    """
+
+    temperature: float
+    helps: bool
+    loss_before: float
+    loss_after: float
+    after: Calibration | None
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of a model from its answers on `count` examples of a split; what does not apply is `None` or empty.
+
+    `scores` are further scores by name with their intervals: macro F1, AUROC, mean absolute error. `areas` has the area under the ROC
+    curve of each class or label. Of single labels, confidence is the probability of the answer. `accepted`, `tempered` and `coverage`
+    need validation data.
+    """
+
+    split: str
+    count: int
+    scores: Mapping[str, Measured]
+    areas: Mapping[str, Measured]
+    calibration: Calibration | None = None
+    tempered: Tempered | None = None
+    accepted: Accepted | None = None
+    by_share: tuple[tuple[float, float], ...] = ()
+    coverage: Coverage | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every number by its name."""
+        values: dict[str, Any] = asdict(self)
+        return values
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Assessment:
+        """Return the assessment from the value of `to_json`; a number may be given as text, such as "nan". Raises `ValueError`."""
+        return _as_json().validate_python(values)
+
+
+def assess(valid: Evaluation | None, test: Evaluation | None, groups: Tensor | None = None) -> Assessment | None:
+    """Return what is known of a model from its evaluation on validation and test data; without test data, of validation data.
+
+    Then nothing is chosen on these and judged on them again. `groups` int64 [n] says which of the examples judged belong together.
+    """
+    judged, split, chosen = (test, "test", valid) if test is not None else (valid, "valid", None)
+    if judged is None or not judged.count:
+        return None
+    task = judged.task
+    if task.has_classes:
+        return _single(judged, split, chosen, groups)
+    return _labels(judged, split, groups) if task.has_accuracy else _quantities(judged, split, chosen, groups)
+
+
+def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:
+    names, targets = judged.task.outputs, judged.targets
+    answers, truths = one_label(judged.predictions.argmax(1), len(names)), one_label(targets, len(names))
+    confidence, right = _answers(judged)
+    found: dict[str, Any] = {}
+    if chosen is not None and chosen.count:
+        found["tempered"] = _temper(judged, chosen)
+        found["accepted"] = accept(*_answers(chosen), confidence, right)
+        found["coverage"] = prediction_sets(chosen.predictions, chosen.targets, judged.predictions, targets)
+    areas = _areas(names[1:] if len(names) == 2 else names, judged.predictions[:, -len(names) + (len(names) == 2) :], truths, groups)
+    return Assessment(
+        split,
+        judged.count,
+        {"macro F1": Measured(*macro_f1_interval(answers, truths, groups))},
+        areas,
+        _calibration(confidence, right),
+        by_share=accuracy_by_share(confidence, right),
+        **found,
+    )
+
+
+def _labels(judged: Evaluation, split: str, groups: Tensor | None) -> Assessment:
+    actual = judged.targets > 0.5
+    f1 = Measured(*macro_f1_interval(judged.predictions >= 0.5, actual, groups))
+    areas = _areas(judged.task.outputs, judged.predictions, actual, groups)
+    return Assessment(split, judged.count, {"macro F1": f1}, areas, _calibration(judged.predictions.flatten(), actual.flatten()))
+
+
+def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:
+    errors = (judged.predictions.double() - judged.targets.double()).abs().mean(1)
+    coverage = None
+    if chosen is not None and chosen.count:
+        coverage = prediction_bands(chosen.predictions, chosen.targets, judged.predictions, judged.targets)
+    mean = Measured(float(errors.mean()), mean_interval(errors, groups))
+    return Assessment(split, judged.count, {"mean absolute error": mean}, {}, coverage=coverage)
+
+
+def _areas(names: Sequence[str], scores: Tensor, truths: Tensor, groups: Tensor | None) -> dict[str, Measured]:
+    if len(names) > _LISTED or scores.numel() > _NUMBERS:
+        return {}
+    columns = truths[:, -len(names) :]
+    found = {name: Measured(*auroc_interval(scores[:, place], columns[:, place], groups)) for place, name in enumerate(names)}
+    return {name: area for name, area in found.items() if not math.isnan(area.value)}
+
+
+def _answers(evaluation: Evaluation) -> tuple[Tensor, Tensor]:
+    """Return how sure the model is of each answer, and whether it is right."""
+    sure, answer = evaluation.predictions.max(1)
+    return sure, answer == evaluation.targets
+
+
+def _temper(judged: Evaluation, chosen: Evaluation) -> Tempered:
+    cooled = temperature(chosen.outputs, chosen.targets)
+    gain = _losses(chosen.outputs, chosen.targets) - _losses(chosen.outputs / cooled, chosen.targets)
+    after = judged.outputs.double() / cooled
+    sure, answer = after.softmax(1).max(1)
+    return Tempered(
+        cooled,
+        2 * float(gain.sum()) > _CHI_SQUARE,
+        float(_losses(judged.outputs, judged.targets).mean()),
+        float(_losses(after, judged.targets).mean()),
+        _calibration(sure, answer == judged.targets),
+    )
+
+
+def _calibration(confidence: Tensor, right: Tensor) -> Calibration | None:
+    return calibration(confidence, right) if len(confidence) >= _FEW else None
+
+
+def _losses(outputs: Tensor, targets: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(outputs.double(), targets, reduction="none")
+
+
+@cache
+def _as_json() -> TypeAdapter[Assessment]:
+    return TypeAdapter(Assessment)

@@ -1,0 +1,167 @@
+"""Whether one model is better than another, from their answers to the same examples.
+
+"No difference shown" is not "no difference": beside each result stands the smallest difference that so many examples would have shown
+four times of five.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from torch import Tensor
+
+from epochal.evaluation.uncertainty import Interval, standard_error
+from epochal.tasks.beta import beta_cdf, beta_quantile, student_quantile, student_tails
+from epochal.tasks.intervals import paired
+
+_Z = 1.959963984540054
+
+# The normal quantile of a power of 80 %.
+_POWER = 0.8416212335729143
+
+# A difference is shown by a smaller p, and with examples that only one model has right, never by fewer.
+_SHOWN, _LEAST = 0.05, 5
+
+# With more of these, the normal approximation is as good.
+_MANY, _HALVINGS = 500, 40
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The score of a second model less that of a first on the same `count` examples, with its 95 % `interval`.
+
+    `p` is the probability of such a difference, or a larger one, between equally good models. `detectable` is the smallest true
+    difference that would be shown (p < 0.05) in 80 % of test sets like this one, of as many examples. `first_only` and `second_only`
+    count examples that only one model has right; `None` for scores that do not count right ones.
+    """
+
+    count: int
+    first: float
+    second: float
+    interval: Interval
+    p: float
+    detectable: float
+    first_only: int | None = None
+    second_only: int | None = None
+
+    @property
+    def value(self) -> float:
+        """The second score less the first."""
+        return self.second - self.first
+
+
+def compare_shares(first: Tensor, second: Tensor) -> Difference:
+    """Return the difference of two accuracies, from which answers are right (bool [n] each, the same examples in the same order).
+
+    The test is McNemar's with mid-P (M. Fagerland, S. Lydersen and P. Laake, BMC Med. Res. Methodol. 13, 2013), the interval Tango's.
+    """
+    count = len(first)
+    first_only, second_only = int((first & ~second).sum()), int((~first & second).sum())
+    return Difference(
+        count,
+        float(first.double().mean()),
+        float(second.double().mean()),
+        paired(second_only, first_only, count),
+        mcnemar(first_only, second_only),
+        detectable_share(first_only + second_only, count),
+        first_only,
+        second_only,
+    )
+
+
+def compare_means(first: Tensor, second: Tensor, groups: Tensor | None = None) -> Difference:
+    """Return the difference of two means of what each example adds to a score (float [n] each), by the paired t-test.
+
+    For a mean of pulls (see `uncertainty.py`) it is that of the score. Examples of one of `groups` int64 [n] count together.
+    """
+    change = second.double() - first.double()
+    error = standard_error(change, groups)
+    freedom = (len(change) if groups is None else len(groups.unique())) - 1
+    value = float(change.mean())
+    t = student_quantile(freedom) if freedom > 0 else math.nan
+    p = 1.0 if value == 0 else 0.0 if error == 0 else student_tails(freedom, value / error)
+    interval = (value - t * error, value + t * error)
+    return Difference(len(change), float(first.double().mean()), float(second.double().mean()), interval, p, (t + _POWER) * error)
+
+
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Return the mid-P value of McNemar's test: of so many examples that one model alone has right, how unlikely is it that they
+    are shared out so unevenly if either is as likely."""
+    total, fewer = first_only + second_only, min(first_only, second_only)
+    exactly = math.exp(math.lgamma(total + 1) - math.lgamma(fewer + 1) - math.lgamma(total - fewer + 1) - total * math.log(2))
+    at_most = beta_cdf(total - fewer, fewer + 1, 0.5) if total else 1.0
+    return min(1.0, 2 * at_most - exactly)
+
+
+def detectable_share(discordant: int, count: int) -> float:
+    """Return the smallest difference of two accuracies that McNemar's test shows (p < 0.05) with a power of 80 %.
+
+    `discordant` of `count` examples are right with one model only, and in other test sets about as many. With few of them the power is
+    computed from binomial distributions, with many by R. Connor's formula (Biometrics 43, 1987).
+    """
+    share = discordant / count
+    if discordant > _MANY:
+        low, high = 0.0, share
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            shown = middle * math.sqrt(count) >= _Z * math.sqrt(share) + _POWER * math.sqrt(share - middle**2)
+            low, high = (low, middle) if shown else (middle, high)
+        return high
+    reach = 6 * math.sqrt(discordant) + 1
+    totals = range(max(0, math.floor(discordant - reach)), min(count, math.ceil(discordant + reach)) + 1)
+    possible = [(_binomial(total, count, share), total, fewest) for total in totals if (fewest := _most_of_fewer(total)) >= 0]
+
+    def power(towards: float) -> float:
+        """With this probability, an example that only one model has right is one of the better."""
+        return sum(weight * beta_cdf(total - fewest, fewest + 1, towards) for weight, total, fewest in possible)
+
+    if power(1.0) < 0.8:
+        # Even if all were in one direction: more than these would have to differ, and at least 5.
+        return beta_quantile(_LEAST, count - _LEAST + 1, 0.8) if count >= _LEAST else 1.0
+    low, high = 0.5, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= 0.8 else (middle, high)
+    return share * (2 * high - 1)
+
+
+def _binomial(successes: int, count: int, share: float) -> float:
+    if share in (0, 1):
+        return float(successes == count * share)
+    choose = math.lgamma(count + 1) - math.lgamma(successes + 1) - math.lgamma(count - successes + 1)
+    return math.exp(choose + successes * math.log(share) + (count - successes) * math.log1p(-share))
+
+
+@cache
+def _most_of_fewer(total: int) -> int:
+    """Return how many of `total` may be of the rarer kind for McNemar's test to show a difference; -1 if none may."""
+    low, high = -1, total // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if mcnemar(total - middle, middle) < _SHOWN else (low, middle)
+    return low
+
+
+def holm(p: Sequence[float]) -> tuple[float, ...]:
+    """Return p-values corrected for looking at so many (S. Holm, Scand. J. Stat. 6, 1979)."""
+    order = sorted(range(len(p)), key=p.__getitem__)
+    corrected, most = [0.0] * len(p), 0.0
+    for rank, place in enumerate(order):
+        most = max(most, min(1.0, (len(p) - rank) * p[place]))
+        corrected[place] = most
+    return tuple(corrected)
+
+
+def verdict(difference: Difference, p: float | None = None, unit: str = "points", scale: float = 100) -> str:
+    """Return the result in one sentence; `p` replaces the difference's own where several were compared."""
+    p = difference.p if p is None else p
+    size, least = scale * abs(difference.value), scale * difference.detectable
+    if p < _SHOWN:
+        low, high = (scale * end for end in difference.interval)
+        which = "second" if difference.value > 0 else "first"
+        low, high = (low, high) if difference.value > 0 else (-high, -low)
+        return f"The {which} is better by {size:.2g} {unit} (95 % interval {low:.2g} to {high:.2g})."
+    return f"No difference shown; one of {least:.2g} {unit} or more would have been, four times of five."

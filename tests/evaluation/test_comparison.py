@@ -1,0 +1,78 @@
+"""Comparing two models on the same examples: false alarms, the smallest difference that would be shown, and correction for several."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest, ttest_rel
+
+from epochal.evaluation.comparison import compare_means, compare_shares, detectable_share, holm, mcnemar, verdict
+
+_p = cache(mcnemar)
+
+
+def _shown(first: float, second: float, count: int, pairs: int) -> float:
+    """Return how often a difference is shown, where this share of examples is right with the first, or the second, model only."""
+    drawn = np.random.default_rng(0).multinomial(count, [first, second, 1 - first - second], pairs)
+    return float(np.mean([_p(int(one), int(other)) < 0.05 for one, other, _ in drawn]))
+
+
+@pytest.mark.parametrize(("count", "discordant"), [(100, 0.1), (200, 0.05), (1_000, 0.02), (1_000, 0.1), (10_000, 0.05)])
+def test_equal_models_and_the_smallest_difference(count: int, discordant: float) -> None:
+    # 10,000 pairs: .05 is known to .002, and .8 to .004.
+    assert _shown(discordant / 2, discordant / 2, count, 10_000) <= 0.055
+    least = detectable_share(round(discordant * count), count)
+    assert _shown((discordant - least) / 2, (discordant + least) / 2, count, 10_000) == pytest.approx(0.8, abs=0.03)
+
+
+def test_few_discordant_examples_could_have_shown_only_large_differences() -> None:
+    least = detectable_share(2, 100)
+    assert _shown(0.0, least, 100, 10_000) == pytest.approx(0.8, abs=0.03)
+    assert detectable_share(0, 4) == 1.0
+
+
+def test_exact_and_approximate_agree_where_they_meet() -> None:
+    assert detectable_share(500, 5_000) == pytest.approx(detectable_share(501, 5_010), rel=0.02)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 9), (0, 6), (30, 50), (12, 12), (0, 0)])
+def test_mcnemar_is_the_binomial_test_less_half_of_what_was_measured(first: int, second: int) -> None:
+    total = first + second
+    exact = binomtest(min(first, second), total, 0.5).pvalue if total else 1.0
+    tail = [binomtest(min(first, second), total, 0.5, "less").pvalue] if total else [1.0]
+    assert mcnemar(first, second) <= exact
+    assert mcnemar(first, second) == mcnemar(second, first)
+    below = binomtest(min(first, second) - 1, total, 0.5, "less").pvalue if min(first, second) else 0.0
+    assert mcnemar(first, second) == pytest.approx(min(1.0, tail[0] + below))
+
+
+def test_shares_count_what_only_one_has_right() -> None:
+    first = torch.tensor([True] * 90 + [False] * 10)
+    second = torch.tensor([True] * 88 + [False] * 2 + [True] * 10)
+    found = compare_shares(first, second)
+    assert (found.first_only, found.second_only) == (2, 10)
+    assert found.value == pytest.approx(0.08)
+    assert found.interval[0] > 0
+    assert found.p < 0.05
+    assert verdict(found).startswith("The second is better by 8 points (95 % interval ")
+    assert verdict(found, p=0.2).startswith("No difference shown; one of ")
+    assert compare_shares(second, first).interval == pytest.approx((-found.interval[1], -found.interval[0]))
+
+
+def test_means_have_the_paired_t_test() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.rand(50, generator=generator)
+    second = first + 0.1 * torch.randn(50, generator=generator)
+    found, exact = compare_means(first, second), ttest_rel(second.double(), first.double())
+    assert found.p == pytest.approx(float(exact.pvalue))
+    assert found.interval == pytest.approx(tuple(exact.confidence_interval()))
+    assert compare_means(first, first).p == 1.0
+
+
+def test_holm_corrects_in_steps() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx((0.03, 0.06, 0.06))
+    assert holm([0.9, 0.8]) == (1.0, 1.0)
+    assert holm([]) == ()

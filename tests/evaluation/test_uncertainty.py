@@ -1,0 +1,85 @@
+"""Intervals of macro-F1 and of the area under the ROC curve contain the truth as often as they say."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+
+from epochal.evaluation.uncertainty import auroc_interval, design_effect, macro_f1_interval, one_label, standard_error
+
+
+@pytest.mark.parametrize(("classes", "count"), [(2, 200), (10, 1_000)])
+def test_macro_f1_is_inside_95_times_of_100(classes: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    confusion = torch.full((classes, classes), 0.1 / (classes - 1), dtype=torch.float64)
+    confusion.fill_diagonal_(0.9)
+    joint = confusion * torch.softmax(torch.arange(classes) * 0.1, 0)[:, None]
+    truth = float((2 * joint.diagonal() / (joint.sum(0) + joint.sum(1))).mean())
+    inside = 0
+    for _ in range(500):
+        cells = torch.multinomial(joint.flatten(), count, True, generator=generator)
+        predicted, actual = one_label(cells % classes, classes), one_label(cells // classes, classes)
+        score, (low, high) = macro_f1_interval(predicted, actual)
+        inside += low <= truth <= high
+    assert score == pytest.approx(f1_score(cells // classes, cells % classes, average="macro"))
+    assert 0.925 <= inside / 500 <= 0.975
+
+
+def test_macro_f1_agrees_with_the_bootstrap() -> None:
+    generator = torch.Generator().manual_seed(1)
+    actual = torch.randint(0, 3, (400,), generator=generator)
+    predicted = torch.where(torch.rand(400, generator=generator) < 0.8, actual, torch.randint(0, 3, (400,), generator=generator))
+    _, (low, high) = macro_f1_interval(one_label(predicted, 3), one_label(actual, 3))
+    again = [torch.randint(0, 400, (400,), generator=generator) for _ in range(400)]
+    drawn = torch.tensor([macro_f1_interval(one_label(predicted[rows], 3), one_label(actual[rows], 3))[0] for rows in again])
+    assert (low, high) == pytest.approx((float(drawn.quantile(0.025)), float(drawn.quantile(0.975))), abs=0.01)
+
+
+def test_macro_f1_leaves_out_what_does_not_occur() -> None:
+    actual = torch.tensor([0, 0, 1, 1, 1])
+    predicted = torch.tensor([0, 1, 1, 1, 1])
+    with_a_third = macro_f1_interval(one_label(predicted, 3), one_label(actual, 3))
+    assert with_a_third == macro_f1_interval(one_label(predicted, 2), one_label(actual, 2))
+
+
+@pytest.mark.parametrize(("positives", "negatives", "apart"), [(30, 300, 1.5), (300, 300, 2.5)])
+def test_area_is_inside_95_times_of_100(positives: int, negatives: int, apart: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth, inside = (1 + math.erf(apart / 2)) / 2, 0
+    truths = torch.arange(positives + negatives) < positives
+    for _ in range(500):
+        scores = torch.randn(len(truths), generator=generator) + apart * truths
+        area, (low, high) = auroc_interval(scores, truths)
+        inside += low <= truth <= high
+    assert area == pytest.approx(roc_auc_score(truths, scores))
+    assert 0.925 <= inside / 500 <= 0.975
+
+
+def test_area_counts_ties_one_half_and_needs_both_kinds() -> None:
+    truths = torch.tensor([True, False, True, False])
+    scores = torch.tensor([0.5, 0.5, 0.9, 0.1])
+    assert auroc_interval(scores, truths)[0] == pytest.approx(roc_auc_score(truths, scores))
+    assert math.isnan(auroc_interval(scores, torch.ones(4, dtype=torch.bool))[0])
+
+
+@pytest.mark.parametrize("measure", [partial(auroc_interval, torch.arange(40.0), torch.arange(40) >= 20)])
+def test_no_mistake_can_be_luck(measure: partial[tuple[float, tuple[float, float]]]) -> None:
+    score, (low, high) = measure()
+    assert score == 1
+    assert 0.8 < low < 0.9
+    assert high == 1
+
+
+def test_copies_say_no_more_than_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    once = torch.rand(50, generator=generator).double()
+    groups = torch.arange(50).repeat(8)
+    assert standard_error(once.repeat(8), groups) == pytest.approx(standard_error(once))
+    assert standard_error(once.repeat(8)) < 0.4 * standard_error(once)
+    right = once > 0.3
+    assert design_effect(right.repeat(8), groups) == pytest.approx(8, rel=0.05)
+    assert design_effect(right, torch.arange(50)) == pytest.approx(1)
