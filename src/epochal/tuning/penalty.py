@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,12 +47,13 @@ class Penalty:
 def cross_validated(model: nn.Module, linear: str, examples: Examples, task: Task, loss: Loss, seed: int) -> Penalty | None:
     """Return the weight decay with which heads have the least loss on examples that they were not fitted to.
 
-    `linear` names the layer of `model` that is fitted, by L-BFGS and to the minimum of `loss`; all other layers stay as they are. Folds
-    are chosen by `seed`, in proportion to the classes; groups stay together, and so do several copies of an example. Returns `None` where
-    there are too few examples or groups for folds, or no loss is finite.
+    `linear` names the layer that is fitted, by L-BFGS and to the minimum of `loss`; all other layers, which follow one another, stay as
+    they are. Folds are chosen by `seed`, in proportion to the classes; groups stay together, and so do several copies of an example.
+    Returns `None` where there are too few examples or groups for folds, or no loss is finite.
     """
     model = copy.deepcopy(model).cpu().requires_grad_(False)
-    model.get_submodule(linear).requires_grad_(True)
+    layers = _in_order(model)
+    fitted = layers.index(model.get_submodule(linear).requires_grad_(True))
     total, width = len(examples), model.get_parameter(f"{linear}.weight").shape[1]
     places = replace(examples, inputs=torch.arange(total), groups=_kept_together(examples))
     try:
@@ -61,21 +63,24 @@ def cross_validated(model: nn.Module, linear: str, examples: Examples, task: Tas
     except DataError:
         return None
     index = torch.cat(folds)
-    inputs, targets = examples.inputs[index], examples.targets[index]
-    outputs: list[list[Tensor]] = [[] for _ in _STRENGTHS]
-    begin = 0
-    # On one thread, sums come out the same to the bit wherever a run is continued.
-    with using_threads(1), progress("Cross-validation", len(folds)) as advance:
-        for fold in folds:
-            part = slice(begin, begin := begin + len(fold))
-            rest = torch.ones(len(index), dtype=torch.bool)
-            rest[part] = False
-            decays = [strength * width / int(rest.sum()) for strength in _STRENGTHS]
-            for found, net in zip(outputs, _fitted(model, linear, inputs[rest], targets[rest], loss, decays), strict=True):
-                found.append(net(inputs[part]))
+    inputs, targets = nn.Sequential(*layers[:fitted])(examples.inputs[index]), examples.targets[index]
+    after = nn.Sequential(*layers[fitted:])
+
+    def held_out(part: Tensor) -> list[Tensor]:
+        rest = torch.ones(len(index), dtype=torch.bool)
+        rest[part] = False
+        decays = [strength * width / int(rest.sum()) for strength in _STRENGTHS]
+        return [net(inputs[part]) for net in _fitted(after, inputs[rest], targets[rest], loss, decays)]
+
+    # A fold on each core: on one thread, sums come out the same to the bit wherever a run is continued.
+    pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+    outputs: list[list[Tensor]] = []
+    with using_threads(1), pool, progress("Cross-validation", len(folds)) as advance:
+        for found in pool.map(held_out, torch.arange(len(index)).split([len(fold) for fold in folds])):
+            outputs.append(found)
             advance()
     reported = task.reported_loss(model)
-    evaluations = [score(torch.cat(found), targets, task, reported) for found in outputs]
+    evaluations = [score(torch.cat(found), targets, task, reported) for found in zip(*outputs, strict=True)]
     best = min(range(len(evaluations)), key=lambda number: evaluations[number].loss)
     return Penalty(_STRENGTHS[best] * width / total, evaluations[best]) if math.isfinite(evaluations[best].loss) else None
 
@@ -95,10 +100,15 @@ def _folds(places: Examples, seed: int) -> Iterator[Tensor]:
     yield torch.as_tensor(places.inputs)
 
 
-def _fitted(model: nn.Module, linear: str, inputs: Tensor, targets: Tensor, loss: Loss, decays: Sequence[float]) -> Iterator[nn.Module]:
-    """Yield a copy of `model` with its layer fitted with each weight decay in turn; each begins where the one before ended."""
-    net = copy.deepcopy(model)
-    weight, parameters = net.get_parameter(f"{linear}.weight"), list(net.get_submodule(linear).parameters())
+def _in_order(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of modules that follow one another."""
+    return [layer for part in model for layer in _in_order(part)] if isinstance(model, nn.Sequential) else [model]
+
+
+def _fitted(layers: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, decays: Sequence[float]) -> Iterator[nn.Module]:
+    """Yield a copy of `layers` with the first fitted with each weight decay in turn; each begins where the one before ended."""
+    net = copy.deepcopy(layers)
+    weight, parameters = net.get_parameter("0.weight"), list(net.get_submodule("0").parameters())
     for decay in decays:
         solver = uncompiled(torch.optim.LBFGS)(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
