@@ -22,7 +22,8 @@ from epochal.io.files import first_free, new_directory, write_json
 from epochal.progress import progress, silent
 from epochal.recipe import Recipe
 from epochal.run.folder import check_free, environment
-from epochal.run.prepare import build, load_data
+from epochal.run.learner import learner_of
+from epochal.run.prepare import build, load_for, with_named
 from epochal.tuning.profile import Profile, profile
 
 BATCH_SIZES = (64, 128, 256, 512)
@@ -54,7 +55,8 @@ def bench(
 ) -> Bench:
     """Measure the training that `recipe` describes on each of `devices` with each of `batch_sizes`, about `seconds` for each pair.
 
-    By default all available devices are measured, with those of `BATCH_SIZES` that the data can fill. The recipe's own `device`,
+    The model is the one that `train` would take; of one whose trunk is frozen, the training of the head is measured. By default all
+    available devices are measured, with those of `BATCH_SIZES` that the data can fill. The recipe's own `device`,
     `batch_size` and length of training do not matter. `out` is the folder for the result, which must not exist yet; of several,
     the first that is free is used; without it nothing is written. `log` is called with messages.
 
@@ -65,16 +67,17 @@ def bench(
     if recipe.compile == "on":
         raise RecipeError("The phases of a compiled step cannot be measured separately.", "Leave compile out.")
     places = [choose(name) for name in devices or reversed(available())]
-    data = load_data(source, recipe, data_dir)
+    recipe, data = load_for(with_named(recipe, log), source, data_dir)
     log(data.spec.describe())
-    count = len(data.train)
+    recipe, bundle = build(recipe, data, log=log)
+    learner = learner_of(recipe, bundle, data, log)
+    count = len(learner.data.train)
     sizes = batch_sizes or [size for size in BATCH_SIZES if size <= count] or [count]
     for size in sizes:
         if not 1 <= size <= count:
             raise RecipeError(
                 f"A batch of {size:,} cannot be measured: there are {count:,} training examples.", "Choose a size from 1 to that."
             )
-    recipe, bundle = build(recipe, data)
     summary = bundle.summary()
     log(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")
     precision = "fp32" if recipe.precision == "auto" else recipe.precision
@@ -85,7 +88,7 @@ def bench(
 
     fixed = recipe.updated({"threads": threads, "precision": precision}, "bench")
     trials = [fixed.updated({"device": str(device), "batch_size": size}, "bench") for device in places for size in sizes]
-    found, others = _profiles(bundle.model, data, trials, seconds)
+    found, others = _profiles(learner.model, learner.data, trials, seconds)
     if not found:
         raise RecipeError(f"Nothing could be measured. {others[0]}", "Choose smaller batches with --batch-sizes.")
     result = {

@@ -83,3 +83,15 @@ def test_unpacked_archives(tmp_path: Path) -> None:
     assert _call("clear")[1] == "removed 1 unpacked archive, 0.00 GB"
     assert len(_call()) == 1
     assert photos.exists()
+
+
+def test_models_of_the_hub(tmp_path: Path) -> None:
+    file = tmp_path / "hub" / "models--timm--tiny.in1k" / "snapshots" / ("a" * 40) / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(2000))
+    assert _call()[1] == f"hub:timm/tiny.in1k, 0.00 GB in {tmp_path / 'hub'}"
+    assert json.loads(_call("--json")[-1])["models"] == {"timm/tiny.in1k": 2000}
+    assert len(_call("clear")) == 1
+    assert file.exists()
+    assert _call("clear", "--hub")[1] == "removed 1 hub model, 0.00 GB"
+    assert not list((tmp_path / "hub").iterdir())

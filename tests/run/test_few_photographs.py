@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import epochal
+from epochal.bench import bench
 from epochal.data.inputs.picture import photographs
 from epochal.errors import DataError, ModelError, RecipeError
 from epochal.models.pretrained.pictures import LITE0
@@ -229,3 +230,10 @@ def test_the_recipe_of_few_labels(tmp_path: Path) -> None:
     run = epochal.train(_written(tmp_path, 20, 20), "few-shot", epochs=1, quiet=True)
     assert (run.recipe.model.name, run.recipe.tune, run.data.valid) == (MODEL, "head", None)
     assert (run.recipe.origin("tune"), run.recipe.origin("model.name")) == ("recipe few-shot", "data")
+
+
+@pytest.mark.usefixtures("installed")
+def test_bench_measures_what_train_would_train(photos: Path) -> None:
+    done = bench(photos, Recipe(), devices=["cpu"], batch_sizes=[4], seconds=0.01)
+    assert (done.result["model"]["name"], done.result["recipe"]["tune"]) == (MODEL, "head")
+    assert done.profiles[0].examples_per_second > 0

@@ -14,7 +14,7 @@ from epochal.cli.output import say, say_json
 @as_json
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show the examples and unpacked archives that are cached on disk, so that files are read only once.
+    """Show the examples, unpacked archives and models of the Hugging Face hub that are cached on disk, so that files are read only once.
 
     EPOCHAL_CACHE sets another folder for them, EPOCHAL_CACHE_SIZE their size in GB; the least recently used are removed first.
     """
@@ -23,6 +23,7 @@ def command(context: click.Context, as_json: bool) -> None:
     from epochal.checks.findings import count
     from epochal.data.storage.archives import unpacked_archives, unpacked_folder
     from epochal.data.storage.cache import open_cache
+    from epochal.data.storage.hub import PREFIX, hub_folder, hub_models
 
     cache = open_cache()
     entries, size = cache.entries(), cache.size()
@@ -34,6 +35,9 @@ def command(context: click.Context, as_json: bool) -> None:
     archives, unpacked = unpacked_archives()
     if archives:
         say(f"{count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
+    models = hub_models()
+    for name, taken in models.items():
+        say(f"{PREFIX}{name}, {taken / 1e9:.2f} GB in {hub_folder()}")
     if as_json:
         packs = [entry._asdict() for entry in entries]
         say_json(
@@ -44,17 +48,20 @@ def command(context: click.Context, as_json: bool) -> None:
                 "packs": packs,
                 "archives": archives,
                 "unpacked": unpacked,
+                "models": models,
             }
         )
 
 
 @command.command()
+@click.option("--hub", "with_hub", is_flag=True, help="Also remove the models of the Hugging Face hub, which are then downloaded again.")
 @as_json
-def clear(as_json: bool) -> None:
-    """Remove everything except what is being written at the moment. It is created again when it is needed."""
+def clear(with_hub: bool, as_json: bool) -> None:
+    """Remove examples and unpacked archives, except what is being written at the moment. They are created again when they are needed."""
     from epochal.checks.findings import count
     from epochal.data.storage.archives import remove_unpacked, unpacked_archives
     from epochal.data.storage.cache import open_cache
+    from epochal.data.storage.hub import hub_models, remove_hub_models
 
     packs, size = open_cache().clear()
     say(f"removed {packs} {'set' if packs == 1 else 'sets'} of examples, {size / 1e9:.2f} GB")
@@ -62,5 +69,9 @@ def clear(as_json: bool) -> None:
     remove_unpacked()
     if archives:
         say(f"removed {count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
+    models = hub_models() if with_hub else {}
+    if models:
+        remove_hub_models()
+        say(f"removed {count(len(models), 'hub model')}, {sum(models.values()) / 1e9:.2f} GB")
     if as_json:
-        say_json({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked})
+        say_json({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked, "models": models})

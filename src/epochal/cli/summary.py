@@ -23,14 +23,14 @@ def command(what: str, recipe: str | None, data_dir: str | None, model: str | No
     """
     from epochal.bundle import Bundle, is_bundle
     from epochal.recipe import Recipe, load_recipe
-    from epochal.run.prepare import build, load_for, with_model
+    from epochal.run.prepare import build, load_for, with_named
 
     if is_bundle(Path(what)):
         bundle = Bundle.load(what, model, log=lambda note: say(note, err=True))
     else:
         wanted = load_recipe(recipe) if recipe else Recipe()
         wanted = wanted.updated({"model": model}, "command line") if model else wanted
-        bundle = build(*load_for(with_model(wanted, of_data=True), what, data_dir))[1]
+        bundle = build(*load_for(with_named(wanted), what, data_dir))[1]
     found = bundle.summary()
     say(str(found))
     if as_json:

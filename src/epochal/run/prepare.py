@@ -116,7 +116,7 @@ def prepare(
     # What is wrong with the settings alone is reported before data are read.
     choose(recipe.device)
     with_own(recipe, own)
-    recipe = with_model(_at_revision(recipe, log), of_data=True)
+    recipe = with_named(recipe, log)
     if model is None and (entry := entry_of(recipe.model.name, recipe.model.options)) is not None:
         check_options(recipe.model.name, entry, recipe.model.options)
         if entry.weights is not None:
@@ -228,6 +228,11 @@ def _at_revision(recipe: Recipe, log: Callable[[str], object]) -> Recipe:
     if not recipe.model.name.startswith(HUB):
         return recipe
     return recipe.updated(hub_settings(recipe.model.name, recipe.model.options, log), "hub")
+
+
+def with_named(recipe: Recipe, log: Callable[[str], object] = silent) -> Recipe:
+    """Return the recipe with what the model that it names asks of data where the user gave nothing; of the hub, with its exact state."""
+    return with_model(_at_revision(recipe, log), of_data=True)
 
 
 def with_model(recipe: Recipe, *, of_data: bool) -> Recipe:

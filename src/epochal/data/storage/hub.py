@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -30,6 +31,9 @@ from epochal.io.files import cache_folder, write_bytes, write_errors
 from epochal.io.safe_read import parse_json
 
 PREFIX = "hub:"
+
+# What the folder of a model begins with.
+_MODELS = "models--"
 
 _NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -178,7 +182,7 @@ class Repository:
         return answer
 
     def _ours(self) -> Path:
-        return cache_folder() / "hub" / self._folder()
+        return hub_folder() / self._folder()
 
     def _folders(self) -> tuple[Path, Path]:
         """Return the folders of this repository in our cache and in that of huggingface_hub."""
@@ -186,13 +190,37 @@ class Repository:
         return self._ours(), Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser() / self._folder()
 
     def _folder(self) -> str:
-        return f"models--{self.name.replace('/', '--')}"
+        return f"{_MODELS}{self.name.replace('/', '--')}"
 
     def _not_cached(self, what: str) -> DownloadError:
         return DownloadError(
             f"{what} is not in {self._ours().parent}, and HF_HUB_OFFLINE is set.",
             f"Unset HF_HUB_OFFLINE to download it.\n{_BY_HAND}",
         )
+
+
+def hub_folder() -> Path:
+    """Return where models of the hub are in the cache."""
+    return cache_folder() / "hub"
+
+
+def hub_models() -> dict[str, int]:
+    """Return the models of the hub that are in the cache, by name, with the bytes that they take."""
+    return {
+        path.name.removeprefix(_MODELS).replace("--", "/"): sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        for path in _cached()
+    }
+
+
+def remove_hub_models() -> None:
+    """Remove the models of the hub from the cache. Raises `OutputError` if that fails."""
+    for path in _cached():
+        with write_errors(path):
+            shutil.rmtree(path)
+
+
+def _cached() -> list[Path]:
+    return [path for path in sorted(hub_folder().glob(f"{_MODELS}*--*")) if path.is_dir() and not path.is_symlink()]
 
 
 def noted_sha256(path: Path) -> str:
