@@ -161,3 +161,14 @@ def test_memory_of_large_tensors_is_used_again() -> None:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.zeros(20_000_000, dtype=torch.uint8).add_(1)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages
+
+
+@pytest.mark.parametrize(("name", "tuned"), [("MALLOC_TRIM_THRESHOLD_", False), ("GLIBC_TUNABLES", False), ("MALLOW", True)])
+def test_what_the_user_set_for_memory_holds(name: str, *, tuned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    for other in [other for other in os.environ if other.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(other)
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(device, "_tune", lambda *call: calls.append(call))
+    device.keep_memory()
+    assert bool(calls) is tuned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -169,8 +170,9 @@ def keep_memory() -> None:
     """Let GNU's C library keep up to 2 GB that large tensors no longer use, for the next ones, until `release_memory`.
 
     By itself it returns them to the system, which fills new ones with zeros page by page: up to half of the time that convolutions take.
+    Where the user has set the library's own variables, those hold.
     """
-    if _tune is not None:
+    if _tune is not None and not any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         for parameter, size in _KEPT:
             _tune(parameter, size)
 

@@ -27,7 +27,8 @@ WIDTH = 9.6
 # Both files name their maker, which distinguishes them from other people's.
 _MADE_BY = b"Epochal, by Matplotlib"
 _FORMATS: dict[str, dict[str, Any]] = {
-    "png": {"dpi": 150, "metadata": {"Software": _MADE_BY.decode()}},
+    # Little more compression than this would take as long as drawing.
+    "png": {"dpi": 150, "metadata": {"Software": _MADE_BY.decode()}, "pil_kwargs": {"compress_level": 3}},
     "svg": {"metadata": {"Creator": _MADE_BY.decode(), "Date": None}},
 }
 
