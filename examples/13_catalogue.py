@@ -13,16 +13,16 @@ print(data.spec.describe())
 
 for optimizer in ("sgd", "adam", "adagrad", "rmsprop"):
     lr = {"sgd": 0.1, "adagrad": 0.02}.get(optimizer, 0.002)
-    run = epochal.train(data, model="mlp", optimizer=optimizer, lr=lr, epochs=10, quiet=True)
+    run = epochal.train(data, model="mlp", optimizer=optimizer, lr=lr, epochs=5, quiet=True)
     print(f"{optimizer:<8} {run.test}")
 
-for schedule in ({"name": "step", "every": 10, "factor": 0.1}, {"name": "multi-step", "at": [5, 8]}, {"name": "plateau", "patience": 2}):
-    run = epochal.train(data, model="mlp", schedule=schedule, epochs=10, quiet=True)
+for schedule in ({"name": "step", "every": 2, "factor": 0.1}, {"name": "multi-step", "at": [3, 4]}, {"name": "plateau", "patience": 2}):
+    run = epochal.train(data, model="mlp", schedule=schedule, epochs=5, quiet=True)
     print(f"{schedule['name']:<10} {run.test}")
 
 module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10), nn.LogSoftmax(dim=1))
 for loss, model in (("cross-entropy", "vgg"), ("nll", module)):
-    run = epochal.train(data, model=model, loss=loss, epochs=10, quiet=True)
+    run = epochal.train(data, model=model, loss=loss, epochs=5, quiet=True)
     print(f"{loss:<13} {run.test}, macro F1 {run.test.macro.f1:.3f}")
 print("confusion matrix:", *run.test.confusion.tolist(), sep="\n  ")
 

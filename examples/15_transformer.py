@@ -33,5 +33,5 @@ with torch.no_grad():
 print(f"{rows.shape[1]} places instead of 3 change the outputs by {difference:.0e}")
 
 # A picture is a sequence, too: of its patches. ("ast" reads the spectrograms of sounds likewise: see 17_audio.py.)
-run = epochal.train("digits", model={"name": "vit", "patch": 2, "layers": 2}, epochs=10, batch_size=16, quiet=True)
+run = epochal.train("digits", model={"name": "vit", "patch": 2, "layers": 2}, epochs=5, batch_size=16, quiet=True)
 print(f"pictures: {run.test}")

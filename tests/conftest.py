@@ -9,12 +9,15 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.spec import DataSpec
 from epochal.tasks import TASKS
+from tests.forks import Server
+from tests.quick import really_save, sketch, sync_nothing
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
@@ -42,7 +45,31 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests neither see nor change what this machine remembers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EPOCHAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # What the first child process compiles need not be compiled by all others.
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A process whose forks run the command; `by` says how."""
+    with Server(tmp_path_factory.mktemp("forking")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick() -> Iterator[None]:
+    """Figures are written as what they show, where nobody asks for `drawn`; and no test survives a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", sketch)
+        patch.setattr("os.fsync", sync_nothing)
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures as users see them."""
+    monkeypatch.setattr(Figure, "savefig", really_save)
 
 
 @pytest.fixture

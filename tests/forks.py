@@ -1,10 +1,12 @@
 """The command, run in forks of a process that has imported everything: much cheaper than to start Python each time.
 
-A test file that needs it starts a `Server` on itself and ends with `if __name__ == "__main__": serve(...)`.
+A test module that needs it has a function `fork`, and asks `forking.by(__name__)`: the `Server` then answers by that function.
 """
 
 from __future__ import annotations
 
+import copy
+import importlib
 import json
 import mmap
 import os
@@ -15,6 +17,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from tests.quick import flush_nothing
 
 # What a command says is in this file, in the folder where it runs.
 SAID = "said.txt"
@@ -35,12 +39,13 @@ class Ended(NamedTuple):
 class Server:
     """A process that answers requests: a line of JSON each way."""
 
-    def __init__(self, script: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.module = ""
         places = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
         self.process = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+            [sys.executable, "-m", "tests.forks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
         )
 
     def __enter__(self) -> Self:
@@ -49,15 +54,21 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.process.communicate(timeout=60)
 
+    def by(self, module: str) -> Self:
+        """Return the same process, answering by the function `fork` of a module."""
+        found = copy.copy(self)
+        found.module = module
+        return found
+
     def __call__(self, folder: Path, *arguments: str, **how: Any) -> Ended:
-        """Run the command in `folder`; the server's function is called with all of that."""
+        """Run the command in `folder`; the module's function is called with all of that."""
         self.ask(folder=str(folder), arguments=arguments, **how)
         return Ended(*self.answer())
 
     def ask(self, **what: Any) -> None:
         """Send a request."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.write(json.dumps(what | {"by": self.module}) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> Any:
@@ -125,8 +136,8 @@ class Fork:
         return Ended(os.waitstatus_to_exitcode(status), self._counts[0], self._said.read_text(), self._counts[1])
 
 
-def serve(answer: Callable[..., Ended]) -> None:
-    """Print what `answer` returns for each request, until there are no more."""
+def _serve() -> None:
+    """Print what the modules' functions return for each request, until there are no more."""
     # Whatever takes time to import, the forks have already.
     import torch._dynamo  # noqa: F401
 
@@ -136,13 +147,12 @@ def serve(answer: Callable[..., Ended]) -> None:
     import epochal.run.resume
     import epochal.watch.console  # noqa: F401
 
+    flush_nothing()
     for line in sys.stdin:
         asked = json.loads(line)
+        answer = importlib.import_module(asked.pop("by")).fork
         print(json.dumps(answer(Path(asked.pop("folder")), **asked)), flush=True)
 
 
-def draw_nothing() -> None:
-    """Keep figures that have nothing in them: to draw them takes longer than all the rest."""
-    from matplotlib.figure import Figure
-
-    Figure.savefig = lambda _, file, **__: file.write(b"a figure")  # type: ignore[method-assign]
+if __name__ == "__main__":
+    _serve()

@@ -41,6 +41,8 @@ from epochal.recipe import LossSettings
 from epochal.training.records import EpochDone
 from epochal.tuning.profile import PHASES, Profile
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 DIGITS = tuple("0123456789")
 DEJAVU = font_manager.findfont("DejaVu Sans")
 KMNIST = tuple("おきすつなはまやれを")

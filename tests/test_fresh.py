@@ -14,7 +14,7 @@ from typing import Any
 from tests.outcome import outcome
 from tests.photos import write_photos
 
-PROCESSES = int(os.environ.get("EPOCHAL_FRESH", "3"))
+PROCESSES = int(os.environ.get("EPOCHAL_FRESH", "2"))
 SETTINGS = [
     "--model", "conv", "--set", "model.dropout=0.3", "--epochs", "3", "--batch-size", "16", "--threads", "1", "--ema", "0.9",
     "--rotate", "10", "--flip", "--mixup", "0.2", "--seed", "7",

@@ -1,7 +1,7 @@
 """Files from strangers, through the real loaders in processes of their own: the proof that they are refused, and do nothing.
 
 EPOCHAL_HOSTILE=full .venv/bin/python -m pytest tests/test_hostile.py        all of them, not one in seven (of pictures, in twenty)
-EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 120
+EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 60
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600                        the fuzzer for an hour
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600 --only table,sound     of these kinds
 """
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FUZZED = int(os.environ.get("EPOCHAL_FUZZ", "120"))
+FUZZED = int(os.environ.get("EPOCHAL_FUZZ", "60"))
 IS_FULL = os.environ.get("EPOCHAL_HOSTILE") == "full"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux's means")
@@ -48,7 +48,7 @@ def test_what_a_loader_must_not_do_is_noticed(results: Results) -> None:
     assert "MB" in took["wrong"]
     assert "for writing" in wrote["wrong"]
     assert wrote["changed"] == ["elsewhere"]
-    assert "it took 10" in waited["wrong"]
+    assert "it took" in waited["wrong"]
     assert "import" in imported["wrong"]
 
 

@@ -3,7 +3,8 @@
 EPOCHAL_KILLS=500 python3 -m pytest -s tests/test_kills.py          the same with so many kills; -s shows what each one interrupted
     -k trunk                                                         only those of pre-trained models, which compute features first
 
-Most processes are forks of one that has imported everything, so that a kill costs less than a second; every twentieth is a fresh one.
+Most processes are forks of one that has imported everything, so that a kill costs less than a second; every fourth run begins with a
+fresh one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import faulthandler
 import itertools
 import json
+import math
 import os
 import random
 import re
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,12 @@ import torch
 from epochal.data.load import load
 from epochal.errors import ModelError
 from epochal.models.pretrained.pictures import LITE0
-from tests.forks import SAID, Ended, Fork, Server, serve
+from tests.forks import SAID, Ended, Fork, Server
 from tests.kinds import KINDS
 from tests.photos import write_photos
 
-# So many in all, an equal share on each kind of data.
-KILLS = int(os.environ.get("EPOCHAL_KILLS", "20"))
-KILLS_A_RUN = 5
+# So many in all, an equal share on each kind of data; fewer than 100 are on some kinds alone.
+KILLS = int(os.environ.get("EPOCHAL_KILLS", "10"))
 
 _ALL = ["--threads", "1", "--checkpoint-every", "0.05", "--ema", "0.9", "--patience", "4", "--set", "data.valid=0.3", "--out", "run"]
 PICTURES = {
@@ -50,6 +51,11 @@ TRUNKS = {
     f"trunk {tune}": ["--model", "efficientnet-lite0", "--size", "32", "--tune", tune, "--epochs", "3", *_ALL]
     for tune in ("head", "last", "all")
 }
+
+ALL = [*PICTURES, *KINDS, *TRUNKS]
+TRIED = ALL if KILLS >= 100 else ["digits", *KINDS, "trunk last"]
+SHARE = math.ceil(KILLS / len(TRIED))
+KILLS_A_RUN = min(SHARE, 5)
 
 # What must be in the folder before a kill, and at most how many seconds later it comes.
 MOMENTS = (
@@ -84,7 +90,7 @@ DOING = {
 }
 
 
-def _fork(folder: Path, arguments: list[str]) -> Ended:
+def fork(folder: Path, arguments: list[str]) -> Ended:
     """Run the command, after printing its process."""
 
     def prepare() -> None:
@@ -182,7 +188,7 @@ def _timeless(path: Path) -> Any:
     return [without(json.loads(line)) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else path.read_bytes()
 
 
-@pytest.fixture(params=[*PICTURES, *KINDS, *TRUNKS])
+@pytest.fixture(params=TRIED)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -208,18 +214,17 @@ def data(kind: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _photos(place: Path) -> Path:
-    """Pictures of noise in two classes, light and dark: enough for a second of computing features."""
+    """Pictures of noise in two classes, light and dark: of many kills, enough for a second of computing features."""
     try:
         LITE0.path()
     except ModelError as error:
         pytest.skip(str(error))
-    return write_photos(place / "photos", {"dark": 0, "light": 60}, 100, 32, 32, spread=190)
+    return write_photos(place / "photos", {"dark": 0, "light": 60}, 100 if SHARE >= 100 else 20, 32, 32, spread=190)
 
 
 @pytest.fixture
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
-        yield Forks(server)
+def forks(forking: Server) -> Forks:
+    return Forks(forking.by(__name__))
 
 
 def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks, tmp_path: Path) -> None:
@@ -229,6 +234,7 @@ def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks,
     wanted = _kept(whole / "run")
     chance, moments = random.Random(), MOMENTS_OF_TRUNKS if kind in TRUNKS else MOMENTS
     killed: Counter[str] = Counter()
+    order = TRIED.index(kind)
     for number in itertools.count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -236,7 +242,7 @@ def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks,
         # From early to late, as a run that has ended cannot be killed any more.
         for place in sorted(chance.choices(range(len(moments)), k=KILLS_A_RUN), key=lambda place: place if place < len(MOMENTS) else 0):
             pattern, seconds = moments[place]
-            kill = _kill_fresh if not doing and number % 4 == 1 else forks.kill
+            kill = _kill_fresh if not doing and (number + order) % 4 == 1 else forks.kill
             doing.append(kill(folder, _arguments(data, folder), pattern, chance.uniform(0, seconds)))
             if not doing[-1]:
                 break
@@ -246,15 +252,10 @@ def test_killed_runs_end_bit_identical(kind: str, data: list[str], forks: Forks,
         assert [name for name in wanted if found[name] != wanted[name]] == [], f"run {number}, killed while {doing}"
         print(f"run {number} on {kind} is the same, killed while: {', '.join(filter(None, doing))}", flush=True)
         killed.update(filter(None, doing))
-        share = KILLS / len((*PICTURES, *KINDS, *TRUNKS))
-        if killed.total() >= share:
+        if killed.total() >= SHARE:
             break
     print(f"\n{killed.total()} kills of {number} runs on {kind}:", *killed.most_common(), sep="\n  ")
-    if share >= 100:
+    if SHARE >= 100:
         # The others last a few milliseconds: they are hit now and then.
         assert (kind in TRUNKS) == ("computing features" in killed)
         assert {"starting", "training", "saving a checkpoint", "writing the model", "drawing figures"} <= set(killed)
-
-
-if __name__ == "__main__":
-    serve(_fork)

@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,10 @@ import numpy
 import pytest
 
 from epochal.training.checkpoint import Checkpoints, read_checkpoint
-from tests.forks import Ended, Fork, Server, draw_nothing, serve
+from tests.forks import Ended, Fork, Server
 from tests.kinds import KINDS
 from tests.outcome import outcome
+from tests.quick import draw_nothing
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -44,9 +45,8 @@ SETTINGS = ("--ema", "0.9", "--threads", "1", "--checkpoint-every", "1e-9", "--o
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
-        yield server
+def server(forking: Server) -> Server:
+    return forking.by(__name__)
 
 
 def _blobs(folder: Path) -> list[str]:
@@ -57,7 +57,15 @@ def _blobs(folder: Path) -> list[str]:
 
 
 DATA = {"numbers": _blobs, **KINDS}
-COUNT = -(-int(os.environ.get("EPOCHAL_FAULTS", "10")) // (len(DATA) * (len(FAULTS) + len(DAMAGES))))
+COUNT = int(os.environ.get("EPOCHAL_FAULTS", "10"))
+# Of few faults, each is on one kind of data.
+CELLS = [
+    (kind, what)
+    for place, what in enumerate((*FAULTS, *DAMAGES))
+    for at, kind in enumerate(DATA)
+    if len(FAULTS) + len(DAMAGES) < COUNT or place % len(DATA) == at
+]
+EACH = -(-COUNT // len(CELLS))
 
 
 class Whole(NamedTuple):
@@ -70,11 +78,23 @@ class Whole(NamedTuple):
     cut: Path
 
 
-@pytest.fixture(scope="module", params=DATA)
-def whole(server: Server, request: pytest.FixtureRequest) -> Whole:
-    data, folder, cut = (server.folder / f"{request.param} {name}" for name in ("data", "whole", "cut"))
+@pytest.fixture(scope="module")
+def wholes() -> dict[str, Whole]:
+    return {}
+
+
+@pytest.fixture
+def whole(server: Server, wholes: dict[str, Whole], request: pytest.FixtureRequest) -> Whole:
+    kind = request.param
+    if kind not in wholes:
+        wholes[kind] = _whole(server, kind)
+    return wholes[kind]
+
+
+def _whole(server: Server, kind: str) -> Whole:
+    data, folder, cut = (server.folder / f"{kind} {name}" for name in ("data", "whole", "cut"))
     data.mkdir()
-    train = ("train", *DATA[request.param](data), *SETTINGS)
+    train = ("train", *DATA[kind](data), *SETTINGS)
     shutil.copytree(data, folder)
     ended = server(folder, *train)
     assert ended.code == 0, ended.said
@@ -105,10 +125,10 @@ def _resumed(server: Server, folder: Path, whole: Whole) -> str:
     return ended.said
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("whole", "fault"), [cell for cell in CELLS if cell[1] in FAULTS], indirect=["whole"])
 def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: str) -> None:
     chance = random.Random(f"{fault} {whole.train}")
-    for at in sorted(chance.sample(range(1, whole.calls + 1), min(COUNT, whole.calls))):
+    for at in sorted(chance.sample(range(1, whole.calls + 1), min(EACH, whole.calls))):
         folder = shutil.copytree(whole.data, tmp_path / str(at))
         ended = server(folder, *whole.train, fault=fault, at=at)
         case = f"{fault} at call {at}: {ended.said}"
@@ -130,10 +150,10 @@ def test_a_fault_in_saving(server: Server, whole: Whole, tmp_path: Path, fault: 
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("whole", "damage"), [cell for cell in CELLS if cell[1] in DAMAGES], indirect=["whole"])
 def test_a_damaged_checkpoint(server: Server, whole: Whole, tmp_path: Path, damage: str) -> None:
     chance = random.Random(f"{damage} {whole.train}")
-    for number in range(COUNT):
+    for number in range(EACH):
         folder = shutil.copytree(whole.cut, tmp_path / str(number))
         place = Checkpoints(folder / "run" / "checkpoints", 1.0).found()[0]
         path = chance.choice(sorted(place.iterdir()))
@@ -203,7 +223,7 @@ def _inject(root: str, fault: str, at: int) -> Callable[[], int]:
     return lambda: calls
 
 
-def _fork(folder: Path, arguments: list[str], fault: str = "", at: int = 0) -> Ended:
+def fork(folder: Path, arguments: list[str], fault: str = "", at: int = 0) -> Ended:
     """Run the command with that fault; `more` is the number of calls that could have failed."""
 
     def prepare() -> Callable[[], int]:
@@ -211,7 +231,3 @@ def _fork(folder: Path, arguments: list[str], fault: str = "", at: int = 0) -> E
         return _inject(f"{folder}/", fault, at)
 
     return Fork(folder, arguments, prepare).wait()
-
-
-if __name__ == "__main__":
-    serve(_fork)

@@ -14,16 +14,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from epochal.training.checkpoint import Checkpoints, read_checkpoint
-from tests.forks import LONGEST, Ended, Fork, Server, draw_nothing, serve
+from tests.forks import LONGEST, Ended, Fork, Server
 from tests.kinds import KINDS
 from tests.outcome import outcome
+from tests.quick import draw_nothing
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -51,9 +52,8 @@ SETTINGS = ("--device", "cpu", "--checkpoint-every", "0.1", "--out", "run")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(__file__, tmp_path_factory.mktemp("server")) as server:
-        yield server
+def server(forking: Server) -> Server:
+    return forking.by(__name__)
 
 
 def _train(kind: str, folder: Path, threads: str = "1") -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def _own_seconds(process: int) -> float:
     return time.monotonic() - (int(schedule.read_text().split()[1]) / 1e9 if schedule.exists() else 0.0)
 
 
-def _fork(folder: Path, arguments: list[str], phase: str = "", call: int = 0, delay: float = 0.0, signals: Sequence[int] = ()) -> Ended:
+def fork(folder: Path, arguments: list[str], phase: str = "", call: int = 0, delay: float = 0.0, signals: Sequence[int] = ()) -> Ended:
     """Run the command; send the signals so many seconds after that call in that phase has begun. `more` is the seconds until it ended."""
     reading, writing = os.pipe()
 
@@ -196,7 +196,3 @@ def _on_call(phase: str, call: int, do: Callable[[], None]) -> None:
         return real(*given, **options)
 
     setattr(owner, name, called)
-
-
-if __name__ == "__main__":
-    serve(_fork)

@@ -104,7 +104,7 @@ def test_without_a_driver_torch_alone_comes_from_the_cpu_index(folder: Path, sta
 )
 def test_a_cpu_index_out_of_reach_is_reported_and_left(folder: Path, start: Start, answer: Any) -> None:
     began = time.monotonic()
-    asked, done = start("models", index_versions=answer)
+    asked, done = start("models", before="import start; start.PATIENCE = 1", index_versions=answer)
     assert asked == [_all(folder), ["-m", "epochal", "models"]]
     assert len(re.findall(r"(?m)^PyTorch's CPU builds cannot be reached; installing pip's default build", done.stdout)) == 1
     # A minute would have been waited for the silent one.

@@ -11,8 +11,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from tests.forks import Ended, Fork, Server, draw_nothing, serve
+from tests.forks import Ended, Fork, Server
 from tests.kinds import KINDS
+from tests.quick import draw_nothing
 from tests.tones import save, tone
 
 # Two words of English in a row, beside what is never translated: commands, names of files, and values in quotes.
@@ -48,8 +49,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         patch.setenv("PYTHONUTF8", "1")
         # The one of all tests lists data with names of several words.
         patch.setenv("EPOCHAL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        with Server(__file__, tmp_path_factory.mktemp("server")) as server:
-            yield server
+        with Server(tmp_path_factory.mktemp("server")) as server:
+            yield server.by(__name__)
 
 
 def _left(text: str) -> list[str]:
@@ -152,9 +153,5 @@ def test_errors(arguments: list[str], server: Server, tmp_path: Path) -> None:
     assert _left(ended.said) == []
 
 
-def _fork(folder: Path, arguments: list[str]) -> Ended:
+def fork(folder: Path, arguments: list[str]) -> Ended:
     return Fork(folder, arguments, draw_nothing).wait()
-
-
-if __name__ == "__main__":
-    serve(_fork)

@@ -176,6 +176,7 @@ class TestOthersFiles:
         assert mine.read_bytes() == (work / "data/猫/1.png").read_bytes()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_name_that_is_not_utf_8_is_kept_and_read_again(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     paint(tmp_path / "data" / "dog", 40)
     try:

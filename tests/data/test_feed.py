@@ -177,7 +177,10 @@ def test_global_generators_are_left_alone(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_reading_comes_through(workers: int) -> None:
+def test_an_error_in_reading_comes_through(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # So long PyTorch waits for a process that has failed.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)
+
     class Broken(Slow):
         def read(self, place: int) -> Tensor:
             if place == 7:

@@ -5,13 +5,14 @@ EPOCHAL_EXPORT=full .venv/bin/python -m pytest tests/exports/test_script.py     
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import venv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -37,8 +38,32 @@ onnxruntime = pytest.importorskip("onnxruntime")
 _ALLOWED = ("numpy", "onnxruntime", "PIL", "flatbuffers", "packaging", "google")
 
 
+# Runs programs one after another, to import only once what they import.
+_HOST = """
+import contextlib, io, json, os, runpy, sys
+for line in sys.stdin:
+    sys.argv, code, said = json.loads(line), 0, io.StringIO()
+    sys.path[0] = os.path.dirname(sys.argv[0])
+    sys.modules.pop("tokens", None)
+    with contextlib.redirect_stderr(said):
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as error:
+            code = 1
+            said.write(error.code)
+    print(json.dumps([code, said.getvalue()]), flush=True)
+"""
+
+
+class Python(NamedTuple):
+    """How an interpreter is called, and a process of it that runs programs which refuse something."""
+
+    command: list[str]
+    host: subprocess.Popen[str]
+
+
 @pytest.fixture(scope="session")
-def python(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
     """A Python that has NumPy, ONNX Runtime and Pillow alone: links to those here; or, of the full tests, an environment from PyPI."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=IS_FULL, symlinks=True)
@@ -53,30 +78,39 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
                 (there / package.name).symlink_to(package)
     for module in ("torch", "epochal"):
         assert run([*command, "-c", f"import {module}"]).returncode == 1
-    return command
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*command, "-c", _HOST], env=_environment(), stdin=pipe, stdout=pipe, text=True, encoding="utf-8") as host:
+        yield Python(command, host)
+        host.communicate()
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=500, check=False)
+    return subprocess.run(command, env=_environment(), capture_output=True, text=True, encoding="utf-8", timeout=500, check=False)
 
 
-def answers(python: list[str], model: Path, files: Sequence[Path]) -> list[list[str]]:
+def answers(python: Python, model: Path, files: Sequence[Path]) -> list[list[str]]:
     """What the program says of files: for each input its name, and the answer."""
-    done = run([*python, str(model.with_name("predict_onnx.py")), str(model), *map(str, files)])
+    done = run([*python.command, str(model.with_name("predict_onnx.py")), str(model), *map(str, files)])
     assert done.returncode == 0, done.stderr
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
-def refusal(python: list[str], model: Path, file: Path) -> str:
-    done = run([*python, str(model.with_name("predict_onnx.py")), str(model), str(file)])
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(str(file))
-    return done.stderr
+def refusal(python: Python, model: Path, file: Path) -> str:
+    assert python.host.stdin is not None
+    assert python.host.stdout is not None
+    print(json.dumps([str(model.with_name("predict_onnx.py")), str(model), str(file)]), file=python.host.stdin, flush=True)
+    # What it says before it refuses is on lines of its own.
+    code, said = json.loads(next(line for line in python.host.stdout if line.startswith("[")))
+    assert code == 1
+    assert said.startswith(str(file))
+    return str(said)
 
 
-def check(python: list[str], bundle: Bundle, files: Sequence[Path], folder: Path, inputs: Any = None) -> Path:
+def check(python: Python, bundle: Bundle, files: Sequence[Path], folder: Path, inputs: Any = None) -> Path:
     """Export a model, and compare the program's answers for files with the model's; return the exported file."""
     model = folder / "model.onnx"
     # How the file compares with the model is tested elsewhere.
@@ -100,8 +134,8 @@ def check(python: list[str], bundle: Bundle, files: Sequence[Path], folder: Path
     return model
 
 
-def test_no_more_is_there_than_said(python: list[str]) -> None:
-    done = run([*python, "-c", "import sys, onnxruntime, numpy, PIL; print(*sys.modules)"])
+def test_no_more_is_there_than_said(python: Python) -> None:
+    done = run([*python.command, "-c", "import sys, onnxruntime, numpy, PIL; print(*sys.modules)"])
     assert done.returncode == 0, done.stderr
     assert not {"torch", "epochal", "pydantic", "scipy"} & {name.split(".")[0] for name in done.stdout.split()}
 
@@ -152,7 +186,7 @@ def photographs(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("fit", "channels"), [("pad", 3), ("crop", 3), ("squash", 1), ("pad", 1)])
-def test_pictures(fit: Any, channels: int, python: list[str], tmp_path: Path) -> None:
+def test_pictures(fit: Any, channels: int, python: Python, tmp_path: Path) -> None:
     files, random = photographs(tmp_path / "pictures"), np.random.default_rng(1)
     for number in range(2):
         (tmp_path / "data" / str(number)).mkdir(parents=True)
@@ -169,7 +203,7 @@ def test_pictures(fit: Any, channels: int, python: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
-def test_numbers(dtype: Any, python: list[str], tmp_path: Path) -> None:
+def test_numbers(dtype: Any, python: Python, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(0, 100, (30, 5)).astype(dtype)
     bundle = train((torch.from_numpy(rows), LABELS), model="mlp", **SETTINGS).bundle
     np.save(tmp_path / "one.npy", rows[0])
@@ -189,7 +223,7 @@ def test_numbers(dtype: Any, python: list[str], tmp_path: Path) -> None:
         assert "NaN" in refusal(python, model, bad)
 
 
-def test_several_labels_and_quantities(python: list[str], tmp_path: Path) -> None:
+def test_several_labels_and_quantities(python: Python, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(0, 1, (30, 5)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     labels = (rows[:, :3] > 0).astype(np.int64)
@@ -198,7 +232,7 @@ def test_several_labels_and_quantities(python: list[str], tmp_path: Path) -> Non
         check(python, bundle, [tmp_path / "rows.npy"], tmp_path / name)
 
 
-def test_tables(python: list[str], tmp_path: Path) -> None:
+def test_tables(python: Python, tmp_path: Path) -> None:
     columns = people(60)
     columns["born"] = [f"{date} 12:3{row % 10}" if row % 3 else date for row, date in enumerate(columns["born"])]
     columns["at"] = [str(1_700_000_000 + 0.25 * row) for row in range(60)]
@@ -229,7 +263,7 @@ def test_tables(python: list[str], tmp_path: Path) -> None:
         assert why in refusal(python, model, tmp_path / "bad.csv")
 
 
-def test_tables_without_names(python: list[str], tmp_path: Path) -> None:
+def test_tables_without_names(python: Python, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(0, 1, (60, 3)).round(3)
     file = tmp_path / "rows.csv"
     file.write_text("".join(f"{a},{b},{c},{'yes' if a + b > 0 else 'no'}\n" for a, b, c in rows))
@@ -256,7 +290,7 @@ ODD = (
 @pytest.mark.parametrize(
     "name", [name for name, entry in MODELS.items() if entry.kind == "text" and (IS_FULL or name not in ("gru", "lstm"))]
 )
-def test_texts(name: str, python: list[str], tmp_path: Path) -> None:
+def test_texts(name: str, python: Python, tmp_path: Path) -> None:
     if (weights := MODELS[name].weights) is not None:
         try:
             weights.path()
@@ -283,7 +317,7 @@ def test_texts(name: str, python: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("windows", [1, 3])
-def test_sounds(windows: int, python: list[str], tmp_path: Path) -> None:
+def test_sounds(windows: int, python: Python, tmp_path: Path) -> None:
     sounds = [tone(300 + 40 * seed, 0.05 + 0.02 * (seed % 15), seed=seed) for seed in range(30)]
     data = load(([(sound.astype(np.float32), 8000) for sound in sounds], LABELS), input="sound", seconds=0.1, windows=windows)
     bundle = train(data, model="linear", **SETTINGS).bundle
@@ -335,7 +369,7 @@ def test_pictures_that_are_no_files_are_arrays(make_spec: SpecMaker) -> None:
         assert reader in beside(bundle, "model.onnx")["predict_onnx.py"].decode().splitlines()[2]
 
 
-def test_all_pictures_of_mnist(python: list[str], tmp_path: Path) -> None:
+def test_all_pictures_of_mnist(python: Python, tmp_path: Path) -> None:
     place = os.environ.get("EPOCHAL_DATA")
     if not place or not (Path(place) / "mnist").is_dir():
         pytest.skip("EPOCHAL_DATA does not name a folder that has mnist/")

@@ -66,7 +66,8 @@ def _result(what: str, case: Case, home: Path, watch: Watch) -> dict[str, Any]:
     path = case.make(folder)
     canaries = home / "canary", folder / "canary"
     before = _tree(home)
-    outcome = load(case.kind, path, watch, megabytes=1000 if what in ("pictures", "tables") else 200)
+    seconds, megabytes = 1 if what == "controls" else 10, 1000 if what in ("pictures", "tables") else 200
+    outcome = load(case.kind, path, watch, seconds=seconds, megabytes=megabytes)
     # What an archive unpacks to has its place; a run that is resumed writes into its folder.
     own = ("case", "case/cache", "case/cache/archives")
     changed = sorted(name for name, _ in _tree(home).items() ^ before.items() if what != "models" or not name.startswith("case/"))

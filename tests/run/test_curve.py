@@ -27,6 +27,7 @@ def clouds() -> tuple[Tensor, Tensor]:
     return torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) + labels[:, None], labels
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_run_is_the_same_and_has_a_curve_as_well(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     run = epochal.train(clouds, **QUICK, out=tmp_path / "run")
     plain = epochal.train(clouds, **(QUICK | {"learning_curve": False}))

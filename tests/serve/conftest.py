@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from epochal import train
 from epochal.bundle import Bundle
 from epochal.data.load import Data, load
 from epochal.recipe import Recipe
@@ -57,6 +58,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def models(bundles: dict[str, Path]) -> list[Served]:
     return [open_model(path) for path in bundles.values()]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a model that knows digits of 8 × 8 pixels."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    train("digits", epochs=6, quiet=True, device="cpu", threads=1, out=folder)
+    return folder
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The page without a server: in Chromium, from a web host and from a file, it says what the bundle says."""
+"""The page without a server: in Chromium, from a web host and from a file, it says what the bundle says.
+
+EPOCHAL_EXPORT=full compares 500 pictures and rows, and 60 sounds.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import base64
 import functools
 import http.server
 import io
+import os
 import shutil
 import subprocess
 import threading
@@ -31,8 +35,8 @@ from tests.tones import low_and_high
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-# So many inputs are compared.
-_COUNT = 500
+# So many inputs are compared, and sounds.
+_COUNT, _SOUNDS = (500, 60) if os.environ.get("EPOCHAL_EXPORT") == "full" else (60, 12)
 
 
 @pytest.fixture(scope="session")
@@ -129,9 +133,8 @@ def test_pictures_of_any_size(tmp_path: Path, runtime: Path, driver: Any) -> Non
         export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime, examples=paths)
 
 
-def test_digits_are_drawn(tmp_path: Path, runtime: Path, driver: Any) -> None:
-    train("digits", epochs=6, quiet=True, device="cpu", threads=1, out=tmp_path / "run", seed=0)
-    export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime)
+def test_digits_are_drawn(tmp_path: Path, runtime: Path, driver: Any, digits: Path) -> None:
+    export(digits, "web", tmp_path / "page", runtime=runtime)
     for address in _pages(tmp_path / "page"):
         page = Page(driver, address)
         driver.get(address)
@@ -156,7 +159,7 @@ def test_sounds_of_any_rate_and_length(tmp_path: Path, runtime: Path, driver: An
     low_and_high(tmp_path / "tones", 8)
     random, files = np.random.default_rng(0), {}
     (tmp_path / "new").mkdir()
-    for number in range(60):
+    for number in range(_SOUNDS):
         rate = (8000, 11025, 16000, 44100)[number % 4]
         times = np.arange(int(random.integers(rate // 10, rate))) / rate
         samples = (12000 * np.sin(2 * np.pi * random.integers(200, 3000) * times) + random.normal(0, 500, len(times))).astype(np.int16)

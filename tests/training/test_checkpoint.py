@@ -38,7 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", RECIPES.values(), ids=list(RECIPES))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kills=st.lists(st.tuples(st.sampled_from(["train_step", "evaluate", "check_finite"]), st.integers(1, 12)), min_size=1, max_size=3),
     sparse=st.booleans(),

@@ -35,7 +35,7 @@ _SMALL, _FEW = 1 << 12, 8
 _TOGETHER, _TOGETHER_BYTES = 16, 1 << 16
 
 # The seconds that a process may take, and the bytes of memory beyond those that it has at its start.
-_SECONDS, _MEMORY = 5.0, 1 << 31
+DECODE_SECONDS, _MEMORY = 5.0, 1 << 31
 
 # The most bytes of a file that the process may write: a table is read twice.
 _FILE = 1 << 28
@@ -129,7 +129,7 @@ async def _answers(worker: _Worker, asked: Sequence[_Asked]) -> list[Decoded | R
     try:
         return await worker.ask(asked)
     except TimeoutError:
-        problem = f"The request took more than {_SECONDS:.0f} seconds to decode."
+        problem = f"The request took more than {DECODE_SECONDS:.0f} seconds to decode."
     except (EOFError, OSError):
         problem = "The decoder failed on a file: it is damaged, or takes too much memory."
     worker.end()
@@ -171,7 +171,7 @@ class _Worker:
     async def ask(self, asked: Sequence[_Asked]) -> list[Decoded | RefusedError]:
         """Have bodies decoded. Raises `EOFError`, `OSError` or `TimeoutError` if that fails; then the process must be ended."""
         loop, ours = asyncio.get_running_loop(), self.start()
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(DECODE_SECONDS):
             await loop.sock_sendall(
                 ours, _packed([(one.name, one.content_type, len(one.body)) for one in asked], [one.body for one in asked])
             )

@@ -31,8 +31,8 @@ from tests.training.traced.comparing import differences, trained, weights
 
 TRACED = os.environ.get("EPOCHAL_TRACED", "")
 
-# Of 50 steps, ten epochs of four batches of 6 and one of 4. Each shape is met three times before it is recorded.
-COUNT, BATCH, EPOCHS, BEFORE = 28, 6, 10, 3
+# Of 30 steps, six epochs of four batches of 6 and one of 4. Each shape is met three times before it is recorded.
+COUNT, BATCH, EPOCHS, BEFORE = 28, 6, 6, 3
 
 OPTIMIZERS = sorted(optimizer_names().keys() - {"lbfgs", "sparseadam"})
 SCHEDULES = get_args(ScheduleSettings.model_fields["name"].annotation)
