@@ -111,8 +111,8 @@ def main_score(found: Mapping[str, Records]) -> str:
 
 def report_text(records: Records) -> str:
     """Return the page of results in Markdown."""
-    text = "Mean ± standard deviation over seeds, all with default settings; seconds are from the names of the files to scores.\n"
-    header = ("data", "method", "log-loss", "RMSE", "accuracy", "seconds", "log-loss or RMSE less Epochal's")
+    text = "Mean ± standard deviation over seeds, all with default settings; seconds of processor time, from names of files to scores.\n"
+    header = ("data", "method", "log-loss", "RMSE", "accuracy", "CPU seconds", "log-loss or RMSE less Epochal's")
     rows = []
     for name, found in by_data(records).items():
         for way, runs in found.items():
@@ -169,7 +169,7 @@ def figure(records: Records) -> Figure:
         spreads = [Spread.of(each) for each in values]
         form = ".1f" if key == "accuracy" else ".3f" if key == "loss" else _form(next(iter(found.values())))
         words = [
-            f"{Mean.of(each).mean:{form}}, {Mean.of([run['seconds'] for run in runs]).mean:.1f} s"
+            f"{Mean.of(each).mean:{form}}, {Mean.of([run['seconds'] for run in runs]).mean:.1f} CPU s"
             for each, runs in zip(values, found.values(), strict=True)
         ]
         title = {"accuracy": "errors in %", "loss": "log-loss", "rmse": "RMSE"}[key]

@@ -66,7 +66,7 @@ def main() -> int:
     for way, name, labels, draw in [one for one in planned if one[1:] == ("SST-2", 16, 0)] if options.quick else planned:
         record = {"data": name, "labels": labels, "way": way, "draw": draw, **measure(way, name, labels, draw, options.data_dir)}
         records.append(record)
-        numbers = record.get("error") or f"accuracy {record['accuracy']:.4f}, {record['seconds']:.1f} s"
+        numbers = record.get("error") or f"accuracy {record['accuracy']:.4f}, {record['seconds']:.1f} CPU s"
         print(f"{name:<10} {_words(labels):<20} draw {draw}  {way:<30} {numbers}", flush=True)
     publish(options, "Few labels", report_text(records), {"records": records}, figure(records))
     return 1 if any("error" in record for record in records) else 0
@@ -89,7 +89,7 @@ def report_text(records: Records) -> str:
         for (name, labels), found in by_data(records).items()
         for way, runs in found.items()
     ]
-    text += table(("data", "method", "labels", "accuracy", "log-loss", "seconds"), rows)
+    text += table(("data", "method", "labels", "accuracy", "log-loss", "CPU seconds"), rows)
     errors = [f"{record['way']} on {record['data']}, draw {record['draw']}: {record['error']}" for record in records if "error" in record]
     return text + "".join(f"\nDid not run: {error}\n" for error in errors)
 
