@@ -26,6 +26,7 @@ LAYERS = [
     "io.*",
     "terminal",
     "language",
+    "page",
     "progress",
     "recipe.*",
     "random",

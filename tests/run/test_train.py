@@ -66,6 +66,14 @@ def test_the_split_is_written_down(tmp_path: Path) -> None:
     assert kept["split"]["train"] == {"from": "train", "count": 84, "seed": 3}
 
 
+def test_runs_of_other_seeds_can_be_tested_on_the_same_examples() -> None:
+    runs = [train(blobs(), epochs=1, watchers=(), seed=seed, split_seed=5) for seed in (1, 2)]
+    first, second = ({name: part.positions.tolist() for name, part in run.data.splits.items()} for run in runs)
+    assert first == second == {name: part.positions.tolist() for name, part in load(blobs()).split(seed=5).splits.items()}
+    assert [run.result["data"]["fingerprint"] for run in runs] == [runs[0].data.fingerprint] * 2
+    assert runs[0].result["test"]["loss"] != runs[1].result["test"]["loss"]
+
+
 def test_splits_that_the_data_bring_are_used_as_they_are(tmp_path: Path) -> None:
     run = train({"train": blobs(), "test": blobs(30)}, epochs=1, valid=0, out=tmp_path / "run", watchers=())
     assert run.data.spec.counts == {"train": 120, "test": 30}

@@ -31,6 +31,11 @@ class Recipe(AllSettings):
         assert self.threads != "auto", 'resolve "auto" first'
         return self.threads
 
+    @property
+    def split_seed(self) -> int:
+        """The seed by which validation and test examples are split off."""
+        return self.seed if self.data.split_seed is None else self.data.split_seed
+
     def origin(self, setting: str) -> str:
         """Where the value of a setting such as "optimizer.lr" came from: "default", a preset's name, "command line", "measured", ..."""
         return self._origins.get(setting, DEFAULT)

@@ -67,6 +67,9 @@ class DataSettings(Settings):
         0.1, description="fraction of the training data split off for validation, if the data have no validation part"
     )
     test: Short[Fraction] = Field(0.2, description="fraction of the data split off for the final test, if the data have no test part")
+    split_seed: Short[Annotated[int, Field(ge=0, lt=2**63)] | None] = Field(
+        None, description="determines which examples are split off; none: seed, so that runs of other seeds are tested on other examples"
+    )
     valid_data: Short[str | None] = Field(None, description="tables: the file with the validation data")
     test_data: Short[str | None] = Field(None, description="tables: the file with the test data")
     target: Short[Names] = Field((), description="tables: the column to predict, or several: by name, or by number (-1 is the last)")
@@ -249,8 +252,8 @@ class AllSettings(Settings):
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0,
-        description="determines every random choice: the split into training, validation and test, initial weights, order, "
-        "augmentation, dropout",
+        description="determines every random choice: the split into training, validation and test (unless split_seed does), initial "
+        "weights, order, augmentation, dropout",
     )
     device: str = Field(
         "auto", description="cpu, cuda, cuda:1, mps; auto: the fastest, measured if training is long enough, else cuda, mps or cpu"

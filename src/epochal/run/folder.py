@@ -165,7 +165,7 @@ def _describe_split(name: str, examples: Examples, recipe: Recipe) -> dict[str, 
         return {"from": name, "count": len(examples)}
     if examples.part == name != "train":
         return {"from": name, "count": len(examples)}
-    cut: dict[str, Any] = {"from": examples.part, "count": len(examples), "seed": recipe.seed}
+    cut: dict[str, Any] = {"from": examples.part, "count": len(examples), "seed": recipe.split_seed}
     # The rest of train is what no other split took; listing the smaller splits is enough. Of very many, the seed alone says which.
     return cut if name == "train" or len(examples) > _LISTED else {**cut, "positions": examples.positions.tolist()}
 

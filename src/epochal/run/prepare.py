@@ -346,7 +346,7 @@ def load_data(
     is_open = recipe.patience is None and recipe.origin("data.valid") == DEFAULT
     valid = 0.0 if is_few and is_open else wanted.valid
     # Nobody else has what was read from files.
-    return data.split(valid, wanted.test, recipe.seed, in_place=isinstance(source, str | Path))
+    return data.split(valid, wanted.test, recipe.split_seed, in_place=isinstance(source, str | Path))
 
 
 def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:
