@@ -20,6 +20,9 @@ def portable(bundle: Bundle) -> nn.Module:
     for name, layer in list(whole.named_modules()):
         if name and hasattr(layer, "exportable"):
             whole.set_submodule(name, layer.exportable())
+    for tensor in (*whole.parameters(), *whole.buffers()):
+        # PyTorch's format warns of others: of parts of larger tensors, and of channels last.
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
     return whole.requires_grad_(False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
@@ -14,7 +15,10 @@ from epochal.exports.portable import dynamic_batch, portable, sample
 
 def encode(bundle: Bundle, about: Mapping[str, str]) -> bytes:
     """Return the model as a .pt2 file, with `about` as files in it."""
-    program = torch.export.export(portable(bundle), (sample(bundle),), dynamic_shapes=(dynamic_batch(),))
+    with warnings.catch_warnings():
+        # Recurrent layers list their weights again in each pass, which changes nothing.
+        warnings.filterwarnings("ignore", "The tensor attributes? .*_flat_weights")
+        program = torch.export.export(portable(bundle), (sample(bundle),), dynamic_shapes=(dynamic_batch(),))
     file = io.BytesIO()
     torch.export.save(program, file, extra_files=dict(about))
     return file.getvalue()
