@@ -13,8 +13,7 @@ import hashlib
 import os
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 
 import safetensors
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
@@ -33,22 +32,20 @@ from epochal.data.feed import by_length, feed
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
-from epochal.device import free_memory
-from epochal.errors import BundleError, DataError, EpochalError, MissingError, ModelError, NotFiniteError, OutputError, TakenError
+from epochal.errors import BundleError, DataError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.named import Metrics
 from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
 from epochal.io.files import new_directory, write_bytes, write_json
 from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensors
-from epochal.models.build import assemble, build_net, check_model, is_pretrained, own_net, to_channels_last
+from epochal.models.build import is_pretrained, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.pretrained.head import AT_ONCE
+from epochal.models.rebuild import first_line, rebuild
 from epochal.models.summary import Summary, summarize
 from epochal.models.windows import Windows, in_windows
 from epochal.predict import Input, Predictions, Read, read_items
-from epochal.random import fork_rng
-from epochal.recipe import DataSettings
 from epochal.shown import Rows, Shown, few
 from epochal.tasks.base import Prediction
 from epochal.tasks.losses import Loss
@@ -58,10 +55,6 @@ FORMAT = "epochal-bundle"
 VERSION = 3
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
-
-# What safetensors calls the dtypes of weights and buffers.
-_STORED_AS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
-_STORED_AS |= {torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -278,13 +271,13 @@ class Bundle(Shown):
                 size = os.fstat(file.fileno()).st_size
                 stored = _stored(file, folder / WEIGHTS, kept)
                 net = model if origin is None else origin
-                whole = _rebuild(folder, spec, net, TypeAdapter(list[str]).validate_python(described["layers"]), stored)
+                whole = rebuild(folder, spec, net, TypeAdapter(list[str]).validate_python(described["layers"]), stored)
                 file.seek(0)
                 weights = load_weights(file.read(size))
             whole.load_state_dict(weights, assign=origin is not None)
             code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
-            raise BundleError(f"{folder} is not a complete bundle: {_first_line(error)}.", "Copy the bundle again.") from error
+            raise BundleError(f"{folder} is not a complete bundle: {first_line(error)}.", "Copy the bundle again.") from error
         if origin is not None:
             to_channels_last(whole)
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
@@ -325,7 +318,7 @@ def _description(folder: Path) -> dict[str, Any]:
     try:
         described = read_json(folder / DESCRIPTION)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {_first_line(error)}.", "Copy the bundle again.") from error
+        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {first_line(error)}.", "Copy the bundle again.") from error
     if described.get("format") != FORMAT:
         raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
     if not isinstance(described.get("model"), dict):
@@ -355,78 +348,6 @@ def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mappin
     raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle again.")
 
 
-def _rebuild(
-    folder: Path,
-    spec: DataSpec,
-    model: tuple[str, Mapping[str, Any]] | nn.Module | str | None,
-    layers: list[str],
-    stored: Mapping[str, StoredTensor],
-) -> nn.Module:
-    """Build the complete model with these `layers` for the `stored` weights; `model` is a built-in one with options, or the user's own.
-
-    Built-in models are built on the meta device first: what an untrusted file asks for must match its weights, and leave memory for
-    an input.
-    """
-    is_ours = isinstance(model, tuple)
-    device = torch.device("meta" if is_ours else "cpu")
-
-    def built(device: torch.device) -> nn.Module:
-        with device if device.type == "meta" else fork_rng(device):
-            net = build_net(model[0], spec, model[1]) if isinstance(model, tuple) else own_net(model, spec)
-        return assemble(net, spec, DataSettings(), rescale="rescale" in layers)
-
-    try:
-        whole = built(device)
-        if [name for name, _ in whole.named_children()] != layers:
-            raise ModelError(f"its layers are {', '.join(layers) or 'none'}, which is not possible for this model.")
-        if is_ours:
-            whole.to(device)
-            _check_stored(whole, stored)
-        with _room(whole, spec):
-            check_model(whole, spec.input.zeros(device), spec)
-        if is_ours and dict(whole.named_buffers()).keys() - whole.state_dict().keys():
-            # What is not stored, such as tables of positions, is computed where the network is built.
-            whole = built(torch.device("cpu"))
-    except MissingError as error:
-        raise BundleError(f"The model in {folder} cannot be rebuilt: {error.problem}", error.fix) from error
-    except (EpochalError, RuntimeError, RecursionError) as error:
-        raise BundleError(
-            f"The model in {folder} cannot be rebuilt: {_first_line(error)}", "Use the version of Epochal, or the code, that wrote it."
-        ) from error
-    return whole
-
-
-def _check_stored(model: nn.Module, stored: Mapping[str, StoredTensor]) -> None:
-    """Compare the weights that a model needs with those stored. Raises `ModelError`."""
-    wanted = {name: (_STORED_AS.get(tensor.dtype), tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            words = [f"{dtype} of shape {shape}" for dtype, shape in (values[name] for values in (wanted, found) if name in values)]
-            mismatch = " instead of ".join(reversed(words)) if len(words) == 2 else "missing" if name in wanted else "not part of it"
-            raise ModelError(f"its weights do not match: {name} is {mismatch}.")
-
-
-@contextmanager
-def _room(model: nn.Module, spec: DataSpec) -> Iterator[None]:
-    """Raise `ModelError` if the largest layer would not fit in memory, for the one input that passes through `model` in the block."""
-    taken = 0
-
-    def see(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
-        nonlocal taken
-        taken = max(taken, sum(value.nbytes for value in (*inputs, outputs) if isinstance(value, Tensor)))
-
-    hooks = [module.register_forward_hook(see) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-    free = free_memory()
-    if free is not None and taken > free:
-        raise ModelError(f"one input of shape {spec.shape} would take {taken / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free.")
-
-
 def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:
     if "own" not in built:
         return BundleError(f"{folder} contains the model {built['name']}, which needs no code of yours.", "Leave the model out.")
@@ -435,10 +356,3 @@ def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:
         f"{folder} contains the weights of your own network {own}, but not its code.",
         f"Pass it again: --model my_file.py:{own}, or Bundle.load(path, model={own}()).",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, ValidationError):
-        return error.errors()[0]["msg"]
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
