@@ -1,9 +1,10 @@
-"""The language that the command speaks: Chinese under a Chinese locale, English everywhere else.
+"""The language that the command speaks: Chinese under a Chinese locale, English everywhere else; and the server to who asks for Chinese.
 
 All messages in the code are English. `zh.json` maps them, as templates with {names} in place of values, to Chinese. What has no entry
 is translated by its sentences, the parts of a list, and of "FILE is ..." what is said of the file; or it stays English. A value with
 "said" in its name is itself translated; one called "n" is a number, and other names restrict what may stand there too (`_FORMS`). Only
-the command calls `speak`: exceptions, Python programs, JSON and the files of runs are English.
+the command calls `speak`: exceptions, Python programs, JSON and the files of runs are English; of answers of the server, what is for people
+is in the language that the client prefers.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("zh.json")
+
+# Where a template has a value.
+_VALUE = re.compile(r"\{(\w+)\}")
 
 # Longer lines are lists rather than messages, and matching them with templates of many values could take minutes.
 _LONGEST = 1000
@@ -23,6 +30,7 @@ _VERB = re.compile(r" (?=(?:is|has|contains|does|may|cannot|says) )")
 # What values may be, by how their names begin.
 _FORMS = {
     "short": "[^;]*",
+    "said_table": "The table",
     "counted": "[0-9,]+ [a-z]+(?: [a-z]+)?",
     "are": "(?:is|are)",
     "plural": "s?",
@@ -30,6 +38,7 @@ _FORMS = {
     "setting": "[a-z_.]+",
     "format": r"[A-Z]\w*",
 }
+_QUALITY = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 _NUMBER = re.compile(r"(?:n = )?[-+0-9.,]+(?: (?:s|%))?")
 # The parts of longer lists are values.
 _LONGEST_LIST = 6
@@ -40,9 +49,32 @@ _TRANSLATED = re.compile("said|counted")
 # A template that begins with a value needs so many letters of its own, to be used where not all of its parts have Chinese.
 _MUCH = 7
 
-# Whole texts; and patterns of templates, with their Chinese and whether all parts need some. Both are empty while the language is English.
-_texts: dict[str, str] = {}
-_templates: list[tuple[re.Pattern[str], str, bool]] = []
+# Of the languages that a client accepts, so many are looked at.
+_MOST_ACCEPTED = 20
+
+_chosen = "en"
+
+
+class _Table(NamedTuple):
+    """Whole texts, and patterns of templates, with their Chinese; of templates also whether all parts need some."""
+
+    texts: dict[str, str]
+    templates: list[tuple[re.Pattern[str], str, bool]]
+
+
+@cache
+def _table() -> _Table:
+    import json
+
+    found = _Table({}, [])
+    # Of several templates that match, one with a prefix is used first, and that with most of its own.
+    table = json.loads(TABLE.read_text("utf-8"))
+    for english, chinese in sorted(table.items(), key=lambda entry: (not entry[0].startswith(_PREFIXES), -len(_own(entry[0])))):
+        if _VALUE.search(english):
+            found.templates.append((_pattern(english), chinese, english.startswith("{") and len(_own(english)) < _MUCH))
+        else:
+            found.texts[english] = chinese
+    return found
 
 
 def speak(encoding: str | None) -> bool:
@@ -50,32 +82,33 @@ def speak(encoding: str | None) -> bool:
 
     If the encoding of the output has no Chinese characters, it is English.
     """
-    _texts.clear()
-    _templates.clear()
-    if not (_wanted().startswith("zh") and _can_write(encoding)):
-        return False
-    import json
-
-    # Of several templates that match, one with a prefix is used first, and that with most of its own.
-    table = json.loads(TABLE.read_text("utf-8"))
-    for english, chinese in sorted(table.items(), key=lambda entry: (not entry[0].startswith(_PREFIXES), -len(_own(entry[0])))):
-        if "{" in english:
-            _templates.append((_pattern(english), chinese, english.startswith("{") and len(_own(english)) < _MUCH))
-        else:
-            _texts[english] = chinese
-    return True
+    global _chosen
+    _chosen = "zh" if _wanted().startswith("zh") and _can_write(encoding) else "en"
+    return _chosen == "zh"
 
 
-def translated(text: str) -> str:
-    """Return `text` in the chosen language, line by line; spaces at both ends of each line are preserved."""
-    if not _texts:
+def translated(text: str, into: str = "") -> str:
+    """Return `text` in a language, the chosen one by default, line by line; spaces at both ends of each line are preserved."""
+    if (into or _chosen) != "zh":
         return text
     return "\n".join(_line(line) for line in text.split("\n"))
 
 
 def language() -> str:
     """Return the chosen language: "zh" or "en"."""
-    return "zh" if _texts else "en"
+    return _chosen
+
+
+def preferred(accepted: str) -> str:
+    """Return the language, "zh" or "en", that is preferred in the value of an Accept-Language header."""
+    found = []
+    for one in accepted.split(",")[:_MOST_ACCEPTED]:
+        name, _, quality = one.partition(";")
+        weight = _QUALITY.fullmatch(quality.strip() or "q=1")
+        if (first := name.strip().lower().partition("-")[0]) in ("zh", "en") and weight is not None and float(weight[1]) > 0:
+            found.append((float(weight[1]), first))
+    # Of equal ones the first.
+    return max(found, key=lambda one: one[0], default=(0.0, "en"))[1]
 
 
 def columns(text: str) -> int:
@@ -111,11 +144,11 @@ def _can_write(encoding: str | None) -> bool:
 
 
 def _own(english: str) -> str:
-    return re.sub(r"\{\w+\}", "", english)
+    return _VALUE.sub("", english)
 
 
 def _pattern(english: str) -> re.Pattern[str]:
-    pieces = re.split(r"\{(\w+)\}", english)
+    pieces = _VALUE.split(english)
     return re.compile("".join(_form(piece) if place % 2 else re.escape(piece) for place, piece in enumerate(pieces)))
 
 
@@ -132,7 +165,7 @@ def _line(line: str) -> str:
 
 def _said(text: str) -> str:
     """Return the Chinese of what has some, whole or by sentences, and the rest as it is."""
-    sentences = [text] if text in _texts else re.split(r"(?<=[.?!]) (?=[A-Z0-9])", text)
+    sentences = [text] if text in _table().texts else re.split(r"(?<=[.?!]) (?=[A-Z0-9])", text)
     if len(sentences) > 1 and all(known := [_known(sentence) for sentence in sentences]):
         return "".join(filter(None, known))
     if (whole := _known(text) or _found(text)) is not None or len(sentences) == 1:
@@ -172,17 +205,22 @@ def _listed(text: str, separator: str, chinese: str) -> str | None:
 
 def _found(text: str, *, complete: bool = False) -> str | None:
     """Return the Chinese of an entry, if possible one of which all parts have some; `None` if there is none."""
-    if text in _texts:
-        return _texts[text]
+    texts, templates = _table()
+    if text in texts:
+        return texts[text]
     if len(text) > _LONGEST:
         return None
     partly = None
-    for pattern, chinese, is_vague in _templates:
+    for pattern, chinese, is_vague in templates:
         if match := pattern.fullmatch(text):
             parts = {name: value for name, value in match.groupdict().items() if _TRANSLATED.search(name)}
             known = {name: _known(value) for name, value in parts.items()}
             if None not in known.values():
-                return chinese.format(**{**match.groupdict(), **known})
+                return _filled(chinese, {**match.groupdict(), **known})
             if partly is None and not (complete or is_vague):
-                partly = chinese.format(**{**match.groupdict(), **{name: _said(value) for name, value in parts.items()}})
+                partly = _filled(chinese, {**match.groupdict(), **{name: _said(value) for name, value in parts.items()}})
     return partly
+
+
+def _filled(chinese: str, values: Mapping[str, str | None]) -> str:
+    return _VALUE.sub(lambda match: values[match[1]] or "", chinese)

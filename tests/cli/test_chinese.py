@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield server.by(__name__)
 
 
-def _left(text: str) -> list[str]:
+def left_in(text: str) -> list[str]:
     """Return the lines in which English is left."""
     return [line for line in text.splitlines() if ENGLISH.search(NEVER.sub("·", line))]
 
@@ -83,11 +83,11 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
         ended = server(tmp_path, *arguments)
         assert ended.code in (0, 1 if arguments[0] == "check" else 0), ended.said
         assert re.search("[\u4e00-\u9fff]", ended.said), ended.said
-        assert _left(ended.said) == [], arguments
+        assert left_in(ended.said) == [], arguments
     page = (tmp_path / "page.html").read_text("utf-8")
     assert '<html lang="zh">' in page
     shown = re.sub(r"<style>.*</style>|<!--.*?-->|<(figure|blockquote)[ >].*?</\1>", "", page, flags=re.DOTALL)
-    assert _left(html.unescape(re.sub("<[^>]*>", "\n", shown))) == []
+    assert left_in(html.unescape(re.sub("<[^>]*>", "\n", shown))) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
 def test_lists(arguments: list[str], server: Server, tmp_path: Path) -> None:
     ended = server(tmp_path, *arguments)
     assert ended.code == 0
-    assert _left(ended.said) == []
+    assert left_in(ended.said) == []
 
 
 def _broken(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_errors(arguments: list[str], server: Server, tmp_path: Path) -> None:
     _broken(tmp_path)
     ended = server(tmp_path, *arguments)
     assert ended.code in (1, 2), ended.said
-    assert _left(ended.said) == []
+    assert left_in(ended.said) == []
 
 
 def fork(folder: Path, arguments: list[str]) -> Ended:

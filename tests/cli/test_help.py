@@ -1,23 +1,24 @@
 """What the command says under a Chinese locale."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from epochal import language
 from epochal.cli.help import wrapped
-from epochal.language import columns
+from epochal.language import columns, speak
 
 
 @pytest.fixture(autouse=True)
-def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+def chinese(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(click.Context, "formatter_class", click.HelpFormatter)
-    for name in ("_texts", "_templates"):
-        monkeypatch.setattr(language, name, type(getattr(language, name))())
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     monkeypatch.delenv("LANGUAGE", raising=False)
+    yield
+    monkeypatch.setenv("LC_ALL", "C")
+    speak("utf-8")
 
 
 def test_help(call) -> None:  # type: ignore[no-untyped-def]

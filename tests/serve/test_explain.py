@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -25,7 +26,7 @@ Loaded = Callable[[str], Bundle]
 
 
 def explain(client: httpx.Client, model: str, **body: Any) -> dict[str, Any]:
-    answer = client.post("/explain", params={"model": model}, **body)
+    answer = client.post(f"/explain/{quote(model, safe='')}", **body)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -108,7 +109,7 @@ def test_the_loss_of_quantities_has_no_sign() -> None:
     ],
 )
 def test_what_cannot_be_explained(client: httpx.Client, model: str, body: dict[str, Any], status: int) -> None:
-    answer = client.post("/explain", params={"model": model}, **body)
+    answer = client.post(f"/explain/{quote(model, safe='')}", **body)
     assert answer.status_code == status, answer.text
 
 

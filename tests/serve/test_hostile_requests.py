@@ -70,9 +70,7 @@ async def _drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter, place: st
 
 async def _promise(_: asyncio.StreamReader, writer: asyncio.StreamWriter, place: str) -> None:
     """Announce a body, and send nothing of it."""
-    writer.write(
-        f"POST /predict?model=photos HTTP/1.1\r\nHost: {place}\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n".encode()
-    )
+    writer.write(f"POST /predict/photos HTTP/1.1\r\nHost: {place}\r\nContent-Type: image/png\r\nContent-Length: 1000\r\n\r\n".encode())
 
 
 async def _drip_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: str) -> None:
@@ -85,7 +83,7 @@ async def _drip_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
 
 async def _drip_chunks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, place: str) -> None:
     """Send a body in chunks of one byte, without an end."""
-    first = f"POST /predict?model=photos HTTP/1.1\r\nHost: {place}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    first = f"POST /predict/photos HTTP/1.1\r\nHost: {place}\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
     writer.write(first.encode())
     for _ in range(100):
         writer.write(b"1\r\nx\r\n")
@@ -135,7 +133,7 @@ def test_slow_and_idle_sockets_are_cut_off_and_others_served(url: str, client: h
             while not ended.is_set():
                 begin = time.perf_counter()
                 assert mine.get("/healthz").status_code == 200
-                assert mine.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+                assert mine.post("/predict/photos", **raw("image/png", png())).status_code == 200
                 waits.append(time.perf_counter() - begin)
                 time.sleep(0.05)
 
@@ -182,7 +180,7 @@ def test_a_head_without_an_end_is_refused(url: str) -> None:
 
 
 def _post(url: str, headers: str) -> str:
-    return head("/predict?model=photos", "POST", urlsplit(url).netloc, f"Content-Type: image/png\r\n{headers}\r\n")
+    return head("/predict/photos", "POST", urlsplit(url).netloc, f"Content-Type: image/png\r\n{headers}\r\n")
 
 
 def test_large_bodies_are_refused_before_they_are_read(url: str) -> None:
@@ -234,20 +232,20 @@ def test_damaged_pictures_are_answered(client: httpx.Client, tmp_path: Path) -> 
     statuses = dict[int, int]()
     for case in damaged_pictures(every=1 if IS_FULL else 25):
         begin = time.perf_counter()
-        answer = client.post("/predict?model=photos", files={"file": (case.name, case.make(tmp_path).read_bytes())})
+        answer = client.post("/predict/photos", files={"file": (case.name, case.make(tmp_path).read_bytes())})
         assert answer.status_code in (200, 422), (case.name, answer.text)
         assert time.perf_counter() - begin < 10
         assert str(tmp_path) not in answer.text
         statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
     assert statuses[422] > 20
-    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+    assert client.post("/predict/photos", **raw("image/png", png())).status_code == 200
 
 
 def test_giants_are_refused(client: httpx.Client, tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("1", (8001, 8000)).save(tmp_path / "giant.png")
-    answer = client.post("/predict?model=photos", files={"file": ("giant.png", (tmp_path / "giant.png").read_bytes())})
+    answer = client.post("/predict/photos", files={"file": ("giant.png", (tmp_path / "giant.png").read_bytes())})
     assert answer.status_code == 422
     assert "has 64,008,000 pixels, more than 64,000,000" in answer.text
 
@@ -260,22 +258,22 @@ def test_a_decoder_that_crashes_is_replaced(client: httpx.Client) -> None:
     for process in _decoders():
         process.kill()
         process.join()
-    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+    assert client.post("/predict/photos", **raw("image/png", png())).status_code == 200
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signal")
 def test_a_decoder_that_hangs_is_replaced(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+    assert client.post("/predict/photos", **raw("image/png", png())).status_code == 200
     assert _decoders()
     for process in _decoders():
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
     if not IS_FULL:
         monkeypatch.setattr("epochal.serve.decoders.DECODE_SECONDS", 1.0)
-    answer = client.post("/predict?model=photos", **raw("image/png", png()))
+    answer = client.post("/predict/photos", **raw("image/png", png()))
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unreadable")
-    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code in (200, 422)
-    assert client.post("/predict?model=photos", **raw("image/png", png())).status_code == 200
+    assert client.post("/predict/photos", **raw("image/png", png())).status_code in (200, 422)
+    assert client.post("/predict/photos", **raw("image/png", png())).status_code == 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="is where the limits can be read")

@@ -1,8 +1,8 @@
 """What the server answers: its routes.
 
 GET  /               the page, and /static/NAME its files
-POST /predict        predictions of what is in the body
-POST /explain        what speaks for the prediction of one item
+POST /predict        predictions of what is in the body; of several models, by /predict/NAME
+POST /explain        what speaks for the prediction of one item; likewise
 GET  /model          which models there are
 GET  /healthz  /metrics  /openapi.json
 """
@@ -32,7 +32,7 @@ from epochal.serve.limits import App, Guard, Room, Share, read_body
 from epochal.serve.metrics import MEDIUM, Metrics
 from epochal.serve.model import Served
 from epochal.serve.openapi import describe
-from epochal.serve.refusal import RefusedError, bad, busy
+from epochal.serve.refusal import RefusedError, bad, busy, spoken
 
 Result = TypeVar("Result")
 
@@ -45,6 +45,9 @@ DEADLINE = 10.0
 
 # Of more answers than this, words are made by another thread.
 _MANY = 64
+
+# Whose value says in which language people want to read.
+_ACCEPTED = "accept-language"
 
 # The files of the page by suffix: nothing else is served.
 _MEDIA = {"html": "text/html; charset=utf-8", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "png": "image/png"}
@@ -80,7 +83,7 @@ class Service:
         if name is None and len(self.models) == 1:
             return next(iter(self.models.values()))
         if name is None:
-            raise bad("Several models are served.", f"Choose one: ?model={next(iter(self.models))}.")
+            raise bad("Several models are served.", f"Choose one: /predict/{next(iter(self.models))}.")
         if name not in self.models:
             raise RefusedError(404, "no_model", "There is no model of that name.", "See /model for their names.")
         return self.models[name]
@@ -144,12 +147,15 @@ def build_app(service: Service, names: Sequence[str] = ("localhost",), token: st
     routes = [
         Route("/", page),
         Route("/static/{name}", page),
-        Route("/predict", _asked(service, "/predict", service.predict), methods=["POST"]),
-        Route("/explain", _asked(service, "/explain", service.explain), methods=["POST"]),
+        *(
+            Route(path, _asked(service, verb, work), methods=["POST"])
+            for verb, work in (("/predict", service.predict), ("/explain", service.explain))
+            for path in (verb, f"{verb}/{{model:path}}")
+        ),
         Route("/model", _fixed({"models": [model.card for model in service.models.values()]})),
         Route("/healthz", _fixed({"status": "ok"})),
         Route("/metrics", metrics),
-        Route("/openapi.json", _fixed(describe(service.models))),
+        Route("/openapi.json", _fixed(describe(service.models, has_token=bool(token)))),
     ]
     app = Starlette(routes=routes, exception_handlers={RefusedError: _refused, HTTPException: _not_found, Exception: _failed})
     # Starlette would build the address from Host.
@@ -163,11 +169,13 @@ def _asked(service: Service, path: str, work: Callable[[Served, Share, str, byte
     async def endpoint(request: Request) -> Response:
         begin, status = perf_counter(), 500
         try:
-            model = service.choose(request.query_params.get("model"))
+            model = service.choose(request.path_params.get("model"))
             with service.enter(model) as share:
                 body = await read_body(request.scope, request.receive, share)
                 kind = request.headers.get("content-type", "")
                 status, found = await _while_wanted(service, request, work(model, share, kind, body))
+            accepted = request.headers.get(_ACCEPTED, "")
+            found = await asyncio.to_thread(spoken, found, accepted) if accepted else found
             return _json({**found, "milliseconds": round(1000 * (perf_counter() - begin), 2)}, status)
         except RefusedError as error:
             status = error.status
@@ -226,19 +234,23 @@ def _json(content: object, status: int = 200, headers: Mapping[str, str] | None 
     return Response(body, status, headers, "application/json")
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusedError)
-    return _json(error.to_json(), error.status, {"retry-after": "1"} if error.status == 503 else None)
+    return _refusal(request, error, {"retry-after": "1"} if error.status == 503 else None)
 
 
-async def _not_found(_: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, problem = ("wrong_method", "The path has other methods.") if error.status_code == 405 else ("not_found", "There is nothing here.")
-    return _json(RefusedError(error.status_code, code, problem, "See /openapi.json.").to_json(), error.status_code, error.headers)
+    return _refusal(request, RefusedError(error.status_code, code, problem, "See /openapi.json."), error.headers)
 
 
-async def _failed(_: Request, __: Exception) -> Response:
-    return _json(RefusedError(500, "failed", "The server has failed on this request.").to_json(), 500)
+async def _failed(request: Request, _: Exception) -> Response:
+    return _refusal(request, RefusedError(500, "failed", "The server has failed on this request."))
+
+
+def _refusal(request: Request, error: RefusedError, headers: Mapping[str, str] | None = None) -> Response:
+    return _json(spoken(error.to_json(), request.headers.get(_ACCEPTED, "")), error.status, headers)
 
 
 def _page_files() -> dict[str, tuple[bytes, str]]:

@@ -60,10 +60,8 @@ def items_in(kind: str, content_type: str, body: bytes) -> list[Item]:
         return _from_parts(content_type, body)
     wanted = _KIND_OF.get(medium) or _KIND_OF.get(medium.partition("/")[0])
     if wanted != kind:
-        own = f"{_SENDS[kind]}, " if kind in _SENDS else ""
-        raise RefusedError(
-            415, "wrong_type", f"The model does not take {medium[:50] or 'a body without a Content-Type'}.", f"Send {own}a form or JSON."
-        )
+        fix = f"Send {_SENDS[kind]}, a form or JSON." if kind in _SENDS else "Send a form or JSON."
+        raise RefusedError(415, "wrong_type", f"The model does not take {medium[:50] or 'a body without a Content-Type'}.", fix)
     if not body:
         raise bad("The body is empty.", "Send the content of a file.")
     return [Item({"picture": "picture", "sound": "sound", "text": "text"}.get(kind, "table.csv"), body, is_file=True)]
@@ -164,7 +162,7 @@ def _read_value(rule: InputRule, item: Item, notes: dict[str, None]) -> Tensor:
             if len(found) == 1:
                 return found
     expected = {"text": "a text", "table": "an object with a value for each column"}.get(rule.kind, f"an array of shape {rule.shape}")
-    raise DataError(f"Input {item.name} is not {expected}.", "See /openapi.json for examples.")
+    raise DataError(f"The input is not {expected}.", "See /openapi.json for examples.")
 
 
 def _numbers(values: list[Any], rule: InputRule) -> np.ndarray[Any, Any]:

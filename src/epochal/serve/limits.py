@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
-from epochal.serve.refusal import RefusedError, bad, busy, too_large
+from epochal.serve.refusal import RefusedError, bad, busy, spoken, too_large
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -76,7 +76,8 @@ class Guard:
             found = self._check(scope)
         except RefusedError as error:
             more = [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
-            return await answer(guarded, error.status, error.to_json(), more)
+            accepted = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-language"), "")
+            return await answer(guarded, error.status, spoken(error.to_json(), accepted), more)
         if found:
             return await answer(guarded, 303, {}, found)
         return await self.app(scope, receive, guarded)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from epochal.errors import EpochalError
+from epochal.language import preferred, translated
+
+# Clients can bring many different or long texts about, which would take long to translate: these stay English.
+_MOST, _LONGEST = 50, 300
+
+# What stands for the name of a file.
+_NAME = "\0"
 
 
 class RefusedError(EpochalError):
@@ -31,3 +41,32 @@ def too_large(problem: str, fix: str) -> RefusedError:
 def busy() -> RefusedError:
     """Return the error for a request beyond what the server can compute in time."""
     return RefusedError(503, "busy", "There are more requests than the server can answer now.", "Send it again in a second.")
+
+
+def spoken(answer: dict[str, Any], accepted: str) -> dict[str, Any]:
+    """Return an answer in which what is for people is in their language, by the value of an Accept-Language header."""
+    if not accepted or preferred(accepted) == "en":
+        return answer
+    predictions = answer.get("predictions", [])
+    errors = [(one["name"], one["error"]) for one in predictions if "error" in one]
+    errors += [("", answer["error"])] if "error" in answer else []
+    texts = [*answer.get("notes", ()), *(text for name, error in errors for text in (_unnamed(error["message"], name), error["fix"]))]
+    chinese = {text: translated(text, "zh") for text in list(dict.fromkeys(texts))[:_MOST] if len(text) <= _LONGEST}
+
+    def said(error: Mapping[str, str], name: str = "") -> dict[str, str]:
+        problem = _unnamed(error["message"], name)
+        return {**error, "message": chinese.get(problem, problem).replace(_NAME, name), "fix": chinese.get(error["fix"], error["fix"])}
+
+    found = dict(answer)
+    if predictions:
+        found["predictions"] = [{**one, "error": said(one["error"], one["name"])} if "error" in one else one for one in predictions]
+    if "error" in answer:
+        found["error"] = said(answer["error"])
+    if "notes" in answer:
+        found["notes"] = [chinese.get(note, note) for note in answer["notes"]]
+    return found
+
+
+def _unnamed(problem: str, name: str) -> str:
+    """Return what is wrong without the name of the file: it is the same text for many."""
+    return _NAME + problem[len(name) :] if name and problem.startswith(name) else problem

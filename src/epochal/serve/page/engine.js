@@ -41,7 +41,7 @@ async function call(path, model, items, signal, onWait = () => {}) {
       options.headers["Content-Type"] = "application/json";
     }
   }
-  const address = model ? `${path}?${new URLSearchParams({ model: model.name })}` : path;
+  const address = model ? `${path}/${encodeURIComponent(model.name)}` : path;
   for (let tried = 0; ; tried++) {
     const response = await fetch(address, options).catch((error) => {
       throw error.name === "AbortError" ? error : new Problem(t("unreachable"), t("unreachableFix"));
