@@ -4,7 +4,8 @@
     bundle.json         how to build the network, its layers from raw inputs to outputs, a description of the data, and the SHA-256
                         of the weights
 
-It contains no pickle and no import path: loading one from an untrusted source cannot run code.
+It may also be one file: such weights with the description in their metadata. It contains no pickle and no import path: loading one from an
+untrusted source cannot run code.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.named import Metrics
 from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
-from epochal.io.files import new_directory, write_bytes, write_json
-from epochal.io.safe_read import StoredTensor, open_file, read_json, read_tensors
+from epochal.io.files import json_text, new_directory, write_bytes, write_json
+from epochal.io.safe_read import StoredTensor, open_file, parse_json, read_json, read_tensors
 from epochal.models.build import is_pretrained, to_channels_last
 from epochal.models.own_code import changed_code
 from epochal.models.pretrained.head import AT_ONCE
@@ -55,6 +56,8 @@ FORMAT = "epochal-bundle"
 VERSION = 3
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
+# Where the metadata of a bundle in one file have its description.
+METADATA = "bundle"
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,6 +212,14 @@ class Bundle(Shown):
         layers["net"] = in_windows(net, spec)
         return replace(self, model=nn.Sequential(OrderedDict(layers)).eval(), spec=spec)
 
+    def fingerprint(self) -> str:
+        """Return a hash of the weights and of the form of inputs: models that predict otherwise have another one."""
+        found = hashlib.sha256(f"{self.spec.shape}".encode())
+        for name, tensor in self.model.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()
+
     def summary(self) -> Summary:
         """Return the layers with output shapes, parameters and FLOPs."""
         return summarize(self.model, self.spec)
@@ -236,6 +247,14 @@ class Bundle(Shown):
             write_json(folder / DESCRIPTION, with_checksum(description))
         return path
 
+    def to_file(self, about: Mapping[str, str]) -> bytes:
+        """Return the bundle as one .safetensors file, with further metadata `about` it."""
+        weights = {name: tensor.detach().clone().contiguous() for name, tensor in self.model.state_dict().items()}
+        plain = save_weights(weights)
+        data = plain[8 + int.from_bytes(plain[:8], "little") :]
+        kept = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        return save_weights(weights, {**about, METADATA: json_text(with_checksum(self.description() | {"weights": kept}))})
+
     def description(self) -> dict[str, Any]:
         """Return what bundle.json says of everything but the weights."""
         if self.origin is None:
@@ -253,7 +272,7 @@ class Bundle(Shown):
     @classmethod
     @concise
     def load(cls, path: str | Path, model: nn.Module | str | None = None, *, log: Callable[[str], object] | None = None) -> Bundle:
-        """Read a bundle from its folder, or from the folder of a run.
+        """Read a bundle from its folder, from the folder of a run, or from a file of `to_file` (epochal export --to safetensors).
 
         A bundle of the user's own network needs that network as `model` (or "my_file.py:Net"): its code is not in the bundle.
         If that code has changed since training, `log` is called with a note; without `log`, a warning is issued.
@@ -267,9 +286,9 @@ class Bundle(Shown):
             origin = None if "own" in built else (str(built["name"]), dict(built["options"]))
             if (origin is None) != (model is not None):
                 raise _wrong_code(folder, built)
-            with open_file(folder / WEIGHTS, follow=False) as file:
+            with open_file(weights_file(folder), follow=folder.is_file()) as file:
                 size = os.fstat(file.fileno()).st_size
-                stored = _stored(file, folder / WEIGHTS, kept)
+                stored = _stored(file, weights_file(folder), kept)
                 net = model if origin is None else origin
                 whole = rebuild(folder, spec, net, TypeAdapter(list[str]).validate_python(described["layers"]), stored)
                 file.seek(0)
@@ -299,6 +318,11 @@ def is_bundle(path: Path) -> bool:
     return (path / "model" / DESCRIPTION).is_file() or (path / DESCRIPTION).is_file()
 
 
+def weights_file(path: Path) -> Path:
+    """Return the file of the weights in a folder of a bundle or of a run, or the file that a bundle is."""
+    return next((found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file()), path)
+
+
 def _folder(path: Path) -> Path:
     if (path / "model" / DESCRIPTION).is_file():
         if (path / "model").is_symlink():
@@ -306,6 +330,8 @@ def _folder(path: Path) -> Path:
         return path / "model"
     if not path.exists():
         raise BundleError(f"There is no {path}.", "Give the folder of a run, or of a bundle.")
+    if path.is_file():
+        return path
     if not (path / DESCRIPTION).is_file():
         unfinished = (path / "recipe.toml").is_file()
         raise BundleError(
@@ -314,35 +340,48 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _description(folder: Path) -> dict[str, Any]:
+def _description(path: Path) -> dict[str, Any]:
+    """Return the description in the folder of a bundle, or in the metadata of its file. Raises `BundleError`."""
+    where = path if path.is_file() else path / DESCRIPTION
     try:
-        described = read_json(folder / DESCRIPTION)
+        if path.is_file():
+            with open_file(path) as file:
+                text = read_tensors(file).metadata.get(METADATA)
+            described = parse_json(text.encode()) if text is not None else {}
+        else:
+            described = read_json(where)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / DESCRIPTION} cannot be read: {first_line(error)}.", "Copy the bundle again.") from error
-    if described.get("format") != FORMAT:
-        raise BundleError(f"{folder / DESCRIPTION} does not describe an Epochal bundle.", "Give the folder of a run, or of a bundle.")
+        raise BundleError(f"{where} cannot be read: {first_line(error)}.", "Copy the bundle again.") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise BundleError(
+            f"{where} does not describe an Epochal bundle.", "Give the folder of a run or of a bundle, or a file of --to safetensors."
+        )
     if not isinstance(described.get("model"), dict):
-        raise BundleError(f"{folder / DESCRIPTION} does not say which model it is.", "Copy the bundle again.")
+        raise BundleError(f"{where} does not say which model it is.", "Copy the bundle again.")
     if described.get("version") != VERSION:
         raise BundleError(
-            f"{folder} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
+            f"{path} is a bundle of version {described.get('version')}; this Epochal reads version {VERSION}.",
             "Use the version of Epochal that wrote it, or train again.",
         )
     try:
         return verify_checksum(described)
     except ValueError as error:
-        raise BundleError(f"{folder / DESCRIPTION} is damaged: {error}.", "Copy the bundle again.") from error
+        raise BundleError(f"{where} is damaged: {error}.", "Copy the bundle again.") from error
 
 
 def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mapping[str, StoredTensor]:
-    """Return the stored weights after checking the file's size, structure and checksum. Raises `BundleError`."""
+    """Return the stored weights after checking the file's size, structure and checksum. Raises `BundleError`.
+
+    Of a bundle in one file, the checksum is of the data behind the header, which has the checksum in it.
+    """
     reason = "its content has changed since it was saved"
     try:
-        if os.fstat(file.fileno()).st_size == kept["bytes"]:
-            tensors = read_tensors(file).tensors
-            file.seek(0)
+        found, size = read_tensors(file), os.fstat(file.fileno()).st_size
+        begin = size - max((tensor.end for tensor in found.tensors.values()), default=0) if METADATA in found.metadata else 0
+        if size - begin == kept["bytes"]:
+            file.seek(begin)
             if hashlib.file_digest(file, "sha256").hexdigest() == kept["sha256"]:
-                return tensors
+                return found.tensors
     except ValueError as error:
         reason = str(error)
     raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle again.")

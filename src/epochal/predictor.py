@@ -23,7 +23,7 @@ from epochal.errors import DataError, EpochalError, RecipeError
 from epochal.exports import onnx_file
 from epochal.exports.parity import compare
 from epochal.models.pretrained.head import AT_ONCE
-from epochal.predict import find_items, name_of, read_item
+from epochal.predict import FoundItems, find_items, name_of, read_item
 from epochal.progress import progress, silent
 from epochal.tasks.base import Prediction
 
@@ -77,10 +77,14 @@ class Predictor:
         """Return the probabilities or the quantities of raw inputs [n, *spec.shape] of `spec.dtype`: [n, outputs], on the CPU."""
         return self._run(inputs)
 
+    def find(self, what: Any) -> FoundItems:
+        """Return the items in everything that `Bundle.predict` takes: the files of folders, and of lists of files."""
+        return find_items(what, self.bundle.spec.input, self.bundle.spec.listing.file)
+
     def stream(
         self, what: Any, *, skip: int = 0, strict: bool = False, label: str = "", log: Callable[[str], object] = silent
     ) -> Iterator[Answer]:
-        """Yield an answer for each input in everything that `Bundle.predict` takes, in its order.
+        """Yield an answer for each input in everything that `Bundle.predict` takes, or that `find` has returned, in its order.
 
         Items that cannot be read have an error instead of a prediction, which is raised if `strict`. The next
         batch is read while one is computed; of a table, some thousand rows at a time. `log` is called with notes on what was
@@ -88,7 +92,7 @@ class Predictor:
         one input are not read for them.
         """
         spec = self.bundle.spec
-        items, notes = find_items(what, spec.input, spec.listing.file)
+        items, notes = what if isinstance(what, FoundItems) else self.find(what)
         for note in (*notes, *spec.input.lost(items[:_MEASURED])):
             log(note)
         began = time.perf_counter()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from epochal import train
 from epochal.cli.main import cli
+from epochal.data.inputs.text.read import Text
 from epochal.exports.export import FORMATS
+from epochal.run.parity import check
+from tests.data.test_table import csv_of, people
+from tests.test_same_answers import LABELS, SETTINGS, SOUNDS, TEXTS
+from tests.tones import save
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -28,6 +34,40 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["export", str(run), "--to", "pickle"]).exit_code == 2
 
 
+DATA: dict[str, tuple[Any, dict[str, Any]]] = {
+    "texts": ((TEXTS * 2, LABELS * 2), {"model": "bag"}),
+    "table": ({**people(200), "income": [f"{row % 3}" for row in range(200)]}, {"target": "income"}),
+    "sounds": (([(sound, 8000) for sound in SOUNDS] * 2, LABELS * 2), {"input": "sound", "model": "linear"}),
+}
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_what_is_served_is_compared_for_every_kind(kind: str, tmp_path: Path) -> None:
+    what, options = DATA[kind]
+    if kind == "table":
+        csv_of(what, tmp_path / "data.csv")
+        # Words that training does not have, and missing values.
+        rows = (tmp_path / "data.csv").read_text().splitlines()
+        rows[7:9] = [rows[7].replace("pilot", "").replace("nurse", "astronaut"), rows[8].replace("41", "")]
+        (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+        what = tmp_path / "data.csv"
+    elif kind == "texts":
+        (tmp_path / "data.tsv").write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in zip(*what, strict=True)))
+        what, options = tmp_path / "data.tsv", {**options, "text": "text", "target": "label"}
+    else:
+        for place, (sound, _) in enumerate(what[0]):
+            save(tmp_path / "data" / "ab"[place % 2] / f"{place}.wav", sound / 32768)
+        what, options = tmp_path / "data", {"model": "linear"}
+    train(what, **options, **SETTINGS, out=tmp_path / "run")
+    found = check(tmp_path / "run")
+    assert {row.answers for row in found} >= {"trained", "evaluated", "onnx", "torch-export", "safetensors", "served"}
+    assert all(row.agrees for row in found)
+    if kind == "texts":
+        (tmp_path / "a.txt").write_text(TEXTS[0], "utf-8")
+        given = check(tmp_path / "run", examples=[tmp_path / "a.txt", Text("/etc/passwd")])
+        assert [(row.answers, row.same) for row in given][-1] == ("served", 2)
+
+
 def test_every_way_to_ask_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     train("digits", model="linear", epochs=1, quiet=True, device="cpu", threads=1, out=run)
@@ -41,7 +81,7 @@ def test_every_way_to_ask_is_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     assert CliRunner().invoke(cli, ["export", str(run), "--check", "--out", "file"]).exit_code == 2
 
     made = FORMATS["onnx"]
-    monkeypatch.setitem(FORMATS, "onnx", made._replace(decode=lambda content: lambda inputs: made.decode(content)(inputs).flip(1)))
+    monkeypatch.setitem(FORMATS, "onnx", made._replace(decode=lambda *given: lambda inputs: made.decode(*given)(inputs).flip(1)))
     found = CliRunner().invoke(cli, ["export", str(run), "--check"])
     assert found.exit_code == 1
     assert [line.split()[-1] == "disagrees" for line in found.stdout.splitlines()[1:]] == [False, False, True, False, False, False]

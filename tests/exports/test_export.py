@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from epochal import Bundle, load, train
 from epochal import export as export_run
-from epochal.errors import DataError, ExportError, OutputError, TakenError
+from epochal.errors import BundleError, DataError, ExportError, OutputError, TakenError
 from epochal.exports import onnx_file
 from epochal.exports.export import FORMATS, export
 from epochal.exports.parity import SIZES
@@ -169,9 +170,54 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     bundle = train((inputs, LABELS), model=Branches(), **SETTINGS).bundle
     with pytest.raises(ExportError, match="cannot be exported"):
         export(bundle, "onnx", tmp_path / "model", inputs)
-    with pytest.raises(ExportError, match="your own code"):
-        export(bundle, "safetensors", tmp_path / "model", inputs)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_weights_is_a_bundle(run: Path, tmp_path: Path) -> None:
+    file = export_run(run, "safetensors", tmp_path / "weights.safetensors").path
+    bundle, found = Bundle.load(run), Bundle.load(file)
+    pictures = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
+    assert torch.equal(found.values(pictures), bundle.values(pictures))
+    assert found.spec == bundle.spec
+    # Others read it as weights.
+    weights = load_file(file)
+    assert all(torch.equal(weights[name], tensor) for name, tensor in bundle.model.state_dict().items())
+    assert Bundle.load(found.save(tmp_path / "again")).fingerprint() == bundle.fingerprint()
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleError, match="its content has changed since it was saved"):
+        Bundle.load(file)
+    file.write_bytes(content[:-1])
+    with pytest.raises(BundleError, match="bytes instead of"):
+        Bundle.load(file)
+    save_file(weights, file)
+    with pytest.raises(BundleError, match="does not describe an Epochal bundle"):
+        Bundle.load(file)
+
+
+class Own(nn.Module):
+    """A network of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)
+        return outputs
+
+
+def test_weights_of_ones_own_network_are_loaded_into_it(tmp_path: Path) -> None:
+    inputs = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    bundle = train((inputs, LABELS), model=Own(), **SETTINGS).bundle
+    file = export(bundle, "safetensors", tmp_path / "model.safetensors", inputs).path
+    with pytest.raises(BundleError, match="not its code"):
+        Bundle.load(file)
+    assert torch.equal(Bundle.load(file, Own()).values(inputs), bundle.values(inputs))
+    own = Own()
+    own.load_state_dict({name.removeprefix("net."): tensor for name, tensor in load_file(file).items() if name.startswith("net.")})
+    assert torch.equal(own.layer.weight, bundle.model.get_parameter("net.layer.weight"))
 
 
 def test_weights_in_other_files_are_refused(run: Path, tmp_path: Path) -> None:

@@ -343,30 +343,32 @@ def test_sounds(windows: int, python: Python, tmp_path: Path) -> None:
         assert why in refusal(python, model, bad)
 
 
-def test_what_lies_beside(tmp_path: Path) -> None:
+def test_models_of_one_kind_share_what_lies_beside_and_others_have_folders(python: list[str], tmp_path: Path) -> None:
     rows = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
-    bundle = train((rows, LABELS), model="mlp", **SETTINGS).bundle
-    model = tmp_path / 'a "model" \\.onnx'
-    export(bundle, "onnx", model, rows)
-    program = tmp_path / "predict_onnx.py"
-    usage = compile(program.read_text("utf-8"), "program", "exec").co_consts[0]
-    assert f"python predict_onnx.py '{model.name}' FILE..." in usage
-    model.unlink()
-    # The same again is fine; what somebody else wrote is kept.
-    assert program in export(bundle, "onnx", model, rows).beside
-    model.unlink()
-    program.write_text("print()")
-    with pytest.raises(TakenError, match="into a folder of its own"):
-        export(bundle, "onnx", model, rows)
-    assert program.read_text() == "print()"
-    assert not model.exists()
-    export(bundle, "torch-export", model, rows)
+    np.save(tmp_path / "rows.npy", rows)
+    numbers = [train((rows, LABELS), model=name, **SETTINGS).bundle for name in ("mlp", "linear")]
+    texts = [train((TEXTS, LABELS), model="bag", **SETTINGS).bundle for _ in range(2)]
+    (tmp_path / "a.txt").write_text(TEXTS[0], "utf-8")
+    for bundle, name in zip((*numbers, *texts), ("mlp", "linear", "bag", "other"), strict=True):
+        export(bundle, "onnx", tmp_path / f"{name}.onnx", bundle.spec.input.zeros())
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.py")} == {
+        "predict_onnx.py",
+        *(f"{name}.onnx.files/{file}.py" for name in ("bag", "other") for file in ("predict_onnx", "tokens")),
+    }
+    for program, name, file in (("", "mlp", "rows.npy"), ("", "linear", "rows.npy"), ("other.onnx.files", "other", "a.txt")):
+        done = run([*python, *(str(tmp_path / path) for path in (Path(program) / "predict_onnx.py", f"{name}.onnx", file))])
+        assert (done.returncode, done.stderr) == (0, "")
+    # What somebody else wrote is kept.
+    (tmp_path / "new.onnx.files").write_text("notes")
+    with pytest.raises(TakenError, match="new.onnx.files"):
+        export(texts[0], "onnx", tmp_path / "new.onnx", texts[0].spec.input.zeros())
+    assert not (tmp_path / "new.onnx").exists()
 
 
 def test_pictures_that_are_no_files_are_arrays(make_spec: SpecMaker) -> None:
     for dtype, shape, reader in (("float32", (2, 8, 8), "an .npy file"), ("uint8", (3, 8, 8), "a picture")):
         bundle = Bundle(torch.nn.Identity(), make_spec(shape=shape, dtype=dtype, mean=(0.0,), std=(1.0,)), None)
-        assert reader in beside(bundle, "model.onnx")["predict_onnx.py"].decode().splitlines()[2]
+        assert reader in beside(bundle)["predict_onnx.py"].decode().splitlines()[2]
 
 
 def test_all_pictures_of_mnist(python: Python, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from epochal import Bundle, Recipe, load, reproduce, resume, train
 from epochal.errors import DataError, OutputError
@@ -102,7 +103,7 @@ def test_a_table_gets_predictions_as_columns(whole: Path, tmp_path: Path, monkey
     columns["job"][4] = "baker"
     given = csv_of(columns, tmp_path / "rows.csv")
     bundle, out, notes = Bundle.load(whole), tmp_path / "out.csv", list[str]()
-    assert predict_table(bundle, given, out, notes.append) == (50, {})
+    assert predict_table(bundle, given, out, notes.append) == (50, {}, 0)
     assert notes == [
         "columns that the model does not use: id, country, remark, prediction",
         "the inputs have other words in job (1 row) than those that the model was trained on",
@@ -119,6 +120,49 @@ def test_a_table_gets_predictions_as_columns(whole: Path, tmp_path: Path, monkey
     predict_table(bundle, given, out, notes.append)
     with pytest.raises(OutputError, match="exists already"):
         predict_table(bundle, given, given, notes.append)
+
+
+@pytest.mark.parametrize("kind", ["rows", "files"])
+def test_a_table_of_predictions_goes_on_after_an_interruption(
+    kind: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("epochal.data.inputs.table.files.CHUNK", 7)
+    if kind == "rows":
+        bundle, given = Bundle.load(whole), csv_of(people(50), tmp_path / "rows.csv")
+    else:
+        for place in range(50):
+            pixels = np.full((4, 4), 5 * place, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{place}.png")
+        given = csv_of({"path": [f"{place}.png" for place in range(50)], "kind": ["a", "b"] * 25}, tmp_path / "rows.csv")
+        bundle = train(given, file="path", target="kind", model="linear", **SETTINGS).bundle
+        (tmp_path / "2.png").write_bytes(b"none")
+        (tmp_path / "33.png").write_bytes(b"none")
+    out, notes, predict = tmp_path / "out.csv", list[str](), Bundle.predict_inputs
+    times = iter(range(100))
+
+    def stop(self: Bundle, inputs: Any) -> Any:
+        if next(times) == 3:
+            raise KeyboardInterrupt
+        return predict(self, inputs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Bundle, "predict_inputs", stop)
+        predict_table(bundle, given, out, notes.append)
+    assert not out.exists()
+    count = 0
+
+    def counted(self: Bundle, inputs: Any) -> Any:
+        nonlocal count
+        count += len(inputs)
+        return predict(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "predict_inputs", counted)
+        found = predict_table(bundle, given, out, notes.append)
+    assert f"{out} goes on after its first 21 rows" in notes
+    assert (count, found.rows, found.unreadable) == ((29, 50, 0) if kind == "rows" else (28, 50, 2))
+    assert predict_table(bundle, given, tmp_path / "at once.csv", notes.append).rows == 50
+    assert out.read_text() == (tmp_path / "at once.csv").read_text()
 
 
 def test_quantities_get_one_column(tmp_path: Path) -> None:

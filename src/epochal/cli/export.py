@@ -102,7 +102,7 @@ def command(
         say(f"in eight bits, {found.int8.cost}")
         say(found.int8.gain)
     say(f"wrote {found.path}, {found.size / 1e6:,.2f} MB")
-    say(f"beside it: {', '.join(path.name for path in found.beside)}")
+    say(f"beside it: {', '.join(str(path.relative_to(found.path.parent)) for path in found.beside)}")
     if as_json:
         say_json(found.to_json())
 

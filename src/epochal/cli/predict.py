@@ -94,9 +94,10 @@ def command(
     as_file = Path if bundle.spec.input.noun == "text" else str
     items = [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
     predictor = Predictor(bundle, runtime=runtime)
+    found = predictor.find(items)
     shown = _Shown(bundle, items, picture, as_json=as_json)
     with ExitStack() as stack:
-        table = stack.enter_context(_table(csv_file, bundle, items)) if csv_file is not None else None
+        table = stack.enter_context(_table(csv_file, bundle, found.items)) if csv_file is not None else None
         skip = table.rows if table is not None else 0
         if skip:
             note = f"{csv_file} goes on after its first {skip:,} rows"
@@ -104,7 +105,7 @@ def command(
             assert table is not None
             shown.failed, shown.answered = table.empty, skip - table.empty
         for answer in predictor.stream(
-            items, skip=skip, strict=strict, label="Predicting", log=lambda note: say(f"note: {note}", err=True)
+            found, skip=skip, strict=strict, label="Predicting", log=lambda note: say(f"note: {note}", err=True)
         ):
             shown.add(answer)
             if table is not None:
@@ -162,18 +163,16 @@ class _Shown:
 
 
 def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractContextManager[Continued]:
-    """Return a table of predictions, which goes on where one of the same model (and windows) and files stopped."""
+    """Return a table of predictions, which goes on where one of the same model (and windows) and items stopped."""
     from epochal.io.continued import continued_table
     from epochal.io.files import check_output
-    from epochal.predict import find_items
 
     header = (*_COLUMNS, *bundle.spec.outputs)
     check_output(csv_file, ",".join(_COLUMNS).encode())
-    weights = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in bundle.model.state_dict().values())).hexdigest()
     found = hashlib.sha256()
-    for item in find_items(list(items), bundle.spec.input).items:
+    for item in items:
         found.update(f"{item}\n".encode(errors="surrogateescape"))
-    return continued_table(csv_file, header, f"{weights} {bundle.spec.shape} {found.hexdigest()}")
+    return continued_table(csv_file, header, f"{bundle.fingerprint()} {found.hexdigest()}")
 
 
 def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:
@@ -207,13 +206,15 @@ def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as
     paths = [name for file in files for name in _expand(file)]
     if len(paths) != 1:
         raise DataError(f"{len(paths)} tables cannot be written to one file.", "Give one table for each --csv.")
-    rows, wrong = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
+    rows, wrong, unreadable = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
     say(f"wrote {csv_file}: {rows:,} rows")
     if as_json:
         say_json({"file": paths[0], "csv": str(csv_file), "rows": rows, "errors": {name: error.problem for name, error in wrong.items()}})
     for error in wrong.values():
         say_error(error)
-    sys.exit(1 if wrong else 0)
+    if unreadable and rows > 1:
+        say(f"{unreadable:,} of {rows:,} could not be read", err=True)
+    sys.exit(1 if unreadable else 0)
 
 
 def _check_folder(folder: Path) -> None:

@@ -25,17 +25,17 @@ from epochal.shown import Rows, Shown
 
 
 class Format(NamedTuple):
-    """How a model becomes a file, how that is run, and what lies beside it."""
+    """How a model becomes a file, how that is run (weights alone by the bundle's own network), and what lies beside it."""
 
     suffix: str
     encode: Callable[[Bundle, Mapping[str, str]], bytes]
-    decode: Callable[[bytes], Callable[[Tensor], Tensor]]
-    beside: Callable[[Bundle, str], Mapping[str, bytes]] = lambda _bundle, _name: {}
+    decode: Callable[[bytes, Bundle], Callable[[Tensor], Tensor]]
+    beside: Callable[[Bundle], Mapping[str, bytes]] = lambda _bundle: {}
 
 
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", onnx_file.encode, onnx_file.decode, beside),
-    "torch-export": Format(".pt2", program.encode, program.decode),
+    "onnx": Format(".onnx", onnx_file.encode, lambda content, _: onnx_file.decode(content), beside),
+    "torch-export": Format(".pt2", program.encode, lambda content, _: program.decode(content)),
     "safetensors": Format(".safetensors", tensors.encode, tensors.decode),
 }
 
@@ -100,17 +100,16 @@ def export(
     """
     made = check_format(to)
     check_new(out)
-    others = {out.with_name(name): content for name, content in made.beside(bundle, out.name).items()}
-    for path, other in others.items():
-        _check_same(path, other)
+    others = _beside(out, made.beside(bundle))
     content = encoded(made, bundle, about or {})
     cost = None
     if quantize is not None:
         content, cost = _in_int8(bundle, content, quantize)
-    run = made.decode(content)
+    run = made.decode(content, bundle)
     parity = compare(run, bundle, inputs, label="Comparing", values=None if quantize is None else int8.one_by_one(run))
-    with write_errors(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    for folder in {out.parent, *(path.parent for path in others)}:
+        with write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     report = out.with_name(out.name + ".parity.json")
     exported = Exported(out, len(content), parity, (report, *others), cost)
     found = {name: value for name, value in exported.to_json().items() if name in ("parity", "int8")}
@@ -137,16 +136,23 @@ def check_new(out: Path) -> None:
         raise TakenError(out)
 
 
-def _check_same(path: Path, content: bytes) -> None:
-    """Raise `TakenError` if there is another file of that name."""
+def _beside(out: Path, files: Mapping[str, bytes]) -> dict[Path, bytes]:
+    """Return where the files beside `out` are written: in a folder of their own, if others of these names belong to another model."""
+    folders = out.parent, out.with_name(f"{out.name}.files")
+    for folder in folders:
+        if all(_is_free(folder / name, content) for name, content in files.items()):
+            return {folder / name: content for name, content in files.items()}
+    raise TakenError(folders[-1], "Export into another folder.")
+
+
+def _is_free(path: Path, content: bytes) -> bool:
+    """Whether there is no file, or one with that content."""
     try:
-        is_other = path.read_bytes() != content
+        return path.read_bytes() == content
     except FileNotFoundError:
-        is_other = False
+        return True
     except OSError:
-        is_other = True
-    if is_other:
-        raise TakenError(path, "It may belong to another model: export this one into a folder of its own.")
+        return False
 
 
 def encoded(made: Format, bundle: Bundle, about: Mapping[str, Any]) -> bytes:

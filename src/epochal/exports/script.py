@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Mapping
 from importlib.resources import files
@@ -21,8 +20,8 @@ _TOKENS = "tokens"
 _FOLDER = "epochal.exports.scripts"
 
 
-def beside(bundle: Bundle, model: str) -> Mapping[str, bytes]:
-    """Return the files beside an ONNX file named `model`, by name; none for inputs of a kind that no program reads.
+def beside(bundle: Bundle) -> Mapping[str, bytes]:
+    """Return the files beside an ONNX file, by name, which are the same for all models of a kind; none where no program reads it.
 
     The program takes ONNX Runtime and NumPy, and Pillow for pictures. What it does not read as the model does, it refuses.
     """
@@ -30,7 +29,7 @@ def beside(bundle: Bundle, model: str) -> Mapping[str, bytes]:
     if not rule.script:
         return {}
     reader, *tokens = rule.script
-    texts = {PROGRAM: _program(reader, model), **{f"{_TOKENS}.py": _source(name) for name in tokens}}
+    texts = {PROGRAM: _program(reader), **{f"{_TOKENS}.py": _source(name) for name in tokens}}
     return {**{name: text.encode() for name, text in texts.items()}, **rule.script_files}
 
 
@@ -42,7 +41,7 @@ class _Parts(NamedTuple):
     code: str
 
 
-def _program(reader: str, model: str) -> str:
+def _program(reader: str) -> str:
     """Return the program that reads inputs by one of the files in `scripts`, and has the frame that is common to all."""
     read, frame = _parts(_source(reader)), _parts(_source("frame"))
     own = [re.sub(rf"from {_FOLDER}\.\w+ ", f"from {_TOKENS} ", line) for line in read.imports]
@@ -50,8 +49,7 @@ def _program(reader: str, model: str) -> str:
         {*own, *(line for line in frame.imports if _FOLDER not in line)}, key=lambda line: (_section(line), line.startswith("from"), line)
     )
     blocks = "\n\n".join("\n".join(lines) for _, lines in groupby(imports, _section))
-    usage = shlex.quote(model).replace("\\", "\\\\").replace('"', '\\"')
-    about = f'"""Predict without PyTorch: python {PROGRAM} {usage} FILE...\n\n{read.about}"""'
+    about = f'"""Predict without PyTorch: python {PROGRAM} MODEL.onnx FILE...\n\n{read.about}"""'
     gap = "\n\n\n" if read.code.startswith("def ") else "\n\n"
     return f"{about}\n\n{blocks}{gap}{read.code}\n\n\n{frame.code}\n"
 

@@ -1,39 +1,30 @@
-"""safetensors: the weights with everything that is known about them, for programs that have the network themselves."""
+"""safetensors: the weights with everything that is known about them, which any program can read, and `Bundle.load` opens."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import safetensors.torch
 from torch import Tensor
 
-from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
-from epochal.errors import ExportError
-from epochal.io.checksums import with_checksum
-from epochal.io.files import json_text, write_bytes, write_json
-
-# The entry of the metadata from which a bundle can be made again.
-_BUNDLE = "bundle"
+from epochal.bundle import WEIGHTS, Bundle
+from epochal.io.files import write_bytes
+from epochal.models.windows import Windows
+from epochal.progress import silent
 
 
 def encode(bundle: Bundle, about: Mapping[str, str]) -> bytes:
-    """Return the weights as a safetensors file, with `about` and the bundle's description as its metadata. Raises `ExportError`."""
-    if bundle.origin is None:
-        raise ExportError("The network is your own code, which no file of weights has.", "Use --to onnx or torch-export.")
-    weights = {name: tensor.detach().clone().contiguous() for name, tensor in bundle.model.state_dict().items()}
-    return safetensors.torch.save(weights, {**about, _BUNDLE: json_text(bundle.description())})
+    """Return the bundle as one file of weights, with `about` and its description as its metadata."""
+    return bundle.to_file(about)
 
 
-def decode(content: bytes) -> Callable[[Tensor], Tensor]:
-    """Return a function from raw inputs to values, by the bundle that the file describes."""
-    length = int.from_bytes(content[:8], "little")
-    described = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_BUNDLE])
-    described["weights"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+def decode(content: bytes, bundle: Bundle) -> Callable[[Tensor], Tensor]:
+    """Return a function from raw inputs to values, by the bundle that the file is; `bundle` has the network, if that is the user's."""
+    net = bundle.model.get_submodule("net")
+    net = net.net if isinstance(net, Windows) else net
     with tempfile.TemporaryDirectory(prefix="epochal-") as folder:
-        write_bytes(Path(folder) / WEIGHTS, content)
-        write_json(Path(folder) / DESCRIPTION, with_checksum(described))
-        return Bundle.load(folder).values
+        path = Path(folder) / WEIGHTS
+        write_bytes(path, content)
+        return Bundle.load(path, copy.deepcopy(net) if bundle.origin is None else None, log=silent).values

@@ -14,13 +14,11 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TextIO, TypeVar
+from typing import Any
 
 from epochal.errors import OutputError, TakenError
-
-F = TypeVar("F", bound=IO[Any])
 
 # Bytes of a name that are used where something is added to it.
 _LONGEST = 200
@@ -63,24 +61,11 @@ def check_output(path: Path, mark: bytes) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all. Raises `OutputError` when the disk refuses."""
-    with _writing(path, lambda beside: beside.open("xb")) as file:
-        file.write(content)
-
-
-def writing_text(path: Path) -> AbstractContextManager[TextIO]:
-    """Return a context with a text file in UTF-8 that becomes `path` when the block succeeds, and is removed otherwise."""
-    return _writing(path, lambda beside: beside.open("x", encoding="utf-8", errors=sys.getfilesystemencodeerrors(), newline=""))
-
-
-@contextmanager
-def _writing(path: Path, create: Callable[[Path], F]) -> Iterator[F]:
-    """Yield the file that `create` opens beside `path`, which it becomes when the block succeeds, and which is removed otherwise."""
     beside = _beside(path)
     with write_errors(path):
         try:
-            file = create(beside)
-            with file:
-                yield file
+            with beside.open("xb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

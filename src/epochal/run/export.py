@@ -10,7 +10,6 @@ from torch import nn
 
 from epochal.bundle import Bundle
 from epochal.data.examples import Examples
-from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data
 from epochal.errors import ExportError, OutputError
 from epochal.exports.export import Exported, Quantize, check_format, check_new
@@ -70,15 +69,15 @@ def export(
         data = _own_data(folder, bundle, data_dir, "int8 needs the data of the run: leave --quantize out.")
         measured = _measured(data)
         return export_bundle(bundle, to, path, measured.inputs, about, quantize=Quantize(data.train.inputs, measured, max_loss))
-    inputs = test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
+    inputs = test_examples(folder, bundle, data_dir).inputs if examples is None else bundle.read(examples).inputs
     if is_page:
         return export_page(bundle, folder, path, inputs, about, None if runtime is None else Path(runtime))
     return export_bundle(bundle, to, path, inputs, about)
 
 
-def test_inputs(folder: Path, bundle: Bundle, data_dir: str | Path | None) -> Inputs:
-    """Return the raw inputs of a run's test data; without any, those of validation or training."""
-    return _measured(_own_data(folder, bundle, data_dir, "Name data to compare with: --examples FILE.")).inputs
+def test_examples(folder: Path, bundle: Bundle, data_dir: str | Path | None) -> Examples:
+    """Return a run's test data; without any, those of validation or training."""
+    return _measured(_own_data(folder, bundle, data_dir, "Name data to compare with: --examples FILE."))
 
 
 def _own_data(folder: Path, bundle: Bundle, data_dir: str | Path | None, fix: str) -> Data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from epochal.bundle import Bundle
+from epochal.data.inputs.text.read import Text, read_text
 from epochal.data.inputs.values import Inputs
 from epochal.errors import ExportError, MissingError
 from epochal.exports.export import FORMATS, encoded
 from epochal.exports.parity import LIMIT
+from epochal.predict import find_items
 from epochal.progress import progress, silent
-from epochal.run.export import test_inputs
+from epochal.run.export import test_examples
 from epochal.run.predictions import has_predictions, read_predictions
-from epochal.run.served import KINDS, served_values
+from epochal.run.served import served_values
 from epochal.tasks.base import Task
 from epochal.user_code import concise
 
@@ -58,17 +60,35 @@ def check(
     """
     folder = Path(folder)
     bundle = Bundle.load(folder, model, log=log)
-    inputs = test_inputs(folder, bundle, data_dir) if examples is None else bundle.read(examples).inputs
+    inputs, texts = _given(folder, bundle, data_dir, examples)
     wanted: Tensor | None = None
     rows = []
-    for name, values in _answers(folder, model, bundle, inputs, log, is_own=examples is None):
+    for name, values in _answers(folder, model, bundle, inputs, texts, log, is_own=examples is None):
         wanted = values if wanted is None else wanted
         rows.append(_compared(name, values, wanted, bundle.spec.task))
     return tuple(rows)
 
 
+def _given(folder: Path, bundle: Bundle, data_dir: str | Path | None, examples: Any) -> tuple[Inputs, Sequence[str] | None]:
+    """Return raw inputs, and the texts that they are made from if they are."""
+    if examples is None:
+        own = test_examples(folder, bundle, data_dir)
+        return own.inputs, None if own.texts is None else [own.text(place) for place in range(len(own))]
+    rule = bundle.spec.input
+    items = find_items(examples, rule, bundle.spec.listing.file).items
+    texts = [item if isinstance(item, Text) else read_text(Path(item)) for item in items] if rule.kind == "text" else None
+    return bundle.read(items).inputs, texts
+
+
 def _answers(
-    folder: Path, model: str | nn.Module | None, bundle: Bundle, inputs: Inputs, log: Callable[[str], object], *, is_own: bool
+    folder: Path,
+    model: str | nn.Module | None,
+    bundle: Bundle,
+    inputs: Inputs,
+    texts: Sequence[str] | None,
+    log: Callable[[str], object],
+    *,
+    is_own: bool,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield in which way the model was asked, and what it answered: [n, outputs]."""
     if is_own and has_predictions(folder):
@@ -77,7 +97,7 @@ def _answers(
     yield "evaluated", torch.cat([bundle.values(inputs[part]) for part in parts])
     for name, made in FORMATS.items():
         try:
-            run = made.decode(encoded(made, bundle, {}))
+            run = made.decode(encoded(made, bundle, {}), bundle)
         except (ExportError, MissingError) as error:
             log(f"note: {name} is not compared: {error.problem}")
             continue
@@ -87,11 +107,11 @@ def _answers(
                 found.append(run(inputs[part]))
                 advance(len(part))
         yield name, torch.cat(found)
-    if bundle.spec.input.kind not in KINDS:
-        log(f"note: the server is not compared: {bundle.spec.input.noun}s are not sent to it as numbers")
+    if bundle.spec.input.kind == "text" and texts is None:
+        log("note: the server is not compared: it takes texts, which these inputs do not have")
         return
     try:
-        yield "served", served_values(folder, model, inputs)
+        yield "served", served_values(folder, model, inputs, texts)
     except ImportError as error:
         log(f"note: the server is not compared: it needs the package {error.name}")
 

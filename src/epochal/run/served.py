@@ -1,28 +1,37 @@
-"""What a server answers for inputs that are sent as arrays: its HTTP application, asked in this process."""
+"""What a server answers for inputs that are sent as JSON: its HTTP application, asked in this process."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
-from collections.abc import MutableMapping, Sequence
+import math
+from collections.abc import Iterator, MutableMapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.table.columns import Column
+from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.values import Inputs
 from epochal.errors import ExportError
 
 # Of large inputs, fewer are sent at once than can be read from one request.
 _AT_ONCE, _NUMBERS = 100, 500_000
 
-# Kinds whose inputs can be sent as arrays; others are made of words, which raw inputs no longer have.
-KINDS = ("picture", "sound", "numbers")
+# Stands for words that training data had not.
+_UNSEEN = "(unseen)"
 
 
-def served_values(folder: Path, model: Any, inputs: Inputs) -> Tensor:
-    """Return the values [n, outputs] that the server of a run answers for raw inputs. Raises `ExportError` where it answers an error."""
+def served_values(folder: Path, model: Any, inputs: Inputs, texts: Sequence[str] | None = None) -> Tensor:
+    """Return the values [n, outputs] that the server of a run answers for raw inputs, or for the `texts` that they are made from.
+
+    Raises `ExportError` where it answers an error.
+    """
     from epochal.serve.app import Service, build_app
     from epochal.serve.model import open_model
 
@@ -32,12 +41,35 @@ def served_values(folder: Path, model: Any, inputs: Inputs) -> Tensor:
     async def ask_all(app: Any) -> list[list[float]]:
         found: list[list[float]] = []
         for part in torch.arange(len(inputs)).split(step):
-            answers = await _ask(app, json.dumps({"inputs": inputs[part].tolist()}).encode())
+            items = _items(served.rule, inputs[part]) if texts is None else [texts[place] for place in part.tolist()]
+            answers = await _ask(app, json.dumps({"inputs": items}).encode())
             found += [[answer["values"][name] for name in served.bundle.classes] for answer in answers]
         return found
 
     with Service([served], decoders=1) as service:
         return torch.tensor(asyncio.run(ask_all(build_app(service))), dtype=torch.float64)
+
+
+def _items(rule: InputRule, inputs: Tensor) -> list[Any]:
+    """Return inputs [n, *shape] as JSON has them: arrays, or rows of a table."""
+    if not isinstance(rule, TableRule):
+        return inputs.tolist()
+    return [{column.name: _cell(column, value) for column, value in zip(rule.columns, row, strict=True)} for row in inputs.tolist()]
+
+
+def _cell(column: Column, value: float) -> float | str | None:
+    """Return the value of a column as a client has it."""
+    if math.isnan(value):
+        return None
+    if column.kind == "category":
+        return column.words[int(value) - 1] if value else next(word for word in _unseen() if word not in column.words)
+    if column.kind == "date":
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=value + column.offset)).isoformat()
+    return value + column.offset
+
+
+def _unseen() -> Iterator[str]:
+    return (_UNSEEN * count for count in itertools.count(1))
 
 
 async def _ask(app: Any, body: bytes) -> Sequence[dict[str, Any]]:

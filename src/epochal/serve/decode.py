@@ -171,9 +171,15 @@ def _numbers(values: list[Any], rule: InputRule) -> np.ndarray[Any, Any]:
         found = np.asarray(values)
     except ValueError:
         found = np.empty(0, object)
-    if found.dtype.kind not in "iuf":
+    if found.dtype.kind not in "iuf" or _has_truth(values):
         raise DataError("An input is not an array of numbers, all of whose rows have the same length.", "See /openapi.json for examples.")
     cast = found.astype(rule.dtype)
     if cast.dtype.kind in "iu" and not np.array_equal(cast, found):
         raise DataError(f"An input has numbers that are not {rule.dtype}.", "Send whole numbers in that range.")
     return cast
+
+
+def _has_truth(values: list[Any]) -> bool:
+    """Whether true or false is among numbers, where NumPy would take it for 1 or 0."""
+    kinds = {*map(type, values)}
+    return bool in kinds or (list in kinds and any(_has_truth(one) for one in values if isinstance(one, list)))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epochal.bundle import WEIGHTS, Bundle
+from epochal.bundle import Bundle, weights_file
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.scaled import ScaledRule
@@ -92,10 +92,9 @@ def open_model(
     now, on made-up inputs. Raises `BundleError`.
     """
     bundle = Bundle.load(path, own, log=log)
-    name = name or path.resolve().name
+    name = name or name_of(path)
     predictor = Predictor(bundle, runtime=runtime, device=device)
-    weights = next(found for folder in (path / "model", path) if (found := folder / WEIGHTS).is_file())
-    with weights.open("rb") as file:
+    with weights_file(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     served = Served(name, predictor, describe_model(name, bundle, test_result(path), digest))
     predictor.decide(_made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
@@ -119,6 +118,11 @@ def _made_up(rule: InputRule, count: int) -> Tensor:
         case _:  # pixels and samples
             inputs.random_(generator=random)
     return inputs
+
+
+def name_of(path: Path) -> str:
+    """Return what the model in a folder, or in a file, is called if it has no other name."""
+    return path.resolve().stem if path.is_file() else path.resolve().name
 
 
 def named(text: str) -> tuple[str, Path]:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import torch
 
 from epochal.data.inputs.base import InputRule
+from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.table.rule import TableRule
 from epochal.serve.decode import MAX_ITEMS
 from epochal.serve.model import Served, middle_of
@@ -82,7 +83,10 @@ def _bodies(rule: InputRule, most: int) -> dict[str, Any]:
     if rule.kind in _RAW:
         file = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": most}
         form = {"type": "object", "properties": {"file": file}, "required": ["file"], "additionalProperties": False}
-        bodies |= {"multipart/form-data": {"schema": form}, **{medium: {"schema": {"type": "string"}} for medium in _RAW[rule.kind]}}
+        bodies |= {
+            "multipart/form-data": {"schema": form},
+            **{medium: {"schema": {"type": "string", "minLength": 1}} for medium in _RAW[rule.kind]},
+        }
     return bodies
 
 
@@ -96,10 +100,14 @@ def _schema_of(rule: InputRule) -> dict[str, Any]:
     if isinstance(rule, TableRule):
         kinds = {"number": ["number", "null"], "date": ["string", "null"], "category": ["string", "number", "null"]}
         columns = {column.name: {"type": kinds[column.kind]} for column in rule.columns}
-        return {"type": "object", "properties": columns, "required": list(columns)}
+        # Up to half of them may be missing, which is noted.
+        return {"type": "object", "properties": columns, "minProperties": len(columns) - len(columns) // 2}
     bounds = torch.iinfo if rule.dtype in ("uint8", "int16", "int32", "int64") else torch.finfo
     limits = bounds(getattr(torch, rule.dtype))
     schema: dict[str, Any] = {"type": "integer" if bounds is torch.iinfo else "number", "minimum": limits.min, "maximum": limits.max}
+    if isinstance(rule, SoundRule):
+        # Samples at the model's rate: longer sounds are cropped, shorter ones padded.
+        return {"type": "array", "items": schema, "minItems": 1}
     for size in reversed(rule.shape):
         schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
     return schema

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from epochal.bundle import WEIGHTS, Bundle
+from epochal.bundle import Bundle, weights_file
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.values import Inputs
 from epochal.data.storage.download import fetch
@@ -25,7 +25,7 @@ from epochal.errors import ExportError, reason_of
 from epochal.exports.export import FORMATS, Exported, encoded
 from epochal.exports.parity import compare
 from epochal.io.files import cache_folder, new_directory, write_bytes
-from epochal.serve.model import describe_model, test_result
+from epochal.serve.model import describe_model, name_of, test_result
 
 # The runtime: a package of npm, of which two files are used.
 PACKAGE = "onnxruntime-web-1.30.0.tgz"
@@ -52,7 +52,7 @@ def export_page(bundle: Bundle, run: Path, out: Path, inputs: Inputs, about: Map
         raise ExportError("Texts are not read in the browser yet.", "Use epochal serve, or --to onnx.")
     made = FORMATS["onnx"]
     model = encoded(made, bundle, about)
-    parity = compare(made.decode(model), bundle, inputs, label="Comparing")
+    parity = compare(made.decode(model, bundle), bundle, inputs, label="Comparing")
     files = _files(bundle, run, model, _runtime(runtime))
     page = resources.files("epochal.serve").joinpath("page", "index.html").read_text("utf-8")
     with new_directory(out) as folder:
@@ -70,8 +70,8 @@ def _files(bundle: Bundle, run: Path, model: bytes, runtime: tuple[bytes, bytes]
     package = resources.files("epochal.serve")
     found = {file.name: file.read_bytes() for part in ("page", "standalone") for file in package.joinpath(part).iterdir() if file.is_file()}
     del found[PAGE]
-    weights = next(folder / WEIGHTS for folder in (run / "model", run) if (folder / WEIGHTS).is_file())
-    card = describe_model(run.resolve().name, bundle, test_result(run), hashlib.sha256(weights.read_bytes()).hexdigest())
+    digest = hashlib.sha256(weights_file(run).read_bytes()).hexdigest()
+    card = describe_model(name_of(run), bundle, test_result(run), digest)
     about: dict[str, Any] = {"card": card}
     if isinstance(rule := bundle.spec.input, TableRule):
         about["columns"] = [
