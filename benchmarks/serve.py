@@ -1,8 +1,9 @@
 """Measure the server: added latency, throughput beside offline prediction, a plain FastAPI endpoint and LitServe, and overload.
 
-    python3 benchmarks/serve.py                 writes benchmarks/results/serve.*
-    python3 benchmarks/serve.py --minutes 10    four times as many requests as can be answered, for ten minutes
-    python3 benchmarks/serve.py --quick         a second of each, to see that all runs; writes nothing
+    python3 benchmarks/serve.py                                        writes benchmarks/results/serve.*
+    python3 benchmarks/serve.py --parts photos-epochal digits-litserve these alone; what is in the results of others stays
+    python3 benchmarks/serve.py --parts photos-overload --minutes 10   four times as many requests as can be answered, for ten minutes
+    python3 benchmarks/serve.py --quick                                a second of each, to see that all runs; writes nothing
 
 Requests come from a second process on this machine at a rate that does not depend on the answers; their time begins when they were due.
 Two models: "photos" is EfficientNet-Lite0 on JPEG files of 500 × 375 pixels, "digits" a small network on PNG files of 28 × 28.
@@ -18,11 +19,12 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +32,7 @@ from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.environment import enter, variables
+from benchmarks.environment import RESULTS, enter, variables
 from benchmarks.program import parser, run_json
 from benchmarks.report import Spread, bars, publish, table
 
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WAYS = {"epochal": "epochal serve", "onnx": "epochal serve --runtime onnx", "litserve": "LitServe", "fastapi": "FastAPI, plain"}
+WORKS = ("digits", "photos")
+
+# What can be measured alone. Four times as many requests of digits as are answered are more than a client can send from the same cores.
+PARTS = (*(f"{work}-{part}" for work in WORKS for part in ("offline", *WAYS)), "photos-overload")
+
 KEYS = ("sent", "statuses", "goodput", "p50", "p99", "refused_p50", "refused_p99", "health_p50", "health_most")
 
 # A rate is sustained if so large a share is answered, and 99 % of these within so many times the time without load, or so many ms.
@@ -93,7 +100,8 @@ def make(name: str, place: Path, *, quick: bool) -> Workload:
 
 
 def offline(work: Workload, threads: int, seconds: float) -> dict[str, float]:
-    """Return pictures per second by `epochal.Predictor`: from files in memory as they are sent, and from decoded inputs."""
+    """Return what `epochal.Predictor` does without a server: pictures per second, from files in memory as they are sent and from decoded
+    inputs, in batches; and the milliseconds for one file now and then."""
     import torch
     from epochal.predictor import Predictor
     from PIL import Image
@@ -110,9 +118,20 @@ def offline(work: Workload, threads: int, seconds: float) -> dict[str, float]:
             done += len(predictor(inputs()))
         return done / (time.perf_counter() - begin)
 
-    one = per_second(lambda: predictor.bundle.inputs(Image.open(io.BytesIO(content))))
+    def alone() -> float:
+        time.sleep(1 / idle_rate(work))  # As a server that has little to do: processors are slower after a pause.
+        begin = time.perf_counter()
+        predictor(predictor.bundle.inputs(Image.open(io.BytesIO(content))))
+        return 1000 * (time.perf_counter() - begin)
+
     files = per_second(lambda: torch.cat([predictor.bundle.inputs(Image.open(io.BytesIO(content))) for _ in range(BULK)]))
-    return {"one": one, "files": files, "decoded": per_second(lambda: decoded)}
+    milliseconds = statistics.median(alone() for _ in range(max(1, int(seconds * idle_rate(work)))))
+    return {"alone": milliseconds, "files": files, "decoded": per_second(lambda: decoded)}
+
+
+def idle_rate(work: Workload) -> float:
+    """Return how many requests per second are hardly any load."""
+    return 5.0 if work.name == "photos" else 50.0
 
 
 @contextmanager
@@ -145,20 +164,20 @@ def load(port: int, rate: float, seconds: float, body: Path, medium: str) -> dic
     return run_json([*command, "--body", str(body), "--type", medium], KEYS)
 
 
-def capacity(port: int, sent: tuple[Path, str], first: float, seconds: float) -> dict[str, Any]:
+def capacity(port: int, work: Workload, way: str, first: float, seconds: float) -> dict[str, Any]:
     """Return what is measured at the highest rate that the server sustains, to 5 %, and without load."""
-    idle = load(port, max(1.0, first / 20), seconds, *sent)
+    sent = work.sent(way)
+    idle = load(port, idle_rate(work), seconds, *sent)
     limit = max(LEAST, WITHIN * idle.get("p50", 0.0))
     low, high, best, rate = 0.0, 0.0, idle, first
-    while not high or high / max(low, 1e-9) > 1.05:
+    while not high or (high > first / 64 and high > 1.05 * low):
         found = load(port, rate, seconds, *sent)
         is_sustained = "error" not in found and found["statuses"].get("200", 0) >= ANSWERED * found["sent"] and found["p99"] <= limit
+        print(f"    {rate:,.0f} requests/s: {'sustained' if is_sustained else 'too many'}, p99 {found.get('p99', 0):,.0f} ms", flush=True)
         if is_sustained:
             low, best = rate, found
         else:
             high = rate
-        if high and high < first / 64:
-            break
         rate = (low + high) / 2 if low and high else rate * 2 if low else rate / 2
     return {"idle": idle, "rate": low, "limit": limit, "at": best}
 
@@ -177,7 +196,7 @@ def overload(port: int, process: subprocess.Popen[bytes], work: Workload, rate: 
     found = load(port, 4 * rate, 60 * minutes, work.body, work.medium)
     after_memory = memory(process.pid)
     time.sleep(2)
-    after = load(port, max(1.0, rate / 20), 5 * min(1.0, minutes), work.body, work.medium)
+    after = load(port, idle_rate(work), 5 * min(1.0, minutes), work.body, work.medium)
     return {"load": found, "after": after, "memory": [before, after_memory]}
 
 
@@ -189,91 +208,94 @@ def memory(pid: int) -> float:
     return 0.0
 
 
-def measure(options: argparse.Namespace, place: Path, records: list[dict[str, Any]]) -> None:
-    """Measure everything, adding to `records`."""
-    seconds = 1.0 if options.quick else 10.0
-    for name in ("digits", "photos"):
-        work = make(name, place, quick=options.quick)
-        rates = offline(work, options.threads, seconds)
-        print(f"{name}: offline {rates['files']:,.0f} pictures/s", flush=True)
-        for way in WAYS:
-            record = {"work": name, "way": way, "offline": rates}
-            records.append(record)
-            try:
-                with serving(way, work, options.threads) as (port, process):
-                    record |= capacity(port, work.sent(way), rates["files"] / 4, seconds)
-                    if way in ("epochal", "onnx"):
-                        record["bulk"] = bulk(port, work, rates["decoded"], seconds)
-                    if way == "epochal":
-                        record["overload"] = overload(port, process, work, record["rate"], 0.05 if options.quick else options.minutes)
-            except RuntimeError as error:
-                record["error"] = str(error)
-            print(f"  {WAYS[way]}: {record.get('rate', 0):,.0f} requests/s {record.get('error', '')}", flush=True)
+def measure(part: str, place: Path, records: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a part of all; some need what is in the `records` of others."""
+    name, _, way = part.partition("-")
+    seconds = 1.0 if options.quick else options.seconds
+    work = make(name, place / part, quick=options.quick)
+    if way == "offline":
+        return offline(work, options.threads, seconds)
+    known = records.get(f"{name}-{'epochal' if way == 'overload' else 'offline'}", {})
+    if "error" in known or not known:
+        return {"error": f"needs {name}-{'epochal' if way == 'overload' else 'offline'}"}
+    try:
+        with serving("epochal" if way == "overload" else way, work, options.threads) as (port, process):
+            if way == "overload":
+                minutes = 0.05 if options.quick else options.minutes
+                return {"minutes": minutes, **overload(port, process, work, max(known["rate"], 1.0), minutes)}
+            found = capacity(port, work, way, known["files"] / 8, seconds)
+            return {**found, "bulk": bulk(port, work, known["decoded"], seconds)} if way in ("epochal", "onnx") else found
+    except RuntimeError as error:
+        return {"error": str(error)}
 
 
-def tables(records: Sequence[dict[str, Any]]) -> str:
+def tables(records: Mapping[str, dict[str, Any]]) -> str:
     """Return all tables."""
-    done = [record for record in records if "rate" in record]
+    done = [(*part.split("-"), record) for part, record in records.items() if "rate" in record]
+    offlines = {work: records[f"{work}-offline"] for work, *_ in done}
     text = "Requests per second that are answered, 99 % of them within four times the time without load (at least 50 ms):\n\n"
     rows = [
         [
-            f"{record['work']}, {WAYS[record['way']]}",
+            f"{work}, {WAYS[way]}",
             f"{record['rate']:,.0f}",
             f"{record['at']['p99']:,.1f}",
             f"{record['idle']['p50']:,.1f}",
-            f"{1000 / record['offline']['one']:,.1f}",
+            f"{record['idle']['p50'] - offlines[work]['alone']:,.1f}",
         ]
-        for record in done
+        for work, way, record in done
     ]
-    text += table(["model, server", "requests/s", "p99, ms", "p50 without load, ms", "decoding and model alone, ms"], rows)
+    text += table(["model, server", "requests/s", "p99, ms", "p50 without load, ms", "of this, more than decoding and model, ms"], rows)
     text += f"\nPictures per second in requests of {BULK}:\n\n"
     rows = [
-        [
-            f"{record['work']}, {WAYS[record['way']]}",
-            f"{record['bulk']:,.0f}",
-            *(f"{record['offline'][key]:,.0f}" for key in ("files", "decoded")),
-        ]
-        for record in done
+        [f"{work}, {WAYS[way]}", f"{record['bulk']:,.0f}", *(f"{offlines[work][key]:,.0f}" for key in ("files", "decoded"))]
+        for work, way, record in done
         if "bulk" in record
     ]
     text += table(["model, server", "served", "offline, files", "offline, decoded"], rows)
+    overloads = {part.partition("-")[0]: record for part, record in records.items() if "load" in record}
+    if not overloads:
+        return text
     text += "\nFour times as many requests as are sustained:\n\n"
-    rows = [_overloaded(record) for record in done if "error" not in record.get("overload", {"load": {"error": ""}})["load"]]
     header = [
         "model",
+        "minutes",
         "answered/s",
         "of the sustained",
         "p99 of them, ms",
+        "p99 without load, ms",
         "refused after, ms (p50, p99)",
-        "/healthz, ms (p50, most)",
-        "memory, MB",
     ]
-    return text + table([*header, "p99 two seconds later, ms"], rows)
+    header += ["/healthz, ms (p50, most)", "memory, MB", "p99 two seconds later, ms"]
+    return text + table(header, [_overloaded(work, record, records[f"{work}-epochal"]) for work, record in overloads.items()])
 
 
-def _overloaded(record: dict[str, Any]) -> list[str]:
-    found, (before, after) = record["overload"]["load"], record["overload"]["memory"]
+def _overloaded(work: str, record: dict[str, Any], sustained: dict[str, Any]) -> list[str]:
+    found, (before, after) = record["load"], record["memory"]
+    if "error" in found:
+        return [work, f"{record['minutes']:g}", found["error"], *[""] * 7]
     return [
-        record["work"],
+        work,
+        f"{record['minutes']:g}",
         f"{found['goodput']:,.0f}",
-        f"{100 * found['goodput'] / record['rate']:.0f} %" if record["rate"] else "–",
+        f"{100 * found['goodput'] / max(sustained['rate'], 1.0):.0f} %",
         f"{found['p99']:,.1f}",
+        f"{sustained['idle']['p99']:,.1f}",
         f"{found['refused_p50']:,.1f}, {found['refused_p99']:,.1f}",
         f"{found['health_p50']:,.1f}, {found['health_most']:,.1f}",
         f"{before:,.0f} → {after:,.0f}",
-        f"{record['overload']['after'].get('p99', 0):,.1f}",
+        f"{record['after'].get('p99', 0):,.1f}",
     ]
 
 
-def figure(records: Sequence[dict[str, Any]]) -> Figure:
+def figure(records: Mapping[str, dict[str, Any]]) -> Figure:
     """Draw the rates that are sustained."""
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(8, 3), layout="constrained")
-    for axes, name in zip(made.subplots(1, 2), ("digits", "photos"), strict=True):
-        mine = [record for record in records if record["work"] == name and "rate" in record]
-        spreads = [Spread.of([record["rate"]]) for record in mine]
-        names = [WAYS[record["way"]] for record in mine]
+    for axes, name in zip(made.subplots(1, 2), WORKS, strict=True):
+        mine = {words: records[f"{name}-{way}"] for way, words in WAYS.items() if "rate" in records.get(f"{name}-{way}", {})}
+        spreads = [Spread.of([record["rate"]]) for record in mine.values()]
+        names = list(mine)
         bars(
             axes,
             f"{name}: requests/s",
@@ -288,19 +310,26 @@ def figure(records: Sequence[dict[str, Any]]) -> Figure:
 def main() -> int:
     """Measure, print and write; return 1 where a server did not run."""
     made = parser(__doc__, "serve")
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"{', '.join(PARTS)} [all]")
+    made.add_argument("--seconds", type=float, default=10.0, help="of each rate [%(default)s]")
     made.add_argument("--minutes", type=float, default=1.0, help="of overload [%(default)s]")
     made.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="of each model [%(default)s]")
     options = made.parse_args()
     enter("benchmarks.serve")
-    records: list[dict[str, Any]] = []
+    file = RESULTS / f"{options.name}.json"
+    records = json.loads(file.read_text("utf-8"))["parts"] if file.exists() and not options.quick else {}
     place = Path(tempfile.mkdtemp())
     try:
-        with suppress(KeyboardInterrupt):  # What was measured until then is reported.
-            measure(options, place, records)
+        with suppress(KeyboardInterrupt):
+            for part in (part for part in PARTS if part in options.parts):
+                print(part, flush=True)
+                records[part] = measure(part, place, records, options)
+                # What was measured so far is kept, whatever comes.
+                records = {part: records[part] for part in PARTS if part in records}
+                publish(options, "Serving", tables(records), {"parts": records}, figure(records))
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    publish(options, "Serving", tables(records), {"records": records}, figure(records))
-    bad = [f"{record['way']}: {record['error']}" for record in records if "error" in record]
+    bad = [f"{part}: {record['error']}" for part, record in records.items() if "error" in record]
     if bad:
         print("\n".join(["These did not run:", *bad]), file=sys.stderr)
     return 1 if bad else 0

@@ -23,7 +23,9 @@ from torch import Tensor
 
 from epochal.predictor import Predictor
 from epochal.serve.app import Service
+from epochal.serve.limits import Room
 from epochal.serve.model import Served
+from epochal.serve.refusal import RefusedError
 from tests.serve.conftest import serving
 from tests.serve.sockets import connect, head
 
@@ -151,6 +153,17 @@ def test_a_request_may_have_more_items_than_the_queue(address: str) -> None:
     assert len(answer.json()["predictions"]) == 90
 
 
+def test_a_large_request_is_decoded_while_another_is_computed_and_a_third_refused() -> None:
+    room = Room()
+    with room.one(10, 4) as first, room.one(10, 4) as second:
+        first.add(200)
+        second.add(200)
+        with pytest.raises(RefusedError, match="more requests"), room.one(10, 4):
+            pass
+        assert (room.requests, room.items) == (2, 402)
+    assert (room.requests, room.items) == (0, 0)
+
+
 def test_abandoned_requests_are_not_computed(address: str, model: Served) -> None:
     predictor = model.predictor
     assert isinstance(predictor, Slow)
@@ -182,7 +195,7 @@ def test_ending_answers_what_has_arrived(models: list[Served]) -> None:
     answers: list[int] = []
 
     def ask(url: str) -> None:
-        answers.append(httpx.post(f"{url}/predict", json={"inputs": [[1, 2, 3]] * 8}, timeout=30).status_code)
+        answers.append(httpx.post(f"{url}/predict", json={"inputs": [[1, 2, 3]] * 4}, timeout=30).status_code)
 
     service = Service([slow(models)])
     with serving(service) as url:

@@ -64,7 +64,8 @@ class Service:
         self.metrics = Metrics(lambda: self.batcher.waiting)
         lanes = {name: Lane(model.predictor, model.most) for name, model in self.models.items()}
         self.batcher = Batcher(lanes, self.metrics.batch)
-        self._queued = decoders
+        # One for each decoder, one that is computed, and one that waits for this.
+        self._least = decoders + 2
         self._explaining = asyncio.Semaphore(1)
 
     def __enter__(self) -> Service:
@@ -92,7 +93,7 @@ class Service:
     def enter(self, model: Served) -> Iterator[Share]:
         """Take one request in for the block. Raises `RefusedError` if there is no room for it."""
         lane = self.batcher.lanes[model.name]
-        with self.room.one(lane.size / lane.pace.seconds(lane.size), 2 * lane.size + self._queued) as share:
+        with self.room.one(lane.size / lane.pace.seconds(lane.size), self._least) as share:
             yield share
 
     async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> _Answer:

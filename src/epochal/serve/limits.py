@@ -30,7 +30,7 @@ RECEIVE_SECONDS = 8.0
 _MAX_REQUESTS = 256
 
 # So many seconds of computing may wait if there was a moment without any in the last so many; and always.
-_BURST_SECONDS, _LATELY, _ALWAYS_SECONDS = 1.0, 0.5, 0.02
+_BURST_SECONDS, _LATELY, _ALWAYS_SECONDS = 0.5, 0.5, 0.02
 
 COOKIE = "epochal-token"
 
@@ -160,7 +160,7 @@ async def answer(send: Send, status: int, body: object, headers: Sequence[tuple[
 class Room:
     """How much the server works on at a time: requests, their items, and the bytes of their bodies.
 
-    While there are moments without work, a second of it may wait: that is a burst. Once there has been none for a while, there
+    While there are moments without work, half a second of it may wait: that is a burst. Once there has been none for a while, there
     are more requests than can be computed, and only as many may wait as keep the thread that computes busy. So those that are accepted
     are answered soon, and the server has recovered as soon as there are fewer.
     """
@@ -180,9 +180,9 @@ class Room:
         share = Share(self, max(least, seconds * per_second))
         if self.requests >= _MAX_REQUESTS:
             raise busy()
-        share.add(1)
         self.requests += 1
         try:
+            share.add(1)
             yield share
         finally:
             self.requests -= 1
@@ -193,7 +193,10 @@ class Room:
 
 
 class Share:
-    """What one request has of the `Room`: it may have more than `most` items only while there are no others."""
+    """What one request has of the `Room`: it may bring the items of all to more than `most` only while there is at most one other request.
+
+    So a large one can be decoded while another is computed.
+    """
 
     def __init__(self, room: Room, most: float) -> None:
         self.items = self.bytes = 0
@@ -202,8 +205,7 @@ class Share:
 
     def add(self, items: int) -> None:
         """Count further items. Raises `RefusedError`."""
-        others = self._room.items - self.items
-        if others and others + self.items + items > self._most:
+        if self._room.requests > 2 and self._room.items + items > self._most:
             raise busy()
         self.items += items
         self._room.items += items
