@@ -178,6 +178,7 @@ def capacity(port: int, work: Workload, way: str, first: float, seconds: float) 
             low, best = rate, found
         else:
             high = rate
+            time.sleep(seconds)  # A server without limits first answers what nobody waits for any longer.
         rate = (low + high) / 2 if low and high else rate * 2 if low else rate / 2
     return {"idle": idle, "rate": low, "limit": limit, "at": best}
 
@@ -223,7 +224,7 @@ def measure(part: str, place: Path, records: Mapping[str, dict[str, Any]], optio
             if way == "overload":
                 minutes = 0.05 if options.quick else options.minutes
                 return {"minutes": minutes, **overload(port, process, work, max(known["rate"], 1.0), minutes)}
-            found = capacity(port, work, way, known["files"] / 8, seconds)
+            found = capacity(port, work, way, known["files"] / 32, seconds)
             return {**found, "bulk": bulk(port, work, known["decoded"], seconds)} if way in ("epochal", "onnx") else found
     except RuntimeError as error:
         return {"error": str(error)}
