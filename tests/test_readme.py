@@ -206,6 +206,7 @@ def test_both_languages_have_the_same_code() -> None:
 def test_options_and_links_exist(readme: str) -> None:
     text = (ROOT / readme).read_text("utf-8")
     commands = [import_module(f"epochal.cli.{verb}").command for verb in VERBS]
+    commands += [inner for command in commands if isinstance(command, click.Group) for inner in command.commands.values()]
     options = {name for command in commands for option in command.params if isinstance(option, click.Option) for name in option.opts}
     assert {*re.findall(r"(?<![\w-])--[a-z][\w-]*", text)} <= options | NOT_OURS | {"--help", "--version"}
     for link in re.findall(r"\]\(([^)#]+)\)", text):
