@@ -19,14 +19,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from epochal import export, load, train
 from epochal.bundle import Bundle
+from epochal.data.inputs.text.pieces import packed
+from epochal.data.inputs.text.read import Text
+from epochal.data.inputs.text.rule import TextRule
 from epochal.errors import ExportError, TakenError
 from epochal.serve import web
+from epochal.serve.characters import reading
+from tests.data.inputs.test_pieces import PAIRS, WORDS
 from tests.data.test_table import csv_of, people
+from tests.exports.test_export import IS_FULL
 from tests.photos import write_photos
 from tests.serve.browser import Page, open_browser
 from tests.serve.conftest import encoded
@@ -84,6 +89,16 @@ def _pages(folder: Path) -> Iterator[str]:
 
 def _asked(driver: Any, address: str, files: dict[str, bytes]) -> list[dict[str, Any]]:
     """What the page at an address predicts for files."""
+    code = """
+        const files = given.map(([name, content]) => new File([Uint8Array.from(atob(content), (x) => x.charCodeAt(0))], name));
+        return (await (await load("engine.js")).predict(null, files)).predictions;
+    """
+    found: list[dict[str, Any]] = _run(driver, address, code, [(name, base64.b64encode(one).decode()) for name, one in files.items()])
+    return found
+
+
+def _run(driver: Any, address: str, code: str, given: Any) -> Any:
+    """What a script of the page at an address returns."""
     driver.get("about:blank")
     driver.get_log("browser"), driver.get_log("performance")
     page = Page(driver, address)
@@ -91,18 +106,17 @@ def _asked(driver: Any, address: str, files: dict[str, bytes]) -> list[dict[str,
     page.until(lambda: page.shown("work"))
     base = "./static/" if address.startswith("http") else "epochal/"
     driver.set_script_timeout(300)
-    found: dict[str, Any] = driver.execute_async_script(
+    found = driver.execute_async_script(
         f"""
-        const files = arguments[0].map(([name, content]) => new File([Uint8Array.from(atob(content), (x) => x.charCodeAt(0))], name));
-        import("{base}engine.js").then((engine) => engine.predict(null, files)).then(arguments[1], (error) => arguments[1](String(error)));
+        const load = (name) => import("{base}" + name);
+        (async (given) => {{ {code} }})(arguments[0]).then(arguments[1], (error) => arguments[1](String(error)));
         """,
-        [(name, base64.b64encode(content).decode()) for name, content in files.items()],
+        given,
     )
-    assert isinstance(found, dict), found
+    assert not isinstance(found, str), found
     assert page.logged() == []
     assert [one for one in page.asked() if not one.startswith((address, "data:", "blob:"))] == []
-    predictions: list[dict[str, Any]] = found["predictions"]
-    return predictions
+    return found
 
 
 def _compare(found: list[dict[str, Any]], expected: Any, most: float) -> None:
@@ -178,7 +192,108 @@ def test_sounds_of_any_rate_and_length(tmp_path: Path, runtime: Path, driver: An
         _compare(_asked(driver, address, files), expected, 1e-3)
 
 
-def test_texts_and_another_runtime_are_refused(tmp_path: Path) -> None:
+def _writing() -> list[str]:
+    """Texts of all kinds, and what is odd about texts."""
+    random = np.random.default_rng(0)
+    pools = [
+        *(
+            "abc ABC.,!_7",
+            "äÖß ẞéè ",
+            "İIıiŞğ ",
+            "好吃的外卖了，。",
+            "ひらカタ漢字",
+            "สวัสดี ครับ",
+            "한국어\u1100\u1161\u11a8 ",
+            "ΑΒΣσς. ",
+            "😀👍🏽\u200d❤\ufe0f ",
+        ),
+        *(
+            "aeou\u0300\u0301\u0323\u0327 ",
+            "\0\t\n\r\x1c\x85\u2028\u3000\xa0a",
+            "ǅﬁﬀ½Ⅷ \u212b\u2126\u1e9b",
+            "\u0378\uffff\U0010ffff\ufffd a",
+        ),
+        *("\ud800a \udc00", "".join(map(chr, range(32, 0x3000))), "".join(map(chr, range(0x10000, 0x1F000, 3)))),
+    ]
+    texts = [
+        "",
+        " ",
+        "x" * 3000,
+        "很" * 5000,
+        "so many words " * 15_000,
+        "ß" * 99,
+        "[SEP] ##a ▁ ▁▁a",
+        "𞤀𞤢",
+        "\ua7cb \u1c89",
+        "\U00016d68\U00016d63",
+    ]
+    while len(texts) < _COUNT:
+        letters = "".join(pools[place] for place in random.integers(0, len(pools), 2))
+        texts.append("".join(letters[place] for place in random.integers(0, len(letters), random.integers(1, 80))))
+    # Surrogates that Python keeps apart are one character in JavaScript.
+    return [text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") for text in texts]
+
+
+def _codes(texts: list[str]) -> list[list[int]]:
+    return [list(map(ord, text)) for text in texts]
+
+
+_TEXTS = "const texts = given.texts.map((codes) => codes.map((code) => String.fromCodePoint(code)).join(''));"
+
+
+@pytest.mark.parametrize("model", ["bag", "gru", "transformer"] if IS_FULL else ["bag"])
+def test_texts_of_all_kinds(model: str, tmp_path: Path, runtime: Path, driver: Any) -> None:
+    texts = _writing()
+    train((texts, [len(text) % 2 for text in texts]), model=model, epochs=1, quiet=True, device="cpu", threads=1, out=tmp_path / "run")
+    export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime, examples=[Text(text) for text in texts])
+    bundle = Bundle.load(tmp_path / "run")
+    expected = bundle.predict([Text(text) for text in texts])
+    code = f"{_TEXTS} return (await (await load('engine.js')).predict(null, texts)).predictions;"
+    for address in _pages(tmp_path / "page"):
+        _compare(_run(driver, address, code, {"texts": _codes(texts)}), expected, 1e-5)
+        files = {
+            "one.txt": "\ufeffso many".encode(),
+            "two.txt": "so many".encode("utf-16"),
+            "bad.txt": b"so\nm\xffny",
+            "zero.txt": b"\n\n\0",
+        }
+        one, two, bad, zero = _asked(driver, address, files)
+        assert one["values"] == two["values"] == pytest.approx(bundle.predict([Text("so many")])[0].values, abs=1e-5)
+        assert bad["error"] == {"message": "bad.txt, line 2: it is not UTF-8.", "fix": "Save the file as text in UTF-8."}
+        assert zero["error"]["message"] == "zero.txt, line 3: there is a zero byte, so it is not text."
+        page = Page(driver, address)
+        page.find("text").send_keys("so many words")
+        page.until(lambda: page.shown("words"))  # noqa: B023
+        assert page.text("words") == "so many words"
+    if model == "bag":
+        _compare_pieces(driver, address, texts)
+
+
+def _compare_pieces(driver: Any, address: str, texts: list[str]) -> None:
+    """Texts are split in the browser as in Python, in each way that there is."""
+    code = f"""
+        {_TEXTS}
+        const kinds = {{ ...(await load("hashed.js")), ...(await load("pieces.js")) }};
+        const splitter = new kinds[given.kind](given.reading);
+        return texts.map((text) => splitter.encode(text, 100));
+    """
+    if IS_FULL:  # Every character, alone and around a sigma, whose lower case depends on others.
+        every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+        texts = texts + ["".join(f"aΣ{one}α {one}Σ" for one in every[begin : begin + 20]) for begin in range(0, len(every), 20)]
+    for kind, tokens, pieces in (
+        ("Hashed", "words", ()),
+        ("Hashed", "ngrams", ()),
+        ("WordPiece", "wordpiece", WORDS.ids),
+        ("BytePairs", "bpe", PAIRS.ids),
+    ):
+        vocabulary = packed("\n".join(pieces).encode()) if pieces else ""
+        rule = TextRule.model_validate({"shape": (2, 100) if tokens == "ngrams" else (100,), "tokens": tokens, "vocabulary": vocabulary})
+        found = _run(driver, address, code, {"kind": kind, "reading": reading(rule), "texts": _codes(texts)})
+        for text, rows, wanted in zip(texts, found, rule.encode(texts).reshape(len(texts), -1, 100).tolist(), strict=True):
+            assert [row + [0] * (100 - len(row)) for row in rows] == wanted, text
+
+
+def test_another_runtime_is_refused(tmp_path: Path) -> None:
     train("digits", model="linear", epochs=1, quiet=True, device="cpu", threads=1, out=tmp_path / "run")
     (tmp_path / web.PACKAGE).write_bytes(b"something else")
     with pytest.raises(ExportError, match=r"is not onnxruntime-web-1.30.0.tgz, or it is damaged.\nGet it from npm: npm pack"):
@@ -186,7 +301,3 @@ def test_texts_and_another_runtime_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot be read"):
         export(tmp_path / "run", "web", runtime=tmp_path / "none.tgz")
     assert not (tmp_path / "run" / "export" / "web").exists()
-    texts = [f"it was {word} number {row}" for row in range(30) for word in ("good", "bad")]
-    train((texts, torch.arange(60) % 2), epochs=1, quiet=True, device="cpu", threads=1, out=tmp_path / "texts")
-    with pytest.raises(ExportError, match="Texts are not read in the browser yet"):
-        export(tmp_path / "texts", "web", examples=texts)

@@ -97,11 +97,11 @@ def open_model(
     with weights_file(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     served = Served(name, predictor, describe_model(name, bundle, test_result(path), digest))
-    predictor.decide(_made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
+    predictor.decide(made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
     return served
 
 
-def _made_up(rule: InputRule, count: int) -> Tensor:
+def made_up(rule: InputRule, count: int) -> Tensor:
     """Return random raw inputs [count, *shape], with values that a model knows."""
     inputs, random = rule.zeros().repeat_interleave(count, 0), torch.Generator().manual_seed(0)
     match rule:

@@ -19,12 +19,14 @@ from typing import Any
 
 from epochal.bundle import Bundle, weights_file
 from epochal.data.inputs.table.rule import TableRule
+from epochal.data.inputs.text.rule import TextRule
 from epochal.data.inputs.values import Inputs
 from epochal.data.storage.download import fetch
 from epochal.errors import ExportError, reason_of
 from epochal.exports.export import FORMATS, Exported, encoded
 from epochal.exports.parity import compare
 from epochal.io.files import cache_folder, new_directory, write_bytes
+from epochal.serve.characters import reading
 from epochal.serve.model import describe_model, name_of, test_result
 
 # The runtime: a package of npm, of which two files are used.
@@ -46,10 +48,8 @@ def export_page(bundle: Bundle, run: Path, out: Path, inputs: Inputs, about: Map
     """Write the page of a model as the new folder `out`: `index.html` for a web host, and `page.html`, which opens by double-click.
 
     The model is compared with the bundle for raw `inputs` first. The runtime is downloaded into the cache, or is in `runtime`, the
-    file of its npm package. Raises `ExportError` for models of texts, and where answers differ; otherwise as `export`.
+    file of its npm package. Raises `ExportError` where answers differ; otherwise as `export`.
     """
-    if bundle.spec.input.kind == "text":
-        raise ExportError("Texts are not read in the browser yet.", "Use epochal serve, or --to onnx.")
     made = FORMATS["onnx"]
     model = encoded(made, bundle, about)
     parity = compare(made.decode(model, bundle), bundle, inputs, label="Comparing")
@@ -87,6 +87,8 @@ def _files(bundle: Bundle, run: Path, model: bytes, runtime: tuple[bytes, bytes]
             }
             for column in rule.columns
         ]
+    if isinstance(bundle.spec.input, TextRule):
+        about["text"] = reading(bundle.spec.input)
     script, machine = runtime
     return {
         **found,

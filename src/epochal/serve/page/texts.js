@@ -56,6 +56,7 @@ export const texts = {
     wrongCount: "These are {given} numbers, not {n}.", noArrays: "{name} cannot be read in a browser.", noArraysFix: "Type the numbers; or use epochal predict.",
     wrongCell: "'{text}' in {column} is not what others are there.", wrongNumberFix: "Write a number, such as 3.5.", wrongDateFix: "Write a date as 2024-02-29.",
     noTable: "The file has no row with columns of the model.", noTableFix: "Write CSV, with the names of the columns in its first line.",
+    notText: "{name}, line {line}: it is not {code}.", notTextFix: "Save the file as text in UTF-8.", zeroByte: "{name}, line {line}: there is a zero byte, so it is not text.",
     notPictures: "{name} is not a picture.", notPicturesFix: "Choose PNG, JPEG, WebP, BMP, TIFF or GIF files.",
   },
   zh: {
@@ -113,6 +114,7 @@ export const texts = {
     wrongCount: "这里有 {given} 个数字，而不是 {n} 个。", noArrays: "{name} 无法在浏览器中读取。", noArraysFix: "请输入数字，或使用 epochal predict。",
     wrongCell: "{column} 中的“{text}”与该列的其他值类型不同。", wrongNumberFix: "请写一个数字，例如 3.5。", wrongDateFix: "请按 2024-02-29 的格式写日期。",
     noTable: "文件中没有含模型各列的行。", noTableFix: "请写成 CSV，第一行为列名。",
+    notText: "{name} 第 {line} 行：不是 {code}。", notTextFix: "请把文件另存为 UTF-8 文本。", zeroByte: "{name} 第 {line} 行：有零字节，因此不是文本。",
     notPictures: "{name} 不是图片。", notPicturesFix: "请选择 PNG、JPEG、WebP、BMP、TIFF 或 GIF 文件。",
   },
 };

@@ -2,6 +2,8 @@
 
 import { t } from "./language.js";
 import { decode } from "./sound.js";
+import { Hashed } from "./hashed.js";
+import { BytePairs, WordPiece } from "./pieces.js";
 import { fitted } from "./resize.js";
 import { resample } from "./resample.js";
 
@@ -25,6 +27,7 @@ export async function encode(item, about) {
   if (kind === "table") return item instanceof Blob ? rows(await item.text(), about) : [row(item, about.columns)];
   if (kind === "picture") return [await picture(item, input)];
   if (kind === "sound") return [await sound(item, input)];
+  if (kind === "text") return [textInput(await textOf(item), about)];
   throw new Problem(t("noArrays", item), t("noArraysFix"));
 }
 
@@ -56,6 +59,33 @@ async function picture(file, input) {
   const made = new Uint8Array(input.channels * input.size[0] * input.size[1]);
   fitted(planes, input.size, input.fit).forEach((plane, channel) => made.set(plane, channel * plane.length));
   return made;
+}
+
+const SPLITTERS = { ngrams: Hashed, words: Hashed, wordpiece: WordPiece, bpe: BytePairs };
+
+/** The numbers of a text's n-grams, with their counts, or of its words or their pieces; then zeros. */
+export function textInput(text, about) {
+  about.splitter ??= new SPLITTERS[about.text.tokens](about.text);
+  const [made, length] = [new Int32Array(sizeOf(about)), shapeOf(about).at(-1)];
+  about.splitter.encode(text, length).forEach((numbers, row) => made.set(numbers, row * length));
+  return made;
+}
+
+/** Return a text, or that in a file: in UTF-8, or in UTF-16 if the file says so. */
+export async function textOf(item) {
+  if (typeof item === "string") return item;
+  const content = new Uint8Array(await item.arrayBuffer());
+  const mark = (content[0] << 8) | content[1];
+  const code = mark === 0xfffe ? "utf-16le" : mark === 0xfeff ? "utf-16be" : "utf-8";
+  const text = new TextDecoder(code).decode(content);
+  const lineOf = (sign) => text.slice(0, text.indexOf(sign)).split("\n").length;
+  try {
+    new TextDecoder(code, { fatal: true }).decode(content);
+  } catch {
+    throw new Problem(t("notText", { name: item.name, line: lineOf("\ufffd"), code: code.slice(0, 6).toUpperCase() }), t("notTextFix"));
+  }
+  if (text.includes("\0")) throw new Problem(t("zeroByte", { name: item.name, line: lineOf("\0") }), t("notTextFix"));
+  return text;
 }
 
 /** A sound: silence around it does not count; what is too long loses both ends alike, or is cut into windows. */

@@ -1,7 +1,7 @@
 // Answers without a server: the model runs in the browser, in ONNX Runtime. It stands for the page's engine.js in exported pages.
 
-import { Problem, encode, shapeOf } from "./encode.js";
-import { losses, plan } from "./explain.js";
+import { Problem, encode, shapeOf, textInput, textOf } from "./encode.js";
+import { losses, plan, textPlan } from "./explain.js";
 import * as ort from "./ort.js";
 
 const AT_ONCE = 64;
@@ -52,7 +52,7 @@ export async function predict(_, items, { signal } = {}) {
 /** Return what speaks for the prediction of one item, by what it loses without each part. */
 export async function explain(_, item) {
   const [input] = await encode(item, about);
-  const { inputs, draw, seen } = plan(input, about);
+  const { inputs, draw, seen } = about.text ? textPlan(await textOf(item), (text) => textInput(text, about)) : plan(input, about);
   const values = [];
   for (let first = 0; first <= inputs.length; first += AT_ONCE) values.push(...(await run([input, ...inputs].slice(first, first + AT_ONCE))));
   return { seen, map: draw(losses(values, about.card.task === "regression")), prediction: answer(values[0]) };

@@ -2,6 +2,10 @@
 
 const [MOST, CELLS] = [64, 8];
 
+// Words; in scripts without blanks between words, characters.
+const SCRIPTS = "\\u2e80-\\u9fff\\uac00-\\ud7af\\uf900-\\ufaff";
+const WORDS = new RegExp(`[${SCRIPTS}]|[^\\s${SCRIPTS}]+`, "g");
+
 /** Return inputs that each lack a part, how their losses become a map, and the input as a picture. */
 export function plan(input, about) {
   const { kind, input: described } = about.card;
@@ -78,6 +82,16 @@ function seenPicture(input, channels, height, width) {
     }
     context.putImageData(picture, 0, 0);
   });
+}
+
+/** Each word of a text is left out; of a long one, several together. */
+export function textPlan(text, encode) {
+  const words = Array.from(text.matchAll(WORDS), (found) => [found.index, found.index + found[0].length]);
+  const step = Math.ceil(words.length / MOST);
+  const spans = words.filter((_, place) => place % step === 0).map(([begin], part) => [begin, words[Math.min((part + 1) * step, words.length) - 1][1]]);
+  const inputs = spans.map(([begin, end]) => encode(text.slice(0, begin) + text.slice(end)));
+  const draw = (lost) => spans.length ? { kind: "words", parts: spans.map(([begin, end], part) => ({ text: text.slice(begin, end), weight: lost[part] })) } : null;
+  return { inputs, draw, seen: null };
 }
 
 /** Moments are silent, all of the same length; the sound is seen as its waveform. */

@@ -26,7 +26,7 @@ _PIECE = 500_000
 _SHORTEST, _LONGEST, _WORDS = 3, 5, 3
 
 # What a character is: nothing, a sign, a part of a word, or a mark.
-_BLANK, _SIGN, _LETTER, _MARK = range(4)
+BLANK, SIGN, LETTER, MARK = range(4)
 
 # Writing without blanks between words: first and last characters.
 _UNSPACED = (
@@ -125,16 +125,16 @@ class _Words:
         joined = "\0".join(map(normalized, texts)) + "\0"
         self.characters = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
         known, places = np.unique(self.characters, return_inverse=True)
-        self.kinds = np.array([_kind(int(character)) for character in known], np.uint8)[places]
-        before = np.concatenate(([_BLANK], self.kinds[:-1]))
-        is_first = (self.kinds != _BLANK) & ((self.kinds != _LETTER) | (before != _LETTER))
+        self.kinds = np.array([_known_kind(int(character)) for character in known], np.uint8)[places]
+        before = np.concatenate(([BLANK], self.kinds[:-1]))
+        is_first = (self.kinds != BLANK) & ((self.kinds != LETTER) | (before != LETTER))
         self.starts = np.flatnonzero(is_first)
         self.kind = self.kinds[self.starts]
         ends = self.characters == 0
         self.texts = (np.cumsum(ends) - ends)[self.starts].astype(np.int64)
         inside = np.arange(len(self.characters)) - self.starts[np.maximum(np.cumsum(is_first) - 1, 0)] if len(self.starts) else 0
         powers = _POWERS[np.clip(inside, 0, _PLACES - 1)]
-        values = np.where(self.kinds != _BLANK, (self.characters + np.uint64(1)) * powers, np.uint64(0))
+        values = np.where(self.kinds != BLANK, (self.characters + np.uint64(1)) * powers, np.uint64(0))
         self.hashes = _mixed(np.add.reduceat(values, self.starts)) if len(self.starts) else np.zeros(0, np.uint64)
 
     def words(self) -> tuple[_Numbers, NDArray[np.int64]]:
@@ -160,8 +160,8 @@ class _Words:
         """Yield runs of characters within words of several, with their borders, by length."""
         if not len(self.starts):
             return
-        lengths = np.add.reduceat((self.kinds == _LETTER).astype(np.int64), self.starts)
-        is_long = (self.kind == _LETTER) & (lengths > 1)
+        lengths = np.add.reduceat((self.kinds == LETTER).astype(np.int64), self.starts)
+        is_long = (self.kind == LETTER) & (lengths > 1)
         starts, sizes = self.starts[is_long], lengths[is_long] + 2
         begins = np.cumsum(sizes) - sizes
         # The words one after the other, each with a character before and after it.
@@ -199,12 +199,15 @@ def _mixed(numbers: _Numbers) -> _Numbers:
     return numbers ^ (numbers >> _HALF)
 
 
-@functools.cache
-def _kind(character: int) -> int:
+def kind_of(character: int) -> int:
+    """Return whether a character is `BLANK`, a `SIGN` or a `MARK`, each of which is a word, or a `LETTER`."""
     letter = chr(character)
     category = unicodedata.category(letter)
     if letter.isspace() or category[0] == "C":
-        return _BLANK
+        return BLANK
     if category[0] not in "LNM" and letter != "_":
-        return _MARK
-    return _SIGN if any(first <= character <= last for first, last in _UNSPACED) else _LETTER
+        return MARK
+    return SIGN if any(first <= character <= last for first, last in _UNSPACED) else LETTER
+
+
+_known_kind = functools.cache(kind_of)

@@ -127,19 +127,20 @@ class _Characters(dict[int, str]):
     """What each character is for BERT: a part of a word, in lower case; a word, with blanks around; a blank; or nothing."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = self._read(chr(code))
+        self[code] = plain(chr(code))
         return self[code]
 
-    @staticmethod
-    def _read(character: str) -> str:
-        kind = unicodedata.category(character)
-        if character in "\t\n\r" or kind[0] == "Z":
-            return " "
-        if kind == "Mn" or kind[0] == "C" or character == "\ufffd":
-            return ""
-        # Of ASCII, all that is neither letter nor digit counts as punctuation.
-        is_mark = kind[0] == "P" or (character.isascii() and not character.isalnum())
-        return f" {character} " if is_mark or any(first <= ord(character) <= last for first, last in _SIGNS) else character.lower()
+
+def plain(character: str) -> str:
+    """Return what a character is for BERT (see `_Characters`)."""
+    kind = unicodedata.category(character)
+    if character in "\t\n\r" or kind[0] == "Z":
+        return " "
+    if kind == "Mn" or kind[0] == "C" or character == "\ufffd":
+        return ""
+    # Of ASCII, all that is neither letter nor digit counts as punctuation.
+    is_mark = kind[0] == "P" or (character.isascii() and not character.isalnum())
+    return f" {character} " if is_mark or any(first <= ord(character) <= last for first, last in _SIGNS) else character.lower()
 
 
 # The Chinese signs of BERT: first and last.
