@@ -144,7 +144,7 @@ def change(saved: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 3"),
+        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 4"),
         ({"format": "other"}, "does not describe an Epochal bundle"),
         ({"model": {"name": "convv", "options": {}}}, "cannot be rebuilt: Unknown model 'convv'"),
         (

@@ -53,7 +53,7 @@ from epochal.tasks.losses import Loss
 from epochal.user_code import concise
 
 FORMAT = "epochal-bundle"
-VERSION = 3
+VERSION = 4
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 # Where the metadata of a bundle in one file have its description.

@@ -9,7 +9,6 @@ import base64
 import functools
 import http.server
 import io
-import os
 import shutil
 import subprocess
 import threading
@@ -41,7 +40,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 # So many inputs are compared, and sounds.
-_COUNT, _SOUNDS = (500, 60) if os.environ.get("EPOCHAL_EXPORT") == "full" else (60, 12)
+_COUNT, _SOUNDS = (500, 60) if IS_FULL else (60, 12)
 
 
 @pytest.fixture(scope="session")

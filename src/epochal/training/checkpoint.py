@@ -32,7 +32,7 @@ from epochal.training.saved import State
 from epochal.training.signals import Signals
 from epochal.training.state import Training
 
-VERSION = 6
+VERSION = 7
 _TENSORS, _VALUES, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2
@@ -156,7 +156,10 @@ def _position(path: Path) -> tuple[int, ...]:
 
 
 def read_checkpoint(path: Path) -> State:
-    """Return the content of a checkpoint, after verifying every byte. Raises `OSError` and `ValueError`, among others."""
+    """Return the content of a checkpoint, after verifying every byte.
+
+    Raises `BundleError` for one of another version, and `OSError` and `ValueError`, among others, for a damaged one.
+    """
     sums = read_file(path / _SUMS, 1000).decode("ascii").splitlines()
     with open_file(path / _TENSORS, follow=False) as tensors, open_file(path / _VALUES, follow=False) as text:
         for name, file in ((_TENSORS, tensors), (_VALUES, text)):
@@ -167,7 +170,10 @@ def read_checkpoint(path: Path) -> State:
         if not isinstance(state, dict):
             raise ValueError(f"{_VALUES} has no values by name")
         if (version := state.pop("version")) != VERSION:
-            raise ValueError(f"it is of version {version}")
+            raise BundleError(
+                f"{path} is a checkpoint of version {version}; this Epochal reads version {VERSION}.",
+                "Use the version of Epochal that wrote it, or train again.",
+            )
         read_tensors(tensors)
         tensors.seek(0)
         return state | load_tensors(tensors.read())
