@@ -48,6 +48,7 @@ LAYERS = [
     "predictor",
     "serve.*",
     "figures.*",
+    "report.*",
     "run.*",
     "bench",
     "",

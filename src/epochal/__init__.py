@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from epochal.evaluation.evaluate import Evaluation, evaluate
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
+    from epochal.run.compare import compare
     from epochal.run.export import export
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
@@ -48,6 +49,7 @@ _HOMES = {
     "TensorBoard": "watch.tensorboard",
     "ThreadChange": "training.sharing",
     "check": "checks.check",
+    "compare": "run.compare",
     "evaluate": "evaluation.evaluate",
     "export": "run.export",
     "fit": "training.loop",
@@ -79,6 +81,7 @@ __all__ = [
     "ThreadChange",
     "TrainingHistory",
     "check",
+    "compare",
     "evaluate",
     "export",
     "fit",

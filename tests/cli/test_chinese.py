@@ -91,7 +91,17 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["datasets"], ["models"], ["recipes"], ["cache", "clear"], ["--help"], ["train", "--help"], ["check", "--help"]]
+    "arguments",
+    [
+        ["datasets"],
+        ["models"],
+        ["recipes"],
+        ["cache", "clear"],
+        ["--help"],
+        ["train", "--help"],
+        ["check", "--help"],
+        ["compare", "--help"],
+    ],
 )
 def test_lists(arguments: list[str], server: Server, tmp_path: Path) -> None:
     ended = server(tmp_path, *arguments)
@@ -143,6 +153,8 @@ def _broken(folder: Path) -> None:
         ["predict", "nowhere", "x.png"],
         ["resume", "photos"],
         ["bench", "digits", "--batch-sizes", "1,x"],
+        ["compare", "photos"],
+        ["compare", "photos", "nowhere"],
         ["check", "small.csv", "--target", "b", "--html", "nowhere/page.html"],
     ],
 )

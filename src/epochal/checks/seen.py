@@ -51,6 +51,11 @@ def are_seen(examples: Examples, rule: InputRule, seen: Keys) -> NDArray[np.bool
     return known
 
 
+def content_keys(examples: Examples, rule: InputRule) -> Keys | None:
+    """Return a key of each example's content, uint64 [n]: of its file, if there is one, or else of its input; `None` without either."""
+    return next(_keys(examples, rule), None)
+
+
 def write_seen(folder: Path, seen: Keys) -> None:
     """Save keys in the folder of a run, atomically. Raises `OutputError`."""
     content = seen.astype("<u8").tobytes()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 
 from torch import Tensor
 
@@ -17,13 +18,11 @@ from epochal.evaluation.uncertainty import Interval, standard_error
 from epochal.tasks.beta import beta_cdf, beta_quantile, student_quantile, student_tails
 from epochal.tasks.intervals import paired
 
-_Z = 1.959963984540054
+# A difference is shown by a smaller p.
+SHOWN = 0.05
 
 # The normal quantile of a power of 80 %.
 _POWER = 0.8416212335729143
-
-# A difference is shown by a smaller p, and with examples that only one model has right, never by fewer.
-_SHOWN, _LEAST = 0.05, 5
 
 # With more of these, the normal approximation is as good.
 _MANY, _HALVINGS = 500, 40
@@ -34,8 +33,8 @@ class Difference:
     """The score of a second model less that of a first on the same `count` examples, with its 95 % `interval`.
 
     `p` is the probability of such a difference, or a larger one, between equally good models. `detectable` is the smallest true
-    difference that would be shown (p < 0.05) in 80 % of test sets like this one, of as many examples. `first_only` and `second_only`
-    count examples that only one model has right; `None` for scores that do not count right ones.
+    difference that would be shown (p < 0.05, or less where several are compared) in 80 % of test sets like this one, of as many examples.
+    `first_only` and `second_only` count examples that only one model has right; `None` for scores that do not count right ones.
     """
 
     count: int
@@ -53,8 +52,10 @@ class Difference:
         return self.second - self.first
 
 
-def compare_shares(first: Tensor, second: Tensor) -> Difference:
+def compare_shares(first: Tensor, second: Tensor, shown: float = SHOWN) -> Difference:
     """Return the difference of two accuracies, from which answers are right (bool [n] each, the same examples in the same order).
+
+    One with a p below `shown` counts as shown.
 
     The test is McNemar's with mid-P (M. Fagerland, S. Lydersen and P. Laake, BMC Med. Res. Methodol. 13, 2013), the interval Tango's.
     """
@@ -66,13 +67,13 @@ def compare_shares(first: Tensor, second: Tensor) -> Difference:
         float(second.double().mean()),
         paired(second_only, first_only, count),
         mcnemar(first_only, second_only),
-        detectable_share(first_only + second_only, count),
+        detectable_share(first_only + second_only, count, shown),
         first_only,
         second_only,
     )
 
 
-def compare_means(first: Tensor, second: Tensor, groups: Tensor | None = None) -> Difference:
+def compare_means(first: Tensor, second: Tensor, groups: Tensor | None = None, shown: float = SHOWN) -> Difference:
     """Return the difference of two means of what each example adds to a score (float [n] each), by the paired t-test.
 
     For a mean of pulls (see `uncertainty.py`) it is that of the score. Examples of one of `groups` int64 [n] count together.
@@ -80,11 +81,18 @@ def compare_means(first: Tensor, second: Tensor, groups: Tensor | None = None) -
     change = second.double() - first.double()
     error = standard_error(change, groups)
     freedom = (len(change) if groups is None else len(groups.unique())) - 1
-    value = float(change.mean())
-    t = student_quantile(freedom) if freedom > 0 else math.nan
+    return of_error(len(change), float(first.double().mean()), float(second.double().mean()), error, freedom, shown)
+
+
+def of_error(count: int, first: float, second: float, error: float, freedom: float, shown: float = SHOWN) -> Difference:
+    """Return the difference of two scores whose standard `error`, with so many degrees of `freedom`, is known."""
+    value = second - first
+    if freedom <= 0 or math.isnan(error):
+        return Difference(count, first, second, (-math.inf, math.inf), 1.0, math.inf)
     p = 1.0 if value == 0 else 0.0 if error == 0 else student_tails(freedom, value / error)
-    interval = (value - t * error, value + t * error)
-    return Difference(len(change), float(first.double().mean()), float(second.double().mean()), interval, p, (t + _POWER) * error)
+    reach = student_quantile(freedom) * error
+    detectable = (student_quantile(freedom, 1 - shown / 2) + _POWER) * error
+    return Difference(count, first, second, (value - reach, value + reach), p, detectable)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -96,31 +104,33 @@ def mcnemar(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * at_most - exactly)
 
 
-def detectable_share(discordant: int, count: int) -> float:
-    """Return the smallest difference of two accuracies that McNemar's test shows (p < 0.05) with a power of 80 %.
+def detectable_share(discordant: int, count: int, shown: float = SHOWN) -> float:
+    """Return the smallest difference of two accuracies that McNemar's test shows (p < `shown`) with a power of 80 %.
 
     `discordant` of `count` examples are right with one model only, and in other test sets about as many. With few of them the power is
     computed from binomial distributions, with many by R. Connor's formula (Biometrics 43, 1987).
     """
     share = discordant / count
     if discordant > _MANY:
+        z = NormalDist().inv_cdf(1 - shown / 2)
         low, high = 0.0, share
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            shown = middle * math.sqrt(count) >= _Z * math.sqrt(share) + _POWER * math.sqrt(share - middle**2)
-            low, high = (low, middle) if shown else (middle, high)
+            is_shown = middle * math.sqrt(count) >= z * math.sqrt(share) + _POWER * math.sqrt(share - middle**2)
+            low, high = (low, middle) if is_shown else (middle, high)
         return high
     reach = 6 * math.sqrt(discordant) + 1
     totals = range(max(0, math.floor(discordant - reach)), min(count, math.ceil(discordant + reach)) + 1)
-    possible = [(_binomial(total, count, share), total, fewest) for total in totals if (fewest := _most_of_fewer(total)) >= 0]
+    possible = [(_binomial(total, count, share), total, fewest) for total in totals if (fewest := _most_of_fewer(total, shown)) >= 0]
 
     def power(towards: float) -> float:
         """With this probability, an example that only one model has right is one of the better."""
         return sum(weight * beta_cdf(total - fewest, fewest + 1, towards) for weight, total, fewest in possible)
 
     if power(1.0) < 0.8:
-        # Even if all were in one direction: more than these would have to differ, and at least 5.
-        return beta_quantile(_LEAST, count - _LEAST + 1, 0.8) if count >= _LEAST else 1.0
+        # Even if all were in one direction: more than these would have to differ, and at least so many (p is then a power of one half).
+        least = math.floor(-math.log2(shown)) + 1
+        return beta_quantile(least, count - least + 1, 0.8) if count >= least else 1.0
     low, high = 0.5, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -136,12 +146,12 @@ def _binomial(successes: int, count: int, share: float) -> float:
 
 
 @cache
-def _most_of_fewer(total: int) -> int:
+def _most_of_fewer(total: int, shown: float) -> int:
     """Return how many of `total` may be of the rarer kind for McNemar's test to show a difference; -1 if none may."""
     low, high = -1, total // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if mcnemar(total - middle, middle) < _SHOWN else (low, middle)
+        low, high = (middle, high) if mcnemar(total - middle, middle) < shown else (low, middle)
     return low
 
 
@@ -153,15 +163,3 @@ def holm(p: Sequence[float]) -> tuple[float, ...]:
         most = max(most, min(1.0, (len(p) - rank) * p[place]))
         corrected[place] = most
     return tuple(corrected)
-
-
-def verdict(difference: Difference, p: float | None = None, unit: str = "points", scale: float = 100) -> str:
-    """Return the result in one sentence; `p` replaces the difference's own where several were compared."""
-    p = difference.p if p is None else p
-    size, least = scale * abs(difference.value), scale * difference.detectable
-    if p < _SHOWN:
-        low, high = (scale * end for end in difference.interval)
-        which = "second" if difference.value > 0 else "first"
-        low, high = (low, high) if difference.value > 0 else (-high, -low)
-        return f"The {which} is better by {size:.2g} {unit} (95 % interval {low:.2g} to {high:.2g})."
-    return f"No difference shown; one of {least:.2g} {unit} or more would have been, four times of five."

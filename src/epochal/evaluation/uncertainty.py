@@ -24,21 +24,27 @@ Interval = tuple[float, float]
 def macro_f1_interval(predicted: Tensor, actual: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:
     """Return macro-F1 and its 95 % interval from what is predicted and what is true: bool [n, classes].
 
+    The interval is on the logit scale, which keeps it within 0 to 1. `groups` int64 [n] says which examples belong together.
+    """
+    score, pulls = f1_pulls(predicted, actual)
+    return score, _on_logit_scale(score, standard_error(pulls, groups), len(predicted))
+
+
+def f1_pulls(predicted: Tensor, actual: Tensor) -> tuple[float, Tensor]:
+    """Return macro-F1 of what is predicted and what is true (bool [n, classes]), and by how much each example pulls it, times n: [n].
+
     By the delta method (K. Takahashi, K. Yamamoto, A. Kuchiba and T. Koyama, "Confidence interval for micro-averaged F1 and
-    macro-averaged F1 scores", Applied Intelligence 52, 2022), on the logit scale, which keeps it within 0 to 1. Classes that neither
-    occur nor are predicted are left out. `groups` int64 [n] says which examples belong together.
+    macro-averaged F1 scores", Applied Intelligence 52, 2022). Classes that neither occur nor are predicted are left out.
     """
     predicted, actual = predicted.double(), actual.double()
-    count = len(predicted)
     found = predicted + actual
     totals = found.sum(0)
     there = totals > 0
     hits = predicted * actual
     f1 = (2 * hits.sum(0) / totals.clamp(min=1))[there]
-    score = float(f1.mean())
     # The derivative of each class's 2 hits / totals by one more example, times the number of examples.
-    pulls = ((2 * hits[:, there] - f1 * found[:, there]) * (count / totals[there])).mean(1)
-    return score, _on_logit_scale(score, standard_error(pulls, groups), count)
+    pulls = ((2 * hits[:, there] - f1 * found[:, there]) * (len(predicted) / totals[there])).mean(1)
+    return float(f1.mean()), pulls
 
 
 def auroc_interval(scores: Tensor, truths: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:

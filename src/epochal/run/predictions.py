@@ -1,7 +1,9 @@
 """The network's outputs for each validation and test example, saved in the run folder: later scores need neither data nor network.
 
 predictions/valid.safetensors   outputs [n, outputs] (logits), targets, positions int64 [n] in the split's source
-predictions/test.safetensors    the same for the test data, and known bool [n]: which of them were used in training too
+predictions/test.safetensors    the same for the test data, and known bool [n]: which of them were used in training too; so far as there
+                                are such, keys int64 [n] of their content, groups int64 [n] that they belong to, and names: of their
+                                files, uint8, with a 0 between them
 
 result.json has the SHA-256 of each file and of the weights that the outputs come from.
 """
@@ -13,20 +15,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from epochal.bundle import Bundle
-from epochal.checks.seen import are_seen
+from epochal.checks.seen import are_seen, content_keys
+from epochal.data.examples import Examples
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.named import Metrics
 from epochal.io import safe_read
 from epochal.io.checksums import CHANGED
-from epochal.io.files import new_directory, write_bytes
+from epochal.io.files import as_bytes, as_text, new_directory, write_bytes
 from epochal.run.folder import PREDICTIONS, RESULT, read_json, read_weights
 from epochal.tasks.losses import Loss
 
@@ -43,11 +47,30 @@ def write_predictions(folder: Path, evaluated: Mapping[str, Evaluation | None], 
                 examples = data.splits[name]
                 tensors = {"outputs": evaluation.outputs, "targets": evaluation.targets, "positions": examples.positions}
                 if name == "test":
-                    tensors["known"] = torch.from_numpy(are_seen(examples, bundle.spec.input, bundle.seen))
+                    tensors |= _about(examples, bundle)
                 content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()})
                 write_bytes(draft / _file(name), content)
                 sums[name] = hashlib.sha256(content).hexdigest()
     return sums
+
+
+def _about(examples: Examples, bundle: Bundle) -> dict[str, Tensor]:
+    """Return what is known of examples beside their inputs, as tensors."""
+    assert bundle.seen is not None
+    found = {"known": torch.from_numpy(are_seen(examples, bundle.spec.input, bundle.seen))}
+    if (keys := content_keys(examples, bundle.spec.input)) is not None:
+        found["keys"] = torch.from_numpy(keys.view(np.int64))
+    if (groups := examples.group_names()) is not None:
+        found["groups"] = torch.from_numpy(groups.codes).long()
+    if examples.files is not None:
+        names = as_bytes("\0".join(map(examples.where, range(len(examples)))))
+        found["names"] = torch.frombuffer(bytearray(names), dtype=torch.uint8)
+    return found
+
+
+def names_in(tensors: Mapping[str, Tensor]) -> list[str] | None:
+    """Return the names of the files that saved outputs belong to; `None` for examples without files."""
+    return as_text(tensors["names"].numpy().tobytes()).split("\0") if "names" in tensors else None
 
 
 def has_predictions(folder: Path) -> bool:
@@ -55,19 +78,22 @@ def has_predictions(folder: Path) -> bool:
     return (folder / RESULT).exists() and (folder / PREDICTIONS / _file("test")).exists()
 
 
-def read_predictions(folder: Path) -> dict[str, Tensor]:
-    """Return the saved outputs on test data, and what belongs to them. Raises `BundleError` for damaged ones, and another model's."""
+def read_predictions(folder: Path, fix: str = _FIX) -> dict[str, Tensor]:
+    """Return the saved outputs on test data, and what belongs to them.
+
+    Raises `BundleError`, with this `fix`, for damaged ones, and another model's.
+    """
     path = folder / PREDICTIONS / _file("test")
     sums = read_json(folder / RESULT, predictions=dict[str, str])["predictions"]
     if sums.get("weights") != hashlib.sha256(read_weights(folder)).hexdigest():
-        raise BundleError(f"{path} does not belong to the model in {folder}.", _FIX)
+        raise BundleError(f"{path} does not belong to the model in {folder}.", fix)
     try:
         content = safe_read.read_file(path)
         if hashlib.sha256(content).hexdigest() != sums.get("test"):
             raise ValueError(CHANGED)
         return load(content)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", _FIX) from error
+        raise BundleError(f"{path} cannot be read: {reason_of(error)}.", fix) from error
 
 
 def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics) -> Evaluation:
