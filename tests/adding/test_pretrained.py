@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from epochal import Bundle, train
@@ -59,9 +59,7 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_learns_a_head_on_weights_that_stay(pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     run = train(pictures, model="filters", tune="head", out=tmp_path / "run", quiet=True)
     again = Bundle.load(tmp_path / "run")
-    assert torch.equal(
-        again.model.state_dict()["net.trunk.0.weight"].flatten(), torch.frombuffer(bytearray(_FILE[-216:]), dtype=torch.float32)
-    )
+    assert torch.equal(again.model.state_dict()["net.trunk.0.weight"], load(_FILE)["conv.weight"])
     assert [one.label for one in again.predict(pictures[0])] == [one.label for one in run.predict(pictures[0])]
 
 
