@@ -131,6 +131,7 @@ def test_numbers_are_reported_with_their_spread() -> None:
     assert table(["what", "number"], [["a", "1"]]) == "| what | number |\n| --- | ---: |\n| a | 1 |\n"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks/run.py", "--data-dir", str(tmp_path), "--rounds", "2"])
     rows = summarize(RECORDS)

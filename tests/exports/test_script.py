@@ -343,7 +343,7 @@ def test_sounds(windows: int, python: Python, tmp_path: Path) -> None:
         assert why in refusal(python, model, bad)
 
 
-def test_models_of_one_kind_share_what_lies_beside_and_others_have_folders(python: list[str], tmp_path: Path) -> None:
+def test_models_of_one_kind_share_what_lies_beside_and_others_have_folders(python: Python, tmp_path: Path) -> None:
     rows = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
     np.save(tmp_path / "rows.npy", rows)
     numbers = [train((rows, LABELS), model=name, **SETTINGS).bundle for name in ("mlp", "linear")]
@@ -356,7 +356,7 @@ def test_models_of_one_kind_share_what_lies_beside_and_others_have_folders(pytho
         *(f"{name}.onnx.files/{file}.py" for name in ("bag", "other") for file in ("predict_onnx", "tokens")),
     }
     for program, name, file in (("", "mlp", "rows.npy"), ("", "linear", "rows.npy"), ("other.onnx.files", "other", "a.txt")):
-        done = run([*python, *(str(tmp_path / path) for path in (Path(program) / "predict_onnx.py", f"{name}.onnx", file))])
+        done = run([*python.command, *(str(tmp_path / path) for path in (Path(program) / "predict_onnx.py", f"{name}.onnx", file))])
         assert (done.returncode, done.stderr) == (0, "")
     # What somebody else wrote is kept.
     (tmp_path / "new.onnx.files").write_text("notes")

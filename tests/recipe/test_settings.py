@@ -14,7 +14,7 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
 --patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers
---task --valid --test --valid-data --test-data --target --ignore --text --tokens --vocabulary --file --split-column --group
+--task --valid --test --split-seed --valid-data --test-data --target --ignore --text --tokens --vocabulary --file --split-column --group
 --size --fit --rate --data-seconds --windows --memory --exclude
 --sampling --mean --std
 --scale-targets
