@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
 from epochal.data.load import load
-from epochal.errors import BundleError, DataError, NotFiniteError, OutputError
+from epochal.errors import BundleError, DataError, ModelError, NotFiniteError, OutputError
 from epochal.io.checksums import with_checksum
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
@@ -228,6 +228,20 @@ def test_a_network_of_ones_own_must_be_passed_again(tmp_path: Path) -> None:
     assert Bundle.load(saved, nn.Linear(3, 2)).predict([0.5, 1.0, 2.0]) == bundle.predict([0.5, 1.0, 2.0])
     with pytest.raises(BundleError, match="cannot be rebuilt"):
         Bundle.load(saved, nn.Linear(4, 2))
+    with pytest.raises(
+        BundleError, match=r"do not fit your network: Missing key\(s\) in state_dict: .*\.\nPass the network that was trained"
+    ):
+        Bundle.load(saved, nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+    with pytest.raises(ModelError, match=r"^There is no file none\.py\.\nCheck the path"):
+        Bundle.load(saved, "none.py:Net")
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch" * 9)
+    with pytest.raises(
+        BundleError, match=r"model\.onnx cannot be read as a \.safetensors file: .*\nGive the folder of a run or of a bundle, or"
+    ):
+        Bundle.load(tmp_path / "model.onnx")
 
 
 class Buffers(nn.Linear):

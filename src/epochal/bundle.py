@@ -59,6 +59,8 @@ DESCRIPTION = "bundle.json"
 # Where the metadata of a bundle in one file have its description.
 METADATA = "bundle"
 
+_WHAT_TO_GIVE = "Give the folder of a run or of a bundle, or a file of --to safetensors."
+
 
 @dataclass(frozen=True, repr=False)
 class Bundle(Shown):
@@ -276,7 +278,7 @@ class Bundle(Shown):
 
         A bundle of the user's own network needs that network as `model` (or "my_file.py:Net"): its code is not in the bundle.
         If that code has changed since training, `log` is called with a note; without `log`, a warning is issued.
-        Raises `BundleError` if a file is missing, damaged or of another version.
+        Raises `BundleError` if a file is missing, damaged or of another version, and `ModelError` if that code cannot be run.
         """
         folder = _folder(Path(path))
         described = _description(folder)
@@ -293,7 +295,7 @@ class Bundle(Shown):
                 whole = rebuild(folder, spec, net, TypeAdapter(list[str]).validate_python(described["layers"]), stored)
                 file.seek(0)
                 weights = load_weights(file.read(size))
-            whole.load_state_dict(weights, assign=origin is not None)
+            _put(weights, whole, folder, origin is None)
             code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
             raise BundleError(f"{folder} is not a complete bundle: {first_line(error)}.", "Copy the bundle again.") from error
@@ -316,6 +318,11 @@ class Bundle(Shown):
 def is_bundle(path: Path) -> bool:
     """Whether `path` is the folder of a bundle, or of a run with one."""
     return (path / "model" / DESCRIPTION).is_file() or (path / DESCRIPTION).is_file()
+
+
+def needs_code(path: Path) -> bool:
+    """Whether the network of a bundle is the user's own, whose code is not in it. Raises `BundleError`."""
+    return "own" in _description(_folder(path))["model"]
 
 
 def weights_file(path: Path) -> Path:
@@ -351,11 +358,12 @@ def _description(path: Path) -> dict[str, Any]:
         else:
             described = read_json(where)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{where} cannot be read: {first_line(error)}.", "Copy the bundle again.") from error
+        reason = first_line(error)
+        if path.is_file():
+            raise BundleError(f"{path} cannot be read as a .safetensors file: {reason}.", _WHAT_TO_GIVE) from error
+        raise BundleError(f"{where} cannot be read: {reason}.", "Copy the bundle again.") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise BundleError(
-            f"{where} does not describe an Epochal bundle.", "Give the folder of a run or of a bundle, or a file of --to safetensors."
-        )
+        raise BundleError(f"{where} does not describe an Epochal bundle.", _WHAT_TO_GIVE)
     if not isinstance(described.get("model"), dict):
         raise BundleError(f"{where} does not say which model it is.", "Copy the bundle again.")
     if described.get("version") != VERSION:
@@ -385,6 +393,17 @@ def _stored(file: BufferedReader, path: Path, kept: Mapping[str, Any]) -> Mappin
     except ValueError as error:
         reason = str(error)
     raise BundleError(f"{path} is damaged: {reason}.", "Copy the bundle again.")
+
+
+def _put(weights: Mapping[str, Tensor], model: nn.Module, folder: Path, is_own: bool) -> None:
+    """Load weights into a model. Raises `BundleError` if those of the user's own network do not fit it."""
+    try:
+        model.load_state_dict(weights, assign=not is_own)
+    except RuntimeError as error:
+        if not is_own:
+            raise
+        reason = " ".join(str(error).splitlines()[1:2]).strip().rstrip(".")
+        raise BundleError(f"The weights in {folder} do not fit your network: {reason}.", "Pass the network that was trained.") from error
 
 
 def _wrong_code(folder: Path, built: Mapping[str, Any]) -> BundleError:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from epochal import train
 from epochal.cli.main import cli
 from epochal.data.inputs.text.read import Text
 from epochal.exports.export import FORMATS
 from epochal.run.parity import check
+from tests.cli.conftest import Call
 from tests.data.test_table import csv_of, people
 from tests.test_same_answers import LABELS, SETTINGS, SOUNDS, TEXTS
 from tests.tones import save
@@ -32,6 +36,31 @@ def test_the_table_and_the_file(tmp_path: Path) -> None:
     assert json.loads(found.stdout.splitlines()[-1])["file"] == str(run / "export" / "model.onnx")
     assert CliRunner().invoke(cli, ["export", str(run)]).exit_code == 1
     assert CliRunner().invoke(cli, ["export", str(run), "--to", "pickle"]).exit_code == 2
+
+
+def test_too_much_lost_in_eight_bits_is_refused(tmp_path: Path, call: Call) -> None:
+    for part, factor in (("train", 1), ("test", 20)):  # Ranges that are measured on dark pictures do not fit bright ones.
+        for place in range(40):
+            pixels = np.full((8, 8), 3 * factor, np.uint8)
+            pixels[:, place % 2 * 4 :][:, :4] = (6 + place % 4) * factor
+            file = tmp_path / "data" / part / "ab"[place % 2] / f"{place}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+    train(tmp_path / "data", model="linear", epochs=30, quiet=True, device="cpu", threads=1, out=tmp_path / "run")
+    refused = ("export", "run", "--to", "onnx", "--quantize", "--max-loss")
+    code, out, err = call(*refused, "2.5")
+    assert code == 1
+    assert out == ""
+    said = re.fullmatch(
+        r"error: In eight bits, accuracy (.*) instead of (.*) %: (.*) points lost \(95 %: .*\): more than 2.5\.\n(.*)\n", err
+    )
+    assert said is not None, err
+    after, before, lost = (float(said[place]) for place in (1, 2, 3))
+    assert lost > 2.5
+    assert lost == pytest.approx(before - after, abs=0.011)
+    assert said[4] == "Nothing was written. Allow more: --max-loss; or leave --quantize out."
+    assert not (tmp_path / "run" / "export").exists()
+    assert call(*refused, "few")[0] == 2
 
 
 DATA: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -13,11 +13,17 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from epochal import predictor
 from epochal.bundle import Bundle
+from epochal.cli.main import cli
 from epochal.data.inputs.text.read import Text
+from epochal.data.load import load
+from epochal.errors import BundleError
+from epochal.recipe import Recipe
+from epochal.run.prepare import build
 from epochal.serve.model import open_model
 from epochal.tasks.base import Prediction
 from tests.data.test_table import people
@@ -176,6 +182,19 @@ def test_a_wrong_request_is_refused(client: httpx.Client, model: str, body: dict
 def test_several_models_need_a_name(client: httpx.Client) -> None:
     answer = client.post("/predict", json={"inputs": ["x"]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+
+def test_code_of_ones_own_is_for_the_models_that_need_it(tmp_path: Path, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text("from torch import nn\ndef net():\n    return nn.Linear(3, 2)\n")
+    build(Recipe(), load((torch.randn(40, 3), torch.arange(40) % 2)), torch.nn.Linear(3, 2))[1].save(tmp_path / "own")
+    served: list[str] = []
+    monkeypatch.setattr("epochal.serve.server.serve", lambda models, *_, **__: served.extend(model.name for model in models))
+    command = ["serve", str(tmp_path / "own"), str(bundles["numbers"]), "--model", f"{tmp_path / 'net.py'}:net", "--threads", "1"]
+    found = CliRunner().invoke(cli, command)
+    assert found.exit_code == 0, found.exception
+    assert served == ["own", "numbers"]
+    with pytest.raises(BundleError, match="needs no code of yours"):
+        CliRunner().invoke(cli, ["serve", *command[2:]], catch_exceptions=False)
 
 
 def test_models_are_described(client: httpx.Client, bundle: Loaded) -> None:

@@ -50,6 +50,7 @@ def command(
     with importing():
         import torch
 
+        from epochal.bundle import needs_code
         from epochal.data.inputs.picture.decoding import cores
         from epochal.errors import MissingError
 
@@ -60,9 +61,12 @@ def command(
         from epochal.serve.model import check_names, named, open_model
 
     torch.set_num_threads(threads or max(1, cores() - 1))
+    paths = [named(run) for run in runs]
+    # Of several runs, --model is for those of the user's own network; if there is none, it is refused.
+    own = [path for _, path in paths if model and needs_code(path)] or [path for _, path in paths]
     models = [
-        open_model(path, name, own=model, runtime=runtime, device=device, log=lambda note: say(note, err=True))
-        for name, path in map(named, runs)
+        open_model(path, name, own=model if path in own else None, runtime=runtime, device=device, log=lambda note: say(note, err=True))
+        for name, path in paths
     ]
     check_names(models)
     known = ", ".join(served.name for served in models)

@@ -34,9 +34,12 @@ def rebuild(
     """Build the complete model with these `layers` for the `stored` weights; `model` is a built-in one with options, or the user's own.
 
     Built-in models are built on the meta device first: what an untrusted file asks for must match its weights, and leave memory for
-    an input.
+    an input. Raises `BundleError`, and `ModelError` where the user's own code cannot be run.
     """
     is_ours = isinstance(model, tuple)
+    if isinstance(model, str):
+        with fork_rng(torch.device("cpu")):
+            model = own_net(model, spec)
     device = torch.device("meta" if is_ours else "cpu")
 
     def built(device: torch.device) -> nn.Module:
