@@ -23,7 +23,7 @@ from epochal.run.train import train
 from epochal.training.records import EpochDone, Record
 
 KEPT = [
-    "checkpoints", "data.json", "environment.json", "figures", "metrics.jsonl", "model", "predictions", "recipe.toml",
+    "checkpoints", "data.json", "environment.json", "figures", "labels.csv", "metrics.jsonl", "model", "predictions", "recipe.toml",
     "result.json", "seen.bin",
 ]  # fmt: skip
 

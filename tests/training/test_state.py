@@ -69,7 +69,7 @@ def test_records_of_epochs_come_back_as_they_were(blobs: Arrays, tmp_path: Path,
         ("optimizer/0/more", 1, "optimizer/0/more does not belong to it"),
         ("optimizer/groups", [], "zip"),
         ("model/more", 1, "model/more does not belong to it"),
-        ("version", 6, "is a checkpoint of version 6; this Epochal reads version 7"),
+        ("version", 6, "is a checkpoint of version 6; this Epochal reads version 8"),
     ],
 )
 def test_a_state_that_no_training_comes_to_is_refused(blobs: Arrays, tmp_path: Path, name: str, value: object, told: str) -> None:

@@ -32,6 +32,9 @@ def report(done: Run, *, as_json: bool) -> None:
 
         for line in advice(done.test, done.data.spec, done.recipe, check_command(source, done.recipe, place["data_dir"])):
             say(line)
+    if done.label_errors is not None and done.label_errors.likely:
+        errors = done.label_errors
+        say(f"{errors.likely:,} of {errors.count:,} training labels are likely wrong: {done.folder / 'labels.csv'}")
     if done.importance is not None:
         _say_importance(done.importance)
     if done.curve is not None:

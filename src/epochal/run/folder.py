@@ -9,6 +9,7 @@ model/              the bundle: the model alone
 seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out
 predictions/        outputs of each validation and test example
 figures/            pictures
+labels.csv          the labels of training examples that may be wrong, ranked
 result.json         the numbers; written last, so a folder that has it is whole
 """
 
@@ -56,6 +57,7 @@ CHECKPOINTS = "checkpoints"
 MODEL = "model"
 PREDICTIONS = "predictions"
 FIGURES = "figures"
+LABELS = "labels.csv"
 RESULT = "result.json"
 
 # So many positions of a split are listed in data.json.

@@ -25,10 +25,11 @@ from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import assess
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.importance import Importance, importance, takes_long
+from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
 from epochal.evaluation.named import Metrics, all_metrics
 from epochal.io.checksums import with_checksum
-from epochal.io.files import finite, remove_directory, write_errors, write_json
+from epochal.io.files import finite, remove_directory, write_errors, write_json, write_text
 from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
 from epochal.progress import silent
@@ -37,7 +38,8 @@ from epochal.recipe import Recipe, as_recipe
 from epochal.run.curve import Plan
 from epochal.run.curve import measure as measure_curve
 from epochal.run.curve import plan as plan_curve
-from epochal.run.folder import CHECKPOINTS, FIGURES, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
+from epochal.run.folder import CHECKPOINTS, FIGURES, LABELS, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
+from epochal.run.label_errors import find_label_errors
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare
 from epochal.shown import Rows, Shown
@@ -60,7 +62,8 @@ class Run(Shown):
 
     `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
-    inputs are not rows, or have very many columns. `curve` is the learning curve, if it was asked for.
+    inputs are not rows, or have very many columns. `label_errors` are the training labels that are likely wrong; `None` where examples have
+    not one class each. `curve` is the learning curve, if it was asked for.
     """
 
     bundle: Bundle
@@ -73,6 +76,7 @@ class Run(Shown):
     folder: Path | None
     result: Mapping[str, Any]
     importance: Importance | None = None
+    label_errors: LabelErrors | None = None
     curve: LearningCurve | None = None
 
     def _title(self) -> str:
@@ -84,6 +88,7 @@ class Run(Shown):
             ("test", "there was no test data" if self.test is None else str(self.test)),
             *(("" if number else "advice", words) for number, words in enumerate(lines)),
             *(() if self.curve is None else [("labels", self.curve.outlook())]),
+            *(() if self.label_errors is None else [("train", str(self.label_errors))]),
             ("model", self.fit.finished.kept_weights()),
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
@@ -228,11 +233,13 @@ def complete(
         # As it was when training ended: the last bits of results depend on the number of threads.
         torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
         valid, test = _evaluate(prepared)
-        relied = _importance(prepared, log)
+        relied, wrong = _importance(prepared, log), find_label_errors(prepared, fitted.labels)
         clock.lap("evaluate")
         evaluated, sums = {"valid": valid, "test": test}, None
         if folder is not None:
             sums = write_predictions(folder, evaluated, data, bundle)
+            if wrong is not None:
+                write_text(folder / LABELS, wrong.to_csv())
             _draw(folder / FIGURES, fitted, test, data, relied, log)
         clock.lap("keep")
         assessment = assess(valid, test)
@@ -240,10 +247,11 @@ def complete(
             "predictions": sums,
             "assessment": None if assessment is None else finite(assessment.to_json()),
             "importance": None if relied is None else finite(relied.to_json()),
+            "label_errors": None if wrong is None else wrong.to_json(),
         }
         if folder is not None:
             write_json(folder / RESULT, with_checksum(result))
-    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied)
+    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong)
 
 
 def _with_curve(done: Run, plan: Plan, log: Callable[[str], object]) -> Run:

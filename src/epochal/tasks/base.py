@@ -193,6 +193,15 @@ class Task(BaseModel):
         return _Decoder(self)
 
     @property
+    def agreements(self) -> int:
+        """How many numbers `agreement` gives for each example; 0 where labels are not followed along training."""
+        return 0
+
+    def agreement(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: ARG002
+        """Return how far outputs [n, outputs], float32, agree with the given targets: float32 [n, agreements]."""
+        return outputs[:, :0]
+
+    @property
     def units(self) -> tuple[float, ...]:
         """What is a difference of 1 in each value of a prediction: 1 for probabilities, the spread for quantities."""
         return (1.0,) * len(self.outputs)

@@ -104,6 +104,19 @@ class SingleLabel(LabelTask):
         """Return probabilities [n, classes]. Log-probabilities give the same ones as scores, as softmax ignores a constant."""
         return outputs.softmax(1)
 
+    @property
+    def agreements(self) -> int:
+        """Two numbers; see `agreement`."""
+        return 2
+
+    def agreement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability of the given class, and its distance to that of the best other: [n, 2]."""
+        # PyTorch's softmax takes four times as long for rows of ten: this is a part of each training step.
+        powers, index = (outputs - outputs.amax(1, keepdim=True)).exp(), targets[:, None]
+        chances = powers / powers.sum(1, keepdim=True)
+        given = chances.gather(1, index)
+        return torch.cat((given, given - chances.scatter(1, index, -torch.inf).amax(1, keepdim=True)), 1)
+
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
         """Return the logarithms of the mean evidence, which is the exponential of outputs: one window that is sure outweighs many in which
         nothing is heard. The mean of probabilities would be what those say."""

@@ -140,7 +140,7 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
     # Inner modules finish before the outer one.
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
-        plain = TracedStep(training.model, training.loss, why_not="each layer is looked at")
+        plain = TracedStep(training.model, training.traced.loss_of, why_not="each layer is looked at")
         yield replace(training, update=update, forward=training.model, traced=plain)
     finally:
         for handle in hooks:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from epochal.data.examples import Examples
-from epochal.data.feed import Feed, feed
+from epochal.data.feed import Feed, feed, targets_on
 from epochal.data.inputs.values import access
 from epochal.data.mixing import build_mixing
 from epochal.data.order import describe_balance
@@ -23,6 +23,7 @@ from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import compiled
+from epochal.training.label_history import LabelHistory
 from epochal.training.memory import check_memory
 from epochal.training.optim import Optimizer, build_optimizer, describe_optimizer, groups_of, in_short
 from epochal.training.own import Own, own_optimizer
@@ -106,9 +107,8 @@ def build_training(
     update = Update(optimizer, scaler, is_own=own.optimizer is not None)
     average = MovingAverage(model, recipe.ema) if recipe.ema else None
     best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
-    parts: dict[str, Stateful] = {"model": model, "optimizer": update, "schedule": schedule, "best": best, "threads": threads}
-    if average is not None:
-        parts["average"] = average
+    labels = LabelHistory(task, targets_on(device, batches.examples.targets))
+    parts = _there(model=model, optimizer=update, schedule=schedule, best=best, threads=threads, labels=labels, average=average)
     training = Training(
         recipe=recipe,
         device=device,
@@ -128,10 +128,15 @@ def build_training(
         loss_sum=torch.zeros((), device=device),
         constants=frozenset(name for name, buffer in model.named_buffers() if not buffer.isfinite().all()),
         threads=threads,
+        labels=labels,
         parts=parts,
     )
     training.check_finite()
     return training
+
+
+def _there(**parts: Stateful | None) -> dict[str, Stateful]:
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _traced(
@@ -150,9 +155,10 @@ def _traced(
     elif own.schedule is not None or (own.optimizer is not None and not type(optimizer).__module__.startswith("torch.optim.")):
         why_not = f"your own {'optimizer' if own.schedule is None else 'schedule'} may change the model in any step"
 
-    def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
+    def loss_of(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with precision(device, recipe.precision):
-            return loss(model(inputs), targets)
+            outputs = model(inputs)
+            return loss(outputs, targets), outputs
 
     return TracedStep(model, loss_of, own.loss, optimizer, why_not=why_not, insists=recipe.step == "traced")
 

@@ -32,7 +32,7 @@ from epochal.training.saved import State
 from epochal.training.signals import Signals
 from epochal.training.state import Training
 
-VERSION = 7
+VERSION = 8
 _TENSORS, _VALUES, _SUMS = "state.safetensors", "state.json", "SHA256SUMS"
 _NAME = re.compile(r"step-\d+-\d+(-\d+)?")
 _KEPT = 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,15 @@ class TrainingHistory(Shown):
     """What happened in training: a record of each epoch, and how it ended. The weights are in the model that was given.
 
     `optimizer` describes the optimizer, and for each group the number of parameters and the settings. `task` is the task that was
-    learned.
+    learned. `labels`, float32 [n, agreements], is what `Task.agreement` says of the label of each training example, as the mean over the
+    times that it was trained on; NaN if it was not.
     """
 
     epochs: tuple[EpochDone, ...]
     finished: Finished
     optimizer: Mapping[str, Any]
     task: Task
+    labels: Tensor = field(compare=False)
 
     def _title(self) -> str:
         count = len(self.epochs)
@@ -186,7 +188,7 @@ def fit(
             training.traced.why_not,
         )  # fmt: skip
         emit(finished)
-    return TrainingHistory(tuple(training.history), finished, described, data.spec.task)
+    return TrainingHistory(tuple(training.history), finished, described, data.spec.task, training.labels.means())
 
 
 def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: Checkpoints) -> float:
@@ -233,16 +235,20 @@ def train_step(training: Training, batch: Batch) -> None:
     """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
     seed_generators(training.device, key(training.recipe.seed, "step", training.step))
     training.threads.use(training.step)
-    for inputs, targets, share in _parts(batch, training):
+    for (inputs, targets, places), share in _parts(batch, training):
         # The same operations, recorded: or None, where they have to be made from the start.
-        loss = training.traced(inputs, targets, share)
-        if loss is None:
+        made = training.traced(inputs, targets, share)
+        if made is None:
             with precision(training.device, training.recipe.precision):
-                loss = training.loss(training.forward(inputs), targets)
+                outputs = training.forward(inputs)
+                loss = training.loss(outputs, targets)
                 if share is not None:
                     loss = loss * share
             training.scaler.scale(loss).backward()
+        else:
+            loss, outputs = made
         training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
+        training.labels.add(outputs, places)
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
         nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
@@ -253,16 +259,16 @@ def train_step(training: Training, batch: Batch) -> None:
         training.average.update_parameters(training.model)
 
 
-def _parts(batch: Batch, training: Training) -> Iterator[tuple[Tensor, Tensor, Tensor | float | None]]:
+def _parts(batch: Batch, training: Training) -> Iterator[tuple[Batch, Tensor | float | None]]:
     """Split a batch for gradient accumulation, with each part's share of the mean: so the gradients add up to those of the whole
     batch."""
     count = training.recipe.accumulate
     if count == 1:
-        yield batch.inputs, batch.targets, None
+        yield batch, None
         return
     whole = training.loss.weight(batch.targets)
-    for inputs, targets in zip(batch.inputs.chunk(count), batch.targets.chunk(count), strict=True):
-        yield inputs, targets, training.loss.weight(targets) / whole
+    for part in map(Batch, *(tensor.chunk(count) for tensor in batch)):
+        yield part, training.loss.weight(part.targets) / whole
 
 
 def _set_rate(training: Training) -> None:

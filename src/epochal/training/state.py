@@ -19,6 +19,7 @@ from epochal.tasks.losses import Loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Forward
+from epochal.training.label_history import LabelHistory
 from epochal.training.optim import Optimizer, groups_of
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
@@ -62,6 +63,7 @@ class Training:
     loss_sum: Tensor
     constants: frozenset[str]
     threads: Threads
+    labels: LabelHistory
     parts: Mapping[str, Stateful]
     sharing: Sharing | None = None
     began: float = field(default_factory=time.perf_counter)

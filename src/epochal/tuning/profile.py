@@ -195,7 +195,7 @@ def _watched(training: Training, watch: _Stopwatch) -> Iterator[Training]:
         return found
 
     # What is traced has no phases.
-    plain = TracedStep(training.model, loss, why_not="the phases of a step are measured")
+    plain = TracedStep(training.model, training.traced.loss_of, why_not="the phases of a step are measured")
     try:
         yield replace(training, loss=Loss(loss, training.loss.class_weights), update=update, traced=plain)
     finally:

@@ -60,11 +60,11 @@ def watching() -> Iterator[Watched]:
         watched.training.append(build(*arguments, **options))
         return watched.training[-1]
 
-    def calling(self: TracedStep, *arguments: Any) -> Tensor | None:
-        loss = call(self, *arguments)
-        watched.traced += loss is not None
-        watched.plain += loss is None
-        return loss
+    def calling(self: TracedStep, *arguments: Any) -> tuple[Tensor, Tensor] | None:
+        made = call(self, *arguments)
+        watched.traced += made is not None
+        watched.plain += made is None
+        return made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "build_training", building)

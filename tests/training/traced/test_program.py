@@ -26,12 +26,13 @@ def _inputs(*shape: int) -> Tensor:
 
 def _program(forward: Forward, parameters: list[nn.Parameter], x: Tensor) -> Program:
     """The program of the forward pass and its gradients; what it gives is its loss already."""
-    return write(record(lambda inputs, _: forward(inputs), parameters, x, torch.zeros(1)), parameters)
+    return write(record(lambda inputs, _: (forward(inputs), inputs), parameters, x, torch.zeros(1)), parameters)
 
 
 def _run(program: Program, x: Tensor) -> list[Tensor]:
     with torch.no_grad():
-        return [value for value in program.load()(x, torch.zeros(1), torch.ones(())) if value is not None]
+        loss, _, *gradients = program.load()(x, torch.zeros(1), torch.ones(()))
+        return [value for value in (loss, *gradients) if value is not None]
 
 
 def _plain(forward: Forward, parameters: list[nn.Parameter], x: Tensor) -> list[Tensor]:
@@ -69,7 +70,12 @@ def test_the_source_is_plain_and_short() -> None:
     net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
     labels = torch.arange(6) % 3
     parameters = list(net.parameters())
-    program = write(record(lambda x, y: functional.cross_entropy(net(x), y), parameters, _inputs(), labels), parameters)
+
+    def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = net(x)
+        return functional.cross_entropy(outputs, y), outputs
+
+    program = write(record(loss_of, parameters, _inputs(), labels), parameters)
     head, *lines, last = program.source.splitlines()
     assert head == "def step(inputs, targets, seed):"
     assert last.startswith("    return ")
@@ -174,7 +180,7 @@ def test_each_gradient_has_memory_of_its_own(name: str) -> None:
     with torch.no_grad():
         first = step(x, torch.zeros(1), seed)
         kept = [None if value is None else value.clone() for value in first]
-        for gradient in first[1:]:
+        for gradient in first[2:]:
             if gradient is not None:
                 gradient.mul_(0)
         again = step(x, torch.zeros(1), seed)

@@ -182,8 +182,12 @@ def test_changes_of_the_own_loss_are_followed(blobs: Arrays) -> None:
     assert found[1][0].traced == 21
 
 
-def _loss_of(net: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    return lambda x, y: functional.cross_entropy(net(x), y)
+def _loss_of(net: nn.Module) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def loss_of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = net(x)
+        return functional.cross_entropy(outputs, y), outputs
+
+    return loss_of
 
 
 def _steps(net: nn.Module, count: int, **options: Any) -> list[bool]:
@@ -260,16 +264,21 @@ def test_recording_leaves_everything_as_a_step_leaves_it(begun: bool, share: Any
                 for parameter in one.parameters():
                     parameter.grad = torch.full_like(parameter, 0.5)
         torch.manual_seed(step)
-        loss = made(x, labels, share)
-        if loss is None:
-            loss = _loss_of(net)(x, labels) if share is None else _loss_of(net)(x, labels) * share
+        found = made(x, labels, share)
+        if found is None:
+            loss, outputs = _loss_of(net)(x, labels)
+            loss = loss if share is None else loss * share
             loss.backward()
+        else:
+            loss, outputs = found
         state = torch.get_rng_state()
         torch.manual_seed(step)
-        wanted = _loss_of(other)(x_too, labels) if share is None else _loss_of(other)(x_too, labels) * share
+        wanted, wanted_outputs = _loss_of(other)(x_too, labels)
+        wanted = wanted if share is None else wanted * share
         wanted.backward()
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.equal(loss, wanted)
+        assert torch.equal(outputs, wanted_outputs)
         assert torch.equal(x, x_too)
         assert differences(weights(net), weights(other)) == []
         gradients = [{name: parameter.grad for name, parameter in one.named_parameters()} for one in (net, other)]

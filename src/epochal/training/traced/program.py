@@ -39,7 +39,7 @@ _BOUND: dict[Any, Callable[..., Any]] = {
     _aten.view.default: Tensor.view,
 }
 
-# (inputs, targets, seed of backpropagation) -> the loss, and the gradient of each parameter.
+# (inputs, targets, seed of backpropagation) -> the loss, the outputs, and the gradient of each parameter.
 Step = Callable[[Tensor, Tensor, Tensor], Sequence[Tensor | None]]
 
 
@@ -71,7 +71,7 @@ def write(recording: Recording, parameters: Sequence[nn.Parameter]) -> Program:
         writer.define(tensor, name)
     for call in recording.calls:
         writer.add(call, recording.seed)
-    results = [writer.name(recording.loss), *writer.gradients(recording, parameters)]
+    results = [writer.name(recording.loss), writer.name(recording.outputs), *writer.gradients(recording, parameters)]
     return writer.program(results)
 
 

@@ -15,6 +15,10 @@ from epochal.operations import OperationMode
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default, torch.ops.aten.equal.default)
 
 
+# (inputs, targets) -> the mean loss, and the outputs of the model.
+LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class NotTraceableError(Exception):
     """Why a step cannot be traced."""
 
@@ -31,13 +35,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """The operations of a batch, in order, from `inputs` and `targets` to `loss` and, beginning with `seed`, to the gradients."""
+    """The operations of a batch, in order, from `inputs` and `targets` to `outputs` and `loss`; and, from `seed`, to the gradients."""
 
     calls: Sequence[Call]
     inputs: Tensor
     targets: Tensor
     seed: Tensor
     loss: Tensor
+    outputs: Tensor
     gradients: Sequence[Tensor | None]
 
 
@@ -54,16 +59,16 @@ class _Recorder(OperationMode):
         return result
 
 
-def record(loss_of: Callable[[Tensor, Tensor], Tensor], parameters: Sequence[nn.Parameter], inputs: Tensor, targets: Tensor) -> Recording:
+def record(loss_of: LossOf, parameters: Sequence[nn.Parameter], inputs: Tensor, targets: Tensor) -> Recording:
     """Compute the loss of a batch and the gradients of `parameters`, and return the operations that this took.
 
     Buffers and generators change as in any step. Raises `NotTraceableError` where operations depend on values.
     """
     with _Recorder() as recorder:
-        loss = loss_of(inputs, targets)
+        loss, outputs = loss_of(inputs, targets)
         forward = len(recorder.calls)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     # Backpropagation begins with the gradient of the loss by itself, a 1. (Passing one would make PyTorch import SymPy.)
     seed = recorder.calls[forward]
     assert seed.operation is torch.ops.aten.ones_like.default
-    return Recording(recorder.calls, inputs, targets, seed.result, loss, gradients)
+    return Recording(recorder.calls, inputs, targets, seed.result, loss, outputs, gradients)

@@ -22,7 +22,7 @@ from epochal.training.traced.library import is_library
 from epochal.training.traced.program import Program, Step, write
 from epochal.training.traced.purity import Condition, check_pure, hooks_of, is_hooked, is_watched, modules_of, optimizer_hooks
 from epochal.training.traced.reader import PLAIN
-from epochal.training.traced.recording import NotTraceableError, record
+from epochal.training.traced.recording import LossOf, NotTraceableError, record
 from epochal.user_code import in_words
 
 # Batches of one shape before it is recorded, which takes as long as some plain steps.
@@ -38,15 +38,15 @@ LONG = 0.02
 class TracedStep:
     """Computes losses and gradients by recorded operations, where they are known to give the same bits as the plain step.
 
-    `loss_of` is the mean loss of (inputs, targets); `own_loss` is the user's own function in it, if it has one; `optimizer` is used
-    between two steps. `why_not` is the reason for plain steps, or "". Where the user `insists` on traced ones, a reason against them is
-    a `RecipeError`.
+    `loss_of` gives the mean loss of (inputs, targets), and the model's outputs; `own_loss` is the user's own function in it, if it has
+    one; `optimizer` is used between two steps. `why_not` is the reason for plain steps, or "". Where the user `insists` on traced ones,
+    a reason against them is a `RecipeError`.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss_of: Callable[[Tensor, Tensor], Tensor],
+        loss_of: LossOf,
         own_loss: object = None,
         optimizer: object = None,
         *,
@@ -71,8 +71,8 @@ class TracedStep:
         else:
             self._analyse()
 
-    def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> Tensor | None:
-        """Add the gradients of a batch to those of the parameters, and return its loss, both multiplied by `share`.
+    def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> tuple[Tensor, Tensor] | None:
+        """Add the gradients of a batch to those of the parameters, and return its loss, both multiplied by `share`; and its outputs.
 
         Return `None`, and do nothing, where the plain step has to do it.
         """
@@ -84,14 +84,15 @@ class TracedStep:
             return None
         step, seed = found
         with torch.no_grad():
-            loss, *gradients = step(inputs, targets, seed if share is None else seed * share)
+            loss, outputs, *gradients = step(inputs, targets, seed if share is None else seed * share)
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 if parameter.grad is None:
                     parameter.grad = gradient
                 elif gradient is not None:
                     parameter.grad += gradient
             assert loss is not None
-            return loss if share is None else loss * share
+            assert outputs is not None
+            return loss if share is None else loss * share, outputs
 
     def check(self) -> None:
         """Start over if anything has changed that recordings depend on. To be called after code of the user's own has run."""
@@ -150,9 +151,9 @@ class TracedStep:
     def _record(self, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor]:
         """Return the step for batches such as this one, and what its backpropagation begins with."""
         with _unchanged(self._tensors, self._parameters) as restore:
-            loss = self.loss_of(_copy(inputs), _copy(targets))
+            loss, outputs = self.loss_of(_copy(inputs), _copy(targets))
             loss.backward()
-            wanted = self._results(loss.detach(), [parameter.grad for parameter in self._parameters])
+            wanted = self._results([loss.detach(), outputs.detach()], [parameter.grad for parameter in self._parameters])
             restore()
             program = self._written(inputs, targets)
             restore()
@@ -162,17 +163,17 @@ class TracedStep:
             restore()
             step, seed = program.load(), torch.ones_like(loss)
             with torch.no_grad():
-                made, *gradients = step(_copy(inputs), _copy(targets), seed)
-            if not _identical(wanted, self._results(made, gradients)):
+                again, same, *gradients = step(_copy(inputs), _copy(targets), seed)
+            if not _identical(wanted, self._results([again, same], gradients)):
                 raise NotTraceableError("recorded operations do not give the same bits")
         return step, seed
 
     def _written(self, inputs: Tensor, targets: Tensor) -> Program:
         return write(record(self.loss_of, self._parameters, _copy(inputs), _copy(targets)), self._parameters)
 
-    def _results(self, loss: Tensor | None, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
+    def _results(self, made: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return all that a step gives and changes."""
-        return [loss, torch.get_rng_state(), *gradients, *(tensor.detach().clone() for tensor in self._tensors)]
+        return [*made, torch.get_rng_state(), *gradients, *(tensor.detach().clone() for tensor in self._tensors)]
 
 
 @contextmanager

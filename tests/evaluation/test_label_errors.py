@@ -1,0 +1,95 @@
+"""Labels that are likely wrong, and how much of the list can be believed."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+import torch
+from torch import Tensor
+
+from epochal.evaluation.label_errors import LabelErrors, changed_labels, check_labels, label_errors
+
+
+def _found(means: Tensor, given: Tensor, outputs: Tensor) -> LabelErrors:
+    found = label_errors(means, given, ("cat", "dog", "cow"), lambda place: f"{place}.jpg", lambda places: outputs[places])
+    assert found is not None
+    return found
+
+
+def test_ranked_by_probability_and_likely_where_another_class_was_sure() -> None:
+    means = torch.tensor([[0.9, 0.8], [0.1, -0.7], [0.05, -0.9], [0.3, -0.1], [float("nan"), float("nan")]])
+    outputs = torch.tensor([[9.0, 0, 0], [9, 0, 1], [0, 9, 5], [0, 2, 9], [0, 0, 0]])
+    found = _found(means, torch.tensor([0, 0, 1, 2, 0]), outputs)
+    assert (found.count, found.likely) == (4, 2)
+    assert [(one.rank, one.example, one.given, one.suggested, one.likely) for one in found.listed] == [
+        (1, "2.jpg", "dog", "cow", True),
+        (2, "1.jpg", "cat", "cow", True),
+        (3, "3.jpg", "cow", "dog", False),
+        (4, "0.jpg", "cat", "dog", False),
+    ]
+    assert str(found) == "2 of 4 training labels are likely wrong"
+    assert found.pairs() == [("dog", "cow", 1), ("cat", "cow", 1)]
+    rows = list(csv.DictReader(io.StringIO(found.to_csv())))
+    assert rows[0] == {
+        "rank": "1", "example": "2.jpg", "label": "dog", "given": "dog", "suggested": "cow", "score": "0.0500", "likely": "yes",
+    }  # fmt: skip
+    assert found.to_json()["listed"] == 4
+
+
+def test_nothing_stands_out() -> None:
+    found = _found(torch.tensor([[0.9, 0.8]]).repeat(3000, 1), torch.zeros(3000, dtype=torch.int64), torch.zeros(3000, 3))
+    assert (found.likely, len(found.listed)) == (0, 30)
+    assert str(found) == "None of 3,000 training labels stands out as wrong"
+
+
+def test_nothing_was_trained_on() -> None:
+    means = torch.full((3, 2), torch.nan)
+    assert label_errors(means, torch.zeros(3, dtype=torch.int64), ("a", "b"), str, lambda _: torch.zeros(0, 2)) is None
+
+
+@pytest.mark.parametrize(("count", "wanted"), [(100_000, 1000), (20_000, 400), (1000, 50), (30, 2), (1, 1)])
+def test_labels_that_are_changed_are_few_and_all_others_stay(count: int, wanted: int) -> None:
+    given = torch.arange(count) % 3
+    labels, changed = changed_labels(given, 3, torch.Generator().manual_seed(1))
+    assert int(changed.sum()) == wanted
+    assert torch.equal(labels != given, changed)
+    assert (labels < 3).all()
+
+
+def _means(*scores: Tensor) -> Tensor:
+    """The two numbers of each example, where there are two classes."""
+    score = torch.cat(scores)
+    return torch.stack((score, 2 * score - 1), 1)
+
+
+def test_what_came_back_and_how_many_are_wrong_where_classes_are_apart() -> None:
+    generator = torch.Generator().manual_seed(1)
+    right, wrong, changed = (torch.rand(count, generator=generator) for count in (10_000, 500, 400))
+    check = check_labels(_means(0.5 + 0.5 * right, 0.4 * wrong, 0.4 * changed), torch.arange(10_900) >= 10_500)
+    below = int((0.4 * changed < 0.25).sum())
+    assert (check.changed, check.found, check.recall) == (400, below, below / 400)
+    assert check.most == pytest.approx(500, abs=75)
+    assert [one.count for one in check.expected] == [105, 210, check.most]
+    # A fifth of the wrong ones are 1 % of all.
+    assert check.expected[0].precision == pytest.approx(0.2, abs=0.05)
+    assert f"Of 400 labels changed on purpose, {100 * below / 400:.0f} % come back as likely wrong" in str(check)
+
+
+def test_where_classes_overlap_the_share_that_comes_back_is_that_of_the_wrong_ones() -> None:
+    # Probabilities of right labels reach down to 0: as rarely as a model that is calibrated is wrong.
+    generator = torch.Generator().manual_seed(1)
+    right = torch.rand(19_000, generator=generator) ** 0.2
+    wrong, changed = (1 - torch.rand(1000, generator=generator) ** 0.2 for _ in range(2))
+    means, is_changed = _means(right, wrong, changed), torch.arange(21_000) >= 20_000
+    check = check_labels(means, is_changed)
+    first = means[:20_000, 0].argsort()[:1000]
+    [found] = [one for one in check.expected if one.count == 1000] or [check.expected[-1]]
+    assert check.most == pytest.approx(1000, rel=0.1)
+    assert float((first >= 19_000).float().mean()) == pytest.approx(found.precision, abs=0.05)
+
+
+def test_labels_that_are_right_leave_nothing_to_expect() -> None:
+    check = check_labels(_means(torch.full((100,), 0.9), torch.full((5,), 0.1)), torch.arange(105) >= 100)
+    assert (check.found, check.most, check.expected) == (5, 0, ())
