@@ -177,11 +177,24 @@ def test_the_same_examples_in_other_data_are_matched_by_content(first: Path, sec
         compare(one, relabelled)
 
 
+def test_a_table_may_be_learned_from_by_other_columns(tmp_path: Path) -> None:
+    rows = [f"{place % 11},{place % 7},{place % 5},{place % 3}\n" for place in range(60)]
+    (tmp_path / "table.csv").write_text("a,b,c,target\n" + "".join(rows))
+    runs = []
+    for name, ignored in (("all", ()), ("less", ("a",))):
+        data = tmp_path / "table.csv"
+        runs.append(tmp_path / name)
+        epochal.train(data, target="target", ignore=ignored, epochs=1, model="linear", quiet=True, out=runs[-1])
+    found = compare(*runs)
+    assert found.notes[0].startswith(f"runs learn from other columns of {tmp_path / 'table.csv'}: its rows are taken to be the same")
+    assert found.settings[1].differs["data.ignore"] == "('a',)"
+
+
 def test_examples_in_groups_count_together(tmp_path: Path) -> None:
     groups = torch.arange(COUNT) // 5
     runs = [keep(tmp_path / str(seed), {"outputs": outputs(1.0, seed), "groups": groups}) for seed in (1, 2)]
-    found = compare(*runs)
-    assert found.groups == 12
+    found = compare(*runs, keep(tmp_path / "plain", {"outputs": outputs(1.0, 3)}))
+    assert found.groups == compare(tmp_path / "plain", *runs).groups == 12
     assert found.notes[0] == "examples of one group count together: 12 groups"
     assert found.pairs[0].difference.first_only is not None
 

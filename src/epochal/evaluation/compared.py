@@ -68,7 +68,7 @@ class Comparison(Shown):
 
     `score` is the name of the score, and `left_out` the number of examples that are not measured, because a run was trained on them.
     Where `over_seeds`, settings are compared, and chance is in examples and in seeds; otherwise single models. `groups` is how many
-    independent groups the examples are in; `None` if each stands for itself.
+    independent groups the examples are in; `None` if each stands for itself. `remarks` say how examples were matched, if not by content.
     """
 
     data: str
@@ -82,6 +82,7 @@ class Comparison(Shown):
     runs: tuple[RunScore, ...]
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -143,7 +144,7 @@ class Comparison(Shown):
     @property
     def notes(self) -> tuple[str, ...]:
         """What must be known to read the result right."""
-        found = []
+        found = [*self.remarks]
         if self.left_out:
             found.append(f"{self.left_out:,} test examples are left out: a run was trained on them")
         if self.groups is not None:
@@ -207,7 +208,7 @@ class Comparison(Shown):
             for pair in self.pairs
             for found in (pair.difference,)
         ]
-        return [("run", "difference", "95 % interval", "p", "detectable", *counts), *rows]
+        return [("setting" if self.over_seeds else "run", "difference", "95 % interval", "p", "detectable", *counts), *rows]
 
     @property
     def counts(self) -> bool:

@@ -44,13 +44,13 @@ td.words { overflow-wrap: anywhere; text-align: left; white-space: normal; }
 thead th.words { text-align: left; }
 table + table, .table + .table { margin-top: 1rem; }
 p.soft { margin: .6rem 0 0; }
-/* On a phone, a row of a table with drawings becomes a few lines, in which values have the headings of their columns before them. */
+/* On a phone, a row of a table becomes a few lines, in which values have the headings of their columns before them. */
 @media screen and (max-width: 42rem) {
   .verdicts { font-size: 1.1rem; }
-  .plots :is(table, tbody) { display: block; } .plots thead { display: none; }
-  .plots tr { border-top: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: 0 1rem; padding: .5rem 0; }
-  .plots :is(th, td) { border: 0; padding: 0; } .plots :is(th, td.plot) { width: 100%; } .plots td:empty { display: none; }
-  .plots td[data-name]::before { color: var(--soft); content: attr(data-name) " "; font-size: .85rem; }
+  .stack :is(table, tbody) { display: block; } .stack thead { display: none; }
+  .stack tr { border-top: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: 0 1rem; padding: .5rem 0; }
+  .stack :is(th, td) { border: 0; padding: 0; } .stack :is(th, td.plot) { width: 100%; } .stack td:empty { display: none; }
+  .stack td[data-name]::before { color: var(--soft); content: attr(data-name) " "; font-size: .85rem; }
 }
 @media print { section { break-inside: avoid; } td.plot { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
@@ -131,7 +131,7 @@ def _plotted(rows: Rows, plots: Sequence[str], scale: _Scale) -> str:
         for (name, *values), plot in zip(body, plots, strict=True)
     )
     below = f'<tr><td></td><td class="plot">{scale.axis()}</td>{"<td></td>" * len(heads)}</tr>'
-    return f'<div class="table plots"><table><thead><tr>{head}</tr></thead><tbody>{lines}{below}</tbody></table></div>'
+    return f'<div class="table stack"><table><thead><tr>{head}</tr></thead><tbody>{lines}{below}</tbody></table></div>'
 
 
 def _values(heads: Sequence[str], values: Sequence[str]) -> str:
@@ -161,13 +161,14 @@ def _named(title: str, number: int, names: Sequence[str]) -> str:
 
 def _settings(found: Comparison) -> str:
     names = [*found.settings[0].differs]
-    head = '<th scope="col">' + f"{said('setting')}</th>" + "".join(f'<th scope="col" class="words">{safe(name)}</th>' for name in names)
+    head = f'<th scope="col">{said("setting")}</th>' + "".join(f'<th scope="col" class="words">{safe(name)}</th>' for name in names)
     lines = "".join(
         f'<tr><th scope="row">{_name(setting.name)}</th>'
-        f"{''.join(f'<td class=words>{safe(value)}</td>' for value in setting.differs.values())}</tr>"
+        + "".join(f'<td class="words" data-name="{safe(name)}">{safe(value)}</td>' for name, value in setting.differs.items())
+        + "</tr>"
         for setting in found.settings
     )
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return f'<div class="table stack"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
 def _name(name: str) -> str:

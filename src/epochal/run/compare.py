@@ -13,6 +13,7 @@ from torch import Tensor
 
 from epochal.bundle import DESCRIPTION
 from epochal.data.examples import address
+from epochal.data.inputs.table.rule import TableRule
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, reason_of
 from epochal.evaluation.by_example import Answers, ByExample, Score, as_answers, same_order, score_for, take
@@ -38,13 +39,14 @@ _NAMED = 10
 class _Kept:
     """What a finished run says of its test examples.
 
-    `part` is the split of the data that they are from, `tensors` are the saved ones (see `predictions.py`), and `files` the names of
-    examples that have some. `setting` has all that decides on the result, but for the seed.
+    `source` names its data, if they are not from a program; `part` is the split of it that examples are from, `tensors` are the saved ones
+    (see `predictions.py`), and `files` the names of examples that have some. `setting` has all that decides on the result but for the seed.
     """
 
     name: str
     recipe: Recipe
     spec: DataSpec
+    source: str | None
     part: str
     tensors: Mapping[str, Tensor]
     files: Sequence[str] | None
@@ -93,9 +95,14 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     index = (~known).nonzero()[:, 0]
     if not len(index):
         raise DataError("All test examples were used in the training of one of these runs.", "Train them without their test data.")
-    groups = first.tensors.get("groups")
+    groups = next((kept.tensors["groups"] for kept in matched if "groups" in kept.tensors), None)
     measured = [_measure(kept, first.spec, index, groups, chosen) for kept in matched]
-    return _compared(measured, chosen, index)
+    remarks = {
+        f"runs learn from other columns of {first.source}: its rows are taken to be the same, since their places and targets are"
+        for kept in matched
+        if kept.spec.fingerprint != first.spec.fingerprint and _other_columns(first, kept)
+    }
+    return replace(_compared(measured, chosen, index), remarks=tuple(remarks))
 
 
 def _folder(run: str | Path | Run) -> Path:
@@ -119,7 +126,7 @@ def _read(folder: Path) -> _Kept:
         raise BundleError(f"{folder} is not finished.", f"Finish it first: {how_to_resume(folder)}")
     if not has_predictions(folder):
         raise DataError(f"{folder} was trained without test data.", "Train it with test data: see --test and --test-data.")
-    described = read_json(folder / DATA, spec=dict, split=dict)
+    described = read_json(folder / DATA, source=str | None, spec=dict, split=dict)
     was = read_json(folder / ENVIRONMENT, own=dict, code=dict)
     tensors = read_predictions(folder, _FIX)
     try:
@@ -132,7 +139,7 @@ def _read(folder: Path) -> _Kept:
         raise BundleError(f"{folder} is damaged: {reason_of(error)}.", _FIX) from error
     setting = {name: value for name, value in recipe.flat().items() if name not in _APART}
     setting |= {"own functions": was["own"], "own code": was["code"], "data": spec.fingerprint[:8]}
-    return _Kept(str(folder), recipe, spec, part, tensors, files, setting)
+    return _Kept(str(folder), recipe, spec, described["source"], part, tensors, files, setting)
 
 
 def _matched(first: _Kept, other: _Kept) -> _Kept:
@@ -150,10 +157,12 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
     elif targets.ndim == 2:
         targets = same_order(targets, two.outputs, one.outputs)
     order = _order(first, other)
-    changed = replace(
-        other,
-        tensors={**other.tensors, "outputs": outputs[order], "targets": targets[order], "known": other.tensors["known"][order]},
-    )
+    by_example = {
+        **{name: other.tensors[name] for name in ("known", "groups") if name in other.tensors},
+        "outputs": outputs,
+        "targets": targets,
+    }
+    changed = replace(other, tensors={name: tensor[order] for name, tensor in by_example.items()})
     unlike = (first.tensors["targets"].double() != changed.tensors["targets"].double()).reshape(first.count, -1).any(1).nonzero()[:, 0]
     if len(unlike):
         where = first.example(int(unlike[0]))
@@ -167,7 +176,8 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
 def _order(first: _Kept, other: _Kept) -> Tensor:
     """Return where in `other` the test examples of `first` are: int64 [n]. Raises `DataError` if they are not the same."""
     same_data = first.spec.fingerprint == other.spec.fingerprint
-    if same_data and first.part == other.part and torch.equal(first.tensors["positions"], other.tensors["positions"]):
+    same_places = first.part == other.part and torch.equal(first.tensors["positions"], other.tensors["positions"])
+    if same_places and (same_data or _other_columns(first, other)):
         return torch.arange(first.count)
     keys = first.tensors.get("keys"), other.tensors.get("keys")
     if keys[0] is not None and keys[1] is not None and first.count == other.count:
@@ -194,6 +204,13 @@ def _order(first: _Kept, other: _Kept) -> Tensor:
         f"{other.recipe.split_seed}.",
         f"Train {other.name} again with --split-seed {first.recipe.split_seed}.",
     )
+
+
+def _other_columns(first: _Kept, other: _Kept) -> bool:
+    """Whether both learn from other columns of one table, whose rows can then be told by their places and targets alone."""
+    one, two = first.spec.input, other.spec.input
+    is_table = isinstance(one, TableRule) and isinstance(two, TableRule) and one.names != two.names
+    return is_table and first.source is not None and first.source == other.source
 
 
 def _measure(kept: _Kept, spec: DataSpec, index: Tensor, groups: Tensor | None, score: Score) -> _Measured:
@@ -256,7 +273,7 @@ def _setting(models: Sequence[_Measured], unlike: Sequence[str], score: Score) -
         float(scores.mean()),
         mean_over_seeds(values, groups, shares=score.is_share) if several else models[0].found.interval,
         float(scores.std()) if several else None,
-        {name: str(models[0].kept.setting.get(name)) for name in unlike},
+        {name: _in_words(models[0].kept.setting.get(name)) for name in unlike},
     )
 
 
@@ -290,6 +307,10 @@ def _difference(first: Sequence[_Measured], second: Sequence[_Measured], score: 
 def _name(models: Sequence[_Measured]) -> str:
     name = models[0].kept.name
     return name if len(models) == 1 else f"{name} ×{len(models)}"
+
+
+def _in_words(value: Any) -> str:
+    return "–" if value in (None, {}, ()) else str(value)
 
 
 def _few(names: Sequence[str]) -> str:
