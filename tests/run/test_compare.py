@@ -118,7 +118,7 @@ def test_of_several_each_is_compared_with_the_first(first: Path, second: Path, t
     assert smaller.p == min(1.0, 2 * smaller.difference.p)
     assert larger.p == max(smaller.p, larger.difference.p)
     assert found.pairs[0].difference.detectable > compare(first, second).pairs[0].difference.detectable
-    assert found.notes[0] == "each is compared with the first; p is corrected for 2 comparisons (Holm)"
+    assert found.notes[0] == "each is compared with the first; p is corrected for 2 comparisons (Holm), intervals are not"
 
 
 def test_seeds_of_a_setting_are_told_apart(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Comparison(Shown):
         if self.groups is not None:
             found.append(f"examples of one group count together: {self.groups:,} groups")
         if len(self.pairs) > 1:
-            found.append(f"each is compared with the first; p is corrected for {len(self.pairs)} comparisons (Holm)")
+            found.append(f"each is compared with the first; p is corrected for {len(self.pairs)} comparisons (Holm), intervals are not")
         if self.over_seeds:
             found.append("chance is in the test examples and in the seeds: other examples, or seeds, could have given other scores")
         elif len(self.settings) > 1:
