@@ -29,12 +29,8 @@ CONSTRAINTS = HERE / "constraints.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PATIENCE = 5  # seconds
 
-CHECKS = (
-    ("ruff", "check"),
-    ("ruff", "format", "--check"),
-    ("mypy",),
-    ("pytest", "-q", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal"),
-)
+LINT = (("ruff", "check"), ("ruff", "format", "--check"))
+TESTS = ("pytest", "-q", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
 
 
 def set_up(extra: str, build: str) -> None:
@@ -123,13 +119,26 @@ def cpu_index_answers() -> bool:
 
 
 def test() -> int:
-    """Run every check; stop at the first that fails."""
-    for module, *arguments in CHECKS:
-        print("\n$", module, *arguments, flush=True)
-        code = subprocess.run([PYTHON, "-m", module, *arguments], cwd=HERE).returncode
-        if code:
+    """Lint, and stop at what that finds; then check types while the tests run, and fail if either fails."""
+    for check in LINT:
+        if code := run(*check):
             return code
-    return 0
+    print("\nmypy runs beside pytest; what it says follows pytest's summary.", flush=True)
+    with subprocess.Popen([PYTHON, "-m", "mypy"], cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as types:
+        try:
+            code = run(*TESTS)
+            print("\n$ mypy", flush=True)
+            sys.stdout.buffer.write(types.communicate()[0])
+            sys.stdout.flush()
+        finally:
+            types.kill()
+    return code or types.returncode
+
+
+def run(module: str, *arguments: str) -> int:
+    """Run a module of the virtual environment under a line that names it; return its exit code."""
+    print("\n$", module, *arguments, flush=True)
+    return subprocess.run([PYTHON, "-m", module, *arguments], cwd=HERE).returncode
 
 
 def main() -> int:

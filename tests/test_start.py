@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -176,6 +177,36 @@ def test_an_environment_is_made_whole_or_not_at_all(folder: Path, start: Start) 
 def test_an_environment_without_pip_gets_it(folder: Path, start: Start) -> None:
     asked, _ = start("models", driver=True, **{"pip --version": ("No module named pip", 1, 0)})
     assert asked == [["-m", "ensurepip"], _all(folder), ["-m", "epochal", "models"]]
+
+
+@pytest.mark.parametrize(("types", "tests", "code"), [(0, 0, 0), (3, 0, 3), (0, 4, 4), (3, 4, 4)])
+def test_types_are_checked_beside_the_tests_and_shown_after_them(start: Start, types: int, tests: int, code: int) -> None:
+    asked, done = start("test", driver=True, m_mypy=("found by mypy", types, 0), m_pytest=("found by pytest", tests, 0))
+    assert sorted(words[1] for words in asked[1:]) == ["mypy", "pytest", "ruff", "ruff"]
+    assert done.returncode == code
+    assert re.search(r"\$ pytest .*\nfound by pytest\n\n\$ mypy\nfound by mypy\n$", done.stdout)
+
+
+def test_nothing_else_runs_where_lint_finds_something(start: Start) -> None:
+    asked, done = start("test", driver=True, ruff_check=("found by ruff", 1, 0))
+    assert ([words[1] for words in asked[1:]], done.returncode) == (["ruff"], 1)
+
+
+def test_an_interrupt_ends_the_tests_and_the_check_of_types(folder: Path) -> None:
+    program = "import start, sys\nstart.set_up = lambda *_: None\nsys.exit(start.main())"
+    environment = {**os.environ, "ANSWERS": json.dumps({"m mypy": ("", 0, 60), "m pytest": ("", 0, 60)})}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "test"], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0
+    ) as process:
+        while not (folder / "log").exists() or len((folder / "log").read_text().splitlines()) < 4:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stdin is not None
+        # All inherited this pipe: nobody is left to read from it.
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(b"x")
 
 
 def test_an_old_python_is_reported() -> None:
