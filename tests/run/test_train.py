@@ -23,8 +23,8 @@ from epochal.run.train import train
 from epochal.training.records import EpochDone, Record
 
 KEPT = [
-    "checkpoints", "data.json", "environment.json", "figures", "labels.csv", "metrics.jsonl", "model", "predictions", "recipe.toml",
-    "result.json", "seen.bin",
+    "checkpoints", "data.json", "environment.json", "examples.json", "figures", "labels.csv", "metrics.jsonl", "model", "predictions",
+    "recipe.toml", "report.html", "result.json", "seen.bin",
 ]  # fmt: skip
 
 

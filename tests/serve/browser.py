@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import subprocess
+import tarfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from tests.serve.strokes import Stroke
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
+AXE = "axe-core@4.14.1"
 
 
 class Page:
@@ -97,6 +101,26 @@ class Page:
         """All addresses that the browser has asked for."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return {one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"}
+
+
+def read_axe(folder: Path) -> str:
+    """The source of axe, the checker of accessibility, from npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("axe comes from npm, which is not installed")
+    packed = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
+    if packed.returncode:
+        pytest.skip(f"npm does not give {AXE}: {packed.stderr.strip()[:200]}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode()
+
+
+def check_with_axe(driver: Any) -> list[str]:
+    """What axe, which runs in the page already, finds wrong there."""
+    found = driver.execute_async_script("axe.run().then(({ violations }) => arguments[0](violations))")
+    return [f"{one['id']}: {one['help']}: " + "; ".join(node["html"][:120] for node in one["nodes"]) for one in found]
 
 
 def _type_of(name: str) -> str:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +15,10 @@ import epochal
 from epochal.serve.app import Service
 from epochal.serve.model import Served, open_model
 from tests.data.test_table import csv_of, people
-from tests.serve.browser import Page, open_browser
+from tests.serve.browser import Page, check_with_axe, open_browser, read_axe
 from tests.serve.conftest import png, serving, wav
 from tests.serve.strokes import Stroke, redrawn
 
-AXE = "axe-core@4.14.1"
 SEVEN: list[Stroke] = [[(0.3, 0.25), (0.5, 0.24), (0.7, 0.25), (0.62, 0.42), (0.52, 0.6), (0.45, 0.8)]]
 _DIGITS = int(os.environ.get("EPOCHAL_DRAWN", "0"))
 
@@ -286,17 +282,7 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(page: Page) -> Non
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe, the checker of accessibility, from npm."""
-    npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("axe")
-    if npm is None:
-        pytest.skip("axe comes from npm, which is not installed")
-    packed = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
-    if packed.returncode:
-        pytest.skip(f"npm does not give {AXE}: {packed.stderr.strip()[:200]}")
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        file = archive.extractfile("package/axe.min.js")
-        assert file is not None
-        return file.read().decode()
+    return read_axe(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.mark.parametrize(("width", "theme"), [(400, "light"), (1200, "dark")])
@@ -327,9 +313,7 @@ def test_axe_finds_nothing(page: Page, axe: str, width: int, theme: str) -> None
 
 
 def _check(page: Page, where: str) -> None:
-    found = page.driver.execute_async_script("axe.run().then(({ violations }) => arguments[0](violations))")
-    said = [f"{one['id']}: {one['help']}: " + "; ".join(node["html"][:120] for node in one["nodes"]) for one in found]
-    assert said == [], where
+    assert check_with_axe(page.driver) == [], where
 
 
 @pytest.mark.skipif(not _DIGITS, reason="a slow proof: EPOCHAL_DRAWN=1000 redraws so many digits of MNIST")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def report(done: Run, *, as_json: bool) -> None:
     """Print the result, where it is saved, and what to type next."""
-    from epochal.run.folder import DATA, own_code_option, read_json
+    from epochal.run.folder import DATA, REPORT, own_code_option, read_json
     from epochal.run.prepare import check_command
 
     assert done.folder is not None
@@ -42,6 +42,8 @@ def report(done: Run, *, as_json: bool) -> None:
         _print_rows(done.curve.heading, done.curve.table())
         say(done.curve.outlook())
     say(f"  run       {done.folder}")
+    if (done.folder / REPORT).exists():
+        say(f"  report    {done.folder / REPORT}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):
         label = "" if number else translated("pictures")

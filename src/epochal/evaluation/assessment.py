@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from epochal.evaluation.confidence import Accepted, accept, accuracy_by_share
 from epochal.evaluation.conformal import Coverage, prediction_bands, prediction_sets
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.uncertainty import Interval, auroc_interval, macro_f1_interval, mean_interval, one_label
+from epochal.evaluation.wrong import Confusion, Residuals, confusions, recalls, residuals
 
 # The 95th percentile of the chi-square distribution with one degree of freedom: twice the rise of the log-likelihood by one parameter that
 # changes nothing (S. Wilks, Ann. Math. Stat. 9, 1938).
@@ -56,8 +57,9 @@ class Assessment:
     """What is known of a model from its answers on `count` examples of a split; what does not apply is `None` or empty.
 
     `scores` are further scores by name with their intervals: macro F1, AUROC, mean absolute error. `areas` has the area under the ROC
-    curve of each class or label. Of single labels, confidence is the probability of the answer. `accepted`, `tempered` and `coverage`
-    need validation data.
+    curve of each class or label, `recalls` the interval of the recall of each, and `confusions` which classes are taken for others most
+    often. Of single labels, confidence is the probability of the answer. `accepted`, `tempered` and `coverage` need validation data.
+    Quantities have `residuals`, and `baseline`: the mean absolute error of always answering the mean of the training data.
     """
 
     split: str
@@ -69,6 +71,10 @@ class Assessment:
     accepted: Accepted | None = None
     by_share: tuple[tuple[float, float], ...] = ()
     coverage: Coverage | None = None
+    recalls: Mapping[str, Interval] = field(default_factory=dict)
+    confusions: tuple[Confusion, ...] = ()
+    residuals: tuple[Residuals, ...] = ()
+    baseline: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return every number by its name."""
@@ -112,6 +118,8 @@ def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: T
         areas,
         _calibration(confidence, right),
         by_share=accuracy_by_share(confidence, right),
+        recalls=recalls(judged.per_class),
+        confusions=() if judged.confusion is None else confusions(judged.confusion, names),
         **found,
     )
 
@@ -120,7 +128,8 @@ def _labels(judged: Evaluation, split: str, groups: Tensor | None) -> Assessment
     actual = judged.targets > 0.5
     f1 = Measured(*macro_f1_interval(judged.predictions >= 0.5, actual, groups))
     areas = _areas(judged.task.outputs, judged.predictions, actual, groups)
-    return Assessment(split, judged.count, {"macro F1": f1}, areas, _calibration(judged.predictions.flatten(), actual.flatten()))
+    calibrated = _calibration(judged.predictions.flatten(), actual.flatten())
+    return Assessment(split, judged.count, {"macro F1": f1}, areas, calibrated, recalls=recalls(judged.per_class))
 
 
 def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:
@@ -128,8 +137,16 @@ def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None, group
     coverage = None
     if chosen is not None and chosen.count:
         coverage = prediction_bands(chosen.predictions, chosen.targets, judged.predictions, judged.targets)
-    mean = Measured(float(errors.mean()), mean_interval(errors, groups))
-    return Assessment(split, judged.count, {"mean absolute error": mean}, {}, coverage=coverage)
+    mean, usual = Measured(float(errors.mean()), mean_interval(errors, groups)), judged.task.usual
+    return Assessment(
+        split,
+        judged.count,
+        {"mean absolute error": mean},
+        {},
+        coverage=coverage,
+        residuals=residuals(judged.predictions, judged.targets, judged.task.outputs),
+        baseline=float((judged.targets.double() - torch.tensor(usual, dtype=torch.float64)).abs().mean()) if usual else None,
+    )
 
 
 def _areas(names: Sequence[str], scores: Tensor, truths: Tensor, groups: Tensor | None) -> dict[str, Measured]:

@@ -31,6 +31,11 @@ class Accepted:
     right: float
     interval: tuple[float, float]
 
+    @property
+    def share(self) -> float:
+        """The share of examples that are answered."""
+        return self.answered / self.count
+
 
 def accept(valid: Tensor, valid_right: Tensor, test: Tensor, test_right: Tensor) -> Accepted | None:
     """Return what is left on test data at the lowest threshold with at most half the share of mistakes on validation data.

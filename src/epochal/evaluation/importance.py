@@ -7,13 +7,15 @@ model A. Fisher, C. Rudin and F. Dominici, "All models are wrong, but many are u
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from epochal.data.examples import Examples
@@ -106,6 +108,16 @@ class Importance(Shown):
     def to_json(self) -> dict[str, Any]:
         """Return what result.json holds."""
         return {**asdict(self), "repeats": REPEATS}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Importance:
+        """Return what `to_json` gave; a number may be given as text, such as "nan". Raises `ValueError`."""
+        return _as_json().validate_python(values)
+
+
+@cache
+def _as_json() -> TypeAdapter[Importance]:
+    return TypeAdapter(Importance)
 
 
 def importance(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,6 +102,18 @@ class Compared:
         return np.asarray(distance <= nearest)
 
 
+def telling_values(examples: Examples, evaluation: Evaluation, spec: DataSpec, train: Examples) -> Callable[[int], list[Telling]]:
+    """Return what finds the values of an example, by its index, in which it is least like its class and most like the predicted one."""
+    compared = Compared(train, spec.input.cells(examples.input(0)), spec.task)
+    answers = _as_targets(spec.task, evaluation.predictions)
+
+    def find(place: int) -> list[Telling]:
+        example = examples.input(place)
+        return compared.telling(example, spec.input.cells(example), evaluation.targets[place], answers[place])
+
+    return find
+
+
 def draw_rows(examples: Examples, evaluation: Evaluation, spec: DataSpec, train: Examples, judged: Judged) -> Figure | None:
     """Return the worst mistakes, each with the values in which it is least like its class and most like the predicted one."""
     shown = blocks(judged, _MISTAKES, 0)
@@ -110,11 +122,8 @@ def draw_rows(examples: Examples, evaluation: Evaluation, spec: DataSpec, train:
     block = shown[0]
     cells = {place: spec.input.cells(examples.input(place)) for place in block.places}
     with_fonts_for([words for some in cells.values() for cell in some for words in (cell.name, cell.words)])
-    compared = Compared(train, cells[block.places[0]], spec.task)
-    answers = _as_targets(spec.task, evaluation.predictions)
-    telling = {
-        place: compared.telling(examples.input(place), cells[place], evaluation.targets[place], answers[place]) for place in block.places
-    }
+    find = telling_values(examples, evaluation, spec, train)
+    telling = {place: find(place) for place in block.places}
     high = _TITLE + _VALUE * max(map(len, telling.values())) + _GAP
     top = _HEADING + high * -(-len(block.places) // _COLUMNS)
     figure = Figure(figsize=(WIDTH, top))

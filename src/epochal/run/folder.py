@@ -10,6 +10,8 @@ seen.bin            8 or 16 bytes for each example used in training, by which `e
 predictions/        outputs of each validation and test example
 figures/            pictures
 labels.csv          the labels of training examples that may be wrong, ranked
+examples.json       the examples that the report shows
+report.html         all of that as one page
 result.json         the numbers; written last, so a folder that has it is whole
 """
 
@@ -58,6 +60,8 @@ MODEL = "model"
 PREDICTIONS = "predictions"
 FIGURES = "figures"
 LABELS = "labels.csv"
+EXAMPLES = "examples.json"
+REPORT = "report.html"
 RESULT = "result.json"
 
 # So many positions of a split are listed in data.json.

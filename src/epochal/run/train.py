@@ -20,7 +20,7 @@ from epochal.cores import sharing_cores
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
 from epochal.device import computing, using_threads
-from epochal.errors import TrainingError
+from epochal.errors import TrainingError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import assess
 from epochal.evaluation.evaluate import Evaluation, evaluate
@@ -38,10 +38,11 @@ from epochal.recipe import Recipe, as_recipe
 from epochal.run.curve import Plan
 from epochal.run.curve import measure as measure_curve
 from epochal.run.curve import plan as plan_curve
-from epochal.run.folder import CHECKPOINTS, FIGURES, LABELS, METRICS, MODEL, PREDICTIONS, RESULT, check_free, new_run
+from epochal.run.folder import CHECKPOINTS, EXAMPLES, FIGURES, LABELS, METRICS, MODEL, PREDICTIONS, REPORT, RESULT, check_free, new_run
 from epochal.run.label_errors import find_label_errors
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare
+from epochal.run.report import write_examples, write_report
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
 from epochal.training.build import build_training, training_feed
@@ -241,6 +242,7 @@ def complete(
             if wrong is not None:
                 write_text(folder / LABELS, wrong.to_csv())
             _draw(folder / FIGURES, fitted, test, data, relied, log)
+            _keep(partial(write_examples, folder, (valid, test), data, recipe), log)
         clock.lap("keep")
         assessment = assess(valid, test)
         result = _result(folder, prepared, fitted, evaluated) | {
@@ -250,6 +252,7 @@ def complete(
             "label_errors": None if wrong is None else wrong.to_json(),
         }
         if folder is not None:
+            _keep(partial(write_report, folder, result, recipe), log)
             write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong)
 
@@ -273,6 +276,7 @@ def _with_curve(done: Run, plan: Plan, log: Callable[[str], object]) -> Run:
                 from epochal.figures.style import write
 
                 write(score_by_labels(curve), done.folder / FIGURES / "labels")
+                _keep(partial(write_report, done.folder, done.result, done.recipe), log)
                 write_json(done.folder / RESULT, with_checksum(dict(done.result)))
     return done
 
@@ -300,6 +304,9 @@ def _save_model(bundle: Bundle, folder: Path) -> None:
     for old in (folder / PREDICTIONS, folder / MODEL):
         if old.exists():
             remove_directory(old)
+    with write_errors(folder):
+        for name in (EXAMPLES, REPORT):
+            (folder / name).unlink(missing_ok=True)
     bundle.save(folder / MODEL)
     assert bundle.seen is not None
     write_seen(folder, bundle.seen)
@@ -350,6 +357,14 @@ def _draw(
     draw_all(folder, fitted.epochs, test, data.test, data.spec, data.train, relied)
     if test is not None and (note := boxes(data.outputs)):
         log(f"note: {note}")
+
+
+def _keep(write: Callable[[], object], log: Callable[[str], object]) -> None:
+    """Write something for the report: a run without one is whole, so that nothing that fails here may end it."""
+    try:
+        write()
+    except Exception as error:  # noqa: BLE001
+        log(f"note: the report could not be written: {type(error).__name__}: {reason_of(error)}")
 
 
 def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, evaluated: Mapping[str, Evaluation | None]) -> dict[str, Any]:

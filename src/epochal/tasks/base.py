@@ -206,6 +206,11 @@ class Task(BaseModel):
         """What is a difference of 1 in each value of a prediction: 1 for probabilities, the spread for quantities."""
         return (1.0,) * len(self.outputs)
 
+    @property
+    def usual(self) -> tuple[float, ...]:
+        """What is best predicted of quantities without looking at inputs: their means in the training data; nothing for other tasks."""
+        return ()
+
     @abstractmethod
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the prediction in one row of predictions."""

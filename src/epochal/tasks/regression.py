@@ -166,6 +166,11 @@ class Regression(Task):
         """Return the quantities: [n, outputs]."""
         return outputs.reshape(outputs.shape[0], -1)
 
+    @property
+    def usual(self) -> tuple[float, ...]:
+        """The means of the training targets."""
+        return self.mean
+
     def predict(self, values: Sequence[float]) -> Prediction:
         """Return the quantities, and as text with the significant digits."""
         return Prediction(self._words(values), None, None, dict(zip(self.outputs, values, strict=True)))

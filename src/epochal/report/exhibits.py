@@ -1,0 +1,167 @@
+"""Examples for the report: the worst mistakes, some right answers, and training examples as the network sees them.
+
+They are chosen at the end of a run, while the data are there, and kept in the run's folder: a report can be made again without the data.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from io import BytesIO
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from epochal.data.examples import Examples
+from epochal.data.inputs.values import access
+from epochal.data.spec import DataSpec
+from epochal.evaluation.evaluate import Evaluation
+from epochal.figures.judged import blocks
+from epochal.figures.rows import Telling, telling_values
+from epochal.recipe import Recipe
+from epochal.tasks.base import Judged
+
+# So many mistakes and right answers are kept, and so many training examples, each changed at random so many times.
+_WRONG, _RIGHT, _SAMPLES, _CHANGED = 12, 6, 4, 3
+
+# Pictures are made smaller than this; those up to `_EXACT` pixels are kept to the bit.
+_SIDE, _EXACT = 160, 64
+
+# Of texts, so many letters are kept; of a row of an example so many values.
+_LETTERS, _VALUES = 400, 12
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a row, and the share of training rows like the truth, and like the prediction, that have such a value."""
+
+    name: str
+    words: str
+    of_true: float | None = None
+    of_predicted: float | None = None
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """An example: its picture (as a data URL), its text or its values, and what is said of it."""
+
+    name: str
+    picture: str = ""
+    text: str = ""
+    values: tuple[Value, ...] = ()
+    predicted: str = ""
+    true: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples under a title, all mistakes or none."""
+
+    title: str
+    is_wrong: bool
+    examples: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """Groups of judged examples, and training examples: each as it is read, and then as it is changed at random in some epochs."""
+
+    judged: tuple[Group, ...] = ()
+    samples: tuple[tuple[Exhibit, ...], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Exhibits:
+        """Return what `to_json` gave. Raises `ValueError`."""
+        return _as_json().validate_python({name: values.get(name, ()) for name in ("judged", "samples")})
+
+
+def choose_exhibits(evaluation: Evaluation | None, examples: Examples | None, train: Examples, spec: DataSpec, recipe: Recipe) -> Exhibits:
+    """Return the examples that a report shows; `evaluation` is that of `examples`."""
+    groups: tuple[Group, ...] = ()
+    if evaluation is not None and examples is not None and len(examples):
+        judged = evaluation.task.judge(evaluation.predictions, evaluation.targets, spec.outputs)
+        groups = () if judged is None else tuple(_groups(judged, evaluation, examples, train, spec))
+    return Exhibits(groups, tuple(_samples(train, spec, recipe)))
+
+
+def _groups(judged: Judged, evaluation: Evaluation, examples: Examples, train: Examples, spec: DataSpec) -> Iterator[Group]:
+    show = _shower(examples, spec)
+    first = spec.input.cells(examples.input(0))
+    compare: Callable[[int], Sequence[Telling]] | None = None
+    if first and access(train.inputs) != "items":
+        compare = telling_values(examples, evaluation, spec, train)
+    for block in blocks(judged, _WRONG, 0 if first else _RIGHT):
+        shown = []
+        for place in block.places:
+            found = show(place) if compare is None else tuple(map(_told, compare(place)))
+            shown.append(_exhibit(examples.where(place), found, judged.predicted(place), judged.true(place), judged.note(place)))
+        yield Group(block.title, block.mark != "✓ ", tuple(shown))
+
+
+def _told(one: Telling) -> Value:
+    return Value(one.cell.name, one.cell.words, one.of_true, one.of_predicted)
+
+
+_Shown = str | NDArray[numpy.uint8] | tuple[Value, ...]
+
+
+def _shower(examples: Examples, spec: DataSpec) -> Callable[[int], _Shown]:
+    """Return what shows an example, by its index: as pixels, its text, or its values."""
+
+    def show(place: int) -> _Shown:
+        example = examples.input(place)
+        if (pixels := spec.input.draw(example)) is not None:
+            return pixels
+        return examples.text(place) or tuple(Value(cell.name, cell.words) for cell in spec.input.cells(example)[:_VALUES])
+
+    return show
+
+
+def _exhibit(name: str, shown: _Shown, predicted: str = "", true: str = "", note: str = "") -> Exhibit:
+    if isinstance(shown, str):
+        return Exhibit(name, "", shown[:_LETTERS] + "…" * (len(shown) > _LETTERS), (), predicted, true, note)
+    if isinstance(shown, tuple):
+        return Exhibit(name, "", "", shown, predicted, true, note)
+    return Exhibit(name, _as_url(shown), "", (), predicted, true, note)
+
+
+def _samples(train: Examples, spec: DataSpec, recipe: Recipe) -> Iterator[tuple[Exhibit, ...]]:
+    show = _shower(train, spec)
+    augment = spec.input.augment(recipe.augment, recipe.seed)
+    for place in range(min(_SAMPLES, len(train))):
+        found = [_exhibit(train.where(place), show(place))]
+        if augment is not None and found[0].picture:
+            for epoch in range(1, 1 + _CHANGED):
+                changed = augment(train.input(place)[None].clone(), torch.tensor([place]), epoch)
+                found += [] if (pixels := _drawn(spec, changed)) is None else [_exhibit("", pixels)]
+        yield tuple(found)
+
+
+def _drawn(spec: DataSpec, changed: Tensor) -> NDArray[numpy.uint8] | None:
+    return spec.input.draw(changed[0])
+
+
+def _as_url(pixels: NDArray[numpy.uint8]) -> str:
+    picture = Image.fromarray(pixels)
+    exact = max(picture.size) <= _EXACT
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    content = BytesIO()
+    picture.save(content, "PNG" if exact else "JPEG", **({} if exact else {"quality": 82}))
+    return f"data:image/{'png' if exact else 'jpeg'};base64,{b64encode(content.getvalue()).decode()}"
+
+
+@cache
+def _as_json() -> TypeAdapter[Exhibits]:
+    return TypeAdapter(Exhibits)

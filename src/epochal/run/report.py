@@ -1,0 +1,91 @@
+"""Report: the page of a finished run, written at the end of it, and again whenever somebody asks.
+
+It is made from the files of the run's folder alone. `examples.json`, written at the end of training, has the examples that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from epochal.data.load import Data
+from epochal.data.spec import DataSpec
+from epochal.errors import BundleError, reason_of
+from epochal.evaluation.advice import advice
+from epochal.evaluation.assessment import Assessment
+from epochal.evaluation.evaluate import Evaluation
+from epochal.io.checksums import with_checksum
+from epochal.io.files import check_output, finite, write_json, write_text
+from epochal.recipe import Recipe
+from epochal.report.exhibits import Exhibits, choose_exhibits
+from epochal.report.facts import Facts
+from epochal.report.page import MARK, render
+from epochal.run.folder import DATA, ENVIRONMENT, EXAMPLES, REPORT, RESULT, read_epochs, read_json, read_recipe
+from epochal.run.prepare import check_command
+from epochal.tasks.scores import Scores
+
+_FIX = "Give the folder of a finished run."
+
+
+def report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of the finished run in `folder` to `out`, by default into the folder; return where it is.
+
+    Raises `BundleError` for what is no finished run, and `OutputError` where another file is in the way.
+    """
+    if not (folder / RESULT).exists():
+        raise BundleError(f"{folder} is not a finished run: it has no result.json.", _FIX)
+    page, path = render_run(folder, read_json(folder / RESULT)), out or folder / REPORT
+    check_output(path, MARK.encode())
+    write_text(path, page)
+    return path
+
+
+def write_report(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = None) -> None:
+    """Write the report into the folder of a run that is about to end with this `result`; see `report`."""
+    write_text(folder / REPORT, render_run(folder, result, recipe))
+
+
+def write_examples(folder: Path, judged: tuple[Evaluation | None, Evaluation | None], data: Data, recipe: Recipe) -> None:
+    """Keep the examples that the report shows; `judged` are the evaluations of validation and test data."""
+    valid, test = judged
+    evaluation, examples = (test, data.test) if test is not None else (valid, data.valid)
+    shown = choose_exhibits(evaluation, examples, data.train, data.spec, recipe)
+    write_json(folder / EXAMPLES, with_checksum(finite(shown.to_json())))
+
+
+def render_run(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = None) -> str:
+    """Return the report of the run in `folder`, whose result.json holds `result`. Raises `BundleError` for damaged files."""
+    try:
+        return render(_facts(folder, result, recipe or read_recipe(folder)))
+    except (ValidationError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BundleError(f"{folder} has no report: a file of it is damaged ({reason_of(error)}).", _FIX) from error
+
+
+def _facts(folder: Path, result: Mapping[str, Any], recipe: Recipe) -> Facts:
+    data = read_json(folder / DATA, split=dict)
+    spec = DataSpec.model_validate(result["data"])
+    split = "test" if result["test"] is not None else "valid"
+    scores = None if result[split] is None else Scores.from_json(result[split])
+    assessment = None if result["assessment"] is None else Assessment.from_json(result["assessment"])
+    has_examples = (folder / EXAMPLES).exists()
+    lines: tuple[str, ...] = ()
+    if scores is not None:
+        lines = advice(scores, spec, recipe, check_command(Path(data["source"] or "DATA"), recipe, data["data_dir"]))
+    return Facts(
+        folder.resolve().name,
+        spec,
+        recipe,
+        result,
+        read_epochs(folder),
+        data,
+        read_json(folder / ENVIRONMENT, packages=dict),
+        Exhibits.from_json(read_json(folder / EXAMPLES)) if has_examples else Exhibits(),
+        split,
+        scores,
+        assessment,
+        () if scores is None else result[split].get("confusion", ()),
+        lines,
+    )
