@@ -103,16 +103,11 @@ def report_text(records: Records) -> str:
     """Return the page of results in Markdown."""
     text = "CIFAR-10: accuracy on all 10,000 test pictures, mean ± standard deviation over draws.\n\n"
     rows = [
-        [
-            f"{labels} per class",
-            way,
-            f"{Mean.of([run['accuracy'] for run in runs]):.1f} %",
-            f"{Spread.of([run['seconds'] for run in runs]).median:.0f}",
-        ]
+        [f"{labels} per class", way, f"{Mean.of([run['accuracy'] for run in runs]):.1f} %"]
         for labels, found in by_labels(records).items()
         for way, runs in found.items()
     ]
-    text += table(("labels", "method", "accuracy", "seconds, median"), rows)
+    text += table(("labels", "method", "accuracy"), rows)
     errors = [
         f"{record['way']}, {record['labels']} per class, draw {record['draw']}: {record['error']}"
         for record in records
