@@ -183,6 +183,8 @@ def _timeless(path: Path) -> Any:
             return {name: without(inner) for name, inner in value.items() if name not in clock}
         return [without(inner) for inner in value] if isinstance(value, list) else value
 
+    if path.name == "report.html":
+        return re.sub(r'<section id="(time|environment)".*?</section>|<small>[^<]* s of training</small>', "", path.read_text(), flags=re.S)
     if path.name in ("environment.json", "result.json", "state.json"):
         return without(json.loads(path.read_text()))
     return [without(json.loads(line)) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else path.read_bytes()
