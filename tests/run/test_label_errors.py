@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 import epochal
+from epochal.errors import DataError
 from epochal.run.label_errors import by_example
-from tests.small import small_recipe
+from tests.small import small_net, small_recipe
 
 Arrays = tuple[Tensor, Tensor]
 
@@ -71,3 +73,24 @@ def test_quantities_have_no_wrong_labels(tmp_path: Path) -> None:
 def test_of_changed_copies_the_mean_counts() -> None:
     means = torch.tensor([[0.2], [float("nan")], [0.4], [float("nan")]])
     torch.testing.assert_close(by_example(means, 2), torch.tensor([[0.3], [float("nan")]]), equal_nan=True)
+
+
+@pytest.mark.parametrize("model", ["mlp", "own"])
+def test_labels_that_are_changed_on_purpose_come_back(planted: tuple[Arrays, set[int]], tmp_path: Path, model: str) -> None:
+    net = small_net() if model == "own" else "mlp"
+    plain = epochal.train(planted[0], small_recipe(epochs=15, lr=0.02), model=copy.deepcopy(net), quiet=True)
+    run = epochal.train(planted[0], small_recipe(epochs=15, lr=0.02), model=net, label_check=True, out=tmp_path / "run", quiet=True)
+    assert plain.label_errors is not None
+    assert run.label_errors is not None
+    check = run.label_errors.check
+    assert check is not None
+    assert (check.changed, check.found) == (round(0.05 * len(run.data.train)), check.changed)
+    assert [one.place for one in run.label_errors.listed] == [one.place for one in plain.label_errors.listed]
+    assert run.label_errors.likely == min(plain.label_errors.likely, check.most)
+    kept = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert kept["label_errors"]["check"]["found"] == check.found
+
+
+def test_only_classes_can_be_checked() -> None:
+    with pytest.raises(DataError, match="Labels of the task regression cannot be checked"):
+        epochal.train((torch.randn(60, 2), torch.randn(60)), small_recipe(), label_check=True, quiet=True)

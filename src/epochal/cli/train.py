@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Then train with an eighth, a quarter and half of the examples, five times each, and show what twice as many would bring.",
 )
+@click.option(
+    "--label-check",
+    is_flag=True,
+    help="Then train once more with some labels changed on purpose: how many are found, and what is the list of wrong labels worth?",
+)
 @tracking.tensorboard
 @tracking.mlflow
 @as_json
@@ -56,6 +61,7 @@ def command(
     mlflow: str | None,
     is_dry: bool,
     learning_curve: bool,
+    label_check: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -69,8 +75,9 @@ def command(
     """
     from epochal.recipe import Recipe, load_recipe
 
-    if is_dry and learning_curve:
-        raise click.UsageError("--dry-run trains nothing, so there can be no --learning-curve.")
+    if is_dry and (learning_curve or label_check):
+        option = "--learning-curve" if learning_curve else "--label-check"
+        raise click.UsageError(f"--dry-run trains nothing, so there can be no {option}.")
     recipe = recipe_from(load_recipe(recipe_name) if recipe_name else Recipe(), options, assignments)
     if columns:
         recipe = recipe.updated({"data.columns": dict(map(pair, columns))}, "command line")
@@ -88,6 +95,9 @@ def command(
 
     with ExitStack() as stack:
         watchers: list[Watcher] = [stack.enter_context(Console()), *tracking.trackers(stack, tensorboard, mlflow)]
-        done = run(data, recipe, out=out or numbered(data), data_dir=data_dir, watchers=watchers, log=say, learning_curve=learning_curve)
+        place = out or numbered(data)
+        done = run(
+            data, recipe, out=place, data_dir=data_dir, watchers=watchers, log=say, learning_curve=learning_curve, label_check=label_check
+        )
 
     report(done, as_json=as_json)

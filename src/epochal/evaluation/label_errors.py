@@ -72,7 +72,7 @@ class Expected:
 class LabelCheck:
     """What came of `changed` labels that were changed on purpose, at random, before training once more.
 
-    `found` of them were likely wrong then, the share `recall`. Not more than about `most` of the labels that were not changed are as
+    `found` of them looked wrong then, the share `recall`. Not more than about `most` of the labels that were not changed are as
     improbable as these: of labels that are wrong at random there are hardly more. `expected` says how much of the list is wrong if 1, 2, 5
     or 10 % of all labels are, as far as that is not more, and if so many are.
     """
@@ -84,24 +84,25 @@ class LabelCheck:
     most: int
     expected: tuple[Expected, ...]
 
-    def __str__(self) -> str:
-        """Say in two sentences what the list is worth."""
+    def lines(self) -> list[str]:
+        """Say what the list is worth."""
         low, high = self.interval
-        told = (
-            f"Of {self.changed:,} labels changed on purpose, {100 * self.recall:.0f} % come back as likely wrong (95 % interval "
-            f"{100 * low:.0f} to {100 * high:.0f})"
-        )
-        ifs = "; ".join(
-            f"if {one.count:,} labels are wrong, about {100 * one.precision:.0f} % of as many from the top are" for one in self.expected
-        )
-        return f"{told}; {ifs}" if ifs else told
+        return [
+            f"Of {self.changed:,} labels changed on purpose, {100 * self.recall:.0f} % look wrong then (95 % interval {100 * low:.0f} to "
+            f"{100 * high:.0f})",
+            *(
+                f"if {one.count:,} labels are wrong, about {100 * one.precision:.0f} % of the first {one.count:,} are"
+                for one in self.expected
+            ),
+        ]
 
 
 @dataclass(frozen=True, repr=False)
 class LabelErrors(Shown):
     """The labels of `count` training examples: how many are `likely` wrong, and the first ones to look at, ranked.
 
-    `check` says how much of the list can be believed; it is `None` unless that was measured, which takes another training.
+    `likely` is how many look wrong, since the network was sure of another class; with a `check`, not more than that allows. The check says
+    how much of the list can be believed; it is `None` unless that was measured, which takes another training.
     """
 
     count: int
@@ -139,7 +140,12 @@ class LabelErrors(Shown):
         """Say in one line how many labels are likely wrong."""
         if not self.likely:
             return f"None of {self.count:,} training labels stands out as wrong"
-        return f"{self.likely:,} of {self.count:,} training labels are likely wrong"
+        return f"{self.likely:,} of {self.count:,} training labels {self.how}"
+
+    @property
+    def how(self) -> str:
+        """How sure it is that those are wrong, in words: where classes overlap, many labels look wrong that are right."""
+        return "look wrong" if self.check is None else "are likely wrong"
 
     def _title(self) -> str:
         return str(self)
@@ -150,27 +156,34 @@ class LabelErrors(Shown):
 
 
 def label_errors(
-    means: Tensor, given: Tensor, names: Sequence[str], example: Callable[[int], str], outputs_of: Callable[[Tensor], Tensor]
+    means: Tensor,
+    given: Tensor,
+    names: Sequence[str],
+    example: Callable[[int], str],
+    outputs_of: Callable[[Tensor], Tensor],
+    check: LabelCheck | None = None,
 ) -> LabelErrors | None:
     """Return the labels `given` (int64 [n]) that are likely wrong, by `means` [n, 2]: the mean probability of each, and its distance to
     that of the best other; NaN for examples that were not trained on.
 
     `names` are those of the classes, and `example` names one by its place; `outputs_of` gives the trained model's outputs [m, classes]
-    for examples at m places. Returns `None` if nothing was trained on.
+    for examples at m places. With a `check`, the list is as long as what that speaks of. Returns `None` if nothing was trained on.
     """
     count = int(means[:, 0].isfinite().sum())
     if not count:
         return None
     likely = int((means[:, 1] < _SURE).sum())
+    if check is not None:
+        likely = min(likely, check.most)
     order = means[:, 0].nan_to_num(nan=torch.inf).argsort(stable=True)
-    places = order[: min(count, max(likely, math.ceil(_LISTED * count), _LEAST))]
+    places = order[: min(count, max(likely, math.ceil(_LISTED * count), _LEAST, 0 if check is None else check.most))]
     others = outputs_of(places).scatter(1, given[places, None], -torch.inf)
     suggested, scores = others.argmax(1).tolist(), means[places, 0].tolist()
     listed = tuple(
         Suspect(rank, place, example(place), names[int(given[place])], names[suggested[rank - 1]], scores[rank - 1], rank <= likely)
         for rank, place in enumerate(places.tolist(), 1)
     )
-    return LabelErrors(count, likely, listed)
+    return LabelErrors(count, likely, listed, check)
 
 
 def changed_labels(given: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
