@@ -39,17 +39,21 @@ if TYPE_CHECKING:
 PHASES = ("gather", "preprocess", "forward, backward", "update", "bookkeeping")
 CPU = torch.device("cpu")
 
-# (inputs, targets) -> the loss; the gradients are in the parameters then. `None` for what the plain way has to do.
-Gradients = Callable[[Tensor, Tensor], Tensor | None]
+# The loss, and the model's outputs.
+Made = tuple[Tensor, Tensor]
+
+# (inputs, targets) -> loss and outputs; the gradients are in the parameters then. `None` for what the plain way has to do.
+Gradients = Callable[[Tensor, Tensor], Made | None]
 
 
 def plain(training: Training, _: Batch) -> Gradients:
     """As the page of the loop has it: modules and autograd."""
 
-    def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
-        loss = training.loss(training.model(inputs), targets)
+    def gradients(inputs: Tensor, targets: Tensor) -> Made:
+        outputs = training.model(inputs)
+        loss = training.loss(outputs, targets)
         loss.backward()
-        return loss.detach()
+        return loss.detach(), outputs
 
     return gradients
 
@@ -58,9 +62,8 @@ def traced(training: Training, _: Batch) -> Gradients:
     """Epochal's traced step."""
     step = training.traced
 
-    def gradients(inputs: Tensor, targets: Tensor) -> Tensor | None:
-        made = step(inputs, targets, None)
-        return None if made is None else made[0]
+    def gradients(inputs: Tensor, targets: Tensor) -> Made | None:
+        return step(inputs, targets, None)
 
     return gradients
 
@@ -79,8 +82,9 @@ def script(training: Training, batch: Batch) -> Gradients:
         with torch.enable_grad():
             leaves = [weight.detach().requires_grad_() for weight in tensors[: len(names)]]
             values = dict(zip([*names, *places], [*leaves, *tensors[len(names) :]], strict=True))
-            loss = training.loss(torch.func.functional_call(model, values, inputs), targets)
-            return loss.detach(), *torch.autograd.grad(loss, leaves)
+            outputs = torch.func.functional_call(model, values, inputs)
+            loss = training.loss(outputs, targets)
+            return loss.detach(), outputs.detach(), *torch.autograd.grad(loss, leaves)
 
     with warnings.catch_warnings(action="ignore"), torch.no_grad():  # TorchScript is deprecated.
         graph = make_fx(whole)(batch.inputs, batch.targets, *given)
@@ -94,13 +98,14 @@ def script(training: Training, batch: Batch) -> Gradients:
     # Recording has changed statistics of batch norm.
     model.load_state_dict(before)
 
-    def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
+    def gradients(inputs: Tensor, targets: Tensor) -> Made:
         with torch.no_grad():
             loss: Tensor
-            loss, *found = program(inputs, targets, *given)
+            outputs: Tensor
+            loss, outputs, *found = program(inputs, targets, *given)
         for weight, gradient in zip(weights, found, strict=True):
             weight.grad = gradient
-        return loss
+        return loss, outputs
 
     return gradients
 
@@ -109,12 +114,17 @@ def compiled(training: Training, _: Batch) -> Gradients:
     """`torch.compile` of model and loss."""
     # It is the same line of code for every case: beyond the usual 8, those would silently not be compiled.
     torch._dynamo.config.recompile_limit = 100
-    loss_of = torch.compile(lambda inputs, targets: training.loss(training.model(inputs), targets), dynamic=False)
 
-    def gradients(inputs: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = loss_of(inputs, targets)
+    def whole(inputs: Tensor, targets: Tensor) -> Made:
+        outputs = training.model(inputs)
+        return training.loss(outputs, targets), outputs
+
+    loss_of = torch.compile(whole, dynamic=False)
+
+    def gradients(inputs: Tensor, targets: Tensor) -> Made:
+        loss, outputs = loss_of(inputs, targets)
         loss.backward()
-        return loss.detach()
+        return loss.detach(), outputs
 
     return gradients
 
@@ -159,18 +169,18 @@ class Stopwatch:
         """Let the traced step look at what it depends on."""
         self.checked.check()
 
-    def __call__(self, inputs: Tensor, targets: Tensor, _: object) -> Tensor:
+    def __call__(self, inputs: Tensor, targets: Tensor, _: object) -> Made:
         """Compute loss and gradients."""
         begun = time.perf_counter()
-        loss = self.gradients(inputs, targets)
-        if loss is None:
+        made = self.gradients(inputs, targets)
+        if made is None:
             self.fallbacks += 1
-            loss = self.fallback(inputs, targets)
-            assert loss is not None
+            made = self.fallback(inputs, targets)
+            assert made is not None
         taken = time.perf_counter() - begun
         self.seconds["forward, backward"] += taken
         self.slowest = max(self.slowest, taken)
-        return loss
+        return made
 
     def update(self) -> None:
         """Update the weights."""
