@@ -36,6 +36,7 @@ from epochal.figures import (
     scatter,
     single,
     speeds,
+    style,
 )
 from epochal.recipe import LossSettings
 from epochal.training.records import EpochDone
@@ -527,3 +528,13 @@ class TestSpeeds:
         png, svg = save(speeds(self.profiles()[:1]), tmp_path / "one")
         assert png.stat().st_size > 5000
         ElementTree.parse(svg)
+
+
+def test_fonts_without_a_bold_face_are_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("epochal.figures.style.families", lambda: ["DejaVu Sans", "DejaVu Sans Display"])
+    figure = Figure()
+    style.styled(figure.text)(0.5, 0.5, "title", fontweight="bold")
+    style.write(figure, tmp_path / "bold")
+    assert caplog.records == []

@@ -22,7 +22,7 @@ def run() -> epochal.Run:
 @pytest.mark.parametrize(
     ("what", "first", "lines"),
     [
-        (lambda run: run, "Run: linear on arrays, 3 epochs in ", 4),
+        (lambda run: run, "Run: linear on arrays, 3 epochs in ", 5),
         (lambda run: run.data, "Data: arrays: 50 float32, 2 classes; 140 train, 20 valid, 40 test", 3),
         (lambda run: run.data.train, "Examples: 140 from train", 3),
         (lambda run: run.test, "Evaluation: Accuracy ", 1),

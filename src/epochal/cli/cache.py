@@ -53,7 +53,7 @@ def command(context: click.Context, as_json: bool) -> None:
         )
 
 
-@command.command()
+@command.command(short_help="Remove what is kept.")
 @click.option("--hub", "with_hub", is_flag=True, help="Also remove the models of the Hugging Face hub, which are then downloaded again.")
 @as_json
 def clear(with_hub: bool, as_json: bool) -> None:

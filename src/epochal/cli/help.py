@@ -13,8 +13,8 @@ from epochal.language import columns, translated
 _WIDE, _MARKS = r"\u3000-\u9fff\uff00-\uffef", r"[\u3001\u3002\uff0c\uff1a\uff1b\uff09\uff1f]*"
 _PIECES = re.compile(rf"[{_WIDE}]{_MARKS}|[^\s{_WIDE}]+{_MARKS}|\s+")
 
-# What click appends to the help of an option is in brackets.
-_ADDED = re.compile(r"(.*?)((?:\s*\[[^\]]*\])*)", re.DOTALL)
+# What click appends to the help of an option is in brackets, and so may be the end of our own.
+_ADDED = re.compile(r"\s*\[[^\]]*\]$")
 
 
 class Formatter(click.HelpFormatter):
@@ -48,11 +48,10 @@ class Formatter(click.HelpFormatter):
 
 
 def _of_option(about: str) -> str:
-    whole = " ".join(about.split())
-    match = _ADDED.fullmatch(whole)
-    assert match is not None
-    chinese = translated(match[1])
-    return chinese + match[2] if chinese != match[1] else translated(whole)
+    ours = whole = " ".join(about.split())
+    while (chinese := translated(ours)) == ours and (added := _ADDED.search(ours)):
+        ours = ours[: added.start()]
+    return whole if chinese == ours else chinese + whole[len(ours) :]
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,10 +71,17 @@ def _style() -> Iterator[None]:
         # Matplotlib derives ids in SVG files from this: the same ones each time.
         "svg.hashsalt": "epochal",
     }
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(settings)
-        yield
+    # Matplotlib would say of every font in the list that has no bold face, which few Chinese ones have, that another stands in.
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(settings)
+            yield
+    finally:
+        fonts.setLevel(level)
 
 
 def with_fonts_for(names: Sequence[str]) -> bool:
