@@ -33,7 +33,8 @@ def test_ranked_by_probability_and_likely_where_another_class_was_sure() -> None
     assert found.pairs() == [("dog", "cow", 1), ("cat", "cow", 1)]
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
     assert rows[0] == {
-        "rank": "1", "example": "2.jpg", "label": "dog", "given": "dog", "suggested": "cow", "score": "0.0500", "likely": "yes",
+        "rank": "1", "example": "2.jpg", "label": "dog", "remove": "",
+        "given": "dog", "suggested": "cow", "score": "0.0500", "likely": "yes",
     }  # fmt: skip
     assert found.to_json()["listed"] == 4
 

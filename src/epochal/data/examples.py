@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -73,6 +73,14 @@ class Examples(Shown):
         """Return the name of an example for messages and figures: its file, or its index in the source."""
         position = int(self.positions[index])
         return self.files[position] if self.files is not None else address(self.part, position)
+
+
+class Correction(NamedTuple):
+    """What a user says of the example of that name: its right `label` in place of the `given` one, or `None` to leave it out."""
+
+    example: str
+    given: str
+    label: str | None
 
 
 def address(part: str, position: int) -> str:

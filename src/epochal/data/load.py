@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,15 @@ import torch
 from torch import Tensor
 
 from epochal.cores import sharing_cores
-from epochal.data.examples import Examples, Found, Part, address
+from epochal.data.examples import Correction, Examples, Found, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
+from epochal.data.fingerprint import fingerprint_of
 from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
 from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
 from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.text.rule import Tokens
-from epochal.data.inputs.values import Inputs, View, access, arranged, in_memory, subset
+from epochal.data.inputs.values import Inputs, View, arranged, in_memory, subset
 from epochal.data.options import NO_OPTIONS, ReadOptions, TableOptions, Unreadable
 from epochal.data.sources import find
 from epochal.data.sources.groups import group_by_name, group_by_value
@@ -48,9 +48,6 @@ _VARYING = (
 # The dtype of inputs that are not in memory is chosen from this many.
 _PROBED = 64
 
-# Inputs that are not in memory are hashed so many bytes at a time.
-_HASHED = 1 << 24
-
 
 @dataclass(frozen=True, repr=False)
 class Data(Shown):
@@ -58,9 +55,9 @@ class Data(Shown):
 
     `input` is the rule by which inputs are read; `task` says what the targets mean, and names the outputs. `valid` and `test` are
     `None` unless the source has them or `split` has made them. `notes` are choices made in reading that the user should know about.
-    `excluded` names the examples that were left out. `described` is the description measured earlier on these data, after splitting,
-    if they are being read again. `listing` says which columns of a table they came from, and what stays in one split. `model` is the
-    pre-trained one that pictures were read for, if any.
+    `excluded` names the examples that were left out, and `corrected` says which labels were corrected, one after the other. `described` is
+    the description measured earlier on these data, after splitting, if they are being read again. `listing` says which columns of a table
+    they came from, and what stays in one split. `model` is the pre-trained one that pictures were read for, if any.
     """
 
     name: str
@@ -73,6 +70,7 @@ class Data(Shown):
     notes: tuple[str, ...] = ()
     batch_size: int | None = None
     excluded: tuple[str, ...] = ()
+    corrected: tuple[Correction, ...] = ()
     described: DataSpec | None = None
     listing: Listing = NO_LISTING
     model: str | None = None
@@ -344,7 +342,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         name=found.name,
         input=rule,
         task=encoded.task,
-        fingerprint=_fingerprint(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
+        fingerprint=fingerprint_of(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
         excluded=tuple(options.exclusion.names),
@@ -421,30 +419,3 @@ def _swapped(part: Part) -> bool:
         return False
     is_label = not inputs.is_floating_point() and len(inputs.unique()) <= max(2, len(inputs) // 10)
     return is_label and targets.shape[1] > 1 and bool(((targets != 0) & (targets != 1)).any())
-
-
-def _fingerprint(splits: Mapping[str, Examples], digests: Mapping[str, bytes | None], outputs: tuple[str, ...]) -> str:
-    """Return the SHA-256 of the names, inputs, targets and groups of all splits.
-
-    Inputs made from files are represented by their `digests`; others that are read one by one are not included.
-    """
-    digest = hashlib.sha256(repr(outputs).encode())
-    for name in SPLITS:
-        if name not in splits:
-            continue
-        examples, made_from = splits[name], digests[name]
-        digest.update(f"{name} {len(examples)}".encode())
-        digest.update(examples.targets.contiguous().numpy().data)
-        if (groups := examples.group_names()) is not None:
-            digest.update("\0".join(groups).encode("utf-8", "surrogateescape"))  # Splits follow from them.
-        if made_from is not None:
-            digest.update(made_from)
-        elif (inputs := in_memory(examples.inputs)) is not None:
-            digest.update(f"{tuple(inputs.shape)} {inputs.dtype}".encode())
-            digest.update(inputs.contiguous().numpy().data)
-        elif access(examples.inputs) == "file":
-            first = examples.input(0)
-            digest.update(f"{(len(examples), *first.shape)} {first.dtype}".encode())
-            for some in torch.arange(len(examples)).split(max(1, _HASHED // max(1, first.nbytes))):
-                digest.update(examples.inputs[some].contiguous().numpy().data)
-    return digest.hexdigest()

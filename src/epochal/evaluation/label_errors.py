@@ -127,12 +127,12 @@ class LabelErrors(Shown):
         }
 
     def to_csv(self) -> str:
-        """Return the list as CSV; `label` is for corrections, and still the given one."""
+        """Return the list as CSV; `label` and `remove` are for corrections (see `data/corrections.py`)."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("rank", "example", "label", "given", "suggested", "score", "likely"))
+        writer.writerow(("rank", "example", "label", "remove", "given", "suggested", "score", "likely"))
         for one in self.listed:
-            row = one.rank, one.example, one.given, one.given, one.suggested, f"{one.score:.4f}", "yes" if one.likely else "no"
+            row = one.rank, one.example, one.given, "", one.given, one.suggested, f"{one.score:.4f}", "yes" if one.likely else "no"
             writer.writerow(row)
         return text.getvalue()
 

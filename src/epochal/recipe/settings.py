@@ -121,6 +121,11 @@ class DataSettings(Settings):
     exclude: Short[str | None] = Field(
         None, description="file that lists examples to leave out, as written by `epochal check DATA --quarantine FILE`"
     )
+    labels: Short[Names] = Field(
+        (),
+        description="files with corrected labels, as in labels.csv of a run: its column label says what is right, and yes in remove leaves "
+        "an example out",
+    )
     sampling: Short[Literal["shuffled", "balanced"]] = Field(
         "shuffled",
         description="which examples make up an epoch; shuffled: each one once; balanced: as many in all, but equally many of each class",

@@ -80,7 +80,9 @@ def data(facts: Facts) -> str:
     excluded = len(found.get("excluded", ()))
     title = f"{sum(spec.counts.values()):,} examples: {', '.join(f'{count:,} {SPLITS[name]}' for name, count in spec.counts.items())}"
     left_out = words(f"{excluded:,} examples were left out, as a list says.", kind="soft") if excluded else ""
-    return section("data", title, _listed(rows, "Data"), left_out, notes)
+    corrected = len(found.get("corrected", ()))
+    changed = words(f"{corrected:,} examples have corrected labels, or were left out, as a list says.", kind="soft") if corrected else ""
+    return section("data", title, _listed(rows, "Data"), left_out, changed, notes)
 
 
 def _listed(rows: list[tuple[str, str]], name: str) -> str:

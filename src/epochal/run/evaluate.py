@@ -84,11 +84,11 @@ def own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str 
     """Read and split the data of a run again. Raises `DataError`, with this `fix`, where that cannot be done, or the data have changed."""
     if recipe is None:
         raise DataError(f"{folder} is a model without its run.", fix)
-    kept = read_json(folder / DATA, source=str | None, excluded=list[str])
+    kept = read_json(folder / DATA, source=str | None, excluded=list[str], corrected=list[list[str | None]])
     if kept["source"] is None:
         raise DataError(f"{folder} was trained on data from a Python program.", fix)
     with readable_data():
-        found = load_data(kept["source"], recipe, data_dir, kept["excluded"], spec.input.kind)
+        found = load_data(kept["source"], recipe, data_dir, kept["excluded"], spec.input.kind, kept["corrected"])
     if found.fingerprint != spec.fingerprint:
         raise DataError(f"{kept['source']} is no longer what {folder} was trained on.", fix)
     return found

@@ -162,6 +162,7 @@ def _describe_data(source: Any, data: Data, recipe: Recipe, data_dir: str | Path
         "spec": data.spec.model_dump(mode="json"),
         "notes": list(data.notes),
         "excluded": list(data.excluded),
+        "corrected": list(map(list, data.corrected)),
         "split": {name: _describe_split(name, examples, recipe) for name, examples in data.splits.items()},
     }
 

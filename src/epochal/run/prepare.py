@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import nn
 
 from epochal.bundle import Bundle
 from epochal.checks.loaded import in_one_line
+from epochal.data.corrections import correct, corrected_by
+from epochal.data.examples import Correction
 from epochal.data.inputs.changes import MIXING
 from epochal.data.load import Data, load
 from epochal.data.sources.vocabulary import read_vocabulary
@@ -294,13 +297,14 @@ def load_data(
     data_dir: str | Path | None = None,
     exclude: Sequence[str] | None = None,
     kind: str | None = None,
+    corrected: Sequence[Sequence[Any]] | None = None,
     *,
     pretrained: bool | int | tuple[int, int] | None = False,
 ) -> Data:
     """Load and split data as the recipe says; data that are loaded already must agree with it.
 
-    `exclude` are the names that the recipe's list held when the run began, and `kind` is what its inputs were read as. `pretrained` is
-    as in `load`.
+    `exclude` are the names that the recipe's list held when the run began, `corrected` what its lists of corrected labels said then, and
+    `kind` is what its inputs were read as. `pretrained` is as in `load`.
     """
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
@@ -346,7 +350,11 @@ def load_data(
     is_open = recipe.patience is None and recipe.origin("data.valid") == DEFAULT
     valid = 0.0 if is_few and is_open else wanted.valid
     # Nobody else has what was read from files.
-    return data.split(valid, wanted.test, recipe.split_seed, in_place=isinstance(source, str | Path))
+    data = data.split(valid, wanted.test, recipe.split_seed, in_place=isinstance(source, str | Path))
+    # Last: a run with corrected labels is tested on the same examples as without.
+    if corrected is None:
+        return reduce(corrected_by, (Path(path).expanduser() for path in wanted.labels), data)
+    return correct(data, [Correction(*one) for one in corrected[len(data.corrected) :]])
 
 
 def _with_weights(recipe: Recipe, net: nn.Module) -> Recipe:

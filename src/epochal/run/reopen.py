@@ -65,7 +65,9 @@ def reopen(
     """
     clock = Clock()
     device = choose(recipe.device)
-    described = read_json(folder / DATA, source=str | None, data_dir=str | None, spec=dict, excluded=list[str])
+    described = read_json(
+        folder / DATA, source=str | None, data_dir=str | None, spec=dict, excluded=list[str], corrected=list[list[str | None]]
+    )
     was = read_json(folder / ENVIRONMENT, own=dict, code=dict, **dict.fromkeys(_CAUSES, object))
     given = names_of(own)
     for name, called in was["own"].items():
@@ -86,7 +88,7 @@ def reopen(
     except ValidationError as error:
         raise BundleError(f"{folder / DATA} is damaged: {error.errors()[0]['msg']}.", "Give the folder of a run.") from error
     with readable_data():
-        found = load_data(source, recipe, data_dir or described["data_dir"], described["excluded"], spec.input.kind)
+        found = load_data(source, recipe, data_dir or described["data_dir"], described["excluded"], spec.input.kind, described["corrected"])
     if found.fingerprint == spec.fingerprint:
         # Of data that fit memory all is measured, of those that are streamed some: what was measured once holds for the whole run.
         found = replace(found, described=spec)

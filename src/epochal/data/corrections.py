@@ -1,0 +1,156 @@
+"""Labels that the user has corrected, as a table with a row for each example: labels.csv of a run, with another `label` in some rows.
+
+    example,label,remove,given
+    train/cat/7.jpg,dog,,cat
+    train/cat/9.jpg,cat,yes,cat
+
+The `label` is what is right, and `given` what the data say; where they are the same, nothing is changed. A row with yes in `remove`
+takes its example out. Other columns are not looked at. The data themselves stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from epochal.data.examples import Correction, Examples
+from epochal.data.inputs.table.files import open_table
+from epochal.data.load import Data
+from epochal.errors import DataError, suggest
+from epochal.tasks.targets import class_name
+
+# What a row must say, and what it may.
+_COLUMNS, _REMOVE = ("example", "label", "given"), "remove"
+
+
+def read_corrections(path: Path) -> tuple[tuple[Correction, ...], dict[str, str]]:
+    """Return what the rows of a table say, and on which line each example is.
+
+    Raises `DataError` naming the line of a row that says nothing clear, or speaks of an example for the second time.
+    """
+    if not path.is_file():
+        raise DataError(f"The list of corrected labels, {path}, does not exist.", "Check the setting data.labels.")
+    table = open_table(path, header=True)
+    missing = [name for name in _COLUMNS if name not in table.names]
+    if missing:
+        raise DataError(
+            f"{path} has no column {missing[0]}, which a list of corrected labels needs.", "Correct the labels.csv of a run: it has all."
+        )
+    found, lines = list[Correction](), dict[str, str]()
+    for chunk in table.chunks():
+        for row, number in zip(chunk.rows, chunk.lines, strict=True):
+            cells, where = dict(zip(table.names, row, strict=True)), f"{path}, line {number:,}"
+            one = _correction(cells, where)
+            if one.example in lines:
+                raise DataError(f"{where}: '{one.example}' is listed twice; first in {lines[one.example]}.", "Remove one of these rows.")
+            lines[one.example] = where
+            found.append(one)
+    return tuple(found), lines
+
+
+def _correction(cells: dict[str, str], where: str) -> Correction:
+    example, label, given = (cells[name] for name in _COLUMNS)
+    mark = cells.get(_REMOVE, "").strip().lower()
+    if mark not in ("", "yes", "no"):
+        raise DataError(f"{where}: remove is '{mark}'.", "Write yes to leave the example out, or leave the cell empty.")
+    if mark == "yes":
+        return Correction(example, class_name(given), None)
+    if not label.strip():
+        raise DataError(f"{where}: there is no label.", "Fill in the right one; to leave the example out, write yes in the column remove.")
+    return Correction(example, class_name(given), class_name(label))
+
+
+def corrected_by(data: Data, path: Path) -> Data:
+    """Return split data with the labels that a list corrects, and a note on them.
+
+    Raises `DataError` if a row fits no example, has a label that is no class, or if the example has another label than was given.
+    """
+    listed, lines = read_corrections(path)
+    changes = tuple(one for one in listed if one.label != one.given)
+    data = correct(data, listed, lines)
+    removed = sum(one.label is None for one in changes)
+    return replace(
+        data, notes=(*data.notes, f"{path.name}: {len(changes) - removed:,} labels are corrected, {removed:,} examples left out")
+    )
+
+
+def correct(data: Data, corrections: Sequence[Correction], where: dict[str, str] | None = None) -> Data:
+    """Return split data with corrected labels, in whatever split they are; `where` says where each example's was read.
+
+    What splits are made of does not change by it: with the same seed, a run is tested on the same examples as without.
+    """
+    if not data.task.has_classes:
+        raise DataError(f"Labels of the task {data.task.name} cannot be corrected by a list.", "Correct the data themselves.")
+    places = _places(data, {one.example for one in corrections})
+    classes = {name: number for number, name in enumerate(data.outputs)}
+    splits = data.splits
+    targets = {name: examples.targets.clone() for name, examples in splits.items()}
+    kept = {name: torch.ones(len(examples), dtype=torch.bool) for name, examples in splits.items()}
+    for one in corrections:
+        said = f"'{one.example}'" if where is None else where[one.example]
+        if one.example not in places:
+            raise DataError(f"{said}: there is no example '{one.example}' in {data.name}.", "Is that list of a run on other data?")
+        for split, place in places[one.example]:
+            has = data.outputs[int(targets[split][place])]
+            if has != one.given or not kept[split][place]:
+                raise DataError(
+                    f"{said}: '{one.example}' has the label '{has}' now, and not '{one.given}', as when the list was written."
+                    if kept[split][place]
+                    else f"{said}: '{one.example}' is left out already.",
+                    "Give the lists in the order in which they were written, or make a new one of the data as they are.",
+                )
+            if one.label is None:
+                kept[split][place] = False
+            elif one.label in classes:
+                targets[split][place] = classes[one.label]
+            else:
+                raise DataError(f"{said}: '{one.label}' is not a class of {data.name}.", suggest(one.label, classes))
+    changes = tuple(one for one in corrections if one.label != one.given)
+    if not changes:
+        return data
+    _check_remaining(data, targets, kept)
+    parts = {name: _changed(examples, targets[name], kept[name]) for name, examples in splits.items()}
+    return replace(
+        data,
+        train=parts["train"],
+        valid=parts.get("valid"),
+        test=parts.get("test"),
+        fingerprint=hashlib.sha256(repr((data.fingerprint, *changes)).encode()).hexdigest(),
+        corrected=data.corrected + changes,
+        described=None,
+    )
+
+
+def _changed(examples: Examples, targets: Tensor, kept: Tensor) -> Examples:
+    """Return those examples that are kept (bool [n]), with these targets."""
+    changed = replace(examples, targets=targets)
+    return changed if kept.all() else changed.take(kept.nonzero()[:, 0])
+
+
+def _places(data: Data, names: set[str]) -> dict[str, list[tuple[str, int]]]:
+    """Return where the examples of these names are: a file that is listed in several rows is several examples."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for split, examples in data.splits.items():
+        for place in range(len(examples)):
+            if (name := examples.where(place)) in names:
+                found.setdefault(name, []).append((split, place))
+    return found
+
+
+def _check_remaining(data: Data, targets: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
+    """Raise `DataError` if corrections leave nothing of a split, or nothing of a class to train on."""
+    for name, is_kept in kept.items():
+        if not is_kept.any():
+            raise DataError(f"The list of corrected labels leaves out all of {name}.", "Leave out fewer.")
+    before, after = (Counter(part.tolist()) for part in (data.train.targets, targets["train"][kept["train"]]))
+    if lost := sorted(before.keys() - after.keys()):
+        raise DataError(
+            f"The list of corrected labels leaves no example of '{data.outputs[lost[0]]}' to train on.",
+            "Remove that class from the data, or correct fewer.",
+        )
