@@ -53,8 +53,8 @@ def _plain(page: str) -> str:
 def test_all_sections_are_there_in_order(run: epochal.Run) -> None:
     page = _page(run)
     assert re.findall(r'<section id="([^"]+)"', page) == [
-        "training", "confusion", "classes", "calibration", "confidence", "sets", "mistakes", "samples", "time", "settings", "environment",
-        "data",
+        "training", "confusion", "classes", "calibration", "mistakes", "label-errors", "confidence", "sets", "samples", "time", "settings",
+        "environment", "data",
     ]  # fmt: skip
     for anchor in re.findall(r'href="#([^"]+)"', page):
         assert f'id="{anchor}"' in page

@@ -12,11 +12,13 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from epochal.evaluation.uncertainty import Interval
@@ -126,6 +128,11 @@ class LabelErrors(Shown):
             "check": None if self.check is None else asdict(self.check),
         }
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> LabelErrors:
+        """Return what `to_json` gave, with the first of the list alone. Raises `ValueError`."""
+        return _as_json().validate_python({**values, "listed": values["first"]})
+
     def to_csv(self) -> str:
         """Return the list as CSV; `label` and `remove` are for corrections (see `data/corrections.py`)."""
         text = io.StringIO()
@@ -226,3 +233,8 @@ def check_labels(means: Tensor, changed: Tensor) -> LabelCheck:
 def _expected(planted: Tensor, others: Tensor, wrong: int) -> Expected:
     above = int((planted <= others[wrong - 1]).sum())
     return Expected(wrong, above / len(planted), share_interval(above, len(planted)))
+
+
+@cache
+def _as_json() -> TypeAdapter[LabelErrors]:
+    return TypeAdapter(LabelErrors)

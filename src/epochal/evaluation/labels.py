@@ -8,13 +8,15 @@ to all sizes; the second from several draws of training examples of each size.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from epochal.evaluation.evaluate import Evaluation
 from epochal.shown import Rows, Shown
@@ -103,6 +105,11 @@ class LearningCurve(Shown):
         points = [asdict(point) for point in self.points]
         named = {"score": self.task.score_name, "measured_on": self.measured_on, "count": self.count}
         return {**named, "points": points, "twice": twice, "why": self.why}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any], task: Task) -> LearningCurve:
+        """Return what `to_json` gave for the `task`. Raises `ValueError`."""
+        return _as_json().validate_python({**values, "task": task})
 
     @property
     def title(self) -> str:
@@ -228,3 +235,8 @@ def power_law(labels: Numbers, scores: Numbers, weights: Numbers, wanted: float)
         is_better = distance < best
         best, found = np.where(is_better, distance, best), np.where(is_better, top + slope * at, found)
     return found
+
+
+@cache
+def _as_json() -> TypeAdapter[LearningCurve]:
+    return TypeAdapter(LearningCurve)

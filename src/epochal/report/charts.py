@@ -80,16 +80,17 @@ class Frame:
         """Return the place of a value of y."""
         return self.height - _BOTTOM - self.y.share(value) * (self.height - _TOP - _BOTTOM)
 
-    def axes(self, words: Words, *, whole: bool = False) -> Iterator[str]:
-        """Yield grid, numbers and names of the axes; with `whole`, x has whole numbers only."""
+    def axes(self, words: Words, ticks: Iterable[tuple[float, str]] | None = None, *, whole: bool = False) -> Iterator[str]:
+        """Yield grid, numbers and names of the axes; with `whole`, x has whole numbers only. `ticks` are places on x, and what is there."""
         left, right, below = _LEFT, _WIDTH - _RIGHT, self.height - _BOTTOM
         for tick in self.y.ticks():
             y = _n(self.down(tick))
             yield f'<path class="grid" d="M{left} {y}H{right}"/>'
             yield f'<text x="{left - 7}" y="{y}" dy=".35em" text-anchor="end">{self.y.words(tick)}</text>'
-        for tick in self.x.ticks(6):
-            if not whole or tick == round(tick):
-                yield f'<text x="{_n(self.across(tick))}" y="{below + 17}" text-anchor="middle">{self.x.words(tick)}</text>'
+        if ticks is None:
+            ticks = ((tick, self.x.words(tick)) for tick in self.x.ticks(6) if not whole or tick == round(tick))
+        for tick, said in ticks:
+            yield f'<text x="{_n(self.across(tick))}" y="{below + 17}" text-anchor="middle">{said}</text>'
         yield f'<path class="axis" d="M{left} {below}H{right}"/>'
         yield f'<text x="{(left + right) / 2:g}" y="{self.height - 5}" text-anchor="middle">{safe(words.x)}</text>'
         yield f'<text x="0" y="9">{safe(words.y)}</text>'
@@ -149,6 +150,27 @@ def curve(words: Words, points: Sequence[Point], chosen: tuple[float, float, tup
     drawn = [*frame.axes(words), frame.line(points, "a")]
     if chosen is not None:
         drawn += [frame.upright(chosen[0], *chosen[2]), frame.dot(*chosen[:2], "ring", 5)]
+    return chart(words, drawn)
+
+
+def by_size(
+    words: Words,
+    points: Sequence[tuple[float, float, tuple[float, float]]],
+    expected: tuple[float, float, tuple[float, float]] | None,
+    *,
+    percent: bool,
+) -> str:
+    """Return points (size, y, interval of y) over the logarithm of their sizes, and one that is `expected`."""
+    every = [*points, *([] if expected is None else [expected])]
+    places = {size: math.log2(size) for size, _, _ in every}
+    frame = Frame(Scale.over(places.values()), Scale.over([end for _, _, ends in every for end in ends], percent=percent))
+    ticks = [(place, f"{size:,.0f}") for size, place in places.items()]
+    drawn = [*frame.axes(words, ticks), frame.line([(places[size], y) for size, y, _ in points], "a")]
+    if expected is not None:
+        drawn.append(frame.line([(places[size], y) for size, y, _ in (points[-1], expected)], "plain"))
+    drawn += [frame.upright(places[size], *ends) for size, _, ends in every]
+    drawn += [frame.dot(places[size], y) for size, y, _ in points]
+    drawn += [] if expected is None else [frame.dot(places[expected[0]], expected[1], "ring", 5)]
     return chart(words, drawn)
 
 

@@ -1,4 +1,4 @@
-"""Examples for the report: the worst mistakes, some right answers, and training examples as the network sees them.
+"""Examples for the report: the worst mistakes, some right answers, labels that look wrong, and training examples as the network sees them.
 
 They are chosen at the end of a run, while the data are there, and kept in the run's folder: a report can be made again without the data.
 """
@@ -23,13 +23,14 @@ from epochal.data.examples import Examples
 from epochal.data.inputs.values import access
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.label_errors import Suspect
 from epochal.figures.judged import blocks
-from epochal.figures.rows import Telling, telling_values
+from epochal.figures.rows import Compared, Telling, telling_values
 from epochal.recipe import Recipe
 from epochal.tasks.base import Judged
 
-# So many mistakes and right answers are kept, and so many training examples, each changed at random so many times.
-_WRONG, _RIGHT, _SAMPLES, _CHANGED = 12, 6, 4, 3
+# So many mistakes, right answers and labels to look at are kept, and so many training examples, each changed at random so many times.
+_WRONG, _RIGHT, _LABELS, _SAMPLES, _CHANGED = 12, 6, 12, 4, 3
 
 # Pictures are made smaller than this; those up to `_EXACT` pixels are kept to the bit.
 _SIDE, _EXACT = 160, 64
@@ -72,9 +73,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Exhibits:
-    """Groups of judged examples, and training examples: each as it is read, and then as it is changed at random in some epochs."""
+    """Groups of judged examples; `labels`, the training examples whose labels are to be looked at first, where `true` is the given
+    label and how probable it was; and some training examples, each as it is read, and then as it is changed at random in some epochs."""
 
     judged: tuple[Group, ...] = ()
+    labels: tuple[Exhibit, ...] = ()
     samples: tuple[tuple[Exhibit, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -84,16 +87,36 @@ class Exhibits:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Exhibits:
         """Return what `to_json` gave. Raises `ValueError`."""
-        return _as_json().validate_python({name: values.get(name, ()) for name in ("judged", "samples")})
+        return _as_json().validate_python({name: values.get(name, ()) for name in ("judged", "labels", "samples")})
 
 
-def choose_exhibits(evaluation: Evaluation | None, examples: Examples | None, train: Examples, spec: DataSpec, recipe: Recipe) -> Exhibits:
-    """Return the examples that a report shows; `evaluation` is that of `examples`."""
+def choose_exhibits(
+    evaluation: Evaluation | None,
+    examples: Examples | None,
+    suspects: Sequence[Suspect],
+    train: Examples,
+    spec: DataSpec,
+    recipe: Recipe,
+) -> Exhibits:
+    """Return the examples that a report shows; `evaluation` is that of `examples`, and `suspects` are ranked."""
     groups: tuple[Group, ...] = ()
     if evaluation is not None and examples is not None and len(examples):
         judged = evaluation.task.judge(evaluation.predictions, evaluation.targets, spec.outputs)
         groups = () if judged is None else tuple(_groups(judged, evaluation, examples, train, spec))
-    return Exhibits(groups, tuple(_samples(train, spec, recipe)))
+    return Exhibits(groups, tuple(_suspects(suspects[:_LABELS], train, spec)), tuple(_samples(train, spec, recipe)))
+
+
+def _suspects(suspects: Sequence[Suspect], train: Examples, spec: DataSpec) -> Iterator[Exhibit]:
+    show, outputs = _shower(train, spec), spec.task.outputs
+    compared: Compared | None = None
+    for one in suspects:
+        example = train.input(one.place)
+        found, cells = show(one.place), spec.input.cells(example)
+        if cells and access(train.inputs) != "items":
+            compared = compared or Compared(train, cells, spec.task)
+            given, suggested = (torch.tensor(outputs.index(name)) for name in (one.given, one.suggested))
+            found = tuple(map(_told, compared.telling(example, cells, given, suggested)))
+        yield _exhibit(one.example, found, one.suggested, f"{one.given} · {100 * one.score:.1f} %")
 
 
 def _groups(judged: Judged, evaluation: Evaluation, examples: Examples, train: Examples, spec: DataSpec) -> Iterator[Group]:

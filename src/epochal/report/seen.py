@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from epochal.evaluation.importance import Importance
 from epochal.language import translated
 from epochal.page import safe, said
 from epochal.report import charts
-from epochal.report.exhibits import Exhibit, Group, Value
+from epochal.report.exhibits import Exhibit, Value
 from epochal.report.facts import Facts
 from epochal.report.parts import cell, figure, folded, section, table, words
 
@@ -28,18 +30,22 @@ def mistakes(facts: Facts) -> str:
             "Beside each is the share of training rows that have such a value: of those like the truth, and of those like the prediction.",
             kind="soft",
         )
-    parts = [f"<h3>{said(group.title)}</h3>" * (group is not wrong) + _gallery(group) for group in groups]
+    parts = [
+        f"<h3>{said(group.title)}</h3>" * (group is not wrong) + gallery(group.examples, "true:" if group.is_wrong else "")
+        for group in groups
+    ]
     return section("mistakes", title, about, *parts)
 
 
-def _gallery(group: Group) -> str:
-    return f'<ul class="gallery">{"".join(_item(example, is_wrong=group.is_wrong) for example in group.examples)}</ul>'
+def gallery(examples: Sequence[Exhibit], truth: str) -> str:
+    """Return examples with what was predicted; of wrong ones also what should have been, called `truth`."""
+    return f'<ul class="gallery">{"".join(_item(example, truth) for example in examples)}</ul>' if examples else ""
 
 
-def _item(example: Exhibit, *, is_wrong: bool) -> str:
-    lines = [f'<b class="{"wrong" if is_wrong else "right"}">{safe(example.predicted)}</b> <span>{said(example.note)}</span>']
-    if is_wrong:
-        lines.append(f"<span>{said('true:')} {safe(example.true)}</span>")
+def _item(example: Exhibit, truth: str) -> str:
+    lines = [f'<b class="{"wrong" if truth else "right"}">{safe(example.predicted)}</b> <span>{said(example.note)}</span>']
+    if truth:
+        lines.append(f"<span>{said(truth)} {safe(example.true)}</span>")
     lines.append(f'<span class="file">{safe(example.name)}</span>')
     shown = _shown(example, f"{translated('predicted')} {example.predicted}, {translated('true:')} {example.true}")
     said_of = f"<p>{'<br>'.join(lines)}</p>"

@@ -17,6 +17,7 @@ from epochal.errors import BundleError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.label_errors import LabelErrors
 from epochal.io.checksums import with_checksum
 from epochal.io.files import check_output, finite, write_json, write_text
 from epochal.recipe import Recipe
@@ -48,11 +49,13 @@ def write_report(folder: Path, result: Mapping[str, Any], recipe: Recipe | None 
     write_text(folder / REPORT, render_run(folder, result, recipe))
 
 
-def write_examples(folder: Path, judged: tuple[Evaluation | None, Evaluation | None], data: Data, recipe: Recipe) -> None:
+def write_examples(
+    folder: Path, judged: tuple[Evaluation | None, Evaluation | None], wrong: LabelErrors | None, data: Data, recipe: Recipe
+) -> None:
     """Keep the examples that the report shows; `judged` are the evaluations of validation and test data."""
     valid, test = judged
     evaluation, examples = (test, data.test) if test is not None else (valid, data.valid)
-    shown = choose_exhibits(evaluation, examples, data.train, data.spec, recipe)
+    shown = choose_exhibits(evaluation, examples, () if wrong is None else wrong.listed, data.train, data.spec, recipe)
     write_json(folder / EXAMPLES, with_checksum(finite(shown.to_json())))
 
 

@@ -249,7 +249,7 @@ def complete(
             if wrong is not None:
                 write_text(folder / LABELS, wrong.to_csv())
             _draw(folder / FIGURES, fitted, test, data, relied, log)
-            _keep(partial(write_examples, folder, (valid, test), data, recipe), log)
+            _keep(partial(write_examples, folder, (valid, test), wrong, data, recipe), log)
         clock.lap("keep")
         assessment = assess(valid, test)
         result = _result(folder, prepared, fitted, evaluated) | {
