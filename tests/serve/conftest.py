@@ -74,7 +74,7 @@ def serving(service: Service, token: str = "", names: tuple[str, ...] = ("localh
     ready = threading.Event()
     listener = listen("127.0.0.1", 0)
     with service, listener:
-        server = make_server(build_app(service, names, token), ready.set)
+        server = make_server(build_app(service, names, token), service.refuse_unread, ready.set)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
         assert ready.wait(20)

@@ -12,9 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
@@ -162,6 +165,66 @@ def test_a_large_request_is_decoded_while_another_is_computed_and_a_third_refuse
             pass
         assert (room.requests, room.items) == (2, 402)
     assert (room.requests, room.items) == (0, 0)
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9, 4.0])
+def test_a_burst_waits_and_lasting_overload_is_refused(load: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests come at random to a server that computes 50 a second one by one; all that are in the room at a time wait for each other."""
+    clock, random, each = [0.0], Random(0), 0.02
+    monkeypatch.setattr("epochal.serve.limits.monotonic", lambda: clock[0])
+    room = Room()
+    inside: deque[tuple[float, ExitStack]] = deque()
+    seconds, refused, asked, free_at = list[float](), 0, 0, 0.0
+    while clock[0] < 60:
+        clock[0] += random.expovariate(load / each)
+        while inside and inside[0][0] <= clock[0]:
+            inside.popleft()[1].close()
+        asked += 1
+        one = ExitStack()
+        try:
+            one.enter_context(room.one(1 / each, 4))
+        except RefusedError:
+            refused += 1
+            continue
+        free_at = max(free_at, clock[0]) + each
+        inside.append((free_at, one))
+        seconds.append(free_at - clock[0])
+    later = seconds[len(seconds) // 2 :]
+    if load < 1:
+        assert not refused
+        assert max(later) < 0.5
+    else:
+        assert refused > 0.7 * asked
+        assert len(seconds) > 0.95 * 60 / each
+        assert max(later) <= 4 * each + 1e-9  # As many as are let in at any rate.
+    for _, one in inside:
+        one.close()
+    clock[0] += 2.0
+    with ExitStack() as burst:
+        for _ in range(25):
+            burst.enter_context(room.one(1 / each, 4))
+
+
+def test_requests_beyond_capacity_are_refused_unread(model: Served) -> None:
+    service = Service([model])
+    with serving(service) as url, httpx.Client(base_url=url, timeout=30) as client, ExitStack() as inside:
+        lane = service.batcher.lanes[model.name]
+        while not service.room.is_full(lane.per_second, 4):
+            inside.enter_context(service.room.one(lane.per_second, 4))
+        before = service.room.requests
+        for path in ("/predict", f"/predict/{model.name}", "/explain"):
+            answer = client.post(path, json=BODY, headers={"accept-language": "zh"})
+            assert (answer.status_code, answer.headers["retry-after"], answer.json()["error"]["code"]) == (503, "1", "busy")
+            assert answer.json()["error"]["message"].isascii() is False
+            assert answer.headers["content-security-policy"]
+        # Others are looked at as ever, and so are those whose connection ends with the answer.
+        assert client.get("/healthz").status_code == 200
+        assert client.post("/predict/none", json=BODY).status_code == 404
+        assert client.post("/predict", json=BODY, headers={"host": "elsewhere", "connection": "close"}).status_code == 421
+        assert client.post("/predict", json=BODY, headers={"connection": "close"}).json()["error"]["code"] == "busy"
+        assert service.room.requests == before
+        inside.close()
+        assert client.post("/predict", json=BODY).status_code == 200
 
 
 def test_abandoned_requests_are_not_computed(address: str, model: Served) -> None:

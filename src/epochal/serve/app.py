@@ -10,12 +10,14 @@ GET  /healthz  /metrics  /openapi.json
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from time import perf_counter
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import torch
 from starlette.applications import Starlette
@@ -28,7 +30,7 @@ from epochal.serve.batching import Batcher, Lane
 from epochal.serve.decode import Decoded, text_in
 from epochal.serve.decoders import Decoders
 from epochal.serve.explain import losses, plan, seen
-from epochal.serve.limits import App, Guard, Room, Share, read_body
+from epochal.serve.limits import HEADERS, App, Guard, Room, Share, read_body
 from epochal.serve.metrics import MEDIUM, Metrics
 from epochal.serve.model import Served
 from epochal.serve.openapi import describe
@@ -66,6 +68,13 @@ class Service:
         self.batcher = Batcher(lanes, self.metrics.batch)
         # One for each decoder, one that is computed, and one that waits for this.
         self._least = decoders + 2
+        # What asks for a model, without regard to other ways of writing the same path.
+        self._asked = {
+            f"{verb}{name and '/' + quote(name)}".encode(): (verb, lane)
+            for verb in ("/predict", "/explain")
+            for one, lane in lanes.items()
+            for name in ((one, "") if len(lanes) == 1 else (one,))
+        }
         self._explaining = asyncio.Semaphore(1)
 
     def __enter__(self) -> Service:
@@ -92,9 +101,17 @@ class Service:
     @contextmanager
     def enter(self, model: Served) -> Iterator[Share]:
         """Take one request in for the block. Raises `RefusedError` if there is no room for it."""
-        lane = self.batcher.lanes[model.name]
-        with self.room.one(lane.size / lane.pace.seconds(lane.size), self._least) as share:
+        with self.room.one(self.batcher.lanes[model.name].per_second, self._least) as share:
             yield share
+
+    def refuse_unread(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Return the answer to a request for which there is no room, known from its target alone; b"" for others."""
+        verb, lane = self._asked.get(target, ("", None))
+        if lane is None or not self.room.is_full(lane.per_second, self._least):
+            return b""
+        self.room.refuse()
+        self.metrics.requests.labels(verb, "503").inc()
+        return refused_unread(next((value.decode("latin-1") for name, value in headers if name == _ACCEPTED.encode()), ""))
 
     async def predict(self, model: Served, share: Share, content_type: str, body: bytes) -> _Answer:
         """Return status and answer for a body."""
@@ -186,6 +203,14 @@ def _asked(service: Service, path: str, work: Callable[[Served, Share, str, byte
             service.metrics.seconds.labels(path).observe(perf_counter() - begin)
 
     return endpoint
+
+
+@functools.lru_cache(64)
+def refused_unread(accepted: str) -> bytes:
+    """Return the whole answer to a request beyond capacity, by the value of its Accept-Language header."""
+    body = json.dumps(spoken(busy().to_json(), accepted), ensure_ascii=False).encode()
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), (b"retry-after", b"1")]
+    return b"".join((b"HTTP/1.1 503 Service Unavailable\r\n", *(b"%b: %b\r\n" % pair for pair in (*own, *HEADERS)), b"\r\n", body))
 
 
 def _fixed(content: object) -> Endpoint:

@@ -90,6 +90,11 @@ class Lane:
         return int(max(1, min(wanted, in_time, self._most)))
 
     @property
+    def per_second(self) -> float:
+        """How many inputs are computed in a second."""
+        return self.size / self.pace.seconds(self.size)
+
+    @property
     def wait(self) -> float:
         """For how many seconds a batch that is not full waits for others."""
         saved = min(self.pace.once, _MAX_WAIT)

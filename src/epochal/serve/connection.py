@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,14 +21,18 @@ MAX_PIPELINED = 32
 # The most connections; for another one, that is closed which has been waiting for longest.
 MAX_CONNECTIONS = 4096
 
+# From the target and the headers of a request to the whole answer of one that is refused unread; b"" for others.
+Refuse: TypeAlias = Callable[[bytes, Sequence[tuple[bytes, bytes]]], bytes]
+
 
 class Connection(HttpToolsProtocol):
     """A connection that is closed if it sends a request too slowly, sends none for too long, or does not read its answers."""
 
     most = MAX_CONNECTIONS
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, refuse: Refuse = lambda _, __: b"", **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._refuse_unread = refuse
         # Since when it has been in its present state: waiting for a request or for the rest of one, or being answered.
         self.since = monotonic()
         self._head = 0
@@ -37,7 +42,12 @@ class Connection(HttpToolsProtocol):
     @property
     def is_answered(self) -> bool:
         """Whether a complete request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete and not self._is_in_head and not self._is_in_body
+        return self._is_busy and not self._is_in_head and not self._is_in_body
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether an earlier request is still being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room for it, if there are too many."""
@@ -74,6 +84,11 @@ class Connection(HttpToolsProtocol):
             raise ValueError("the target of a request is not a path")  # The parser's error, which becomes an answer.
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
             self._refuse(b"431 Request Header Fields Too Large")
+            return
+        # Beyond capacity most requests are refused. Each that became a task would take a part of the time in which others are computed.
+        may_go_on = not self._is_busy and not self.expect_100_continue and self.parser.should_keep_alive()
+        if may_go_on and (refused := self._refuse_unread(self.url, self.headers)):
+            self.transport.write(refused)
             return
         super().on_headers_complete()
 

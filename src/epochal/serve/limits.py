@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from http.cookies import CookieError, SimpleCookie
@@ -29,8 +30,8 @@ RECEIVE_SECONDS = 8.0
 # The most requests that are worked on at a time.
 _MAX_REQUESTS = 256
 
-# So many seconds of computing may wait if there was a moment without any in the last so many; and always.
-_BURST_SECONDS, _LATELY, _ALWAYS_SECONDS = 0.5, 0.5, 0.02
+# So many seconds of computing may wait; and so many while more than this share of the requests of about the last half second is refused.
+_BURST_SECONDS, _BUSY_SECONDS, _REFUSED, _LATELY = 0.5, 0.02, 1 / 3, 0.5
 
 COOKIE = "epochal-token"
 
@@ -39,7 +40,7 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-_HEADERS = [
+HEADERS = [
     (b"content-security-policy", _POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -69,7 +70,7 @@ class Guard:
 
         async def guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         try:
@@ -160,14 +161,16 @@ async def answer(send: Send, status: int, body: object, headers: Sequence[tuple[
 class Room:
     """How much the server works on at a time: requests, their items, and the bytes of their bodies.
 
-    While there are moments without work, half a second of it may wait: that is a burst. Once there has been none for a while, there
-    are more requests than can be computed, and only as many may wait as keep the thread that computes busy. So those that are accepted
-    are answered soon, and the server has recovered as soon as there are fewer.
+    Half a second of work may wait: that is a burst. Once many requests are refused, there are more than can be computed for longer, and
+    only as many may wait as keep the thread that computes busy. So those that are accepted are answered soon, and the server has recovered
+    as soon as there are fewer.
     """
 
     def __init__(self) -> None:
         self.requests = self.items = self.bytes = 0
-        self._idle = monotonic()
+        # How many requests there were lately, and how many of them were refused; those before count less and less.
+        self._came = self._refused = 0.0
+        self._counted = monotonic()
 
     @contextmanager
     def one(self, per_second: float, least: int) -> Iterator[Share]:
@@ -175,11 +178,11 @@ class Room:
 
         Raises `RefusedError` if there is no room.
         """
-        self._idle = self._idle if self.items else monotonic()
-        seconds = _BURST_SECONDS if monotonic() - self._idle < _LATELY else _ALWAYS_SECONDS
-        share = Share(self, max(least, seconds * per_second))
-        if self.requests >= _MAX_REQUESTS:
+        if self.is_full(per_second, least):
+            self.refuse()
             raise busy()
+        self._count()
+        share = Share(self, self._most(per_second, least))
         self.requests += 1
         try:
             share.add(1)
@@ -188,8 +191,29 @@ class Room:
             self.requests -= 1
             self.items -= share.items
             self.bytes -= share.bytes
-            if not self.items:
-                self._idle = monotonic()
+
+    def is_full(self, per_second: float, least: int) -> bool:
+        """Return whether `one` would refuse a request now."""
+        return self.requests >= _MAX_REQUESTS or (self.requests >= 2 and self.items + 1 > self._most(per_second, least))
+
+    def _most(self, per_second: float, least: int) -> float:
+        """Return how many items there may be."""
+        is_overloaded = self._refused > _REFUSED * self._came and self._refused * self._past(monotonic()) > 1
+        return max(least, per_second * (_BUSY_SECONDS if is_overloaded else _BURST_SECONDS))
+
+    def refuse(self) -> None:
+        """Count a request that is refused."""
+        self._count()
+        self._refused += 1
+
+    def _count(self) -> None:
+        now = monotonic()
+        past = self._past(now)
+        self._came, self._refused, self._counted = 1 + past * self._came, past * self._refused, now
+
+    def _past(self, now: float) -> float:
+        """Return how much of what was counted last still counts."""
+        return math.exp((self._counted - now) / _LATELY)
 
 
 class Share:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -11,13 +12,15 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
+from typing import cast
 
 import uvicorn
 
 from epochal.errors import RecipeError, reason_of
 from epochal.serve.app import Service, build_app
-from epochal.serve.connection import MAX_CONNECTIONS, Connection
+from epochal.serve.connection import MAX_CONNECTIONS, Connection, Refuse
 from epochal.serve.limits import RECEIVE_SECONDS, App
 from epochal.serve.model import Served
 
@@ -53,7 +56,10 @@ def serve(
         with Service(models) as service:
             shown = f"[{address}]" if ":" in address else address
             app = build_app(service, ("localhost", *names) if is_own else names, token)
-            server = make_server(app, lambda: started(f"http://{shown}:{bound}"))
+            server = make_server(app, service.refuse_unread, lambda: started(f"http://{shown}:{bound}"))
+            # What is there now stays: without this, each full collection of garbage looks at all of it, and requests wait for that.
+            gc.collect()
+            gc.freeze()
             asyncio.run(server.serve(sockets=[listener]))
 
 
@@ -68,14 +74,17 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def make_server(app: App, started: Callable[[], object] = lambda: None) -> Server:
-    """Return the server of an application; `serve` of that answers until a signal comes, or `should_exit` is set."""
+def make_server(app: App, refuse: Refuse, started: Callable[[], object] = lambda: None) -> Server:
+    """Return the server of an application; `serve` of that answers until a signal comes, or `should_exit` is set.
+
+    What `refuse` answers itself does not reach the application.
+    """
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.ERROR)
     Connection.most = min(MAX_CONNECTIONS, _open_files() - _OTHER_FILES)
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=cast("type[asyncio.Protocol]", partial(Connection, refuse=refuse)),
         loop="asyncio",
         ws="none",
         lifespan="off",
