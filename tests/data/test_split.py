@@ -11,7 +11,7 @@ from torch import Tensor
 from epochal.data.examples import Examples
 from epochal.data.inputs.values import in_memory
 from epochal.data.load import Data, load
-from epochal.data.split import split_off
+from epochal.data.split import in_folds, split_off
 from epochal.errors import DataError
 
 
@@ -161,3 +161,20 @@ def test_parts_are_the_same_where_inputs_are_moved() -> None:
     assert train is not None
     assert whole is not None
     assert train.data_ptr() == whole.data_ptr()
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(2, 12), st.integers(0, 2**32))
+def test_folds_are_of_one_size_and_share_of_each_class(counts: list[int], folds: int, seed: int) -> None:
+    targets = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])[torch.randperm(sum(counts))]
+    assume(len(targets) >= folds)
+    fold = in_folds(_examples(targets), folds, seed)
+    assert torch.equal(fold, in_folds(_examples(targets), folds, seed))
+    for sizes in (fold.bincount(minlength=folds), *(fold[targets == label].bincount(minlength=folds) for label in range(len(counts)))):
+        assert int(sizes.max() - sizes.min()) <= 1
+
+
+def test_the_seed_decides_what_is_in_a_fold() -> None:
+    examples = _examples(torch.arange(60) % 2)
+    assert len({tuple(in_folds(examples, 5, seed).tolist()) for seed in range(10)}) == 10
+    with pytest.raises(DataError, match="60 examples are too few for 61 folds"):
+        in_folds(examples, 61, 0)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from epochal import check, load, reproduce, resume, train
 from epochal.checks.loaded import in_one_line
 from epochal.data.examples import Examples
-from epochal.data.split import split_off
+from epochal.data.split import in_folds, split_off
 from epochal.errors import DataError, RecipeError
 from epochal.run.folder import read_json
 from tests.outcome import outcome
@@ -223,3 +223,23 @@ def test_groups_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(DataError, match=message):
             load((x, y), group=group)
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=40), st.integers(2, 6), st.integers(0, 2**32))
+def test_a_group_is_in_one_fold_and_no_fold_is_empty(sizes: list[int], folds: int, seed: int) -> None:
+    assume(len(sizes) >= folds)
+    groups = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    fold = in_folds(_examples(torch.arange(len(groups)) % 2, groups.tolist()), folds, seed)
+    assert all(len(fold[groups == group].unique()) == 1 for group in range(len(sizes)))
+    assert sorted(fold.unique().tolist()) == list(range(folds))
+
+
+def test_folds_of_many_groups_have_nearly_one_size_and_share_of_each_class() -> None:
+    # Groups of one to nine, each of mostly one class.
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(1, 10, (200,), generator=generator)
+    groups = torch.arange(200).repeat_interleave(sizes)
+    targets = (groups + (torch.rand(len(groups), generator=generator) < 0.2)) % 4
+    fold = in_folds(_examples(targets, groups.tolist()), 5, 0)
+    for counts in (fold.bincount(), *(fold[targets == label].bincount() for label in range(4))):
+        assert int(counts.max() - counts.min()) <= 6, counts

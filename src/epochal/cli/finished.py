@@ -26,11 +26,17 @@ def report(done: Run, *, as_json: bool) -> None:
     assert done.folder is not None
     place = read_json(done.folder / DATA)
     source = _short(Path(place["source"]))
-    say(f"\n{done.test}" if done.test is not None else "\nThere was no test data.")
-    if done.test is not None:
+    judged = done.out_of_fold if done.test is None else done.test
+    say(f"\n{judged}" if judged is not None else "\nThere was no test data.")
+    if judged is not None:
         from epochal.evaluation.advice import advice
 
-        for line in advice(done.test, done.data.spec, done.recipe, check_command(source, done.recipe, place["data_dir"])):
+        for line in advice(judged, done.data.spec, done.recipe, check_command(source, done.recipe, place["data_dir"])):
+            say(line)
+    if done.folds is not None:
+        say(done.folds.title)
+        _print_rows(done.folds.heading, [(translated(name), *cells) for name, *cells in done.folds.table()])
+        for line in (*done.folds.meaning, done.folds.final):
             say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors

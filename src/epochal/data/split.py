@@ -1,4 +1,4 @@
-"""Split off a part of the examples, by seed and in proportion to the classes; or whole groups of examples."""
+"""Split off a part of the examples, by seed and in proportion to the classes, or whole groups of them; or deal all of them to folds."""
 
 from __future__ import annotations
 
@@ -38,6 +38,32 @@ def split_off(
     else:
         is_chosen = _single(classes, sizes, wanted, seed, name, cannot)
     return examples.take((~is_chosen).nonzero().flatten()), examples.take(is_chosen.nonzero().flatten())
+
+
+def in_folds(examples: Examples, folds: int, seed: int) -> Tensor:
+    """Return the fold of each example, from 0 to `folds` - 1, chosen by `seed`: int64 [n].
+
+    Folds are of one size, to an example, and so is their share of each class, if targets are classes. If examples have groups, each group
+    is in one fold, and sizes and classes are as equal as that allows. Raises `DataError` for fewer examples, or groups, than folds.
+    """
+    count = len(examples)
+    classes, _ = _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(count, dtype=torch.int32), None)
+    named = examples.group_names()
+    groups = None if named is None else _numbered(named)
+    there = count if groups is None else int(groups.max()) + 1
+    if there < folds:
+        what = (
+            f"{there:,} examples are too few for {folds} folds." if groups is None else f"{there:,} groups are too few for {folds} folds."
+        )
+        raise DataError(what, f"Use at most {there:,} folds, or add more data.")
+    if groups is not None:
+        return _Groups(groups, classes, count / folds).deal(permutation(key(seed, "folds"), there), folds)[groups]
+    order = permutation(key(seed, "folds"), count)
+    # Class by class, each in random order: then every fold is dealt as many.
+    order = order[classes[order].argsort(stable=True)]
+    found = torch.empty(count, dtype=torch.int64)
+    found[order] = torch.arange(count) % folds
+    return found
 
 
 def _single(classes: Tensor, sizes: Tensor, wanted: int, seed: int, name: str, cannot: str) -> Tensor:
@@ -105,7 +131,7 @@ def _whole_groups(groups: Tensor, classes: Tensor, wanted: int, seed: int, name:
 class _Groups:
     """How many examples of each class each group has, and what a choice of groups is to have."""
 
-    def __init__(self, groups: Tensor, classes: Tensor, wanted: int) -> None:
+    def __init__(self, groups: Tensor, classes: Tensor, wanted: float) -> None:
         # Classes are counted for those groups alone that have them: there may be many of both. The last class is all examples.
         kinds = int(classes.max()) + 2
         pairs, counts = (groups * kinds + classes).unique(return_counts=True)
@@ -143,3 +169,17 @@ class _Groups:
             if len(chosen) == most:
                 break
         return (sum_of_gains, chosen) if chosen else (least, [only] * (only >= 0))
+
+    def deal(self, order: Tensor, folds: int) -> Tensor:
+        """Return the fold of each group, int64 [groups]: the largest first, equal ones in this order, each to where it is wanted most."""
+        left = np.tile(self.wanted, (folds, 1))
+        sizes = torch.from_numpy(self.counts[np.array(self.begins[1:]) - 1])
+        found = torch.empty(len(order), dtype=torch.int64)
+        for group in order[sizes[order].argsort(descending=True, stable=True)].tolist():
+            span = slice(self.begins[group], self.begins[group + 1])
+            kinds, counts = self.classes[span], self.counts[span]
+            # As in `choose`: by so much the squared distance to what is wanted becomes less.
+            fold = int((counts * (2 * left[:, kinds] - counts) / self.totals[kinds]).sum(1).argmax())
+            left[fold, kinds] -= counts
+            found[group] = fold
+        return found

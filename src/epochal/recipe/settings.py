@@ -310,6 +310,11 @@ class AllSettings(Settings):
     ema: Fraction = Field(0.0, description="keep a moving average of the weights with this decay; 0: off")
     eval_batch_size: Count = Field(1000, description="examples per batch in evaluation and prediction")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that read data that do not fit into memory")
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="cross-validation: also train so many models, each without one of so many parts of the data, on which it is then "
+        "measured; nothing is split off for a test unless that is asked for; none: off",
+    )
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
     tune: Literal["auto", "head", "last", "all"] = Field(

@@ -8,21 +8,22 @@ from typing import Any
 
 from epochal.data.spec import DataSpec
 from epochal.evaluation.assessment import Assessment
+from epochal.evaluation.folds import CrossValidation
 from epochal.recipe import Recipe
 from epochal.report.exhibits import Exhibits
 from epochal.tasks.scores import Scores
 
 # What the examples of each split are called.
-SPLITS = {"train": "training examples", "valid": "validation examples", "test": "test examples"}
+SPLITS = {"train": "training examples", "valid": "validation examples", "test": "test examples", "folds": "examples out of fold"}
 
 
 @dataclass(frozen=True)
 class Facts:
     """A finished run: `result` is the content of result.json, `data` of data.json, and `epochs` has the lines of metrics.jsonl.
 
-    `scores` are those of `split`: of test data or, without these, of validation data; `None` without either. `confusion` is its confusion
-    matrix, empty where there is none or it is too large to be written. `advice` is what to try with a model that has hardly learned
-    anything.
+    `scores` are those of `split`: of test data or, without these, of `folds`, or of validation data; `None` without either. `confusion`
+    is its confusion matrix, empty where there is none or it is too large to be written. `advice` is what to try with a model that has
+    hardly learned anything. `folds` is what cross-validation measured, if it did.
     """
 
     name: str
@@ -38,3 +39,4 @@ class Facts:
     assessment: Assessment | None
     confusion: Sequence[Sequence[int]] = ()
     advice: tuple[str, ...] = ()
+    folds: CrossValidation | None = None

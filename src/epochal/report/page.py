@@ -10,6 +10,7 @@ from epochal.page import document, opening, said
 from epochal.report import charts
 from epochal.report.classes import confusion, per_class
 from epochal.report.facts import Facts
+from epochal.report.folds import cross_validation
 from epochal.report.labels import label_errors, score_by_labels
 from epochal.report.made import data, environment, settings, time
 from epochal.report.quantities import quantities
@@ -24,6 +25,7 @@ MARK = opening(_KIND)
 
 # What the links at the top are called, by section.
 _LINKS = {
+    "folds": "Folds",
     "training": "Training",
     "labels": "More labels",
     "confusion": "Confusions",
@@ -48,8 +50,9 @@ _STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 def render(facts: Facts) -> str:
     """Return the page."""
     parts = (
-        curves(facts), score_by_labels(facts), confusion(facts), per_class(facts), quantities(facts), calibration(facts), mistakes(facts),
-        label_errors(facts), confidence(facts), sets(facts), importance(facts), samples(facts), time(facts), settings(facts),
+        cross_validation(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts), quantities(facts),
+        calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts), importance(facts), samples(facts),
+        time(facts), settings(facts),
         environment(facts), data(facts),
     )  # fmt: skip
     body = "\n".join(filter(None, parts))

@@ -50,7 +50,10 @@ def _context(facts: Facts) -> Iterator[str]:
         return
     if scores.interval is not None and scores.accuracy is not None:
         low, high = (f"{100 * end:.1f}" for end in scores.interval)
-        yield words(f"Of all such examples it would be {low} to {high} % (95 % interval).", kind="lead")
+        lead = f"Of all such examples it would be {low} to {high} % (95 % interval)."
+        if facts.split == "folds":
+            lead = f"Models trained in this way would have {low} to {high} % of all such examples right (95 % interval)."
+        yield words(lead, kind="lead")
         if (always := scores.baseline) is not None:
             yield words(f"Always answering {quoted(always.answer)} would be right in {percent(always.accuracy)}.", kind="lead")
         title = f"Accuracy {percent(scores.accuracy)}, with its 95 % interval"
@@ -59,13 +62,16 @@ def _context(facts: Facts) -> Iterator[str]:
         yield charts.standing(named, scores.accuracy, scores.interval, marks)
     elif assessment is not None and (mean := assessment.scores.get("mean absolute error")) is not None:
         if mean.interval is not None:
-            yield words(f"On average over all such examples it would be {_ends(mean.interval)} (95 % interval).", kind="lead")
+            lead = f"On average over all such examples it would be {_ends(mean.interval)} (95 % interval)."
+            if facts.split == "folds":
+                lead = f"Of models trained in this way it would be {_ends(mean.interval)} on average (95 % interval)."
+            yield words(lead, kind="lead")
         if assessment.baseline is not None:
             yield words(f"Always answering the mean of the training data would be off by {plain(assessment.baseline, 4)}.", kind="lead")
     if facts.split == "valid":
         yield words(
             "There was no test data. These are the validation examples, by which the weights were chosen: new ones may score lower.",
-            "warning",
+            kind="warning",
         )
     if facts.advice:
         first, *options = facts.advice

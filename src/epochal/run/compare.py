@@ -29,7 +29,7 @@ from epochal.user_code import concise
 _FIX = "Restore it as it was, or train again."
 
 # Settings in which runs of one setting may differ: the seed, and what decides on speed alone.
-_APART = ("seed", "device", "threads", "data.split_seed", "eval_batch_size", *RUNTIME_SETTINGS)
+_APART = ("seed", "device", "threads", "data.split_seed", "eval_batch_size", "folds", *RUNTIME_SETTINGS)
 
 # So many examples that one of two has right are named.
 _NAMED = 10

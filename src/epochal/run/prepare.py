@@ -128,6 +128,9 @@ def prepare(
                     f"The setting data.vocabulary = {given} does not work with {recipe.model.name}, which has its own.", "Leave it out."
                 )
             entry.weights.path()
+    if recipe.folds is not None and recipe.origin("data.test") == DEFAULT:
+        # Every example is tested on without being split off.
+        recipe = recipe.updated({"data.test": 0.0}, "folds")
     recipe, data = load_for(recipe, source, data_dir, model)
     if data.valid is None and recipe.data.valid and recipe.origin("data.valid") == DEFAULT:
         recipe = recipe.updated({"data.valid": 0.0}, "few examples")

@@ -17,6 +17,7 @@ from epochal.errors import BundleError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.folds import CrossValidation
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.io.checksums import with_checksum
 from epochal.io.files import check_output, finite, write_json, write_text
@@ -70,8 +71,11 @@ def render_run(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = 
 def _facts(folder: Path, result: Mapping[str, Any], recipe: Recipe) -> Facts:
     data = read_json(folder / DATA, split=dict)
     spec = DataSpec.model_validate(result["data"])
-    split = "test" if result["test"] is not None else "valid"
-    scores = None if result[split] is None else Scores.from_json(result[split])
+    folds = None if result.get("folds") is None else CrossValidation.from_json(result["folds"])
+    # Without test data, what models say of examples that they were not trained on, if all have been asked.
+    split = "test" if result["test"] is not None else "folds" if folds is not None and folds.is_complete else "valid"
+    measured = result["folds"]["evaluation"] if split == "folds" else result[split]
+    scores = None if measured is None else Scores.from_json(measured)
     assessment = None if result["assessment"] is None else Assessment.from_json(result["assessment"])
     has_examples = (folder / EXAMPLES).exists()
     lines: tuple[str, ...] = ()
@@ -89,6 +93,7 @@ def _facts(folder: Path, result: Mapping[str, Any], recipe: Recipe) -> Facts:
         split,
         scores,
         assessment,
-        () if scores is None else result[split].get("confusion", ()),
+        () if scores is None else measured.get("confusion", ()),
         lines,
+        folds,
     )

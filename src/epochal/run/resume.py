@@ -17,8 +17,9 @@ from epochal.io.lock import exclusive_lock
 from epochal.progress import silent
 from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
 from epochal.run.folder import CHECKPOINTS, MODEL, RECIPE, RESULT, move_data, tidy
+from epochal.run.folds import forget_folds, is_unfinished, plan_folds
 from epochal.run.reopen import reopen, resolved_recipe
-from epochal.run.train import Run, complete
+from epochal.run.train import Run, complete, with_folds
 from epochal.tasks.losses import LossFunction
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.optim import MakeOptimizer
@@ -66,12 +67,13 @@ def resume(
         before = recipe = resolved_recipe(folder)
         if epochs is not None and epochs <= recipe.epochs:
             raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
-        if (folder / RESULT).exists() and epochs is None:
+        if (folder / RESULT).exists() and epochs is None and not is_unfinished(folder, recipe.folds):
             log(f"{folder} has finished; --epochs N makes it longer.")
             return None
         _refuse_changes(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
         prepared, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+        folding = plan_folds(prepared, model if isinstance(model, nn.Module) else None, log)
         for cause in changes:
             if cause.is_data:
                 raise DataError(f"{folder}: {cause.words}.", "Restore the original data, or train again.")
@@ -87,6 +89,8 @@ def resume(
             # The run can continue, since its checkpoint has been read: only now is it marked as unfinished, and changed.
             with write_errors(folder):
                 (folder / RESULT).unlink(missing_ok=True)
+            if epochs is not None:
+                forget_folds(folder)
             if epochs is not None or settings:
                 save_recipe(folder / RECIPE, prepared.recipe)
             if isinstance(data, str | Path) or data_dir is not None:
@@ -95,7 +99,8 @@ def resume(
                 log(note)
 
         stack.enter_context(tidy(folder, [], log))
-        return complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun)
+        done = complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun)
+        return with_folds(done, folding, log)
 
 
 def _about_rate(before: Recipe, started: Started, examples: int) -> str:

@@ -24,6 +24,7 @@ from epochal.errors import TrainingError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import assess
 from epochal.evaluation.evaluate import Evaluation, evaluate
+from epochal.evaluation.folds import CrossValidation, assess_folds
 from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
@@ -39,6 +40,7 @@ from epochal.run.curve import Plan
 from epochal.run.curve import measure as measure_curve
 from epochal.run.curve import plan as plan_curve
 from epochal.run.folder import CHECKPOINTS, EXAMPLES, FIGURES, LABELS, METRICS, MODEL, PREDICTIONS, REPORT, RESULT, check_free, new_run
+from epochal.run.folds import FoldPlan, cross_validate, plan_folds
 from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
 from epochal.run.predictions import write_predictions
@@ -65,7 +67,8 @@ class Run(Shown):
     `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
     inputs are not rows, or have very many columns. `label_errors` are the training labels that are likely wrong; `None` where examples have
-    not one class each. `curve` is the learning curve, if it was asked for.
+    not one class each. `curve` is the learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
+    `out_of_fold` has the outputs and targets of the same examples, in the order of the source.
     """
 
     bundle: Bundle
@@ -80,14 +83,18 @@ class Run(Shown):
     importance: Importance | None = None
     label_errors: LabelErrors | None = None
     curve: LearningCurve | None = None
+    folds: CrossValidation | None = None
+    out_of_fold: Evaluation | None = None
 
     def _title(self) -> str:
         return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
 
     def _rows(self) -> Rows:
-        lines = () if self.test is None else advice(self.test, self.data.spec, self.recipe)
+        judged = self.out_of_fold if self.test is None else self.test
+        lines = () if judged is None else advice(judged, self.data.spec, self.recipe)
         return [
             ("test", "there was no test data" if self.test is None else str(self.test)),
+            *(() if self.folds is None else [("folds", self.folds.headline())]),
             *(("" if number else "advice", words) for number, words in enumerate(lines)),
             *(() if self.curve is None else [("labels", self.curve.outlook())]),
             *(() if self.label_errors is None else [("train", str(self.label_errors))]),
@@ -133,7 +140,8 @@ def train(
     exist yet; without it nothing is written. What was found, notes and progress are printed, unless `quiet`; each of `watchers` gets
     every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own. With `learning_curve`, models
     are then trained on several draws of an eighth, a quarter and half of the training examples, and evaluated on the same test examples:
-    `Run.curve` has their scores, and what twice as many labels would bring. With `label_check`, one more is trained on labels of which 1 %
+    `Run.curve` has their scores, and what twice as many labels would bring. With `folds=5`, a setting, models are cross-validated: see
+    `Run.folds`. With `label_check`, one more is trained on labels of which 1 %
     (or up to 400 or 5 %) are changed on purpose: `Run.label_errors.check` says how many of these come back, and what the list is worth.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
@@ -185,8 +193,9 @@ def run(
     prepared = prepare(source, recipe, own or Own(), model=model, data_dir=data_dir, log=log)
     plan = plan_curve(prepared, model) if learning_curve else None
     checking = plan_check(prepared, model) if label_check else None
+    folding = plan_folds(prepared, model, log)
     with new_run(out, source, data_dir, prepared, log) as folder:
-        done = complete(prepared, folder, watchers, log)
+        done = with_folds(complete(prepared, folder, watchers, log), folding, log)
     done = done if checking is None else _with_check(done, checking, log)
     return done if plan is None else _with_curve(done, plan, log)
 
@@ -207,6 +216,7 @@ def dry_run(
     """
     check_free(out)
     prepared = prepare(source, recipe, Own(), model=model, data_dir=data_dir, log=log)
+    plan_folds(prepared, model, log)
     recipe, data, device = prepared.recipe, prepared.learner.data, prepared.device
     with fork_rng(device), computing(recipe.threads_per_step):
         batches = training_feed(data.train, data.spec, recipe, device)
@@ -264,6 +274,22 @@ def complete(
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong)
 
 
+def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -> Run:
+    """Cross-validate a run that is whole, if there is a plan for it, and add what that measures to its folder, fold by fold."""
+    if plan is None:
+        return done
+
+    def found(folds: CrossValidation, evaluation: Evaluation) -> None:
+        nonlocal done
+        measured: dict[str, Any] = {"folds": folds.to_json() | {"evaluation": evaluation.to_json()}}
+        if folds.is_complete and done.test is None and (assessment := assess_folds(folds, evaluation, plan.groups)) is not None:
+            measured["assessment"] = assessment.to_json()
+        done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation)
+
+    cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
+    return done
+
+
 def _with_check(done: Run, plan: CheckPlan, log: Callable[[str], object]) -> Run:
     """Measure what the list of labels is worth of a run that is whole, and add that to its folder."""
     try:
@@ -274,12 +300,9 @@ def _with_check(done: Run, plan: CheckPlan, log: Callable[[str], object]) -> Run
         raise
     errors = find_label_errors(plan.prepared, done.fit.labels, found)
     assert errors is not None
-    done = replace(done, label_errors=errors, result={**done.result, "label_errors": errors.to_json()})
     if done.folder is not None:
         write_text(done.folder / LABELS, errors.to_csv())
-        _keep(partial(write_report, done.folder, done.result, done.recipe), log)
-        write_json(done.folder / RESULT, with_checksum(dict(done.result)))
-    return done
+    return _extended(done, {"label_errors": errors.to_json()}, log, label_errors=errors)
 
 
 def _with_curve(done: Run, plan: Plan, log: Callable[[str], object]) -> Run:
@@ -295,14 +318,21 @@ def _with_curve(done: Run, plan: Plan, log: Callable[[str], object]) -> Run:
     finally:
         curve = plan.curve()
         if curve is not None:
-            done = replace(done, curve=curve, result={**done.result, "learning_curve": finite(curve.to_json())})
             if done.folder is not None:
                 from epochal.figures.labels import score_by_labels
                 from epochal.figures.style import write
 
                 write(score_by_labels(curve), done.folder / FIGURES / "labels")
-                _keep(partial(write_report, done.folder, done.result, done.recipe), log)
-                write_json(done.folder / RESULT, with_checksum(dict(done.result)))
+            done = _extended(done, {"learning_curve": curve.to_json()}, log, curve=curve)
+    return done
+
+
+def _extended(done: Run, measured: Mapping[str, Any], log: Callable[[str], object], **changes: Any) -> Run:
+    """Return a run with what was measured after it was whole: `changes` of the run, `measured` in its result, which is written again."""
+    done = replace(done, **changes, result={**done.result, **finite(measured)})
+    if done.folder is not None:
+        _keep(partial(write_report, done.folder, done.result, done.recipe), log)
+        write_json(done.folder / RESULT, with_checksum(dict(done.result)))
     return done
 
 

@@ -46,6 +46,12 @@ def subset(inputs: Inputs, index: Tensor | slice) -> Inputs:
     return View(inputs, torch.arange(len(inputs))[index]) if values is None else values[index]
 
 
+def joined(first: Inputs, second: Inputs) -> Inputs:
+    """Return inputs and others of their kind after them; if they are not in memory, without reading them."""
+    values, others = in_memory(first), in_memory(second)
+    return Joined(first, second) if values is None or others is None else torch.cat([values, others])
+
+
 def arranged(values: Tensor, first: Tensor, *others: Tensor) -> list[Tensor]:
     """Return the inputs at the places of several parts (int64 [n], those of `first` ascending), one part after another in their own memory.
 
@@ -94,3 +100,25 @@ class View:
         places = self.index[index]
         values = self.inputs[places]
         return values if self.convert is None else self.convert(values, places)
+
+
+class Joined:
+    """Inputs, and others of their kind after them."""
+
+    def __init__(self, first: Inputs, second: Inputs) -> None:
+        self.first = first
+        self.second = second
+        self.access = access(first)
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        is_first = index < len(self.first)
+        if is_first.all():
+            return self.first[index]
+        others = self.second[index[~is_first] - len(self.first)]
+        found = others.new_empty((len(index), *others.shape[1:]))
+        found[~is_first] = others
+        found[is_first] = self.first[index[is_first]]
+        return found
