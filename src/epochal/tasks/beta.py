@@ -6,6 +6,8 @@ SciPy has it too, but takes longer to import than many a model to train; the tes
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import NormalDist
 
 # Of the continued fraction: how small a change ends it, what stands for 0, and the most terms. About the root of a + b are needed.
 _CHANGE, _TINY, _TERMS = 1e-15, 1e-300, 100_000
@@ -43,14 +45,23 @@ def beta_cdf(a: float, b: float, x: float) -> float:
 
 def beta_quantile(a: float, b: float, probability: float) -> float:
     """Return what a beta variable with parameters `a` and `b` (above 0) is at most with this `probability` (0 to 1)."""
+    return mixture_quantile(((a, b),), probability)
+
+
+def mixture_quantile(parts: Sequence[tuple[float, float]], probability: float) -> float:
+    """Return what an equal mixture of beta variables, given by their parameters (a, b), is at most with this `probability` (0 to 1)."""
     if probability in (0, 1):
         return float(probability)
-    low, high, x = 0.0, 1.0, a / (a + b)
+    a, b = (sum(part) / len(parts) for part in zip(*parts, strict=True))
+    mean = a / (a + b)
+    # Near where it would be if the distribution were normal.
+    near = mean + NormalDist().inv_cdf(probability) * math.sqrt(mean * (1 - mean) / (a + b + 1))
+    low, high, x = 0.0, 1.0, near if 0 < near < 1 else mean
     for _ in range(_STEPS):
-        reached = beta_cdf(a, b, x)
-        low, high = (x, high) if reached < probability else (low, x)
-        density = math.exp(min(_log_density(a, b, x), 700.0))
-        step = (reached - probability) / density if density > 0 else math.inf
+        off = sum(beta_cdf(a, b, x) for a, b in parts) / len(parts) - probability
+        low, high = (x, high) if off < 0 else (low, x)
+        density = sum(math.exp(min(_log_density(a, b, x), 700.0)) for a, b in parts) / len(parts)
+        step = off / density if density > 0 else math.inf
         following = x - step
         if not low < following < high:
             following = (low + high) / 2

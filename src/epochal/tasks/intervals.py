@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from epochal.tasks.beta import beta_cdf, beta_quantile
+from epochal.tasks.beta import beta_quantile, mixture_quantile
 
 # With fewer examples, or fewer that are right or wrong, mid-P intervals contain some true shares less than 94 times of 100.
 _FEW, _RARE = 100, 10
@@ -21,23 +21,12 @@ def share_interval(successes: float, count: float, level: float = 0.95) -> tuple
     Counts need not be whole: those of clustered examples may stand for fewer independent ones.
     """
     failures, outside = count - successes, (1 - level) / 2
-    low = beta_quantile(successes, failures + 1, outside) if successes else 0.0
-    high = beta_quantile(successes + 1, failures, 1 - outside) if failures else 1.0
     if count < _FEW or min(successes, failures) < _RARE:
-        return low, high
-
-    def at_least(share: float) -> float:
-        """The probability of more successes than measured, and half that of as many."""
-        return (beta_cdf(successes, failures + 1, share) + beta_cdf(successes + 1, failures, share)) / 2
-
-    def crossing(wanted: float) -> float:
-        below, above = low, high
-        for _ in range(50):
-            middle = (below + above) / 2
-            below, above = (middle, above) if at_least(middle) < wanted else (below, middle)
-        return middle
-
-    return crossing(outside), crossing(1 - outside)
+        low = beta_quantile(successes, failures + 1, outside) if successes else 0.0
+        return low, beta_quantile(successes + 1, failures, 1 - outside) if failures else 1.0
+    # By the share, the probability of more successes than measured, and half that of as many.
+    more = (successes, failures + 1), (successes + 1, failures)
+    return mixture_quantile(more, outside), mixture_quantile(more, 1 - outside)
 
 
 def paired(lost: int, gained: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
