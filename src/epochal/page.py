@@ -30,7 +30,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 def document(mark: str, title: str, body: str, style: str = "") -> str:
     """Return a page whose `body` is HTML, with a plain `title`, and a `style` of its own besides that of all pages.
 
-    `mark`, in a comment at the beginning, tells the kind of page by which it may be replaced; see `opening`.
+    `mark`, in a comment at the beginning, tells the kind of page by which it may be replaced; see `opening`. No line ends before a "%".
     """
     return f"""{opening(mark)}<html lang="{language()}">
 <head>
@@ -41,7 +41,7 @@ def document(mark: str, title: str, body: str, style: str = "") -> str:
 <style>{_STYLE}{style}</style>
 </head>
 <body>
-{body}
+{body.replace(" %", chr(160) + "%")}
 </body>
 </html>
 """

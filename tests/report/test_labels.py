@@ -73,7 +73,7 @@ def test_what_twice_as_many_would_bring_is_in_the_title(run: epochal.Run) -> Non
     assert run.folder is not None
     curve = run.result["learning_curve"]
     twice = {"labels": 2 * curve["points"][-1]["labels"], "score": 0.987, "interval": [0.98, 0.99], "draws": 0}
-    page = render_run(run.folder, {**run.result, "learning_curve": {**curve, "twice": twice, "why": ""}})
+    page = render_run(run.folder, {**run.result, "learning_curve": {**curve, "twice": twice, "why": ""}}).replace("\xa0", " ")
     assert "Twice as many labels would bring about 98.7 % instead of" in page
     assert 'class="ring"' in page
 

@@ -82,7 +82,7 @@ def per_class(facts: Facts) -> str:
     if not listed:
         return ""
     worst = listed[0]
-    heads = (noun, "recall", "", "95 % interval", "precision", "F1", *(("area under ROC",) if found.areas else ()), "examples")
+    heads = (noun, "recall", "", "95 % interval", "precision", "F1", *(("AUROC",) if found.areas else ()), "examples")
     # The intervals are drawn from a round number below all of them.
     least = min([0.9, *(math.floor(10 * low) / 10 for low, _ in found.recalls.values())])
     # Of very many classes only the first are drawn, or the page would be large.

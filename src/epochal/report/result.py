@@ -75,7 +75,9 @@ def _context(facts: Facts) -> Iterator[str]:
         )
     if facts.advice:
         first, *options = facts.advice
-        listed = "".join(f"<li>{safe(option.strip())}" for option in options)
+        # In a terminal, the settings are a column, and what they do is another.
+        parts = (translated(option).strip().partition("  ") for option in options)
+        listed = "".join(f"<li><b>{safe(setting)}</b>{safe(said_of.strip())}" for setting, _, said_of in parts)
         yield f'<div class="warning">{words(first)}<ul>{listed}</ul></div>'
 
 

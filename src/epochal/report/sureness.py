@@ -81,6 +81,8 @@ def confidence(facts: Facts) -> str:
     if found is None or not found.by_share:
         return ""
     accepted = found.accepted
+    if accepted is None and len({right for _, right in found.by_share}) == 1:
+        return ""
     if accepted is None:
         title = "How accuracy rises if only sure answers are given"
         said = words("No threshold was chosen: that needs validation data with some mistakes.", kind="soft")
