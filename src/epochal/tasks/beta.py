@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
 # Of the continued fraction: how small a change ends it, what stands for 0, and the most terms. About the root of a + b are needed.
 _CHANGE, _TINY, _TERMS = 1e-15, 1e-300, 100_000
@@ -52,7 +51,9 @@ def mixture_quantile(parts: Sequence[tuple[float, float]], probability: float) -
     """Return what an equal mixture of beta variables, given by their parameters (a, b), is at most with this `probability` (0 to 1)."""
     if probability in (0, 1):
         return float(probability)
-    a, b = (sum(part) / len(parts) for part in zip(*parts, strict=True))
+    from statistics import NormalDist  # Takes longer to import than all the rest.
+
+    a, b = sum(a for a, _ in parts) / len(parts), sum(b for _, b in parts) / len(parts)
     mean = a / (a + b)
     # Near where it would be if the distribution were normal.
     near = mean + NormalDist().inv_cdf(probability) * math.sqrt(mean * (1 - mean) / (a + b + 1))
