@@ -34,8 +34,10 @@ from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, NotFiniteError, OutputError, TakenError
+from epochal.evaluation.by_example import Answers
 from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.named import Metrics
+from epochal.evaluation.slices import find_slices
 from epochal.inference import infer
 from epochal.io.checksums import verify_checksum, with_checksum
 from epochal.io.files import json_text, new_directory, write_bytes, write_json
@@ -182,7 +184,10 @@ class Bundle(Shown):
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
         found = score(torch.cat(outputs), targets, self.spec.task, loss or self.spec.task.reported_loss(self.model), metrics)
-        return replace(found, known=known, left_out=left_out, unreadable=() if is_loaded else data.unmeasured)
+        answers = Answers(self.spec.task, found.outputs, found.predictions, targets)
+        slices = find_slices(answers, measured, data.train, self.spec.input, data.attributes, "test")
+        unreadable_files = () if is_loaded else data.unmeasured
+        return replace(found, known=known, left_out=left_out, unreadable=unreadable_files, slices=slices)
 
     def _check_like(self, data: Data) -> None:
         """Raise `DataError` if `data` were not loaded for this model."""

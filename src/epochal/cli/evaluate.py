@@ -80,5 +80,7 @@ def command(
             if score is not None:
                 table.add_row(*map(escape, score.row()))
         print_table(table)
+    for line in () if found.slices is None else found.slices.lines():
+        say(line)
     if as_json:
         say_json(finite(found.to_json()))

@@ -38,6 +38,9 @@ def report(done: Run, *, as_json: bool) -> None:
         _print_rows(done.folds.heading, [(translated(name), *cells) for name, *cells in done.folds.table()])
         for line in (*done.folds.meaning, done.folds.final):
             say(line)
+    if done.assessment is not None and done.assessment.slices is not None:
+        for line in done.assessment.slices.lines():
+            say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors
         say(f"{errors.likely:,} of {errors.count:,} training labels {errors.how}: {done.folder / 'labels.csv'}")

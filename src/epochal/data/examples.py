@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epochal.data.attributes import NO_ATTRIBUTES, Attributes
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.values import Inputs, in_memory, subset
 from epochal.data.spec import NO_LISTING, Listing
@@ -26,7 +27,8 @@ class Examples(Shown):
     `inputs` is [n, *shape] of the rule's dtype: a tensor if they are in memory. `targets` is int64 [n] for one label, float32
     [n, labels] of 0 and 1 for several, and [n, outputs] for quantities: float32, or float64 if float32 would round them. `part` and
     `positions` (int64 [n]) are the split and the indices of the examples in the source; `files`, the `hashes` of their content
-    (16 bytes each), the `texts` that inputs were made from, and the `groups` that stay in one split, if any, are indexed by position too.
+    (16 bytes each), the `texts` that inputs were made from, the `groups` that stay in one split, and `attributes` (float32 [n, columns],
+    see `Attributes`), if any, are indexed by position too.
     `varies` says that inputs change each time they are read.
     """
 
@@ -39,6 +41,7 @@ class Examples(Shown):
     varies: bool = False
     texts: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    attributes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -95,7 +98,7 @@ class Part:
     `digest` is a hash of what the inputs were made from, if the source has one; otherwise the inputs themselves are hashed.
     `hashes` are those of the files' content, 16 bytes each. `positions` (int64 [n]) are the indices in the source, if some examples
     were left out. `varies` says that inputs change each time they are read. `texts` are what inputs were made from, by position,
-    and `groups` the names of what stays in one split.
+    `groups` the names of what stays in one split, and `attributes` what else is known of each (float32 [n, columns]).
     """
 
     inputs: Inputs
@@ -107,6 +110,13 @@ class Part:
     varies: bool = False
     texts: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    attributes: Tensor | None = None
+
+    def examples(self, inputs: Inputs, targets: Tensor, part: str) -> Examples:
+        """Return the same as examples of `part`, whose inputs and encoded targets were checked."""
+        positions = torch.arange(len(inputs)) if self.positions is None else self.positions
+        known = (self.files, self.hashes, self.varies, self.texts, self.groups, self.attributes)
+        return Examples(inputs, targets, part, positions, *known)
 
     def position(self, index: int) -> int:
         """Return the index of an example in the source."""
@@ -132,7 +142,8 @@ class Found:
 
     `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
     files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows. `listing`
-    says which columns of a table were used, and `model` which pre-trained model pictures were read for.
+    says which columns of a table were used, `attributes` which others are known, and `model` which pre-trained model pictures were read
+    for.
     """
 
     name: str
@@ -143,4 +154,5 @@ class Found:
     batch_size: int | None = field(default=None, kw_only=True)
     task: TaskName | None = field(default=None, kw_only=True)
     listing: Listing = field(default=NO_LISTING, kw_only=True)
+    attributes: Attributes = field(default=NO_ATTRIBUTES, kw_only=True)
     model: str | None = field(default=None, kw_only=True)

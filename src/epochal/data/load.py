@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from epochal.cores import sharing_cores
+from epochal.data.attributes import NO_ATTRIBUTES, Attributes
 from epochal.data.examples import Correction, Examples, Found, Part, address
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.fingerprint import fingerprint_of
@@ -57,7 +58,8 @@ class Data(Shown):
     `None` unless the source has them or `split` has made them. `notes` are choices made in reading that the user should know about.
     `excluded` names the examples that were left out, and `corrected` says which labels were corrected, one after the other. `described` is
     the description measured earlier on these data, after splitting, if they are being read again. `listing` says which columns of a table
-    they came from, and what stays in one split. `model` is the pre-trained one that pictures were read for, if any.
+    they came from, and what stays in one split; `attributes`, which others are known of examples. `model` is the pre-trained one that
+    pictures were read for, if any.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Data(Shown):
     corrected: tuple[Correction, ...] = ()
     described: DataSpec | None = None
     listing: Listing = NO_LISTING
+    attributes: Attributes = NO_ATTRIBUTES
     model: str | None = None
 
     def _title(self) -> str:
@@ -324,20 +327,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         lambda name, index: found.parts[name].where(name, index),
         None if like is None else like.task,
     )
-    splits = {
-        name: Examples(
-            inputs[name],
-            encoded.targets[name],
-            name,
-            torch.arange(len(part.inputs)) if part.positions is None else part.positions,
-            part.files,
-            part.hashes,
-            part.varies,
-            part.texts,
-            part.groups,
-        )
-        for name, part in found.parts.items()
-    }
+    splits = {name: part.examples(inputs[name], encoded.targets[name], name) for name, part in found.parts.items()}
     return Data(
         name=found.name,
         input=rule,
@@ -347,6 +337,7 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         batch_size=found.batch_size,
         excluded=tuple(options.exclusion.names),
         listing=found.listing,
+        attributes=found.attributes,
         model=found.model,
         train=splits["train"],
         valid=splits.get("valid"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from epochal.evaluation.calibration import Calibration, calibration, temperature
 from epochal.evaluation.confidence import Accepted, accept, accuracy_by_share
 from epochal.evaluation.conformal import Coverage, prediction_bands, prediction_sets
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.slices import Slices
 from epochal.evaluation.uncertainty import Interval, auroc_interval, macro_f1_interval, mean_interval, one_label
 from epochal.evaluation.wrong import Confusion, Residuals, confusions, recalls, residuals
 
@@ -60,6 +61,7 @@ class Assessment:
     curve of each class or label, `recalls` the interval of the recall of each, and `confusions` which classes are taken for others most
     often. Of single labels, confidence is the probability of the answer. `accepted`, `tempered` and `coverage` need validation data.
     Quantities have `residuals`, and `baseline`: the mean absolute error of always answering the mean of the training data.
+    `slices` are the examples with one value in a column, against all others.
     """
 
     split: str
@@ -75,6 +77,7 @@ class Assessment:
     confusions: tuple[Confusion, ...] = ()
     residuals: tuple[Residuals, ...] = ()
     baseline: float | None = None
+    slices: Slices | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return every number by its name."""
@@ -87,18 +90,23 @@ class Assessment:
         return _as_json().validate_python(values)
 
 
-def assess(valid: Evaluation | None, test: Evaluation | None, groups: Tensor | None = None) -> Assessment | None:
+def assess(
+    valid: Evaluation | None, test: Evaluation | None, groups: Tensor | None = None, slices: Slices | None = None
+) -> Assessment | None:
     """Return what is known of a model from its evaluation on validation and test data; without test data, of validation data.
 
     Then nothing is chosen on these and judged on them again. `groups` int64 [n] says which of the examples judged belong together.
+    `slices` are those of the examples judged.
     """
     judged, split, chosen = (test, "test", valid) if test is not None else (valid, "valid", None)
     if judged is None or not judged.count:
         return None
     task = judged.task
     if task.has_classes:
-        return _single(judged, split, chosen, groups)
-    return _labels(judged, split, groups) if task.has_accuracy else _quantities(judged, split, chosen, groups)
+        found = _single(judged, split, chosen, groups)
+    else:
+        found = _labels(judged, split, groups) if task.has_accuracy else _quantities(judged, split, chosen, groups)
+    return replace(found, slices=slices)
 
 
 def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:

@@ -13,6 +13,7 @@ from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.spec import DataSpec
 from epochal.evaluation.named import Metrics, as_metrics, measure
+from epochal.evaluation.slices import Slices
 from epochal.inference import infer
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import Task
@@ -32,7 +33,8 @@ class Evaluation(Shown, Scores):
 
     `outputs` [n, outputs] are those of the network, `predictions` [n, outputs] the decoded probabilities or quantities, and `targets`
     the truth. `unreadable` names files that could not be read and are not included; `left_out` is the number of examples that are not
-    included because they were used in training, and `known` that of included ones that were.
+    included because they were used in training, and `known` that of included ones that were. `slices` are parts of the examples, where
+    these were compared.
     """
 
     task: Task
@@ -42,6 +44,7 @@ class Evaluation(Shown, Scores):
     unreadable: tuple[str, ...] = ()
     left_out: int = 0
     known: int = 0
+    slices: Slices | None = None
 
     @property
     def scores(self) -> Scores:
@@ -79,7 +82,8 @@ class Evaluation(Shown, Scores):
         confusion = self.confusion
         if confusion is not None and len(confusion) <= _WRITTEN:
             values["confusion"] = confusion.tolist()
-        more = {"left_out": self.left_out, "known": self.known, "unreadable": list(self.unreadable)}
+        slices = None if self.slices is None else self.slices.to_json()
+        more = {"left_out": self.left_out, "known": self.known, "unreadable": list(self.unreadable), "slices": slices}
         return values | {name: value for name, value in more.items() if value}
 
 

@@ -16,6 +16,7 @@ from epochal.report.made import data, environment, settings, time
 from epochal.report.quantities import quantities
 from epochal.report.result import curves, header, headline
 from epochal.report.seen import importance, mistakes, samples
+from epochal.report.slices import slices
 from epochal.report.sureness import calibration, confidence, sets
 
 _KIND = "Epochal report"
@@ -31,6 +32,7 @@ _LINKS = {
     "confusion": "Confusions",
     "classes": "Classes",
     "quantity-0": "Residuals",
+    "slices": "Slices",
     "calibration": "Calibration",
     "mistakes": "Mistakes",
     "label-errors": "Label errors",
@@ -51,9 +53,8 @@ def render(facts: Facts) -> str:
     """Return the page."""
     parts = (
         cross_validation(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts), quantities(facts),
-        calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts), importance(facts), samples(facts),
-        time(facts), settings(facts),
-        environment(facts), data(facts),
+        slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts), importance(facts),
+        samples(facts), time(facts), settings(facts), environment(facts), data(facts),
     )  # fmt: skip
     body = "\n".join(filter(None, parts))
     there = re.findall(r'<section id="([\w-]+)"', body)

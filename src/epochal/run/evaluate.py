@@ -12,11 +12,12 @@ from torch import nn
 from epochal.bundle import Bundle
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
-from epochal.errors import DataError, UnreadableError
+from epochal.errors import BundleError, DataError, UnreadableError, reason_of
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.slices import Slices
 from epochal.progress import silent
 from epochal.recipe import Recipe
-from epochal.run.folder import DATA, RECIPE, read_json, read_recipe
+from epochal.run.folder import DATA, RECIPE, RESULT, read_json, read_recipe
 from epochal.run.predictions import has_predictions, score_predictions
 from epochal.run.prepare import load_data
 from epochal.run.reopen import readable_data
@@ -60,7 +61,7 @@ def evaluate_run(
             raise DataError(f"The test data of {folder} itself must be complete.", "Name other data, or leave --unreadable out.")
         if has_predictions(folder):
             log(f"scored by the predictions that were saved for the test split of {bundle.spec.name}")
-            return score_predictions(folder, bundle, loss, metrics)
+            return replace(score_predictions(folder, bundle, loss, metrics), slices=_own_slices(folder))
         own = own_data(folder, recipe, bundle.spec, data_dir, "Name the data to evaluate on.")
         if own.test is None:
             raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
@@ -78,6 +79,14 @@ def evaluate_run(
     elif evaluation.known:
         log(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
     return replace(evaluation, unreadable=found.unmeasured)
+
+
+def _own_slices(folder: Path) -> Slices | None:
+    """Return how slices of the run's own test data compare, as it was found at its end. Raises `BundleError`."""
+    try:
+        return Slices.from_json(found) if (found := read_json(folder / RESULT, assessment=dict)["assessment"]["slices"]) else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / RESULT} is damaged: {reason_of(error)}.", "Train again, or name the data to evaluate on.") from error
 
 
 def own_data(folder: Path, recipe: Recipe | None, spec: DataSpec, data_dir: str | Path | None, fix: str) -> Data:

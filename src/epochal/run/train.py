@@ -22,13 +22,15 @@ from epochal.data.load import Data
 from epochal.device import computing, using_threads
 from epochal.errors import TrainingError, reason_of
 from epochal.evaluation.advice import advice
-from epochal.evaluation.assessment import assess
+from epochal.evaluation.assessment import Assessment, assess
+from epochal.evaluation.by_example import Answers
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.folds import CrossValidation, assess_folds
 from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
 from epochal.evaluation.named import Metrics, all_metrics
+from epochal.evaluation.slices import Slices, find_slices
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json, write_text
 from epochal.models.summary import Summary
@@ -68,7 +70,8 @@ class Run(Shown):
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
     inputs are not rows, or have very many columns. `label_errors` are the training labels that are likely wrong; `None` where examples have
     not one class each. `curve` is the learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
-    `out_of_fold` has the outputs and targets of the same examples, in the order of the source.
+    `out_of_fold` has the outputs and targets of the same examples, in the order of the source. `assessment` is all else that is said of
+    answers on test data, or without these on validation data.
     """
 
     bundle: Bundle
@@ -85,6 +88,7 @@ class Run(Shown):
     curve: LearningCurve | None = None
     folds: CrossValidation | None = None
     out_of_fold: Evaluation | None = None
+    assessment: Assessment | None = None
 
     def _title(self) -> str:
         return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
@@ -261,7 +265,7 @@ def complete(
             _draw(folder / FIGURES, fitted, test, data, relied, log)
             _keep(partial(write_examples, folder, (valid, test), wrong, data, recipe), log)
         clock.lap("keep")
-        assessment = assess(valid, test)
+        assessment = assess(valid, test, slices=_slices(prepared, valid, test))
         result = _result(folder, prepared, fitted, evaluated) | {
             "predictions": sums,
             "assessment": None if assessment is None else finite(assessment.to_json()),
@@ -271,7 +275,7 @@ def complete(
         if folder is not None:
             _keep(partial(write_report, folder, result, recipe), log)
             write_json(folder / RESULT, with_checksum(result))
-    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong)
+    return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong, assessment=assessment)
 
 
 def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -> Run:
@@ -394,6 +398,19 @@ def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance 
     loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
     measure = partial(importance, model, data.splits[split], data.train, data.spec, loss, device=prepared.device)
     return measure(split=split, seed=recipe.seed, batch_size=recipe.eval_batch_size)
+
+
+def _slices(prepared: Prepared, valid: Evaluation | None, test: Evaluation | None) -> Slices | None:
+    """Return how slices of the test data, or without these of the validation data, compare."""
+    split, judged = ("test", test) if test is not None else ("valid", valid)
+    if judged is None:
+        return None
+    data = prepared.data
+    examples = data.splits[split]
+    names = examples.group_names()
+    groups = None if names is None else torch.from_numpy(names.codes).long()
+    answers = Answers(judged.task, judged.outputs, judged.predictions, judged.targets, groups)
+    return find_slices(answers, [examples], data.train, data.spec.input, data.attributes, split)
 
 
 def _draw(

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from epochal.data.attributes import read_attributes
 from epochal.data.examples import Found
 from epochal.data.exclude import NOTHING
 from epochal.data.inputs.table.files import about_encoding, is_table
@@ -36,7 +38,7 @@ from epochal.data.inputs.table.values import (
 from epochal.data.options import ReadOptions, TableOptions, refuse_options
 from epochal.data.sources.folder import read_pictures
 from epochal.data.sources.labels import JOINED, Labels, complete_words
-from epochal.data.sources.rows import read_groups, read_rows
+from epochal.data.sources.rows import grouped_by, read_groups, read_rows
 from epochal.data.sources.sounds import read_sounds
 from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, found_texts, read_texts
@@ -58,16 +60,19 @@ _Splits = dict[str, "_Listed"]
 
 @dataclass(frozen=True)
 class _Listed:
-    """The rows of a split: the columns with files and targets, the files relative to the folder of the first table, and the groups."""
+    """The rows of a split: the columns with files and targets, the files relative to the folder of the first table, the groups,
+    and the attributes."""
 
     table: Table
     files: Sequence[str]
     groups: Sequence[str] | None
+    attributes: Tensor | None = None
 
     def take(self, places: NDArray[np.int64]) -> _Listed:
         """Return some of the rows."""
         groups = None if self.groups is None else [self.groups[place] for place in places]
-        return _Listed(self.table.take(places), [self.files[place] for place in places], groups)
+        attributes = None if self.attributes is None else self.attributes[torch.from_numpy(places)]
+        return _Listed(self.table.take(places), [self.files[place] for place in places], groups, attributes)
 
 
 def is_manifest(what: Any, options: ReadOptions) -> bool:
@@ -84,9 +89,9 @@ def read(what: Any, options: ReadOptions) -> Found:
     """Read the files that a table lists, for training; or with `options.like`, for a trained model. Raises `DataError`."""
     like = options.like
     if like is not None:
-        known = options.table
-        known = replace(known, file=known.file or like.listing.file, targets=known.targets or like.listing.target)
-        options = replace(options, table=known)
+        asked = options.table
+        asked = replace(asked, file=asked.file or like.listing.file, targets=asked.targets or like.listing.target)
+        options = replace(options, table=asked)
     tables = splits_of(Path(what).expanduser() if isinstance(what, str | Path) else what)
     others = {"valid": options.table.valid, "test": options.table.test}
     tables |= {split: Path(file).expanduser() for split, file in others.items() if file is not None}
@@ -101,6 +106,9 @@ def read(what: Any, options: ReadOptions) -> Found:
     notes = [f"{title_of(table)}: {note}" for table in tables.values() for note in about_encoding(table)]
     notes += [] if listed["train"].table.has_header else [f"{title_of(first)} has no header: its columns are numbers"]
     notes += rows.notes
+    used = {listing.file, *listing.target, *rows.columns, *grouped_by(like)}
+    known, values = read_attributes(tables, used, notes, header=header)
+    listed = {split: replace(one, attributes=values.get(split)) for split, one in listed.items()}
     if rows.splits is not None:
         listed |= {split: listed["train"].take(places) for split, places in rows.splits.items()}
     listed = _once(_without(listed, options, title_of(first)), listing, root, notes)
@@ -116,6 +124,7 @@ def read(what: Any, options: ReadOptions) -> Found:
         classes=listing.target if has_names else None,
         notes=(*notes, *found.notes),
         task=task,
+        attributes=known,
         listing=listing.model_copy(update={"split": rows.split, "group": rows.group}),
     )
 
@@ -319,5 +328,8 @@ def _read(name: str, listed: _Splits, targets: Mapping[str, Tensor | Words], roo
 
     # Decoded pictures are cached by themselves.
     found = reported(read_files()) if kind is PICTURES else kept(root, files, asked, read_files, known if kind is SOUNDS else None)
-    parts = {split: replace(part, targets=targets[split], groups=listed[split].groups) for split, part in found.parts.items()}
+    parts = {
+        split: replace(part, targets=targets[split], groups=listed[split].groups, attributes=listed[split].attributes)
+        for split, part in found.parts.items()
+    }
     return replace(found, name=name, parts=parts)

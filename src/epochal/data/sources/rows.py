@@ -13,7 +13,7 @@ from epochal.data.inputs.table.values import Table, find_column, names_of, read_
 from epochal.data.options import ReadOptions
 from epochal.data.sources.labels import complete_words
 from epochal.data.sources.splits import split_name
-from epochal.data.spec import SPLITS, Listing
+from epochal.data.spec import SPLITS, DataSpec, Listing
 from epochal.errors import DataError, RecipeError
 from epochal.tasks.words import Words
 
@@ -92,6 +92,11 @@ def read_groups(what: Any, group: str, *, header: bool | None = None) -> Words |
     skip = () if isinstance(what, Table) else {*names_of(what, header)} - {group}
     table = what if isinstance(what, Table) else read_table(what, words={group}, skip=skip, header=header)
     return complete_words(table, group, f"the group {group}", "Fill it in: a row that belongs to no other needs a group of its own.")
+
+
+def grouped_by(like: DataSpec | None) -> tuple[str, ...]:
+    """Return the column by which the data of a training were grouped, if there was one."""
+    return () if like is None or not like.listing.group else (like.listing.group,)
 
 
 def _group(options: ReadOptions, names: Collection[str], what: Any) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from epochal.data.attributes import Attributes, read_attributes
 from epochal.data.examples import Found, Part
 from epochal.data.inputs.table.columns import ColumnKind
 from epochal.data.inputs.table.files import about_encoding
@@ -28,7 +29,7 @@ from epochal.data.inputs.table.values import (
 from epochal.data.inputs.values import subset
 from epochal.data.options import ReadOptions, TableOptions
 from epochal.data.sources.labels import JOINED, Labels
-from epochal.data.sources.rows import read_groups, read_rows
+from epochal.data.sources.rows import Rows, grouped_by, read_groups, read_rows
 from epochal.data.spec import SPLITS, DataSpec
 from epochal.data.storage.fill import fill, numbered
 from epochal.errors import DataError, RecipeError, suggest
@@ -126,8 +127,9 @@ def _for_training(name: str, files: Mapping[str, Any], options: ReadOptions) -> 
         groups[split] = read_groups(file, rows.group, header=table.has_header)
     read_targets, task = Labels.of(tables, wanted.target, joins=wanted.joins).read(notes)
     parts = _parts(name, rule, tables, read_targets, groups, options.memory)
+    known, parts = _with_attributes(files, {*names} - {*wanted.ignore}, rows, parts, notes, header)
     classes = wanted.target if task or len(wanted.target) > 1 else None
-    return Found(name, parts, classes=classes, input=rule, notes=tuple(notes), task=task, listing=rows.listing)
+    return Found(name, parts, classes=classes, input=rule, notes=tuple(notes), task=task, listing=rows.listing, attributes=known)
 
 
 def _for_model(name: str, files: Mapping[str, Any], options: ReadOptions, like: DataSpec) -> Found:
@@ -140,8 +142,10 @@ def _for_model(name: str, files: Mapping[str, Any], options: ReadOptions, like: 
     tables = whole | rows.of(whole["train"])
     targets = Labels.of(tables, rule.target, joins=rule.joins).like(like)
     parts = _parts(name, rule, tables, targets, {}, options.memory)
+    used = {*rule.names, *rule.target, *grouped_by(like)}
+    others, parts = _with_attributes(files, used, rows, parts, notes, rule.has_header)
     is_named = like.task.name != "single-label"
-    return Found(name, parts, classes=rule.target if is_named else None, input=rule, notes=(*notes, *rows.notes))
+    return Found(name, parts, classes=rule.target if is_named else None, input=rule, notes=(*notes, *rows.notes), attributes=others)
 
 
 def _parts(
@@ -160,6 +164,16 @@ def _parts(
         parts[split] = Part(subset(inputs, slice(begin, begin + len(table))), targets[split], groups=groups.get(split))
         begin += len(table)
     return parts
+
+
+def _with_attributes(
+    files: Mapping[str, Any], used: Collection[str], rows: Rows, parts: dict[str, Part], notes: list[str], header: bool | None
+) -> tuple[Attributes, dict[str, Part]]:
+    """Return the columns that are not learned from, and the splits with their values."""
+    others, values = read_attributes(files, {*used, *rows.columns}, notes, header=header)
+    if rows.splits is not None and values:
+        values |= {split: values["train"][torch.from_numpy(places)] for split, places in rows.splits.items()}
+    return others, {split: replace(part, attributes=values.get(split)) for split, part in parts.items()}
 
 
 def _with_target(rule: TableRule, file: Any) -> Table:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from epochal.data.attributes import read_attributes
 from epochal.data.examples import Found
 from epochal.data.inputs.table.files import MISSING, about_encoding
 from epochal.data.inputs.table.values import find_column, has_header, header_of, holds_table, names_of, rows_of, title_of
 from epochal.data.inputs.text.rule import TextRule
 from epochal.data.options import ReadOptions, TableOptions
-from epochal.data.sources.rows import read_groups, read_rows
+from epochal.data.sources.rows import grouped_by, read_groups, read_rows
 from epochal.data.sources.table import splits_of, stem_of
 from epochal.data.sources.texts import Texts, as_targets, found_texts
 from epochal.data.storage.archives import is_archive
@@ -51,7 +52,8 @@ def read(what: Any, options: ReadOptions) -> Found:
     rows = read_rows(first, options, taken, [*tables][1:], header=header)
     parts = {split: _read(table, asked, notes, header=header) for split, table in tables.items()}
     groups = {split: rows.groups if split == "train" else read_groups(table, rows.group, header=header) for split, table in tables.items()}
-    parts = {split: replace(part, groups=groups[split]) for split, part in parts.items()}
+    others, values = read_attributes(tables, {*taken, *rows.columns, *grouped_by(options.like)}, notes, header=header)
+    parts = {split: replace(part, groups=groups[split], attributes=values.get(split)) for split, part in parts.items()}
     if rows.splits is not None:
         parts |= {split: parts["train"].take(places.tolist()) for split, places in rows.splits.items()}
     if options.exclusion.names:
@@ -63,7 +65,7 @@ def read(what: Any, options: ReadOptions) -> Found:
         end = begin + len(part.texts)
         parts[split] = replace(part, targets=everything[begin:end])
         begin = end
-    found = found_texts(stem_of(first) or "texts", parts, options, notes=(*notes, *rows.notes))
+    found = replace(found_texts(stem_of(first) or "texts", parts, options, notes=(*notes, *rows.notes)), attributes=others)
     if options.like is not None or found.input is None:
         return found
     *columns, target = taken

@@ -31,18 +31,21 @@ from epochal.progress import progress
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts of a split, their raw targets, and if they have any their names, a file or a file and a line, and their groups."""
+    """The texts of a split, their raw targets, and if they have any their names, a file or a file and a line, their groups
+    and attributes."""
 
     texts: Sequence[str]
     targets: Tensor | Sequence[str]
     names: Sequence[str] | None = None
     groups: Sequence[str] | None = None
+    attributes: Tensor | None = None
 
     def take(self, kept: Sequence[int]) -> Texts:
         """Return some of the texts."""
         targets = self.targets[kept] if isinstance(self.targets, Tensor) else [self.targets[place] for place in kept]
         names, groups = (None if values is None else [values[place] for place in kept] for values in (self.names, self.groups))
-        return Texts([self.texts[place] for place in kept], targets, names, groups)
+        attributes = None if self.attributes is None else self.attributes[kept]
+        return Texts([self.texts[place] for place in kept], targets, names, groups, attributes)
 
     def without(self, exclusion: Exclusion, split: str) -> Texts:
         """Return the texts without some, by their names."""
@@ -102,7 +105,7 @@ def found_texts(
         own = subset(inputs, slice(begin, begin + len(part.texts)))
         begin += len(part.texts)
         digest = content_hash(rule.key, hashes.tobytes())
-        found[split] = Part(own, part.targets, part.names, digest, hashes, texts=part.texts, groups=part.groups)
+        found[split] = Part(own, part.targets, part.names, digest, hashes, texts=part.texts, groups=part.groups, attributes=part.attributes)
     return Found(name, found, classes=classes, input=rule, notes=tuple(said))
 
 
