@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -99,7 +100,7 @@ def test_they_are_kept_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_other_tables_may_lack_them_or_have_them_otherwise(tmp_path: Path) -> None:
     train = _write(tmp_path / "t.csv", _rows())
     test = _write(tmp_path / "test.csv", [{**row, "age": "old", "site": "west"} for row in _rows(9)])
-    asked = {"target": "label", "ignore": ("site", "age", "key", "note", "same", "text")}
+    asked: dict[str, Any] = {"target": "label", "ignore": ("site", "age", "key", "note", "same", "text")}
     data = load(train, test_data=test, **asked)
     assert _names(data) == ["site"]
     assert data.test is not None

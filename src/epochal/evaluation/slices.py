@@ -208,22 +208,22 @@ def compare_slices(values: Tensor, cuts: Iterable[Cut], groups: Tensor | None = 
     sliced = [one for one in _slices_of(cuts, len(values)) if groups is None or _has_groups(groups, one.places)]
     p = holm([test.p(one.places) for one in sliced])
     # Of equally sure ones, the larger first.
-    order = sorted(range(len(sliced)), key=lambda number: (p[number], -sliced[number].count))
+    order = sorted(range(len(sliced)), key=lambda number: (p[number], -sliced[number].size))
     found = tuple(test.describe(sliced[number], p[number]) for number in order[:_KEPT])
     ends: tuple[float | None, float | None] = (None, None)
     if sliced:
-        largest, smallest = (choose(sliced, key=lambda one: one.count) for choose in (max, min))
+        largest, smallest = (choose(sliced, key=lambda one: one.size) for choose in (max, min))
         level = SHOWN / len(sliced)
         ends = test.detectable(largest.places, level), test.detectable(smallest.places, level)
     return Ranked(len(sliced), sum(one < SHOWN for one in p), found, ends)
 
 
 class _Sliced(NamedTuple):
-    """The examples of a `cut` at one `place`, of which there are `count`."""
+    """The examples of a `cut` at one `place`, of which there are so many: its `size`."""
 
     cut: Cut
     place: int
-    count: int
+    size: int
 
     @property
     def places(self) -> Tensor:
@@ -258,14 +258,14 @@ class _Shares:
 
     def describe(self, one: _Sliced, p: float) -> Slice:
         """Describe a slice; the interval of the difference is that of R. Newcombe (Stat. Med. 17, 1998, method 10)."""
-        right, others = int(self.right[one.places].sum()), self.count - one.count
+        right, others = int(self.right[one.places].sum()), self.count - one.size
         right_others = self.count - self.wrong - right
-        score, rest = right / one.count, right_others / others
-        (low, high), (low_rest, high_rest) = _wilson(score, one.count), _wilson(rest, others)
+        score, rest = right / one.size, right_others / others
+        (low, high), (low_rest, high_rest) = _wilson(score, one.size), _wilson(rest, others)
         change = score - rest
         ends = change - math.hypot(score - low, high_rest - rest), change + math.hypot(high - score, rest - low_rest)
-        interval = share_interval(right, one.count)
-        return Slice(one.cut.column, one.cut.names[one.place], one.count, score, interval, rest, change, ends, p)
+        interval = share_interval(right, one.size)
+        return Slice(one.cut.column, one.cut.names[one.place], one.size, score, interval, rest, change, ends, p)
 
     def detectable(self, places: Tensor, level: float) -> float | None:
         """Return by how much more often than in the rest answers must be wrong to be shown (p < `level`) with a power of 80 %.
@@ -332,7 +332,7 @@ class _Means:
         reach, change = student_quantile(freedom) * error, score - rest
         interval = mean_interval(self.values[places], None if self.groups is None else self.groups[places])
         ends = change - reach, change + reach
-        return Slice(one.cut.column, one.cut.names[one.place], one.count, score, interval, rest, change, ends, p)
+        return Slice(one.cut.column, one.cut.names[one.place], one.size, score, interval, rest, change, ends, p)
 
     def detectable(self, places: Tensor, level: float) -> float | None:
         """Return the difference that is shown (p < `level`) with a power of 80 %."""
