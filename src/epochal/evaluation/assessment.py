@@ -12,11 +12,13 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from epochal.data.load import Data
+from epochal.evaluation.by_example import Answers
 from epochal.evaluation.calibration import Calibration, calibration, temperature
 from epochal.evaluation.confidence import Accepted, accept, accuracy_by_share
 from epochal.evaluation.conformal import Coverage, prediction_bands, prediction_sets
 from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.slices import Slices
+from epochal.evaluation.slices import Slices, find_slices
 from epochal.evaluation.uncertainty import Interval, auroc_interval, macro_f1_interval, mean_interval, one_label
 from epochal.evaluation.wrong import Confusion, Residuals, confusions, recalls, residuals
 
@@ -107,6 +109,18 @@ def assess(
     else:
         found = _labels(judged, split, groups) if task.has_accuracy else _quantities(judged, split, chosen, groups)
     return replace(found, slices=slices)
+
+
+def slices_of(valid: Evaluation | None, test: Evaluation | None, data: Data) -> Slices | None:
+    """Return how slices of the test data, or without these of the validation data, compare."""
+    judged, split = (test, "test") if test is not None else (valid, "valid")
+    if judged is None:
+        return None
+    examples = data.splits[split]
+    names = examples.group_names()
+    groups = None if names is None else torch.from_numpy(names.codes).long()
+    answers = Answers(judged.task, judged.outputs, judged.predictions, judged.targets, groups)
+    return find_slices(answers, [examples], data.train, data.spec.input, data.attributes, split)
 
 
 def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:

@@ -22,15 +22,13 @@ from epochal.data.load import Data
 from epochal.device import computing, using_threads
 from epochal.errors import TrainingError, reason_of
 from epochal.evaluation.advice import advice
-from epochal.evaluation.assessment import Assessment, assess
-from epochal.evaluation.by_example import Answers
+from epochal.evaluation.assessment import Assessment, assess, slices_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.folds import CrossValidation, assess_folds
 from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
 from epochal.evaluation.named import Metrics, all_metrics
-from epochal.evaluation.slices import Slices, find_slices
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json, write_text
 from epochal.models.summary import Summary
@@ -265,7 +263,7 @@ def complete(
             _draw(folder / FIGURES, fitted, test, data, relied, log)
             _keep(partial(write_examples, folder, (valid, test), wrong, data, recipe), log)
         clock.lap("keep")
-        assessment = assess(valid, test, slices=_slices(prepared, valid, test))
+        assessment = assess(valid, test, slices=slices_of(valid, test, data))
         result = _result(folder, prepared, fitted, evaluated) | {
             "predictions": sums,
             "assessment": None if assessment is None else finite(assessment.to_json()),
@@ -288,6 +286,7 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
         measured: dict[str, Any] = {"folds": folds.to_json() | {"evaluation": evaluation.to_json()}}
         if folds.is_complete and done.test is None and (assessment := assess_folds(folds, evaluation, plan.groups)) is not None:
             measured["assessment"] = assessment.to_json()
+            done = replace(done, assessment=assessment)
         done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation)
 
     cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
@@ -398,19 +397,6 @@ def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance 
     loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
     measure = partial(importance, model, data.splits[split], data.train, data.spec, loss, device=prepared.device)
     return measure(split=split, seed=recipe.seed, batch_size=recipe.eval_batch_size)
-
-
-def _slices(prepared: Prepared, valid: Evaluation | None, test: Evaluation | None) -> Slices | None:
-    """Return how slices of the test data, or without these of the validation data, compare."""
-    split, judged = ("test", test) if test is not None else ("valid", valid)
-    if judged is None:
-        return None
-    data = prepared.data
-    examples = data.splits[split]
-    names = examples.group_names()
-    groups = None if names is None else torch.from_numpy(names.codes).long()
-    answers = Answers(judged.task, judged.outputs, judged.predictions, judged.targets, groups)
-    return find_slices(answers, [examples], data.train, data.spec.input, data.attributes, split)
 
 
 def _draw(
