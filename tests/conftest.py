@@ -9,7 +9,6 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from epochal.data.inputs.numbers import NumbersRule
@@ -17,7 +16,7 @@ from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.spec import DataSpec
 from epochal.tasks import TASKS
 from tests.forks import Server
-from tests.quick import really_save, sketch, sync_nothing
+from tests.quick import draw, draw_nothing, sync_nothing
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
@@ -59,9 +58,9 @@ def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick() -> Iterator[None]:
-    """Figures are written as what they show, where nobody asks for `drawn`; and no test survives a power cut."""
+    """No figures are drawn where nobody asks for `drawn`; and no test survives a power cut."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", sketch)
+        draw_nothing(patch)
         patch.setattr("os.fsync", sync_nothing)
         yield
 
@@ -69,7 +68,7 @@ def _quick() -> Iterator[None]:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures as users see them."""
-    monkeypatch.setattr(Figure, "savefig", really_save)
+    draw(monkeypatch)
 
 
 @pytest.fixture

@@ -1,31 +1,51 @@
-"""What tests need not wait for: figures being drawn, which takes longer than a small run, and a disk that is to outlive a power cut."""
+"""What tests need not wait for: figures, which take longer than a small run, and a disk that is to outlive a power cut."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import IO, Any
 
+import pytest
 from matplotlib.figure import Figure
 
-really_save = Figure.savefig
+from epochal import figures
+from epochal.figures import labels
+
+# What makes the figures of a run, where it is looked up.
+_MAKERS: list[tuple[Any, str, Callable[..., Any]]] = [
+    *(
+        (figures, name, getattr(figures, name))
+        for name in ("column_importance", "confusion", "learning_curves", "predictions", "residuals", "scatter")
+    ),
+    (labels, "score_by_labels", labels.score_by_labels),
+]
+_SAVE = Figure.savefig
 
 
-def sketch(figure: Figure, file: IO[bytes], **options: Any) -> None:
-    """Write what a figure shows, instead of drawing it: titles, texts, curves, bars, points, pictures; the same gives the same bytes."""
-    shown: list[Any] = [options]
-    for axes in figure.axes:
-        shown += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), [text.get_text() for text in axes.texts]]
-        shown += [line.get_xydata().tolist() for line in axes.lines]  # type: ignore[union-attr]
-        shown += [patch.get_path().vertices.tolist() for patch in axes.patches]  # type: ignore[union-attr]
-        shown += [points.get_offsets().tolist() for points in axes.collections]  # type: ignore[union-attr]
-        arrays = (artist.get_array() for artist in (*axes.collections, *axes.images))
-        shown += [None if array is None else array.tolist() for array in arrays]
-    file.write(repr(shown).encode("utf-8", "backslashreplace"))
+def _empty(*_: object) -> Figure:
+    """Stand in for what makes a figure."""
+    return Figure()
 
 
-def draw_nothing() -> None:
-    """Let this process write down what figures show."""
-    Figure.savefig = sketch  # type: ignore[assignment, method-assign]
+def _say(figure: Figure, file: IO[bytes], **options: Any) -> None:
+    """Stand in for drawing: write how it was asked for."""
+    file.write(repr(options).encode())
+
+
+def draw_nothing(patch: pytest.MonkeyPatch | None = None) -> None:
+    """Let files of figures be there, with nothing in them: until `patch` is undone, or for the whole life of this process."""
+    patch = patch or pytest.MonkeyPatch()
+    for place, name, _ in _MAKERS:
+        patch.setattr(place, name, _empty)
+    patch.setattr(Figure, "savefig", _say)
+
+
+def draw(patch: pytest.MonkeyPatch) -> None:
+    """Draw figures as users see them, until `patch` is undone."""
+    for place, name, make in _MAKERS:
+        patch.setattr(place, name, make)
+    patch.setattr(Figure, "savefig", _SAVE)
 
 
 def sync_nothing(fd: object) -> None:

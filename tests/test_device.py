@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import statistics
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -155,12 +157,15 @@ def test_memory_of_large_tensors_is_used_again() -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("another C library")
     device.keep_memory()
-    pages = 20_000_000 // resource.getpagesize()
-    for round_ in range(12):
-        if round_ == 2:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.zeros(20_000_000, dtype=torch.uint8).add_(1)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages
+    # Blocks of this size are taken from the heap, and stay in it; larger ones are, where it has room for them.
+    heap = [torch.ones(30_000_000, dtype=torch.uint8) for _ in range(4)]
+    del heap
+    faults = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
+    for _ in range(21):
+        torch.ones(40_000_000, dtype=torch.uint8)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    # 9,766 pages are new where they are taken from the system. In most rounds: other threads may be in the way of one.
+    assert statistics.median(after - before for before, after in pairwise(faults)) < 1000
 
 
 @pytest.mark.parametrize(("name", "tuned"), [("MALLOC_TRIM_THRESHOLD_", False), ("GLIBC_TUNABLES", False), ("MALLOW", True)])

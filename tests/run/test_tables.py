@@ -19,6 +19,7 @@ from epochal.run.tables import predict_table
 from epochal.run.train import run
 from tests.data.test_table import csv_of, people
 from tests.outcome import outcome
+from tests.quick import draw
 
 SETTINGS: dict[str, Any] = {"epochs": 8, "batch_size": 32, "lr": 0.01, "threads": 1, "device": "cpu", "quiet": True}
 
@@ -34,7 +35,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = train(table, target="income", out=tmp_path_factory.mktemp("whole") / "run", **SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        draw(patch)
+        run = train(table, target="income", out=tmp_path_factory.mktemp("whole") / "run", **SETTINGS)
     assert run.recipe.model.name == "tabular"
     assert run.test is not None
     assert run.test.accuracy is not None
@@ -165,6 +168,7 @@ def test_a_table_of_predictions_goes_on_after_an_interruption(
     assert out.read_text() == (tmp_path / "at once.csv").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_quantities_get_one_column(tmp_path: Path) -> None:
     table = {"x": [float(row % 13) for row in range(200)], "y": [row % 13 * 2.5 for row in range(200)]}
     file = csv_of(table, tmp_path / "t.csv")

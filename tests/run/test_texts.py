@@ -41,6 +41,7 @@ class _StopError(BaseException):
     """Like Ctrl-C without a handler."""
 
 
+@pytest.mark.usefixtures("drawn")
 def test_it_is_kept_and_resumes_to_the_bit(tmp_path: Path) -> None:
     train(texts(), out=tmp_path / "whole", epochs=4, **SETTINGS)
 

@@ -34,6 +34,7 @@ def blobs(count: int = 120, classes: int = 3) -> tuple[Tensor, Tensor]:
     return noise * 0.3 + 2 * nn.functional.one_hot(labels, 4), labels
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_whole_road(tmp_path: Path) -> None:
     run = train(blobs(), epochs=30, out=tmp_path / "run", watchers=())
     assert run.test is not None
@@ -171,6 +172,7 @@ def test_regression_in_any_unit() -> None:
     assert run.test.r2 > 0.98
 
 
+@pytest.mark.usefixtures("drawn")
 def test_several_labels_and_balanced_classes(tmp_path: Path) -> None:
     x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
     several = train((x, (x > 0.5).long()), epochs=30, class_weights="balanced", out=tmp_path / "several", watchers=())
