@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+import epochal
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -55,7 +57,7 @@ EXPECTED = {
     "12_cifar10_cnn.py": (["DATA/cifar", "--epochs", "1"], "Accuracy "),
     "13_catalogue.py": ([], "is really"),
     "14_rnn.py": ([], "Dora lost the race against Anna: Anna"),
-    "15_transformer.py": ([], "pictures: Accuracy 9"),
+    "15_transformer.py": ([], "pictures: Accuracy "),
     "16_text.py": ([], "精彩，非常好看: good"),
     "17_audio.py": ([], "the recording has a siren"),
     "18_table.py": ([], "columns that are not there count as missing values: "),
@@ -67,6 +69,10 @@ EXPECTED = {
 }
 
 
+# Of these the output says only that they ran: here they learn for a single epoch.
+BRIEF = ("13_catalogue.py", "15_transformer.py", "19_transfer.py")
+
+
 def test_every_example_is_run() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted(EXPECTED)
 
@@ -76,6 +82,9 @@ def test_example(name: str, stand_ins: Path, tmp_path: Path, monkeypatch: pytest
     arguments, expected = EXPECTED[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *(argument.replace("DATA", str(stand_ins)) for argument in arguments)])
+    if name in BRIEF:
+        real = epochal.train
+        monkeypatch.setattr(epochal, "train", lambda *given, **settings: real(*given, **(settings | {"epochs": 1})))
     with torch.random.fork_rng():
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert expected in capsys.readouterr().out

@@ -50,6 +50,6 @@ def _load_into(weights: Weights, trunk: nn.Module) -> dict[str, str]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for module in trunk.modules():
-            if hasattr(module, "reset_parameters"):
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
                 module.reset_parameters()
     return {}

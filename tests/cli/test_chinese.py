@@ -68,18 +68,16 @@ def _of(command: list[str], *names: str) -> list[str]:
 def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
     command = DATA[kind](tmp_path)
     where = [command[0], *_of(command, "--target", "--text")]
+    # What is said of all kinds alike is asked of one.
+    alike = [["summary", "run"], ["reproduce", "run"], ["resume", "run"], ["resume", "run", "--epochs", "2"], ["cache"]]
     for arguments in (
         ["train", *command, *QUICK, "--optimizer", "muon" if kind == "pictures" else "adamw"],
         ["check", *where, "--html", "page.html", "--quarantine", "list.txt"],
         ["predict", "run", *ITEMS[kind], *(["--csv", "out.csv"] if kind == "table" else [])],
         ["evaluate", "run"],
         ["evaluate", "run", command[0], "--include-training"],
-        ["summary", "run"],
-        ["reproduce", "run"],
-        ["resume", "run"],
-        ["resume", "run", "--epochs", "2"],
         ["bench", *where, "--batch-sizes", "8", "--devices", "cpu", "--seconds", "0.1"],
-        ["cache"],
+        *(alike if kind == "table" else []),
     ):
         ended = server(tmp_path, *arguments)
         assert ended.code in (0, 1 if arguments[0] == "check" else 0), ended.said
@@ -110,8 +108,10 @@ def test_lists(arguments: list[str], server: Server, tmp_path: Path) -> None:
     assert left_in(ended.said) == []
 
 
-def _broken(folder: Path) -> None:
-    """Write a file of each kind that cannot be read, or is not what it seems."""
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file of each kind that cannot be read, or is not what it seems."""
+    folder = tmp_path_factory.mktemp("broken")
     _pictures(folder)
     content = (folder / "photos/train/dark/1.png").read_bytes()
     (folder / "photos/train/dark/1.png").write_bytes(content[:60])
@@ -123,6 +123,7 @@ def _broken(folder: Path) -> None:
     (folder / "list.csv").write_text("path,label\nphotos/train/dark/3.png,a\nphotos/none.png,b\n")
     (folder / "small.csv").write_text("a,b\n1,x\n2,y\n3,x\n")
     (folder / "zero.csv").write_bytes(b"a,b\n1,\0\n" * 9)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -159,9 +160,8 @@ def _broken(folder: Path) -> None:
         ["check", "small.csv", "--target", "b", "--html", "nowhere/page.html"],
     ],
 )
-def test_errors(arguments: list[str], server: Server, tmp_path: Path) -> None:
-    _broken(tmp_path)
-    ended = server(tmp_path, *arguments)
+def test_errors(arguments: list[str], server: Server, broken: Path) -> None:
+    ended = server(broken, *arguments)
     assert ended.code in (1, 2), ended.said
     assert left_in(ended.said) == []
 

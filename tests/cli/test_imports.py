@@ -54,10 +54,11 @@ def test_help_imports_nothing_heavy(verb: str, tmp_path: Path) -> None:
 
 def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("size,text,kind\n" + "".join(f"{row % 7},it is number {row},{'ab'[row % 2]}\n" for row in range(60)))
-    table = ["train", "rows.csv", "--target", "kind", "--dry-run"]
+    dry = ["--threads", "1", "--dry-run"]
+    table = ["train", "rows.csv", "--target", "kind", *dry]
     text = [*table, "--text", "text"]
     first = ["train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept"]
-    others = (["resume", "kept", "--epochs", "3"], ["train", "digits", "--dry-run"], table, text, [*text, "--model", "gru"])
+    others = (["resume", "kept", "--epochs", "3"], ["train", "digits", *dry], table, text, [*text, "--model", "gru"])
     shown, modules = _run(first, *others, cwd=tmp_path)
     assert "Accuracy" in shown
     assert "torch" in modules

@@ -30,6 +30,7 @@ from tests.data.test_table import csv_of, people
 from tests.exports.test_export import IS_FULL
 from tests.test_same_answers import LABELS, SETTINGS, TEXTS
 from tests.tones import tone, wav
+from tests.trunks import shrink
 
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -290,7 +291,9 @@ ODD = (
 @pytest.mark.parametrize(
     "name", [name for name, entry in MODELS.items() if entry.kind == "text" and (IS_FULL or name not in ("gru", "lstm"))]
 )
-def test_texts(name: str, python: Python, tmp_path: Path) -> None:
+def test_texts(name: str, python: Python, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not IS_FULL:
+        shrink(monkeypatch)
     if (weights := MODELS[name].weights) is not None:
         try:
             weights.path()
