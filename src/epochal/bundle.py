@@ -28,7 +28,7 @@ from safetensors.torch import save as save_weights
 from torch import Tensor, nn
 
 from epochal.checks.seen import Keys, are_seen, read_seen
-from epochal.data.examples import Examples
+from epochal.data.examples import Examples, group_numbers
 from epochal.data.feed import by_length, feed
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
@@ -183,8 +183,9 @@ class Bundle(Shown):
             )
         outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
-        found = score(torch.cat(outputs), targets, self.spec.task, loss or self.spec.task.reported_loss(self.model), metrics)
-        answers = Answers(self.spec.task, found.outputs, found.predictions, targets)
+        reported = loss or self.spec.task.reported_loss(self.model)
+        found = score(torch.cat(outputs), targets, self.spec.task, reported, metrics, group_numbers(*measured))
+        answers = Answers(self.spec.task, found.outputs, found.predictions, targets, found.groups)
         slices = find_slices(answers, measured, data.train, self.spec.input, data.attributes, "test")
         unreadable_files = () if is_loaded else data.unmeasured
         return replace(found, known=known, left_out=left_out, unreadable=unreadable_files, slices=slices)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, roc_auc_score
 
-from epochal.evaluation.uncertainty import auroc_interval, design_effect, macro_f1_interval, one_label, standard_error
+from epochal.evaluation.uncertainty import auroc_interval, macro_f1_interval, one_label, share_of, standard_error
 
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 200), (10, 1_000)])
@@ -81,5 +81,5 @@ def test_copies_say_no_more_than_one() -> None:
     assert standard_error(once.repeat(8), groups) == pytest.approx(standard_error(once))
     assert standard_error(once.repeat(8)) < 0.4 * standard_error(once)
     right = once > 0.3
-    assert design_effect(right.repeat(8), groups) == pytest.approx(8, rel=0.05)
-    assert design_effect(right, torch.arange(50)) == pytest.approx(1)
+    assert share_of(right.repeat(8), groups) == pytest.approx(share_of(right), abs=0.005)
+    assert share_of(right, torch.arange(50)) == pytest.approx(share_of(right))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from epochal.bundle import Bundle
 from epochal.checks.seen import SEEN
 from epochal.errors import BundleError, DataError
 from epochal.run.evaluate import evaluate_run
+from epochal.tasks.intervals import share_interval
 
 COUNT = 60
 # What `train` cuts off for the test; the rest is trained on, or picks the epoch.
@@ -141,3 +143,33 @@ def test_data_that_were_loaded_for_something_else_are_refused(trained: Path) -> 
     other = epochal.load((torch.from_numpy(pixels(6)).movedim(-1, 1), ["cow", "dog"] * 3))
     with pytest.raises(DataError, match="arrays has the outputs cow, dog; the model gives ant, bee"):
         run.evaluate(other)
+
+
+def test_examples_of_one_group_count_together_wherever_a_score_is(tmp_path: Path) -> None:
+    # What belongs together is answered alike: 40 groups of ten equal examples.
+    points = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
+    labels = (points[:, 0] + torch.randn(40, generator=torch.Generator().manual_seed(1)) > 0).long()
+    both = points.repeat_interleave(10, 0), labels.repeat_interleave(10)
+    groups = [str(number // 10) for number in range(400)]
+    quick: dict[str, Any] = {"epochs": 3, "threads": 1, "device": "cpu", "quiet": True, "test": 0.4}
+    known = epochal.train(epochal.load(both, group=groups), **quick, out=tmp_path / "run")
+    assert known.test is not None
+    assert known.test.accuracy is not None
+    assert known.test.groups is not None
+    number = len(known.test.groups.unique())
+    right = round(known.test.accuracy * number)
+    assert known.test.interval == pytest.approx(share_interval(right, number), abs=0.03)
+    assert f"in {number} groups that count together" in str(known.test)
+    again = evaluate_run(tmp_path / "run")
+    assert (again.interval, str(again)) == (known.test.interval, str(known.test))
+    result = json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))
+    assert result["test"]["groups"] == number
+    assert tuple(result["test"]["interval"]) == known.test.interval
+    low, high = result["assessment"]["scores"]["macro F1"]["interval"]
+    assert high - low > 0.2
+    assert all(high - low > 0.2 for low, high in result["assessment"]["recalls"].values())
+    assert f"count together in intervals: {number} groups" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    other = known.bundle.evaluate(
+        epochal.load({"train": both, "test": both}, like=known.bundle.spec, group={"train": groups, "test": groups}), include_training=True
+    )
+    assert "in 40 groups that count together" in str(other)

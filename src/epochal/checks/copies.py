@@ -89,7 +89,8 @@ def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labe
         yield Finding("warning", "near contradiction", words, fix, tuple(Case(_names(group, among)) for group in torn))
     if repeated:
         words = f"{count(len(repeated), 'picture')} {_are(repeated)} present more than once, {nearly}"
-        yield Finding("warning", "near duplicates", words, _LEAVE_OUT, tuple(_case(group, among) for group in repeated))
+        fix = f"{_LEAVE_OUT} Or, if they show one thing or person, --group keeps these in one split, and counts them together."
+        yield Finding("warning", "near duplicates", words, fix, tuple(_case(group, among) for group in repeated))
     if turned:
         words = f"{count(len(turned), 'picture')} {_are(turned)} the mirror image of one in another class"
         fix = "Check both classes; if they are right, augment.flip would create wrong examples."

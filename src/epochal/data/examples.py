@@ -86,6 +86,16 @@ class Correction(NamedTuple):
     label: str | None
 
 
+def group_numbers(*parts: Examples) -> Tensor | None:
+    """Return the number of each example's group, from 0, through all parts: int64 [n]; `None` if a part has no groups."""
+    numbers: dict[str, int] = {}
+    found = [part.group_names() for part in parts]
+    named = [names for names in found if names is not None]
+    if len(named) < len(found):
+        return None
+    return torch.tensor([numbers.setdefault(name, len(numbers)) for names in named for name in names])
+
+
 def address(part: str, position: int) -> str:
     """Return the name of an example without a file."""
     return f"{part}[{position}]"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from epochal.data.examples import Examples
+from epochal.data.examples import Examples, group_numbers
 from epochal.errors import DataError
 from epochal.random import key, permutation
 
@@ -32,9 +30,9 @@ def split_off(
     classes, sizes = (
         _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(count, dtype=torch.uint8), torch.tensor([count]))
     )
-    named = examples.group_names()
-    if named is not None:
-        is_chosen = _whole_groups(_numbered(named), classes, wanted, seed, name, keep, cannot)
+    groups = group_numbers(examples)
+    if groups is not None:
+        is_chosen = _whole_groups(groups, classes, wanted, seed, name, keep, cannot)
     else:
         is_chosen = _single(classes, sizes, wanted, seed, name, cannot)
     return examples.take((~is_chosen).nonzero().flatten()), examples.take(is_chosen.nonzero().flatten())
@@ -48,8 +46,7 @@ def in_folds(examples: Examples, folds: int, seed: int) -> Tensor:
     """
     count = len(examples)
     classes, _ = _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(count, dtype=torch.int32), None)
-    named = examples.group_names()
-    groups = None if named is None else _numbered(named)
+    groups = group_numbers(examples)
     there = count if groups is None else int(groups.max()) + 1
     if there < folds:
         what = (
@@ -102,12 +99,6 @@ def _shares(sizes: Tensor, wanted: int, stream: int) -> Tensor:
     able = order[given[order] < sizes[order] - 1]
     given[able[: wanted - int(given.sum())]] += 1
     return given
-
-
-def _numbered(names: Iterable[str]) -> Tensor:
-    """Return names as numbers from 0, in the order in which they come: int64 [n]."""
-    numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(name, len(numbers)) for name in names])
 
 
 def _whole_groups(groups: Tensor, classes: Tensor, wanted: int, seed: int, name: str, keep: int, cannot: str) -> Tensor:

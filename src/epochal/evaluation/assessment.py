@@ -92,22 +92,20 @@ class Assessment:
         return _as_json().validate_python(values)
 
 
-def assess(
-    valid: Evaluation | None, test: Evaluation | None, groups: Tensor | None = None, slices: Slices | None = None
-) -> Assessment | None:
+def assess(valid: Evaluation | None, test: Evaluation | None, slices: Slices | None = None) -> Assessment | None:
     """Return what is known of a model from its evaluation on validation and test data; without test data, of validation data.
 
-    Then nothing is chosen on these and judged on them again. `groups` int64 [n] says which of the examples judged belong together.
-    `slices` are those of the examples judged.
+    Then nothing is chosen on these and judged on them again. Examples of one group count together in the intervals of scores, areas and
+    recalls. `slices` are those of the examples judged.
     """
     judged, split, chosen = (test, "test", valid) if test is not None else (valid, "valid", None)
     if judged is None or not judged.count:
         return None
     task = judged.task
     if task.has_classes:
-        found = _single(judged, split, chosen, groups)
+        found = _single(judged, split, chosen)
     else:
-        found = _labels(judged, split, groups) if task.has_accuracy else _quantities(judged, split, chosen, groups)
+        found = _labels(judged, split) if task.has_accuracy else _quantities(judged, split, chosen)
     return replace(found, slices=slices)
 
 
@@ -116,14 +114,11 @@ def slices_of(valid: Evaluation | None, test: Evaluation | None, data: Data) -> 
     judged, split = (test, "test") if test is not None else (valid, "valid")
     if judged is None:
         return None
-    examples = data.splits[split]
-    names = examples.group_names()
-    groups = None if names is None else torch.from_numpy(names.codes).long()
-    answers = Answers(judged.task, judged.outputs, judged.predictions, judged.targets, groups)
-    return find_slices(answers, [examples], data.train, data.spec.input, data.attributes, split)
+    answers = Answers(judged.task, judged.outputs, judged.predictions, judged.targets, judged.groups)
+    return find_slices(answers, [data.splits[split]], data.train, data.spec.input, data.attributes, split)
 
 
-def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:
+def _single(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
     names, targets = judged.task.outputs, judged.targets
     answers, truths = one_label(judged.predictions.argmax(1), len(names)), one_label(targets, len(names))
     confidence, right = _answers(judged)
@@ -132,34 +127,36 @@ def _single(judged: Evaluation, split: str, chosen: Evaluation | None, groups: T
         found["tempered"] = _temper(judged, chosen)
         found["accepted"] = accept(*_answers(chosen), confidence, right)
         found["coverage"] = prediction_sets(chosen.predictions, chosen.targets, judged.predictions, targets)
-    areas = _areas(names[1:] if len(names) == 2 else names, judged.predictions[:, -len(names) + (len(names) == 2) :], truths, groups)
+    areas = _areas(names[1:] if len(names) == 2 else names, judged.predictions[:, -len(names) + (len(names) == 2) :], truths, judged.groups)
     return Assessment(
         split,
         judged.count,
-        {"macro F1": Measured(*macro_f1_interval(answers, truths, groups))},
+        {"macro F1": Measured(*macro_f1_interval(answers, truths, judged.groups))},
         areas,
         _calibration(confidence, right),
         by_share=accuracy_by_share(confidence, right),
-        recalls=recalls(judged.per_class),
+        recalls=recalls(judged.per_class, answers, truths, judged.groups),
         confusions=() if judged.confusion is None else confusions(judged.confusion, names),
         **found,
     )
 
 
-def _labels(judged: Evaluation, split: str, groups: Tensor | None) -> Assessment:
+def _labels(judged: Evaluation, split: str) -> Assessment:
     actual = judged.targets > 0.5
-    f1 = Measured(*macro_f1_interval(judged.predictions >= 0.5, actual, groups))
-    areas = _areas(judged.task.outputs, judged.predictions, actual, groups)
+    answers = judged.predictions >= 0.5
+    f1 = Measured(*macro_f1_interval(answers, actual, judged.groups))
+    areas = _areas(judged.task.outputs, judged.predictions, actual, judged.groups)
     calibrated = _calibration(judged.predictions.flatten(), actual.flatten())
-    return Assessment(split, judged.count, {"macro F1": f1}, areas, calibrated, recalls=recalls(judged.per_class))
+    found = recalls(judged.per_class, answers, actual, judged.groups)
+    return Assessment(split, judged.count, {"macro F1": f1}, areas, calibrated, recalls=found)
 
 
-def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None, groups: Tensor | None) -> Assessment:
+def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
     errors = (judged.predictions.double() - judged.targets.double()).abs().mean(1)
     coverage = None
     if chosen is not None and chosen.count:
         coverage = prediction_bands(chosen.predictions, chosen.targets, judged.predictions, judged.targets)
-    mean, usual = Measured(float(errors.mean()), mean_interval(errors, groups)), judged.task.usual
+    mean, usual = Measured(float(errors.mean()), mean_interval(errors, judged.groups)), judged.task.usual
     return Assessment(
         split,
         judged.count,

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from epochal.errors import DataError
-from epochal.evaluation.uncertainty import Interval, design_effect, f1_pulls, macro_f1_interval, mean_interval, one_label
+from epochal.evaluation.uncertainty import Interval, f1_pulls, macro_f1_interval, mean_interval, one_label, share_of
 from epochal.tasks.base import Task
-from epochal.tasks.intervals import share_interval
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ class Score:
 
 def _accuracy(answers: Answers) -> ByExample:
     right = answers.right
-    # Of examples that belong together, as of so many independent ones.
-    same = 1.0 if answers.groups is None else design_effect(right, answers.groups)
-    return ByExample(float(right.double().mean()), share_interval(int(right.sum()) / same, len(right) / same), right.double())
+    return ByExample(float(right.double().mean()), share_of(right, answers.groups), right.double())
 
 
 def _macro_f1(answers: Answers) -> ByExample:

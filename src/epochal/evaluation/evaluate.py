@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.spec import DataSpec
+from epochal.evaluation.by_example import as_answers
 from epochal.evaluation.named import Metrics, as_metrics, measure
 from epochal.evaluation.slices import Slices
+from epochal.evaluation.uncertainty import share_of
 from epochal.inference import infer
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import Task
@@ -34,7 +36,8 @@ class Evaluation(Shown, Scores):
     `outputs` [n, outputs] are those of the network, `predictions` [n, outputs] the decoded probabilities or quantities, and `targets`
     the truth. `unreadable` names files that could not be read and are not included; `left_out` is the number of examples that are not
     included because they were used in training, and `known` that of included ones that were. `slices` are parts of the examples, where
-    these were compared.
+    these were compared. `groups` int64 [n] says which examples belong together, where that is known: intervals are then as wide as that
+    makes them.
     """
 
     task: Task
@@ -45,6 +48,7 @@ class Evaluation(Shown, Scores):
     left_out: int = 0
     known: int = 0
     slices: Slices | None = None
+    groups: Tensor | None = None
 
     @property
     def scores(self) -> Scores:
@@ -57,7 +61,7 @@ class Evaluation(Shown, Scores):
         return self.task.confusion(self.predictions, self.targets)
 
     def __str__(self) -> str:
-        remarks = ""
+        remarks = "" if self.groups is None else f", in {len(self.groups.unique()):,} groups that count together"
         if self.unreadable:
             remarks += f", without {len(self.unreadable):,} file{'s' * (len(self.unreadable) > 1)} that cannot be read"
         if self.left_out:
@@ -83,7 +87,10 @@ class Evaluation(Shown, Scores):
         if confusion is not None and len(confusion) <= _WRITTEN:
             values["confusion"] = confusion.tolist()
         slices = None if self.slices is None else self.slices.to_json()
-        more = {"left_out": self.left_out, "known": self.known, "unreadable": list(self.unreadable), "slices": slices}
+        groups = 0 if self.groups is None else len(self.groups.unique())
+        more = {
+            "groups": groups, "left_out": self.left_out, "known": self.known, "unreadable": list(self.unreadable), "slices": slices
+        }  # fmt: skip
         return values | {name: value for name, value in more.items() if value}
 
 
@@ -98,19 +105,23 @@ def evaluate(
     precision: str = "fp32",
     label: str = "",
     metrics: Metrics = None,
+    groups: Tensor | None = None,
 ) -> Evaluation:
     """Return the evaluation of `model` on `examples`: the mean loss (by default the task's), the task's scores, and `metrics`.
 
-    With a `label`, a progress bar of that name is shown.
+    With a `label`, a progress bar of that name is shown. `groups` int64 [n] are those of the examples, if they are to count together.
     """
     device = torch.device(device)
     outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
-    return score(outputs, examples.targets, spec.task, loss or spec.task.reported_loss(model), metrics)
+    return score(outputs, examples.targets, spec.task, loss or spec.task.reported_loss(model), metrics, groups)
 
 
-def score(outputs: Tensor, targets: Tensor, task: Task, loss: Loss, metrics: Metrics = None) -> Evaluation:
-    """Return the evaluation of `outputs` [n, outputs] for `targets`."""
+def score(outputs: Tensor, targets: Tensor, task: Task, loss: Loss, metrics: Metrics = None, groups: Tensor | None = None) -> Evaluation:
+    """Return the evaluation of `outputs` [n, outputs] for `targets`; examples of one of `groups` int64 [n] count together."""
     predictions = task.decode(outputs)
     scores = task.score(outputs, predictions, targets, float(loss(outputs, targets)))
     measured = measure(as_metrics(metrics, task), predictions, targets, task)
-    return Evaluation(**vars(scores) | {"metrics": measured}, task=task, outputs=outputs, predictions=predictions, targets=targets)
+    found = {**vars(scores), "metrics": measured}
+    if groups is not None and scores.interval is not None:
+        found["interval"] = share_of(as_answers(task, outputs, targets).right, groups)
+    return Evaluation(**found, task=task, outputs=outputs, predictions=predictions, targets=targets, groups=groups)

@@ -23,6 +23,7 @@ from torch import Tensor
 from epochal.evaluation.assessment import Assessment, assess
 from epochal.evaluation.by_example import SCORES, Answers, take
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.slices import Slices
 from epochal.evaluation.uncertainty import Interval, standard_error
 from epochal.shown import Rows, Shown
 from epochal.tasks.beta import student_quantile
@@ -153,14 +154,12 @@ class CrossValidation(Shown):
         return self.heading, self.table()
 
 
-def cross_validation(
-    evaluation: Evaluation, fold: Tensor, folds: int, trained: Sequence[int], groups: Tensor | None = None
-) -> CrossValidation:
+def cross_validation(evaluation: Evaluation, fold: Tensor, folds: int, trained: Sequence[int]) -> CrossValidation:
     """Return what was measured of examples out of their folds: `fold` int64 [n] numbers those that are finished, from 0.
 
-    `trained` is how many examples the model of each was trained on, and `groups` int64 [n] says which examples belong together.
+    `trained` is how many examples the model of each was trained on.
     """
-    task, count = evaluation.task, int(fold.max()) + 1
+    groups, task, count = evaluation.groups, evaluation.task, int(fold.max()) + 1
     answers = Answers(task, evaluation.outputs, evaluation.predictions, evaluation.targets, groups)
     parts = [take(answers, (fold == place).nonzero()[:, 0]) for place in range(count)]
     scores = []
@@ -183,13 +182,14 @@ def cross_validation(
     )
 
 
-def assess_folds(found: CrossValidation, evaluation: Evaluation, groups: Tensor | None = None) -> Assessment | None:
-    """Return what else is known from answers out of fold; its scores have the intervals of cross-validation.
+def assess_folds(found: CrossValidation, evaluation: Evaluation, slices: Slices | None) -> Assessment | None:
+    """Return what else is known from answers out of fold; its scores have the intervals of cross-validation. `slices` are
+    those of the same examples.
 
     Other intervals are of the models at hand, for other examples (P. Bayle, A. Bayle, L. Janson and L. Mackey, "Cross-validation confidence
     intervals for test error", NeurIPS 2020).
     """
-    assessment = assess(None, evaluation, groups)
+    assessment = assess(None, evaluation, slices)
     if assessment is None:
         return None
     intervals = {score.name: score.interval for score in found.scores}

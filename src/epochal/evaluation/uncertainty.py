@@ -100,10 +100,24 @@ def mean_interval(values: Tensor, groups: Tensor | None = None) -> Interval | No
     return middle - reach, middle + reach
 
 
-def design_effect(right: Tensor, groups: Tensor) -> float:
-    """Return how many times larger the variance of a share is for examples in `groups` than for as many independent ones, at least 1."""
-    plain = standard_error(right.double())
-    return max((standard_error(right.double(), groups) / plain) ** 2, 1.0) if plain > 0 else 1.0
+def share_of(right: Tensor, groups: Tensor | None = None) -> Interval:
+    """Return the 95 % interval of the share of examples that are `right`: bool [n], which may belong together in `groups` int64 [n].
+
+    Such examples are taken for so many fewer independent ones (L. Kish, "Survey sampling", 1965, calls that the design effect).
+    """
+    same = 1.0 if groups is None else _design_effect(right, groups)
+    return share_interval(int(right.sum()) / same, len(right) / same)
+
+
+def _design_effect(right: Tensor, groups: Tensor) -> float:
+    """Return how many times larger the variance of a share is for examples in `groups` than for as many independent ones, at least 1.
+
+    Where nothing varies, or between one group and no other, nobody can tell: then each group counts once.
+    """
+    plain, number = standard_error(right.double()), len(groups.unique())
+    if number < 2 or not plain > 0:
+        return len(right) / number
+    return max((standard_error(right.double(), groups) / plain) ** 2, 1.0)
 
 
 def one_label(classes: Tensor, count: int) -> Tensor:

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from epochal.evaluation.uncertainty import share_of
 from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import ClassScore
 
@@ -59,8 +60,14 @@ def confusions(matrix: Tensor, names: Sequence[str]) -> tuple[Confusion, ...]:
     return tuple(found)
 
 
-def recalls(per_class: Sequence[ClassScore]) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of the recall of each class or label that occurs, by its name."""
+def recalls(per_class: Sequence[ClassScore], answers: Tensor, truths: Tensor, groups: Tensor | None) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of the recall of each class or label that occurs, by its name.
+
+    `answers` and `truths` are bool [n, classes]; examples of one of `groups` int64 [n] count together.
+    """
+    if groups is not None:
+        there = [(one.name, place) for place, one in enumerate(per_class) if one.support]
+        return {name: share_of(answers[truths[:, place], place], groups[truths[:, place]]) for name, place in there}
     interval = cache(share_interval)
     return {one.name: interval(round(one.recall * one.support), one.support) for one in per_class if one.support}
 

@@ -23,7 +23,8 @@ class Facts:
 
     `scores` are those of `split`: of test data or, without these, of `folds`, or of validation data; `None` without either. `confusion`
     is its confusion matrix, empty where there is none or it is too large to be written. `advice` is what to try with a model that has
-    hardly learned anything. `folds` is what cross-validation measured, if it did.
+    hardly learned anything. `folds` is what cross-validation measured, if it did. `groups` is how
+    many groups the examples of `split` are in, where they are known.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Facts:
     confusion: Sequence[Sequence[int]] = ()
     advice: tuple[str, ...] = ()
     folds: CrossValidation | None = None
+    groups: int | None = None

@@ -68,6 +68,8 @@ def _context(facts: Facts) -> Iterator[str]:
             yield words(lead, kind="lead")
         if assessment.baseline is not None:
             yield words(f"Always answering the mean of the training data would be off by {plain(assessment.baseline, 4)}.", kind="lead")
+    if facts.groups is not None:
+        yield words(f"Examples of one group count together in intervals: {facts.groups:,} groups.", kind="lead")
     if facts.split == "valid":
         yield words(
             "There was no test data. These are the validation examples, by which the weights were chosen: new ones may score lower.",

@@ -16,21 +16,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from epochal.data.examples import Examples
+from epochal.data.examples import Examples, group_numbers
 from epochal.data.inputs.values import joined
 from epochal.data.load import Data
 from epochal.data.split import in_folds
 from epochal.device import using_threads
 from epochal.errors import BundleError, DataError, reason_of
+from epochal.evaluation.by_example import Answers
 from epochal.evaluation.evaluate import Evaluation, evaluate, score
-from epochal.evaluation.folds import CrossValidation, cross_validation
+from epochal.evaluation.folds import CrossValidation, assess_folds, cross_validation
 from epochal.evaluation.named import all_metrics
+from epochal.evaluation.slices import find_slices
 from epochal.io import safe_read
 from epochal.io.checksums import CHANGED
 from epochal.io.files import write_bytes, write_errors
@@ -64,12 +67,6 @@ class FoldPlan:
     def folds(self) -> int:
         """How many there are."""
         return int(self.fold.max()) + 1
-
-    @property
-    def groups(self) -> Tensor | None:
-        """The number of each example's group, int64 [n]; `None` without groups."""
-        named = self.examples.group_names()
-        return None if named is None else torch.from_numpy(named.codes).long()
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,19 @@ def cross_validate(
             found(*_measured(plan, held))
 
 
+def in_result(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation) -> dict[str, Any]:
+    """Return what result.json gets: without test data, also what is known of a model from the answers out of fold, when these are all."""
+    values: dict[str, Any] = {"folds": found.to_json() | {"evaluation": evaluation.to_json()}}
+    data = plan.prepared.data
+    if found.is_complete and data.test is None:
+        examples = plan.examples.take(plan.examples.positions.argsort())
+        answers = Answers(evaluation.task, evaluation.outputs, evaluation.predictions, evaluation.targets, evaluation.groups)
+        slices = find_slices(answers, [examples], data.train, data.spec.input, data.attributes, "out-of-fold")
+        assessment = assess_folds(found, evaluation, slices)
+        values["assessment"] = None if assessment is None else assessment.to_json()
+    return values
+
+
 def is_unfinished(folder: Path, folds: int | None) -> bool:
     """Whether folds are missing of a run that has finished but for these."""
     return folds is not None and not all((folder / FOLDS / _file(number)).exists() for number in range(folds))
@@ -218,9 +228,10 @@ def _measured(plan: FoldPlan, held: list[_Held]) -> tuple[CrossValidation, Evalu
     places = by_position[torch.searchsorted(plan.examples.positions[by_position], positions[order])]
     loss = spec.task.reported_loss(plan.prepared.bundle.model, recipe.loss, own.loss)
     metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, spec.task)
-    evaluation = score(torch.cat([one.outputs for one in held])[order], plan.examples.targets[places], spec.task, loss, metrics)
-    groups = None if plan.groups is None else plan.groups[places]
-    found = cross_validation(evaluation, plan.fold[places], plan.folds, [one.trained for one in held], groups)
+    outputs, groups = torch.cat([one.outputs for one in held])[order], group_numbers(plan.examples)
+    groups = None if groups is None else groups[places]
+    evaluation = score(outputs, plan.examples.targets[places], spec.task, loss, metrics, groups)
+    found = cross_validation(evaluation, plan.fold[places], plan.folds, [one.trained for one in held])
     # That of independent answers would be too narrow.
     return found, replace(evaluation, interval=found.scores[0].interval) if spec.task.has_accuracy else evaluation
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from epochal.bundle import Bundle
 from epochal.checks.seen import are_seen, content_keys
-from epochal.data.examples import Examples
+from epochal.data.examples import Examples, group_numbers
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
 from epochal.evaluation.evaluate import Evaluation, score
@@ -60,8 +60,8 @@ def _about(examples: Examples, bundle: Bundle) -> dict[str, Tensor]:
     found = {"known": torch.from_numpy(are_seen(examples, bundle.spec.input, bundle.seen))}
     if (keys := content_keys(examples, bundle.spec.input)) is not None:
         found["keys"] = torch.from_numpy(keys.view(np.int64))
-    if (groups := examples.group_names()) is not None:
-        found["groups"] = torch.from_numpy(groups.codes).long()
+    if (groups := group_numbers(examples)) is not None:
+        found["groups"] = groups
     if examples.files is not None:
         names = as_bytes("\0".join(map(examples.where, range(len(examples)))))
         found["names"] = torch.frombuffer(bytearray(names), dtype=torch.uint8)
@@ -100,7 +100,7 @@ def score_predictions(folder: Path, bundle: Bundle, loss: Loss, metrics: Metrics
     """Return the scores of the saved outputs on test data. Raises `BundleError` as `read_predictions` does."""
     tensors = read_predictions(folder)
     try:
-        found = score(tensors["outputs"], tensors["targets"], bundle.spec.task, loss, metrics)
+        found = score(tensors["outputs"], tensors["targets"], bundle.spec.task, loss, metrics, tensors.get("groups"))
         return replace(found, known=int(tensors["known"].sum()))
     except (ValueError, KeyError, IndexError, RuntimeError) as error:
         path = folder / PREDICTIONS / _file("test")

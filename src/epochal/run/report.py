@@ -96,4 +96,5 @@ def _facts(folder: Path, result: Mapping[str, Any], recipe: Recipe) -> Facts:
         () if scores is None else measured.get("confusion", ()),
         lines,
         folds,
+        None if measured is None else measured.get("groups"),
     )

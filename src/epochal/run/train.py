@@ -17,6 +17,7 @@ from torch import nn
 from epochal.bundle import Bundle
 from epochal.checks.seen import keys_of, write_seen
 from epochal.cores import sharing_cores
+from epochal.data.examples import group_numbers
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
 from epochal.device import computing, using_threads
@@ -24,7 +25,7 @@ from epochal.errors import TrainingError, reason_of
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment, assess, slices_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
-from epochal.evaluation.folds import CrossValidation, assess_folds
+from epochal.evaluation.folds import CrossValidation
 from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
@@ -40,7 +41,7 @@ from epochal.run.curve import Plan
 from epochal.run.curve import measure as measure_curve
 from epochal.run.curve import plan as plan_curve
 from epochal.run.folder import CHECKPOINTS, EXAMPLES, FIGURES, LABELS, METRICS, MODEL, PREDICTIONS, REPORT, RESULT, check_free, new_run
-from epochal.run.folds import FoldPlan, cross_validate, plan_folds
+from epochal.run.folds import FoldPlan, cross_validate, in_result, plan_folds
 from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
 from epochal.run.predictions import write_predictions
@@ -283,11 +284,7 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
 
     def found(folds: CrossValidation, evaluation: Evaluation) -> None:
         nonlocal done
-        measured: dict[str, Any] = {"folds": folds.to_json() | {"evaluation": evaluation.to_json()}}
-        if folds.is_complete and done.test is None and (assessment := assess_folds(folds, evaluation, plan.groups)) is not None:
-            measured["assessment"] = assessment.to_json()
-            done = replace(done, assessment=assessment)
-        done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation)
+        done = _extended(done, in_result(plan, folds, evaluation), log, folds=folds, out_of_fold=evaluation)
 
     cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
     return done
@@ -379,8 +376,8 @@ def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]
         evaluate, model, spec=data.spec, loss=reported, device=prepared.device, batch_size=recipe.eval_batch_size, metrics=metrics
     )
     # With the precision of training, which does not keep the outputs of each epoch.
-    valid = None if data.valid is None else measure(data.valid, precision=recipe.precision)
-    return valid, None if data.test is None else measure(data.test, label="Testing")
+    valid = None if data.valid is None else measure(data.valid, precision=recipe.precision, groups=group_numbers(data.valid))
+    return valid, None if data.test is None else measure(data.test, label="Testing", groups=group_numbers(data.test))
 
 
 def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance | None:
