@@ -30,6 +30,7 @@ from benchmarks import (  # noqa: E402
     ingest,
     kind_data,
     kinds,
+    label_errors,
     memory,
     pretrained,
     reading,
@@ -488,6 +489,23 @@ def test_kinds_are_compared_within_a_seed() -> None:
     assert "Did not run: LightGBM on wine, seed 2: no such module" in text
     titles = [axes.get_title() for axes in kinds.figure(KINDS).axes]
     assert titles == ["wine: log-loss", "autos: RMSE", "digits, a speaker left out: errors in %"]
+
+
+def test_wrong_labels_that_come_back_are_averaged_over_seeds() -> None:
+    one = {
+        "case": "adult, 5 %",
+        "changed": 1465,
+        "examples": 29305,
+        "cleanlab": 62.0,
+        "cleanlab_seconds": 20.0,
+        "logging": 1.0,
+        "issues": 3000,
+    }
+    records = [{**one, "seed": 0, "precision": 61.0, "seconds": 10.0}, {**one, "seed": 1, "precision": 63.0, "seconds": 12.0}]
+    text = label_errors.report_text([*records, {"case": "MNIST, 1 %", "seed": 0, "error": "no such module"}])
+    assert "| adult, 5 % | 1,465 of 29,305 | 2 | 62.0 ± 1.4 | 62.0 ± 0.0 | 11 (10–12) | 20 (20–20) | 1.0 (1.0–1.0) % | 3,000 ± 0 |" in text
+    assert "Did not run: MNIST, 1 %, seed 0: no such module" in text
+    assert [axes.get_title() for axes in label_errors.figure(records).axes] == ["adult, 5 % changed: so many come back"]
 
 
 def test_ways_take_turns_on_each_of_the_data() -> None:

@@ -43,7 +43,7 @@ def report(done: Run, *, as_json: bool) -> None:
             say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors
-        say(f"{errors.likely:,} of {errors.count:,} training labels {errors.how}: {done.folder / 'labels.csv'}")
+        say(f"{errors.likely:,} of {errors.count:,} training labels look wrong: {done.folder / 'labels.csv'}")
     if done.label_errors is not None and done.label_errors.check is not None:
         for line in done.label_errors.check.lines():
             say(line)

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "--label-check",
     is_flag=True,
-    help="Then train once more with some labels changed on purpose: how many are found, and what is the list of wrong labels worth?",
+    help="Then train again with some labels changed on purpose, up to four times: how many are found, and what is the list of wrong "
+    "labels worth?",
 )
 @tracking.tensorboard
 @tracking.mlflow

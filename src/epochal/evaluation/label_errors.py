@@ -3,7 +3,8 @@
 Examples are ranked by the mean probability of their given label over the epochs (see `training/label_history.py`). On MNIST with 5 % of
 the labels changed, 97 to 98 % of as many from the top were changed ones. How many are wrong is told by the mean distance of
 that probability to the best other's: below -0.5, the network was sure of another class. Where classes overlap, or all labels are learned
-by heart, that says little, and so does the list. How little is measured by changing labels on purpose: see `check_labels`.
+by heart, that says little, and so does the list. How little is measured by changing labels on purpose: see `check_labels`. How many are
+wrong cannot be told from that: a label that is wrong at random, and one that is right but unlikely, look the same.
 """
 
 from __future__ import annotations
@@ -34,11 +35,8 @@ _LISTED, _LEAST = 0.01, 20
 # So many of the listed are in result.json, and the most frequent pairs of classes; so many are shown.
 _KEPT, _PAIRS, _SHOWN = 100, 10, 5
 
-# The share of labels that are changed on purpose: so many that a share of them is known within some points, but few beside the others.
-_CHANGED, _CHANGED_MOST, _WANTED = 0.01, 0.05, 400
-
-# What is as improbable as these shares of the changed labels may hardly ever be right.
-_TAILS = (0.2, 0.35, 0.5)
+# This share of the labels is changed on purpose, so that few are beside the others, and again until there were so many, or so often.
+_CHANGED, _WANTED, _MOST_DRAWS = 0.02, 400, 4
 
 # The shares of wrong labels for which it is said how much of the list is wrong.
 _SHARES = (0.01, 0.02, 0.05, 0.1)
@@ -63,7 +61,10 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Expected:
-    """The share of the first `count` of the list that is wrong, if so many labels are: `precision`, with its 95 % interval."""
+    """The share of the first `count` of the list that is wrong, if so many labels are: `precision`, with its 95 % interval.
+
+    However many labels are wrong, it is the share of them that is among the first `count`.
+    """
 
     count: int
     precision: float
@@ -72,18 +73,16 @@ class Expected:
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What came of `changed` labels that were changed on purpose, at random, before training once more.
+    """What came of `changed` labels that were changed on purpose, at random, before training once more, or several times.
 
-    `found` of them looked wrong then, the share `recall`. Not more than about `most` of the labels that were not changed are as
-    improbable as these: of labels that are wrong at random there are hardly more. `expected` says how much of the list is wrong if 1, 2, 5
-    or 10 % of all labels are, as far as that is not more, and if so many are.
+    `found` of them looked wrong then, the share `recall`. `expected` says how much of the list is wrong if 1, 2, 5 or 10 % of all labels
+    are. How many are remains open: a label that is wrong at random, and one that is right but unlikely, look the same.
     """
 
     changed: int
     found: int
     recall: float
     interval: Interval
-    most: int
     expected: tuple[Expected, ...]
 
     def lines(self) -> list[str]:
@@ -96,6 +95,7 @@ class LabelCheck:
                 f"if {one.count:,} labels are wrong, about {100 * one.precision:.0f} % of the first {one.count:,} are"
                 for one in self.expected
             ),
+            "how many are wrong, the first of the list tell when they are looked at",
         ]
 
 
@@ -103,8 +103,8 @@ class LabelCheck:
 class LabelErrors(Shown):
     """The labels of `count` training examples: how many are `likely` wrong, and the first ones to look at, ranked.
 
-    `likely` is how many look wrong, since the network was sure of another class; with a `check`, not more than that allows. The check says
-    how much of the list can be believed; it is `None` unless that was measured, which takes another training.
+    `likely` is how many look wrong, since the network was sure of another class. The `check` says how much of the list can be believed; it
+    is `None` unless that was measured, which takes another training.
     """
 
     count: int
@@ -147,12 +147,7 @@ class LabelErrors(Shown):
         """Say in one line how many labels are likely wrong."""
         if not self.likely:
             return f"None of {self.count:,} training labels stands out as wrong"
-        return f"{self.likely:,} of {self.count:,} training labels {self.how}"
-
-    @property
-    def how(self) -> str:
-        """How sure it is that those are wrong, in words: where classes overlap, many labels look wrong that are right."""
-        return "look wrong" if self.check is None else "are likely wrong"
+        return f"{self.likely:,} of {self.count:,} training labels look wrong"
 
     def _title(self) -> str:
         return str(self)
@@ -180,10 +175,8 @@ def label_errors(
     if not count:
         return None
     likely = int((means[:, 1] < _SURE).sum())
-    if check is not None:
-        likely = min(likely, check.most)
     order = means[:, 0].nan_to_num(nan=torch.inf).argsort(stable=True)
-    places = order[: min(count, max(likely, math.ceil(_LISTED * count), _LEAST, 0 if check is None else check.most))]
+    places = order[: min(count, max(likely, math.ceil((_LISTED if check is None else max(_SHARES)) * count), _LEAST))]
     others = outputs_of(places).scatter(1, given[places, None], -torch.inf)
     suggested, scores = others.argmax(1).tolist(), means[places, 0].tolist()
     listed = tuple(
@@ -193,46 +186,38 @@ def label_errors(
     return LabelErrors(count, likely, listed, check)
 
 
+def draws(count: int) -> int:
+    """Return how often labels are changed on purpose to check those of so many examples."""
+    return min(_MOST_DRAWS, math.ceil(_WANTED / max(1, round(_CHANGED * count))))
+
+
 def changed_labels(given: Tensor, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return labels of which some were changed to any other class, and which (bool [n]): 1 % of them, or of few examples up to 5 %."""
-    count = len(given)
-    changed = min(count, max(1, round(count * min(_CHANGED_MOST, max(_CHANGED, _WANTED / count)))))
-    places = torch.randperm(count, generator=generator)[:changed]
-    labels, mask = given.clone(), torch.zeros(count, dtype=torch.bool)
+    """Return labels of which some were changed to any other class, and which (bool [n]): 2 % of them."""
+    changed = max(1, round(_CHANGED * len(given)))
+    places = torch.randperm(len(given), generator=generator)[:changed]
+    labels, mask = given.clone(), torch.zeros(len(given), dtype=torch.bool)
     labels[places] = (given[places] + torch.randint(1, classes, (changed,), generator=generator)) % classes
     mask[places] = True
     return labels, mask
 
 
-def check_labels(means: Tensor, changed: Tensor) -> LabelCheck:
-    """Return what came of labels that were `changed` (bool [n]), by the `means` [n, 2] of all (see `label_errors`).
+def check_labels(drawn: Sequence[tuple[Tensor, Tensor]]) -> LabelCheck:
+    """Return what came of labels that were changed: the means [n, 2] of all (see `label_errors`) and which were (bool [n]), by draw.
 
     Where k labels are wrong, and those were changed in the same way, as many of the wrong ones are among the first k of the list as of the
-    changed ones are above the k-th of the others: that share is recall and precision. If a share s of the others is wrong, s times the
-    share of the changed ones below a probability are wrong labels below it: so s is at most the ratio of both shares.
+    changed ones are above the k-th of the others: that share is recall and precision.
     """
-    known = means[:, 0].isfinite()
-    planted, others = means[known & changed, 0].sort().values, means[known & ~changed, 0].sort().values
-    found = int((means[known & changed, 1] < _SURE).sum())
-    count = len(planted)
-    ratios = [
-        float((others <= planted[place - 1]).float().mean()) / (place / count) for place in (math.ceil(share * count) for share in _TAILS)
-    ]
-    most = min(len(others), round(min(ratios, default=0.0) * len(others)))
-    counts = [wrong for share in _SHARES if (wrong := round(share * len(others))) and wrong < most]
-    return LabelCheck(
-        count,
-        found,
-        found / count,
-        share_interval(found, count),
-        most,
-        tuple(_expected(planted, others, wrong) for wrong in (*counts, most) if wrong),
-    )
-
-
-def _expected(planted: Tensor, others: Tensor, wrong: int) -> Expected:
-    above = int((planted <= others[wrong - 1]).sum())
-    return Expected(wrong, above / len(planted), share_interval(above, len(planted)))
+    parts = []
+    for means, changed in drawn:
+        known = means[:, 0].isfinite()
+        parts.append((means[known & changed], means[known & ~changed, 0].sort().values))
+    count, found = sum(len(planted) for planted, _ in parts), sum(int((planted[:, 1] < _SURE).sum()) for planted, _ in parts)
+    others = min(len(rest) for _, rest in parts)
+    expected = []
+    for wrong in sorted({max(1, round(share * others)) for share in _SHARES}):
+        above = sum(int((planted[:, 0] <= rest[wrong - 1]).sum()) for planted, rest in parts)
+        expected.append(Expected(wrong, above / count, share_interval(above, count)))
+    return LabelCheck(count, found, found / count, share_interval(found, count), tuple(expected))
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from epochal.data.feed import feed
 from epochal.device import using_threads
 from epochal.errors import DataError
-from epochal.evaluation.label_errors import LabelCheck, LabelErrors, changed_labels, check_labels, label_errors
+from epochal.evaluation.label_errors import LabelCheck, LabelErrors, changed_labels, check_labels, draws, label_errors
 from epochal.inference import infer
 from epochal.random import key
 from epochal.run.learner import Learner
@@ -68,15 +68,23 @@ def plan_check(prepared: Prepared, model: nn.Module | None) -> CheckPlan:
 
 
 def check(plan: CheckPlan, seconds: float, log: Callable[[str], object]) -> LabelCheck:
-    """Change some labels on purpose, train once more, which took so many `seconds`, and return what came of them."""
+    """Change some labels on purpose, train again, which took so many `seconds`, and return what came of them.
+
+    Where examples are few, this is done several times.
+    """
     data, seed = plan.prepared.data, plan.prepared.recipe.seed
-    labels, changed = changed_labels(data.train.targets, len(data.outputs), torch.Generator().manual_seed(key(seed, "label check")))
-    if seconds > _LONG:
-        log(f"label check: another training, with {int(changed.sum()):,} labels changed on purpose, which takes about {seconds:,.0f} s")
-    again = _again(plan, labels)
-    with using_threads(again.recipe.threads_per_step):
-        history = fit(again.learner.model, again.learner.data, again.recipe, **vars(again.own))
-    return check_labels(by_example(history.labels, len(data.train)), changed)
+    generator = torch.Generator().manual_seed(key(seed, "label check"))
+    times = draws(len(data.train))
+    if times * seconds > _LONG:
+        log(f"label check: labels are changed on purpose, and trained on: {times:,} times, which takes about {times * seconds:,.0f} s")
+    drawn = []
+    for _ in range(times):
+        labels, changed = changed_labels(data.train.targets, len(data.outputs), generator)
+        again = _again(plan, labels)
+        with using_threads(again.recipe.threads_per_step):
+            history = fit(again.learner.model, again.learner.data, again.recipe, **vars(again.own))
+        drawn.append((by_example(history.labels, len(data.train)), changed))
+    return check_labels(drawn)
 
 
 def _again(plan: CheckPlan, labels: Tensor) -> Prepared:

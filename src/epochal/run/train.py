@@ -144,8 +144,8 @@ def train(
     every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own. With `learning_curve`, models
     are then trained on several draws of an eighth, a quarter and half of the training examples, and evaluated on the same test examples:
     `Run.curve` has their scores, and what twice as many labels would bring. With `folds=5`, a setting, models are cross-validated: see
-    `Run.folds`. With `label_check`, one more is trained on labels of which 1 %
-    (or up to 400 or 5 %) are changed on purpose: `Run.label_errors.check` says how many of these come back, and what the list is worth.
+    `Run.folds`. With `label_check`, up to four more are trained on labels of which 2 % are changed on purpose, until they were 400:
+    `Run.label_errors.check` says how many of these come back, and what the list is worth.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
