@@ -194,9 +194,9 @@ def bulk(port: int, work: Workload, expected: float, seconds: float) -> float:
 def overload(port: int, process: subprocess.Popen[bytes], work: Workload, rate: float, minutes: float) -> dict[str, Any]:
     """Send four times as many requests as are sustained, and then few; returns both, and the memory before and after.
 
-    Before, it has answered as many as are sustained: batches of all sizes take the memory that they need.
+    For some seconds before that it had as many: batches of all sizes take the memory that they need.
     """
-    load(port, rate, 5 * min(1.0, minutes), work.body, work.medium)
+    load(port, 4 * rate, 5 * min(1.0, minutes), work.body, work.medium)
     before = memory(process.pid)
     found = load(port, 4 * rate, 60 * minutes, work.body, work.medium)
     after_memory = memory(process.pid)
