@@ -33,7 +33,8 @@ MOST = 1000
 # Candidates: weight decay times examples per feature, since the decay that suits falls as examples grow in number.
 _STRENGTHS = (0.3, 0.1, 0.03, 0.01)
 
-_ITERATIONS = 20
+# Heads are fitted by at most so many iterations, until the loss changes by less than this: four decays differ by far more.
+_ITERATIONS, _CHANGE = 20, 1e-5
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _fitted(layers: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss, deca
     net = copy.deepcopy(layers)
     weight, parameters = net.get_parameter("0.weight"), list(net.get_submodule("0").parameters())
     for decay in decays:
-        solver = uncompiled(torch.optim.LBFGS)(parameters, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+        solver = uncompiled(torch.optim.LBFGS)(parameters, max_iter=_ITERATIONS, tolerance_change=_CHANGE, line_search_fn="strong_wolfe")
 
         def value(solver: torch.optim.Optimizer = solver, decay: float = decay) -> Tensor:
             solver.zero_grad()
