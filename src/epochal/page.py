@@ -1,7 +1,7 @@
 """Self-contained HTML pages, which all look the same: light and dark, on a phone and on paper.
 
 What pages show cannot be trusted (names of files, classes, runs): everything that is not written here goes through `said` or `safe`. Pages
-contain no scripts, and may not connect to anything. They speak the language of the command that writes them.
+that are files contain no scripts, and may not connect to anything. They speak the language of the command that writes them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 """
 
 
-def document(mark: str, title: str, body: str, style: str = "") -> str:
+def document(mark: str, title: str, body: str, style: str = "", script: str = "") -> str:
     """Return a page whose `body` is HTML, with a plain `title`, and a `style` of its own besides that of all pages.
 
     `mark`, in a comment at the beginning, tells the kind of page by which it may be replaced; see `opening`. No line ends before a "%".
+    `script` is the address of a script, which may connect to where the page is from: of those alone that a server shows.
     """
+    more = "; script-src 'self'; connect-src 'self'" if script else ""
+    loaded = f'<script src="{script}" defer></script>\n' if script else ""
     return f"""{opening(mark)}<html lang="{language()}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'{more}">
 <title>{safe(title)}</title>
 <style>{_STYLE}{style}</style>
-</head>
+{loaded}</head>
 <body>
 {body.replace(" %", chr(160) + "%")}
 </body>

@@ -25,6 +25,7 @@ VERBS = {
     "reproduce": "Repeat the training of a run, and compare every epoch.",
     "evaluate": "Measure a trained model on its own test data, or on other data.",
     "compare": "Compare runs on the same test data: is one better by more than chance?",
+    "watch": "Show a run in the browser while it trains, and its report at the end.",
     "report": "Write the report of a run again: one HTML page that needs nothing else.",
     "predict": "Predict what is in pictures, with probabilities.",
     "export": "Write a trained model as one file for other programs, compared with it first.",

@@ -46,7 +46,7 @@ _LINKS = {
     "data": "Data",
 }
 
-_STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
+STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 
 
 def render(facts: Facts) -> str:
@@ -60,4 +60,4 @@ def render(facts: Facts) -> str:
     there = re.findall(r'<section id="([\w-]+)"', body)
     links = "".join(f'<a href="#{name}">{said(_LINKS[name])}</a>' for name in there if name in _LINKS)
     top = f'{header(facts)}<nav aria-label="{said("Sections")}">{links}</nav>'
-    return document(_KIND, f"{facts.name}: {translated(headline(facts))}", f"{top}\n<main>\n{body}\n</main>", charts.STYLE + _STYLE)
+    return document(_KIND, f"{facts.name}: {translated(headline(facts))}", f"{top}\n<main>\n{body}\n</main>", charts.STYLE + STYLE)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from epochal.language import translated
 from epochal.page import safe, said
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import beside, between, figure, numbers, percent, quoted, section, words
+from epochal.tasks.base import Task
 from epochal.tasks.scores import plain
 
 # Why training ended.
@@ -111,10 +113,19 @@ def _ends(interval: tuple[float, float]) -> str:
 
 def curves(facts: Facts) -> str:
     """Return loss and score over the epochs, with the epoch whose weights were kept."""
-    epochs, task = facts.epochs, facts.spec.task
-    if not epochs:
+    if not facts.epochs:
         return ""
     best, ended = facts.result["best_epoch"], str(facts.result["ended_by"])
+    return section(
+        "training",
+        f"The weights of epoch {best} of {len(facts.epochs)} were kept",
+        words("They are marked by a ring.", _ENDINGS.get(ended, f"Training was ended by: {ended}."), kind="soft"),
+        by_epoch(facts.epochs, facts.spec.task, best),
+    )
+
+
+def by_epoch(epochs: Sequence[Mapping[str, Any]], task: Task, best: int) -> str:
+    """Return the charts of loss and score over the `epochs` (lines of metrics.jsonl), with a ring around the `best`, and their numbers."""
     train = [(float(one["epoch"]), _number(one["train_loss"])) for one in epochs]
     measured = [one for one in epochs if one["valid"] is not None]
     valid = [(float(one["epoch"]), _number(one["valid"]["loss"])) for one in measured]
@@ -132,31 +143,25 @@ def curves(facts: Facts) -> str:
     ]
     if any(math.isfinite(score) for _, score in scores):
         value = math.nan if kept is None else scores[kept][1]
-        title = f"Validation {task.score_name} reached {task.score_words(value)} in the kept epoch"
+        title = f"Validation {task.score_name} reached {task.score_words(value)} in epoch {best}"
         drawn = charts.lines(
             _said("score", title, "epoch", task.score_name), [scores], None if kept is None else scores[kept], percent=task.has_accuracy
         )
         shown.append(figure(title, drawn, names=[("a", "validation")]))
     rows = [
-        (str(one["epoch"]), *(plain(found, 4) for found in (_number(one["train_loss"]), *_of(valid, place))), *_score(facts, scores, place))
+        (str(one["epoch"]), *(plain(found, 4) for found in (_number(one["train_loss"]), *_of(valid, place))), *_score(task, scores, place))
         for place, one in enumerate(epochs)
     ]
     heads = ("epoch", "training loss", *(("validation loss", task.score_name) if valid else ()))
-    return section(
-        "training",
-        f"The weights of epoch {best} of {len(epochs)} were kept",
-        words("They are marked by a ring.", _ENDINGS.get(ended, f"Training was ended by: {ended}."), kind="soft"),
-        beside(*shown),
-        numbers(heads, rows, "Loss and score of each epoch"),
-    )
+    return beside(*shown) + numbers(heads, rows, "Loss and score of each epoch")
 
 
 def _of(points: list[tuple[float, float]], place: int) -> tuple[float, ...]:
     return (points[place][1],) if place < len(points) else ()
 
 
-def _score(facts: Facts, points: list[tuple[float, float]], place: int) -> tuple[str, ...]:
-    return tuple(facts.spec.task.score_words(value) for value in _of(points, place))
+def _score(task: Task, points: list[tuple[float, float]], place: int) -> tuple[str, ...]:
+    return tuple(task.score_words(value) for value in _of(points, place))
 
 
 def _number(value: float | str | None) -> float:

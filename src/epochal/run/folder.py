@@ -4,6 +4,7 @@ recipe.toml         every setting with its origin
 data.json           the data's description, where they came from, and how they were split
 environment.json    versions and machine
 metrics.jsonl       a line for each epoch
+progress.json       how far training is, while it goes on
 checkpoints/        where training can continue from: the last two
 model/              the bundle: the model alone
 seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out

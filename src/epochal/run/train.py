@@ -59,6 +59,7 @@ from epochal.training.schedule import ScheduleFunction
 from epochal.user_code import concise
 from epochal.watch.console import Console
 from epochal.watch.metrics_file import MetricsFile
+from epochal.watch.progress_file import ProgressFile
 
 
 @dataclass(frozen=True, repr=False)
@@ -352,7 +353,7 @@ def _fit(
         with write_errors(folder):
             (folder / METRICS).unlink(missing_ok=True)
     with MetricsFile(folder / METRICS) as metrics:
-        return train_on(watchers=(*watchers, metrics), checkpoints=checkpoints)
+        return train_on(watchers=(*watchers, metrics, ProgressFile(folder)), checkpoints=checkpoints)
 
 
 def _save_model(bundle: Bundle, folder: Path) -> None:

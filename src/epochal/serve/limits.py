@@ -56,10 +56,12 @@ class Guard:
 
     A web page anywhere can send requests to this machine, and make its own host name point here (DNS rebinding). So Host must be the
     address at which the request arrived, or one of `names`; and Origin, if there is one, must be the same. Host decides nothing else.
+    `policy` says what pages may load.
     """
 
-    def __init__(self, app: App, names: Sequence[str] = (), token: str = "") -> None:
+    def __init__(self, app: App, names: Sequence[str] = (), token: str = "", policy: str = _POLICY) -> None:
         self.app = app
+        self._headers = [(name, policy.encode() if name == b"content-security-policy" else value) for name, value in HEADERS]
         self._names = frozenset(name.lower() for name in names)
         self._token = token.encode()
 
@@ -70,7 +72,7 @@ class Guard:
 
         async def guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
+                message["headers"] = [*message.get("headers", ()), *self._headers]
             await send(message)
 
         try:

@@ -1,0 +1,190 @@
+"""A run is shown while it trains: what the page says of each state, who may ask, and a whole run in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import epochal
+from epochal.errors import BundleError
+from epochal.io.lock import exclusive_lock
+from epochal.run.watch import Seen, serving, watch
+from epochal.serve.server import listen
+from epochal.training.records import Progress, Record
+from tests.serve.browser import Page, check_with_axe, open_browser, read_axe
+
+FAST: dict[str, Any] = {"quiet": True, "device": "cpu", "threads": 1}
+
+PROGRESS = {
+    "epoch": 3, "epochs": 9, "step": 45, "steps": 180, "examples": 10, "epoch_examples": 50, "loss": 0.25, "examples_per_second": 1234.5,
+    "waiting": 0.0, "remaining": 75.2,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("watch") / "run"
+    epochal.train("digits", epochs=2, out=folder, **FAST)
+    return folder
+
+
+@pytest.fixture
+def unfinished(run: Path, tmp_path: Path) -> Path:
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "result.json").unlink()
+    return folder
+
+
+@contextmanager
+def shown(folder: Path) -> Iterator[str]:
+    """Show a run for the block; yields the address. Browsers that still listen do not keep the server from ending."""
+    ready = threading.Event()
+    with listen("127.0.0.1", 0) as listener:
+        server = serving(folder, ready.set)
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+        thread.start()
+        assert ready.wait(20)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def _text(folder: Path) -> str:
+    with shown(folder) as url:
+        answer = httpx.get(url)
+        assert answer.status_code == 200
+        return answer.text.replace("\xa0", " ")
+
+
+def test_a_run_that_does_not_exist_yet_is_waited_for(tmp_path: Path) -> None:
+    assert "Waiting for &#x27;later&#x27;" in _text(tmp_path / "later")
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a run"):
+        watch(tmp_path)
+
+
+def test_a_run_that_trains(unfinished: Path) -> None:
+    (unfinished / "progress.json").write_text(json.dumps(PROGRESS))
+    with exclusive_lock(unfinished):
+        page = _text(unfinished)
+    for words in (
+        "Epoch 3 of 9",
+        "About 1 min 15 s left.",
+        "1,234",
+        "of 180 steps",
+        "best epoch so far",
+        'value="0.2500"',
+        "in training</figcaption>",
+    ):
+        assert words in page
+    assert "script-src 'self'" in page
+
+
+def test_before_the_first_step_and_after_the_last(unfinished: Path) -> None:
+    with exclusive_lock(unfinished):
+        assert "Training has ended: the model is being evaluated" in _text(unfinished)
+        (unfinished / "metrics.jsonl").unlink()
+        assert "Training is about to begin" in _text(unfinished)
+
+
+def test_a_killed_run_says_how_to_go_on(unfinished: Path) -> None:
+    (unfinished / "progress.json").write_text(json.dumps(PROGRESS))
+    page = _text(unfinished)
+    assert "This run was stopped after 2 whole epochs" in page
+    assert f"<code>epochal resume {unfinished}</code>" in page
+    shutil.rmtree(unfinished / "checkpoints")
+    assert "no checkpoint to continue from" in _text(unfinished)
+
+
+def test_files_that_are_being_written_or_removed_change_nothing(unfinished: Path) -> None:
+    seen = Seen(unfinished)
+    with exclusive_lock(unfinished):
+        before = seen.look()
+        with (unfinished / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch": 3, "st')
+        assert seen.look() == before
+    shutil.rmtree(unfinished)
+    assert seen.look().task is None
+
+
+def test_a_finished_run_has_its_report(run: Path) -> None:
+    with shown(run) as url:
+        assert httpx.get(url).text == (run / "report.html").read_text("utf-8")
+        assert httpx.get(f"{url}/events").text == "event: finished\ndata: {}\n\n"
+
+
+def test_only_this_machine_may_ask(run: Path) -> None:
+    with shown(run) as url:
+        assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 421
+        assert httpx.get(url, headers={"Origin": "https://evil.example"}).status_code == 403
+        policy = httpx.get(url).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "connect-src 'self'" in policy
+
+
+def test_several_who_listen_get_what_changes_alone(unfinished: Path) -> None:
+    (unfinished / "progress.json").write_text(json.dumps(PROGRESS))
+    with exclusive_lock(unfinished), shown(unfinished) as url, ExitStack() as stack:
+        client = stack.enter_context(httpx.Client())
+        lines = [stack.enter_context(client.stream("GET", f"{url}/events")).iter_lines() for _ in range(2)]
+        firsts = [_next_event(stream) for stream in lines]
+        assert firsts[0] == firsts[1]
+        assert sorted(firsts[0]["pieces"]) == ["now", "so-far"]
+        (unfinished / "progress.json").write_text(json.dumps({**PROGRESS, "step": 46}))
+        for stream in lines:
+            assert sorted(_next_event(stream)["pieces"]) == ["now"]
+
+
+def _next_event(lines: Iterator[str]) -> dict[str, Any]:
+    return next(json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
+
+
+def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    driver = open_browser()
+    goes_on = threading.Event()
+
+    def wait(record: Record) -> None:
+        """Stay in the second epoch until the browser has seen it."""
+        if isinstance(record, Progress) and record.epoch == 2 and not goes_on.is_set():
+            time.sleep(1.1)
+
+    train: Callable[[], object] = lambda: epochal.train("digits", epochs=2, watchers=[wait], out=tmp_path / "run", **FAST)  # noqa: E731
+    training = threading.Thread(target=train)
+    try:
+        with shown(tmp_path / "run") as url:
+            page = Page(driver, url)
+            driver.get(url)
+            page.until(lambda: "Waiting for" in page.text("now"))
+            training.start()
+            page.until(lambda: "Epoch 2 of 2" in page.text("now") and "is the best so far" in page.text("so-far"))
+            page.script(read_axe(tmp_path_factory.mktemp("axe")))
+            assert check_with_axe(driver) == []
+            goes_on.set()
+            page.until(lambda: "test examples are right" in driver.title)
+            assert page.all("#confusion")
+            assert {address.removeprefix(url) for address in page.asked() if not address.startswith("data:")} <= {
+                "/",
+                "/live.js",
+                "/events",
+            }
+            assert page.logged() == []
+    finally:
+        goes_on.set()
+        if training.ident is not None:
+            training.join(60)
+        driver.quit()
