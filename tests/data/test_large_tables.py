@@ -90,7 +90,8 @@ def test_reading_takes_little_more_memory_than_the_inputs(tmp_path: Path) -> Non
         print(f"\n{name}, {ROWS:,} rows: {found['seconds']:.1f} s, {found['busy']:.1f} s of a core; {found['speed']:,.0f} rows/s fed;")
         print(f"{megabytes:.0f} MB beside {beside:.0f} MB of Python and PyTorch: {more:.1f} × the inputs, {split:.1f} × when split")
         assert found["shape"] == [19]
-        assert found["memory"] <= found["split"] < 3 * found["size"] + (_ANYWAY if ROWS < 1_000_000 else 0)
+        # Both are peaks, of the whole process: some pages come and go by themselves.
+        assert found["memory"] - 1e6 < found["split"] < 3 * found["size"] + (_ANYWAY if ROWS < 1_000_000 else 0)
     if ROWS >= 1_000_000:
         # Other programs may have the cores, too.
         assert first["busy"] < 20 * ROWS / 1e6
