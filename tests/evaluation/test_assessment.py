@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch.nn.functional import cross_entropy, one_hot
 
 from epochal.evaluation.assessment import Assessment, assess
@@ -40,6 +40,7 @@ def test_single_labels() -> None:
     answers = test.predictions.argmax(1)
     assert found.scores["macro F1"].value == pytest.approx(f1_score(test.targets, answers, average="macro"))
     assert found.areas["b"].value == pytest.approx(roc_auc_score(test.targets == 1, test.predictions[:, 1]))
+    assert found.precisions["b"].value == pytest.approx(average_precision_score(test.targets == 1, test.predictions[:, 1]))
     assert found.calibration is not None
     assert found.calibration.is_shown
     assert found.tempered is not None

@@ -7,9 +7,17 @@ from functools import partial
 
 import pytest
 import torch
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from epochal.evaluation.uncertainty import auroc_interval, macro_f1_interval, one_label, share_of, standard_error
+from epochal.evaluation.uncertainty import (
+    auroc_interval,
+    average_precision_interval,
+    macro_f1_interval,
+    one_label,
+    precision_pulls,
+    share_of,
+    standard_error,
+)
 
 
 @pytest.mark.parametrize(("classes", "count"), [(2, 200), (10, 1_000)])
@@ -64,6 +72,35 @@ def test_area_counts_ties_one_half_and_needs_both_kinds() -> None:
     scores = torch.tensor([0.5, 0.5, 0.9, 0.1])
     assert auroc_interval(scores, truths)[0] == pytest.approx(roc_auc_score(truths, scores))
     assert math.isnan(auroc_interval(scores, torch.ones(4, dtype=torch.bool))[0])
+
+
+@pytest.mark.parametrize(("share", "apart", "count"), [(0.2, 1.0, 1_000), (0.1, 1.5, 300)])
+def test_average_precision_is_inside_about_94_times_of_100(share: float, apart: float, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        truths = torch.rand(size, generator=generator) < share
+        return torch.randn(size, generator=generator) + apart * truths, truths
+
+    truth, inside = precision_pulls(*drawn(400_000))[0], 0
+    for _ in range(300):
+        scores, truths = drawn(count)
+        score, (low, high) = average_precision_interval(scores, truths)
+        inside += low <= truth <= high
+    assert score == pytest.approx(average_precision_score(truths, scores))
+    assert 0.91 <= inside / 300 <= 0.98
+
+
+def test_average_precision_with_ties_and_what_each_example_pulls() -> None:
+    scores = torch.tensor([0.1, 0.2, 0.2, 0.4, 0.4, 0.5] * 50)
+    truths = torch.rand(300, generator=torch.Generator().manual_seed(0)) < scores
+    score, pulls = precision_pulls(scores, truths)
+    assert score == pytest.approx(average_precision_score(truths, scores))
+    assert float(pulls.mean()) == pytest.approx(0, abs=1e-9)
+    for left_out in (0, 3, 5):
+        kept = torch.arange(300) != left_out
+        assert 299 * (score - precision_pulls(scores[kept], truths[kept])[0]) == pytest.approx(float(pulls[left_out]), rel=0.05, abs=0.02)
+    assert math.isnan(average_precision_interval(scores, torch.ones(300, dtype=torch.bool))[0])
 
 
 @pytest.mark.parametrize("measure", [partial(auroc_interval, torch.arange(40.0), torch.arange(40) >= 20)])

@@ -88,6 +88,7 @@ def test_numbers_are_those_of_the_result_the_terminal_and_evaluate(run: epochal.
         assert f"{100 * number:.1f} points" in said
     assert f"macro F1 {100 * found.scores['macro F1'].value:.1f} %" in said
     assert f"hold the truth in {100 * found.coverage.measured:.1f} %" in said
+    assert f"{found.precisions['3'].value:.4f}" in said
     low, high = found.recalls["8"]
     assert f"{100 * low:.1f} to {100 * high:.1f} %" in said
     first = found.confusions[0]

@@ -41,6 +41,11 @@ def report(done: Run, *, as_json: bool) -> None:
     if done.assessment is not None and done.assessment.slices is not None:
         for line in done.assessment.slices.lines():
             say(line)
+    from epochal.evaluation.decision import about_uneven
+
+    decision = None if done.assessment is None else done.assessment.decision
+    for line in about_uneven(done.data.spec.task, done.recipe, decision):
+        say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors
         say(f"{errors.likely:,} of {errors.count:,} training labels look wrong: {done.folder / 'labels.csv'}")

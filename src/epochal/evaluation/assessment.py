@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -17,9 +17,17 @@ from epochal.evaluation.by_example import Answers
 from epochal.evaluation.calibration import Calibration, calibration, temperature
 from epochal.evaluation.confidence import Accepted, accept, accuracy_by_share
 from epochal.evaluation.conformal import Coverage, prediction_bands, prediction_sets
+from epochal.evaluation.decision import Decision, decide
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.slices import Slices, find_slices
-from epochal.evaluation.uncertainty import Interval, auroc_interval, macro_f1_interval, mean_interval, one_label
+from epochal.evaluation.uncertainty import (
+    Interval,
+    auroc_interval,
+    average_precision_interval,
+    macro_f1_interval,
+    mean_interval,
+    one_label,
+)
 from epochal.evaluation.wrong import Confusion, Residuals, confusions, recalls, residuals
 
 # The 95th percentile of the chi-square distribution with one degree of freedom: twice the rise of the log-likelihood by one parameter that
@@ -60,10 +68,11 @@ class Assessment:
     """What is known of a model from its answers on `count` examples of a split; what does not apply is `None` or empty.
 
     `scores` are further scores by name with their intervals: macro F1, AUROC, mean absolute error. `areas` has the area under the ROC
-    curve of each class or label, `recalls` the interval of the recall of each, and `confusions` which classes are taken for others most
-    often. Of single labels, confidence is the probability of the answer. `accepted`, `tempered` and `coverage` need validation data.
+    curve of each class or label, and `precisions` its average precision (the area under the precision-recall curve); `recalls` the interval
+    of the recall of each, and `confusions` which classes are taken for others most often. Of single labels, confidence is the probability
+    of the answer. `accepted`, `tempered`, `coverage` and `decision` need validation data.
     Quantities have `residuals`, and `baseline`: the mean absolute error of always answering the mean of the training data.
-    `slices` are the examples with one value in a column, against all others.
+    `slices` are the examples with one value in a column, against all others. `decision` is what another rule of choosing would change.
     """
 
     split: str
@@ -80,6 +89,8 @@ class Assessment:
     residuals: tuple[Residuals, ...] = ()
     baseline: float | None = None
     slices: Slices | None = None
+    precisions: Mapping[str, Measured] = field(default_factory=dict)
+    decision: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return every number by its name."""
@@ -105,7 +116,7 @@ def assess(valid: Evaluation | None, test: Evaluation | None, slices: Slices | N
     if task.has_classes:
         found = _single(judged, split, chosen)
     else:
-        found = _labels(judged, split) if task.has_accuracy else _quantities(judged, split, chosen)
+        found = _labels(judged, split, chosen) if task.has_accuracy else _quantities(judged, split, chosen)
     return replace(found, slices=slices)
 
 
@@ -127,13 +138,16 @@ def _single(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assess
         found["tempered"] = _temper(judged, chosen)
         found["accepted"] = accept(*_answers(chosen), confidence, right)
         found["coverage"] = prediction_sets(chosen.predictions, chosen.targets, judged.predictions, targets)
-    areas = _areas(names[1:] if len(names) == 2 else names, judged.predictions[:, -len(names) + (len(names) == 2) :], truths, judged.groups)
+        found["decision"] = decide(chosen, judged)
+    two = len(names) == 2
+    ranked = names[1:] if two else names, judged.predictions[:, int(two) :], truths, judged.groups
     return Assessment(
         split,
         judged.count,
         {"macro F1": Measured(*macro_f1_interval(answers, truths, judged.groups))},
-        areas,
+        _areas(auroc_interval, *ranked),
         _calibration(confidence, right),
+        precisions=_areas(average_precision_interval, *ranked),
         by_share=accuracy_by_share(confidence, right),
         recalls=recalls(judged.per_class, answers, truths, judged.groups),
         confusions=() if judged.confusion is None else confusions(judged.confusion, names),
@@ -141,14 +155,20 @@ def _single(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assess
     )
 
 
-def _labels(judged: Evaluation, split: str) -> Assessment:
+def _labels(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
     actual = judged.targets > 0.5
     answers = judged.predictions >= 0.5
-    f1 = Measured(*macro_f1_interval(answers, actual, judged.groups))
-    areas = _areas(judged.task.outputs, judged.predictions, actual, judged.groups)
-    calibrated = _calibration(judged.predictions.flatten(), actual.flatten())
-    found = recalls(judged.per_class, answers, actual, judged.groups)
-    return Assessment(split, judged.count, {"macro F1": f1}, areas, calibrated, recalls=found)
+    ranked = judged.task.outputs, judged.predictions, actual, judged.groups
+    return Assessment(
+        split,
+        judged.count,
+        {"macro F1": Measured(*macro_f1_interval(answers, actual, judged.groups))},
+        _areas(auroc_interval, *ranked),
+        _calibration(judged.predictions.flatten(), actual.flatten()),
+        precisions=_areas(average_precision_interval, *ranked),
+        recalls=recalls(judged.per_class, answers, actual, judged.groups),
+        decision=None if chosen is None or not chosen.count else decide(chosen, judged),
+    )
 
 
 def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
@@ -168,11 +188,17 @@ def _quantities(judged: Evaluation, split: str, chosen: Evaluation | None) -> As
     )
 
 
-def _areas(names: Sequence[str], scores: Tensor, truths: Tensor, groups: Tensor | None) -> dict[str, Measured]:
+def _areas(
+    measure: Callable[[Tensor, Tensor, Tensor | None], tuple[float, Interval]],
+    names: Sequence[str],
+    scores: Tensor,
+    truths: Tensor,
+    groups: Tensor | None,
+) -> dict[str, Measured]:
     if len(names) > _LISTED or scores.numel() > _NUMBERS:
         return {}
     columns = truths[:, -len(names) :]
-    found = {name: Measured(*auroc_interval(scores[:, place], columns[:, place], groups)) for place, name in enumerate(names)}
+    found = {name: Measured(*measure(scores[:, place], columns[:, place], groups)) for place, name in enumerate(names)}
     return {name: area for name, area in found.items() if not math.isnan(area.value)}
 
 

@@ -75,6 +75,34 @@ def area_pulls(scores: Tensor, truths: Tensor) -> tuple[float, Tensor]:
     return area, pulls
 
 
+def average_precision_interval(scores: Tensor, truths: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:
+    """Return the average precision (area under the precision-recall curve) of `scores` [n] for `truths` (bool [n]), and its 95 % interval.
+
+    The variance is by the delta method, as for the other scores; the interval is on the logit scale, as K. Boyd, K. Eng and C. Page advise
+    ("Area under the precision-recall curve: point estimates and confidence intervals", ECML 2013). NaN where all truths are alike.
+    """
+    score, pulls = precision_pulls(scores, truths)
+    fewer = int(min(truths.sum(), (~truths).sum()))
+    return score, _on_logit_scale(score, standard_error(pulls, groups), fewer, _degrees_of_freedom(pulls, truths))
+
+
+def precision_pulls(scores: Tensor, truths: Tensor) -> tuple[float, Tensor]:
+    """Return the average precision, and by how much each example pulls it, times n: float64 [n]."""
+    true, count = int(truths.sum()), len(scores)
+    if not true or true == count:
+        return math.nan, torch.full((count,), math.nan, dtype=torch.float64)
+    _, place, ties = (-scores).unique(return_inverse=True, return_counts=True)
+    hits = torch.bincount(place[truths], minlength=len(ties)).double()
+    above = ties.cumsum(0).double()
+    precision = hits.cumsum(0) / above
+    score = float((precision * hits).sum()) / true
+    # One more example changes the precision at its own threshold and at all that are lower.
+    lower = (hits / above).flip(0).cumsum(0).flip(0)
+    weighted = (hits * precision / above).flip(0).cumsum(0).flip(0)
+    own = torch.where(truths, precision[place] - score + lower[place], 0.0)
+    return score, (own - weighted[place]) * (count / true)
+
+
 def standard_error(pulls: Tensor, groups: Tensor | None = None) -> float:
     """Return the standard error of a mean of `pulls` [n]; those of one of `groups` int64 [n] count together."""
     count = len(pulls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from epochal.evaluation.assessment import Measured
 from epochal.page import safe, said
 from epochal.report import charts
 from epochal.report.facts import Facts
@@ -82,7 +83,7 @@ def per_class(facts: Facts) -> str:
     if not listed:
         return ""
     worst = listed[0]
-    heads = (noun, "recall", "", "95 % interval", "precision", "F1", *(("AUROC",) if found.areas else ()), "examples")
+    heads = (noun, "recall", "", "95 % interval", "precision", "F1", *(("AUROC", "average precision") if found.areas else ()), "examples")
     # The intervals are drawn from a round number below all of them.
     least = min([0.9, *(math.floor(10 * low) / 10 for low, _ in found.recalls.values())])
     # Of very many classes only the first are drawn, or the page would be large.
@@ -103,7 +104,7 @@ def per_class(facts: Facts) -> str:
 def _row(facts: Facts, one: ClassScore, least: float | None) -> tuple[str, ...]:
     assert facts.assessment is not None
     interval, areas = facts.assessment.recalls.get(one.name), facts.assessment.areas
-    area = areas.get(one.name)
+    area, precision = areas.get(one.name), facts.assessment.precisions.get(one.name)
     return (
         cell(one.name),
         percent(one.recall) if one.support else "–",
@@ -111,6 +112,12 @@ def _row(facts: Facts, one: ClassScore, least: float | None) -> tuple[str, ...]:
         "–" if interval is None else safe(between(interval)),
         percent(one.precision) if one.predicted else "–",
         percent(one.f1),
-        *(("–" if area is None else f"{area.value:.4f}",) if areas else ()),
+        *((_ranked(area), _ranked(precision)) if areas else ()),
         f"{one.support:,}",
     )
+
+
+def _ranked(found: Measured | None) -> str:
+    if found is None or found.interval is None:
+        return "–"
+    return f"{found.value:.4f}<br><small>{found.interval[0]:.4f} – {found.interval[1]:.4f}</small>"

@@ -9,6 +9,7 @@ from epochal.language import translated
 from epochal.page import document, opening, said
 from epochal.report import charts
 from epochal.report.classes import confusion, per_class
+from epochal.report.decision import decision
 from epochal.report.facts import Facts
 from epochal.report.folds import cross_validation
 from epochal.report.labels import label_errors, score_by_labels
@@ -33,6 +34,7 @@ _LINKS = {
     "classes": "Classes",
     "quantity-0": "Residuals",
     "slices": "Slices",
+    "decision": "Threshold",
     "calibration": "Calibration",
     "mistakes": "Mistakes",
     "label-errors": "Label errors",
@@ -53,8 +55,8 @@ def render(facts: Facts) -> str:
     """Return the page."""
     parts = (
         cross_validation(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts), quantities(facts),
-        slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts), importance(facts),
-        samples(facts), time(facts), settings(facts), environment(facts), data(facts),
+        decision(facts), slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts),
+        importance(facts), samples(facts), time(facts), settings(facts), environment(facts), data(facts),
     )  # fmt: skip
     body = "\n".join(filter(None, parts))
     there = re.findall(r'<section id="([\w-]+)"', body)

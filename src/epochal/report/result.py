@@ -94,6 +94,11 @@ def _numbers(facts: Facts) -> Iterator[tuple[str, str, str]]:
                 value = percent(found.value) if shares else plain(found.value, 4)
                 ends = "" if found.interval is None else between(found.interval) if shares else _ends(found.interval)
                 yield said(name), value, safe(ends)
+            if len(facts.spec.outputs) == 2 and facts.spec.task.has_classes:
+                for name, ranked in (("AUROC", facts.assessment.areas), ("average precision", facts.assessment.precisions)):
+                    for of, found in ranked.items():
+                        ends = "" if found.interval is None else f"{found.interval[0]:.4f} – {found.interval[1]:.4f}"
+                        yield f"{said(name)}, {safe(of)}", f"{found.value:.4f}", ends
         if scores.r2 is not None and scores.mse is not None:
             yield "R²", f"{scores.r2:.4f}", ""
             yield said("root mean squared error"), plain(math.sqrt(scores.mse), 4), ""
