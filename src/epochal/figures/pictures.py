@@ -20,9 +20,9 @@ from epochal.data.examples import Examples
 from epochal.data.inputs.base import InputRule
 from epochal.data.inputs.picture.rule import pixels_of
 from epochal.errors import DataError
+from epochal.evaluation.shown_examples import Block, blocks
 from epochal.figures.fonts import printable, short
-from epochal.figures.judged import Block, blocks
-from epochal.figures.style import GREY, WIDTH, styled, with_fonts_for
+from epochal.figures.style import GREY, WIDTH, colour_of, styled, with_fonts_for
 from epochal.tasks.base import Judged
 
 # uint8 [height, width] or [height, width, 3].
@@ -44,7 +44,7 @@ def draw_pictures(examples: Examples, rule: InputRule, judged: Judged) -> Figure
     figure = Figure(figsize=(WIDTH, top))
     for block, height in zip(shown, heights, strict=True):
         place_in_inches: Any = {"transform": figure.dpi_scale_trans, "ha": "center", "va": "top"}
-        figure.text(WIDTH / 2, top - 0.1, block.title, color=block.colour, fontsize=11, fontweight="bold", **place_in_inches)
+        figure.text(WIDTH / 2, top - 0.1, block.title, color=colour_of(block), fontsize=11, fontweight="bold", **place_in_inches)
         drawn = [pixels for place in block.places if (pixels := rule.draw(examples.input(place))) is not None]
         names = [short(printable("/".join(Path(examples.where(place)).parts[-2:])), 22) if has_names else "" for place in block.places]
         _draw_block(figure, top - _HEADING, block, drawn, names, judged)
@@ -76,7 +76,7 @@ def _draw_block(figure: Figure, top: float, block: Block, drawn: Sequence[Pixels
         image = BboxImage(TransformedBbox(Bbox.from_bounds(*bounds), inches), cmap="gray", norm=Normalize(0, 255), interpolation="nearest")
         image.set_data(picture)
         figure.add_artist(image)
-        figure.add_artist(Rectangle(bounds[:2], width, height, transform=inches, fill=False, edgecolor=block.colour, linewidth=2))
+        figure.add_artist(Rectangle(bounds[:2], width, height, transform=inches, fill=False, edgecolor=colour_of(block), linewidth=2))
         below = f"{judged.note(place)}\n{name}".strip()
         figure.text(middle, bounds[1] - 0.05, below, color=GREY, linespacing=1.2, **around)
 

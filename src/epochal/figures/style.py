@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from epochal.evaluation.shown_examples import Block
 from epochal.figures.fonts import families, find_fonts, printable
 from epochal.io.files import check_output, write_bytes
 
@@ -82,6 +83,11 @@ def _style() -> Iterator[None]:
             yield
     finally:
         fonts.setLevel(level)
+
+
+def colour_of(block: Block) -> str:
+    """Return the colour of mistakes, or of right answers."""
+    return VERMILLION if block.is_wrong else BLUE
 
 
 def with_fonts_for(names: Sequence[str]) -> bool:

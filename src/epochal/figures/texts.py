@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from epochal.data.examples import Examples
+from epochal.evaluation.shown_examples import Block, blocks
 from epochal.figures.fonts import printable
-from epochal.figures.judged import Block, blocks
-from epochal.figures.style import GREY, WIDTH, with_fonts_for
+from epochal.figures.style import GREY, WIDTH, colour_of, with_fonts_for
 from epochal.tasks.base import Judged
 
 _WRONG, _RIGHT = 10, 4
@@ -44,11 +44,11 @@ def _draw_block(
 ) -> None:
     """Draw the texts of a block, from `top` inches above the lower edge downwards."""
     at: Any = {"transform": figure.dpi_scale_trans, "va": "top"}
-    figure.text(WIDTH / 2, top - 0.1, block.title, color=block.colour, fontsize=11, fontweight="bold", ha="center", **at)
+    figure.text(WIDTH / 2, top - 0.1, block.title, color=colour_of(block), fontsize=11, fontweight="bold", ha="center", **at)
     top -= _HEADING
     for place in block.places:
         said = f"{block.mark}predicted: {judged.predicted(place)}   true: {judged.true(place)}   {judged.note(place)}"
-        figure.text(_LEFT, top, wrapped(said, most=1, wide=80)[0], fontsize=9, fontweight="bold", color=block.colour, **at)
+        figure.text(_LEFT, top, wrapped(said, most=1, wide=80)[0], fontsize=9, fontweight="bold", color=colour_of(block), **at)
         name = printable(examples.where(place)) + f", {len(texts[place]):,} characters" * (len(texts[place]) > _WIDE)
         figure.text(WIDTH - _LEFT, top, wrapped(name, most=1, wide=44)[0], fontsize=7, color=GREY, ha="right", **at)
         top -= _TITLE

@@ -24,8 +24,8 @@ from epochal.data.inputs.values import access
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.label_errors import Suspect
-from epochal.figures.judged import blocks
-from epochal.figures.rows import Compared, Telling, telling_values
+from epochal.evaluation.shown_examples import blocks
+from epochal.evaluation.telling import Compared, Telling, telling_values
 from epochal.recipe import Recipe
 from epochal.tasks.base import Judged
 
@@ -130,7 +130,7 @@ def _groups(judged: Judged, evaluation: Evaluation, examples: Examples, train: E
         for place in block.places:
             found = show(place) if compare is None else tuple(map(_told, compare(place)))
             shown.append(_exhibit(examples.where(place), found, judged.predicted(place), judged.true(place), judged.note(place)))
-        yield Group(block.title, block.mark != "✓ ", tuple(shown))
+        yield Group(block.title, block.is_wrong, tuple(shown))
 
 
 def _told(one: Telling) -> Value:

@@ -1,4 +1,7 @@
-"""Which examples are shown with what the model says about them: the worst mistakes, and some that it gets right."""
+"""Which examples are shown with what the model says about them: the worst mistakes, and some that it gets right.
+
+Figures and the report show the same ones.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,16 @@ from typing import NamedTuple
 
 import torch
 
-from epochal.figures.style import BLUE, VERMILLION
 from epochal.tasks.base import Judged
 
 
 class Block(NamedTuple):
-    """Examples under a title, by index; `mark` stands before what is said of each."""
+    """Examples under a title, by index; `mark` stands before what is said of each, `is_wrong` if they are mistakes."""
 
     title: str
     places: list[int]
-    colour: str
-    mark: str
+    mark: str = ""
+    is_wrong: bool = True
 
 
 def blocks(judged: Judged, wrong: int, right: int) -> list[Block]:
@@ -24,13 +26,13 @@ def blocks(judged: Judged, wrong: int, right: int) -> list[Block]:
     count = len(judged.weight)
     if judged.right is None:
         worst = judged.weight.argsort(descending=True, stable=True)[:wrong].tolist()
-        return [Block(f"The largest errors of {count:,} predictions", worst, VERMILLION, "")]
+        return [Block(f"The largest errors of {count:,} predictions", worst)]
     mistakes = (~judged.right).nonzero()[:, 0]
     worst = mistakes[judged.weight[mistakes].argsort(descending=True, stable=True)][:wrong].tolist()
     hits = judged.right.nonzero()[:, 0]
     evenly = hits[torch.linspace(0, len(hits) - 1, min(right, len(hits))).round().long()].tolist()
     found = [
-        Block(f"✗ Wrong: {len(mistakes):,} of {count:,}, the most confident first", worst, VERMILLION, "✗ "),
-        Block(f"✓ Right: {len(hits):,} of {count:,}, evenly chosen", evenly, BLUE, "✓ "),
+        Block(f"✗ Wrong: {len(mistakes):,} of {count:,}, the most confident first", worst, "✗ "),
+        Block(f"✓ Right: {len(hits):,} of {count:,}, evenly chosen", evenly, "✓ ", is_wrong=False),
     ]
     return [block for block in found if block.places]
