@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy
 import pytest
 import torch
 from scipy.stats import betabinom
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from torch import Tensor
 
 from epochal.evaluation.conformal import coverage_band, prediction_bands, prediction_sets
 
@@ -41,6 +46,62 @@ def test_bands_of_several_quantities_have_their_own_width() -> None:
 def test_band_is_that_of_the_beta_binomial_distribution() -> None:
     low, high = coverage_band(100, 91, 50)
     assert (low * 50, high * 50) == pytest.approx((betabinom(50, 91, 10).ppf(0.025), betabinom(50, 91, 10).ppf(0.975)))
+
+
+class _Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Gives its inputs as probabilities."""
+
+    classes_ = numpy.arange(4)
+    is_fitted_ = True
+
+    def fit(self, *_: object) -> _Classifier:
+        return self
+
+    def predict_proba(self, inputs: Any) -> Any:
+        return inputs
+
+    def predict(self, inputs: Any) -> Any:
+        return inputs.argmax(1)
+
+
+class _Regressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Gives its inputs as predictions."""
+
+    fitted_ = True
+
+    def fit(self, *_: object) -> _Regressor:
+        return self
+
+    def predict(self, inputs: Any) -> Any:
+        return inputs[:, 0]
+
+
+@pytest.mark.parametrize("promised", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("count", [39, 200, 501])
+def test_sets_are_those_of_mapie(promised: float, count: int) -> None:
+    classification = pytest.importorskip("mapie.classification")
+    probabilities, targets = _draw(count + 300, torch.Generator().manual_seed(count))
+    probabilities = probabilities.double()
+    model = classification.SplitConformalClassifier(_Classifier(), confidence_level=promised, conformity_score="lac", prefit=True)
+    model.conformalize(probabilities[:count].numpy(), targets[:count].numpy())
+    theirs = torch.from_numpy(model.predict_set(probabilities[count:].numpy())[1][:, :, 0])
+    found = prediction_sets(probabilities[:count], targets[:count], probabilities[count:], targets[count:], promised)
+    assert found is not None
+    assert torch.equal(probabilities[count:] >= found.threshold[0], theirs)
+    assert found.measured == float(theirs.gather(1, targets[count:, None]).double().mean())
+
+
+@pytest.mark.parametrize("promised", [0.8, 0.9])
+def test_bands_are_those_of_mapie(promised: float) -> None:
+    regression = pytest.importorskip("mapie.regression")
+    predicted, true = torch.randn((2, 300, 1), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model = regression.SplitConformalRegressor(_Regressor(), confidence_level=promised, prefit=True)
+    model.conformalize(predicted[:200].numpy(), true[:200, 0].numpy())
+    theirs: Tensor = torch.from_numpy(model.predict_interval(predicted[200:].numpy())[1][:, :, 0])
+    found = prediction_bands(predicted[:200], true[:200], predicted[200:], true[200:], promised)
+    assert found is not None
+    ours = predicted[200:] + torch.tensor([-found.threshold[0], found.threshold[0]], dtype=torch.float64)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_sets_say_how_large_they_are() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from epochal.evaluation.label_errors import LabelErrors, changed_labels, check_labels, draws, label_errors
+from epochal.tasks.single_label import SingleLabel
 
 
 def _found(means: Tensor, given: Tensor, outputs: Tensor) -> LabelErrors:
@@ -72,7 +73,7 @@ def test_what_came_back_over_all_draws() -> None:
         right, wrong, changed = (torch.rand(count, generator=generator) for count in (10_000, 500, 200))
         drawn.append((_means(0.5 + 0.5 * right, 0.4 * wrong, 0.4 * changed), torch.arange(10_700) >= 10_500))
         below += int((0.4 * changed < 0.25).sum())
-    check = check_labels(drawn)
+    check = check_labels(drawn, 3)
     assert (check.changed, check.found, check.recall) == (400, below, below / 400)
     assert [one.count for one in check.expected] == [105, 210, 525, 1050]
     # A fifth of the wrong ones are 1 % of all, and 5 % are all of them.
@@ -88,7 +89,37 @@ def test_where_classes_overlap_the_share_that_comes_back_is_that_of_the_wrong_on
     right = torch.rand(19_000, generator=generator) ** 0.2
     wrong, changed = (1 - torch.rand(1000, generator=generator) ** 0.2 for _ in range(2))
     means, is_changed = _means(right, wrong, changed), torch.arange(21_000) >= 20_000
-    [found] = [one for one in check_labels([(means, is_changed)]).expected if one.count == 1000]
+    [found] = [one for one in check_labels([(means, is_changed)], 20).expected if one.count == 1000]
     first = means[:20_000, 0].argsort()[:1000]
     assert 0.8 < found.precision < 0.95
     assert float((first >= 19_000).float().mean()) == pytest.approx(found.precision, abs=0.05)
+
+
+def test_of_two_classes_a_wrong_label_that_is_changed_is_right() -> None:
+    # A tenth of the labels are wrong, and so are the changed ones but for a tenth.
+    generator = torch.Generator().manual_seed(1)
+    right, wrong = (torch.rand(count, generator=generator) ** 0.5 for count in (18_000, 2000))
+    changed = torch.cat((1 - torch.rand(3600, generator=generator) ** 0.5, torch.rand(400, generator=generator) ** 0.5))
+    means = _means(right, 1 - wrong, changed)
+    found = check_labels([(means, torch.arange(24_000) >= 20_000)], 2).expected[-1]
+    first = means[:20_000, 0].argsort()[:2000]
+    assert found.count == 2000
+    assert float((first >= 18_000).float().mean()) == pytest.approx(found.precision, abs=0.03)
+    assert found.interval[0] < found.precision < found.interval[1]
+
+
+def test_one_look_at_each_label_scores_and_ranks_it_as_cleanlab_does() -> None:
+    rank = pytest.importorskip("cleanlab.rank")
+    outputs = torch.randn((500, 5), generator=torch.Generator().manual_seed(0))
+    given = torch.randint(5, (500,), generator=torch.Generator().manual_seed(1))
+    means = SingleLabel(outputs=tuple("abcde")).agreement(outputs, given)
+    labels, probabilities = given.numpy(), outputs.softmax(1).numpy()
+    scores, margins = (
+        torch.from_numpy(rank.get_label_quality_scores(labels, probabilities, method=method, adjust_pred_probs=False))
+        for method in ("self_confidence", "normalized_margin")
+    )
+    torch.testing.assert_close(means[:, 0], scores.float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close((means[:, 1] + 1) / 2, margins.float(), rtol=1e-5, atol=1e-6)
+    listed = label_errors(means, given, tuple("abcde"), str, lambda places: outputs[places])
+    assert listed is not None
+    assert [one.place for one in listed.listed] == scores.argsort(stable=True)[: len(listed.listed)].tolist()

@@ -201,11 +201,11 @@ def changed_labels(given: Tensor, classes: int, generator: torch.Generator) -> t
     return labels, mask
 
 
-def check_labels(drawn: Sequence[tuple[Tensor, Tensor]]) -> LabelCheck:
+def check_labels(drawn: Sequence[tuple[Tensor, Tensor]], classes: int) -> LabelCheck:
     """Return what came of labels that were changed: the means [n, 2] of all (see `label_errors`) and which were (bool [n]), by draw.
 
     Where k labels are wrong, and those were changed in the same way, as many of the wrong ones are among the first k of the list as of the
-    changed ones are above the k-th of the others: that share is recall and precision.
+    changed ones are above the k-th of the others: that share is recall and precision. Some that were wrong became right by the change.
     """
     parts = []
     for means, changed in drawn:
@@ -216,8 +216,19 @@ def check_labels(drawn: Sequence[tuple[Tensor, Tensor]]) -> LabelCheck:
     expected = []
     for wrong in sorted({max(1, round(share * others)) for share in _SHARES}):
         above = sum(int((planted[:, 0] <= rest[wrong - 1]).sum()) for planted, rest in parts)
-        expected.append(Expected(wrong, above / count, share_interval(above, count)))
+        became_right = wrong / others / (classes - 1)
+        low, high = (_of_wrong(share, became_right, wrong / others) for share in share_interval(above, count))
+        expected.append(Expected(wrong, _of_wrong(above / count, became_right, wrong / others), (low, high)))
     return LabelCheck(count, found, found / count, share_interval(found, count), tuple(expected))
+
+
+def _of_wrong(share: float, became_right: float, wrong: float) -> float:
+    """Return the share of those above a threshold among changed labels without those that `became_right`.
+
+    Of `wrong` labels, as a share of all, as many are above it: so of the right ones wrong / (1 - wrong) times what of the wrong is not.
+    """
+    right = became_right * wrong / (1 - wrong)
+    return min(1.0, max(0.0, (share - right) / (1 - became_right - right)))
 
 
 @cache

@@ -84,7 +84,7 @@ def check(plan: CheckPlan, seconds: float, log: Callable[[str], object]) -> Labe
         with using_threads(again.recipe.threads_per_step):
             history = fit(again.learner.model, again.learner.data, again.recipe, **vars(again.own))
         drawn.append((by_example(history.labels, len(data.train)), changed))
-    return check_labels(drawn)
+    return check_labels(drawn, len(data.outputs))
 
 
 def _again(plan: CheckPlan, labels: Tensor) -> Prepared:
