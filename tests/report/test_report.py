@@ -20,6 +20,7 @@ from epochal.evaluation.assessment import Assessment, assess
 from epochal.evaluation.evaluate import score
 from epochal.io.files import finite
 from epochal.recipe import LossSettings
+from epochal.run.compare import compare
 from epochal.run.evaluate import evaluate_run
 from epochal.run.report import render_run, report
 from epochal.tasks.single_label import SingleLabel
@@ -71,7 +72,7 @@ def test_nothing_is_asked_for_and_nothing_runs(run: epochal.Run) -> None:
     assert len(page) < 300_000
 
 
-def test_numbers_are_those_of_the_result_the_terminal_and_evaluate(run: epochal.Run) -> None:
+def test_numbers_are_those_of_the_result_the_terminal_evaluate_and_compare(run: epochal.Run, tmp_path: Path) -> None:
     assert run.folder is not None
     assert run.test is not None
     result = json.loads((run.folder / "result.json").read_text())
@@ -82,6 +83,11 @@ def test_numbers_are_those_of_the_result_the_terminal_and_evaluate(run: epochal.
         assert share in words
         assert ends in words
         assert f"{100 * test['baseline']['accuracy']:.1f} %" in words
+    compared = compare(run.folder, shutil.copytree(run.folder, tmp_path / "other"))
+    for one in compared.runs:
+        assert (one.score, one.interval) == (test["accuracy"], tuple(test["interval"]))
+    assert share in str(compared)
+    assert (compared.count, compared.pairs[0].same) == (test["count"], True)
     assert found.calibration is not None
     assert found.coverage is not None
     for number in (found.calibration.error, found.calibration.floor, found.calibration.debiased):

@@ -17,21 +17,24 @@ _KIND = "Epochal comparison"
 _STYLE = """
 :root { --mark: #1f5fa8; --band: #8883; }
 @media screen and (prefers-color-scheme: dark) { :root { --mark: #7db3f0; } }
-h2 { margin-bottom: .6rem; }
+body { max-width: 64rem; padding: 2.5rem 1.25rem 5rem; }
+h1 { font-size: clamp(1.6rem, 1.1rem + 2vw, 2.4rem); font-weight: 650; letter-spacing: -.02em; line-height: 1.15; text-wrap: balance; }
+h2 { font-size: 1.25rem; margin-bottom: .6rem; }
+section { border-radius: .9rem; margin-top: 1.25rem; padding: 1.3rem clamp(1rem, 3vw, 1.8rem) 1.4rem; }
 .verdicts { font-size: 1.25rem; line-height: 1.4; list-style: none; margin: 0; padding: 0; overflow-wrap: anywhere; }
 .verdicts li + li { border-top: 1px solid var(--line); margin-top: .5rem; padding-top: .5rem; }
 .notes, .soft { color: var(--soft); font-size: .9rem; }
 .notes { margin: .8rem 0 0; padding: 0; list-style: none; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
-th, td { border-top: 1px solid var(--line); padding: .35rem .6rem; text-align: right; white-space: nowrap; }
+th, td { border-top: 1px solid var(--line); padding: .35rem .4rem; text-align: right; white-space: nowrap; }
 thead th, thead td { border-top: 0; color: var(--soft); font-size: .85rem; font-weight: 500; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 tbody th { font-weight: 500; min-width: 9rem; overflow-wrap: anywhere; text-align: left; white-space: normal; }
 th:first-child { text-align: left; }
 td { font-variant-numeric: tabular-nums; }
-td.plot { min-width: 8rem; padding: 0 .6rem; width: 32%; }
+td.plot { min-width: 7rem; padding: 0 .6rem; width: 26%; }
 svg { display: block; height: 1.8rem; overflow: visible; width: 100%; }
 svg line { stroke: var(--mark); stroke-width: 2.5; }
 svg circle { fill: var(--mark); stroke: var(--card); stroke-width: 1.5; }
