@@ -210,7 +210,7 @@ def columns(words: Words, bars: Sequence[tuple[float, float, float]]) -> str:
 
 def rows(words: Words, named: Sequence[tuple[str, float, str, tuple[float, float] | None]]) -> str:
     """Return lying bars, each with its name, length, length in words, and perhaps an interval."""
-    left, right, high = min(130, 16 + 8 * max(wide_as(shortened(name)) for name, *_ in named)), 90, 26
+    left, right, high = min(160, 16 + 8 * max(wide_as(shortened(name)) for name, *_ in named)), 90, 26
     ends = [value for _, length, _, interval in named for value in (length, *(interval or ()))]
     low, most = min(0.0, *ends), max(*ends, 0.0) or 1.0
     unit = (_WIDTH - left - right) / (most - low)
