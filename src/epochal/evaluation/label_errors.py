@@ -95,7 +95,7 @@ class LabelCheck:
                 f"if {one.count:,} labels are wrong, about {100 * one.precision:.0f} % of the first {one.count:,} are"
                 for one in self.expected
             ),
-            "how many are wrong, the first of the list tell when they are looked at",
+            "how many are wrong is seen by looking at the first of the list",
         ]
 
 
