@@ -55,6 +55,18 @@ def test_every_example_is_answered_by_a_model_that_has_not_seen_it(clouds: tuple
     assert all(clouds[1][one["positions"]].sum() == 20 for one in kept)
 
 
+def test_wrong_labels_are_those_that_models_out_of_fold_contradict(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    points, labels = clouds[0] + 4 * clouds[1][:, None], clouds[1].clone()
+    labels[::20] = 1 - labels[::20]
+    run = epochal.train((points, labels), **(QUICK | {"epochs": 20}), out=tmp_path / "run")
+    assert run.label_errors is not None
+    assert run.label_errors.by == _result(tmp_path / "run")["label_errors"]["by"] == "folds"
+    assert {one.example for one in run.label_errors.listed[:6]} == {f"train[{place}]" for place in range(0, 120, 20)}
+    rows = (tmp_path / "run" / "labels.csv").read_text("utf-8").splitlines()
+    assert rows[1].startswith(f"1,{run.label_errors.listed[0].example},")
+    assert "Models that were trained without these examples" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
 def test_the_model_of_the_run_is_that_without_folds_and_test_data(clouds: tuple[Tensor, Tensor]) -> None:
     run, plain = epochal.train(clouds, **QUICK), epochal.train(clouds, **(QUICK | {"folds": None, "test": 0.0}))
     assert plain.folds is None

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -30,7 +30,7 @@ from epochal.tasks.intervals import share_interval
 _SURE = -0.5
 
 # The list has this share of the examples, and so many where there are, or as many as are likely wrong.
-_LISTED, _LEAST = 0.01, 20
+LISTED, LEAST = 0.01, 20
 
 # So many of the listed are in result.json, and the most frequent pairs of classes; so many are shown.
 _KEPT, _PAIRS, _SHOWN = 100, 10, 5
@@ -104,13 +104,15 @@ class LabelErrors(Shown):
     """The labels of `count` training examples: how many are `likely` wrong, and the first ones to look at, ranked.
 
     `likely` is how many look wrong, since the network was sure of another class. The `check` says how much of the list can be believed; it
-    is `None` unless that was measured, which takes another training.
+    is `None` unless that was measured, which takes another training. `by` says what the list comes from: what the network said along
+    "training", or "folds" (see `confident.py`).
     """
 
     count: int
     likely: int
     listed: tuple[Suspect, ...]
     check: LabelCheck | None = None
+    by: Literal["training", "folds"] = "training"
 
     def pairs(self) -> list[tuple[str, str, int]]:
         """Return the most frequent given and suggested classes of labels that are likely wrong, and how often."""
@@ -126,6 +128,7 @@ class LabelErrors(Shown):
             "pairs": [{"given": given, "suggested": suggested, "count": times} for given, suggested, times in self.pairs()],
             "first": [asdict(one) for one in self.listed[:_KEPT]],
             "check": None if self.check is None else asdict(self.check),
+            "by": self.by,
         }
 
     @staticmethod
@@ -176,7 +179,7 @@ def label_errors(
         return None
     likely = int((means[:, 1] < _SURE).sum())
     order = means[:, 0].nan_to_num(nan=torch.inf).argsort(stable=True)
-    places = order[: min(count, max(likely, math.ceil((_LISTED if check is None else max(_SHARES)) * count), _LEAST))]
+    places = order[: min(count, max(likely, math.ceil((LISTED if check is None else max(_SHARES)) * count), LEAST))]
     others = outputs_of(places).scatter(1, given[places, None], -torch.inf)
     suggested, scores = others.argmax(1).tolist(), means[places, 0].tolist()
     listed = tuple(

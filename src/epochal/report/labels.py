@@ -26,7 +26,10 @@ def label_errors(facts: Facts) -> str:
     found = LabelErrors.from_json(values)
     if not found.listed:
         return ""
-    how = "All along training, the network found the given label improbable, and was sure of another." if found.likely else ""
+    how = "All along training, the network found the given label improbable, and was sure of another."
+    if found.by == "folds":
+        how = "Models that were trained without these examples were as sure of another class as they usually are where it is given."
+    how = how if found.likely else ""
     below = "Below each is what it may be, then the given label and how probable that was on average."
     check = found.check
     if check is None:

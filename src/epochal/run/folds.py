@@ -30,8 +30,10 @@ from epochal.data.split import in_folds
 from epochal.device import using_threads
 from epochal.errors import BundleError, DataError, reason_of
 from epochal.evaluation.by_example import Answers
+from epochal.evaluation.confident import confident_errors
 from epochal.evaluation.evaluate import Evaluation, evaluate, score
 from epochal.evaluation.folds import CrossValidation, assess_folds, cross_validation
+from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.named import all_metrics
 from epochal.evaluation.slices import find_slices
 from epochal.io import safe_read
@@ -55,7 +57,7 @@ _LONG = 2.0
 class FoldPlan:
     """What cross-validation needs from before training: a run as it was `prepared`, and the user's `own` module, untrained, if it is one.
 
-    `examples` are all that folds are made of, in the order of the source, and `fold` says in which each is, int64 [n].
+    `examples` are all that folds are made of, and `fold` says in which each is, int64 [n].
     """
 
     prepared: Prepared
@@ -67,6 +69,16 @@ class FoldPlan:
     def folds(self) -> int:
         """How many there are."""
         return int(self.fold.max()) + 1
+
+    @property
+    def in_order(self) -> Examples:
+        """The examples in the order of the source."""
+        return self.examples.take(self.examples.positions.argsort())
+
+    def shown(self) -> Data:
+        """Return the data of which the report shows examples: all that are in folds, and are judged where there are no test data."""
+        examples, data = self.in_order, self.prepared.data
+        return replace(data, train=examples, valid=data.valid if data.test is not None else examples, described=data.spec)
 
 
 @dataclass(frozen=True)
@@ -138,9 +150,11 @@ def cross_validate(
     folder: Path | None,
     seconds: float,
     log: Callable[[str], object],
-    found: Callable[[CrossValidation, Evaluation], object],
+    found: Callable[[CrossValidation, Evaluation, LabelErrors | None], object],
 ) -> None:
     """Train a model for each fold that is not finished in the run's `folder`; call `found` with what all finished ones measured, each time.
+
+    At the end it also gets the labels that are likely wrong, if examples have one class each.
 
     The run's own training took so many `seconds`, by which it is said how long this takes.
     """
@@ -166,17 +180,20 @@ def cross_validate(
             else:
                 advance(recipe.epochs)
             held.append(kept)
-            found(*_measured(plan, held))
+            measured, evaluation = _measured(plan, held)
+            found(measured, evaluation, _wrong_labels(plan, evaluation) if measured.is_complete else None)
 
 
-def in_result(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation) -> dict[str, Any]:
-    """Return what result.json gets: without test data, also what is known of a model from the answers out of fold, when these are all."""
+def in_result(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None) -> dict[str, Any]:
+    """Return what result.json gets: `wrong` labels; and without test data what is known of a model from the answers out of fold, if these
+    are all."""
     values: dict[str, Any] = {"folds": found.to_json() | {"evaluation": evaluation.to_json()}}
+    if wrong is not None:
+        values["label_errors"] = wrong.to_json()
     data = plan.prepared.data
     if found.is_complete and data.test is None:
-        examples = plan.examples.take(plan.examples.positions.argsort())
         answers = Answers(evaluation.task, evaluation.outputs, evaluation.predictions, evaluation.targets, evaluation.groups)
-        slices = find_slices(answers, [examples], data.train, data.spec.input, data.attributes, "out-of-fold")
+        slices = find_slices(answers, [plan.in_order], data.train, data.spec.input, data.attributes, "out-of-fold")
         assessment = assess_folds(found, evaluation, slices)
         values["assessment"] = None if assessment is None else assessment.to_json()
     return values
@@ -192,6 +209,12 @@ def forget_folds(folder: Path) -> None:
     with write_errors(folder):
         if (folder / FOLDS).exists():
             shutil.rmtree(folder / FOLDS)
+
+
+def _wrong_labels(plan: FoldPlan, evaluation: Evaluation) -> LabelErrors | None:
+    if not evaluation.task.has_classes:
+        return None
+    return confident_errors(evaluation.predictions, evaluation.targets, evaluation.task.outputs, plan.in_order.where)
 
 
 def _trained(plan: FoldPlan, number: int, folder: Path | None, watch: Callable[[Record], None], log: Callable[[str], object]) -> _Held:

@@ -5,7 +5,7 @@ It is made from the files of the run's folder alone. `examples.json`, written at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ def write_examples(
     evaluation, examples = (test, data.test) if test is not None else (valid, data.valid)
     shown = choose_exhibits(evaluation, examples, () if wrong is None else wrong.listed, data.train, data.spec, recipe)
     write_json(folder / EXAMPLES, with_checksum(finite(shown.to_json())))
+
+
+def keep(write: Callable[[], object], log: Callable[[str], object]) -> None:
+    """Write something for the report: a run without one is whole, so that nothing that fails here may end it."""
+    try:
+        write()
+    except Exception as error:  # noqa: BLE001
+        log(f"note: the report could not be written: {type(error).__name__}: {reason_of(error)}")
 
 
 def render_run(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = None) -> str:

@@ -21,7 +21,7 @@ from epochal.data.examples import group_numbers
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
 from epochal.device import computing, using_threads
-from epochal.errors import TrainingError, reason_of
+from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment, assess, slices_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
@@ -46,7 +46,7 @@ from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare
-from epochal.run.report import write_examples, write_report
+from epochal.run.report import keep, write_examples, write_report
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
 from epochal.training.build import build_training, training_feed
@@ -215,8 +215,8 @@ def dry_run(
 ) -> tuple[Recipe, Summary]:
     """Do what `run` does before training, and one step on a copy of the model; keep nothing.
 
-    Returns the resolved recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError`
-    where that step gives no finite loss.
+    Returns the resolved recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError` where
+    that step gives no finite loss.
     """
     check_free(out)
     prepared = prepare(source, recipe, Own(), model=model, data_dir=data_dir, log=log)
@@ -263,7 +263,7 @@ def complete(
             if wrong is not None:
                 write_text(folder / LABELS, wrong.to_csv())
             _draw(folder / FIGURES, fitted, test, data, relied, log)
-            _keep(partial(write_examples, folder, (valid, test), wrong, data, recipe), log)
+            keep(partial(write_examples, folder, (valid, test), wrong, data, recipe), log)
         clock.lap("keep")
         assessment = assess(valid, test, slices=slices_of(valid, test, data))
         result = _result(folder, prepared, fitted, evaluated) | {
@@ -273,7 +273,7 @@ def complete(
             "label_errors": None if wrong is None else wrong.to_json(),
         }
         if folder is not None:
-            _keep(partial(write_report, folder, result, recipe), log)
+            keep(partial(write_report, folder, result, recipe), log)
             write_json(folder / RESULT, with_checksum(result))
     return Run(bundle, recipe, data, fitted, valid, test, clock.seconds, folder, result, relied, wrong, assessment=assessment)
 
@@ -283,9 +283,15 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
     if plan is None:
         return done
 
-    def found(folds: CrossValidation, evaluation: Evaluation) -> None:
+    def found(folds: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None) -> None:
         nonlocal done
-        done = _extended(done, in_result(plan, folds, evaluation), log, folds=folds, out_of_fold=evaluation)
+        if folds.is_complete and done.folder is not None:
+            judged = (evaluation, None) if done.test is None else (done.valid, done.test)
+            keep(partial(write_examples, done.folder, judged, wrong, plan.shown(), done.recipe), log)
+            if wrong is not None:
+                write_text(done.folder / LABELS, wrong.to_csv())
+        measured, errors = in_result(plan, folds, evaluation, wrong), wrong or done.label_errors
+        done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation, label_errors=errors)
 
     cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
     return done
@@ -332,7 +338,7 @@ def _extended(done: Run, measured: Mapping[str, Any], log: Callable[[str], objec
     """Return a run with what was measured after it was whole: `changes` of the run, `measured` in its result, which is written again."""
     done = replace(done, **changes, result={**done.result, **finite(measured)})
     if done.folder is not None:
-        _keep(partial(write_report, done.folder, done.result, done.recipe), log)
+        keep(partial(write_report, done.folder, done.result, done.recipe), log)
         write_json(done.folder / RESULT, with_checksum(dict(done.result)))
     return done
 
@@ -413,14 +419,6 @@ def _draw(
     draw_all(folder, fitted.epochs, test, data.test, data.spec, data.train, relied)
     if test is not None and (note := boxes(data.outputs)):
         log(f"note: {note}")
-
-
-def _keep(write: Callable[[], object], log: Callable[[str], object]) -> None:
-    """Write something for the report: a run without one is whole, so that nothing that fails here may end it."""
-    try:
-        write()
-    except Exception as error:  # noqa: BLE001
-        log(f"note: the report could not be written: {type(error).__name__}: {reason_of(error)}")
 
 
 def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, evaluated: Mapping[str, Evaluation | None]) -> dict[str, Any]:
