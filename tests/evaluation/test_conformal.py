@@ -111,6 +111,36 @@ def test_sets_say_how_large_they_are() -> None:
     assert (found.size, found.sizes, found.measured, found.calibrated, found.count) == (1.0, (0, 5), 0.8, 20, 5)
 
 
+@pytest.mark.parametrize(
+    ("right", "count", "promised"), [(0.7, 500, 0.9), (0.92, 500, 0.95), (0.97, 500, 0.99), (0.97, 50, 0.95), (1.0, 500, 0.99)]
+)
+def test_more_is_promised_than_single_answers_keep(right: float, count: int, promised: float) -> None:
+    """Else sets would be empty, so as not to hold the truth too often."""
+    targets = torch.arange(count) % 3
+    answers = torch.where(torch.arange(count) < right * count, targets, (targets + 1) % 3)
+    probabilities = (
+        2 * torch.nn.functional.one_hot(answers, 3) + torch.rand((count, 3), generator=torch.Generator().manual_seed(0))
+    ).softmax(1)
+    found = prediction_sets(probabilities, targets, probabilities, targets)
+    assert found is not None
+    assert found.promised == promised
+    if right < promised:
+        assert found.sizes[0] == 0
+
+
+def test_chosen_promises_are_kept() -> None:
+    """Which promise is chosen depends on the examples that calibrate it, which could make it too large."""
+    generator, inside = torch.Generator().manual_seed(0), 0
+    for _ in range(1_000):
+        # About 90 % of answers are right, so that either of two promises is chosen.
+        scores = 4.2 * torch.randn((500, 4), generator=generator)
+        targets = torch.multinomial(scores.softmax(1), 1, generator=generator)[:, 0]
+        found = prediction_sets(scores[:200].softmax(1), targets[:200], scores[200:].softmax(1), targets[200:])
+        assert found is not None
+        inside += found.is_kept
+    assert 0.93 <= inside / 1_000 <= 0.985
+
+
 def test_too_few_validation_examples_promise_nothing() -> None:
     few = torch.full((8, 2), 0.5)
     assert prediction_sets(few, torch.zeros(8, dtype=torch.long), few, torch.zeros(8, dtype=torch.long)) is None

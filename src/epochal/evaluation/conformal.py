@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# What sets promise: the least that single answers do not keep already, since sets would be left empty to keep less than these.
+PROMISES = (0.9, 0.95, 0.99)
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -40,11 +43,18 @@ class Coverage:
         return self.band[0] <= self.measured <= self.band[1]
 
 
-def prediction_sets(valid: Tensor, valid_targets: Tensor, test: Tensor, test_targets: Tensor, promised: float = 0.9) -> Coverage | None:
+def prediction_sets(
+    valid: Tensor, valid_targets: Tensor, test: Tensor, test_targets: Tensor, promised: float | None = None
+) -> Coverage | None:
     """Return the coverage of sets of classes, from probabilities [n, classes] and classes (int64 [n]) of validation and test data.
 
-    `None` where there are too few validation examples for any promise.
+    Where nothing is `promised`, it is the least of `PROMISES` above the validation accuracy, if there are enough examples for it. `None`
+    where there are too few validation examples for any promise.
     """
+    if promised is None:
+        accuracy = float((valid.argmax(1) == valid_targets).double().mean())
+        possible = [one for one in PROMISES if _rank(len(valid_targets), one)]
+        promised = next((one for one in possible if one > accuracy), (possible or PROMISES)[-1])
     rank = _rank(len(valid_targets), promised)
     if rank is None:
         return None
