@@ -221,8 +221,8 @@ class Bundle(Shown):
         return replace(self, model=nn.Sequential(OrderedDict(layers)).eval(), spec=spec)
 
     def fingerprint(self) -> str:
-        """Return a hash of the weights and of the form of inputs: models that predict otherwise have another one."""
-        found = hashlib.sha256(f"{self.spec.shape}".encode())
+        """Return a hash of the weights, thresholds and the form of inputs: models that predict otherwise have another one."""
+        found = hashlib.sha256(f"{self.spec.shape}{self.spec.task.thresholds}".encode())
         for name, tensor in self.model.state_dict().items():
             found.update(name.encode())
             found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

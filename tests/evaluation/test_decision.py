@@ -94,7 +94,7 @@ def test_what_is_said_of_uneven_classes() -> None:
     found = decide(_classes(2_000, 0, (0.9, 0.1)), _classes(4_000, 1, (0.9, 0.1)))
     first, second = about_uneven(_task((900, 100)), Recipe(), found)
     assert first.startswith("uneven classes (100 'b', 900 'a' in training): --class-weights balanced or --sampling balanced")
-    assert second.startswith("with another rule of choosing, balanced accuracy would be ")
+    assert second.startswith("with --thresholds tuned, balanced accuracy would be ")
     assert list(about_uneven(_task((200, 100)), Recipe(), found)) == []
     assert list(about_uneven(_task((900, 100)), Recipe().updated({"class_weights": "balanced"}, "given"), found)) == []
     assert len(list(about_uneven(_task((900, 100)), Recipe(), None))) == 1

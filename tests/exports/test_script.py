@@ -11,6 +11,7 @@ import subprocess
 import venv
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,6 +223,18 @@ def test_numbers(dtype: Any, python: Python, tmp_path: Path) -> None:
     if dtype != np.int64:
         np.save(bad, np.full(5, np.nan, bundle.spec.dtype))
         assert "NaN" in refusal(python, model, bad)
+
+
+def test_thresholds(python: Python, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(0, 100, (30, 5)).astype(np.float32)
+    np.save(tmp_path / "all.npy", rows)
+    usual = train((torch.from_numpy(rows), LABELS), model="mlp", **SETTINGS).bundle
+    least = (0.97, *(0.03 for _ in usual.classes[1:]))
+    task = usual.spec.task.model_copy(update={"thresholds": least})
+    bundle = replace(usual, spec=usual.spec.model_copy(update={"task": task}))
+    given = torch.from_numpy(rows)
+    assert [one.label for one in bundle.predict(given)] != [one.label for one in usual.predict(given)]
+    check(python, bundle, [tmp_path / "all.npy"], tmp_path, given)
 
 
 def test_several_labels_and_quantities(python: Python, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def keep(folder: Path, tensors: dict[str, Tensor], *, spec: dict[str, Any] | Non
     write_bytes(folder / "model" / "model.safetensors", weights)
     write_bytes(folder / "predictions" / "test.safetensors", content)
     sums = {"weights": hashlib.sha256(weights).hexdigest(), "test": hashlib.sha256(content).hexdigest()}
-    write_json(folder / "result.json", with_checksum({"predictions": sums}))
+    write_json(folder / "result.json", with_checksum({"predictions": sums, "data": described.model_dump(mode="json")}))
     return folder
 
 

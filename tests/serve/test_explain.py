@@ -19,10 +19,14 @@ from epochal.bundle import Bundle
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.serve.explain import losses, plan, seen
 from epochal.serve.refusal import RefusedError
+from epochal.tasks.regression import Regression
+from epochal.tasks.single_label import SingleLabel
 from tests.serve.conftest import encoded, png, wav
 from tests.serve.test_predict import raw, rows
 
 Loaded = Callable[[str], Bundle]
+
+_TASK = SingleLabel(outputs=("a", "b"))
 
 
 def explain(client: httpx.Client, model: str, **body: Any) -> dict[str, Any]:
@@ -46,14 +50,14 @@ def test_a_picture_owes_its_class_to_the_pixels_that_the_model_looks_at() -> Non
     example[0, 1:12, 1:12] = 200
     made = plan(rule, example, "")
     assert len(made.inputs) == 49
-    found = made.draw(losses(Corner()(torch.cat((example[None], made.inputs))), is_quantity=False))
+    found = made.draw(losses(Corner()(torch.cat((example[None], made.inputs))), _TASK))
     assert (found["kind"], found["width"], found["height"]) == ("picture", 8, 8)
     values = np.array(found["values"]).reshape(8, 8)
     # In the dark the model is sure of the other class: what makes it bright speaks against that, and is no part of the map.
     assert values.max() == 0
     example[0, :, :8] = 250
     made = plan(rule, example, "")
-    values = np.array(made.draw(losses(Corner()(torch.cat((example[None], made.inputs))), is_quantity=False))["values"]).reshape(8, 8)
+    values = np.array(made.draw(losses(Corner()(torch.cat((example[None], made.inputs))), _TASK))["values"]).reshape(8, 8)
     assert values[:2, :2].min() > 0.5
     assert values[3:].max() == values[:, 3:].max() == 0
 
@@ -94,9 +98,9 @@ def test_sounds_and_numbers(client: httpx.Client) -> None:
 
 
 def test_the_loss_of_quantities_has_no_sign() -> None:
-    assert losses(torch.tensor([[2.0], [1.0], [4.0]]), is_quantity=True) == [0.5, 1.0]
-    assert losses(torch.tensor([[2.0], [2.0]]), is_quantity=True) == [0.0]
-    assert losses(torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.95, 0.05]]), is_quantity=False) == [1.0, -0.0625]
+    assert losses(torch.tensor([[2.0], [1.0], [4.0]]), Regression(outputs=("y",))) == [0.5, 1.0]
+    assert losses(torch.tensor([[2.0], [2.0]]), Regression(outputs=("y",))) == [0.0]
+    assert losses(torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.95, 0.05]]), _TASK) == [1.0, -0.0625]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def report(done: Run, *, as_json: bool) -> None:
     from epochal.evaluation.decision import about_uneven
 
     decision = None if done.assessment is None else done.assessment.decision
-    for line in about_uneven(done.data.spec.task, done.recipe, decision):
+    for line in about_uneven(done.bundle.spec.task, done.recipe, decision):
         say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors

@@ -131,7 +131,7 @@ def slices_of(valid: Evaluation | None, test: Evaluation | None, data: Data) -> 
 
 def _single(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
     names, targets = judged.task.outputs, judged.targets
-    answers, truths = one_label(judged.predictions.argmax(1), len(names)), one_label(targets, len(names))
+    answers, truths = one_label(judged.task.answers(judged.predictions), len(names)), one_label(targets, len(names))
     confidence, right = _answers(judged)
     found: dict[str, Any] = {}
     if chosen is not None and chosen.count:
@@ -157,7 +157,7 @@ def _single(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assess
 
 def _labels(judged: Evaluation, split: str, chosen: Evaluation | None) -> Assessment:
     actual = judged.targets > 0.5
-    answers = judged.predictions >= 0.5
+    answers = judged.task.answers(judged.predictions)
     ranked = judged.task.outputs, judged.predictions, actual, judged.groups
     return Assessment(
         split,
@@ -204,21 +204,23 @@ def _areas(
 
 def _answers(evaluation: Evaluation) -> tuple[Tensor, Tensor]:
     """Return how sure the model is of each answer, and whether it is right."""
-    sure, answer = evaluation.predictions.max(1)
-    return sure, answer == evaluation.targets
+    answers = evaluation.task.answers(evaluation.predictions)
+    return evaluation.predictions.gather(1, answers[:, None])[:, 0], answers == evaluation.targets
 
 
 def _temper(judged: Evaluation, chosen: Evaluation) -> Tempered:
     cooled = temperature(chosen.outputs, chosen.targets)
     gain = _losses(chosen.outputs, chosen.targets) - _losses(chosen.outputs / cooled, chosen.targets)
     after = judged.outputs.double() / cooled
-    sure, answer = after.softmax(1).max(1)
+    # No temperature changes an answer.
+    answers = judged.task.answers(judged.predictions)
+    sure = after.softmax(1).gather(1, answers[:, None])[:, 0]
     return Tempered(
         cooled,
         2 * float(gain.sum()) > _CHI_SQUARE,
         float(_losses(judged.outputs, judged.targets).mean()),
         float(_losses(after, judged.targets).mean()),
-        _calibration(sure, answer == judged.targets),
+        _calibration(sure, answers == judged.targets),
     )
 
 

@@ -71,9 +71,9 @@ def _accuracy(answers: Answers) -> ByExample:
 def _macro_f1(answers: Answers) -> ByExample:
     if answers.task.has_classes:
         count = len(answers.task.outputs)
-        both = one_label(answers.predictions.argmax(1), count), one_label(answers.targets, count)
+        both = one_label(answers.task.answers(answers.predictions), count), one_label(answers.targets, count)
     else:
-        both = answers.predictions >= 0.5, answers.targets > 0.5
+        both = answers.task.answers(answers.predictions), answers.targets > 0.5
     value, interval = macro_f1_interval(*both, answers.groups)
     return ByExample(value, interval, value + f1_pulls(*both)[1])
 

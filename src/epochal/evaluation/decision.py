@@ -1,28 +1,34 @@
-"""What another rule of choosing would change: a threshold, or factors of classes, chosen on validation data and judged on test data.
+"""Another rule of choosing: thresholds, or factors of classes, chosen on validation data and judged on test data.
 
 The default answer is the most probable class, or each label with a probability of at least one half. That is best for accuracy; where
-classes are uneven, it finds the rare ones seldom. Another rule changes no probability, so calibration stays as it is.
+classes are uneven, it finds the rare ones seldom. Another rule changes no probability, so calibration stays as it is. What it would change
+is measured in each run; with the setting thresholds = tuned, the model has it (`Task.thresholds`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from epochal.errors import RecipeError
 from epochal.evaluation.comparison import SHOWN, Difference, compare_means
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.uncertainty import Interval, f1_pulls, mean_interval
 from epochal.recipe import Recipe
 from epochal.tasks.base import Task
+from epochal.tasks.labels import LabelTask
 
-# How far class frequencies are taken out of probabilities: not at all, wholly, or beyond.
-_STRENGTHS = tuple(step / 10 for step in range(21))
+# How far class frequencies are taken out of probabilities: a little, wholly (1), or beyond.
+_STRENGTHS = tuple(step / 10 for step in range(1, 21))
 
 # With fewer validation examples of a class or a label, nothing is chosen for it.
 _LEAST = 10
+
+# The least threshold.
+_TINY = 1e-30
 
 # Classes are uneven if one has so many times as many training examples as another.
 _UNEVEN = 3
@@ -53,44 +59,52 @@ class Decision:
         return self.change.value > 0 and self.change.p < SHOWN
 
 
-def decide(valid: Evaluation, test: Evaluation) -> Decision | None:
-    """Return the rule that is best on validation data for balanced accuracy (the mean recall) of classes, or macro F1 of labels.
+def tuned(valid: Evaluation) -> Task:
+    """Return the task with the thresholds that are best on validation data for balanced accuracy of classes, or for F1 of each label.
 
     Of classes, a power of their frequency is taken out of the probabilities (A. Menon and others, "Long-tail learning via logit
     adjustment", ICLR 2021); the power is chosen, which is one number, whatever the number of classes. Of labels, each has a threshold of
-    its own. `None` where the best rule is the default, or a class has fewer than 10 validation examples.
+    its own. There are none where the best rule is the default, or a class has fewer than 10 validation examples.
     """
-    return _of_classes(valid, test) if test.task.has_classes else _of_labels(valid, test)
+    task = _with(valid.task, ())
+    return _tuned_classes(task, valid) if task.has_classes else _tuned_labels(task, valid)
 
 
-def _of_classes(valid: Evaluation, test: Evaluation) -> Decision | None:
-    names = test.task.outputs
-    counts = torch.bincount(valid.targets, minlength=len(names))
-    if int(counts.min()) < _LEAST or int(torch.bincount(test.targets, minlength=len(names)).min()) == 0:
+def decide(valid: Evaluation, test: Evaluation) -> Decision | None:
+    """Return the rule that is best on validation data, and what it does to test data: balanced accuracy (the mean recall) of classes, or
+    macro F1 of labels; see `tuned`. `None` where the best rule is the default, or changes no answer of several labels."""
+    plain, task, targets = _with(valid.task, ()), tuned(valid), test.targets
+    old, new, least = plain.answers(test.predictions), task.answers(test.predictions), task.thresholds
+    if not task.has_classes:
+        truths, by_name = targets > 0.5, dict(zip(task.outputs, least, strict=bool(least)))
+        scores, right = (f1_pulls(old, truths), f1_pulls(new, truths)), ((old == truths).all(1), (new == truths).all(1))
+        return None if bool((old == new).all()) else _judged("macro F1", valid.count, by_name, {}, scores, right, test.groups)
+    if not least or int(torch.bincount(targets, minlength=len(least)).min()) == 0:
         return None
-    shares = counts.double() / counts.sum()
-    rules = [shares.max() ** strength / shares**strength for strength in _STRENGTHS]
-    scores = [_balanced(_answers(valid.predictions, rule), valid.targets)[0] for rule in rules]
-    # The first of equally good ones is nearest to the default.
-    best = max(range(len(rules)), key=lambda place: scores[place])
-    if best == 0:
-        return None
-    factors = rules[best].tolist()
-    old, new = _answers(test.predictions, rules[0]), _answers(test.predictions, rules[best])
-    two = len(names) == 2
+    two = len(least) == 2
     return _judged(
         "balanced accuracy",
         valid.count,
-        {names[1]: factors[0] / sum(factors)} if two else {},
-        {} if two else dict(zip(names, factors, strict=True)),
-        (_balanced(old, test.targets), _balanced(new, test.targets)),
-        (old == test.targets, new == test.targets),
+        {task.outputs[1]: least[1]} if two else {},
+        {} if two else {name: max(least) / threshold for name, threshold in zip(task.outputs, least, strict=True)},
+        (_balanced(old, targets), _balanced(new, targets)),
+        (old == targets, new == targets),
         test.groups,
     )
 
 
-def _answers(predictions: Tensor, factors: Tensor) -> Tensor:
-    return (predictions * factors).argmax(1)
+def _with(task: Task, thresholds: Sequence[float]) -> Task:
+    return task.model_copy(update={"thresholds": tuple(thresholds)})
+
+
+def _tuned_classes(task: Task, valid: Evaluation) -> Task:
+    counts = torch.bincount(valid.targets, minlength=len(task.outputs))
+    if int(counts.min()) < _LEAST:
+        return task
+    powers = [(counts.double() / counts.sum()) ** strength for strength in _STRENGTHS]
+    tried = [task, *(_with(task, (power / power.sum()).tolist()) for power in powers)]
+    # The first of equally good ones is nearest to the default.
+    return max(tried, key=lambda one: _balanced(one.answers(valid.predictions), valid.targets)[0])
 
 
 def _balanced(answers: Tensor, targets: Tensor) -> tuple[float, Tensor]:
@@ -100,21 +114,10 @@ def _balanced(answers: Tensor, targets: Tensor) -> tuple[float, Tensor]:
     return float(recalls.mean()), (right - recalls[targets]) * (len(targets) / (counts[targets] * len(counts)))
 
 
-def _of_labels(valid: Evaluation, test: Evaluation) -> Decision | None:
-    actual, names = valid.targets > 0.5, test.task.outputs
-    thresholds = torch.tensor([_best_threshold(valid.predictions[:, place], actual[:, place]) for place in range(len(names))])
-    old, new, truths = test.predictions >= 0.5, test.predictions >= thresholds, test.targets > 0.5
-    if bool((old == new).all()):
-        return None
-    return _judged(
-        "macro F1",
-        valid.count,
-        dict(zip(names, thresholds.tolist(), strict=True)),
-        {},
-        (f1_pulls(old, truths), f1_pulls(new, truths)),
-        ((old == truths).all(1), (new == truths).all(1)),
-        test.groups,
-    )
+def _tuned_labels(task: Task, valid: Evaluation) -> Task:
+    actual = valid.targets > 0.5
+    found = [_best_threshold(valid.predictions[:, place], actual[:, place]) for place in range(len(task.outputs))]
+    return task if found == [0.5] * len(found) else _with(task, found)
 
 
 def _best_threshold(scores: Tensor, truths: Tensor) -> float:
@@ -131,7 +134,9 @@ def _best_threshold(scores: Tensor, truths: Tensor) -> float:
     both = int(usual.sum() + truths.sum())
     if float(f1[best]) <= 2 * int((usual & truths).sum()) / both:
         return 0.5
-    return float(ranked[best] + ranked[best + 1]) / 2 if best + 1 < len(ranked) else float(ranked[best])
+    found = float(ranked[best] + ranked[best + 1]) / 2 if best + 1 < len(ranked) else float(ranked[best])
+    # A probability may be so small that it is 0.
+    return max(found, _TINY)
 
 
 def _judged(
@@ -149,8 +154,39 @@ def _judged(
     return Decision(goal, chosen_on, thresholds, factors, compare_means(old, new, groups), *intervals, accuracy)
 
 
+def check_thresholds(recipe: Recipe, task: Task) -> None:
+    """Raise `RecipeError` if thresholds are asked for that cannot be chosen, for a task whose examples are split."""
+    if recipe.thresholds == "default":
+        return
+    if not isinstance(task, LabelTask):
+        raise RecipeError(f"The setting thresholds = tuned is for classes and labels, not for {task.name} targets.", "Leave it out.")
+    if recipe.folds is not None:
+        raise RecipeError(
+            "The setting thresholds = tuned does not work with folds, whose models have no thresholds.", "Leave one of the two out."
+        )
+    counts = task.class_counts.get("valid", ())
+    if not counts:
+        raise RecipeError(
+            "The setting thresholds = tuned needs validation data, and there are none.",
+            "Leave it out, or split some off: data.valid = 0.1.",
+        )
+    if (least := min(counts) if task.has_classes else max(counts)) < _LEAST:
+        name = task.outputs[counts.index(least)]
+        raise RecipeError(
+            f"The setting thresholds = tuned takes {_LEAST} validation examples of each class, or of a label; '{name}' has {least}.",
+            "Leave it out, add more examples, or split more off: data.valid.",
+        )
+
+
 def about_uneven(task: Task, recipe: Recipe, found: Decision | None) -> Iterator[str]:
-    """Yield what can be done where some classes have few training examples, unless the recipe does it already."""
+    """Yield what thresholds change; without, what can be done where some classes have few training examples, unless the recipe does it."""
+    if task.thresholds:
+        yield "labels are named by thresholds that were chosen on validation data; probabilities stay as they are"
+        if found is not None:
+            first, second = (f"{100 * score:.1f} %" for score in (found.change.first, found.change.second))
+            right = [f"{100 * share:.1f} %" for share in found.accuracy]
+            yield f"with them, {found.goal} is {second} instead of {first}, and {right[1]} instead of {right[0]} are right"
+        return
     counts = task.class_counts.get("train", ())
     if not task.has_classes or not counts or recipe.loss.class_weights != "equal" or recipe.data.sampling != "shuffled":
         return
@@ -164,4 +200,4 @@ def about_uneven(task: Task, recipe: Recipe, found: Decision | None) -> Iterator
     )
     if found is not None and found.is_shown:
         first, second = (f"{100 * score:.1f} %" for score in (found.change.first, found.change.second))
-        yield f"with another rule of choosing, {found.goal} would be {second} instead of {first}: see the report"
+        yield f"with --thresholds tuned, {found.goal} would be {second} instead of {first}: see the report"

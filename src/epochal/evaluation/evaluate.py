@@ -62,6 +62,8 @@ class Evaluation(Shown, Scores):
 
     def __str__(self) -> str:
         remarks = "" if self.groups is None else f", in {len(self.groups.unique()):,} groups that count together"
+        if self.task.thresholds:
+            remarks += ", labels by tuned thresholds"
         if self.unreadable:
             remarks += f", without {len(self.unreadable):,} file{'s' * (len(self.unreadable) > 1)} that cannot be read"
         if self.left_out:

@@ -17,7 +17,7 @@ from torch import Tensor
 from epochal.errors import RecipeError, suggest
 from epochal.tasks import TASKS
 from epochal.tasks.base import Task
-from epochal.tasks.metrics import MetricFunction
+from epochal.tasks.metrics import AREAS, MetricFunction
 from epochal.tasks.scores import ALWAYS, plain_name
 
 # Lower is better for these.
@@ -81,7 +81,9 @@ def _usual(name: str, task: Task) -> Metric:
     fitting = task.usual_metrics
     if plain in fitting:
         function = fitting[plain]
-        return Metric(plain, lambda predictions, targets: function(predictions.double(), targets))
+        # Areas are of probabilities, whatever the thresholds.
+        shown = (lambda predictions: predictions) if plain in AREAS else task.as_usual
+        return Metric(plain, lambda predictions, targets: function(shown(predictions).double(), targets))
     if any(plain in other.usual_metrics for other in TASKS.values()):
         raise RecipeError(f"The metric '{name}' is not for {task.name} targets.", f"Use one of {', '.join(fitting)}.")
     raise RecipeError(f"There is no metric '{name}'.", suggest(plain, fitting))

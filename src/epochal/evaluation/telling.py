@@ -95,7 +95,7 @@ class Compared:
 def telling_values(examples: Examples, evaluation: Evaluation, spec: DataSpec, train: Examples) -> Callable[[int], list[Telling]]:
     """Return what finds the values of an example, by its index, in which it is least like its class and most like the predicted one."""
     compared = Compared(train, spec.input.cells(examples.input(0)), spec.task)
-    answers = _as_targets(spec.task, evaluation.predictions)
+    answers = _as_targets(evaluation.task, evaluation.predictions)
 
     def find(place: int) -> list[Telling]:
         example = examples.input(place)
@@ -106,9 +106,8 @@ def telling_values(examples: Examples, evaluation: Evaluation, spec: DataSpec, t
 
 def _as_targets(task: Task, predictions: Tensor) -> Tensor:
     """Return predictions in the form of targets."""
-    if task.has_classes:
-        return predictions.argmax(1)
-    return (predictions >= 0.5).float() if task.has_accuracy else predictions
+    answers = task.answers(predictions)
+    return answers if task.has_classes else answers.float()
 
 
 def percent(share: float) -> str:

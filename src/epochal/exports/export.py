@@ -178,6 +178,7 @@ def _about(bundle: Bundle) -> dict[str, Any]:
     return {
         "classes": spec.outputs,
         "task": spec.task.name,
+        "thresholds": spec.task.thresholds,
         "input": {
             **spec.input.model_dump(mode="json", exclude={"known", "vocabulary"}),
             "files": {name: hashlib.sha256(content).hexdigest() for name, content in spec.input.script_files.items()},

@@ -310,6 +310,11 @@ class AllSettings(Settings):
     ema: Fraction = Field(0.0, description="keep a moving average of the weights with this decay; 0: off")
     eval_batch_size: Count = Field(1000, description="examples per batch in evaluation and prediction")
     workers: Annotated[int, Field(ge=0)] = Field(0, description="processes that read data that do not fit into memory")
+    thresholds: Literal["default", "tuned"] = Field(
+        "default",
+        description="how answers follow from probabilities; default: the most probable class, each label of at least one half; tuned: by "
+        "thresholds chosen on validation data, for balanced accuracy of classes and for F1 of labels; probabilities stay as they are",
+    )
     folds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
         None,
         description="cross-validation: also train so many models, each without one of so many parts of the data, on which it is then "

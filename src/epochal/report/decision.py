@@ -14,16 +14,19 @@ def decision(facts: Facts) -> str:
     found = None if facts.assessment is None else facts.assessment.decision
     if found is None:
         return ""
-    change = found.change
+    change, is_used = found.change, bool(facts.spec.task.thresholds)
     first, second = percent(change.first), percent(change.second)
-    if found.is_shown:
+    if is_used:
+        title = f"Labels are named by thresholds: {found.goal} is {second} instead of {first}"
+    elif found.is_shown:
         title = f"Another rule of choosing would raise {found.goal} from {first} to {second}"
     else:
         title = f"No other rule of choosing is shown to raise {found.goal}"
     low, high = (f"{100 * end:+.1f}" for end in change.interval)
     about = [
         words(
-            f"The rule was chosen on {found.chosen_on:,} validation examples; the model does not use it.",
+            f"The rule was chosen on {found.chosen_on:,} validation examples.",
+            "The model uses it." if is_used else "The model does not use it (--thresholds tuned).",
             "It changes no probability, so calibration stays as it is.",
         ),
         words(
@@ -33,7 +36,7 @@ def decision(facts: Facts) -> str:
     ]
     rows = [
         (safe(translated(name)), share, "–" if ends is None else safe(between(ends)))
-        for name, share, ends in (("as it is", first, found.before), ("with the other rule", second, found.after))
+        for name, share, ends in (("usual answers", first, found.before), ("with the other rule", second, found.after))
     ]
     listed = table(("", found.goal, "95 % interval"), rows, "The score with and without the other rule")
     if facts.spec.task.has_classes and found.thresholds:

@@ -96,7 +96,7 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     if not len(index):
         raise DataError("All test examples were used in the training of one of these runs.", "Train them without their test data.")
     groups = next((kept.tensors["groups"] for kept in matched if "groups" in kept.tensors), None)
-    measured = [_measure(kept, first.spec, index, groups, chosen) for kept in matched]
+    measured = [_measure(kept, index, groups, chosen) for kept in matched]
     remarks = {
         f"runs learn from other columns of {first.source}: its rows are taken to be the same, since their places and targets are"
         for kept in matched
@@ -126,11 +126,12 @@ def _read(folder: Path) -> _Kept:
         raise BundleError(f"{folder} is not finished.", f"Finish it first: {how_to_resume(folder)}")
     if not has_predictions(folder):
         raise DataError(f"{folder} was trained without test data.", "Train it with test data: see --test and --test-data.")
-    described = read_json(folder / DATA, source=str | None, spec=dict, split=dict)
+    described = read_json(folder / DATA, source=str | None, split=dict)
     was = read_json(folder / ENVIRONMENT, own=dict, code=dict)
     tensors = read_predictions(folder, _FIX)
     try:
-        spec = DataSpec.model_validate(described["spec"])
+        # With the thresholds, which were not known before training.
+        spec = DataSpec.model_validate(read_json(folder / RESULT, data=dict)["data"])
         part, files = str(described["split"]["test"]["from"]), names_in(tensors)
         lengths = {len(tensors[name]) for name in ("outputs", "targets", "positions", "known")}
         if lengths | ({len(files)} if files is not None else set()) != {len(tensors["outputs"])}:
@@ -162,7 +163,10 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
         "outputs": outputs,
         "targets": targets,
     }
-    changed = replace(other, tensors={name: tensor[order] for name, tensor in by_example.items()})
+    by_name = dict(zip(two.outputs, two.task.thresholds, strict=bool(two.task.thresholds)))
+    task = two.task.model_copy(update={"outputs": one.outputs, "thresholds": tuple(by_name[name] for name in one.outputs if by_name)})
+    tensors = {name: tensor[order] for name, tensor in by_example.items()}
+    changed = replace(other, tensors=tensors, spec=two.model_copy(update={"task": task}))
     unlike = (first.tensors["targets"].double() != changed.tensors["targets"].double()).reshape(first.count, -1).any(1).nonzero()[:, 0]
     if len(unlike):
         where = first.example(int(unlike[0]))
@@ -213,9 +217,9 @@ def _other_columns(first: _Kept, other: _Kept) -> bool:
     return is_table and first.source is not None and first.source == other.source
 
 
-def _measure(kept: _Kept, spec: DataSpec, index: Tensor, groups: Tensor | None, score: Score) -> _Measured:
+def _measure(kept: _Kept, index: Tensor, groups: Tensor | None, score: Score) -> _Measured:
     try:
-        answers = take(as_answers(spec.task, kept.tensors["outputs"], kept.tensors["targets"], groups), index)
+        answers = take(as_answers(kept.spec.task, kept.tensors["outputs"], kept.tensors["targets"], groups), index)
         return _Measured(kept, answers, score.measure(answers))
     except (ValueError, IndexError, RuntimeError) as error:
         raise BundleError(f"{kept.name} is damaged: {reason_of(error)}.", _FIX) from error

@@ -14,7 +14,7 @@ from epochal.data.examples import Examples
 from epochal.data.load import Data
 from epochal.data.split import split_off
 from epochal.device import using_threads
-from epochal.errors import DataError
+from epochal.errors import DataError, RecipeError
 from epochal.evaluation.evaluate import Evaluation, evaluate
 from epochal.evaluation.labels import LearningCurve, learning_curve
 from epochal.progress import progress
@@ -62,11 +62,13 @@ class Plan:
 
 
 def plan(prepared: Prepared, model: nn.Module | None) -> Plan:
-    """Return what is needed for the learning curve of a run that has not begun. Raises `DataError` if it cannot have one.
+    """Return what is needed for the learning curve of a run that has not begun. Raises `DataError` or `RecipeError` if it cannot have one.
 
     `model` is the user's own module, as it was passed.
     """
     data, task = prepared.data, prepared.data.spec.task
+    if prepared.recipe.thresholds != "default":
+        raise RecipeError("There is no learning curve with thresholds = tuned.", "Leave one of the two out.")
     if data.test is None and data.valid is None:
         raise DataError("There are no test examples to measure a learning curve on.", "Leave data.test as it is, or do without the curve.")
     total, least = len(data.train), max(_LEAST, _LEAST_EACH * len(task.outputs) * task.has_classes)

@@ -22,6 +22,7 @@ from epochal.data.sources.vocabulary import read_vocabulary
 from epochal.data.storage.hub import PREFIX as HUB
 from epochal.device import choose
 from epochal.errors import ModelError, RecipeError
+from epochal.evaluation.decision import check_thresholds
 from epochal.evaluation.named import all_metrics
 from epochal.models.build import assemble, build_net, check_options, check_room, entry_of, is_listed, is_pretrained, own_net
 from epochal.models.own_code import own_code
@@ -134,6 +135,7 @@ def prepare(
     recipe, data = load_for(recipe, source, data_dir, model)
     if data.valid is None and recipe.data.valid and recipe.origin("data.valid") == DEFAULT:
         recipe = recipe.updated({"data.valid": 0.0}, "few examples")
+    check_thresholds(recipe, data.spec.task)
     if data.batch_size is not None and recipe.origin("batch_size") == DEFAULT:
         recipe = recipe.updated({"batch_size": data.batch_size}, "data loader")
     log(data.spec.describe())

@@ -20,6 +20,7 @@ from epochal.cores import sharing_cores
 from epochal.data.examples import group_numbers
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
+from epochal.data.spec import DataSpec
 from epochal.device import computing, using_threads
 from epochal.errors import TrainingError
 from epochal.evaluation.advice import advice
@@ -47,6 +48,7 @@ from epochal.run.label_errors import check as check_labels
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare
 from epochal.run.report import keep, write_examples, write_report
+from epochal.run.thresholds import with_thresholds
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
 from epochal.training.build import build_training, training_feed
@@ -247,14 +249,14 @@ def complete(
     with using_threads(recipe.threads_per_step):
         fitted = _fit(prepared, folder, watchers, log, begun)
         prepared.bundle.model.eval()
-        bundle = replace(prepared.bundle, seen=keys_of(data))
+        # As it was when training ended: the last bits of results depend on the number of threads.
+        torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
+        bundle = with_thresholds(replace(prepared.bundle, seen=keys_of(data)), prepared, log)
         if folder is not None:
             # First: if anything fails from here on, the weights are saved.
             _save_model(bundle, folder)
         clock.lap("train")
-        # As it was when training ended: the last bits of results depend on the number of threads.
-        torch.set_num_threads(fitted.finished.threads[-1].threads if fitted.finished.threads else recipe.threads_per_step)
-        valid, test = _evaluate(prepared)
+        valid, test = _evaluate(prepared, bundle.spec)
         relied, wrong = _importance(prepared, log), find_label_errors(prepared, fitted.labels)
         clock.lap("evaluate")
         evaluated, sums = {"valid": valid, "test": test}, None
@@ -267,6 +269,7 @@ def complete(
         clock.lap("keep")
         assessment = assess(valid, test, slices=slices_of(valid, test, data))
         result = _result(folder, prepared, fitted, evaluated) | {
+            "data": finite(bundle.spec.model_dump(mode="json")),
             "predictions": sums,
             "assessment": None if assessment is None else finite(assessment.to_json()),
             "importance": None if relied is None else finite(relied.to_json()),
@@ -374,14 +377,12 @@ def _save_model(bundle: Bundle, folder: Path) -> None:
     write_seen(folder, bundle.seen)
 
 
-def _evaluate(prepared: Prepared) -> tuple[Evaluation | None, Evaluation | None]:
-    """Evaluate the trained model on the validation and on the test data."""
+def _evaluate(prepared: Prepared, spec: DataSpec) -> tuple[Evaluation | None, Evaluation | None]:
+    """Evaluate the trained model, whose task is that of `spec`, on the validation and on the test data."""
     recipe, own, (model, data) = prepared.recipe, prepared.own, prepared.learner
-    reported = data.spec.task.reported_loss(model, recipe.loss, own.loss)
-    metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, data.spec.task)
-    measure = partial(
-        evaluate, model, spec=data.spec, loss=reported, device=prepared.device, batch_size=recipe.eval_batch_size, metrics=metrics
-    )
+    reported = spec.task.reported_loss(model, recipe.loss, own.loss)
+    metrics = all_metrics(recipe.metrics, recipe.monitor, own.metrics, spec.task)
+    measure = partial(evaluate, model, spec=spec, loss=reported, device=prepared.device, batch_size=recipe.eval_batch_size, metrics=metrics)
     # With the precision of training, which does not keep the outputs of each epoch.
     valid = None if data.valid is None else measure(data.valid, precision=recipe.precision, groups=group_numbers(data.valid))
     return valid, None if data.test is None else measure(data.test, label="Testing", groups=group_numbers(data.test))
@@ -397,8 +398,7 @@ def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance 
     if isinstance(rule, TableRule) and takes_long(len(rule.columns), len(data.splits[split])):
         log(f"note: the importance of {len(rule.columns):,} columns is not measured: it would take long")
         return None
-    model = prepared.bundle.model
-    loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
+    loss = data.spec.task.reported_loss(model := prepared.bundle.model, recipe.loss, own.loss)
     measure = partial(importance, model, data.splits[split], data.train, data.spec, loss, device=prepared.device)
     return measure(split=split, seed=recipe.seed, batch_size=recipe.eval_batch_size)
 
@@ -427,7 +427,6 @@ def _result(folder: Path | None, prepared: Prepared, fitted: TrainingHistory, ev
     result = {
         "run": None if folder is None else str(folder),
         "recipe": recipe.model_dump(mode="json"),
-        "data": prepared.data.spec.model_dump(mode="json"),
         "model": {"name": recipe.model.name, "parameters": summary.parameters, "flops": summary.flops},
         "epochs": len(fitted.epochs),
         "best_epoch": finished.best_epoch,

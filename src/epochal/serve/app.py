@@ -140,7 +140,7 @@ class Service:
             made = await asyncio.to_thread(plan, model.rule, example, text)
             values = await self.batcher.compute(model.name, torch.cat((example[None], made.inputs)), is_urgent=False)
             picture = await asyncio.to_thread(seen, model.rule, example)
-        lost = losses(values, is_quantity=not model.bundle.spec.task.has_accuracy)
+        lost = losses(values, model.bundle.spec.task)
         prediction = next(_in_order(decoded, model.answers(values[:1])))
         return 200, {"model": model.name, "seen": picture, "map": made.draw(lost), "prediction": prediction}
 

@@ -24,6 +24,7 @@ from epochal.data.inputs.sound.rule import SoundRule
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.text.rule import TextRule
 from epochal.serve.refusal import RefusedError
+from epochal.tasks.base import Task
 
 # The most parts of a text, a row or a sound, and the cells of a picture to a side.
 _MOST, _CELLS = 64, 8
@@ -59,9 +60,10 @@ def plan(rule: InputRule, example: Tensor, text: str) -> Plan:
     raise RefusedError(422, "no_explanation", "There is no explanation for such inputs.", "Ask for predictions.")
 
 
-def losses(values: Tensor, *, is_quantity: bool) -> list[float]:
+def losses(values: Tensor, task: Task) -> list[float]:
     """Return what each of the inputs after the first loses of the first's answer, from -1 to 1: values [1 + n, outputs]."""
-    best = 0 if is_quantity else int(values[0].argmax())
+    is_quantity = not task.has_accuracy
+    best = int(task.answers(values[:1])) if task.has_classes else 0 if is_quantity else int(values[0].argmax())
     lost = values[0, best] - values[1:, best]
     lost = torch.nan_to_num(lost.abs() if is_quantity else lost)
     most = float(lost.abs().max()) if len(lost) else 0.0

@@ -158,6 +158,7 @@ def describe_model(name: str, bundle: Bundle, tested: dict[str, Any] | None, dig
         "kind": spec.input.kind,
         "task": spec.task.name,
         "outputs": list(spec.outputs),
+        "thresholds": list(spec.task.thresholds),
         "input": _described(spec.input),
         "trained_on": spec.describe(),
         "test": tested,

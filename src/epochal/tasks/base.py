@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from epochal.errors import RecipeError
@@ -30,7 +30,8 @@ class Prediction:
     """The prediction of a model for one input.
 
     `values` holds every output by name: the probability (0 to 1) of each class or label, or the predicted quantities. `label`
-    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values as text.
+    is the most probable class; with several labels those of at least 0.5, joined by ", "; for quantities their values as text. With
+    thresholds (see `Task`), it is what they say.
     `probability` is that of the label; `runner_up` the second class and its probability. Both are `None` if they do not apply.
     """
 
@@ -77,7 +78,9 @@ class Encoded:
 class Task(BaseModel):
     """What the targets mean, with the names of the outputs and statistics of the targets.
 
-    `outputs` names the outputs of a model: the classes, the labels or the quantities. Class variables: `losses` are the names of the
+    `outputs` names the outputs of a model: the classes, the labels or the quantities. With `thresholds`, one for each output, the answer
+    is the class whose probability is largest in proportion to its threshold, or the labels with at least theirs; without, the most
+    probable class, or labels of at least one half. Class variables: `losses` are the names of the
     losses that fit, the default first; `usual_metrics` the metrics that a recipe can name, and `metric_inputs` says what they take;
     `nouns` are the words for one output and for several; `score_name` is the name of the main score. `has_accuracy` means that an
     example is right or wrong; `has_classes`, that it has exactly one of the outputs; `allows_cutmix`, that the target of a part of an
@@ -88,6 +91,7 @@ class Task(BaseModel):
 
     name: str
     outputs: tuple[str, ...]
+    thresholds: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
 
     losses: ClassVar[tuple[str, ...]]
     usual_metrics: ClassVar[Mapping[str, MetricFunction]]
@@ -106,6 +110,8 @@ class Task(BaseModel):
             raise ValueError(f"there are {len(self.outputs)} outputs, but {self.name} takes at least {self.least_outputs}")
         if len(set(self.outputs)) < len(self.outputs):
             raise ValueError("some outputs have the same name")
+        if self.thresholds and not (self.has_accuracy and len(self.thresholds) == len(self.outputs)):
+            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.outputs)} {self.noun}")
         return self
 
     @property
@@ -180,6 +186,14 @@ class Task(BaseModel):
     @abstractmethod
     def decode(self, outputs: Tensor) -> Tensor:
         """Return predictions from outputs [n, outputs]: probabilities of classes or labels, or the quantities themselves."""
+
+    def answers(self, predictions: Tensor) -> Tensor:
+        """Return the answers in predictions [n, outputs]: classes (int64 [n]), labels (bool [n, labels]), or the quantities themselves."""
+        return predictions
+
+    def as_usual(self, predictions: Tensor) -> Tensor:
+        """Return predictions [n, outputs] in which one who knows no thresholds sees the same answers: 1 for an answer, else 0."""
+        return self.soft_targets(self.answers(predictions)).to(predictions.dtype) if self.thresholds else predictions
 
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
         """Return outputs [n, outputs] for recordings of which a network saw several windows, and gave `outputs` [n, windows, outputs].

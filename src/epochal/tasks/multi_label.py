@@ -80,15 +80,19 @@ class MultiLabel(LabelTask):
         """Return the logarithms of the mean odds: a label that is heard in one window is one of the recording."""
         return (outputs + logarithms(shares)).logsumexp(1)
 
+    def answers(self, predictions: Tensor) -> Tensor:
+        """Return the answers in probabilities [n, labels]: bool [n, labels]."""
+        return predictions >= (torch.tensor(self.thresholds, dtype=torch.float64) if self.thresholds else 0.5)
+
     def predict(self, values: Sequence[float]) -> Prediction:
-        """Return the labels that are at least as probable as not."""
-        return Prediction(
-            _joined(self.outputs, [value >= 0.5 for value in values]), None, None, dict(zip(self.outputs, values, strict=True))
-        )
+        """Return the labels that are at least as probable as not; with thresholds, as these."""
+        least = self.thresholds or (0.5,) * len(self.outputs)
+        there = [value >= threshold for value, threshold in zip(values, least, strict=True)]
+        return Prediction(_joined(self.outputs, there), None, None, dict(zip(self.outputs, values, strict=True)))
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
         """Return whether all labels are right, and their joint probability, as if they were independent."""
-        found, there = predictions >= 0.5, targets > 0.5
+        found, there = self.answers(predictions), targets > 0.5
         sure = torch.maximum(predictions, 1 - predictions).prod(1)
         return Judged(
             lambda place: _joined(names, found[place].tolist()),
@@ -101,11 +105,11 @@ class MultiLabel(LabelTask):
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:  # noqa: ARG002
         """Return the share of examples with all labels right, and precision, recall and F1 of each label."""
         actual = targets > 0.5
-        right = int(((predictions >= 0.5) == actual).all(1).sum())
+        right = int((self.answers(predictions) == actual).all(1).sum())
         sets, counts = actual.unique(dim=0, return_counts=True)
         most = int(counts.argmax())
         baseline = Baseline(_joined(self.outputs, sets[most].tolist()), int(counts[most]) / len(targets))
-        return label_scores(right, len(targets), loss, by_class(predictions, targets, self.outputs), baseline)
+        return label_scores(right, len(targets), loss, by_class(self.as_usual(predictions), targets, self.outputs), baseline)
 
 
 def _joined(names: Sequence[str], there: Sequence[bool]) -> str:

@@ -122,15 +122,24 @@ class SingleLabel(LabelTask):
         nothing is heard. The mean of probabilities would be what those say."""
         return (outputs + logarithms(shares)).logsumexp(1)
 
+    def answers(self, predictions: Tensor) -> Tensor:
+        """Return the answers in probabilities [n, classes]: int64 [n]."""
+        if self.thresholds:
+            predictions = predictions / torch.tensor(self.thresholds, dtype=torch.float64)
+        return predictions.argmax(1)
+
     def predict(self, values: Sequence[float]) -> Prediction:
-        """Return the most probable class, and the second."""
+        """Return the most probable class, and the second; with thresholds, those with the largest probabilities in proportion to them."""
         named = dict(zip(self.outputs, values, strict=True))
-        first, second = sorted(named, key=named.__getitem__, reverse=True)[:2]
+        ranks = values if not self.thresholds else [value / least for value, least in zip(values, self.thresholds, strict=True)]
+        ranked = dict(zip(self.outputs, ranks, strict=True))
+        first, second = sorted(ranked, key=ranked.__getitem__, reverse=True)[:2]
         return Prediction(first, named[first], (second, named[second]), named)
 
     def judge(self, predictions: Tensor, targets: Tensor, names: Sequence[str]) -> Judged:
-        """Return whether the most probable class is the true one, and its probability."""
-        sure, best = predictions.max(1)
+        """Return whether the class that is the answer is the true one, and its probability."""
+        best = self.answers(predictions)
+        sure = predictions.gather(1, best[:, None])[:, 0]
         return Judged(
             lambda place: names[int(best[place])],
             lambda place: names[int(targets[place])],
@@ -141,16 +150,16 @@ class SingleLabel(LabelTask):
 
     def score(self, outputs: Tensor, predictions: Tensor, targets: Tensor, loss: float) -> Scores:
         """Return accuracy, top-k accuracy, and precision, recall and F1 of each class."""
-        per_class = by_class(predictions, targets, self.outputs)
+        per_class = by_class(self.as_usual(predictions), targets, self.outputs)
         commonest = max(per_class, key=lambda score: score.support)
         baseline = Baseline(commonest.name, commonest.support / len(targets))
-        scores = label_scores(int((predictions.argmax(1) == targets).sum()), len(targets), loss, per_class, baseline)
+        scores = label_scores(int((self.answers(predictions) == targets).sum()), len(targets), loss, per_class, baseline)
         # Top-k is only of interest if k is small compared to the number of classes.
         return replace(scores, top_k={k: top_k_accuracy(outputs, targets, k) for k in (2, 3, 5) if 2 * k <= len(self.outputs)})
 
     def confusion(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return the confusion matrix (row: true class, column: predicted): int64 [classes, classes]."""
-        return confusion_matrix(predictions.argmax(1), targets, len(self.outputs))
+        return confusion_matrix(self.answers(predictions), targets, len(self.outputs))
 
     def soft_targets(self, targets: Tensor) -> Tensor:
         """Return classes [n] as probabilities, float32 [n, classes]."""

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy
 import onnxruntime
 
 from epochal.exports.scripts.numbers import read
@@ -14,7 +15,8 @@ for path in paths:
     try:
         for name, inputs in read(path, about["input"]):
             values = session.run(None, {"input": inputs[None]})[0][0]
-            best = [about["classes"][values.argmax()], f"{values.max():.6f}"]
+            place = (values / numpy.array(about["thresholds"] or 1.0)).argmax()
+            best = [about["classes"][place], f"{values[place]:.6f}"]
             each = [f"{output}={value}" for output, value in zip(about["classes"], values, strict=True)]
             print(name, *(best if about["task"] == "single-label" else each), sep="\t")
     except Exception as error:

@@ -22,6 +22,7 @@ export function showCard(model) {
     ["kind", takes(model)],
     ["task", t(tasks[model.task], { outputs })],
     ["test", tested(model.test)],
+    ["labels", model.thresholds.length ? t("tuned") : ""],
     ["trained", model.trained_on],
     ["size", t("parameters", { n: number(model.parameters) })],
     ["version", `Epochal ${model.version}`],

@@ -55,7 +55,10 @@ export async function explain(_, item) {
   const { inputs, draw, seen } = about.text ? textPlan(await textOf(item), (text) => textInput(text, about)) : plan(input, about);
   const values = [];
   for (let first = 0; first <= inputs.length; first += AT_ONCE) values.push(...(await run([input, ...inputs].slice(first, first + AT_ONCE))));
-  return { seen, map: draw(losses(values, about.card.task === "regression")), prediction: answer(values[0]) };
+  const prediction = answer(values[0]);
+  const { outputs, task } = about.card;
+  const best = { "single-label": outputs.indexOf(prediction.label), "multi-label": values[0].indexOf(Math.max(...values[0])), regression: 0 }[task];
+  return { seen, map: draw(losses(values, task === "regression", best)), prediction };
 }
 
 /** Compute a batch: return the values of each input. */
@@ -70,12 +73,12 @@ async function run(inputs) {
 }
 
 function answer(values) {
-  const { outputs, task } = about.card;
+  const { outputs, task, thresholds } = about.card;
   const named = Object.fromEntries(outputs.map((name, index) => [name, values[index]]));
   if (task === "regression") return { label: outputs.map((name, index) => `${outputs.length > 1 ? `${name} ` : ""}${values[index].toPrecision(5)}`).join(", "), probability: null, runner_up: null, values: named };
-  if (task === "multi-label") return { label: outputs.filter((_, index) => values[index] >= 0.5).join(", "), probability: null, runner_up: null, values: named };
-  const [first, second] = values.map((value, index) => [value, index]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-  return { label: outputs[first[1]], probability: first[0], runner_up: { label: outputs[second[1]], probability: second[0] }, values: named };
+  if (task === "multi-label") return { label: outputs.filter((_, index) => values[index] >= (thresholds[index] ?? 0.5)).join(", "), probability: null, runner_up: null, values: named };
+  const [first, second] = values.map((value, index) => [value / (thresholds[index] ?? 1), index]).sort((a, b) => b[0] - a[0] || a[1] - b[1]).map(([, index]) => index);
+  return { label: outputs[first], probability: values[first], runner_up: { label: outputs[second], probability: values[second] }, values: named };
 }
 
 /** Return a file beside the page; or what the page itself has of it, where it is one file. */

@@ -20,8 +20,7 @@ export function plan(input, about) {
 }
 
 /** What each input after the first loses of the first's answer: shares of the largest loss, -1 to 1. */
-export function losses([whole, ...others], isQuantity) {
-  const best = isQuantity ? 0 : whole.indexOf(Math.max(...whole));
+export function losses([whole, ...others], isQuantity, best) {
   const lost = others.map((values) => whole[best] - values[best]).map((loss) => (isQuantity ? Math.abs(loss) : loss));
   const most = Math.max(...lost.map(Math.abs), 0);
   return lost.map((loss) => (most > 1e-6 ? loss / most : 0));
