@@ -39,7 +39,7 @@ from benchmarks.report import Spread, bars, publish, table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WAYS = {"epochal": "epochal serve", "onnx": "epochal serve --runtime onnx", "litserve": "LitServe", "fastapi": "FastAPI, plain"}
+WAYS = {"epochal": "epochal serve, PyTorch", "onnx": "epochal serve, ONNX Runtime", "litserve": "LitServe", "fastapi": "FastAPI, plain"}
 WORKS = ("digits", "photos")
 
 # What can be measured alone. Four times as many requests of digits as are answered are more than a client can send from the same cores.

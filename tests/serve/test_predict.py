@@ -24,6 +24,7 @@ from epochal.data.load import load
 from epochal.errors import BundleError
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
+from epochal.serve import batching
 from epochal.serve.model import open_model
 from epochal.tasks.base import Prediction
 from tests.data.test_table import people
@@ -226,6 +227,10 @@ def test_the_runtime_is_chosen_by_measurement(bundles: dict[str, Path], monkeypa
     pytest.importorskip("onnxruntime")
     notes: list[str] = []
     monkeypatch.setattr(predictor, "_FASTER", 1e9)  # as if it always was faster
+    monkeypatch.setattr(batching, "_QUICK", 1.0)
+    assert open_model(bundles["numbers"], runtime="auto", log=notes.append).predictor.runtime == "eager"
+    assert not notes  # Nobody would notice.
+    monkeypatch.setattr(batching, "_QUICK", 0.0)
     assert open_model(bundles["numbers"], runtime="auto", log=notes.append).predictor.runtime == "onnx"
     assert notes[0].startswith("note: ONNX Runtime computes from here on")
 

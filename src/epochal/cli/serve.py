@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 @click.option(
     "--runtime",
     type=click.Choice(("auto", "eager", "compiled", "onnx")),
-    default="eager",
+    default="auto",
     show_default=True,
-    help="What computes: PyTorch as it is, its compiler, or ONNX Runtime; auto takes some seconds to measure, and the faster one.",
+    help="What computes: PyTorch as it is, its compiler, or ONNX Runtime; auto measures for some seconds which is faster, if a batch "
+    "takes long.",
 )
 @click.option("--device", default="auto", show_default=True, help="Where it computes: cpu, cuda, mps.")
 @own_model

@@ -26,6 +26,7 @@ from epochal.errors import DataError
 from epochal.io.safe_read import read_json
 from epochal.models.pretrained.head import AT_ONCE
 from epochal.predictor import Predictor, Runtime
+from epochal.serve.batching import Lane
 from epochal.tasks.base import Prediction
 
 # The most inputs that are computed together, and the most numbers in them.
@@ -89,7 +90,7 @@ def open_model(
     """Open the model of a run to be served, by its folder's name if it has no other.
 
     `own` is the code of the user's own network, as FILE.py:NAME; `runtime` and `device` as for `Predictor`, but that "auto" measures
-    now, on made-up inputs. Raises `BundleError`.
+    now, on made-up inputs, if batches take long. Raises `BundleError`.
     """
     bundle = Bundle.load(path, own, log=log)
     name = name or name_of(path)
@@ -97,8 +98,16 @@ def open_model(
     with weights_file(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     served = Served(name, predictor, describe_model(name, bundle, test_result(path), digest))
-    predictor.decide(made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
+    if runtime == "auto" and not _is_quick(served):
+        predictor.decide(made_up(served.rule, min(served.most, _COMPARED)), lambda note: log(f"note: {note}") if log else None)
     return served
+
+
+def _is_quick(served: Served) -> bool:
+    """Whether requests wait for other things than the model: then another runtime would not be noticed."""
+    lane = Lane(served.predictor, served.most)
+    lane.warm_up(served.rule.zeros(), may_be_quick=True)
+    return lane.is_quick
 
 
 def made_up(rule: InputRule, count: int) -> Tensor:
