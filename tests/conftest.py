@@ -17,6 +17,7 @@ from epochal.data.spec import DataSpec
 from epochal.tasks import TASKS
 from tests.forks import Server
 from tests.quick import draw, draw_nothing, sync_nothing
+from tests.serve.browser import as_new, open_browser, read_axe
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
 hypothesis.settings.load_profile("epochal")
@@ -69,6 +70,27 @@ def _quick() -> Iterator[None]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures as users see them."""
     draw(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def _browser() -> Iterator[Any]:
+    """One browser for all tests that speak English."""
+    found = open_browser()
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def driver(_browser: Any) -> Any:
+    """A browser that shows nothing yet."""
+    as_new(_browser)
+    return _browser
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The source of axe, the checker of accessibility."""
+    return read_axe(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.fixture

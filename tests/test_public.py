@@ -28,9 +28,3 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, epochal; print(sorted({'torch', 'numpy', 'pydantic', 'rich'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-def test_training_without_a_folder_imports_nothing_that_draws() -> None:
-    train = "import epochal; epochal.train('digits', model='linear', epochs=1, quiet=True, threads=1)"
-    code = f"{train}; import sys; print('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

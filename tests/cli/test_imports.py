@@ -34,15 +34,23 @@ print("\\n" + json.dumps([codes, [*sys.modules]]), file=sys.stderr)
 """
 
 
-def _run(*commands: list[str], cwd: Path) -> tuple[str, set[str]]:
-    """Run commands in a process of their own; return what they print and the modules that are loaded at the end."""
+def _run(*commands: list[str], cwd: Path, before: str = "") -> tuple[str, set[str]]:
+    """Run code and then commands in a process of their own; return what they print and the modules that are loaded at the end."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    start = [sys.executable, "-c", RUN, json.dumps(commands)]
+    start = [sys.executable, "-c", before + RUN, json.dumps(commands)]
     done = subprocess.run(start, capture_output=True, text=True, cwd=cwd, env=environment)
     assert done.returncode == 0, done.stderr
     codes, modules = json.loads(done.stderr.splitlines()[-1])
     assert codes == [0] * len(commands), done.stderr
     return done.stdout, set(modules)
+
+
+# Training that writes nothing.
+IN_MEMORY = """
+import epochal, sys
+epochal.train("digits", model="linear", epochs=1, quiet=True, threads=1)
+print("Drawing is imported:", "matplotlib" in sys.modules)
+"""
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
@@ -59,7 +67,8 @@ def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:
     text = [*table, "--text", "text"]
     first = ["train", "digits", "--epochs", "2", "--max-steps", "25", "--out", "kept"]
     others = (["resume", "kept", "--epochs", "3"], ["train", "digits", *dry], table, text, [*text, "--model", "gru"])
-    shown, modules = _run(first, *others, cwd=tmp_path)
+    shown, modules = _run(first, *others, cwd=tmp_path, before=IN_MEMORY)
+    assert "Drawing is imported: False" in shown
     assert "Accuracy" in shown
     assert "torch" in modules
     imported = subprocess.run([sys.executable, "-c", BY_PYTORCH], capture_output=True, text=True, check=True, cwd=tmp_path).stdout

@@ -90,7 +90,7 @@ def main() -> int:
     crashes = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("fork")  # All that is imported is imported once.
         maker = context.Process(target=_make, args=(folder / "seeds",))
         maker.start()
         maker.join()

@@ -205,7 +205,7 @@ class Outcome(NamedTuple):
 
 def load(kind: str, path: Path, watch: Watch, *, seconds: float = 10.0, megabytes: float = 200.0) -> Outcome:
     """Load one file, or folder, as the kind that it pretends to be."""
-    reported = wrong = ""
+    reported, wrong = "", list[str]()
     before = _reset_peak()
     begun = time.monotonic()
     with watch.on(path.parent.resolve()) as seen:
@@ -216,19 +216,19 @@ def load(kind: str, path: Path, watch: Watch, *, seconds: float = 10.0, megabyte
         except EpochalError as error:
             reported = str(error)
         except Exception as error:  # noqa: BLE001  it is what is looked for
-            wrong = f"{type(error).__name__}: {error}"
+            wrong.append(f"{type(error).__name__}: {error}")
     took, more = time.monotonic() - begun, _peak() - before
     if warned:
-        wrong = wrong or f"it warned: {warned[0].message}"
+        wrong.append(f"it warned: {warned[0].message}")
     if seen:
-        wrong = wrong or f"it did: {'; '.join(seen[:3])}"
-    elif reported and kind not in _TOLD_BY_PLACE and path.name not in reported and path.parent.name not in reported:
-        wrong = wrong or f"the file is not named: {reported}"
-    elif took > seconds:
-        wrong = wrong or f"it took {took:.1f} s"
-    elif more > megabytes:
-        wrong = wrong or f"it took {more:.0f} MB"
-    return Outcome(reported, wrong, took, more)
+        wrong.append(f"it did: {'; '.join(seen[:3])}")
+    if reported and kind not in _TOLD_BY_PLACE and path.name not in reported and path.parent.name not in reported:
+        wrong.append(f"the file is not named: {reported}")
+    if took > seconds:
+        wrong.append(f"it took {took:.1f} s")
+    if more > megabytes:
+        wrong.append(f"it took {more:.0f} MB")
+    return Outcome(reported, "; ".join(wrong), took, more)
 
 
 def _reset_peak() -> float:

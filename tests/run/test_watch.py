@@ -21,7 +21,7 @@ from epochal.io.lock import exclusive_lock
 from epochal.run.watch import Seen, serving, watch
 from epochal.serve.server import listen
 from epochal.training.records import Progress, Record
-from tests.serve.browser import Page, check_with_axe, open_browser, read_axe
+from tests.serve.browser import Page, check_with_axe
 
 FAST: dict[str, Any] = {"quiet": True, "device": "cpu", "threads": 1}
 
@@ -154,8 +154,7 @@ def _next_event(lines: Iterator[str]) -> dict[str, Any]:
     return next(json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: "))
 
 
-def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    driver = open_browser()
+def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(driver: Any, axe: str, tmp_path: Path) -> None:
     goes_on = threading.Event()
 
     def wait(record: Record) -> None:
@@ -172,7 +171,7 @@ def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(tmp_path: Pa
             page.until(lambda: "Waiting for" in page.text("now"))
             training.start()
             page.until(lambda: "Epoch 2 of 2" in page.text("now") and "is the best so far" in page.text("so-far"))
-            page.script(read_axe(tmp_path_factory.mktemp("axe")))
+            page.script(axe)
             assert check_with_axe(driver) == []
             goes_on.set()
             page.until(lambda: "test examples are right" in driver.title)
@@ -187,4 +186,3 @@ def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(tmp_path: Pa
         goes_on.set()
         if training.ident is not None:
             training.join(60)
-        driver.quit()

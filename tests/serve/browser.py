@@ -103,12 +103,20 @@ class Page:
         return {one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"}
 
 
+def as_new(driver: Any) -> None:
+    """Leave the page that a browser shows, forget what it has logged, and let it look like a large screen in the light."""
+    driver.get("about:blank")
+    driver.get_log("browser"), driver.get_log("performance")
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def read_axe(folder: Path) -> str:
     """The source of axe, the checker of accessibility, from npm."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("axe comes from npm, which is not installed")
-    packed = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
+    packed = subprocess.run([npm, "pack", "--silent", "--prefer-offline", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
     if packed.returncode:
         pytest.skip(f"npm does not give {AXE}: {packed.stderr.strip()[:200]}")
     with tarfile.open(next(folder.glob("*.tgz"))) as archive:

@@ -52,12 +52,12 @@ def slow(models: list[Served]) -> Served:
     return replace(numbers, predictor=Slow(numbers.bundle))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(models: list[Served]) -> Served:
     return slow(models)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(model: Served) -> Iterator[str]:
     with serving(Service([model])) as found:
         yield found
@@ -131,12 +131,14 @@ def _overload(address: str, capacity: float) -> None:
     assert after.times(200)[0] < 3 * max(unloaded.times(200)[0], 0.05)
 
 
-def test_refusals_say_when_to_come_again(address: str) -> None:
-    async def burst() -> list[httpx.Response]:
+def test_refusals_say_when_to_come_again(model: Served) -> None:
+    async def burst(address: str) -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=address, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
             return await asyncio.gather(*(client.post("/predict", json=BODY) for _ in range(150)))
 
-    answers = asyncio.run(burst())
+    # A server of its own: for some seconds after, it lets fewer in at a time.
+    with serving(Service([model])) as address:
+        answers = asyncio.run(burst(address))
     refused = [answer for answer in answers if answer.status_code == 503]
     assert len(refused) > 50
     assert all(answer.headers["retry-after"] == "1" and answer.json()["error"]["code"] == "busy" for answer in refused)

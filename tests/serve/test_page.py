@@ -15,7 +15,7 @@ import epochal
 from epochal.serve.app import Service
 from epochal.serve.model import Served, open_model
 from tests.data.test_table import csv_of, people
-from tests.serve.browser import Page, check_with_axe, open_browser, read_axe
+from tests.serve.browser import Page, check_with_axe, open_browser
 from tests.serve.conftest import png, serving, wav
 from tests.serve.strokes import Stroke, redrawn
 
@@ -29,21 +29,10 @@ def url(models: list[Served], digits: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    found = open_browser()
-    yield found
-    found.quit()
-
-
 @pytest.fixture
 def page(driver: Any, url: str) -> Iterator[Page]:
     """The page on a large screen, in English, as at the first visit. It may log no error, and ask no other server for anything."""
-    driver.get("about:blank")
-    driver.get_log("browser"), driver.get_log("performance")
     driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": url, "storageTypes": "local_storage"})
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     found = Page(driver, url)
     yield found
     assert found.logged() == []
@@ -278,11 +267,6 @@ def test_light_and_dark_follow_the_system_until_one_is_chosen(page: Page) -> Non
     page.driver.refresh()
     page.until(lambda: page.shown("work"))
     assert page.script(colour) == "rgb(251, 250, 247)"
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return read_axe(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.mark.parametrize(("width", "theme"), [(400, "light"), (1200, "dark")])

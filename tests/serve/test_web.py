@@ -32,7 +32,7 @@ from tests.data.inputs.test_pieces import PAIRS, WORDS
 from tests.data.test_table import csv_of, people
 from tests.exports.test_export import IS_FULL
 from tests.photos import write_photos
-from tests.serve.browser import Page, open_browser
+from tests.serve.browser import Page
 from tests.serve.conftest import encoded
 from tests.tones import low_and_high
 
@@ -49,17 +49,19 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     npm, folder = shutil.which("npm"), tmp_path_factory.mktemp("runtime")
     if npm is None:
         pytest.skip("the runtime comes from npm, which is not installed")
-    packed = subprocess.run([npm, "pack", "--silent", "onnxruntime-web@1.30.0"], cwd=folder, capture_output=True, text=True, timeout=300)
+    command = [npm, "pack", "--silent", "--prefer-offline", "onnxruntime-web@1.30.0"]
+    packed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     if packed.returncode:
         pytest.skip(f"npm does not give the runtime: {packed.stderr.strip()[:200]}")
     return folder / web.PACKAGE
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    found = open_browser()
-    yield found
-    found.quit()
+@pytest.fixture(scope="module", autouse=True)
+def _unpacked_once() -> Iterator[None]:
+    """It takes two seconds to unpack the runtime and to compress what is in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(web, "_runtime", functools.cache(web._runtime))
+        yield
 
 
 def _exported(data: Any, folder: Path, runtime: Path, examples: Any) -> Bundle:
@@ -86,14 +88,19 @@ def _pages(folder: Path) -> Iterator[str]:
     yield (folder / web.ONE_FILE).as_uri()
 
 
+_TEXTS = "const texts = given.texts.map((codes) => codes.map((code) => String.fromCodePoint(code)).join(''));"
+_FILES = "const files = given.files.map(([name, content]) => new File([Uint8Array.from(atob(content), (x) => x.charCodeAt(0))], name));"
+
+
 def _asked(driver: Any, address: str, files: dict[str, bytes]) -> list[dict[str, Any]]:
     """What the page at an address predicts for files."""
-    code = """
-        const files = given.map(([name, content]) => new File([Uint8Array.from(atob(content), (x) => x.charCodeAt(0))], name));
-        return (await (await load("engine.js")).predict(null, files)).predictions;
-    """
-    found: list[dict[str, Any]] = _run(driver, address, code, [(name, base64.b64encode(one).decode()) for name, one in files.items()])
+    code = f"{_FILES} return (await (await load('engine.js')).predict(null, files)).predictions;"
+    found: list[dict[str, Any]] = _run(driver, address, code, {"files": _in_base64(files)})
     return found
+
+
+def _in_base64(files: dict[str, bytes]) -> list[tuple[str, str]]:
+    return [(name, base64.b64encode(content).decode()) for name, content in files.items()]
 
 
 def _run(driver: Any, address: str, code: str, given: Any) -> Any:
@@ -237,9 +244,6 @@ def _codes(texts: list[str]) -> list[list[int]]:
     return [list(map(ord, text)) for text in texts]
 
 
-_TEXTS = "const texts = given.texts.map((codes) => codes.map((code) => String.fromCodePoint(code)).join(''));"
-
-
 @pytest.mark.parametrize("model", ["bag", "gru", "transformer"] if IS_FULL else ["bag"])
 def test_texts_of_all_kinds(model: str, tmp_path: Path, runtime: Path, driver: Any) -> None:
     texts = _writing()
@@ -247,16 +251,20 @@ def test_texts_of_all_kinds(model: str, tmp_path: Path, runtime: Path, driver: A
     export(tmp_path / "run", "web", tmp_path / "page", runtime=runtime, examples=[Text(text) for text in texts])
     bundle = Bundle.load(tmp_path / "run")
     expected = bundle.predict([Text(text) for text in texts])
-    code = f"{_TEXTS} return (await (await load('engine.js')).predict(null, texts)).predictions;"
+    files = {
+        "one.txt": "\ufeffso many".encode(),
+        "two.txt": "so many".encode("utf-16"),
+        "bad.txt": b"so\nm\xffny",
+        "zero.txt": b"\n\n\0",
+    }
+    code = f"""
+        {_TEXTS} {_FILES}
+        const engine = await load("engine.js");
+        return [(await engine.predict(null, texts)).predictions, (await engine.predict(null, files)).predictions];
+    """
     for address in _pages(tmp_path / "page"):
-        _compare(_run(driver, address, code, {"texts": _codes(texts)}), expected, 1e-5)
-        files = {
-            "one.txt": "\ufeffso many".encode(),
-            "two.txt": "so many".encode("utf-16"),
-            "bad.txt": b"so\nm\xffny",
-            "zero.txt": b"\n\n\0",
-        }
-        one, two, bad, zero = _asked(driver, address, files)
+        found, (one, two, bad, zero) = _run(driver, address, code, {"texts": _codes(texts), "files": _in_base64(files)})
+        _compare(found, expected, 1e-5)
         assert one["values"] == two["values"] == pytest.approx(bundle.predict([Text("so many")])[0].values, abs=1e-5)
         assert bad["error"] == {"message": "bad.txt, line 2: it is not UTF-8.", "fix": "Save the file as text in UTF-8."}
         assert zero["error"]["message"] == "zero.txt, line 3: there is a zero byte, so it is not text."
@@ -273,12 +281,15 @@ def _compare_pieces(driver: Any, address: str, texts: list[str]) -> None:
     code = f"""
         {_TEXTS}
         const kinds = {{ ...(await load("hashed.js")), ...(await load("pieces.js")) }};
-        const splitter = new kinds[given.kind](given.reading);
-        return texts.map((text) => splitter.encode(text, 100));
+        return given.splitters.map(([kind, reading]) => {{
+            const splitter = new kinds[kind](reading);
+            return texts.map((text) => splitter.encode(text, 100));
+        }});
     """
     if IS_FULL:  # Every character, alone and around a sigma, whose lower case depends on others.
         every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
         texts = texts + ["".join(f"aΣ{one}α {one}Σ" for one in every[begin : begin + 20]) for begin in range(0, len(every), 20)]
+    splitters = []
     for kind, tokens, pieces in (
         ("Hashed", "words", ()),
         ("Hashed", "ngrams", ()),
@@ -287,7 +298,9 @@ def _compare_pieces(driver: Any, address: str, texts: list[str]) -> None:
     ):
         vocabulary = packed("\n".join(pieces).encode()) if pieces else ""
         rule = TextRule.model_validate({"shape": (2, 100) if tokens == "ngrams" else (100,), "tokens": tokens, "vocabulary": vocabulary})
-        found = _run(driver, address, code, {"kind": kind, "reading": reading(rule), "texts": _codes(texts)})
+        splitters.append((kind, rule))
+    given = {"splitters": [(kind, reading(rule)) for kind, rule in splitters], "texts": _codes(texts)}
+    for (_, rule), found in zip(splitters, _run(driver, address, code, given), strict=True):
         for text, rows, wanted in zip(texts, found, rule.encode(texts).reshape(len(texts), -1, 100).tolist(), strict=True):
             assert [row + [0] * (100 - len(row)) for row in rows] == wanted, text
 

@@ -89,18 +89,18 @@ def _files(bundle: Bundle, run: Path, model: bytes, runtime: tuple[bytes, bytes]
         ]
     if isinstance(bundle.spec.input, TextRule):
         about["text"] = reading(bundle.spec.input)
-    script, machine = runtime
+    script, compressed = runtime
     return {
         **found,
         "ort.js": script,
-        "runtime.wasm.gz": gzip.compress(machine, 9, mtime=0),
+        "runtime.wasm.gz": compressed,
         "model.onnx": model,
         "model.json": json.dumps(about, ensure_ascii=False).encode(),
     }
 
 
 def _runtime(given: Path | None) -> tuple[bytes, bytes]:
-    """Return the runtime's script and its WebAssembly. Raises `ExportError` for another package, and `DownloadError`."""
+    """Return the runtime's script and its WebAssembly, compressed. Raises `ExportError` for another package, and `DownloadError`."""
     path = given or fetch(PACKAGE, _MIRRORS, sha256=_SHA256, size=_SIZE, to=cache_folder() / "onnxruntime-web")
     try:
         content = path.read_bytes()
@@ -112,7 +112,7 @@ def _runtime(given: Path | None) -> tuple[bytes, bytes]:
         script, machine = (archive.extractfile(name) for name in (_SCRIPT, _MACHINE))
         assert script is not None
         assert machine is not None
-        return script.read(), machine.read()
+        return script.read(), gzip.compress(machine.read(), 9, mtime=0)
 
 
 def _one_file(page: str, files: Mapping[str, bytes]) -> str:
