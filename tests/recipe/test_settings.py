@@ -13,9 +13,9 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 # What people type. Add to it freely; a change or removal breaks their commands and programs.
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
---patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers --folds
+--patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers --thresholds --folds
 --task --valid --test --split-seed --valid-data --test-data --target --ignore --text --tokens --vocabulary --file --split-column --group
---size --fit --rate --data-seconds --windows --memory --exclude
+--size --fit --rate --data-seconds --windows --memory --exclude --labels
 --sampling --mean --std
 --scale-targets
 --shift --flip --rotate --scale --shear --brightness --contrast --saturation --hue --policy --policy-magnitude --erase

@@ -85,6 +85,8 @@ def correct(data: Data, corrections: Sequence[Correction], where: dict[str, str]
 
     What splits are made of does not change by it: with the same seed, a run is tested on the same examples as without.
     """
+    if not corrections and where is None:
+        return data
     if not data.task.has_classes:
         raise DataError(f"Labels of the task {data.task.name} cannot be corrected by a list.", "Correct the data themselves.")
     places = _places(data, {one.example for one in corrections})

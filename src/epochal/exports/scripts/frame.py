@@ -3,7 +3,6 @@
 import json
 import sys
 
-import numpy
 import onnxruntime
 
 from epochal.exports.scripts.numbers import read
@@ -15,9 +14,8 @@ for path in paths:
     try:
         for name, inputs in read(path, about["input"]):
             values = session.run(None, {"input": inputs[None]})[0][0]
-            place = (values / numpy.array(about["thresholds"] or 1.0)).argmax()
-            best = [about["classes"][place], f"{values[place]:.6f}"]
+            best = (values / (about["thresholds"] or 1.0)).argmax()
             each = [f"{output}={value}" for output, value in zip(about["classes"], values, strict=True)]
-            print(name, *(best if about["task"] == "single-label" else each), sep="\t")
+            print(name, *((about["classes"][best], f"{values[best]:.6f}") if about["task"] == "single-label" else each), sep="\t")
     except Exception as error:
         sys.exit(f"{path}: {error or type(error).__name__}")
