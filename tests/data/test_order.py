@@ -17,7 +17,7 @@ from epochal.data.mixing import Mixing
 from epochal.data.order import Order, describe_balance, shares
 from epochal.errors import RecipeError
 from epochal.recipe import AugmentSettings, Recipe
-from epochal.run.train import dry_run
+from epochal.run.dry_run import dry_run
 from epochal.training.loop import fit
 from epochal.training.records import Started
 from tests.small import Filed, Slow

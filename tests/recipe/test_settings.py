@@ -13,7 +13,7 @@ from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 # What people type. Add to it freely; a change or removal breaks their commands and programs.
 _OPTIONS = """
 --epochs --batch-size --seed --device --threads --precision --compile --step --max-steps --max-seconds --checkpoint-every --on-nan
---patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers --thresholds --folds
+--patience --metrics --monitor --keep --accumulate --clip-norm --ema --eval-batch-size --workers --thresholds --folds --repeats
 --task --valid --test --split-seed --valid-data --test-data --target --ignore --text --tokens --vocabulary --file --split-column --group
 --size --fit --rate --data-seconds --windows --memory --exclude --labels
 --sampling --mean --std

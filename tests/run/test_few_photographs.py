@@ -14,8 +14,8 @@ from epochal.data.inputs.picture import photographs
 from epochal.errors import DataError, ModelError, RecipeError
 from epochal.models.pretrained.pictures import LITE0
 from epochal.recipe import Recipe, load_recipe
+from epochal.run.dry_run import dry_run
 from epochal.run.prepare import prepare
-from epochal.run.train import dry_run
 from tests.photos import write_photos
 from tests.trunks import shrink
 

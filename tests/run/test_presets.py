@@ -6,7 +6,7 @@ import pytest
 
 import epochal
 from epochal.recipe import load_recipe
-from epochal.run.train import dry_run
+from epochal.run.dry_run import dry_run
 
 
 def _table(tmp_path: Path, rows: int = 60) -> Path:

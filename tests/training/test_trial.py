@@ -17,7 +17,8 @@ from torch.nn import functional
 from epochal.data.load import load
 from epochal.errors import EpochalError, ModelError, NotFiniteError, RecipeError
 from epochal.recipe import Recipe
-from epochal.run.train import dry_run, train
+from epochal.run.dry_run import dry_run
+from epochal.run.train import train
 from epochal.training.build import build_training, training_feed
 from epochal.training.loop import fit
 from epochal.training.trial import Trial

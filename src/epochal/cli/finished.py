@@ -38,6 +38,11 @@ def report(done: Run, *, as_json: bool) -> None:
         _print_rows(done.folds.heading, [(translated(name), *cells) for name, *cells in done.folds.table()])
         for line in (*done.folds.meaning, done.folds.final):
             say(line)
+    if done.repeats is not None:
+        say(done.repeats.title)
+        _print_rows(done.repeats.heading, [(translated(name), *cells) for name, *cells in done.repeats.table()])
+        for line in done.repeats.meaning:
+            say(line)
     if done.assessment is not None and done.assessment.slices is not None:
         for line in done.assessment.slices.lines():
             say(line)
@@ -61,6 +66,8 @@ def report(done: Run, *, as_json: bool) -> None:
     say(f"  run       {done.folder}")
     if (done.folder / REPORT).exists():
         say(f"  report    {done.folder / REPORT}")
+    if done.repeats is not None:
+        say(f"  repeats   {done.folder / 'repeats'}")
     pictures = sorted((done.folder / "figures").glob("*.png"))
     for number, picture in enumerate(pictures):
         label = "" if number else translated("pictures")

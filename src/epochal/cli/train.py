@@ -84,7 +84,8 @@ def command(
         recipe = recipe.updated({"data.columns": dict(map(pair, columns))}, "command line")
     # PyTorch is imported only now, once the settings are known to be valid.
     with importing():
-        from epochal.run.train import dry_run, run
+        from epochal.run.dry_run import dry_run
+        from epochal.run.train import run
         from epochal.watch.console import Console
 
     if is_dry:

@@ -155,8 +155,8 @@ class Comparison(Shown):
             found.append("chance is in the test examples and in the seeds: other examples, or seeds, could have given other scores")
         elif len(self.settings) > 1:
             found.append(
-                "this compares these models: how much another seed would change is not known; train each with three, "
-                "by --seed, on one --split-seed"
+                "this compares these models: how much another seed would change is not known; train each with --repeats 3, "
+                "on one --split-seed"
             )
         return tuple(found)
 

@@ -23,40 +23,21 @@ from torch import Tensor
 from epochal.evaluation.assessment import Assessment, assess
 from epochal.evaluation.by_example import SCORES, Answers, take
 from epochal.evaluation.evaluate import Evaluation
+from epochal.evaluation.several import SeveralScores
 from epochal.evaluation.slices import Slices
 from epochal.evaluation.uncertainty import Interval, standard_error
 from epochal.shown import Rows, Shown
 from epochal.tasks.beta import student_quantile
 from epochal.tasks.intervals import share_interval
-from epochal.tasks.scores import plain
 
 _Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
-class FoldScore:
-    """A score of all examples, each as the model answered that was trained without it, with its 95 % interval; and that `by_fold`.
+class FoldScore(SeveralScores):
+    """A score of all examples, each as the model answered that was trained without it; and that `by_fold`."""
 
-    `spread` is the standard deviation between folds, `None` for a single one. `in_percent` says how the score is worded.
-    """
-
-    name: str
-    value: float
-    interval: Interval | None
-    spread: float | None
     by_fold: tuple[float, ...]
-    in_percent: bool
-
-    def words(self, value: float) -> str:
-        """Return a value of the score in words."""
-        return f"{100 * value:.1f} %" if self.in_percent else plain(value, 4)
-
-    def between(self) -> str:
-        """Return the interval in words."""
-        if self.interval is None:
-            return "–"
-        low, high = self.interval
-        return f"{100 * low:.1f} to {100 * high:.1f} %" if self.in_percent else f"{plain(low, 4)} to {plain(high, 4)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -172,7 +153,7 @@ def cross_validation(evaluation: Evaluation, fold: Tensor, folds: int, trained: 
         if interval is not None:
             interval = max(0.0, interval[0]), min(1.0, interval[1]) if in_percent else interval[1]
         spread = float(torch.tensor(by_fold, dtype=torch.float64).std()) if count > 1 else None
-        scores.append(FoldScore(score.words, found.value, interval, spread, tuple(by_fold), in_percent))
+        scores.append(FoldScore(score.words, found.value, interval, spread, in_percent, tuple(by_fold)))
     return CrossValidation(
         folds,
         tuple(len(part.targets) for part in parts),

@@ -23,6 +23,19 @@ _LEAST = 1.959963984540054
 
 
 @dataclass(frozen=True)
+class Mean:
+    """The mean score of a setting with its 95 % interval for other examples and seeds.
+
+    `examples` and `seeds` are the parts of its standard error: their squares add up to the variance of the mean.
+    """
+
+    value: float
+    interval: Interval
+    examples: float
+    seeds: float
+
+
+@dataclass(frozen=True)
 class _Seeds:
     """How much scores vary from seed to seed, pooled over settings: the variance of a model's score.
 
@@ -44,20 +57,23 @@ def compare_settings(
     and 1. Both settings are taken to vary equally from seed to seed. Examples of one of `groups` int64 [n] count together.
     """
     one, other = (_units(models, groups) for models in (first, second))
-    error, freedom = _error(other.mean(0) - one.mean(0), (one, other), len(first[0]), shares=shares)
+    examples, seeds, freedom = _errors(other.mean(0) - one.mean(0), (one, other), len(first[0]), shares=shares)
+    error = math.hypot(examples, seeds)
     return of_error(len(first[0]), float(one.mean()), float(other.mean()), error, freedom, shown)
 
 
-def mean_over_seeds(models: Sequence[Tensor], groups: Tensor | None = None, *, shares: bool) -> Interval:
-    """Return the 95 % interval of the mean score of a setting that was trained with several seeds, for other examples and seeds."""
+def mean_over_seeds(models: Sequence[Tensor], groups: Tensor | None = None, *, shares: bool) -> Mean:
+    """Return the mean score of a setting that was trained with several seeds; arguments are as in `compare_settings`."""
     values = _units(models, groups)
-    error, freedom = _error(values.mean(0), (values,), len(models[0]), shares=shares)
-    middle, reach = float(values.mean()), student_quantile(freedom) * error
-    return (max(0.0, middle - reach), min(1.0, middle + reach)) if shares else (middle - reach, middle + reach)
+    examples, seeds, freedom = _errors(values.mean(0), (values,), len(models[0]), shares=shares)
+    middle, reach = float(values.mean()), student_quantile(freedom) * math.hypot(examples, seeds)
+    interval = (max(0.0, middle - reach), min(1.0, middle + reach)) if shares else (middle - reach, middle + reach)
+    return Mean(middle, interval, examples, seeds)
 
 
-def _error(values: Tensor, settings: Sequence[Tensor], count: int, *, shares: bool) -> tuple[float, float]:
-    """Return the standard error of a mean of `values` that models of all `settings` gave, and its degrees of freedom.
+def _errors(values: Tensor, settings: Sequence[Tensor], count: int, *, shares: bool) -> tuple[float, float, float]:
+    """Return the standard errors from examples and from seeds of a mean of `values` that models of all `settings` gave, and the degrees of
+    freedom of both together.
 
     These are F. Satterthwaite's (Biometrics Bulletin 2, 1946).
     """
@@ -65,9 +81,10 @@ def _error(values: Tensor, settings: Sequence[Tensor], count: int, *, shares: bo
     if shares:
         examples = max(examples, _LEAST / count)
     seeds, share = _between(settings), sum(1 / len(setting) for setting in settings)
-    total = examples**2 + max(0.0, seeds.variance - seeds.mixed) * share
+    excess = max(0.0, seeds.variance - seeds.mixed) * share
+    total = examples**2 + excess
     below = examples**4 / max(len(values) - 1, 1) + (seeds.variance * share) ** 2 / seeds.freedom
-    return math.sqrt(total), total**2 / below if below > 0 else 1.0
+    return examples, math.sqrt(excess), total**2 / below if below > 0 else 1.0
 
 
 def _between(settings: Sequence[Tensor]) -> _Seeds:

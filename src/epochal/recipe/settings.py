@@ -320,6 +320,11 @@ class AllSettings(Settings):
         description="cross-validation: also train so many models, each without one of so many parts of the data, on which it is then "
         "measured; nothing is split off for a test unless that is asked for; none: off",
     )
+    repeats: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None,
+        description="train so many times in all on the same split, with this seed, the next, and so on; what seeds change is told apart "
+        "from what test examples do; none: off",
+    )
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
     tune: Literal["auto", "head", "last", "all"] = Field(

@@ -9,6 +9,7 @@ from typing import Any
 from epochal.data.spec import DataSpec
 from epochal.evaluation.assessment import Assessment
 from epochal.evaluation.folds import CrossValidation
+from epochal.evaluation.repeats import Repeats
 from epochal.recipe import Recipe
 from epochal.report.exhibits import Exhibits
 from epochal.tasks.scores import Scores
@@ -23,7 +24,7 @@ class Facts:
 
     `scores` are those of `split`: of test data or, without these, of `folds`, or of validation data; `None` without either. `confusion`
     is its confusion matrix, empty where there is none or it is too large to be written. `advice` is what to try with a model that has
-    hardly learned anything. `folds` is what cross-validation measured, if it did. `groups` is how
+    hardly learned anything. `folds` is what cross-validation measured, if it did, and `repeats` what several seeds did. `groups` is how
     many groups the examples of `split` are in, where they are known.
     """
 
@@ -42,3 +43,4 @@ class Facts:
     advice: tuple[str, ...] = ()
     folds: CrossValidation | None = None
     groups: int | None = None
+    repeats: Repeats | None = None

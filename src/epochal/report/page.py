@@ -15,6 +15,7 @@ from epochal.report.folds import cross_validation
 from epochal.report.labels import label_errors, score_by_labels
 from epochal.report.made import data, environment, settings, time
 from epochal.report.quantities import quantities
+from epochal.report.repeats import repeats
 from epochal.report.result import curves, header, headline
 from epochal.report.seen import importance, mistakes, samples
 from epochal.report.slices import slices
@@ -28,6 +29,7 @@ MARK = opening(_KIND)
 # What the links at the top are called, by section.
 _LINKS = {
     "folds": "Folds",
+    "repeats": "Seeds",
     "training": "Training",
     "labels": "More labels",
     "confusion": "Confusions",
@@ -54,9 +56,9 @@ STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 def render(facts: Facts) -> str:
     """Return the page."""
     parts = (
-        cross_validation(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts), quantities(facts),
-        decision(facts), slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts), sets(facts),
-        importance(facts), samples(facts), time(facts), settings(facts), environment(facts), data(facts),
+        cross_validation(facts), repeats(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts),
+        quantities(facts), decision(facts), slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts),
+        sets(facts), importance(facts), samples(facts), time(facts), settings(facts), environment(facts), data(facts),
     )  # fmt: skip
     body = "\n".join(filter(None, parts))
     there = re.findall(r'<section id="([\w-]+)"', body)

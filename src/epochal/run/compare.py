@@ -23,13 +23,14 @@ from epochal.evaluation.seeds import compare_settings, mean_over_seeds
 from epochal.recipe import RUNTIME_SETTINGS, Recipe
 from epochal.run.folder import DATA, ENVIRONMENT, RESULT, how_to_resume, read_json, read_recipe
 from epochal.run.predictions import has_predictions, names_in, read_predictions
+from epochal.run.repeats import finished_repeats
 from epochal.run.train import Run
 from epochal.user_code import concise
 
 _FIX = "Restore it as it was, or train again."
 
 # Settings in which runs of one setting may differ: the seed, and what decides on speed alone.
-_APART = ("seed", "device", "threads", "data.split_seed", "eval_batch_size", "folds", *RUNTIME_SETTINGS)
+_APART = ("seed", "device", "threads", "data.split_seed", "eval_batch_size", "folds", "repeats", *RUNTIME_SETTINGS)
 
 # So many examples that one of two has right are named.
 _NAMED = 10
@@ -77,7 +78,8 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     Each is compared with the first, example by example, by `score`: accuracy (if nothing is given, for classes and labels), macro-f1 or
     log-loss; mae (for quantities) or rmse. Runs may be of any models, recipes and seeds; `data.split_seed` gives runs of several seeds the
     same test examples. Where at least two settings were trained, and with their seeds alone enough is known (two seeds each, or three of
-    one), the settings are compared, and chance is in the seeds, too. Examples that a run was trained on are left out.
+    one), the settings are compared, and chance is in the seeds, too: all finished repeats of a run count with it. Examples that a run was
+    trained on are left out.
 
     Raises `DataError` if the test examples differ, and `BundleError` for what is not a finished run.
     """
@@ -87,7 +89,7 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     for place, folder in enumerate(folders):
         if any(folder.resolve() == other.resolve() for other in folders[:place]):
             raise DataError(f"{folder} is given twice.", "Give each run once.")
-    found = [_read(folder) for folder in folders]
+    found = [kept for folder in folders for kept in _with_repeats(folder, folders)]
     first = found[0]
     chosen = score_for(score, first.spec.task)
     matched = [first, *(_matched(first, other) for other in found[1:])]
@@ -111,6 +113,14 @@ def _folder(run: str | Path | Run) -> Path:
     if run.folder is None:
         raise DataError("A run without a folder cannot be compared.", "Train it with out=... .")
     return run.folder
+
+
+def _with_repeats(folder: Path, given: Sequence[Path]) -> list[_Kept]:
+    """Return a run and its finished repeats, except those that are `given` by themselves."""
+    run, apart = _read(folder), {one.resolve() for one in given}
+    repeats = (_read(place) for place in finished_repeats(folder, run.recipe).values() if place.resolve() not in apart)
+    # What follows from the seed, as a weight decay that cross-validation chose, makes no other setting of them.
+    return [run, *(replace(one, setting=run.setting) for one in repeats)]
 
 
 def _read(folder: Path) -> _Kept:
@@ -275,7 +285,7 @@ def _setting(models: Sequence[_Measured], unlike: Sequence[str], score: Score) -
         tuple(one.kept.name for one in models),
         tuple(one.kept.recipe.seed for one in models),
         float(scores.mean()),
-        mean_over_seeds(values, groups, shares=score.is_share) if several else models[0].found.interval,
+        mean_over_seeds(values, groups, shares=score.is_share).interval if several else models[0].found.interval,
         float(scores.std()) if several else None,
         {name: _in_words(models[0].kept.setting.get(name)) for name in unlike},
     )

@@ -10,6 +10,7 @@ model/              the bundle: the model alone
 seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out
 predictions/        outputs of each validation and test example
 folds/              outputs of each example by the model that was trained without it, with --folds
+repeats/            runs of the same settings with other seeds, with --repeats
 figures/            pictures
 labels.csv          the labels of training examples that may be wrong, ranked
 examples.json       the examples that the report shows

@@ -19,6 +19,7 @@ from epochal.evaluation.assessment import Assessment
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.folds import CrossValidation
 from epochal.evaluation.label_errors import LabelErrors
+from epochal.evaluation.repeats import Repeats
 from epochal.io.checksums import with_checksum
 from epochal.io.files import check_output, finite, write_json, write_text
 from epochal.recipe import Recipe
@@ -105,4 +106,5 @@ def _facts(folder: Path, result: Mapping[str, Any], recipe: Recipe) -> Facts:
         lines,
         folds,
         None if measured is None else measured.get("groups"),
+        None if result.get("repeats") is None else Repeats.from_json(result["repeats"]),
     )

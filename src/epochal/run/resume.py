@@ -19,7 +19,8 @@ from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
 from epochal.run.folder import CHECKPOINTS, MODEL, RECIPE, RESULT, move_data, tidy
 from epochal.run.folds import forget_folds, is_unfinished, plan_folds
 from epochal.run.reopen import reopen, resolved_recipe
-from epochal.run.train import Run, complete, with_folds
+from epochal.run.repeats import finished_repeats, plan_repeats
+from epochal.run.train import Run, complete, with_folds, with_repeats
 from epochal.tasks.losses import LossFunction
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.optim import MakeOptimizer
@@ -67,13 +68,14 @@ def resume(
         before = recipe = resolved_recipe(folder)
         if epochs is not None and epochs <= recipe.epochs:
             raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
-        if (folder / RESULT).exists() and epochs is None and not is_unfinished(folder, recipe.folds):
+        if (folder / RESULT).exists() and epochs is None and not _lacks_models(folder, recipe):
             log(f"{folder} has finished; --epochs N makes it longer.")
             return None
         _refuse_changes(folder, recipe, settings)
         recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
         prepared, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
-        folding = plan_folds(prepared, model if isinstance(model, nn.Module) else None, log)
+        own = model if isinstance(model, nn.Module) else None
+        folding, repeating = plan_folds(prepared, own, log), plan_repeats(prepared, own, log)
         for cause in changes:
             if cause.is_data:
                 raise DataError(f"{folder}: {cause.words}.", "Restore the original data, or train again.")
@@ -100,7 +102,14 @@ def resume(
 
         stack.enter_context(tidy(folder, [], log))
         done = complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun)
-        return with_folds(done, folding, log)
+        return with_repeats(with_folds(done, folding, log), repeating, log)
+
+
+def _lacks_models(folder: Path, recipe: Recipe) -> bool:
+    """Whether folds or repeats are missing of a run that has finished but for these."""
+    return is_unfinished(folder, recipe.folds) or (
+        recipe.repeats is not None and len(finished_repeats(folder, recipe)) < recipe.repeats - 1
+    )
 
 
 def _about_rate(before: Recipe, started: Started, examples: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +19,7 @@ from epochal.data.examples import group_numbers
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.load import Data
 from epochal.data.spec import DataSpec
-from epochal.device import computing, using_threads
-from epochal.errors import TrainingError
+from epochal.device import using_threads
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment, assess, slices_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
@@ -31,12 +28,12 @@ from epochal.evaluation.importance import Importance, importance, takes_long
 from epochal.evaluation.label_errors import LabelErrors
 from epochal.evaluation.labels import LearningCurve
 from epochal.evaluation.named import Metrics, all_metrics
+from epochal.evaluation.repeats import Repeats
 from epochal.io.checksums import with_checksum
 from epochal.io.files import finite, remove_directory, write_errors, write_json, write_text
 from epochal.models.summary import Summary
 from epochal.predict import Input, Predictions
 from epochal.progress import silent
-from epochal.random import fork_rng
 from epochal.recipe import Recipe, as_recipe
 from epochal.run.curve import Plan
 from epochal.run.curve import measure as measure_curve
@@ -47,13 +44,13 @@ from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
 from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared, prepare
+from epochal.run.repeats import RepeatPlan, plan_repeats, train_repeats
 from epochal.run.report import keep, write_examples, write_report
 from epochal.run.thresholds import with_thresholds
 from epochal.shown import Rows, Shown
 from epochal.tasks.losses import LossFunction
-from epochal.training.build import build_training, training_feed
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.loop import TrainingHistory, fit, train_step
+from epochal.training.loop import TrainingHistory, fit
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own, names_of
 from epochal.training.records import Started, Watcher
@@ -72,7 +69,8 @@ class Run(Shown):
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
     inputs are not rows, or have very many columns. `label_errors` are the training labels that are likely wrong; `None` where examples have
     not one class each. `curve` is the learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
-    `out_of_fold` has the outputs and targets of the same examples, in the order of the source. `assessment` is all else that is said of
+    `out_of_fold` has the outputs and targets of the same examples, in the order of the source. `repeats` is what the same settings reached
+    with several seeds, if that was asked for. `assessment` is all else that is said of
     answers on test data, or without these on validation data.
     """
 
@@ -90,6 +88,7 @@ class Run(Shown):
     curve: LearningCurve | None = None
     folds: CrossValidation | None = None
     out_of_fold: Evaluation | None = None
+    repeats: Repeats | None = None
     assessment: Assessment | None = None
 
     def _title(self) -> str:
@@ -101,6 +100,7 @@ class Run(Shown):
         return [
             ("test", "there was no test data" if self.test is None else str(self.test)),
             *(() if self.folds is None else [("folds", self.folds.headline())]),
+            *(() if self.repeats is None else [("repeats", self.repeats.headline())]),
             *(("" if number else "advice", words) for number, words in enumerate(lines)),
             *(() if self.curve is None else [("labels", self.curve.outlook())]),
             *(() if self.label_errors is None else [("train", str(self.label_errors))]),
@@ -147,7 +147,8 @@ def train(
     every record too, such as `epochal.TensorBoard("logs")`, `epochal.MLflow()` or a function of your own. With `learning_curve`, models
     are then trained on several draws of an eighth, a quarter and half of the training examples, and evaluated on the same test examples:
     `Run.curve` has their scores, and what twice as many labels would bring. With `folds=5`, a setting, models are cross-validated: see
-    `Run.folds`. With `label_check`, up to four more are trained on labels of which 2 % are changed on purpose, until they were 400:
+    `Run.folds`. With `repeats=3`, a setting, three are trained in all, on the same split with seeds that follow each other: see
+    `Run.repeats`. With `label_check`, up to four more are trained on labels of which 2 % are changed on purpose, until they were 400:
     `Run.label_errors.check` says how many of these come back, and what the list is worth.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
@@ -199,42 +200,12 @@ def run(
     prepared = prepare(source, recipe, own or Own(), model=model, data_dir=data_dir, log=log)
     plan = plan_curve(prepared, model) if learning_curve else None
     checking = plan_check(prepared, model) if label_check else None
-    folding = plan_folds(prepared, model, log)
+    folding, repeating = plan_folds(prepared, model, log), plan_repeats(prepared, model, log)
     with new_run(out, source, data_dir, prepared, log) as folder:
         done = with_folds(complete(prepared, folder, watchers, log), folding, log)
+        done = with_repeats(done, repeating, log)
     done = done if checking is None else _with_check(done, checking, log)
     return done if plan is None else _with_curve(done, plan, log)
-
-
-def dry_run(
-    source: Any,
-    recipe: Recipe,
-    *,
-    model: nn.Module | None = None,
-    out: Path | None = None,
-    data_dir: str | Path | None = None,
-    log: Callable[[str], object] = silent,
-) -> tuple[Recipe, Summary]:
-    """Do what `run` does before training, and one step on a copy of the model; keep nothing.
-
-    Returns the resolved recipe and the model's summary. Raises what `run` would raise before its first step, and `TrainingError` where
-    that step gives no finite loss.
-    """
-    check_free(out)
-    prepared = prepare(source, recipe, Own(), model=model, data_dir=data_dir, log=log)
-    plan_folds(prepared, model, log)
-    recipe, data, device = prepared.recipe, prepared.learner.data, prepared.device
-    with fork_rng(device), computing(recipe.threads_per_step):
-        batches = training_feed(data.train, data.spec, recipe, device)
-        net, has_valid = copy.deepcopy(prepared.learner.model), data.valid is not None
-        training = build_training(net, batches, data.spec, recipe, device, has_valid=has_valid, log=log)
-        training.train_mode()
-        train_step(training, next(batches.epoch(1)))
-        loss = training.loss_sum.item() / min(recipe.examples_per_step, len(data.train))
-    if not math.isfinite(loss):
-        raise TrainingError(f"The loss of the first step is {loss}.", "Check the inputs' scale, and the model.")
-    log(f"one step runs: loss {loss:.4f}")
-    return recipe, prepared.summary
 
 
 def complete(
@@ -297,6 +268,25 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
         done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation, label_errors=errors)
 
     cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
+    return done
+
+
+def with_repeats(done: Run, plan: RepeatPlan | None, log: Callable[[str], object]) -> Run:
+    """Train a run that is whole again with other seeds, if there is a plan for it, and add what that measures to its folder, one by one."""
+    if plan is None:
+        return done
+
+    def train_one(
+        prepared: Prepared, folder: Path | None, watcher: Watcher, begun: Callable[[Started], object] | None
+    ) -> Evaluation | None:
+        return complete(prepared, folder, [watcher], log, begun).test
+
+    def found(repeats: Repeats) -> None:
+        nonlocal done
+        done = _extended(done, {"repeats": repeats.to_json()}, log, repeats=repeats)
+
+    assert done.test is not None
+    train_repeats(plan, done.test, done.folder, done.fit.finished.seconds, train_one, log, found)
     return done
 
 
