@@ -70,7 +70,7 @@ class Repeats(Shown):
         """What the interval counts, how much of it comes from where, and which model is usual, in sentences."""
         first, place = self.scores[0], self.nearest
         few = (
-            "Seeds change more than examples do, and few seeds tell little: in simulations such intervals have the true mean 85 to 91 % "
+            "Seeds change more than examples do, and few seeds tell little: in simulations such intervals have the true mean 85 to 93 % "
             "of the time."
         )
         return (
