@@ -7,7 +7,7 @@ import torch
 
 from epochal.evaluation.by_example import Answers, as_answers
 from epochal.evaluation.repeats import measure_repeats
-from epochal.tasks import SingleLabel
+from epochal.tasks.single_label import SingleLabel
 
 
 def _right(*shares: float) -> list[Answers]:
