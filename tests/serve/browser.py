@@ -51,9 +51,11 @@ class Page:
         return bool(self.find(name).is_displayed())
 
     def until(self, happened: Callable[[], object]) -> None:
+        from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.driver, 20, 0.05).until(lambda _: happened())
+        # The page may replace an element after it was found, and before it is read.
+        WebDriverWait(self.driver, 20, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: happened())
 
     def script(self, code: str, *given: object) -> Any:
         return self.driver.execute_script(code, *given)
