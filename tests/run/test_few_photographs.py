@@ -17,7 +17,6 @@ from epochal.recipe import Recipe, load_recipe
 from epochal.run.dry_run import dry_run
 from epochal.run.prepare import prepare
 from tests.photos import write_photos
-from tests.trunks import shrink
 
 MODEL = "efficientnet-lite0"
 LEVELS = {"dark": 0, "light": 120}
@@ -27,16 +26,7 @@ def _written(folder: Path, height: int = 100, width: int = 120, count: int = 6) 
     return write_photos(folder / "photos", LEVELS, count, height, width, spread=120)
 
 
-@pytest.fixture(autouse=True)
-def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is a small one, but for tests that ask for the `whole`."""
-    if "whole" not in request.fixturenames:
-        shrink(monkeypatch)
-
-
-@pytest.fixture
-def whole() -> None:
-    """The model itself."""
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import epochal
 from epochal.cli.main import cli
 from epochal.errors import BundleError, DataError, RecipeError
+from tests.interrupted import Interrupted
 
 QUICK: dict[str, Any] = {"epochs": 2, "threads": 1, "device": "cpu", "quiet": True, "folds": 3}
 
@@ -153,35 +154,22 @@ def test_a_small_class_is_told(clouds: tuple[Tensor, Tensor], capsys: pytest.Cap
     assert "note: the smallest class has 2 examples, so that some of the 3 folds have none of it" in said
 
 
-class _Interrupted:
-    """A schedule that ends the program at a step of all trainings together."""
-
-    def __init__(self, limit: int) -> None:
-        self.calls, self.limit = 0, limit
-
-    def __call__(self, _: int) -> float:
-        self.calls += 1
-        if self.calls > self.limit:
-            raise KeyboardInterrupt
-        return 1.0
-
-
 def test_an_interruption_keeps_finished_folds_and_resume_goes_on(
     clouds: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, whole = _Interrupted(10**9), _Interrupted(10**9)
+    plain, whole = Interrupted(10**9), Interrupted(10**9)
     epochal.train(clouds, schedule=plain, **(QUICK | {"folds": None, "test": 0.0}))
     wanted = epochal.train(clouds, schedule=whole, **QUICK)
     assert wanted.folds is not None
     # In the second fold.
     limit = plain.calls + (whole.calls - plain.calls) // 2
     with pytest.raises(KeyboardInterrupt):
-        epochal.train(clouds, schedule=_Interrupted(limit), **(QUICK | {"quiet": False}), out=tmp_path / "run")
+        epochal.train(clouds, schedule=Interrupted(limit), **(QUICK | {"quiet": False}), out=tmp_path / "run")
     assert "epochal.resume(" in capsys.readouterr().out
     assert len(_result(tmp_path / "run")["folds"]["tested"]) == 1
     assert "Only 1 of 3 folds are finished" in (tmp_path / "run" / "report.html").read_text("utf-8")
     assert epochal.Bundle.load(tmp_path / "run").predict(clouds[0][0])
-    again = epochal.resume(tmp_path / "run", data=clouds, schedule=_Interrupted(10**9), quiet=True)
+    again = epochal.resume(tmp_path / "run", data=clouds, schedule=Interrupted(10**9), quiet=True)
     assert again is not None
     assert again.folds == wanted.folds
     assert _result(tmp_path / "run")["folds"] == json.loads(json.dumps(wanted.result["folds"]))

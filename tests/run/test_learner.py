@@ -18,22 +18,12 @@ from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
 from epochal.run.train import Run
 from tests.photos import write_photos
-from tests.trunks import shrink
 
 QUICK_SETTINGS: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1}
 QUICK: dict[str, Any] = QUICK_SETTINGS | {"quiet": True}
 
 
-@pytest.fixture(autouse=True)
-def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is a small one, but for tests that ask for the `whole`."""
-    if "whole" not in request.fixturenames:
-        shrink(monkeypatch)
-
-
-@pytest.fixture
-def whole() -> None:
-    """The model itself."""
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture

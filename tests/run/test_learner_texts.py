@@ -14,7 +14,6 @@ from epochal.errors import ModelError
 from epochal.models.build import MODELS
 from epochal.recipe import DEFAULT
 from epochal.run.prepare import prepare
-from tests.trunks import shrink
 
 GOOD = "a good film|great acting|I loved it|wonderful and moving|a delight from start to end|brilliant|charming and funny|superb"
 BAD = "a bad film|terrible acting|I hated it|dull and boring|a mess from start to end|awful|unfunny|a waste of two hours"
@@ -26,16 +25,7 @@ DATA = {
 QUICK: dict[str, Any] = {"threads": 1, "quiet": True, "valid": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def _small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is a small one, but for tests that ask for the `whole`."""
-    if "whole" not in request.fixturenames:
-        shrink(monkeypatch)
-
-
-@pytest.fixture
-def whole() -> None:
-    """The model itself."""
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(params=["minilm", "wordllama"])

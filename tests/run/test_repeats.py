@@ -14,6 +14,7 @@ import epochal
 from epochal.cli.main import cli
 from epochal.errors import BundleError, DataError, RecipeError
 from epochal.run.predictions import read_predictions
+from tests.interrupted import Interrupted
 
 # Small batches, so that seeds differ.
 QUICK: dict[str, Any] = {"epochs": 2, "threads": 1, "device": "cpu", "quiet": True, "batch_size": 8, "model": "linear"}
@@ -95,30 +96,17 @@ def test_compare_counts_repeats_without_being_told(repeated: Repeated, tmp_path:
     assert not epochal.compare(repeated.folder / "repeats" / "2", other).over_seeds
 
 
-class _Interrupted:
-    """A schedule that ends the program at a step of all trainings together."""
-
-    def __init__(self, limit: int = 10**9) -> None:
-        self.calls, self.limit = 0, limit
-
-    def __call__(self, _: int) -> float:
-        self.calls += 1
-        if self.calls > self.limit:
-            raise KeyboardInterrupt
-        return 1.0
-
-
 def test_an_interruption_keeps_finished_repeats_and_resume_goes_on(
     clouds: tuple[Tensor, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain, folder = _Interrupted(), tmp_path / "run"
+    plain, folder = Interrupted(), tmp_path / "run"
     epochal.train(clouds, schedule=plain, **QUICK)
-    wanted = epochal.train(clouds, schedule=_Interrupted(), repeats=3, **QUICK)
+    wanted = epochal.train(clouds, schedule=Interrupted(), repeats=3, **QUICK)
     # In the third training, after its first epoch.
     with pytest.raises(KeyboardInterrupt):
         epochal.train(
             clouds,
-            schedule=_Interrupted(int(2.8 * plain.calls)),
+            schedule=Interrupted(int(2.8 * plain.calls)),
             repeats=3,
             out=folder,
             **(QUICK | {"quiet": False, "checkpoint_every": 1e-9}),
@@ -130,7 +118,7 @@ def test_an_interruption_keeps_finished_repeats_and_resume_goes_on(
     assert "Only 2 of 3 repeats are finished" in (folder / "report.html").read_text("utf-8")
     assert list((folder / "repeats" / "3" / "checkpoints").iterdir())
     kept = (folder / "repeats" / "2" / "result.json").read_bytes()
-    again = epochal.resume(folder, data=clouds, schedule=_Interrupted(), quiet=True)
+    again = epochal.resume(folder, data=clouds, schedule=Interrupted(), quiet=True)
     assert again is not None
     assert again.repeats == wanted.repeats
     assert (folder / "repeats" / "2" / "result.json").read_bytes() == kept

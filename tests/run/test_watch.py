@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import threading
@@ -22,6 +21,7 @@ from epochal.run.watch import Seen, serving, watch
 from epochal.serve.server import listen
 from epochal.training.records import EpochDone, Record
 from tests.serve.browser import Page, check_with_axe
+from tests.serve.conftest import running
 
 FAST: dict[str, Any] = {"quiet": True, "device": "cpu", "threads": 1}
 
@@ -49,17 +49,8 @@ def unfinished(run: Path, tmp_path: Path) -> Path:
 def shown(folder: Path) -> Iterator[str]:
     """Show a run for the block; yields the address. Browsers that still listen do not keep the server from ending."""
     ready = threading.Event()
-    with listen("127.0.0.1", 0) as listener:
-        server = serving(folder, ready.set)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-        thread.start()
-        assert ready.wait(20)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
+    with listen("127.0.0.1", 0) as listener, running(serving(folder, ready.set), listener, ready, patience=10) as address:
+        yield address
 
 
 def _text(folder: Path) -> str:

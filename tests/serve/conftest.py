@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import threading
 import wave
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from epochal.recipe import Recipe
 from epochal.run.prepare import build
 from epochal.serve.app import Service, build_app
 from epochal.serve.model import Served, open_model
-from epochal.serve.server import listen, make_server
+from epochal.serve.server import Server, listen, make_server
 from tests.data.test_table import csv_of, people
 from tests.photos import write_photos
 from tests.tones import low_and_high
@@ -75,15 +76,22 @@ def serving(service: Service, token: str = "", names: tuple[str, ...] = ("localh
     listener = listen("127.0.0.1", 0)
     with service, listener:
         server = make_server(build_app(service, names, token), service.refuse_unread, ready.set)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-        thread.start()
-        assert ready.wait(20)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive()
+        with running(server, listener, ready) as address:
+            yield address
+
+
+@contextmanager
+def running(server: Server, listener: socket.socket, ready: threading.Event, patience: float = 30) -> Iterator[str]:
+    """Run a server in a thread for the block, which begins once it is `ready`; yields the address. It ends within so many seconds."""
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread.start()
+    assert ready.wait(20)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(patience)
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
