@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from epochal.evaluation.importance import Importance
+    from epochal.evaluation.several import Several
     from epochal.run.train import Run
     from epochal.shown import Rows
 
@@ -34,15 +35,10 @@ def report(done: Run, *, as_json: bool) -> None:
         for line in advice(judged, done.data.spec, done.recipe, check_command(source, done.recipe, place["data_dir"])):
             say(line)
     if done.folds is not None:
-        say(done.folds.title)
-        _print_rows(done.folds.heading, [(translated(name), *cells) for name, *cells in done.folds.table()])
-        for line in (*done.folds.meaning, done.folds.final):
-            say(line)
+        _say_several(done.folds)
+        say(done.folds.final)
     if done.repeats is not None:
-        say(done.repeats.title)
-        _print_rows(done.repeats.heading, [(translated(name), *cells) for name, *cells in done.repeats.table()])
-        for line in done.repeats.meaning:
-            say(line)
+        _say_several(done.repeats)
     if done.assessment is not None and done.assessment.slices is not None:
         for line in done.assessment.slices.lines():
             say(line)
@@ -91,6 +87,13 @@ def _sample(done: Run, source: Path) -> Sequence[str | Path]:
 def _short(path: Path) -> Path:
     """Return a path as it is seen from here."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _say_several(found: Several) -> None:
+    say(found.title)
+    _print_rows(found.heading, [(translated(name), *cells) for name, *cells in found.table()])
+    for line in found.meaning:
+        say(line)
 
 
 def _say_importance(found: Importance) -> None:

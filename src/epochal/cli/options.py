@@ -15,7 +15,7 @@ import click
 
 from epochal.cli.output import say
 from epochal.cli.table import read_table
-from epochal.errors import RecipeError
+from epochal.errors import MissingError, RecipeError
 from epochal.language import translated
 
 if TYPE_CHECKING:
@@ -171,6 +171,15 @@ def numbered(data: str, kind: str = "") -> Iterator[Path]:
     name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return (Path("runs", f"{short}{kind}-{number}") for number in itertools.count(1))
+
+
+@contextmanager
+def needing_server() -> Iterator[None]:
+    """Say how to install what a server needs, if the block cannot import it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingError(f"The server needs the package {error.name}.", 'Install it: pip install "epochal[serve]"') from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from epochal.cli.options import importing, own_model
+from epochal.cli.options import importing, needing_server, own_model
 from epochal.cli.output import say
 
 if TYPE_CHECKING:
@@ -53,12 +53,9 @@ def command(
 
         from epochal.bundle import needs_code
         from epochal.data.inputs.picture.decoding import cores
-        from epochal.errors import MissingError
 
-        try:
+        with needing_server():
             from epochal.serve.server import serve
-        except ModuleNotFoundError as error:
-            raise MissingError(f"The server needs the package {error.name}.", 'Install it: pip install "epochal[serve]"') from error
         from epochal.serve.model import check_names, named, open_model
 
     torch.set_num_threads(threads or max(1, cores() - 1))

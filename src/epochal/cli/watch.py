@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from epochal.cli.options import importing
+from epochal.cli.options import importing, needing_server
 from epochal.cli.output import say
 
 
@@ -18,13 +18,8 @@ def command(run: Path, port: int) -> None:
 
     The run may begin later. Only this machine can open the page. Ctrl-C ends the page, not the run.
     """
-    with importing():
-        from epochal.errors import MissingError
-
-        try:
-            from epochal.run.watch import watch
-        except ModuleNotFoundError as error:
-            raise MissingError(f"The server needs the package {error.name}.", 'Install it: pip install "epochal[serve]"') from error
+    with importing(), needing_server():
+        from epochal.run.watch import watch
 
     if not run.exists():
         say(f"{run} does not exist yet: the page waits for it")

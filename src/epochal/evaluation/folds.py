@@ -23,10 +23,9 @@ from torch import Tensor
 from epochal.evaluation.assessment import Assessment, assess
 from epochal.evaluation.by_example import SCORES, Answers, take
 from epochal.evaluation.evaluate import Evaluation
-from epochal.evaluation.several import SeveralScores
+from epochal.evaluation.several import Several, SeveralScores
 from epochal.evaluation.slices import Slices
 from epochal.evaluation.uncertainty import Interval, standard_error
-from epochal.shown import Rows, Shown
 from epochal.tasks.beta import student_quantile
 from epochal.tasks.intervals import share_interval
 
@@ -41,7 +40,7 @@ class FoldScore(SeveralScores):
 
 
 @dataclass(frozen=True, repr=False)
-class CrossValidation(Shown):
+class CrossValidation(Several):
     """What models score that were each trained without one of so many `folds` of the data, and measured on it.
 
     `tested` has the number of examples of each fold that is finished, and `trained` how many its model learned from, including those that
@@ -124,15 +123,6 @@ class CrossValidation(Shown):
     def from_json(values: Mapping[str, Any]) -> CrossValidation:
         """Return what `to_json` gave; what else is among the values is ignored. Raises `ValueError`."""
         return _as_json()(values)
-
-    def _title(self) -> str:
-        return self.title
-
-    def _rows(self) -> Rows:
-        return [self.heading, *self.table()]
-
-    def _table(self) -> tuple[Sequence[str], Rows]:
-        return self.heading, self.table()
 
 
 def cross_validation(evaluation: Evaluation, fold: Tensor, folds: int, trained: Sequence[int]) -> CrossValidation:

@@ -12,8 +12,7 @@ from pydantic import TypeAdapter
 
 from epochal.evaluation.by_example import SCORES, Answers
 from epochal.evaluation.seeds import mean_over_seeds
-from epochal.evaluation.several import SeveralScores
-from epochal.shown import Rows, Shown
+from epochal.evaluation.several import Several, SeveralScores
 
 # Of so many seeds, or fewer, it was measured how often an interval is right where seeds matter most.
 _FEW = 5
@@ -36,7 +35,7 @@ class RepeatScore(SeveralScores):
 
 
 @dataclass(frozen=True, repr=False)
-class Repeats(Shown):
+class Repeats(Several):
     """What one setting scores on `count` test examples with each of the `seeds` of which training is finished, out of so many `repeats`.
 
     `nearest` is the place among these of the model whose main score is nearest the median.
@@ -104,15 +103,6 @@ class Repeats(Shown):
     def from_json(values: Mapping[str, Any]) -> Repeats:
         """Return what `to_json` gave. Raises `ValueError`."""
         return _as_json()(values)
-
-    def _title(self) -> str:
-        return self.title
-
-    def _rows(self) -> Rows:
-        return [self.heading, *self.table()]
-
-    def _table(self) -> tuple[Sequence[str], Rows]:
-        return self.heading, self.table()
 
 
 def measure_repeats(models: Sequence[Answers], seeds: Sequence[int], repeats: int) -> Repeats:

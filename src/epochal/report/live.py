@@ -11,7 +11,7 @@ from epochal.language import translated
 from epochal.page import document, safe, said
 from epochal.report import charts
 from epochal.report.page import STYLE
-from epochal.report.parts import quoted, section, words
+from epochal.report.parts import long_time, quoted, section, words
 from epochal.report.result import by_epoch
 from epochal.tasks.base import Task
 from epochal.tasks.scores import plain
@@ -123,8 +123,4 @@ def _plain(value: float | None) -> str:
 
 
 def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:,.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{seconds:,.0f} s" if seconds < 60 else long_time(seconds)

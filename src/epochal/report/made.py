@@ -11,7 +11,7 @@ from epochal.page import safe
 from epochal.recipe.recipe import DEFAULT
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
-from epochal.report.parts import cell, figure, folded, section, table, words
+from epochal.report.parts import cell, figure, folded, long_time, section, table, words
 
 # What the phases of a run are called.
 _PHASES = {
@@ -94,8 +94,4 @@ def _value(value: Any) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{seconds:.3g} s" if seconds < 100 else long_time(seconds)

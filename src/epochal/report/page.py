@@ -11,13 +11,12 @@ from epochal.report import charts
 from epochal.report.classes import confusion, per_class
 from epochal.report.decision import decision
 from epochal.report.facts import Facts
-from epochal.report.folds import cross_validation
 from epochal.report.labels import label_errors, score_by_labels
 from epochal.report.made import data, environment, settings, time
 from epochal.report.quantities import quantities
-from epochal.report.repeats import repeats
 from epochal.report.result import curves, header, headline
 from epochal.report.seen import importance, mistakes, samples
+from epochal.report.several import cross_validation, repeats
 from epochal.report.slices import slices
 from epochal.report.sureness import calibration, confidence, sets
 

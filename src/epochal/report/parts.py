@@ -70,6 +70,13 @@ def quoted(name: str) -> str:
     return f"'{line[:60]}{'…' * (len(line) > 60)}'"
 
 
+def long_time(seconds: float) -> str:
+    """Return a time of a minute or more in words."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
 def cell(text: str) -> str:
     """Return text of strangers for a cell."""
     return safe(text)

@@ -388,7 +388,8 @@ def _importance(prepared: Prepared, log: Callable[[str], object]) -> Importance 
     if isinstance(rule, TableRule) and takes_long(len(rule.columns), len(data.splits[split])):
         log(f"note: the importance of {len(rule.columns):,} columns is not measured: it would take long")
         return None
-    loss = data.spec.task.reported_loss(model := prepared.bundle.model, recipe.loss, own.loss)
+    model = prepared.bundle.model
+    loss = data.spec.task.reported_loss(model, recipe.loss, own.loss)
     measure = partial(importance, model, data.splits[split], data.train, data.spec, loss, device=prepared.device)
     return measure(split=split, seed=recipe.seed, batch_size=recipe.eval_batch_size)
 

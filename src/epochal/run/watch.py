@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +117,12 @@ class Seen:
 
     def look(self) -> Live:
         """Return what is known of the run."""
-        try:
+        # What is being written, or removed, the next look will show.
+        with suppress(BundleError, FileNotFoundError):
             is_stopped = self.folder.exists() and not is_locked(self.folder) and not self.is_finished
             state = is_stopped, *(_changed(self.folder / name) for name in (RECIPE, METRICS, PROGRESS))
             if state != self._state:
                 self._live, self._state = self._read(is_stopped=is_stopped), state
-        except (BundleError, FileNotFoundError):
-            # It is being written, or removed: the next look will show.
-            return self._live
         return self._live
 
     def _read(self, *, is_stopped: bool) -> Live:

@@ -30,7 +30,7 @@ class Connection(HttpToolsProtocol):
 
     most = MAX_CONNECTIONS
 
-    def __init__(self, *arguments: Any, refuse: Refuse = lambda _, __: b"", **named: Any) -> None:
+    def __init__(self, *arguments: Any, refuse: Refuse, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._refuse_unread = refuse
         # Since when it has been in its present state: waiting for a request or for the rest of one, or being answered.

@@ -32,6 +32,9 @@ from epochal.tasks.base import Prediction
 # The most inputs that are computed together, and the most numbers in them.
 MAX_BATCH, _MAX_NUMBERS = 256, 1 << 26
 
+# Whether a model is quick is looked at for so many seconds; the server measures all that it serves for longer.
+_LOOK = 0.05
+
 # Runtimes are compared on so many made-up inputs.
 _COMPARED = 64
 
@@ -106,7 +109,7 @@ def open_model(
 def _is_quick(served: Served) -> bool:
     """Whether requests wait for other things than the model: then another runtime would not be noticed."""
     lane = Lane(served.predictor, served.most)
-    lane.warm_up(served.rule.zeros(), may_be_quick=True)
+    lane.warm_up(served.rule.zeros(), _LOOK, may_be_quick=True)
     return lane.is_quick
 
 
