@@ -131,6 +131,8 @@ def check(python: Python, bundle: Bundle, files: Sequence[Path], folder: Path, i
             assert answer[0] == prediction.label
             assert float(answer[1]) == pytest.approx(prediction.probability, abs=1e-5)
         else:
+            if bundle.spec.task.name == "multi-label":
+                assert answer.pop(0) == prediction.label
             values = {name: float(value) for name, value in (pair.rsplit("=", 1) for pair in answer)}
             assert values == pytest.approx(dict(prediction.values), rel=1e-5, abs=1e-5)
     return model
@@ -240,9 +242,17 @@ def test_thresholds(python: Python, tmp_path: Path) -> None:
 def test_several_labels_and_quantities(python: Python, tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(0, 1, (30, 5)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
-    labels = (rows[:, :3] > 0).astype(np.int64)
-    for name, targets in (("labels", labels), ("quantities", rows[:, :2] * 1e9), ("times", rows[:, 0].astype(np.float64) + 1.7e9)):
+    for name, targets in (("quantities", rows[:, :2] * 1e9), ("times", rows[:, 0].astype(np.float64) + 1.7e9)):
         bundle = train((rows, targets), model="mlp", **SETTINGS).bundle
+        check(python, bundle, [tmp_path / "rows.npy"], tmp_path / name)
+    usual = train((rows, (rows[:, :3] > 0).astype(np.int64)), model="mlp", **SETTINGS).bundle
+    least = usual.values(torch.from_numpy(rows)).quantile(0.7, dim=0)
+    task = usual.spec.task.model_copy(update={"thresholds": tuple(least.tolist())})
+    tuned = replace(usual, spec=usual.spec.model_copy(update={"task": task}))
+    labels = {one.label for one in tuned.predict(torch.from_numpy(rows))}
+    assert "none" in labels
+    assert len(labels) > 3
+    for name, bundle in (("labels", usual), ("thresholds", tuned)):
         check(python, bundle, [tmp_path / "rows.npy"], tmp_path / name)
 
 

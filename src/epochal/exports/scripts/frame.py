@@ -14,8 +14,10 @@ for path in paths:
     try:
         for name, inputs in read(path, about["input"]):
             values = session.run(None, {"input": inputs[None]})[0][0]
-            best = (values / (about["thresholds"] or 1.0)).argmax()
+            ratios = values.astype(float) / (about["thresholds"] or 0.5)
+            best = about["classes"][ratios.argmax()], f"{values[ratios.argmax()]:.6f}"
             each = [f"{output}={value}" for output, value in zip(about["classes"], values, strict=True)]
-            print(name, *((about["classes"][best], f"{values[best]:.6f}") if about["task"] == "single-label" else each), sep="\t")
+            there = ", ".join(output for output, ratio in zip(about["classes"], ratios, strict=True) if ratio >= 1) or "none"
+            print(name, *{"single-label": best, "multi-label": (there, *each)}.get(about["task"], each), sep="\t")
     except Exception as error:
         sys.exit(f"{path}: {error or type(error).__name__}")

@@ -7,7 +7,6 @@ from PIL import Image, ImageOps
 def read(path: str, rule: dict):
     """Yield the name of a picture and its pixels, uint8 [channels, height, width]: upright, on white, of the model's size."""
     with Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")) as file:
-        file.load()
         picture = ImageOps.exif_transpose(file)
     mode = "L" if picture.mode[0] in "1LI" and picture.mode != "LAB" else "RGB"
     if picture.mode[0] in "IF":
@@ -18,12 +17,11 @@ def read(path: str, rule: dict):
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    picture = picture.convert(mode).convert("L" if rule["shape"][0] == 1 else "RGB")
-    yield path, fitted(picture, *rule["shape"][:0:-1], rule["fit"]).transpose(2, 0, 1)
+    yield path, fitted(picture.convert(mode).convert("L" if rule["shape"][0] == 1 else "RGB"), *rule["shape"][:0:-1], rule["fit"])
 
 
 def fitted(picture: Image.Image, width: int, height: int, fit: str):
-    """Return the pixels [height, width, channels] of a picture in another size."""
+    """Return the pixels [channels, height, width] of a picture in another size."""
     scales = width / picture.width, height / picture.height
     if fit == "crop":
         wide, high = (min(side, max(1, round(new / max(scales)))) for side, new in zip(picture.size, (width, height), strict=True))
@@ -37,4 +35,4 @@ def fitted(picture: Image.Image, width: int, height: int, fit: str):
     is_common = (np.abs(edges - colour) <= 16).all(1).mean() >= 0.75
     made = np.full((height, width, pixels.shape[2]), colour if is_common else 0).astype(np.uint8)
     made[(height - high) // 2 :, (width - wide) // 2 :][:high, :wide] = pixels
-    return made
+    return made.transpose(2, 0, 1)

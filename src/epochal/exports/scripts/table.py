@@ -7,8 +7,6 @@ from itertools import chain
 
 import numpy as np
 
-MISSING = {"", "?", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "NaT"}
-
 
 def read(path: str, rule: dict):
     """Yield the line of each row, and its values: numbers less an offset, codes of words (0: unknown), NaN where they are missing."""
@@ -28,7 +26,7 @@ def read(path: str, rule: dict):
 
 def value(word: str, column: dict) -> float:
     """Return what a cell says as the model takes it."""
-    if word in MISSING:
+    if word in {"", "?", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "NaT"}:
         return np.nan
     if column["kind"] == "category":
         place = bisect(column["words"], word)
