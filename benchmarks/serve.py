@@ -2,7 +2,7 @@
 
     python3 benchmarks/serve.py                                        writes benchmarks/results/serve.*
     python3 benchmarks/serve.py --parts photos-epochal digits-litserve these alone; what is in the results of others stays
-    python3 benchmarks/serve.py --parts photos-overload --minutes 10   four times as many requests as can be answered, for ten minutes
+    python3 benchmarks/serve.py --parts photos-onnx-overload --minutes 10  four times as many requests as are sustained, for ten minutes
     python3 benchmarks/serve.py --quick                                a second of each, to see that all runs; writes nothing
 
 Requests come from a second process on this machine at a rate that does not depend on the answers; their time begins when they were due.
@@ -43,7 +43,8 @@ WAYS = {"epochal": "epochal serve, PyTorch", "onnx": "epochal serve, ONNX Runtim
 WORKS = ("digits", "photos")
 
 # What can be measured alone. Four times as many requests of digits as are answered are more than a client can send from the same cores.
-PARTS = (*(f"{work}-{part}" for work in WORKS for part in ("offline", *WAYS)), "photos-overload")
+OVERLOADS = ("photos-epochal-overload", "photos-onnx-overload")
+PARTS = (*(f"{work}-{part}" for work in WORKS for part in ("offline", *WAYS)), *OVERLOADS)
 
 KEYS = ("sent", "statuses", "goodput", "p50", "p99", "refused_p50", "refused_p99", "health_p50", "health_most")
 
@@ -215,17 +216,18 @@ def memory(pid: int) -> float:
 
 def measure(part: str, place: Path, records: Mapping[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Measure a part of all; some need what is in the `records` of others."""
-    name, _, way = part.partition("-")
+    name, way, *is_overload = part.split("-")
     seconds = 1.0 if options.quick else options.seconds
     work = make(name, place / part, quick=options.quick)
     if way == "offline":
         return offline(work, options.threads, seconds)
-    known = records.get(f"{name}-{'epochal' if way == 'overload' else 'offline'}", {})
+    needed = f"{name}-{way if is_overload else 'offline'}"
+    known = records.get(needed, {})
     if "error" in known or not known:
-        return {"error": f"needs {name}-{'epochal' if way == 'overload' else 'offline'}"}
+        return {"error": f"needs {needed}"}
     try:
-        with serving("epochal" if way == "overload" else way, work, options.threads) as (port, process):
-            if way == "overload":
+        with serving(way, work, options.threads) as (port, process):
+            if is_overload:
                 minutes = 0.05 if options.quick else options.minutes
                 return {"minutes": minutes, **overload(port, process, work, max(known["rate"], 1.0), minutes)}
             found = capacity(port, work, way, known["files"] / 32, seconds)
@@ -257,12 +259,12 @@ def tables(records: Mapping[str, dict[str, Any]]) -> str:
         if "bulk" in record
     ]
     text += table(["model, server", "served", "offline, files", "offline, decoded"], rows)
-    overloads = {part.partition("-")[0]: record for part, record in records.items() if "load" in record}
+    overloads = [part for part in OVERLOADS if "load" in records.get(part, {})]
     if not overloads:
         return text
     text += "\nFour times as many requests as are sustained:\n\n"
     header = [
-        "model",
+        "model, server",
         "minutes",
         "answered/s",
         "of the sustained",
@@ -271,15 +273,16 @@ def tables(records: Mapping[str, dict[str, Any]]) -> str:
         "refused after, ms (p50, p99)",
     ]
     header += ["/healthz, ms (p50, most)", "memory, MB", "p99 two seconds later, ms"]
-    return text + table(header, [_overloaded(work, record, records[f"{work}-epochal"]) for work, record in overloads.items()])
+    return text + table(header, [_overloaded(part, records[part], records[part.removesuffix("-overload")]) for part in overloads])
 
 
-def _overloaded(work: str, record: dict[str, Any], sustained: dict[str, Any]) -> list[str]:
+def _overloaded(part: str, record: dict[str, Any], sustained: dict[str, Any]) -> list[str]:
+    work, way, _ = part.split("-")
     found, (before, after) = record["load"], record["memory"]
     if "error" in found:
-        return [work, f"{record['minutes']:g}", found["error"], *[""] * 7]
+        return [f"{work}, {WAYS[way]}", f"{record['minutes']:g}", found["error"], *[""] * 7]
     return [
-        work,
+        f"{work}, {WAYS[way]}",
         f"{record['minutes']:g}",
         f"{found['goodput']:,.0f}",
         f"{100 * found['goodput'] / max(sustained['rate'], 1.0):.0f} %",
