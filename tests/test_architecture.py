@@ -50,6 +50,7 @@ LAYERS = [
     "figures.*",
     "report.*",
     "run.*",
+    "search.*",
     "bench",
     "",
     "cli.*",

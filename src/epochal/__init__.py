@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
     from epochal.run.train import Run, train
+    from epochal.search.found import Search
+    from epochal.search.search import tune
     from epochal.tasks.base import Prediction
     from epochal.training.loop import TrainingHistory, fit
     from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
@@ -45,6 +47,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Rewound": "training.records",
     "Run": "run.train",
+    "Search": "search.found",
     "Started": "training.records",
     "TensorBoard": "watch.tensorboard",
     "ThreadChange": "training.sharing",
@@ -59,6 +62,7 @@ _HOMES = {
     "resume": "run.resume",
     "summarize": "models.summary",
     "train": "run.train",
+    "tune": "search.search",
 }
 
 __all__ = [
@@ -76,6 +80,7 @@ __all__ = [
     "Recipe",
     "Rewound",
     "Run",
+    "Search",
     "Started",
     "TensorBoard",
     "ThreadChange",
@@ -91,6 +96,7 @@ __all__ = [
     "resume",
     "summarize",
     "train",
+    "tune",
 ]
 
 

@@ -57,7 +57,7 @@ def report(done: Run, *, as_json: bool) -> None:
         _say_importance(done.importance)
     if done.curve is not None:
         say(done.curve.title)
-        _print_rows(done.curve.heading, done.curve.table())
+        print_rows(done.curve.heading, done.curve.table())
         say(done.curve.outlook())
     say(f"  run       {done.folder}")
     if (done.folder / REPORT).exists():
@@ -91,21 +91,21 @@ def _short(path: Path) -> Path:
 
 def _say_several(found: Several) -> None:
     say(found.title)
-    _print_rows(found.heading, [(translated(name), *cells) for name, *cells in found.table()])
+    print_rows(found.heading, [(translated(name), *cells) for name, *cells in found.table()])
     for line in found.meaning:
         say(line)
 
 
 def _say_importance(found: Importance) -> None:
     say(found.title)
-    _print_rows(found.heading, rows := found.table())
+    print_rows(found.heading, rows := found.table())
     if more := len(found.columns) - len(rows):
         say(f"  and {more:,} more columns in result.json")
     if warning := found.warning():
         say(f"note: {warning}")
 
 
-def _print_rows(heading: Sequence[str], rows: Rows) -> None:
+def print_rows(heading: Sequence[str], rows: Rows) -> None:
     """Print a table whose first column are names."""
     from rich.markup import escape
     from rich.table import Table

@@ -21,6 +21,7 @@ from epochal.terminal import failure, tolerate_output_errors
 VERBS = {
     "check": "Find problems in data before training: broken files, copies, leakage, imbalance.",
     "train": "Train a model on labelled data, test it, and save everything in a run folder.",
+    "tune": "Search for better settings, and say what they are worth on test data.",
     "resume": "Continue an interrupted run, or make a finished one longer.",
     "reproduce": "Repeat the training of a run, and compare every epoch.",
     "evaluate": "Measure a trained model on its own test data, or on other data.",

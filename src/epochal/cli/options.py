@@ -127,7 +127,7 @@ def parse(text: str, annotation: Any = Any) -> Any:
 
     Anything else is returned as text, which the recipe then rejects.
     """
-    kinds = set(_kinds(annotation))
+    kinds = set(kinds_of(annotation))
     is_open = Any in kinds
     if str in kinds and text[:1] not in ("'", '"'):
         return text
@@ -154,14 +154,14 @@ def _number(text: str, *, is_whole: bool) -> int | float:
         return int(number) if is_whole and number.is_integer() and abs(number) < 2**53 else number
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def kinds_of(annotation: Any) -> Iterator[Any]:
     """Yield the types that a setting may have; lists, tables and `Literal` without what they contain."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         for inner in get_args(annotation):
-            yield from _kinds(inner)
+            yield from kinds_of(inner)
     elif origin is Annotated:
-        yield from _kinds(get_args(annotation)[0])
+        yield from kinds_of(get_args(annotation)[0])
     else:
         yield origin or annotation
 

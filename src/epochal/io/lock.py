@@ -37,6 +37,22 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def lock_at_once(folder: Path) -> Iterator[bool]:
+    """Hold the lock of a folder for the block, without waiting for it: the value says whether it was free.
+
+    Where there are no locks (Windows, some network disks), it always is.
+    """
+    if sys.platform == "win32":
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(descriptor, wait=0)
+    finally:
+        os.close(descriptor)
+
+
 def is_locked(folder: Path) -> bool:
     """Return whether another process holds the lock of a folder: `True`, too, where there are no locks."""
     if sys.platform == "win32":
@@ -52,9 +68,9 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock an open folder; return whether that succeeded in time."""
-    until = time.monotonic() + ENDING_SECONDS
+def _lock(descriptor: int, wait: float = ENDING_SECONDS) -> bool:
+    """Lock an open folder; return whether that succeeded within so many seconds."""
+    until = time.monotonic() + wait
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

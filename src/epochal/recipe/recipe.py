@@ -78,13 +78,14 @@ class Recipe(AllSettings):
 
     __str__ = __repr__
 
-    def to_toml(self) -> str:
-        """Return the recipe as TOML, each value followed by its origin as a comment. Settings that are `None` are left out."""
+    def to_toml(self, *, only_given: bool = False) -> str:
+        """Return the recipe as TOML, each value followed by its origin as a comment. Settings that are `None` are left out, and with
+        `only_given` so are defaults."""
         import tomlkit
 
         document = tomlkit.document()
         for name, value in self.flat().items():
-            if value is None or value == {}:
+            if value is None or value == {} or (only_given and self.origin(name) == DEFAULT):
                 continue
             *groups, last = name.split(".")
             table: Any = document

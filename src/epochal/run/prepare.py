@@ -117,6 +117,21 @@ def prepare(
     Raises an `EpochalError` for what cannot work.
     """
     clock = Clock()
+    asked, data = read(source, recipe, own, model=model, data_dir=data_dir, log=log)
+    clock.lap("load")
+    return settle(asked, data, own, model, clock=clock, log=log)
+
+
+def read(
+    source: Any,
+    recipe: Recipe,
+    own: Own = Own(),  # noqa: B008  it is frozen
+    *,
+    model: nn.Module | None = None,
+    data_dir: str | Path | None = None,
+    log: Callable[[str], object] = silent,
+) -> tuple[Recipe, Data]:
+    """Read and split the data as `prepare` does; return them with the recipe in which all is settled that decides how they are read."""
     # What is wrong with the settings alone is reported before data are read.
     choose(recipe.device)
     with_own(recipe, own)
@@ -144,8 +159,7 @@ def prepare(
     if findings := in_one_line(data):
         is_place = isinstance(source, str | Path)
         log(f"check: {findings} ({check_command(source, recipe, data_dir)} shows more)" if is_place else f"check: {findings}")
-    clock.lap("load")
-    return settle(recipe, data, own, model, clock=clock, log=log)
+    return recipe, data
 
 
 def settle(
