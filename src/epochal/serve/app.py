@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from epochal.data.inputs.picture.decoding import cores
 from epochal.serve.batching import Batcher, Lane
 from epochal.serve.decode import Decoded, text_in
 from epochal.serve.decoders import Decoders
@@ -66,8 +67,8 @@ class Service:
         self.metrics = Metrics(lambda: self.batcher.waiting)
         lanes = {name: Lane(model.predictor, model.most) for name, model in self.models.items()}
         self.batcher = Batcher(lanes, self.metrics.batch)
-        # One for each decoder, one that is computed, and one that waits for this.
-        self._least = decoders + 2
+        # One for each decoder, and one that is computed; and of these as many as there are cores, while one waits.
+        self._least = min(decoders + 1, cores()) + 1
         # What asks for a model, without regard to other ways of writing the same path.
         self._asked = {
             f"{verb}{name and '/' + quote(name)}".encode(): (verb, lane)

@@ -31,7 +31,7 @@ RECEIVE_SECONDS = 8.0
 _MAX_REQUESTS = 256
 
 # So many seconds of computing may wait; and so many while more than this share of the requests of about the last half second is refused.
-_BURST_SECONDS, _BUSY_SECONDS, _REFUSED, _LATELY = 0.5, 0.02, 1 / 3, 0.5
+_BURST_SECONDS, _BUSY_SECONDS, _REFUSED, _LATELY = 0.5, 0.01, 1 / 3, 0.5
 
 COOKIE = "epochal-token"
 
