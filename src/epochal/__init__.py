@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from epochal.recipe import Recipe, load_recipe
     from epochal.run.compare import compare
     from epochal.run.export import export
+    from epochal.run.rates import RateTest, find_rate
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
     from epochal.run.train import Run, train
@@ -44,6 +45,7 @@ _HOMES = {
     "MLflow": "watch.mlflow",
     "Prediction": "tasks.base",
     "Progress": "training.records",
+    "RateTest": "run.rates",
     "Recipe": "recipe",
     "Rewound": "training.records",
     "Run": "run.train",
@@ -55,6 +57,7 @@ _HOMES = {
     "compare": "run.compare",
     "evaluate": "evaluation.evaluate",
     "export": "run.export",
+    "find_rate": "run.rates",
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
@@ -77,6 +80,7 @@ __all__ = [
     "MLflow",
     "Prediction",
     "Progress",
+    "RateTest",
     "Recipe",
     "Rewound",
     "Run",
@@ -89,6 +93,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "find_rate",
     "fit",
     "load",
     "load_recipe",

@@ -22,6 +22,7 @@ VERBS = {
     "check": "Find problems in data before training: broken files, copies, leakage, imbalance.",
     "train": "Train a model on labelled data, test it, and save everything in a run folder.",
     "tune": "Search for better settings, and say what they are worth on test data.",
+    "lr": "Find a learning rate: make steps with growing rates, and see where the loss falls.",
     "resume": "Continue an interrupted run, or make a finished one longer.",
     "reproduce": "Repeat the training of a run, and compare every epoch.",
     "evaluate": "Measure a trained model on its own test data, or on other data.",
