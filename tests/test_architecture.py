@@ -49,6 +49,7 @@ LAYERS = [
     "serve.*",
     "figures.*",
     "report.*",
+    "ejected.*",
     "run.*",
     "search.*",
     "bench",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
     from epochal.run.compare import compare
+    from epochal.run.eject import eject
     from epochal.run.export import export
     from epochal.run.rates import RateTest, find_rate
     from epochal.run.reproduce import reproduce
@@ -55,6 +56,7 @@ _HOMES = {
     "ThreadChange": "training.sharing",
     "check": "checks.check",
     "compare": "run.compare",
+    "eject": "run.eject",
     "evaluate": "evaluation.evaluate",
     "export": "run.export",
     "find_rate": "run.rates",
@@ -91,6 +93,7 @@ __all__ = [
     "TrainingHistory",
     "check",
     "compare",
+    "eject",
     "evaluate",
     "export",
     "find_rate",

@@ -69,7 +69,7 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
     command = DATA[kind](tmp_path)
     where = [command[0], *_of(command, "--target", "--text")]
     # What is said of all kinds alike is asked of one.
-    alike = [["summary", "run"], ["reproduce", "run"], ["resume", "run"], ["resume", "run", "--epochs", "2"], ["cache"]]
+    alike = [["summary", "run"], ["reproduce", "run"], ["eject", "run"], ["resume", "run"], ["resume", "run", "--epochs", "2"], ["cache"]]
     for arguments in (
         ["train", *command, *QUICK, "--optimizer", "muon" if kind == "pictures" else "adamw"],
         ["check", *where, "--html", "page.html", "--quarantine", "list.txt"],

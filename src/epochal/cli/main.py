@@ -31,6 +31,7 @@ VERBS = {
     "report": "Write the report of a run again: one HTML page that needs nothing else.",
     "predict": "Predict what is in pictures, with probabilities.",
     "export": "Write a trained model as one file for other programs, compared with it first.",
+    "eject": "Write a run as one plain PyTorch program, to read and to change.",
     "serve": "Serve trained models over HTTP, with a page to try them.",
     "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",

@@ -63,7 +63,7 @@ def without_band(sounds: Tensor, low: Tensor, high: Tensor, rate: int) -> Tensor
     """Return sounds, float32 [batch, samples], without the frequencies between two places on the mel scale [batch] (SpecAugment: Park et
     al., Interspeech 2019)."""
     length = sounds.shape[1]
-    points = _quick_length(length)
+    points = quick_length(length)
     places = mel_places(torch.arange(points // 2 + 1, device=sounds.device) * (rate / points), rate)
     is_kept = (places < low[:, None]) | (places >= high[:, None])
     # One by one: transforms of several may round otherwise than that of one.
@@ -71,7 +71,7 @@ def without_band(sounds: Tensor, low: Tensor, high: Tensor, rate: int) -> Tensor
     return torch.stack(each)
 
 
-def _quick_length(length: int) -> int:
+def quick_length(length: int) -> int:
     """Return the first number from `length` on without prime factors beyond 5: other Fourier transforms take up to ten times as long."""
     while True:
         rest = length

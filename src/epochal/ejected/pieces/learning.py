@@ -1,0 +1,86 @@
+"""The rules of learning: the rate, the optimizer, and which epoch is kept."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def learning_rate(step: int) -> float:
+    """Return the learning rate of a step, as a share of the highest."""
+    if uses.warmup:
+        if step < WARMUP_STEPS:
+            return (step + 1) / (WARMUP_STEPS + 1)
+    if uses.one_cycle:
+        # It rises from 1/25 to 1, then falls to nearly 0, each along half a cosine (Smith and Topin, 2017).
+        peak, last = RISE * TOTAL_STEPS - 1, max(TOTAL_STEPS - 1, 1)
+        start, end, share = (1 / 25, 1.0, step / peak) if 0 < peak >= step else (1.0, 1 / 250_000, (step - peak) / (last - peak))
+        return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+    elif uses.cosine_after_warmup:
+        # It falls from 1 to 0 along half a cosine.
+        return (1 + math.cos(math.pi * ((step - WARMUP_STEPS) / (TOTAL_STEPS - WARMUP_STEPS)))) / 2
+    elif uses.cosine:
+        # It falls from 1 to 0 along half a cosine.
+        return (1 + math.cos(math.pi * (step / TOTAL_STEPS))) / 2
+    elif uses.every:
+        return FACTOR ** (step // STEPS_PER_EPOCH // EVERY)
+    elif uses.at:
+        return FACTOR ** sum(step // STEPS_PER_EPOCH >= end for end in AT)
+    else:
+        return 1.0
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps of the same length in all directions of a weight matrix (Jordan et al., 2024); plain momentum for all other parameters."""
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+                momentum = self.state[parameter]["momentum"]
+                momentum.mul_(MOMENTUM).add_(parameter.grad)
+                change = parameter.grad.add(momentum, alpha=MOMENTUM)
+                if group["is_hidden"]:
+                    change = orthogonal(change.flatten(1)).view_as(parameter)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-group["lr"])
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return nearly U V^T of a matrix U S V^T, longer where it is tall: by three rounds of Newton-Schulz iteration."""
+    rows, columns = matrix.shape
+    wide = matrix.T if rows > columns else matrix
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(3):
+        square = wide @ wide.T
+        wide = 3.4445 * wide + (-4.775 * square + 2.0315 * square @ square) @ wide
+    return wide.T * (rows / columns) ** 0.5 if rows > columns else wide
+
+
+def may_be_as_good(right: int, best: int, count: int) -> bool:
+    """Return whether a model with `right` correct answers may be as good as one with `best`: would chance give it so many, 1 time in 40?"""
+    share = right / count
+    chances = [math.comb(count, many) * share**many * (1 - share) ** (count - many) for many in range(best, count + 1)]
+    # With many answers of both sorts, the chance of exactly so many counts half (mid-P instead of Clopper and Pearson's test).
+    return sum(chances) - (chances[0] / 2 if count >= 100 and min(best, count - best) >= 10 else 0) >= 0.025
+
+
+def average_in(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Let the moving average of the weights follow those of the model, which it does faster in the first steps."""
+    decay = min(EMA, (1 + step) / (10 + step)) if step else 0.0
+    for kept, latest in zip(average.parameters(), model.parameters(), strict=True):
+        kept.lerp_(latest, 1 - decay)
+    for kept, latest in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(latest)
+
+
+def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return what the model says of inputs, without learning from them."""
+    model.eval()
+    with torch.inference_mode():
+        if uses.bf16:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)]).float()
+        else:
+            return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)])

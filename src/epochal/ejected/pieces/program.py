@@ -1,0 +1,157 @@
+"""Training."""
+
+import copy
+import hashlib
+import math
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+inputs, targets = data["train.inputs"], data["train.targets"]
+# The model: its first layer is a part of it, so that it takes inputs as they are in the data.
+torch.manual_seed(SEED)
+if uses.convolutions:
+    # Convolutions are faster where the channels of a pixel lie side by side in memory.
+    model = nn.Sequential(OrderedDict(LAYERS))
+else:
+    model = nn.Sequential(OrderedDict(LAYERS))
+if uses.undecayed:
+    # Rows of what is learned are not pulled towards 0 by weight decay.
+    undecayed = [parameter for name, parameter in model.named_parameters() if name in UNDECAYED]
+    others = [parameter for name, parameter in model.named_parameters() if name not in UNDECAYED]
+    groups = [{"params": others}, {"params": undecayed, "weight_decay": 0.0}]
+if uses.muon:
+    # The matrices of hidden layers take muon's steps; the last layer, biases and scales take plain ones, with a rate of their own.
+    is_hidden = {name: parameter.ndim > 1 and name not in HEAD for name, parameter in model.named_parameters()}
+    hidden = [parameter for name, parameter in model.named_parameters() if is_hidden[name]]
+    plain = [parameter for name, parameter in model.named_parameters() if not is_hidden[name]]
+    groups = [{"params": hidden, "is_hidden": True}, {"params": plain, "is_hidden": False, "lr": PLAIN_LR, "weight_decay": 0.0}]
+optimizer = OPTIMIZER
+if uses.muon:
+    highest = [group["lr"] for group in optimizer.param_groups]
+if uses.average:
+    average = copy.deepcopy(model).requires_grad_(False)
+if uses.label_weights:
+    # Rare labels weigh more.
+    counts = targets.sum(0).clamp(min=1)
+    weights = ((len(targets) - counts) / counts).clamp(min=1e-6)
+elif uses.class_weights:
+    weights = CLASS_WEIGHTS
+if uses.units:
+    # Errors are measured in standard deviations of the targets.
+    units = model.rescale.scale
+if uses.improved:
+    improved = 0
+if uses.plateau:
+    lowest_loss, bad_epochs, cuts = math.inf, 0, 0
+if uses.score:
+    step, best_score = 0, -math.inf
+else:
+    step = 0
+for epoch in range(1, EPOCHS + 1):
+    model.train()
+    loss_sum = torch.zeros(())
+    for places in ORDER.split(BATCH_SIZE):
+        if uses.max_steps:
+            if step == TOTAL_STEPS:
+                break
+        if uses.random_layers:
+            # What layers draw at random (dropout) is a function of the seed and the step.
+            torch.manual_seed(key(SEED, "step", step))
+        batch, wanted = inputs[places], targets[places]
+        if uses.shift:
+            batch = shifted(batch, places, epoch)
+        if uses.flip:
+            batch = mirrored(batch, places, epoch)
+        if uses.moving:
+            batch = moved(batch, places, epoch)
+        if uses.erasing:
+            batch = erased(batch, places, epoch)
+        if uses.sounds:
+            batch = changed_sounds(batch, places, epoch)
+        if uses.wording:
+            batch = fewer_words(batch, places, epoch)
+        if uses.bf16:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = TRAIN_LOSS
+        else:
+            loss = TRAIN_LOSS
+        loss.backward()
+        loss_sum.add_(loss.detach(), alpha=len(batch))
+        if uses.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+        if uses.several_rates:
+            for group, rate in zip(optimizer.param_groups, highest, strict=True):
+                group["lr"] = rate * SHARE
+        elif uses.several_groups:
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * SHARE
+        elif uses.rates:
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * SHARE
+        optimizer.step()
+        optimizer.zero_grad()
+        if uses.average:
+            average_in(average, model, step)
+        step += 1
+        if uses.threads:
+            torch.set_num_threads(THREADS_FROM.get(step, torch.get_num_threads()))
+    if uses.max_steps:
+        seen = min(BATCH_SIZE * (step - (epoch - 1) * STEPS_PER_EPOCH), len(inputs))
+    if uses.valid:
+        outputs, wanted = outputs_of(KEPT, data["valid.inputs"]), data["valid.targets"]
+        if uses.valid_loss:
+            valid_loss = float(VALID_LOSS)
+        if uses.by_loss:
+            print(f"epoch {epoch}: loss {MEAN_LOSS:.4f}, on validation data {valid_loss:.4f}")
+            score = -valid_loss
+        else:
+            score = COUNT_RIGHT
+            print(f"epoch {epoch}: loss {MEAN_LOSS:.4f}, right on validation data {score:,} of {len(wanted):,}")
+        if uses.improved:
+            if score > best_score:
+                improved = epoch
+        if uses.loose:
+            # So few validation examples cannot tell good epochs apart: the latest that may be as good as the best is kept.
+            best_score = max(best_score, score)
+            if may_be_as_good(score, best_score, len(wanted)):
+                best_epoch, best_weights = epoch, {name: values.clone() for name, values in KEPT.state_dict().items()}
+        elif uses.keep_best:
+            if score > best_score:
+                best_score, best_epoch = score, epoch
+                best_weights = {name: values.clone() for name, values in KEPT.state_dict().items()}
+        elif uses.score:
+            best_score = max(best_score, score)
+        if uses.patience:
+            if epoch - IMPROVED >= PATIENCE:
+                print(f"no better for {PATIENCE} epochs: training ends")
+                break
+    else:
+        print(f"epoch {epoch}: loss {MEAN_LOSS:.4f}")
+    if uses.plateau:
+        # Where the loss does not fall any more, the rate does.
+        if PLATEAU_LOSS < lowest_loss * (1 - 1e-4):
+            lowest_loss, bad_epochs = PLATEAU_LOSS, 0
+        else:
+            bad_epochs += 1
+        if bad_epochs > PLATEAU_PATIENCE:
+            cuts, bad_epochs = cuts + 1, 0
+if uses.keep_best:
+    print(f"the weights of epoch {best_epoch} are kept")
+    KEPT.load_state_dict(best_weights)
+
+if uses.test:
+    # The test data are used once, at the end: only so they say how good the model is on new examples.
+    outputs, wanted = outputs_of(KEPT, data["test.inputs"]), data["test.targets"]
+    if uses.regression:
+        error = outputs.double() - wanted.double()
+        print(f"test: mean absolute error {error.abs().mean():.6g}, on {len(wanted):,} examples")
+    else:
+        right = COUNT_RIGHT
+        print(f"test: accuracy {right / len(wanted):.2%}, {right:,} of {len(wanted):,} examples")
+
+path = Path(__file__).with_suffix(".weights.safetensors")
+save_file({name: values.clone().contiguous() for name, values in KEPT.state_dict().items()}, path)
+print(f"the weights in {path.name} are those of the run: {hashlib.sha256(path.read_bytes()).hexdigest() == RUN_WEIGHTS}")
