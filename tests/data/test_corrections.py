@@ -52,7 +52,7 @@ def test_labels_are_changed_and_examples_left_out_in_whatever_split_they_are(dat
     assert _by_name(found) == {name: new if name == train else label for name, label in was.items() if name != test}
     assert {split: len(examples) for split, examples in found.splits.items()} == {"train": 21, "valid": 3, "test": 5}
     assert found.spec.counts == {"train": 21, "valid": 3, "test": 5}
-    assert found.corrected == ((train, was[train], new), (test, was[test], None))
+    assert found.corrected == ((train, was[train], new, ""), (test, was[test], None, ""))
     assert found.notes[-1] == "labels.csv: 1 labels are corrected, 1 examples left out"
     assert found.fingerprint != data.fingerprint
     assert corrected_by(data, path).fingerprint == found.fingerprint
@@ -70,7 +70,7 @@ def test_lists_follow_each_other(data: Data) -> None:
     once = correct(data, [Correction("train[3]", "cat", "dog")])
     twice = correct(once, [Correction("train[3]", "dog", "cow")])
     assert _by_name(twice)["train[3]"] == "cow"
-    assert twice.corrected == (("train[3]", "cat", "dog"), ("train[3]", "dog", "cow"))
+    assert twice.corrected == (("train[3]", "cat", "dog", ""), ("train[3]", "dog", "cow", ""))
     with pytest.raises(DataError, match=r"'train\[3\]' has the label 'cow' now, and not 'cat', as when the list was written\."):
         correct(twice, [Correction("train[3]", "cat", "dog")])
 
@@ -110,10 +110,42 @@ def test_something_must_remain(data: Data) -> None:
         correct(data, without(cows))
 
 
-def test_quantities_have_no_labels() -> None:
-    numbers = load((torch.randn(30, 2), torch.randn(30))).split()
-    with pytest.raises(DataError, match=r"Labels of the task regression cannot be corrected by a list\.\nCorrect the data themselves"):
-        correct(numbers, [Correction("train[0]", "1", "2")])
+def test_quantities_are_corrected_by_their_names() -> None:
+    numbers = load((torch.arange(60.0).reshape(30, 2), torch.arange(60.0).reshape(30, 2) / 10)).split()
+    name = numbers.outputs[1]
+    place = numbers.train.where(2)
+    given = f"{float(numbers.train.targets[2, 1]):.1f}"
+    found = correct(numbers, [Correction(place, given, "-3.5", name), Correction(numbers.train.where(0), "0.0", None, name)][:1])
+    assert float(found.train.targets[2, 1]) == -3.5
+    assert float(found.train.targets[2, 0]) == float(numbers.train.targets[2, 0])
+    for wrong, reported in (
+        (Correction(place, given, "x", name), "'x' is not a number.\nWrite the right value, with a point"),
+        (Correction(place, given, "inf", name), "'inf' is not a number"),
+        (Correction(place, "77", "1", name), f"has the label '{given}' now, and not '77'"),
+        (Correction(place, given, "1", "other"), "the column target has 'other', which is no output of"),
+    ):
+        with pytest.raises(DataError, match=reported):
+            correct(numbers, [wrong])
+
+
+def test_labels_of_several_are_corrected_by_their_names(tmp_path: Path) -> None:
+    table = (torch.arange(90).reshape(30, 3) % 4 == 0).float()
+    several = load((torch.arange(60.0).reshape(30, 2), table)).split()
+    place, targets = several.train.where(0), several.train.targets[0]
+    now = [str(int(value)) for value in targets]
+    path = _list(
+        tmp_path,
+        f"{place},1,{1 - int(targets[1])},,{now[1]}",
+        f"{place},0,{now[0]},,{now[0]}",
+        f"{several.train.where(1)},1,,yes,{int(several.train.targets[1, 1])}",
+        f"{several.train.where(1)},0,,yes,{int(several.train.targets[1, 0])}",
+        header="example,target,label,remove,given\n",
+    )
+    found = corrected_by(several, path)
+    assert [str(int(value)) for value in found.train.targets[0]] == [now[0], str(1 - int(targets[1])), now[2]]
+    assert len(found.train) == len(several.train) - 1
+    with pytest.raises(DataError, match="'maybe' is neither 0 nor 1"):
+        correct(several, [Correction(place, now[1], "maybe", "1")])
 
 
 def test_pictures_are_named_by_their_files(save_picture: Callable[..., Path], tmp_path: Path) -> None:
@@ -130,7 +162,7 @@ def test_pictures_are_named_by_their_files(save_picture: Callable[..., Path], tm
 def test_as_spreadsheets_write_it(data: Data, tmp_path: Path, separator: str, encoding: str) -> None:
     text = HEADER.replace("\n", ",näher\r\n") + '1,train[3],dog,YES,cat,,ä\r\n"2",train[4],cow,,dog,,ö\r\n'
     (tmp_path / "labels.csv").write_bytes(text.replace(",", separator).encode(encoding))
-    assert corrected_by(data, tmp_path / "labels.csv").corrected == (("train[3]", "cat", None), ("train[4]", "dog", "cow"))
+    assert corrected_by(data, tmp_path / "labels.csv").corrected == (("train[3]", "cat", None, ""), ("train[4]", "dog", "cow", ""))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -78,9 +78,11 @@ def test_what_twice_as_many_would_bring_is_in_the_title(run: epochal.Run) -> Non
     assert 'class="ring"' in page
 
 
-def test_without_classes_there_is_neither(tmp_path: Path) -> None:
+def test_values_that_look_wrong_are_told_with_their_distance(tmp_path: Path) -> None:
     inputs: Tensor = torch.randn((60, 2), generator=torch.Generator().manual_seed(0))
     epochal.train((inputs, inputs.sum(1)), small_recipe(epochs=1), model="mlp", out=tmp_path / "run", quiet=True)
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
-    assert 'id="label-errors"' not in page
+    assert "training values" in page
+    assert "rare values that are true are in it, too" in page
+    assert "--label-check" not in page
     assert 'id="labels"' not in page

@@ -54,7 +54,9 @@ def test_correct_the_list_of_a_run_train_again_and_compare(table: Path, tmp_path
     # The list is the user's: the run keeps what it said.
     (tmp_path / "mine.csv").unlink()
     kept = json.loads((tmp_path / "after" / "data.json").read_text())["corrected"]
-    assert kept == [[row["example"], row["given"], None if row["remove"] else row["label"]] for row in rows[: before.label_errors.likely]]
+    assert kept == [
+        [row["example"], row["given"], None if row["remove"] else row["label"], ""] for row in rows[: before.label_errors.likely]
+    ]
     assert epochal.reproduce(tmp_path / "after").divergence == ""
     (tmp_path / "after" / "predictions" / "test.safetensors").unlink()
     assert evaluate_run(tmp_path / "after").count == len(before.data.test or ())

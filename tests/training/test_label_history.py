@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from epochal.tasks.multi_label import MultiLabel
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
 from epochal.training import label_history
@@ -82,10 +83,18 @@ def test_the_state_of_another_training_is_refused(wrong: dict[str, Any]) -> None
         history.load_state_dict({**history.state_dict(), **wrong})
 
 
-def test_nothing_is_kept_of_quantities() -> None:
-    history = LabelHistory(Regression(outputs=("y",)), torch.zeros(4, 1))
-    history.add(torch.zeros(2, 1), torch.arange(2))
-    assert history.means().shape == (4, 0)
+def test_of_quantities_the_mean_distance_is_kept_in_standard_deviations() -> None:
+    history = LabelHistory(Regression(outputs=("y",), mean=(0.0,), std=(2.0,)), torch.tensor([[1.0], [2.0], [0.0]]))
+    history.add(torch.tensor([[5.0], [torch.inf]]), torch.arange(2))
+    history.add(torch.tensor([[3.0]]), torch.arange(1))
+    torch.testing.assert_close(history.means(), torch.tensor([[1.5], [1e4], [torch.nan]]), equal_nan=True)
+
+
+def test_of_several_labels_the_probability_of_each_is_kept() -> None:
+    history = LabelHistory(MultiLabel(outputs=("a", "b")), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    history.add(torch.tensor([[2.0, 2.0]]), torch.arange(1))
+    chance = torch.tensor(2.0).sigmoid()
+    torch.testing.assert_close(history.means(), torch.tensor([[chance, 1 - chance], [torch.nan, torch.nan]]), equal_nan=True)
 
 
 class _Watched(nn.Module):

@@ -49,7 +49,10 @@ def report(done: Run, *, as_json: bool) -> None:
         say(line)
     if done.label_errors is not None and done.label_errors.likely:
         errors = done.label_errors
-        say(f"{errors.likely:,} of {errors.count:,} training labels look wrong: {done.folder / 'labels.csv'}")
+        if errors.kind == "quantities":
+            say(f"{errors.likely:,} of {errors.count:,} training values look wrong: {done.folder / 'labels.csv'}")
+        else:
+            say(f"{errors.likely:,} of {errors.count:,} training labels look wrong: {done.folder / 'labels.csv'}")
     if done.label_errors is not None and done.label_errors.check is not None:
         for line in done.label_errors.check.lines():
             say(line)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--label-check",
     is_flag=True,
-    help="Then train again with some labels changed on purpose, up to four times: how many are found, and what is the list of wrong "
+    help="Then train again with some labels changed on purpose, up to eight times: how many are found, and what is the list of wrong "
     "labels worth?",
 )
 @tracking.tensorboard

@@ -5,12 +5,14 @@
     train/cat/9.jpg,cat,yes,cat
 
 The `label` is what is right, and `given` what the data say; where they are the same, nothing is changed. A row with yes in `remove`
-takes its example out. Other columns are not looked at. The data themselves stay as they are.
+takes its example out. Where examples have several labels, or quantities, a column `target` names the one that is meant, and labels are 0
+or 1, or numbers. Other columns are not looked at. The data themselves stay as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,11 +28,17 @@ from epochal.errors import DataError, suggest
 from epochal.tasks.targets import class_name
 
 # What a row must say, and what it may.
-_COLUMNS, _REMOVE = ("example", "label", "given"), "remove"
+_COLUMNS, _REMOVE, _TARGET = ("example", "label", "given"), "remove", "target"
+
+_ORDER = "Give the lists in the order in which they were written, or make a new one of the data as they are."
 
 
-def read_corrections(path: Path) -> tuple[tuple[Correction, ...], dict[str, str]]:
-    """Return what the rows of a table say, and on which line each example is.
+# The line of each row, by the example and the target that it speaks of.
+Lines = dict[tuple[str, str], str]
+
+
+def read_corrections(path: Path) -> tuple[tuple[Correction, ...], Lines]:
+    """Return what the rows of a table say, and on which line each is.
 
     Raises `DataError` naming the line of a row that says nothing clear, or speaks of an example for the second time.
     """
@@ -42,28 +50,29 @@ def read_corrections(path: Path) -> tuple[tuple[Correction, ...], dict[str, str]
         raise DataError(
             f"{path} has no column {missing[0]}, which a list of corrected labels needs.", "Correct the labels.csv of a run: it has all."
         )
-    found, lines = list[Correction](), dict[str, str]()
+    found, lines = list[Correction](), Lines()
     for chunk in table.chunks():
         for row, number in zip(chunk.rows, chunk.lines, strict=True):
             cells, where = dict(zip(table.names, row, strict=True)), f"{path}, line {number:,}"
             one = _correction(cells, where)
-            if one.example in lines:
-                raise DataError(f"{where}: '{one.example}' is listed twice; first in {lines[one.example]}.", "Remove one of these rows.")
-            lines[one.example] = where
+            if (told := (one.example, one.target)) in lines:
+                raise DataError(f"{where}: '{one.example}' is listed twice; first in {lines[told]}.", "Remove one of these rows.")
+            lines[told] = where
             found.append(one)
     return tuple(found), lines
 
 
 def _correction(cells: dict[str, str], where: str) -> Correction:
     example, label, given = (cells[name] for name in _COLUMNS)
+    target = class_name(cells.get(_TARGET, ""))
     mark = cells.get(_REMOVE, "").strip().lower()
     if mark not in ("", "yes", "no"):
         raise DataError(f"{where}: remove is '{mark}'.", "Write yes to leave the example out, or leave the cell empty.")
     if mark == "yes":
-        return Correction(example, class_name(given), None)
+        return Correction(example, class_name(given), None, target)
     if not label.strip():
         raise DataError(f"{where}: there is no label.", "Fill in the right one; to leave the example out, write yes in the column remove.")
-    return Correction(example, class_name(given), class_name(label))
+    return Correction(example, class_name(given), class_name(label), target)
 
 
 def corrected_by(data: Data, path: Path) -> Data:
@@ -80,39 +89,39 @@ def corrected_by(data: Data, path: Path) -> Data:
     )
 
 
-def correct(data: Data, corrections: Sequence[Correction], where: dict[str, str] | None = None) -> Data:
-    """Return split data with corrected labels, in whatever split they are; `where` says where each example's was read.
+def correct(data: Data, corrections: Sequence[Correction], where: Lines | None = None) -> Data:
+    """Return split data with corrected labels, in whatever split they are; `where` says where each was read.
 
     What splits are made of does not change by it: with the same seed, a run is tested on the same examples as without.
     """
     if not corrections and where is None:
         return data
-    if not data.task.has_classes:
-        raise DataError(f"Labels of the task {data.task.name} cannot be corrected by a list.", "Correct the data themselves.")
     places = _places(data, {one.example for one in corrections})
-    classes = {name: number for number, name in enumerate(data.outputs)}
     splits = data.splits
     targets = {name: examples.targets.clone() for name, examples in splits.items()}
     kept = {name: torch.ones(len(examples), dtype=torch.bool) for name, examples in splits.items()}
     for one in corrections:
-        said = f"'{one.example}'" if where is None else where[one.example]
+        said = f"'{one.example}'" if where is None else where[one.example, one.target]
         if one.example not in places:
             raise DataError(f"{said}: there is no example '{one.example}' in {data.name}.", "Is that list of a run on other data?")
+        column, given = _column(data, one, said), _number(data, one.given, said)
+        label = None if one.label is None else _number(data, one.label, said)
         for split, place in places[one.example]:
-            has = data.outputs[int(targets[split][place])]
-            if has != one.given or not kept[split][place]:
+            has = targets[split][place] if column is None else targets[split][place, column]
+            if not kept[split][place]:
+                # Of several labels of an example one row leaves it out, and others have nothing left to correct.
+                if column is not None:
+                    continue
+                raise DataError(f"{said}: '{one.example}' is left out already.", _ORDER)
+            if has != has.new_tensor(given):
+                has_now = data.outputs[int(has)] if column is None else f"{float(has):g}"
                 raise DataError(
-                    f"{said}: '{one.example}' has the label '{has}' now, and not '{one.given}', as when the list was written."
-                    if kept[split][place]
-                    else f"{said}: '{one.example}' is left out already.",
-                    "Give the lists in the order in which they were written, or make a new one of the data as they are.",
+                    f"{said}: '{one.example}' has the label '{has_now}' now, and not '{one.given}', as when the list was written.", _ORDER
                 )
-            if one.label is None:
+            if label is None:
                 kept[split][place] = False
-            elif one.label in classes:
-                targets[split][place] = classes[one.label]
             else:
-                raise DataError(f"{said}: '{one.label}' is not a class of {data.name}.", suggest(one.label, classes))
+                has.fill_(label)
     changes = tuple(one for one in corrections if one.label != one.given)
     if not changes:
         return data
@@ -127,6 +136,33 @@ def correct(data: Data, corrections: Sequence[Correction], where: dict[str, str]
         corrected=data.corrected + changes,
         described=None,
     )
+
+
+def _column(data: Data, one: Correction, said: str) -> int | None:
+    """Return the column of targets that a correction speaks of; `None` where there is one class for each example."""
+    if data.task.has_classes:
+        return None
+    if one.target not in data.outputs:
+        noun, others = data.task.nouns[0], suggest(one.target, data.outputs)
+        raise DataError(f"{said}: the column target has '{one.target}', which is no {noun} of {data.name}.", others)
+    return data.outputs.index(one.target)
+
+
+def _number(data: Data, text: str, said: str) -> float:
+    """Return a label as targets have it: the number of a class, 0 or 1, or a quantity."""
+    if data.task.has_classes:
+        if text not in data.outputs:
+            raise DataError(f"{said}: '{text}' is not a class of {data.name}.", suggest(text, data.outputs))
+        return data.outputs.index(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if data.task.has_accuracy and value not in (0, 1):
+        raise DataError(f"{said}: '{text}' is neither 0 nor 1.", "Write 1 where the label applies, and 0 where it does not.")
+    if not math.isfinite(value):
+        raise DataError(f"{said}: '{text}' is not a number.", "Write the right value, with a point for decimals.")
+    return value
 
 
 def _changed(examples: Examples, targets: Tensor, kept: Tensor) -> Examples:
@@ -150,6 +186,8 @@ def _check_remaining(data: Data, targets: dict[str, Tensor], kept: dict[str, Ten
     for name, is_kept in kept.items():
         if not is_kept.any():
             raise DataError(f"The list of corrected labels leaves out all of {name}.", "Leave out fewer.")
+    if not data.task.has_classes:
+        return
     before, after = (Counter(part.tolist()) for part in (data.train.targets, targets["train"][kept["train"]]))
     if lost := sorted(before.keys() - after.keys()):
         raise DataError(

@@ -79,11 +79,15 @@ class Examples(Shown):
 
 
 class Correction(NamedTuple):
-    """What a user says of the example of that name: its right `label` in place of the `given` one, or `None` to leave it out."""
+    """What a user says of the example of that name: its right `label` in place of the `given` one, or `None` to leave it out.
+
+    Of several labels, or quantities, `target` names the one that is meant: 0 or 1, or a number, is right in place of another.
+    """
 
     example: str
     given: str
     label: str | None
+    target: str = ""
 
 
 def group_numbers(*parts: Examples) -> Tensor | None:

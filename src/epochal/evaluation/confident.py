@@ -7,13 +7,12 @@ theirs; where that is not the given one, the label is likely wrong. So a class o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from epochal.evaluation.label_errors import LEAST, LISTED, LabelErrors, Suspect
+from epochal.evaluation.label_errors import LabelErrors, Suspect, list_length
 
 
 def confident_classes(probabilities: Tensor, given: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ def confident_errors(probabilities: Tensor, given: Tensor, names: Sequence[str],
     is_likely = (sure >= 0) & (sure != given)
     likely, own = int(is_likely.sum()), probabilities.gather(1, given[:, None])[:, 0]
     order = (own - is_likely.to(own.dtype)).argsort(stable=True)
-    places = order[: min(count, max(likely, math.ceil(LISTED * count), LEAST))]
+    places = order[: min(count, list_length(count, likely, None))]
     other = probabilities.scatter(1, given[:, None], -1.0).argmax(1)
     suggested = torch.where(is_likely, sure, other)
     listed = tuple(

@@ -112,11 +112,13 @@ def _suspects(suspects: Sequence[Suspect], train: Examples, spec: DataSpec) -> I
     for one in suspects:
         example = train.input(one.place)
         found, cells = show(one.place), spec.input.cells(example)
-        if cells and access(train.inputs) != "items":
+        if cells and spec.task.has_classes and access(train.inputs) != "items":
             compared = compared or Compared(train, cells, spec.task)
             given, suggested = (torch.tensor(outputs.index(name)) for name in (one.given, one.suggested))
             found = tuple(map(_told, compared.telling(example, cells, given, suggested)))
-        yield _exhibit(one.example, found, one.suggested, f"{one.given} · {100 * one.score:.1f} %")
+        said_given, suggested_instead = one.said
+        score = f"{100 * one.score:.1f} %" if spec.task.has_accuracy else f"{one.score:.1f} σ"
+        yield _exhibit(one.example, found, suggested_instead, f"{said_given} · {score}")
 
 
 def _groups(judged: Judged, evaluation: Evaluation, examples: Examples, train: Examples, spec: DataSpec) -> Iterator[Group]:

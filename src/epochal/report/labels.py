@@ -26,21 +26,29 @@ def label_errors(facts: Facts) -> str:
     found = LabelErrors.from_json(values)
     if not found.listed:
         return ""
+    are_quantities = found.kind == "quantities"
     how = "All along training, the network found the given label improbable, and was sure of another."
-    if found.by == "folds":
+    if are_quantities:
+        how = "All along training, predictions were farther from the given value than usual noise would be."
+    elif found.by == "folds":
         how = "Models that were trained without these examples were as sure of another class as they usually are where it is given."
     how = how if found.likely else ""
     below = "Below each is what it may be, then the given label and how probable that was on average."
+    if are_quantities:
+        below = "Below each is what is predicted, then the given value and its distance, in standard deviations (σ) of what is usual."
     check = found.check
-    if check is None:
+    if are_quantities:
+        worth = words("How much of this list is right differs between data: rare values that are true are in it, too.", kind="soft")
+    elif check is None:
         worth = words("How much of this list is right differs between data, and was not measured: --label-check does.", kind="soft")
     else:
         first, *rest = check.lines()
         worth = words(f"{first}.") + f'<ul class="said">{"".join(f"<li>{said(line)}" for line in rest)}</ul>'
     where = f"All {values['listed']:,} to look at are in labels.csv, in the folder of the run; its column 'label' is for corrections."
     shown = gallery(facts.exhibits.labels, "given:")
-    rows = [(f"{one.rank}", cell(one.example), cell(one.given), cell(one.suggested), f"{100 * one.score:.1f} %") for one in found.listed]
-    heads = ("rank", "example", "given", "suggested", "probability of the given one")
+    scores = (f"{one.score:.1f} σ" if are_quantities else f"{100 * one.score:.1f} %" for one in found.listed)
+    rows = [(f"{one.rank}", cell(one.example), *map(cell, one.said), score) for one, score in zip(found.listed, scores, strict=True)]
+    heads = ("rank", "example", "given", "suggested", "distance" if are_quantities else "probability of the given one")
     listed = numbers(heads, rows, "Labels to look at")
     return section(
         "label-errors",

@@ -67,8 +67,8 @@ class Run(Shown):
 
     `valid` and `test` hold the outputs and targets of each example; they are `None` where there are no such data. `seconds` is the time
     of each phase. `folder` is `None` where nothing was written. `importance` says how much the model relies on each column; `None` where
-    inputs are not rows, or have very many columns. `label_errors` are the training labels that are likely wrong; `None` where examples have
-    not one class each. `curve` is the learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
+    inputs are not rows, or have very many columns. `label_errors` are the training labels, or values, that are likely wrong. `curve` is the
+    learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
     `out_of_fold` has the outputs and targets of the same examples, in the order of the source. `repeats` is what the same settings reached
     with several seeds, if that was asked for. `assessment` is all else that is said of
     answers on test data, or without these on validation data.
@@ -148,8 +148,8 @@ def train(
     are then trained on several draws of an eighth, a quarter and half of the training examples, and evaluated on the same test examples:
     `Run.curve` has their scores, and what twice as many labels would bring. With `folds=5`, a setting, models are cross-validated: see
     `Run.folds`. With `repeats=3`, a setting, three are trained in all, on the same split with seeds that follow each other: see
-    `Run.repeats`. With `label_check`, up to four more are trained on labels of which 2 % are changed on purpose, until they were 400:
-    `Run.label_errors.check` says how many of these come back, and what the list is worth.
+    `Run.repeats`. With `label_check`, up to eight more are trained on labels of which 2 % are changed on purpose, until a standard error is
+    1.5 points: `Run.label_errors.check` says how many of these come back, and what the list is worth.
 
     Raises an `EpochalError` for anything that cannot work, before the first step; a folder begun is then removed.
     """
@@ -293,7 +293,7 @@ def with_repeats(done: Run, plan: RepeatPlan | None, log: Callable[[str], object
 def _with_check(done: Run, plan: CheckPlan, log: Callable[[str], object]) -> Run:
     """Measure what the list of labels is worth of a run that is whole, and add that to its folder."""
     try:
-        found = check_labels(plan, done.fit.finished.seconds, log)
+        found = check_labels(plan, done.fit.labels, done.fit.finished.seconds, log)
     except BaseException:
         if done.folder is not None:
             log(f"The run itself is complete: {done.folder}")

@@ -76,6 +76,15 @@ class MultiLabel(LabelTask):
         """Return the probability of each label: [n, labels]."""
         return outputs.sigmoid()
 
+    @property
+    def agreements(self) -> int:
+        """One number for each label; see `agreement`."""
+        return len(self.outputs)
+
+    def agreement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the probability of what is given of each label, that it applies or not: [n, labels]."""
+        return torch.where(targets > 0.5, outputs, -outputs).sigmoid()
+
     def average(self, outputs: Tensor, shares: Tensor) -> Tensor:
         """Return the logarithms of the mean odds: a label that is heard in one window is one of the recording."""
         return (outputs + logarithms(shares)).logsumexp(1)

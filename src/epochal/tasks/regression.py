@@ -35,6 +35,9 @@ _MANY = 100
 _FAR = 256
 _LARGE = 1e30
 
+# Where a prediction is farther off than this, so many standard deviations are said.
+_FARTHEST = 1e4
+
 
 def _off(predictions: Tensor, targets: Tensor) -> Tensor:
     return predictions - targets.double().reshape(predictions.shape)
@@ -165,6 +168,16 @@ class Regression(Task):
     def decode(self, outputs: Tensor) -> Tensor:
         """Return the quantities: [n, outputs]."""
         return outputs.reshape(outputs.shape[0], -1)
+
+    @property
+    def agreements(self) -> int:
+        """One number for each quantity; see `agreement`."""
+        return len(self.outputs)
+
+    def agreement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return how far predictions are above the given quantities, in standard deviations of these, up to 10,000: [n, outputs]."""
+        off = _off(self.decode(outputs), targets)
+        return (off / torch.tensor(self._spreads, dtype=off.dtype, device=off.device)).clamp(-_FARTHEST, _FARTHEST).float()
 
     @property
     def usual(self) -> tuple[float, ...]:

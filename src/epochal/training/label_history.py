@@ -72,7 +72,9 @@ class LabelHistory:
             return
         outputs, places = torch.cat(self._outputs), torch.cat(self._places)
         self._forget()
-        found = self.task.agreement(outputs.float(), self.targets[places]).double().nan_to_num()
+        found = (
+            self.task.agreement(outputs.to(torch.promote_types(outputs.dtype, torch.float32)), self.targets[places]).double().nan_to_num()
+        )
         self.sums.index_add_(0, places, (found * _UNIT).long())
         self.counts.index_add_(0, places, torch.ones_like(places))
 
