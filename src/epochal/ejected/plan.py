@@ -75,10 +75,9 @@ def plan(recipe: Recipe, data: Data, model: nn.Module, weights: str, threads: Se
     `weights` is the SHA-256 of the file with those it ended with; `threads` are the changes of the number of threads.
     """
     made = Plan()
-    made.set("RUN_WEIGHTS", weights, "SHA-256 of the file with the weights of the run")
     made.set("SEED", recipe.seed, "determines every random choice")
     made.set("GOLDEN", 0x9E3779B97F4A7C15, "2^64 divided by the golden ratio: random numbers are made by it")
-    made.set("THREADS", recipe.threads_per_step, "of the processor; with another number the last bits are others")
+    made.set("THREADS", recipe.threads_per_step, "of the processor; another number changes the last bits")
     _of_data(made, recipe, data)
     _of_layers(made, recipe, data, model)
     _of_augmentation(made, recipe, data)
@@ -89,6 +88,7 @@ def plan(recipe: Recipe, data: Data, model: nn.Module, weights: str, threads: Se
     made.use(bf16=recipe.precision == "bf16", clip=recipe.clip_norm is not None, average=recipe.ema)
     made.set("CLIP_NORM", recipe.clip_norm, "the largest norm of a gradient")
     made.set("EMA", recipe.ema, "decay of the moving average of the weights")
+    made.set("RUN_WEIGHTS", weights, "SHA-256 of the file with the weights of the run")
     made.inlined["KEPT"] = "average" if recipe.ema else "model"
     return made
 
@@ -122,12 +122,8 @@ def _of_layers(made: Plan, recipe: Recipe, data: Data, model: nn.Module) -> None
     if isinstance(rule, TextRule):
         made.set("ROWS", rule.rows, "rows of what is learned of words: padding, unknown words, and each known one")
         made.set("LENGTH", data.spec.features[-1], "words of a text at most")
-    for name, values in net.named_buffers():
-        owner = type(net.get_submodule(name.rpartition(".")[0])).__name__
-        if owner in ("Ast", "_Contrasts"):
-            made.tensors[f"{owner.strip('_').lower()}.{name.rpartition('.')[2]}"] = values
     dropout = [rate for module in net.modules() if (rate := _dropout(module))]
-    made.use(random_layers=dropout, dropout=dropout, airbench=any(type(module).__name__ == "_Contrasts" for module in net.modules()))
+    made.use(random_layers=dropout, dropout=dropout)
     made.set("DROPOUT", dropout[0] if dropout else 0.0, "the share of values that are left out at random in training")
     made.inlined["OUTPUTS"] = str(len(data.outputs))
     _of_options(made, net)
@@ -137,7 +133,7 @@ def _of_layers(made: Plan, recipe: Recipe, data: Data, model: nn.Module) -> None
     layers = {"preprocess": _BEGINNINGS[type(first).__name__].format(mean=mean, std=std)}
     has_convolutions = any(parameter.ndim == 4 for parameter in net.parameters())
     layers["net"] = "network()" + ".to(memory_format=torch.channels_last)" * has_convolutions
-    made.use(convolutions=has_convolutions, masks=type(net).__name__ in ("Ast", "Transformer"))
+    made.use(convolutions=has_convolutions, masks=type(net).__name__ == "Transformer")
     if (last := getattr(model, "rescale", None)) is not None:
         layers["rescale"] = "Rescale()"
         made.tensors |= {f"rescale.{name}": values for name, values in last.named_buffers()}
@@ -239,8 +235,8 @@ def _of_loss(made: Plan, recipe: Recipe, data: Data) -> None:
 
 def _of_optimizer(made: Plan, recipe: Recipe, model: nn.Module, inputs: Tensor) -> None:
     settings, groups, default = recipe.optimizer, parameter_groups(model), OptimizerSettings()
-    made.set("LEARNING_RATE", settings.lr, "the highest")
-    made.set("MOMENTUM", settings.momentum, "of the optimizer")
+    made.set("LEARNING_RATE", settings.lr, "the highest learning rate" if recipe.schedule.name != "constant" else "the learning rate")
+    made.set("MOMENTUM", settings.momentum, "the share of the last step that the next one keeps")
     made.set("WEIGHT_DECAY", settings.weight_decay, "pulls weights towards 0")
     if settings.name.lower() == "muon":
         _of_muon(made, settings, model, inputs)
@@ -265,7 +261,7 @@ def _of_optimizer(made: Plan, recipe: Recipe, model: nn.Module, inputs: Tensor) 
 def _of_muon(made: Plan, settings: OptimizerSettings, model: nn.Module, inputs: Tensor) -> None:
     made.use(muon=True)
     rate = settings.options.get("plain_lr", 0.1)
-    made.set("MOMENTUM", 0.95 if settings.momentum is None else settings.momentum, "of the optimizer")
+    made.set("MOMENTUM", 0.95 if settings.momentum is None else settings.momentum, "the share of the last step that the next one keeps")
     made.set("WEIGHT_DECAY", settings.weight_decay or 0.0, "pulls the matrices of hidden layers towards 0")
     made.set("PLAIN_LR", rate, "the highest learning rate of all other parameters")
     made.inlined["OPTIMIZER"] = 'Muon(groups, {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY})'
@@ -326,6 +322,8 @@ def refusals(recipe: Recipe, data: Data) -> Iterator[tuple[str, str]]:
     for name in ("brightness", "contrast", "saturation", "hue", "policy", "mixup", "cutmix"):
         if getattr(augment, name):
             yield f"augment.{name}", too_long
+    if recipe.model.name in ("airbench", "ast"):
+        yield f"the network {recipe.model.name}", too_long
     others: Mapping[str, tuple[bool, str]] = {
         f"device = {recipe.device}": (recipe.device != "cpu", "only on the CPU the bits are the same each time"),
         "compile = on": (recipe.compile == "on", "compiled networks have other bits"),

@@ -36,7 +36,7 @@ def _patches(net: Any) -> str:
     patches = net.patches
     conv = patches.project
     sizes = f"rows={len(patches.rows)}, columns={len(patches.columns)}, patch={conv.kernel_size[0]}, dim={conv.out_channels}"
-    return f"{type(net).__name__}(Patches({conv.in_channels}, {sizes}), {_blocks(net)})"
+    return f"Vit(Patches({conv.in_channels}, {sizes}), {_blocks(net)})"
 
 
 def _embed(layer: Any) -> str:
@@ -46,32 +46,24 @@ def _embed(layer: Any) -> str:
 # How each layer is written, by the name of its class.
 _WRITTEN: Mapping[str, Callable[[Any], str]] = {
     "AdaptiveAvgPool2d": lambda layer: f"nn.AdaptiveAvgPool2d({layer.output_size})",
-    "AdaptiveMaxPool2d": lambda layer: f"nn.AdaptiveMaxPool2d({layer.output_size})",
     "BatchNorm2d": lambda layer: f"nn.BatchNorm2d({layer.num_features})",
     "Conv2d": _conv,
     "Dropout": lambda layer: f"nn.Dropout({layer.p})",
     "Dropout2d": lambda layer: f"nn.Dropout2d({layer.p})",
     "Flatten": lambda layer: "nn.Flatten()",  # noqa: ARG005
-    "GELU": lambda layer: "nn.GELU()",  # noqa: ARG005
     "Linear": lambda layer: f"nn.Linear({layer.in_features}, {layer.out_features}{', bias=False' * (layer.bias is None)})",
     "LogSoftmax": lambda layer: f"nn.LogSoftmax(dim={layer.dim})",
     "MaxPool2d": lambda layer: f"nn.MaxPool2d({layer.kernel_size}{', ceil_mode=True' * layer.ceil_mode})",
     "ReLU": lambda layer: "nn.ReLU()",  # noqa: ARG005
     # Ours.
-    "Ast": _patches,
     "Bag": lambda net: f"Bag(ROWS, dim={net.table.embedding_dim}, outputs=OUTPUTS)",
     "Embed": _embed,
     "First": lambda layer: f"First({layer.fixed}, {layer.in_features - layer.fixed}, {layer.out_features})",
     "Recurrent": _recurrent,
     "Transformer": lambda net: f"Transformer(ROWS, LENGTH, {_blocks(net)})",
     "Vit": _patches,
-    "_Contrasts": lambda layer: "Contrasts()",  # noqa: ARG005
-    "_Normalized": lambda layer: f"Normalized({layer.num_features})",
     "_Residual": _residual,
-    "_Scaled": lambda layer: "Scaled()",  # noqa: ARG005
 }
-
-_SEQUENCES = {"Sequential": "nn.Sequential", "_Mirroring": "Mirroring"}
 
 
 def written(net: nn.Module, features: Tensor) -> str:
@@ -79,17 +71,17 @@ def written(net: nn.Module, features: Tensor) -> str:
 
     Raises `ExportError` for a layer that is not known.
     """
-    if type(net).__name__ not in _SEQUENCES:
+    if type(net) is not nn.Sequential:
         return _layer(net)
     shapes = _shapes(net, features)
     lines = [f"    {_layer(layer)},  # {' × '.join(map(str, shape))}" for layer, shape in zip(net.children(), shapes, strict=True)]
-    return "\n".join([f"{_SEQUENCES[type(net).__name__]}(", *lines, ")"])
+    return "\n".join(["nn.Sequential(", *lines, ")"])
 
 
 def _layer(layer: nn.Module) -> str:
     name = type(layer).__name__
-    if name in _SEQUENCES:
-        return f"{_SEQUENCES[name]}({', '.join(map(_layer, layer.children()))})"
+    if type(layer) is nn.Sequential:
+        return f"nn.Sequential({', '.join(map(_layer, layer.children()))})"
     if name not in _WRITTEN:
         raise ExportError(f"The network has a layer {name}, which is not written as plain PyTorch.", "Use another model.")
     return _WRITTEN[name](layer)

@@ -1,4 +1,4 @@
-"""Chance: each random number is a function of the seed and of what it is for, so that a run can be repeated to the last bit."""
+"""Randomness: every random number follows from the seed and its purpose, so that a run can be repeated to the last bit."""
 
 import zlib
 
@@ -15,7 +15,7 @@ def scrambled(numbers: np.ndarray) -> np.ndarray:
 
 
 def key(*parts: int | str) -> int:
-    """Return the seed of one kind of choice, such as key(SEED, epoch, "order")."""
+    """Return one number for a purpose, such as key(SEED, epoch, "order")."""
     total = np.zeros(1, np.uint64)
     for part in parts:
         total = scrambled(total + GOLDEN + (zlib.crc32(part.encode()) if isinstance(part, str) else part))
@@ -28,7 +28,7 @@ def shuffled(count: int, *parts: int | str) -> Tensor:
     return torch.from_numpy(bits.view(np.int64).argsort(kind="stable"))
 
 
-def uniform(places: Tensor, *parts: int | str) -> Tensor:
-    """Return a random number from 0 to 1 for each place."""
-    bits = scrambled(places.numpy().astype(np.uint64) * GOLDEN + key(SEED, *parts))
+def uniform(index: Tensor, *parts: int | str) -> Tensor:
+    """Return a random number from 0 to 1 for each index."""
+    bits = scrambled(index.numpy().astype(np.uint64) * GOLDEN + key(SEED, *parts))
     return torch.from_numpy((bits >> 40).astype(np.float32) * 2.0**-24)

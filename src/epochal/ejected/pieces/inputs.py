@@ -1,4 +1,4 @@
-"""The first layer: from raw inputs to numbers that a network learns from well, by what was measured on the training data."""
+"""The first layer, which scales raw inputs by what was measured on the training data."""
 
 import torch
 from torch import Tensor, nn

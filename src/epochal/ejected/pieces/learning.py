@@ -1,4 +1,4 @@
-"""The rules of learning: the rate, the optimizer, and which epoch is kept."""
+"""Parts of the training loop."""
 
 import math
 

@@ -201,79 +201,9 @@ class Vit(nn.Module):
         return self.head(self.norm(sequence).mean(1))
 
 
-class Ast(Vit):
-    """The same for spectrograms (Gong et al., 2021): silence is left out."""
-
-    def __init__(self, patches: Patches, dim: int, layers: int, heads: int, outputs: int) -> None:
-        super().__init__(patches, dim, layers, heads, outputs)
-        self.register_buffer("silence", data["ast.silence"])
-        self.register_buffer("audible", data["ast.audible"])
-
-    def forward(self, spectrograms: Tensor) -> Tensor:
-        # Silence is 0, as what fills up the last square.
-        above = spectrograms - self.silence
-        columns = nn.functional.pad((above > self.audible).any(2).flatten(1), MISSING[:2])
-        each = columns.unflatten(1, (len(self.patches.columns), -1)).any(2)
-        is_there = each.repeat(1, len(self.patches.rows))
-        # A silent sound looks at its first place.
-        seen = is_there | (torch.arange(is_there.shape[1]) == 0)
-        sequence = self.drop(self.patches(above))
-        for block in self.blocks:
-            sequence = block(sequence, seen)
-        return self.head(mean_over(self.norm(sequence), is_there))
-
-
-class Contrasts(nn.Module):
-    """Fixed filters of 2 x 2 pixels: mean, edges and diagonal of brightness and of two opponent colours, and their negatives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("weight", data["contrasts.weight"])
-        self.bias = nn.Parameter(torch.zeros(len(self.weight)))
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return nn.functional.conv2d(pictures, self.weight, self.bias)
-
-
-class Normalized(nn.BatchNorm2d):
-    """Batch normalization without a learned scale, whose bias learns fast: a factor of 8 acts on it and on its gradient."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, momentum=0.4, affine=False)
-        self.eighth = nn.Parameter(torch.zeros(width))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        bias = 8 * self.eighth
-        return nn.functional.batch_norm(maps, self.running_mean, self.running_var, None, bias, self.training, self.momentum, self.eps)
-
-
-class Mirroring(nn.Sequential):
-    """Layers that predict by the mean of the outputs for a picture and its mirror image; training is as usual."""
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        if self.training:
-            return super().forward(pictures)
-        return super().forward(torch.cat([pictures, pictures.flip(-1)])).unflatten(0, (2, -1)).mean(0)
-
-
-class Scaled(nn.Module):
-    """The outputs, divided by 9."""
-
-    def forward(self, outputs: Tensor) -> Tensor:
-        return outputs * (1 / 9)
-
-
 def network() -> nn.Module:
     """Return the network with random weights: the comments say what each layer gives for one input."""
-    if uses.airbench:
-        net = NETWORK
-        # Convolutions begin as the identity on their input channels (Zagoruyko and Komodakis, 2017).
-        for layer in net.modules():
-            if isinstance(layer, nn.Conv2d) and layer.in_channels <= layer.out_channels:
-                nn.init.dirac_(layer.weight.data[: layer.in_channels])
-        return net
-    else:
-        return NETWORK
+    return NETWORK
 
 
 class Rescale(nn.Module):

@@ -1,4 +1,4 @@
-"""Training."""
+"""Training: over all epochs, and in each over all batches."""
 
 import copy
 import hashlib
@@ -54,32 +54,32 @@ else:
 for epoch in range(1, EPOCHS + 1):
     model.train()
     loss_sum = torch.zeros(())
-    for places in ORDER.split(BATCH_SIZE):
+    for index in ORDER.split(BATCH_SIZE):
         if uses.max_steps:
             if step == TOTAL_STEPS:
                 break
         if uses.random_layers:
             # What layers draw at random (dropout) is a function of the seed and the step.
             torch.manual_seed(key(SEED, "step", step))
-        batch, wanted = inputs[places], targets[places]
+        batch, wanted = inputs[index], targets[index]
         if uses.shift:
-            batch = shifted(batch, places, epoch)
+            batch = shifted(batch, index, epoch)
         if uses.flip:
-            batch = mirrored(batch, places, epoch)
+            batch = mirrored(batch, index, epoch)
         if uses.moving:
-            batch = moved(batch, places, epoch)
+            batch = moved(batch, index, epoch)
         if uses.erasing:
-            batch = erased(batch, places, epoch)
+            batch = erased(batch, index, epoch)
         if uses.sounds:
-            batch = changed_sounds(batch, places, epoch)
+            batch = changed_sounds(batch, index, epoch)
         if uses.wording:
-            batch = fewer_words(batch, places, epoch)
+            batch = fewer_words(batch, index, epoch)
         if uses.bf16:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 loss = TRAIN_LOSS
         else:
             loss = TRAIN_LOSS
-        loss.backward()
+        loss.backward()  # how would each weight change the loss?
         loss_sum.add_(loss.detach(), alpha=len(batch))
         if uses.clip:
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -91,7 +91,7 @@ for epoch in range(1, EPOCHS + 1):
                 group["lr"] = LEARNING_RATE * SHARE
         elif uses.rates:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * SHARE
-        optimizer.step()
+        optimizer.step()  # change the weights, so that it becomes smaller
         optimizer.zero_grad()
         if uses.average:
             average_in(average, model, step)
