@@ -36,6 +36,7 @@ from benchmarks import (  # noqa: E402
     reading,
     run,
     sounds,
+    tune,
 )
 from benchmarks import (  # noqa: E402
     tables as large_tables,
@@ -454,7 +455,7 @@ def test_training_is_found_in_the_curve() -> None:
     assert memory.training(10.0, {"load": 2.0, "build": 1.0, "train": 4.0, "evaluate": 1.0, "total": 8.0}) == (5.0, 9.0)
 
 
-@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "busy", "checkpoints", "ingest", "check", "memory", "sounds"])
+@pytest.mark.parametrize("program", ["run", "engine", "accuracy", "busy", "checkpoints", "ingest", "check", "memory", "sounds", "tune"])
 def test_help_needs_nothing_installed(program: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / f"{program}.py"), "--help"], capture_output=True, text=True, timeout=60, check=True
@@ -611,3 +612,22 @@ def test_huge_clip_art_is_left_out(tmp_path: Path) -> None:
         Image.new("1", (2000, 1000)).save(tmp_path / name / "more" / "small.png")
     found = clipart.list_pictures(tmp_path)
     assert [[file.name for file in found[name]] for name in clipart.CLASSES] == [["small.png"]] * len(clipart.CLASSES)
+
+
+def test_a_search_beside_plain_optuna() -> None:
+    nothing = {"default": None, "best": None, "difference": None, "interval": None}
+    better = {"default": 0.8, "best": 0.82, "difference": 0.02, "interval": [0.01, 0.03]}
+    record = {
+        "data": "made",
+        "trials": 20,
+        "seeds": 10,
+        "search": {"values": {"optimizer.lr": 0.1}, **better},
+        "optuna": {"trials": 11, "values": {}, **nothing},
+        "validation": [{"setting": "trial 3", "selected": 0.4, "fresh": 0.42}],
+    }
+    text = tune.report_text([record])
+    assert "| made | epochal tune | 20 | 80.00 | 82.00 | +2.00 (+1.00 to +3.00) | lr 0.1 |" in text
+    assert "| made | Optuna's TPE | 11 | – | – | 0 | the default |" in text
+    assert "| made | trial 3 | 0.4000 | 0.4200 |" in text
+    (axes,) = tune.figure([record]).axes
+    assert axes.get_xlabel() == "points, with 95 % interval"

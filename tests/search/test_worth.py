@@ -4,8 +4,10 @@ import math
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
+from epochal.figures.search import trials_figure
 from epochal.search.space import Axis, Choice, Range
 from epochal.search.worth import influences
 
@@ -43,3 +45,18 @@ def test_chance_is_rarely_taken_for_influence() -> None:
 def test_equal_scores_and_few_trials_show_nothing() -> None:
     assert not any(one.is_shown for one in influences(SPACE, _points(20, 0), [1.0] * 20))
     assert influences(SPACE, _points(4, 0), [1.0, 2.0, 3.0, 4.0]) == ()
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_the_figure_tells_trials_apart_and_keeps_bad_ones_at_the_edge(higher: bool) -> None:
+    sign = -1 if higher else 1
+    scores = [sign * score if score is not None else None for score in (0.5, 0.4, 0.45, 900.0, None, 0.55)]
+    (axes,) = trials_figure(scores, [True, True, False, False, False, False], 1, "validation loss", None, higher=higher).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    drawn = {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in axes.lines}
+    assert drawn["stopped early"] == [2, 5]
+    assert drawn["trained to the end"] == [0, 1]
+    assert drawn["failed, or far worse"] == [3, 4]
+    assert drawn["best"] == [1]
+    assert all(np.abs(np.asarray(line.get_ydata(), dtype=float)).max() < 2 for line in axes.lines)

@@ -37,12 +37,21 @@ def propose(space: Space, seed: int, trial: int, known: Iterable[tuple[Mapping[s
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(n_startup_trials=_RANDOM, seed=key(seed, "trial", trial) % 2**32)
     study = optuna.create_study(sampler=sampler)
-    axes = {name: _distribution(axis) for name, axis in space.items()}
+    axes = distributions(space)
     for values, score in known:
         encoded = {name: label(value) if isinstance(space[name], Choice) else value for name, value in values.items()}
         study.add_trial(optuna.trial.create_trial(params=encoded, distributions=axes, value=score if math.isfinite(score) else math.inf))
-    found = study.ask(axes).params
-    return {name: _value(space[name], value) for name, value in found.items()}
+    return values_in(space, study.ask(axes).params)
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return what Optuna calls a space."""
+    return {name: _distribution(axis) for name, axis in space.items()}
+
+
+def values_in(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of settings that Optuna means by the parameters of a trial."""
+    return {name: _value(space[name], value) for name, value in params.items()}
 
 
 def _distribution(axis: Axis) -> BaseDistribution:
