@@ -53,6 +53,7 @@ LAYERS = [
     "run.*",
     "search.*",
     "bench",
+    "doctor",
     "",
     "cli.*",
     "__main__",

@@ -21,7 +21,7 @@ from tests.tones import save, tone
 ENGLISH = re.compile(r"[A-Za-z]{2,}(?: [a-z]{2,})+")
 NEVER = re.compile(
     r"epochal \w.*|--\w[\w-]*(?: \w+)?|[^\s：，（]*[/.=_\d][^\s：，）]*|“[^”]*”|\d thread|age and born|between layers"
-    r"|pip install .*|No such file.*|应为：.*|npm pack|(Hugging )?Face hub"
+    r"|pip install .*|[^ ]*python\S* -m pip .*|No such file.*|应为：.*|npm pack|(Hugging )?Face hub"
 )
 QUICK = ["--epochs", "1", "--threads", "1", "--device", "cpu", "--out", "run"]
 
@@ -96,6 +96,7 @@ def test_all_commands(kind: str, server: Server, tmp_path: Path) -> None:
         ["models"],
         ["recipes"],
         ["cache", "clear"],
+        ["doctor"],
         ["--help"],
         ["cache", "clear", "--help"],
         *([verb, "--help"] for verb in VERBS),

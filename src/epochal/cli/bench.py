@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from epochal.cli.options import Positive, RecipeCommand, as_json, data_dir, numbered, parse, recipe_from, settings
+from epochal.cli.complete import names_of
+from epochal.cli.options import (
+    Positive,
+    RecipeCommand,
+    as_json,
+    assignments_option,
+    data_dir,
+    numbered,
+    parse,
+    recipe_from,
+    recipe_option,
+    settings,
+)
 from epochal.cli.output import print_table, say, say_json
 from epochal.errors import RecipeError
 from epochal.language import translated
@@ -22,12 +34,12 @@ _VARIED = ("device", "batch_size")
 
 
 @click.command(cls=RecipeCommand, params=[setting for setting in settings() if setting.name not in _VARIED])
-@click.argument("data", default="digits")
+@click.argument("data", default="digits", shell_complete=names_of("datasets", files=True))
 @click.option("--devices", metavar="NAME,...", help="Devices to measure on: cpu, cuda, cuda:1, mps. [all available]")
 @click.option("--batch-sizes", metavar="INT,...", help="Batch sizes to measure with. [64,128,256,512]")
 @click.option("--seconds", type=Positive(float), default=2.0, show_default=True, help="About how long to measure each pair.")
-@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@recipe_option
+@assignments_option
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for the result; it must not exist yet. [runs/DATA-bench-NUMBER]")
 @data_dir
 @as_json

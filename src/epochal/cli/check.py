@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from epochal import terminal
+from epochal.cli.complete import names_of
 from epochal.cli.options import data_dir, pair
 from epochal.cli.output import print_table, say, say_json
 from epochal.language import translated
@@ -21,7 +22,7 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 @click.command()
-@click.argument("data")
+@click.argument("data", shell_complete=names_of("datasets", files=True))
 @data_dir
 @click.option("--target", default="", metavar="NAME", help="Tables: the column to predict, or several: by name, or by number.")
 @click.option("--text", default="", metavar="NAME", help="Tables: the columns of text to learn from.")

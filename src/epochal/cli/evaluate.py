@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from epochal.cli.complete import names_of
 from epochal.cli.options import as_json, data_dir, importing, own_model, windows
 from epochal.cli.output import print_table, say, say_json
 from epochal.language import translated
@@ -14,7 +15,7 @@ from epochal.language import translated
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("data", required=False)
+@click.argument("data", required=False, shell_complete=names_of("datasets", files=True))
 @data_dir
 @own_model
 @click.option(

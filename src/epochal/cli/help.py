@@ -41,13 +41,14 @@ class Formatter(click.HelpFormatter):
         first = min(max(len(name) for name, _ in rows), col_max) + col_spacing
         begin = self.current_indent + first
         for name, about in rows:
-            lines = list(wrapped(_of_option(about), max(self.width - begin, 10)))
+            lines = list(wrapped(of_option(about), max(self.width - begin, 10)))
             beside = lines[:1] if len(name) <= first - col_spacing else []
             self.write(f"{name:>{self.current_indent + len(name)}}".ljust(begin if beside else 0) + "".join(beside) + "\n")
             self.write("".join(f"{'':>{begin}}{line}\n" for line in lines[len(beside) :]))
 
 
-def _of_option(about: str) -> str:
+def of_option(about: str) -> str:
+    """Return what an option is for in the chosen language; what click adds to it stays as it is."""
     ours = whole = " ".join(about.split())
     while (chinese := translated(ours)) == ours and (added := _ADDED.search(ours)):
         ours = ours[: added.start()]

@@ -9,13 +9,18 @@ import signal
 import sys
 import warnings
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
+from epochal.cli.complete import items, speak_in_completions
 from epochal.cli.output import say, say_error
 from epochal.errors import EpochalError, OutputError, reason_of
 from epochal.language import speak
 from epochal.terminal import failure, tolerate_output_errors
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # For --help; each verb is the function `command` of its module, whose imports may be heavy.
 VERBS = {
@@ -36,9 +41,11 @@ VERBS = {
     "bench": "Measure how fast training is, and why, for each device and batch size.",
     "summary": "Show the layers of a model with shapes, parameters and FLOPs.",
     "cache": "Show or clear the examples that are cached on disk.",
+    "doctor": "Show what this machine has, what is slow or broken, and which extras are missing.",
     "datasets": "List the named data sets, and what else can be read.",
     "models": "List the models.",
     "recipes": "List the recipes (named settings), or show one.",
+    "completion": "Print the script by which bash, zsh or fish completes commands.",
 }
 
 INTERRUPTED = 130
@@ -60,6 +67,11 @@ class _Verbs(click.Group):
 
             raise click.UsageError(f"There is no command '{args[0]}'. {suggest(args[0], VERBS)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # Without importing the verbs, as click would.
+        found = items(VERBS, incomplete)
+        return found or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -101,6 +113,7 @@ def main() -> None:
     tolerate_output_errors()
     _keep_quiet()
     _choose_language()
+    speak_in_completions()
     # As Ctrl-C does, so that everything is cleaned up.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if hasattr(signal, "SIGUSR1"):

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_a
 
 import click
 
+from epochal.cli.complete import choices, names_of, setting
 from epochal.cli.output import say
 from epochal.cli.table import read_table
 from epochal.errors import MissingError, RecipeError
 from epochal.language import translated
 
 if TYPE_CHECKING:
+    from epochal.cli.complete import Complete
     from epochal.recipe import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -30,6 +32,20 @@ data_dir = click.option(
     "--data-dir", type=click.Path(), envvar="EPOCHAL_DATA", help="Where named data sets are, or are downloaded to. [env: EPOCHAL_DATA]"
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, as the last line.")
+recipe_option = click.option(
+    "--recipe",
+    "recipe_name",
+    help="Settings to start from: a name from `epochal recipes`, or a TOML file.",
+    shell_complete=names_of("recipes", files=True),
+)
+assignments_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any setting by its full name; may be repeated.",
+    shell_complete=setting,
+)
 own_model = click.option("--model", help="The code of your own network, as FILE.py:NAME, if RUN was trained with one.")
 windows = click.option(
     "--windows", type=click.IntRange(1), help="Cut longer sounds into up to so many windows, and average what is predicted from each."
@@ -90,7 +106,11 @@ def settings(*, only_runtime: bool = False) -> Iterator[Setting]:
         if kind == "BOOL":
             yield Setting(f"{option}/--no-{option[2:]}", variable, section=section, default=None, help=shown)
         else:
-            yield Setting(option, variable, section=section, metavar=kind, help=shown)
+            yield Setting(option, variable, section=section, metavar=kind, help=shown, shell_complete=_completion(option, kind))
+
+
+def _completion(option: str, kind: str) -> Complete:
+    return names_of("models", files=True) if option == "--model" else choices(kind)
 
 
 def recipe_from(recipe: Recipe, options: dict[str, Any], assignments: tuple[str, ...]) -> Recipe:

@@ -34,7 +34,7 @@ _COMPARED = 1000
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, type=click.Path())
 @click.option("--text", "texts", multiple=True, help="Predict this text, for a model of texts; may be repeated.")
 @click.option(
     "--csv",

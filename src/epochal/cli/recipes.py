@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from epochal.cli.complete import names_of
 from epochal.cli.output import say
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names_of("recipes"))
 def command(name: str | None) -> None:
     """List the recipes, or show every setting of the recipe NAME, with its origin, as a TOML file to start from."""
     from epochal.cli.options import print_list

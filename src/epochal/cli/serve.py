@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]", type=click.Path())
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to answer at; any but this machine's own needs --token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="The port; 0 takes a free one.")
 @click.option("--token", envvar="EPOCHAL_TOKEN", default="", help="What clients must know: a secret. [env: EPOCHAL_TOKEN]")

@@ -6,15 +6,20 @@ from pathlib import Path
 
 import click
 
+from epochal.cli.complete import names_of
 from epochal.cli.options import as_json, data_dir
 from epochal.cli.output import say, say_json
 
 
 @click.command()
-@click.argument("what", default="digits")
-@click.option("--recipe", help="Build the model of this recipe for DATA.")
+@click.argument("what", default="digits", shell_complete=names_of("datasets", files=True))
+@click.option("--recipe", help="Build the model of this recipe for DATA.", shell_complete=names_of("recipes", files=True))
 @data_dir
-@click.option("--model", help="Build this model for DATA: a name, or FILE.py:NAME; for a run with your own network, its code.")
+@click.option(
+    "--model",
+    help="Build this model for DATA: a name, or FILE.py:NAME; for a run with your own network, its code.",
+    shell_complete=names_of("models", files=True),
+)
 @as_json
 def command(what: str, recipe: str | None, data_dir: str | None, model: str | None, as_json: bool) -> None:
     """Show the layers of the model of a run, or of the one that would be trained on data: shapes, parameters, FLOPs.

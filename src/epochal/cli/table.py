@@ -1,7 +1,7 @@
-"""The table of settings that command-line options are made from.
+"""The table of settings that command-line options are made from, and the names that shells complete.
 
-It repeats what the recipe's fields say, so that --help need not import them, which would take longer than everything else it does.
-A test fails where the two differ; `python -m epochal.cli.table` rewrites the table.
+They repeat what the recipe's fields and the tables of models, recipes and data sets say, so that --help and completion need not import
+these, which would take longer than everything else they do. A test fails where the two differ; `python -m epochal.cli.table` rewrites both.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 TABLE = Path(__file__).with_name("settings.json")
+NAMES = Path(__file__).with_name("names.json")
 
 
 class Row(NamedTuple):
@@ -31,6 +32,26 @@ class Row(NamedTuple):
 def read_table() -> tuple[Row, ...]:
     """Return the settings that are options, in the order of the recipe's fields."""
     return tuple(Row(*row) for row in json.loads(TABLE.read_text("utf-8")))
+
+
+@functools.cache
+def read_names() -> dict[str, dict[str, str]]:
+    """Return the names of "datasets", "models" and "recipes", each with what it is."""
+    found: dict[str, dict[str, str]] = json.loads(NAMES.read_text("utf-8"))
+    return found
+
+
+def made_from_tables() -> dict[str, dict[str, str]]:
+    """Return what the names should be."""
+    from epochal.data.sources import SOURCES
+    from epochal.models.build import MODELS
+    from epochal.recipe import presets, tutorials
+
+    return {
+        "datasets": {name: source.about for name, source in SOURCES.items()},
+        "models": {name: entry.description for name, entry in MODELS.items()},
+        "recipes": presets() | tutorials(),
+    }
 
 
 def made_from_fields() -> tuple[Row, ...]:
@@ -72,6 +93,7 @@ def _words(default: Any) -> str:
 def _write() -> None:
     rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in made_from_fields())
     TABLE.write_text(f"[\n{rows}\n]\n", "utf-8", newline="\n")
+    NAMES.write_text(json.dumps(made_from_tables(), ensure_ascii=False, indent=0) + "\n", "utf-8", newline="\n")
 
 
 if __name__ == "__main__":

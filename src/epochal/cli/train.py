@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from epochal.cli import trackers as tracking
+from epochal.cli.complete import names_of
 from epochal.cli.finished import report
-from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, pair, recipe_from, settings
+from epochal.cli.options import (
+    RecipeCommand,
+    as_json,
+    assignments_option,
+    data_dir,
+    importing,
+    numbered,
+    pair,
+    recipe_from,
+    recipe_option,
+    settings,
+)
 from epochal.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -18,9 +30,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
-@click.argument("data", default="digits")
-@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@click.argument("data", default="digits", shell_complete=names_of("datasets", files=True))
+@recipe_option
+@assignments_option
 @click.option(
     "--column",
     "columns",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from epochal.cli.complete import names_of
 from epochal.cli.finished import print_rows
 from epochal.cli.options import Positive, RecipeCommand, as_json, data_dir, importing, kinds_of, numbered, parse, recipe_from, settings
 from epochal.cli.output import say, say_json
@@ -18,7 +19,7 @@ _OTHER = "workers"
 
 
 @click.command(cls=RecipeCommand, params=[setting for setting in settings() if setting.name != _OTHER])
-@click.argument("data", default="digits")
+@click.argument("data", default="digits", shell_complete=names_of("datasets", files=True))
 @click.option("--trials", type=click.IntRange(4), help="How many settings are tried; the first is the default. [20]")
 @click.option("--minutes", type=Positive(float), help="Instead: as many as are expected to take so long, with all that follows.")
 @click.option(
