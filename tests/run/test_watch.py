@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -115,8 +116,21 @@ def test_files_that_are_being_written_or_removed_change_nothing(unfinished: Path
 
 def test_a_finished_run_has_its_report(run: Path) -> None:
     with shown(run) as url:
-        assert httpx.get(url).text == (run / "report.html").read_text("utf-8")
+        page = httpx.get(url).text
+        assert re.search(r"<main>.*</main>", page, re.DOTALL)[0] in (run / "report.html").read_text("utf-8")  # type: ignore[index]
         assert httpx.get(f"{url}/events").text == "event: finished\ndata: {}\n\n"
+
+
+def test_a_report_is_loaded_again_once_more_is_in_the_result(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with shown(tmp_path / "run") as url, httpx.Client(timeout=10) as client:
+        found = re.search(r'<script src="again\.js(\?[\d-]+)" defer>', client.get(url).text)
+        assert found is not None
+        assert "EventSource" in client.get(f"{url}/again.js").text
+        with client.stream("GET", f"{url}/again{found[1]}") as stream:
+            (tmp_path / "run" / "result.json").touch()
+            assert "".join(stream.iter_text()) == "event: changed\ndata: {}\n\n"
+        assert found[1] not in client.get(url).text
 
 
 def test_only_this_machine_may_ask(run: Path) -> None:
@@ -167,10 +181,12 @@ def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(driver: Any,
             goes_on.set()
             page.until(lambda: "test examples are right" in driver.title)
             assert page.all("#confusion")
-            assert {address.removeprefix(url) for address in page.asked() if not address.startswith("data:")} <= {
+            assert {address.removeprefix(url).split("?")[0] for address in page.asked() if not address.startswith("data:")} <= {
                 "/",
                 "/live.js",
                 "/events",
+                "/again.js",
+                "/again",
             }
             assert page.logged() == []
     finally:

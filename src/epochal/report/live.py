@@ -18,9 +18,9 @@ from epochal.tasks.scores import plain
 
 _KIND = "Epochal live"
 
-# The script of the page, by which it gets what changes.
-SCRIPT = "live.js"
-SOURCE = Path(__file__).with_name(SCRIPT).read_text("utf-8")
+# The script of the page, by which it gets what changes, and that of a report, which is loaded again once more is in it.
+SCRIPT, AGAIN = "live.js", "again.js"
+SOURCES = {name: Path(__file__).with_name(name).read_text("utf-8") for name in (SCRIPT, AGAIN)}
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ _LINKS = {
 STYLE = Path(__file__).with_name("page.css").read_text("utf-8")
 
 
-def render(facts: Facts) -> str:
-    """Return the page."""
+def render(facts: Facts, script: str = "") -> str:
+    """Return the page; a server may give it a `script`, by its address."""
     parts = (
         cross_validation(facts), repeats(facts), curves(facts), score_by_labels(facts), confusion(facts), per_class(facts),
         quantities(facts), decision(facts), slices(facts), calibration(facts), mistakes(facts), label_errors(facts), confidence(facts),
@@ -63,4 +63,4 @@ def render(facts: Facts) -> str:
     there = re.findall(r'<section id="([\w-]+)"', body)
     links = "".join(f'<a href="#{name}">{said(_LINKS[name])}</a>' for name in there if name in _LINKS)
     top = f'{header(facts)}<nav aria-label="{said("Sections")}">{links}</nav>'
-    return document(_KIND, f"{facts.name}: {translated(headline(facts))}", f"{top}\n<main>\n{body}\n</main>", charts.STYLE + STYLE)
+    return document(_KIND, f"{facts.name}: {translated(headline(facts))}", f"{top}\n<main>\n{body}\n</main>", charts.STYLE + STYLE, script)

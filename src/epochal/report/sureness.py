@@ -14,6 +14,13 @@ from epochal.tasks.scores import plain
 _SIZES = 12
 
 
+def about_groups(facts: Facts) -> str:
+    """Return a warning for intervals in which each example counts by itself, where groups are known."""
+    if facts.groups is None:
+        return ""
+    return words("Examples of one group are alike, but count by themselves in this section: its intervals are too narrow.", kind="warning")
+
+
 def calibration(facts: Facts) -> str:
     """Return the reliability diagram, the error of calibration beside its noise floor, and what a temperature would change."""
     found = None if facts.assessment is None else facts.assessment.calibration
@@ -31,7 +38,7 @@ def calibration(facts: Facts) -> str:
     shown = [_diagram(found, "reliability", "As it is")]
     if tempered is not None and tempered.helps and tempered.after is not None:
         shown.append(_diagram(tempered.after, "cooled", f"Outputs divided by {tempered.temperature:.3g}"))
-    return section("calibration", title, *_about(facts, found), beside(*shown))
+    return section("calibration", title, *_about(facts, found), about_groups(facts), beside(*shown))
 
 
 def _about(facts: Facts, found: Calibration) -> list[str]:
@@ -106,7 +113,13 @@ def confidence(facts: Facts) -> str:
     drawn = charts.curve(described, found.by_share, chosen)
     names = [("a", "the most confident answers"), *([("ring", "the threshold, with 95 % interval")] if chosen else [])]
     listed = numbers(("answered", "right"), ((percent(share), percent(right)) for share, right in found.by_share), "Accuracy by share")
-    return section("confidence", title, said, figure("Accuracy by the share of examples that are answered", drawn, listed, names=names))
+    return section(
+        "confidence",
+        title,
+        said,
+        about_groups(facts),
+        figure("Accuracy by the share of examples that are answered", drawn, listed, names=names),
+    )
 
 
 def sets(facts: Facts) -> str:
@@ -125,7 +138,7 @@ def sets(facts: Facts) -> str:
         title = f"Bands around predictions hold the truth in {percent(found.measured)}"
         names = facts.spec.outputs
         rows = ((safe(charts.shortened(name, 60)), f"± {plain(wide, 4)}") for name, wide in zip(names, found.threshold, strict=False))
-        return section("sets", title, aim, table(("quantity", "the band is the prediction"), rows, "Bands"))
+        return section("sets", title, aim, about_groups(facts), table(("quantity", "the band is the prediction"), rows, "Bands"))
     title = f"Sets of {found.size:.3g} classes on average hold the truth in {percent(found.measured)}"
     how = words(f"A class is in the set if its probability is at least {percent(found.threshold[0], 2)}.", kind="soft")
     sizes = [(str(size), number, f"{number:,}", None) for size, number in enumerate(found.sizes[:_SIZES])]
@@ -134,7 +147,7 @@ def sets(facts: Facts) -> str:
         sizes.append((translated(f"{_SIZES} or more"), further, f"{further:,}", None))
     label = "How many classes are in a set"
     described = charts.Words("sizes", translated(label), ", ".join(f"{name}: {said}" for name, _, said, _ in sizes))
-    return section("sets", title, aim, how, figure(label, charts.rows(described, sizes)))
+    return section("sets", title, aim, how, about_groups(facts), figure(label, charts.rows(described, sizes)))
 
 
 def _points(share: float) -> str:

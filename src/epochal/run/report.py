@@ -69,10 +69,13 @@ def keep(write: Callable[[], object], log: Callable[[str], object]) -> None:
         log(f"note: the report could not be written: {type(error).__name__}: {reason_of(error)}")
 
 
-def render_run(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = None) -> str:
-    """Return the report of the run in `folder`, whose result.json holds `result`. Raises `BundleError` for damaged files."""
+def render_run(folder: Path, result: Mapping[str, Any], recipe: Recipe | None = None, script: str = "") -> str:
+    """Return the report of the run in `folder`, whose result.json holds `result`; a server may give it a `script`, by its address.
+
+    Raises `BundleError` for damaged files.
+    """
     try:
-        return render(_facts(folder, result, recipe or read_recipe(folder)))
+        return render(_facts(folder, result, recipe or read_recipe(folder)), script)
     except (ValidationError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise BundleError(f"{folder} has no report: a file of it is damaged ({reason_of(error)}).", _FIX) from error
 

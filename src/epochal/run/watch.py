@@ -1,7 +1,7 @@
 """Watch: the page of a run in browsers while it trains, and its report once it is finished.
 
 A small server on this machine alone looks at the files of the run, twice a second while a browser listens, and sends what has changed
-(server-sent events): browsers ask once.
+(server-sent events): browsers ask once. A report is loaded again when folds, a curve or a check of labels have been added to the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from epochal.data.spec import DataSpec
 from epochal.errors import BundleError
 from epochal.io import safe_read
 from epochal.io.lock import is_locked
-from epochal.report.live import SCRIPT, SOURCE, Live, page, pieces, title
+from epochal.report.live import AGAIN, SOURCES, Live, page, pieces, title
 from epochal.run.folder import CHECKPOINTS, DATA, METRICS, RECIPE, RESULT, how_to_resume, read_epochs, read_json, read_recipe
 from epochal.run.report import render_run
 from epochal.serve.limits import App, Guard
@@ -67,15 +67,22 @@ def build(folder: Path, is_ending: Callable[[], bool]) -> App:
     seen = Seen(folder)
 
     async def index(_: Request) -> Response:
-        return HTMLResponse(render_run(folder, read_json(folder / RESULT)) if seen.is_finished else page(seen.look()))
+        if not seen.is_finished:
+            return HTMLResponse(page(seen.look()))
+        # First: what is added while the page is made is then noticed.
+        script = f"{AGAIN}?{seen.result}"
+        return HTMLResponse(render_run(folder, read_json(folder / RESULT), script=script))
 
-    async def script(_: Request) -> Response:
-        return Response(SOURCE, media_type="text/javascript")
+    async def script(request: Request) -> Response:
+        return Response(SOURCES[request.url.path.removeprefix("/")], media_type="text/javascript")
+
+    async def again(request: Request) -> Response:
+        return StreamingResponse(_again(seen, request.url.query, is_ending), media_type="text/event-stream")
 
     async def events(_: Request) -> Response:
         return StreamingResponse(_events(seen, is_ending), media_type="text/event-stream")
 
-    routes = [Route("/", index), Route(f"/{SCRIPT}", script), Route("/events", events)]
+    routes = [Route("/", index), *(Route(f"/{name}", script) for name in SOURCES), Route("/events", events), Route("/again", again)]
     return Guard(Starlette(routes=routes), ("localhost",), policy=_POLICY)
 
 
@@ -98,6 +105,19 @@ async def _events(seen: Seen, is_ending: Callable[[], bool]) -> AsyncIterator[st
         await asyncio.sleep(_EVERY)
 
 
+async def _again(seen: Seen, result: str, is_ending: Callable[[], bool]) -> AsyncIterator[str]:
+    """Say when the result is no longer the one that a report was made of: folds, a curve or a check of labels were added."""
+    silent = 0.0
+    while not is_ending():
+        if seen.result != result:
+            yield _event("changed", {})
+            return
+        if silent >= _SILENT:
+            yield ": still here\n\n"
+        silent = 0.0 if silent >= _SILENT else silent + _EVERY
+        await asyncio.sleep(_EVERY)
+
+
 def _event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
@@ -114,6 +134,11 @@ class Seen:
     def is_finished(self) -> bool:
         """Whether there is a result."""
         return (self.folder / RESULT).exists()
+
+    @property
+    def result(self) -> str:
+        """What differs once the result was written anew; "" without one."""
+        return "-".join(map(str, _changed(self.folder / RESULT) or ()))
 
     def look(self) -> Live:
         """Return what is known of the run."""
