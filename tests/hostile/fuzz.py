@@ -28,6 +28,7 @@ import torch
 from tests.hostile.loading import LOADERS, Watch, fresh, load
 from tests.hostile.mutate import change
 from tests.hostile.seeds import few_records, make
+from tests.quick import draw_nothing
 
 # A picture takes what its pixels take, of which there may be 178 million.
 MEGABYTES = {"picture": 2500.0}
@@ -90,6 +91,7 @@ def main() -> int:
     crashes = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        draw_nothing()
         context = multiprocessing.get_context("fork")  # All that is imported is imported once.
         maker = context.Process(target=_make, args=(folder / "seeds",))
         maker.start()

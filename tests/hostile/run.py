@@ -19,6 +19,7 @@ import torch
 from tests.hostile.corpus import Case, archives, controls, damaged_pictures, models, of_tables
 from tests.hostile.loading import LOADERS, Watch, fresh, load
 from tests.hostile.seeds import make
+from tests.quick import draw_nothing
 
 IS_FULL = os.environ.get("EPOCHAL_HOSTILE") == "full"
 
@@ -34,12 +35,15 @@ def _cases(what: str, seeds: dict[str, list[Path]], canary: Path) -> Iterator[Ca
         yield from islice(found, 0, None, 1 if IS_FULL else 7)
 
 
-def _tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+def _tree(folder: str) -> dict[str, tuple[int, int, int]]:
     """Return all that is below a folder, with what would change."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        status = path.lstat()
-        found[str(path.relative_to(folder))] = (status.st_mode, status.st_size, status.st_mtime_ns)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            found[entry.path] = (status.st_mode, status.st_size, status.st_mtime_ns)
+            if entry.is_dir(follow_symlinks=False):
+                found |= _tree(entry.path)
     return found
 
 
@@ -51,6 +55,7 @@ def main(out: str, *corpora: str) -> None:
         home = Path(temporary).resolve()
         os.environ["EPOCHAL_CACHE"] = str(home / "case" / "cache")
         os.chdir(home)
+        draw_nothing()
         watch = Watch()
         seeds = make(home / "seeds")
         for case in _warm(seeds):
@@ -65,12 +70,13 @@ def _result(what: str, case: Case, home: Path, watch: Watch) -> dict[str, Any]:
     folder.mkdir()
     path = case.make(folder)
     canaries = home / "canary", folder / "canary"
-    before = _tree(home)
+    before = _tree(str(home))
     seconds, megabytes = 1 if what == "controls" else 10, 1000 if what in ("pictures", "tables") else 200
     outcome = load(case.kind, path, watch, seconds=seconds, megabytes=megabytes)
     # What an archive unpacks to has its place; a run that is resumed writes into its folder.
     own = ("case", "case/cache", "case/cache/archives")
-    changed = sorted(name for name, _ in _tree(home).items() ^ before.items() if what != "models" or not name.startswith("case/"))
+    different = sorted(os.path.relpath(path, home) for path, _ in _tree(str(home)).items() ^ before.items())
+    changed = [name for name in different if what != "models" or not name.startswith("case/")]
     result = {
         "name": case.name,
         "reported": outcome.reported[:500],
