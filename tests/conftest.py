@@ -16,7 +16,7 @@ from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.spec import DataSpec
 from epochal.tasks import TASKS
 from tests.forks import Server
-from tests.quick import draw, draw_nothing, sync_nothing
+from tests.quick import draw, draw_nothing, read_operators_once, sync_nothing
 from tests.serve.browser import as_new, open_browser, read_axe
 
 hypothesis.settings.register_profile("epochal", deadline=None, derandomize=True, database=None, max_examples=40)
@@ -70,6 +70,14 @@ def _quick() -> Iterator[None]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures as users see them."""
     draw(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def exporting() -> Iterator[None]:
+    """Export to ONNX as quickly as possible."""
+    with pytest.MonkeyPatch.context() as patch:
+        read_operators_once(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""What tests need not wait for: figures, which take longer than a small run, and a disk that is to outlive a power cut."""
+"""What tests need not wait for: figures, operators that were read before, and a disk that is to outlive a power cut."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import IO, Any
@@ -46,6 +47,13 @@ def draw(patch: pytest.MonkeyPatch) -> None:
     for place, name, make in _MAKERS:
         patch.setattr(place, name, make)
     patch.setattr(Figure, "savefig", _SAVE)
+
+
+def read_operators_once(patch: pytest.MonkeyPatch) -> None:
+    """Keep the operators of ONNX, until `patch` is undone: for each export, PyTorch reads their source anew, which takes half a second."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
 
 
 def sync_nothing(fd: object) -> None:

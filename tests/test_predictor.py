@@ -118,6 +118,7 @@ def test_whoever_stops_does_not_wait_for_the_next_batch(bundle: Bundle, monkeypa
     assert read < 20
 
 
+@pytest.mark.usefixtures("exporting")
 def test_onnx_runtime_is_chosen_where_it_is_faster(bundle: Bundle, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

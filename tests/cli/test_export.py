@@ -25,6 +25,8 @@ from tests.tones import save
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("exporting")
+
 
 def test_the_table_and_the_file(tmp_path: Path) -> None:
     run = tmp_path / "run"

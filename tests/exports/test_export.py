@@ -29,6 +29,8 @@ from tests.test_same_answers import LABELS, SETTINGS, SOUNDS, TEXTS
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("exporting")
+
 IS_FULL = os.environ.get("EPOCHAL_EXPORT") == "full"
 
 # Those that need a size of their own, and ten classes.

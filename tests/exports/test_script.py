@@ -36,6 +36,8 @@ from tests.trunks import shrink
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("exporting")
+
 # What the program may import besides Python's own modules, and what these need.
 _ALLOWED = ("numpy", "onnxruntime", "PIL", "flatbuffers", "packaging", "google")
 
@@ -44,21 +46,21 @@ _ALLOWED = ("numpy", "onnxruntime", "PIL", "flatbuffers", "packaging", "google")
 _HOST = """
 import contextlib, io, json, os, runpy, sys
 for line in sys.stdin:
-    sys.argv, code, said = json.loads(line), 0, io.StringIO()
+    sys.argv, code, out, said = json.loads(line), 0, io.StringIO(), io.StringIO()
     sys.path[0] = os.path.dirname(sys.argv[0])
     sys.modules.pop("tokens", None)
-    with contextlib.redirect_stderr(said):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
         try:
             runpy.run_path(sys.argv[0], run_name="__main__")
         except SystemExit as error:
             code = 1
             said.write(error.code)
-    print(json.dumps([code, said.getvalue()]), flush=True)
+    print(json.dumps([code, out.getvalue(), said.getvalue()]), flush=True)
 """
 
 
 class Python(NamedTuple):
-    """How an interpreter is called, and a process of it that runs programs which refuse something."""
+    """How an interpreter is called, and a process of it that runs programs."""
 
     command: list[str]
     host: subprocess.Popen[str]
@@ -94,22 +96,27 @@ def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=_environment(), capture_output=True, text=True, encoding="utf-8", timeout=500, check=False)
 
 
+def ran(python: Python, model: Path, files: Sequence[Path]) -> tuple[int, str, str]:
+    """Run the program beside a model: its exit code, and what it says on both outputs."""
+    assert python.host.stdin is not None
+    assert python.host.stdout is not None
+    print(json.dumps([str(model.with_name("predict_onnx.py")), str(model), *map(str, files)]), file=python.host.stdin, flush=True)
+    code, out, said = json.loads(python.host.stdout.readline())
+    return code, out, said
+
+
 def answers(python: Python, model: Path, files: Sequence[Path]) -> list[list[str]]:
     """What the program says of files: for each input its name, and the answer."""
-    done = run([*python.command, str(model.with_name("predict_onnx.py")), str(model), *map(str, files)])
-    assert done.returncode == 0, done.stderr
-    return [line.split("\t") for line in done.stdout.splitlines()]
+    code, out, said = ran(python, model, files)
+    assert (code, said) == (0, "")
+    return [line.split("\t") for line in out.splitlines()]
 
 
 def refusal(python: Python, model: Path, file: Path) -> str:
-    assert python.host.stdin is not None
-    assert python.host.stdout is not None
-    print(json.dumps([str(model.with_name("predict_onnx.py")), str(model), str(file)]), file=python.host.stdin, flush=True)
-    # What it says before it refuses is on lines of its own.
-    code, said = json.loads(next(line for line in python.host.stdout if line.startswith("[")))
+    code, _, said = ran(python, model, [file])
     assert code == 1
     assert said.startswith(str(file))
-    return str(said)
+    return said
 
 
 def check(python: Python, bundle: Bundle, files: Sequence[Path], folder: Path, inputs: Any = None) -> Path:

@@ -675,22 +675,24 @@ def archives() -> Iterator[Case]:
         yield Case(f"tar: a size of {name}", "archive", _write("a.tar", _with_size(size)))
     batch = bytes(cifar10.RECORDS * cifar10._RECORD_SIZE)
     batches = {f"{cifar10.FOLDER}/{name}": batch for name in cifar10._BATCHES}
-    for name, content in {
+    damaged: dict[str, bytes | Callable[[], bytes]] = {
         "a link for a batch": _special(tarfile.SYMTYPE, f"{cifar10.FOLDER}/data_batch_1.bin", "/etc/passwd"),
         "a batch of another size": tarred({**batches, f"{cifar10.FOLDER}/test_batch.bin": b"1"}),
         "a batch is missing": tarred(dict(list(batches.items())[1:])),
         "a bomb": lambda: tarred({**batches, "bomb": bytes(150_000_000)}),
         "cut off": tarred(batches)[:-12_000],
         "no tar": bytes(range(256)) * 100,
-    }.items():
-        yield Case(f"cifar10: {name}", "cifar10", _write(cifar10.ARCHIVE, _packed(content)))
-    for name, content in {
+    }
+    for name, whole in damaged.items():
+        yield Case(f"cifar10: {name}", "cifar10", _write(cifar10.ARCHIVE, _packed(whole)))
+    damaged = {
         "a bomb": lambda: idx()[:4] + (10**8).to_bytes(4) + (1).to_bytes(4) * 2 + bytes(10**8),
         "more than there is": idx()[:4] + (2**32 - 1).to_bytes(4) * 3,
         "200 axes": bytes([0, 0, 8, 200]) + (2**32 - 1).to_bytes(4) * 200,
         "less than there is": idx() + b"1",
-    }.items():
-        yield Case(f"idx.gz: {name}", "idx", _write("a.gz", _packed(content)))
+    }
+    for name, whole in damaged.items():
+        yield Case(f"idx.gz: {name}", "idx", _write("a.gz", _packed(whole)))
 
 
 def _packed(content: bytes | Callable[[], bytes]) -> Callable[[], bytes]:

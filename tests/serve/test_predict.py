@@ -222,6 +222,7 @@ def test_nothing_is_said_of_the_file_system(client: httpx.Client, bundles: dict[
     assert all(str(path.parent) not in described for path in bundles.values())
 
 
+@pytest.mark.usefixtures("exporting")
 def test_the_runtime_is_chosen_by_measurement(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

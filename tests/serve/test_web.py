@@ -39,6 +39,8 @@ from tests.tones import low_and_high
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.usefixtures("exporting")
+
 # So many inputs are compared, and sounds.
 _COUNT, _SOUNDS = (500, 60) if IS_FULL else (60, 12)
 
