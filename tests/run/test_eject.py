@@ -27,6 +27,8 @@ from epochal.ejected.translate import TABLE, texts
 from epochal.errors import BundleError, DataError, EpochalError, ExportError, OutputError, TakenError
 from epochal.recipe import Recipe
 from epochal.run.eject import MOST_LINES, eject
+from epochal.run.folder import Changes
+from epochal.training.sharing import ThreadChange
 from tests.kinds import KINDS
 from tests.small import small_recipe
 
@@ -303,6 +305,16 @@ def test_a_name_is_no_code(folder: Path) -> None:
 def test_what_is_not_written_is_named(settings: dict[str, Any], what: str) -> None:
     data = load(_pictures()).split(0.1, 0.2, 0)
     assert [name for name, _ in refusals(Recipe().updated({"device": "cpu", **settings}), data)] == [what] * bool(what)
+
+
+def test_changes_of_the_number_of_threads_are_written(folder: Path, ejected: dict[str, Ejected], monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = Changes(rewinds=[], threads=[ThreadChange(3, 1, 2), ThreadChange(5, 2, 1)])
+    monkeypatch.setattr("epochal.run.eject.read_changes", lambda *_: changes)
+    run = ejected["table"].run
+    assert run.folder is not None
+    source = eject(run.folder, folder / "threads.py").program.read_text()
+    assert "THREADS_FROM = {3: 1, 5: 2}" in source
+    assert "torch.set_num_threads(THREADS_FROM.get(step, torch.get_num_threads()))" in source
 
 
 def _own_net() -> nn.Module:
