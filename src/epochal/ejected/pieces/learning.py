@@ -78,9 +78,9 @@ def average_in(average: nn.Module, model: nn.Module, step: int) -> None:
 def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return what the model says of inputs, without learning from them."""
     model.eval()
-    with torch.inference_mode():
-        if uses.bf16:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)]).float()
-        else:
+    if uses.bf16:
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)]).float()
+    else:
+        with torch.inference_mode():
             return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)])
