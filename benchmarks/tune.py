@@ -61,7 +61,11 @@ def main() -> int:
 def data_of(name: str, folder: Path, work: Path) -> tuple[Path, dict[str, Any]]:
     """Return a path, and the settings that say how it is read; what is not a file yet is written to `work`."""
     if name == "adult":
-        return folder / "tables" / "adult-train.csv", {"test_data": str(folder / "tables" / "adult-test.csv"), "target": "income"}
+        return folder / "tables" / "adult-train.csv", {
+            "test_data": str(folder / "tables" / "adult-test.csv"),
+            "target": "income",
+            "columns": {"income": "joined"},
+        }
     if name == "THUCNews":
         for split in ("dev", "test"):
             text = (folder / "text" / "thucnews" / f"{split}.txt").read_text("utf-8")
