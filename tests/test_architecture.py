@@ -27,6 +27,7 @@ LAYERS = [
     "terminal",
     "language",
     "page",
+    "distributed.*",
     "progress",
     "recipe.*",
     "random",

@@ -36,7 +36,7 @@ PHASES = {
     "evaluation": ("epochal.training.loop", "evaluate", 3),
     "saving": ("epochal.training.checkpoint.Checkpoints", "save", 4),
     "keeping": ("epochal.bundle.Bundle", "save", 1),
-    "testing": ("epochal.run.train", "evaluate", 1),
+    "testing": ("epochal.run.complete", "evaluate", 1),
     "drawing": ("epochal.figures", "draw_all", 1),
 }
 # Of so many signals one comes while the program starts, and one while another has just come.

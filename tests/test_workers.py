@@ -74,7 +74,7 @@ def dataset(folder: Path) -> Pictures:
 def _batches(data: Data, epoch: int, start: int, workers: int = 0, **changes: Any) -> list[list[Any]]:
     recipe = Recipe().updated(SETTINGS | {"workers": workers} | changes)
     batches = training_feed(data.train, data.spec, recipe, torch.device("cpu")).epoch(epoch, start)
-    return [[part.tolist() for part in batch] for batch in batches]
+    return [[part.tolist() for part in batch[:3]] for batch in batches]
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])

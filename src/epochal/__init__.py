@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from epochal.models.summary import summarize
     from epochal.recipe import Recipe, load_recipe
     from epochal.run.compare import compare
+    from epochal.run.complete import Run
     from epochal.run.eject import eject
     from epochal.run.export import export
     from epochal.run.rates import RateTest, find_rate
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
-    from epochal.run.train import Run, train
+    from epochal.run.train import train
     from epochal.search.found import Search
     from epochal.search.search import tune
     from epochal.tasks.base import Prediction
@@ -49,7 +50,7 @@ _HOMES = {
     "RateTest": "run.rates",
     "Recipe": "recipe",
     "Rewound": "training.records",
-    "Run": "run.train",
+    "Run": "run.complete",
     "Search": "search.found",
     "Started": "training.records",
     "TensorBoard": "watch.tensorboard",

@@ -33,6 +33,7 @@ from epochal.data.feed import by_length, feed
 from epochal.data.inputs.values import Inputs
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
+from epochal.distributed.ranks import ALONE, Ranks
 from epochal.errors import BundleError, DataError, NotFiniteError, OutputError, TakenError
 from epochal.evaluation.by_example import Answers
 from epochal.evaluation.evaluate import Evaluation, score
@@ -147,6 +148,7 @@ class Bundle(Shown):
         include_training: bool = False,
         unreadable: Literal["stop", "count"] = "stop",
         metrics: Metrics = None,
+        ranks: Ranks = ALONE,
     ) -> Evaluation:
         """Return the scores of the model on the `test` split of `data`, or on all of `data` if it has no such split.
 
@@ -156,7 +158,7 @@ class Bundle(Shown):
         complete training data: then nothing is left out, and those examples are counted.
 
         Unreadable picture files are an error; or, if `unreadable` is "count", they are left out and named in the evaluation.
-        `metrics` are further scores: names of common ones, or functions (see `evaluation/named.py`).
+        `metrics` are further scores: names of common ones, or functions (see `evaluation/named.py`). Several `ranks` share the work.
 
         Raises `DataError` if no examples are left.
         """
@@ -181,7 +183,7 @@ class Bundle(Shown):
                 f"All {left_out:,} examples of {data.name} were used in training: nothing is left to measure on.",
                 "Provide others; or measure on these: --include-training, or include_training=True.",
             )
-        outputs = [self._outputs(examples, label="Evaluating") for examples in measured]
+        outputs = [self._outputs(examples, label="Evaluating", ranks=ranks) for examples in measured]
         targets = torch.cat([examples.targets for examples in measured])
         reported = loss or self.spec.task.reported_loss(self.model)
         found = score(torch.cat(outputs), targets, self.spec.task, reported, metrics, group_numbers(*measured))
@@ -312,12 +314,12 @@ class Bundle(Shown):
             warnings.warn(note, stacklevel=3) if log is None else log(f"note: {note}")
         return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
 
-    def _outputs(self, examples: Examples, label: str = "") -> Tensor:
+    def _outputs(self, examples: Examples, label: str = "", ranks: Ranks = ALONE) -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
         if not self.is_large:
-            return infer(self.model, feed(examples, self.batch_size, device), device, label=label)
+            return infer(self.model, feed(examples, self.batch_size, device), device, label=label, ranks=ranks)
         batches, order = by_length(examples, self.spec.input.lengths(examples.inputs), min(self.batch_size, AT_ONCE), device)
-        outputs = infer(self.model, batches, device, label=label)
+        outputs = infer(self.model, batches, device, label=label, ranks=ranks)
         return torch.empty_like(outputs).index_copy_(0, order, outputs)
 
 

@@ -8,7 +8,9 @@
     │   └── DownloadError    data cannot be fetched, or arrived damaged
     ├── ModelError       a model is unknown, or does not fit the data
     │   └── MissingError     it needs a package that is not installed
+    ├── ElsewhereError   another process of the same training has failed, and has said why
     ├── TrainingError    training cannot continue
+    │   ├── LostError        another process that trains along has ended, or cannot be reached
     │   └── NotFiniteError   a loss, a gradient or a weight is NaN or infinite
     ├── BundleError      a saved model is missing, damaged, or of another version
     ├── ExportError      a model cannot be exported, or what was exported disagrees with it
@@ -72,8 +74,16 @@ class MissingError(ModelError):
     """A model needs a package that is not installed."""
 
 
+class ElsewhereError(EpochalError):
+    """Another process of the same training has failed, and has said why: this one ends without a word."""
+
+
 class TrainingError(EpochalError):
     """Training cannot continue."""
+
+
+class LostError(TrainingError):
+    """Another process that trains along has ended, or cannot be reached."""
 
 
 class NotFiniteError(TrainingError):

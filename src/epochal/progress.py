@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from epochal.distributed import leads
+
 
 def silent(_: str) -> None:
     """Log nothing."""
@@ -25,10 +27,10 @@ class Advance(Protocol):
 def progress(label: str, total: float | None, *, unit: str = "", done: int = 0) -> Iterator[Advance]:
     """Show a bar named `label` until the block ends; the block calls the yielded function as work gets done.
 
-    Without a `label` nothing is shown. `total` is in `unit`s ("bytes" prints sizes and a rate), `None` if it is unknown;
-    `done` is the amount that was done before.
+    Without a `label` nothing is shown; of several processes, the first shows it. `total` is in `unit`s ("bytes" prints sizes and a
+    rate), `None` if it is unknown; `done` is the amount that was done before.
     """
-    if not label:
+    if not label or not leads():
         yield lambda amount=1: None  # noqa: ARG005  it has the signature of Advance
         return
     from rich.console import Console

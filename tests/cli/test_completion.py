@@ -42,7 +42,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
 def test_verbs_and_options(ask: Ask) -> None:
     assert {*VERBS} <= {*ask("epochal ")}
     assert [*ask("epochal rep")] == ["reproduce", "report"]
-    assert [*ask("epochal train --batch")] == ["--batch-size"]
+    assert [*ask("epochal train --batch")] == ["--batch-size", "--batch-norm"]
     assert [*ask("epochal cache cl")] == ["clear"]
     assert [*ask("epochal completion z")] == ["zsh"]
 

@@ -44,7 +44,7 @@ def _examples(inputs: Inputs) -> Examples:
 
 def _same(one: list[Batch], two: list[Batch]) -> bool:
     return len(one) == len(two) and all(
-        torch.equal(a, b) for first, second in zip(one, two, strict=True) for a, b in zip(first, second, strict=True)
+        torch.equal(a, b) for first, second in zip(one, two, strict=True) for a, b in zip(first[:3], second[:3], strict=True)
     )
 
 
@@ -117,7 +117,7 @@ def test_mixtures_are_the_same_resident_and_streamed(workers: int) -> None:
 def test_mixtures_do_not_depend_on_the_size_of_batches(batch_size: int) -> None:
     batches, whole = _mixed(PIXELS, 1, batch_size), _mixed(PIXELS, 1, 13)[0]
     assert [len(batch.inputs) for batch in batches] == [len(batch.places) for batch in batches] == [len(batch.targets) for batch in batches]
-    for parts, together in zip(zip(*batches, strict=True), whole, strict=True):
+    for parts, together in zip(zip(*(batch[:3] for batch in batches), strict=True), whole[:3], strict=True):
         assert torch.equal(torch.cat(parts), together)
 
 

@@ -22,7 +22,7 @@ _OPTIONS = """
 --time-shift --time-mask --frequency-mask --noise --word-dropout --mixup --cutmix --copies
 --tune --model --loss --smoothing --class-weights --delta
 --optimizer --lr --momentum --nesterov --weight-decay
---schedule --warmup --every --at --factor --schedule-patience --rise
+--schedule --warmup --every --at --factor --schedule-patience --rise --batch-norm --find-unused-parameters
 """
 OPTIONS = _OPTIONS.split()
 

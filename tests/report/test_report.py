@@ -133,8 +133,8 @@ def test_a_report_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch, tmp_
     def fail(*_: object) -> None:
         raise ZeroDivisionError("no luck")
 
-    monkeypatch.setattr("epochal.run.train.write_report", fail)
-    monkeypatch.setattr("epochal.run.train.write_examples", fail)
+    monkeypatch.setattr("epochal.run.complete.write_report", fail)
+    monkeypatch.setattr("epochal.run.complete.write_examples", fail)
     done = epochal.train(_points(2), epochs=1, out=tmp_path / "run", **{**FAST, "quiet": False})
     assert (tmp_path / "run" / "result.json").exists()
     assert not (tmp_path / "run" / "report.html").exists()

@@ -15,8 +15,8 @@ from epochal.errors import ModelError, RecipeError
 from epochal.models.pretrained.efficientnet import Ending
 from epochal.models.pretrained.pictures import LITE0
 from epochal.recipe import DEFAULT
+from epochal.run.complete import Run
 from epochal.run.prepare import prepare
-from epochal.run.train import Run
 from tests.photos import write_photos
 
 QUICK_SETTINGS: dict[str, Any] = {"model": "efficientnet-lite0", "size": 32, "epochs": 3, "threads": 1}

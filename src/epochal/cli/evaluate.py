@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from epochal.cli.complete import names_of
-from epochal.cli.options import as_json, data_dir, importing, own_model, windows
+from epochal.cli.options import as_json, data_dir, importing, own_model, processes, windows
 from epochal.cli.output import print_table, say, say_json
 from epochal.language import translated
 
@@ -31,6 +31,7 @@ from epochal.language import translated
 )
 @click.option("--include-training", is_flag=True, help="Also measure on examples of DATA that RUN was trained on.")
 @windows
+@processes
 @as_json
 def command(
     run: Path,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from epochal.evaluation.importance import Importance
     from epochal.evaluation.several import Several
-    from epochal.run.train import Run
+    from epochal.run.complete import Run
     from epochal.shown import Rows
 
 

@@ -15,7 +15,10 @@ import click
 
 from epochal.cli.complete import items, speak_in_completions
 from epochal.cli.output import say, say_error
-from epochal.errors import EpochalError, OutputError, reason_of
+from epochal.distributed import is_launched, leads
+from epochal.distributed.launch import exit_code
+from epochal.distributed.watchdog import LOST_CODE
+from epochal.errors import ElsewhereError, EpochalError, LostError, OutputError, reason_of
 from epochal.language import speak
 from epochal.terminal import failure, tolerate_output_errors
 
@@ -111,6 +114,9 @@ def _choose_language() -> None:
 def main() -> None:
     """Run the command; every expected error becomes one message and an exit code."""
     tolerate_output_errors()
+    if not leads():
+        # The first of several processes speaks for all; errors are told by each.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  until the end
     _keep_quiet()
     _choose_language()
     speak_in_completions()
@@ -123,7 +129,7 @@ def main() -> None:
     if reason := failure():
         say_error(OutputError(f"Cannot write to standard output: {reason}.", "Its output is lost; the work itself was done."))
         code = code or 1
-    sys.exit(code)
+    sys.exit(exit_code(code or 0) if is_launched() else code)
 
 
 def _run() -> int | None:
@@ -132,6 +138,8 @@ def _run() -> int | None:
         code: int | None = cli.main(prog_name="epochal", standalone_mode=False)
         return code
     except click.ClickException as error:
+        if not leads():
+            return error.exit_code
         shown = io.StringIO()
         error.show(shown)
         say(shown.getvalue(), err=True, nl=False)
@@ -140,7 +148,10 @@ def _run() -> int | None:
         say("\nInterrupted.", err=True)
         return INTERRUPTED
     except EpochalError as error:
-        say_error(error)
+        if not isinstance(error, ElsewhereError):
+            say_error(error)
+        if isinstance(error, LostError):
+            return LOST_CODE
     except Exception as error:
         from epochal.user_code import in_words, place_of
 

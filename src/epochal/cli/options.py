@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import click
 from epochal.cli.complete import choices, names_of, setting
 from epochal.cli.output import say
 from epochal.cli.table import read_table
+from epochal.distributed import is_launched
 from epochal.errors import MissingError, RecipeError
 from epochal.language import translated
 
@@ -49,6 +52,30 @@ assignments_option = click.option(
 own_model = click.option("--model", help="The code of your own network, as FILE.py:NAME, if RUN was trained with one.")
 windows = click.option(
     "--windows", type=click.IntRange(1), help="Cut longer sounds into up to so many windows, and average what is predicted from each."
+)
+
+
+def _in_processes(context: click.Context, _: click.Parameter, count: int | None) -> None:
+    """Run the command in so many processes instead, unless this is one of them."""
+    if count is None or context.resilient_parsing:
+        return
+    if is_launched():
+        if os.environ["WORLD_SIZE"] != str(count):
+            raise click.UsageError(f"--processes {count}, but a launcher has started {os.environ['WORLD_SIZE']}: leave --processes out.")
+    elif count > 1:
+        with importing():
+            from epochal.distributed.launch import launch
+
+            context.exit(launch(count, sys.argv[1:]))
+
+
+processes = click.option(
+    "--processes",
+    type=click.IntRange(1),
+    callback=_in_processes,
+    expose_value=False,
+    metavar="N",
+    help="Work in N processes on this machine, as torchrun does: about one for each GPU, or for some cores.",
 )
 
 # File systems allow names of 255 bytes; the run's number and the suffix of temporary names need some of them.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from epochal.cli.options import as_json, data_dir, importing
+from epochal.cli.options import as_json, data_dir, importing, processes
 from epochal.cli.output import say, say_json
 
 
@@ -16,6 +16,7 @@ from epochal.cli.output import say, say_json
 @click.option("--model", metavar="FILE.py:NAME", help="The code of your own network, which is not in the run.")
 @click.option("--data", metavar="DATA", help="Where the data are now, if they have moved.")
 @data_dir
+@processes
 @as_json
 @click.pass_context
 def command(context: click.Context, run: Path, model: str | None, data: str | None, data_dir: str | None, as_json: bool) -> None:

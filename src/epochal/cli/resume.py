@@ -10,7 +10,8 @@ import click
 
 from epochal.cli import trackers as tracking
 from epochal.cli.finished import report
-from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_dir, importing, settings
+from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_dir, importing, processes, settings
+from epochal.distributed import leads
 
 
 @click.command(cls=RecipeCommand, params=list(settings(only_runtime=True)))
@@ -21,6 +22,7 @@ from epochal.cli.options import Positive, RecipeCommand, as_json, changes, data_
 @data_dir
 @tracking.tensorboard
 @tracking.mlflow
+@processes
 @as_json
 def command(
     run: Path,
@@ -47,5 +49,5 @@ def command(
     with ExitStack() as stack:
         watchers = tracking.trackers(stack, tensorboard, mlflow)
         done = resume(run, epochs=epochs, model=model, data=data, data_dir=data_dir, watchers=watchers, **changes(options))
-    if done is not None:
+    if done is not None and leads():
         report(done, as_json=as_json)

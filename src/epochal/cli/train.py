@@ -19,11 +19,13 @@ from epochal.cli.options import (
     importing,
     numbered,
     pair,
+    processes,
     recipe_from,
     recipe_option,
     settings,
 )
 from epochal.cli.output import say, say_json
+from epochal.distributed import leads
 
 if TYPE_CHECKING:
     from epochal.training.records import Watcher
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 )
 @tracking.tensorboard
 @tracking.mlflow
+@processes
 @as_json
 def command(
     data: str,
@@ -114,4 +117,5 @@ def command(
             data, recipe, out=place, data_dir=data_dir, watchers=watchers, log=say, learning_curve=learning_curve, label_check=label_check
         )
 
-    report(done, as_json=as_json)
+    if leads():
+        report(done, as_json=as_json)

@@ -21,6 +21,7 @@ from epochal.data.inputs.base import Augment
 from epochal.data.inputs.values import Inputs, access, in_memory
 from epochal.data.mixing import Mixing
 from epochal.data.order import Order
+from epochal.data.slices import Slice, Slices
 from epochal.random import key, seeded
 
 # Inputs of as many batches as fit in this are gathered together, to be found in the processor's cache.
@@ -28,11 +29,32 @@ _GATHERED_BYTES = 1 << 20
 
 
 class Batch(NamedTuple):
-    """A few examples on the device: inputs [batch, *shape], targets [batch, ...], and their places (int64 [batch]) in the split."""
+    """A few examples on the device: inputs [batch, *shape], targets [batch, ...], and their places (int64 [batch]) in the split.
+
+    `whole` is the number of examples in the whole batch. Where several processes train, or a batch has parts, these are the examples of the
+    `slices`, one after another.
+    """
 
     inputs: Tensor
     targets: Tensor
     places: Tensor
+    whole: int
+    slices: tuple[Slice, ...]
+
+    def split(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield inputs, targets and places of each slice."""
+        rows = [one.rows for one in self.slices]
+        for inputs, targets, places, own in zip(
+            self.inputs.split(rows), self.targets.split(rows), self.places.split(rows), self.slices, strict=True
+        ):
+            yield inputs, targets, places if own.counts else places[:0]
+
+
+class Rows(NamedTuple):
+    """The number of examples in a whole batch, and which of them are read."""
+
+    whole: int
+    slices: tuple[Slice, ...]
 
 
 class Feed(Protocol):
@@ -44,8 +66,8 @@ class Feed(Protocol):
         """Return the number of batches in an epoch; the last one may be smaller."""
         ...
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from batch `start` on."""
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from batch `start` on, or each so many-th of these."""
         ...
 
 
@@ -59,14 +81,15 @@ def feed(
     mixing: Mixing | None = None,
     workers: int = 0,
     balanced: bool = False,
+    slices: Slices = Slices(),  # noqa: B008  it is frozen
 ) -> Feed:
     """Return a feed of `examples`, shuffled in each epoch if there is a `shuffle_seed`, otherwise in their own order.
 
     If `balanced`, an epoch has equally many examples of each class (see `Order`). `augment` changes single examples; then `mixing`
-    mixes each with the next one.
+    mixes each with the next one. Of each batch it has the examples of `slices`.
     """
     order = Order(len(examples), batch_size, shuffle_seed, examples.targets if balanced else None)
-    changes = _Changes(order, augment, mixing)
+    changes = _Changes(order, augment, mixing, slices)
     match access(examples.inputs):
         case "memory":
             return _ResidentFeed(examples, order, device, changes)
@@ -92,21 +115,48 @@ def by_length(
 
 
 class _Changes:
-    """The random changes of examples between reading and training."""
+    """Which examples of each batch are read, and their random changes between reading and training."""
 
-    def __init__(self, order: Order, augment: Augment | None, mixing: Mixing | None) -> None:
+    def __init__(self, order: Order, augment: Augment | None, mixing: Mixing | None, slices: Slices) -> None:
         self.order = order
         self.augment = augment
         self.mixing = mixing
+        self.slices = slices
         self.following = 0 if mixing is None else 1
+        self._rows: dict[int, Rows] = {}
 
-    def __call__(self, inputs: Tensor, targets: Tensor, numbers: Tensor, epoch: int) -> Batch:
+    def batches(self, epoch: int, start: int, step: int) -> list[tuple[Tensor, Rows]]:
+        """Return for each `step`-th batch of an epoch, from batch `start` on, the numbers of the examples to read, and which rows they
+        are."""
+        return [self._own(batch) for batch in self.order.batches(epoch, self.following)[start::step]]
+
+    def _own(self, numbers: Tensor) -> tuple[Tensor, Rows]:
+        count = len(numbers) - self.following
+        # Batches are of one size, or two.
+        rows = self._rows.get(count) or self._rows.setdefault(count, Rows(count, self.slices.of(count)))
+        if self.slices.size == 1:
+            return numbers, rows
+        # Of several slices each comes with the examples that follow it.
+        return torch.cat([numbers[one.begin : one.end + self.following] for one in rows.slices]), rows
+
+    def __call__(self, inputs: Tensor, targets: Tensor, numbers: Tensor, epoch: int, rows: Rows) -> Batch:
         """Return a batch of the inputs and targets of these `numbers` of an order, all on the device."""
         if self.augment is not None:
             inputs = self.augment(inputs, numbers, epoch)
         if self.mixing is not None:
-            inputs, targets = self.mixing(inputs, targets, numbers, epoch)
-        return Batch(inputs, targets, self.order.places(numbers[: len(inputs)] if self.following else numbers))
+            inputs, targets, numbers = self._mixed(self.mixing, inputs, targets, numbers, epoch, rows)
+        return Batch(inputs, targets, self.order.places(numbers), *rows)
+
+    def _mixed(
+        self, mixing: Mixing, inputs: Tensor, targets: Tensor, numbers: Tensor, epoch: int, rows: Rows
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix each example with the one that follows it, which was read for that."""
+        runs = [rows.whole + 1] if self.slices.size == 1 else [one.rows + 1 for one in rows.slices]
+        mixed = [
+            (*mixing(some, wanted, own, epoch), own[:-1])
+            for some, wanted, own in zip(inputs.split(runs), targets.split(runs), numbers.split(runs), strict=True)
+        ]
+        return mixed[0] if len(mixed) == 1 else tuple(map(torch.cat, zip(*mixed, strict=True)))  # type: ignore[return-value]
 
 
 def targets_on(device: torch.device, targets: Tensor) -> Tensor:
@@ -127,19 +177,19 @@ class _ResidentFeed:
     def __len__(self) -> int:
         return len(self.order)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        batches = self.order.batches(number, self.changes.following)[start:]
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        batches = self.changes.batches(number, start, step)
         # A gather per batch would cost a small network's step more in calls than in copying.
         together = max(1, _GATHERED_BYTES // (self.inputs[:1].nbytes * self.order.batch_size or 1))
         for first in range(0, len(batches), together):
-            block = batches[first : first + together]
+            block, rows = zip(*batches[first : first + together], strict=True)
             numbers = torch.cat(block).to(self.inputs.device)
             places = self.order.places(numbers)
             inputs, targets = self.inputs.index_select(0, places), self.targets.index_select(0, places)
             sizes = [len(batch) for batch in block]
-            for some, wanted, own in zip(inputs.split(sizes), targets.split(sizes), numbers.split(sizes), strict=True):
+            for some, wanted, own, which in zip(inputs.split(sizes), targets.split(sizes), numbers.split(sizes), rows, strict=True):
                 # A network may change its inputs in place: for autograd, these are tensors of their own.
-                yield self.changes(some.detach(), wanted.detach(), own, number)
+                yield self.changes(some.detach(), wanted.detach(), own, number, which)
 
 
 class _StoredFeed:
@@ -153,17 +203,17 @@ class _StoredFeed:
     def __len__(self) -> int:
         return len(self.order)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        batches = self.order.batches(number, self.changes.following)[start:]
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        batches = self.changes.batches(number, start, step)
         # While a batch is used, a thread reads the next from disk.
         with ThreadPoolExecutor(1) as reader:
-            coming = deque(reader.submit(self._read, batch) for batch in batches[:1])
-            for place, batch in enumerate(batches, 1):
+            coming = deque(reader.submit(self._read, batch) for batch, _ in batches[:1])
+            for place, (batch, rows) in enumerate(batches, 1):
                 inputs = coming.popleft().result()
-                coming.extend(reader.submit(self._read, following) for following in batches[place : place + 1])
+                coming.extend(reader.submit(self._read, following) for following, _ in batches[place : place + 1])
                 numbers = batch.to(self.device)
                 inputs = inputs.to(self.device, non_blocking=True)
-                yield self.changes(inputs, self.targets.index_select(0, self.order.places(numbers)), numbers, number)
+                yield self.changes(inputs, self.targets.index_select(0, self.order.places(numbers)), numbers, number, rows)
 
     def _read(self, numbers: Tensor) -> Tensor:
         inputs = self.examples.inputs[self.order.places(numbers)]
@@ -181,22 +231,21 @@ class _StreamedFeed:
     def __len__(self) -> int:
         return len(self.order)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        batches = [batch.tolist() for batch in self.order.batches(number, self.changes.following)[start:]]
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        batches = self.changes.batches(number, start, step)
         seeded = _Seeded(self.examples.inputs, self.order, key(self.order.seed or 0, number, "read"))
         # DataLoader draws a seed for its workers: from this generator, so that the global one does not change.
         loader = DataLoader(
             seeded,
-            batch_sampler=batches,
+            batch_sampler=[batch.tolist() for batch, _ in batches],
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),
         )
-        for batch, inputs in zip(batches, loader, strict=True):
-            numbers = torch.tensor(batch)
+        for (numbers, rows), inputs in zip(batches, loader, strict=True):
             inputs = inputs.to(self.device, non_blocking=True)
             targets = targets_on(self.device, self.examples.targets[self.order.places(numbers)])
-            yield self.changes(inputs, targets, numbers.to(self.device), number)
+            yield self.changes(inputs, targets, numbers.to(self.device), number, rows)
 
 
 class _Seeded(Dataset[Tensor]):
@@ -226,6 +275,6 @@ class _Trimmed:
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
-        for batch, longest in zip(self.batches.epoch(number, start), self.longest[start:], strict=True):
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        for batch, longest in zip(self.batches.epoch(number, start, step), self.longest[start::step], strict=True):
             yield batch._replace(inputs=batch.inputs[..., :longest])

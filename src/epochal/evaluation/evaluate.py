@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from epochal.data.examples import Examples
 from epochal.data.feed import feed
 from epochal.data.spec import DataSpec
+from epochal.distributed.ranks import ALONE, Ranks
 from epochal.evaluation.by_example import as_answers
 from epochal.evaluation.named import Metrics, as_metrics, measure
 from epochal.evaluation.slices import Slices
@@ -108,13 +109,15 @@ def evaluate(
     label: str = "",
     metrics: Metrics = None,
     groups: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Return the evaluation of `model` on `examples`: the mean loss (by default the task's), the task's scores, and `metrics`.
 
     With a `label`, a progress bar of that name is shown. `groups` int64 [n] are those of the examples, if they are to count together.
+    Several `ranks` share the work, and all have the whole result.
     """
     device = torch.device(device)
-    outputs = infer(model, feed(examples, batch_size, device), device, precision, label)
+    outputs = infer(model, feed(examples, batch_size, device), device, precision, label, ranks)
     return score(outputs, examples.targets, spec.task, loss or spec.task.reported_loss(model), metrics, groups)
 
 

@@ -248,6 +248,19 @@ class ScheduleSettings(Settings):
     rise: Short[Annotated[float, Field(gt=0, lt=1)]] = Field(0.3, description="one-cycle: fraction of training during which the rate rises")
 
 
+class DistributedSettings(Settings):
+    """How several processes train together (torchrun, --processes)."""
+
+    batch_norm: Short[Literal["synchronized", "local"]] = Field(
+        "synchronized",
+        description="several processes: batch norm sees the whole batch, as in one process, or only the slice of each; local is faster",
+    )
+    find_unused_parameters: Short[bool] = Field(
+        False,
+        description="several processes: allow steps that leave parameters out, and look for these in each step",
+    )
+
+
 class AllSettings(Settings):
     """The settings of one experiment, without where they came from; see `Recipe`."""
 
@@ -337,6 +350,7 @@ class AllSettings(Settings):
     loss: Annotated[LossSettings, BeforeValidator(_by_name)] = LossSettings()
     optimizer: Annotated[OptimizerSettings, BeforeValidator(_by_name)] = OptimizerSettings()
     schedule: Annotated[ScheduleSettings, BeforeValidator(_by_name)] = ScheduleSettings()
+    distributed: DistributedSettings = DistributedSettings()
 
 
 def fields() -> Iterator[tuple[str, FieldInfo]]:

@@ -21,10 +21,10 @@ from epochal.evaluation.compared import Comparison, Pair, RunScore, Setting, dif
 from epochal.evaluation.comparison import SHOWN, Difference, compare_means, compare_shares, holm
 from epochal.evaluation.seeds import compare_settings, mean_over_seeds
 from epochal.recipe import RUNTIME_SETTINGS, Recipe
+from epochal.run.complete import Run
 from epochal.run.folder import DATA, ENVIRONMENT, RESULT, how_to_resume, read_json, read_recipe
 from epochal.run.predictions import has_predictions, names_in, read_predictions
 from epochal.run.repeats import finished_repeats
-from epochal.run.train import Run
 from epochal.user_code import concise
 
 _FIX = "Restore it as it was, or train again."

@@ -12,6 +12,7 @@ from torch import nn
 from epochal.bundle import Bundle
 from epochal.data.load import Data, load
 from epochal.data.spec import DataSpec
+from epochal.distributed.ranks import ranks
 from epochal.errors import BundleError, DataError, UnreadableError, reason_of
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.slices import Slices
@@ -48,6 +49,7 @@ def evaluate_run(
 
     Raises `DataError` where its own data have changed, or the other data do not fit the model.
     """
+    here = ranks()
     bundle = Bundle.load(folder, model, log=log)
     if windows is not None:
         if data is None:
@@ -62,15 +64,15 @@ def evaluate_run(
         if has_predictions(folder):
             log(f"scored by the predictions that were saved for the test split of {bundle.spec.name}")
             return replace(score_predictions(folder, bundle, loss, metrics), slices=_own_slices(folder))
-        own = own_data(folder, recipe, bundle.spec, data_dir, "Name the data to evaluate on.")
+        own = here.first(lambda: own_data(folder, recipe, bundle.spec, data_dir, "Name the data to evaluate on."))
         if own.test is None:
             raise DataError(f"{folder} was trained without test data.", "Name the data to evaluate on.")
         log("note: there are no saved predictions: they are made again.")
         log(f"measured on the test split of {own.name}")
-        return bundle.evaluate(own, loss, include_training=True, metrics=metrics)
-    found = _load_other(data, data_dir, bundle.spec, unreadable, columns or {}, log)
+        return bundle.evaluate(own, loss, include_training=True, metrics=metrics, ranks=here)
+    found = here.first(lambda: _load_other(data, data_dir, bundle.spec, unreadable, columns or {}, log))
     log(f"measured on {'the test split' if found.test is not None else 'all examples'} of {found.name}")
-    evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics)
+    evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics, ranks=here)
     if evaluation.left_out:
         log(
             f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples were used in training, and are "

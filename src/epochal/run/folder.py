@@ -38,6 +38,8 @@ from epochal.data.examples import Examples
 from epochal.data.load import Data
 from epochal.data.sources import SOURCES
 from epochal.device import describe, machine, using_threads
+from epochal.distributed import launch_name
+from epochal.distributed.ranks import ranks
 from epochal.errors import BundleError, RecipeError, TakenError, reason_of
 from epochal.io import safe_read
 from epochal.io.checksums import verify_checksum, with_checksum
@@ -212,6 +214,8 @@ def environment(recipe: Recipe, device: torch.device, model: nn.Module) -> dict[
         "processor": machine()[0],
         "packages": {name: metadata.version(name) for name in packages},
         "code": own_code(model),
+        "processes": ranks().size,
+        "launch": launch_name(),
         "command": sys.argv,
     }
 

@@ -21,6 +21,7 @@ from epochal.data.load import Data, load
 from epochal.data.sources.vocabulary import read_vocabulary
 from epochal.data.storage.hub import PREFIX as HUB
 from epochal.device import choose
+from epochal.distributed.ranks import ranks
 from epochal.errors import ModelError, RecipeError
 from epochal.evaluation.decision import check_thresholds
 from epochal.evaluation.named import all_metrics
@@ -100,7 +101,7 @@ class Prepared:
     @property
     def device(self) -> torch.device:
         """Where to train and evaluate."""
-        return torch.device(self.recipe.device)
+        return ranks().device(self.recipe.device)
 
 
 def prepare(

@@ -29,6 +29,7 @@ _CAUSES = {
     "threads": "another number of threads",
     "processor": "another processor",
     "device": "another device",
+    "processes": "another number of processes",
 }
 
 

@@ -11,11 +11,13 @@ from typing import Any
 from torch import nn
 
 from epochal.bundle import WEIGHTS
+from epochal.distributed.ranks import ranks
 from epochal.errors import BundleError
 from epochal.evaluation.named import Metrics
 from epochal.recipe import Recipe
 from epochal.run.folder import RESULT, how_to_resume, read_changes, read_epochs, read_weights
-from epochal.run.reopen import in_words, reopen, resolved_recipe
+from epochal.run.reopen import in_words, resolved_recipe
+from epochal.run.together import reopen_together
 from epochal.tasks.losses import LossFunction
 from epochal.training.loop import fit
 from epochal.training.optim import MakeOptimizer
@@ -59,7 +61,8 @@ def reproduce(
     folder = Path(folder)
     if not (folder / RESULT).exists():
         raise BundleError(f"{folder} has not finished, so there is nothing to compare with.", f"First: {how_to_resume(folder)}")
-    prepared, differences = reopen(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+    here = ranks()
+    prepared, differences = reopen_together(folder, resolved_recipe(folder), Own(loss, optimizer, schedule, metrics), data, model, data_dir)
     wanted, changes = read_epochs(folder), read_changes(folder, prepared.recipe)
     wanted_weights = read_weights(folder)
     # How far it was rewound depended on its checkpoints; only the cuts of the learning rate have to be repeated.
@@ -77,7 +80,8 @@ def reproduce(
         same += 1
         return ""
 
-    fit(prepared.learner.model, prepared.learner.data, recipe, **vars(prepared.own), **vars(changes), watchers=watchers, stop=differs)
+    with here.together():
+        fit(prepared.learner.model, prepared.learner.data, recipe, **vars(prepared.own), **vars(changes), watchers=watchers, stop=differs)
     if divergence:
         return Reproduction(same, divergence, causes)
     with tempfile.TemporaryDirectory() as temporary:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from epochal.cores import sharing_cores
+from epochal.distributed.ranks import ranks
 from epochal.errors import BundleError, DataError, RecipeError
 from epochal.evaluation.named import Metrics
 from epochal.io.files import remove_unfinished, write_errors
 from epochal.io.lock import exclusive_lock
 from epochal.progress import silent
 from epochal.recipe import RUNTIME_SETTINGS, Recipe, save_recipe
+from epochal.run.complete import Run, complete
 from epochal.run.folder import CHECKPOINTS, MODEL, RECIPE, RESULT, move_data, tidy
 from epochal.run.folds import forget_folds, is_unfinished, plan_folds
-from epochal.run.reopen import reopen, resolved_recipe
+from epochal.run.reopen import Cause, resolved_recipe
 from epochal.run.repeats import finished_repeats, plan_repeats
-from epochal.run.train import Run, complete, with_folds, with_repeats
+from epochal.run.together import reopen_together
+from epochal.run.train import with_folds, with_repeats
 from epochal.tasks.losses import LossFunction
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.optim import MakeOptimizer
@@ -60,31 +64,26 @@ def resume(
     Raises `DataError` where the data have changed, `BundleError` where the folder is not a run, or is damaged.
     """
     folder = Path(folder)
-    with ExitStack() as stack:
-        console = None if quiet else stack.enter_context(Console())
+    here = ranks()
+    with here.together(), ExitStack() as stack:
+        console = None if quiet or not here.leads else stack.enter_context(Console())
         log = log or (silent if console is None else console.say)
-        if folder.exists():
+        if folder.exists() and here.leads:
             stack.enter_context(exclusive_lock(folder))
-        before = recipe = resolved_recipe(folder)
-        if epochs is not None and epochs <= recipe.epochs:
-            raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
-        if (folder / RESULT).exists() and epochs is None and not _lacks_models(folder, recipe):
+        before = here.first(partial(_unfinished_recipe, folder, epochs, settings))
+        if before is None:
             log(f"{folder} has finished; --epochs N makes it longer.")
             return None
-        _refuse_changes(folder, recipe, settings)
-        recipe = recipe.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
-        prepared, changes = reopen(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+        recipe = before.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
+        prepared, changes = reopen_together(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
+        # The first process changes nothing before all have read what is there.
+        here.meet()
         own = model if isinstance(model, nn.Module) else None
         folding, repeating = plan_folds(prepared, own, log), plan_repeats(prepared, own, log)
-        for cause in changes:
-            if cause.is_data:
-                raise DataError(f"{folder}: {cause.words}.", "Restore the original data, or train again.")
-            log(f"note: {cause.words}: results may differ from those of a run without a break.")
-        if not checkpoints_in(folder / CHECKPOINTS):
-            if (folder / MODEL).exists():
-                raise BundleError(f"{folder} has no checkpoint to resume from.", "Train again.")
-            log("note: there is no checkpoint yet: training starts from the beginning.")
-        remove_unfinished(folder)
+        here.tell(partial(_check_state, folder, changes, log))
+        if here.leads:
+            remove_unfinished(folder)
+            stack.enter_context(tidy(folder, [], log))
         prepared.clock.lap("load")
 
         def begun(started: Started) -> None:
@@ -100,9 +99,31 @@ def resume(
             if epochs is not None and (note := _about_rate(before, started, len(prepared.data.train))):
                 log(note)
 
-        stack.enter_context(tidy(folder, [], log))
-        done = complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun)
+        done = complete(prepared, folder, watchers if console is None else (console, *watchers), log, begun if here.leads else None)
         return with_repeats(with_folds(done, folding, log), repeating, log)
+
+
+def _unfinished_recipe(folder: Path, epochs: int | None, settings: Mapping[str, Any]) -> Recipe | None:
+    """Return the recipe of a run that may go on as asked for; `None` if it has finished."""
+    recipe = resolved_recipe(folder)
+    if epochs is not None and epochs <= recipe.epochs:
+        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+    if (folder / RESULT).exists() and epochs is None and not _lacks_models(folder, recipe):
+        return None
+    _refuse_changes(folder, recipe, settings)
+    return recipe
+
+
+def _check_state(folder: Path, changes: Sequence[Cause], log: Callable[[str], object]) -> None:
+    """Say what has changed since the run began, and whether it has a checkpoint; raise an error where it cannot go on."""
+    for cause in changes:
+        if cause.is_data:
+            raise DataError(f"{folder}: {cause.words}.", "Restore the original data, or train again.")
+        log(f"note: {cause.words}: results may differ from those of a run without a break.")
+    if not checkpoints_in(folder / CHECKPOINTS):
+        if (folder / MODEL).exists():
+            raise BundleError(f"{folder} has no checkpoint to resume from.", "Train again.")
+        log("note: there is no checkpoint yet: training starts from the beginning.")
 
 
 def _lacks_models(folder: Path, recipe: Recipe) -> bool:

@@ -141,7 +141,7 @@ def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iter
     hooks = [module.register_forward_hook(hook(name)) for name, module in training.model.named_modules()]
     try:
         plain = TracedStep(training.model, training.traced.loss_of, why_not="each layer is looked at")
-        yield replace(training, update=update, forward=training.model, traced=plain)
+        yield replace(training, update=update, forward=training.distributed.forward, traced=plain)
     finally:
         for handle in hooks:
             handle.remove()

@@ -13,8 +13,10 @@ from epochal.data.feed import Feed, feed, targets_on
 from epochal.data.inputs.values import access
 from epochal.data.mixing import build_mixing
 from epochal.data.order import describe_balance
+from epochal.data.slices import Slices
 from epochal.data.spec import DataSpec
 from epochal.device import choose, precision
+from epochal.distributed.ranks import ALONE, Ranks
 from epochal.errors import RecipeError
 from epochal.models.build import check_model, frozen_modules
 from epochal.models.parts import parameter_groups
@@ -23,6 +25,7 @@ from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import compiled
+from epochal.training.distributed import Distributed, check_used
 from epochal.training.label_history import LabelHistory
 from epochal.training.memory import check_memory
 from epochal.training.optim import Optimizer, build_optimizer, describe_optimizer, groups_of, in_short
@@ -48,8 +51,11 @@ def plain_settings(recipe: Recipe) -> Recipe:
     return recipe.updated({name: value for name, value in plain.items() if getattr(recipe, name) == "auto"}, "this machine")
 
 
-def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device) -> Feed:
-    """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`."""
+def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Feed:
+    """Return the feed that training reads from: shuffled or balanced, and augmented, as the recipe says. Raises `RecipeError`.
+
+    Of several `ranks`, each reads its slice of every batch.
+    """
     if device.type == "mps" and (spec.dtype == "float64" or spec.task.needs_float64):
         raise RecipeError("These data need float64, which the device mps does not have.", "Use --device cpu, or shift them closer to 0.")
     balanced = recipe.data.sampling == "balanced"
@@ -68,6 +74,7 @@ def training_feed(examples: Examples, spec: DataSpec, recipe: Recipe, device: to
         mixing=build_mixing(recipe.augment, spec, recipe.seed),
         workers=recipe.workers,
         balanced=balanced,
+        slices=Slices(ranks.rank, ranks.size, recipe.accumulate),
     )
 
 
@@ -80,6 +87,7 @@ def build_training(
     own: Own | None = None,
     *,
     has_valid: bool = True,
+    ranks: Ranks = ALONE,
     log: Callable[[str], object] = lambda _: None,
 ) -> Training:
     """Check that settings, model and data fit together, and build the state of training. `log` is called with notes on possible
@@ -95,10 +103,7 @@ def build_training(
     check_memory(model, trial.inputs(2), len(batches.examples), recipe, device)
     total = min(recipe.epochs * len(batches), recipe.max_steps or recipe.epochs * len(batches))
     loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
-    if note := trial.run(loss, own.loss, total):
-        log(f"note: {note}")
-    if recipe.data.sampling == "balanced":
-        log(f"note: {describe_balance(task.class_counts['train'], task.outputs)}")
+    _try_steps(trial, loss, own, total, ranks, log)
     optimizer = own_optimizer(own.optimizer, parameters) if own.optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
     if own.optimizer is not None or len(groups) > 1:
         log(in_short(describe_optimizer(optimizer)))
@@ -108,14 +113,16 @@ def build_training(
     average = MovingAverage(model, recipe.ema) if recipe.ema else None
     best, threads = Best(recipe, model, has_valid=has_valid), Threads(recipe.threads_per_step)
     labels = LabelHistory(task, targets_on(device, batches.examples.targets))
+    distributed = Distributed(model, recipe, device, ranks, log)
     parts = _there(model=model, optimizer=update, schedule=schedule, best=best, threads=threads, labels=labels, average=average)
     training = Training(
         recipe=recipe,
         device=device,
         model=model,
         frozen=frozen,
-        forward=compiled(model, recipe, device) if recipe.compile == "on" else model,
-        traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples),
+        distributed=distributed,
+        forward=compiled(distributed.forward, recipe, device) if recipe.compile == "on" else distributed.forward,
+        traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples, ranks),
         loss=loss,
         optimizer=optimizer,
         update=update,
@@ -135,17 +142,28 @@ def build_training(
     return training
 
 
+def _try_steps(trial: Trial, loss: Loss, own: Own, total_steps: int, ranks: Ranks, log: Callable[[str], object]) -> None:
+    """Try steps, and say or raise what speaks against them."""
+    if note := trial.run(loss, own.loss, total_steps):
+        log(f"note: {note}")
+    check_used(trial.unused, trial.recipe, ranks)
+    if trial.recipe.data.sampling == "balanced":
+        log(f"note: {describe_balance(trial.spec.task.class_counts['train'], trial.spec.task.outputs)}")
+
+
 def _there(**parts: Stateful | None) -> dict[str, Stateful]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
 def _traced(
-    model: nn.Module, loss: Loss, recipe: Recipe, device: torch.device, own: Own, optimizer: Optimizer, examples: Examples
+    model: nn.Module, loss: Loss, recipe: Recipe, device: torch.device, own: Own, optimizer: Optimizer, examples: Examples, ranks: Ranks
 ) -> TracedStep:
     """Return the traced step, or what it is that speaks against it. Raises `RecipeError` if the recipe insists on it."""
     why_not = ""
     if recipe.step == "plain":
         why_not = "as set"
+    elif ranks.size > 1:
+        why_not = "several processes add up gradients while they are computed"
     elif recipe.compile == "on":
         why_not = "the model is compiled"
     elif device.type != "cpu":

@@ -28,6 +28,7 @@ from torch import Tensor
 from epochal.errors import BundleError
 from epochal.io.files import new_directory, remove_directory, write_bytes, write_text
 from epochal.io.safe_read import open_file, parse_json, read_file, read_tensors
+from epochal.training.distributed import share_state
 from epochal.training.saved import State
 from epochal.training.signals import Signals
 from epochal.training.state import Training
@@ -77,9 +78,11 @@ class Checkpoints:
         """
         if self.folder is None:
             return
+        folder, ranks = self.folder, training.ranks
         can_save = isinstance(training.optimizer, torch.optim.Optimizer)
         if can_save:
-            self._write(training, self.folder)
+            training.labels.collect(ranks)
+            ranks.tell(lambda: self._write(training, folder))
         if self.signals.checkpoint:
             self.signals.checkpoint = False
             self.log(
@@ -114,8 +117,14 @@ class Checkpoints:
     def restore(self, training: Training, before: float = math.inf) -> bool:
         """Restore `training` from the last intact checkpoint of fewer than `before` steps; return whether there is one.
 
-        Raises `BundleError` if there are checkpoints, but none is intact or of this model.
+        Of several processes only the first reads it. Raises `BundleError` if there are checkpoints, but none is intact or of this model.
         """
+        found = training.ranks.tell(lambda: self._restore(training, before))
+        if found:
+            share_state(training, training.ranks)
+        return found
+
+    def _restore(self, training: Training, before: float) -> bool:
         damaged = []
         for path in self.found():
             if _position(path)[0] >= before:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from epochal.distributed.ranks import Ranks
 from epochal.tasks.base import Task
 from epochal.training.saved import State, check_tensors
 
@@ -40,12 +41,30 @@ class LabelHistory:
         """Count the outputs [batch, outputs] of a step for the examples at `places` (int64 [batch])."""
         if not self.task.agreements:
             return
+        # Where several processes train, some rows stand in for none, and have no place.
+        outputs = outputs[: len(places)]
         # The next step may write to the same memory.
         self._outputs.append(outputs.detach().clone())
         self._places.append(places)
         self._waiting += outputs.numel()
         if self._waiting >= _TOGETHER:
             self._count()
+
+    def collect(self, ranks: Ranks) -> None:
+        """Let process 0 have what all have counted, and the others nothing."""
+        if ranks.size == 1:
+            return
+        self._count()
+        sums, counts = ranks.total(self.sums), ranks.total(self.counts)
+        self.clear()
+        if ranks.leads:
+            self.sums, self.counts = sums, counts
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._forget()
+        self.sums.zero_()
+        self.counts.zero_()
 
     def means(self) -> Tensor:
         """Return the means, float32 [n, agreements], on the CPU; NaN for examples that were not trained on."""

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from epochal.cores import sharing_cores
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
 from epochal.device import computing, precision
+from epochal.distributed.ranks import ranks
 from epochal.errors import NotFiniteError
 from epochal.evaluation.evaluate import evaluate
 from epochal.evaluation.named import Metrics, all_metrics, check_metrics
@@ -34,6 +35,7 @@ from epochal.training.anomaly import check_rewinding, rewind
 from epochal.training.best import why_kept
 from epochal.training.build import build_training, plain_settings, training_feed
 from epochal.training.checkpoint import Checkpoints
+from epochal.training.distributed import Due, agree_on_signals
 from epochal.training.optim import MakeOptimizer, describe_optimizer
 from epochal.training.own import NOT_USED, Own, with_own
 from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started, Watcher
@@ -117,13 +119,16 @@ def fit(
     notes: list[str] = []
     own = Own(loss, optimizer, schedule)
     recipe = plain_settings(with_own(recipe, own))
-    device = torch.device(recipe.device)
+    here = ranks()
+    device = here.device(recipe.device)
     with (
-        sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step),
+        here.together(), sharing_cores() as watch, preserve_mode(model), fork_rng(device), computing(recipe.threads_per_step),
         handle_signals(checkpoints.signals),
     ):  # fmt: skip
-        batches = training_feed(data.train, data.spec, recipe, device)
-        training = build_training(model, batches, data.spec, recipe, device, own, has_valid=data.valid is not None, log=notes.append)
+        batches = training_feed(data.train, data.spec, recipe, device, here)
+        training = build_training(
+            model, batches, data.spec, recipe, device, own, has_valid=data.valid is not None, ranks=here, log=notes.append
+        )
         check_rewinding(training, checkpoints)
         described = describe_optimizer(training.optimizer)
         valid_loss = data.spec.task.reported_loss(model, recipe.loss, loss)
@@ -131,12 +136,12 @@ def fit(
         check_metrics(measured, data.spec.task, (data.valid or data.test or data.train).targets)
         training.schedule.rewinds.extend(rewinds)
         training.threads.changes.extend(threads or ())
-        if threads is None and is_open(recipe, device):
+        if threads is None and here.size == 1 and is_open(recipe, device):
             training.sharing = Sharing(training.threads, watch)
         resumed = checkpoints.restore(training)
         if not resumed:
             checkpoints.save(training)
-        emit = _emit_to(watchers)
+        emit = _emit_to(watchers if here.leads else ())
         parameters = sum(parameter.numel() for parameter in model.parameters())
         started = Started(
             recipe, data.spec, device, parameters, recipe.epochs, training.total_steps,
@@ -148,10 +153,11 @@ def fit(
         emit(started)
 
         # A checkpoint may have been written between the last step of an epoch and its validation, which then comes first.
-        reason = _reason_to_stop(training) if training.history and training.steps_of_epoch <= 0 else ""
+        reason = here.tell(lambda: _reason_to_stop(training)) if training.history and training.steps_of_epoch <= 0 else ""
         while not reason:
             try:
-                waited = train_epoch(training, batches, emit, checkpoints)
+                with training.distributed.training():
+                    waited = train_epoch(training, batches, emit, checkpoints)
                 train_loss = _finite(training, batches)
                 training.check_finite()
             except NotFiniteError as error:
@@ -162,10 +168,10 @@ def fit(
             weights: nn.Module = training.average.module if training.average is not None else model
             valid = None
             if data.valid is not None:
-                with checkpoint_on_signal(checkpoints.signals, partial(checkpoints.save, training)):
+                with checkpoint_on_signal(checkpoints.signals, partial(checkpoints.save, training), here):
                     valid = evaluate(
                         weights, data.valid, data.spec, valid_loss,
-                        device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured,
+                        device=device, batch_size=recipe.eval_batch_size, precision=recipe.precision, metrics=measured, ranks=here,
                     ).scores  # fmt: skip
             is_best = training.best.update(training.epoch, weights, valid)
             rate = training.rate()
@@ -177,10 +183,12 @@ def fit(
             training.history.append(done)
             training.epoch += 1
             emit(done)
-            reason = (stop(done) if stop is not None else "") or _reason_to_stop(training)
-            if reason or checkpoints.is_due(epoch_ends=True):
+            agree_on_signals(checkpoints.signals, here)
+            reason, is_due = here.tell(partial(_at_the_end, training, done, stop, checkpoints))
+            if reason or is_due:
                 checkpoints.save(training)
 
+        training.labels.collect(here)
         model.load_state_dict(training.best.weights)
         finished = Finished(
             len(training.history), training.step, training.best.epoch, reason, training.elapsed(), tuple(training.schedule.rewinds),
@@ -210,7 +218,8 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
         if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
             emit(changed)
             training.traced.check()
-        if before - reported > REPORT_SECONDS:
+        due = training.due(Due(before - reported > REPORT_SECONDS, before >= training.deadline, checkpoints.is_due()), checkpoints.signals)
+        if due.report:
             reported, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
             emit(
@@ -222,9 +231,9 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
             )  # fmt: skip
             # A watcher may have done anything.
             training.traced.check()
-        if before >= training.deadline:
+        if due.end:
             break
-        if checkpoints.is_due():
+        if due.checkpoint:
             checkpoints.save(training)
             training.traced.check()
             before = time.perf_counter()
@@ -233,22 +242,25 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
 
 def train_step(training: Training, batch: Batch) -> None:
     """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
-    seed_generators(training.device, key(training.recipe.seed, "step", training.step))
+    seed_generators(training.device, key(training.recipe.seed, "step", training.step, *training.distributed.own_draws))
     training.threads.use(training.step)
-    for (inputs, targets, places), share in _parts(batch, training):
-        # The same operations, recorded: or None, where they have to be made from the start.
-        made = training.traced(inputs, targets, share)
-        if made is None:
-            with precision(training.device, training.recipe.precision):
-                outputs = training.forward(inputs)
-                loss = training.loss(outputs, targets)
-                if share is not None:
-                    loss = loss * share
-            training.scaler.scale(loss).backward()
-        else:
-            loss, outputs = made
-        training.loss_sum.add_(loss.detach(), alpha=len(batch.targets))
+    training.distributed.step_begins()
+    for (inputs, targets, places), share, part in _parts(batch, training):
+        with part:
+            # The same operations, recorded: or None, where they have to be made from the start.
+            made = training.traced(inputs, targets, share)
+            if made is None:
+                with precision(training.device, training.recipe.precision):
+                    outputs = training.forward(inputs)
+                    loss = training.loss(outputs, targets)
+                    if share is not None:
+                        loss = loss * share
+                training.scaler.scale(loss).backward()
+            else:
+                loss, outputs = made
+        training.loss_sum.add_(loss.detach(), alpha=batch.whole)
         training.labels.add(outputs, places)
+    training.distributed.step_ends()
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
         nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
@@ -259,16 +271,18 @@ def train_step(training: Training, batch: Batch) -> None:
         training.average.update_parameters(training.model)
 
 
-def _parts(batch: Batch, training: Training) -> Iterator[tuple[Batch, Tensor | float | None]]:
-    """Split a batch for gradient accumulation, with each part's share of the mean: so the gradients add up to those of the whole
-    batch."""
-    count = training.recipe.accumulate
-    if count == 1:
-        yield batch, None
+def _parts(batch: Batch, training: Training) -> Iterator[tuple[Sequence[Tensor], Tensor | float | None, AbstractContextManager[object]]]:
+    """Split a batch for gradient accumulation, and among processes, with each part's share of the mean: so the gradients of all parts add
+    up to those of the whole batch. Each comes with the context in which it is computed."""
+    distributed, slices = training.distributed, batch.slices
+    if len(slices) == distributed.ranks.size == 1:
+        yield batch[:3], None, distributed.part(slices[0], is_last=True)
         return
-    whole = training.loss.weight(batch.targets)
-    for part in map(Batch, *(tensor.chunk(count) for tensor in batch)):
-        yield part, training.loss.weight(part.targets) / whole
+    parts = [*batch.split()]
+    weights = [training.loss.weight(targets) * one.counts for (_, targets, _), one in zip(parts, slices, strict=True)]
+    whole = distributed.whole(weights, batch.whole)
+    for part, weight, one in zip(parts, weights, slices, strict=True):
+        yield part, weight / whole, distributed.part(one, is_last=one is slices[-1])
 
 
 def _set_rate(training: Training) -> None:
@@ -286,7 +300,7 @@ def _trained(training: Training, batches: Feed) -> int:
 
 def _finite(training: Training, batches: Feed) -> float:
     """Read the mean loss of the epoch so far, which waits for the device, and stop if it is NaN or infinite."""
-    mean = training.loss_sum.item() / _trained(training, batches)
+    mean = training.ranks.total(training.loss_sum).item() / _trained(training, batches)
     if not math.isfinite(mean):
         is_own = training.recipe.origin("loss.name").startswith(NOT_USED)
         raise NotFiniteError(
@@ -305,6 +319,11 @@ def _reason_to_stop(training: Training) -> str:
     if recipe.max_steps is not None and training.step >= recipe.max_steps:
         return "steps"
     return "epochs" if done >= recipe.epochs else ""
+
+
+def _at_the_end(training: Training, done: EpochDone, stop: Callable[[EpochDone], str] | None, checkpoints: Checkpoints) -> tuple[str, bool]:
+    """Return why training ends after an epoch, if it does, and whether a checkpoint is due."""
+    return (stop(done) if stop is not None else "") or _reason_to_stop(training), checkpoints.is_due(epoch_ends=True)
 
 
 def _emit_to(watchers: Sequence[Watcher]) -> Watcher:

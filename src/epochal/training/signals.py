@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from epochal.distributed.ranks import Ranks
+
 
 class Signals:
     """What signals have requested: a `checkpoint`, and the `end`, as the number of the signal.
@@ -66,8 +68,14 @@ def handle_signals(signals: Signals) -> Iterator[None]:
 
 
 @contextmanager
-def checkpoint_on_signal(signals: Signals, save: Callable[[], object]) -> Iterator[None]:
-    """A block without steps: a signal that requests the end gets its checkpoint immediately, however long the block would take."""
+def checkpoint_on_signal(signals: Signals, save: Callable[[], object], ranks: Ranks) -> Iterator[None]:
+    """A block without steps: a signal that requests the end gets its checkpoint immediately, however long the block would take.
+
+    Of several processes, none leaves a block that they share: the checkpoint comes after it.
+    """
+    if ranks.size > 1:
+        yield
+        return
     signals.save_at_once = save
     try:
         if signals.end is not None:

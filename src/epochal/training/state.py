@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from epochal.distributed.ranks import Ranks
 from epochal.errors import NotFiniteError
 from epochal.models.build import train_mode
 from epochal.recipe import Recipe
@@ -19,12 +20,14 @@ from epochal.tasks.losses import Loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Forward
+from epochal.training.distributed import Distributed, Due, Meetings
 from epochal.training.label_history import LabelHistory
 from epochal.training.optim import Optimizer, groups_of
 from epochal.training.records import EpochDone
 from epochal.training.saved import Count, Saved, State, Stateful, check_tensors, nested, part
 from epochal.training.schedule import Schedule
 from epochal.training.sharing import Sharing, Threads
+from epochal.training.signals import Signals
 from epochal.training.traced.step import TracedStep
 
 
@@ -49,6 +52,7 @@ class Training:
     device: torch.device
     model: nn.Module
     frozen: tuple[nn.Module, ...]
+    distributed: Distributed
     forward: Forward
     traced: TracedStep
     loss: Loss
@@ -71,6 +75,10 @@ class Training:
     epoch: int = 1
     step: int = 0
     history: list[EpochDone] = field(default_factory=list)
+    meetings: Meetings = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.meetings = Meetings(self.distributed)
 
     @property
     def steps_of_epoch(self) -> int:
@@ -86,6 +94,15 @@ class Training:
     def deadline(self) -> float:
         """When training must end, on the clock of `time.perf_counter`."""
         return self.began + (self.recipe.max_seconds or math.inf)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return self.distributed.ranks
+
+    def due(self, decided: Due, signals: Signals) -> Due:
+        """Return what is due now, between two steps: what is `decided` here, or by process 0 when processes meet."""
+        return decided if self.ranks.size == 1 else self.meetings.after_step(decided, signals)
 
     def elapsed(self) -> float:
         """Return the seconds of training, all sessions together."""

@@ -35,7 +35,7 @@ _WHEN = " in training mode"
 class Trial:
     """A model with a few examples to try, chosen so that their targets differ if those of all examples do.
 
-    After `run`, `head` are the parameters of the output layer.
+    After `run`, `head` are the parameters of the output layer, and `unused` names those that no step had a gradient for.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Trial:
         self.recipe = recipe
         self.device = device
         self.head: frozenset[Tensor] = frozenset()
+        self.unused: tuple[str, ...] = ()
         by_target = examples.targets.reshape(len(examples), -1).double().sum(1).argsort(stable=True)
         few = examples.take(by_target[_spread(min(_READ, len(examples)), len(examples))])
         with seeded(key(recipe.seed, "check")):
@@ -80,6 +81,8 @@ class Trial:
                         if size < sizes[0] or (size == 1 and isinstance(error.__cause__, ValueError)):
                             raise self._odd_size(size, error) from error.__cause__
                         raise
+            trained = [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]
+            self.unused = tuple(name for name, parameter in trained if parameter.grad is None)
         finally:
             for parameter in self.model.parameters():
                 parameter.grad = None

@@ -1,0 +1,222 @@
+"""One training by several processes: the same steps as one process would make, up to the order of sums.
+
+Each process computes its slice of every batch. PyTorch's DistributedDataParallel adds up the gradients, each with its slice's share of the
+mean over the batch, however uneven the slices are. Batch norm has the statistics of the whole batch, and dropout draws for the whole batch
+and keeps its rows. What depends on a clock or a signal is decided by process 0, at the same step for all: for that they meet a few times
+a second, not at every step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from epochal.data.slices import Slice
+from epochal.distributed.ranks import ALONE, Ranks
+from epochal.errors import ModelError
+from epochal.progress import silent
+from epochal.recipe import Recipe
+from epochal.training.batch_norm import Counting, batch_norms, over_all
+from epochal.training.signals import Signals
+from epochal.training.whole_draws import WholeDraws
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import GradBucket
+
+    from epochal.training.state import Training
+
+# Processes meet after as many steps as take about so many seconds, by the clock of process 0.
+MEET_SECONDS = 0.25
+
+_NAMED = 5
+_NOTHING = nullcontext()
+
+
+class Distributed:
+    """What a process needs to train together with others: `forward` is the model whose gradients are added up.
+
+    Alone, it is the model itself, and nothing here costs anything. `computing` and `exchanging` are the seconds that this process computed
+    for its steps, and then waited for the gradients of all.
+    """
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, device: torch.device, ranks: Ranks = ALONE, log: Callable[[str], object] = silent
+    ) -> None:
+        self.ranks = ranks
+        self.model = model
+        self.forward = model
+        self.computing = self.exchanging = 0.0
+        self.is_synchronized = ranks.size > 1 and recipe.distributed.batch_norm == "synchronized" and bool(batch_norms(model))
+        # What is compiled draws inside of its kernels: there each process has random numbers of its own.
+        self.own_draws = (ranks.rank,) if ranks.size > 1 and recipe.compile == "on" else ()
+        self._draws = WholeDraws()
+        self._counting = Counting()
+        self._began = self._computed = time.perf_counter()
+        if ranks.size > 1:
+            self.forward = _adding_gradients(self, recipe, device)
+            log(f"note: {self.describe()}")
+
+    def describe(self) -> str:
+        """Return how the model is trained by several processes, in words."""
+        if not batch_norms(self.model):
+            return f"{self.ranks.size} processes train, each on a slice of every batch"
+        if self.is_synchronized:
+            return f"{self.ranks.size} processes train, each on a slice of every batch; batch norm sees the whole batch"
+        return f"{self.ranks.size} processes train, each on a slice of every batch; batch norm sees the slice of each process"
+
+    def training(self) -> AbstractContextManager[object]:
+        """Return the context of all steps."""
+        return over_all(self.model, self.ranks, self._counting) if self.is_synchronized else _NOTHING
+
+    def part(self, own: Slice, *, is_last: bool) -> AbstractContextManager[object]:
+        """Return the context of one part of a batch, forward and backward: gradients are exchanged with the last one."""
+        return _NOTHING if self.ranks.size == 1 else self._part(own, is_last)
+
+    @contextmanager
+    def _part(self, own: Slice, is_last: bool) -> Iterator[None]:
+        assert isinstance(self.forward, DistributedDataParallel)
+        self._counting.weight = float(own.counts)
+        with ExitStack() as stack:
+            if not is_last:
+                stack.enter_context(self.forward.no_sync())
+            if not self.own_draws:
+                stack.enter_context(self._draws.rows(own))
+            yield
+
+    def whole(self, weights: Sequence[Tensor | int], count: int) -> Tensor | int:
+        """Return the weight of a whole batch of `count` examples, of which these are the `weights` of this process' parts."""
+        tensors = [weight for weight in weights if isinstance(weight, Tensor)]
+        return self.ranks.total(torch.stack(tensors).sum()) if tensors else count
+
+    def step_begins(self) -> None:
+        """Note that a step begins here."""
+        self.ranks.step_begins()
+
+    def gradients_computed(self) -> None:
+        """Note that this process has computed its gradients, and now needs those of the others."""
+        self._computed = time.perf_counter()
+        self.computing += self._computed - self._began
+        self.ranks.step_computed()
+
+    def step_ends(self) -> None:
+        """Note that the gradients of all are there."""
+        self._began = time.perf_counter()
+        self.exchanging += self._began - self._computed
+
+
+def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
+    """Return the model as one whose gradients are the sums of those of all processes."""
+    model = distributed.model
+    if distributed.is_synchronized:
+        # They are equal everywhere.
+        ignored = [f"{name}.{buffer}" for name, layer in model.named_modules() for buffer, _ in layer.named_buffers(recurse=False)
+                   if layer in set(batch_norms(model))]  # fmt: skip
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
+    made = DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        find_unused_parameters=recipe.distributed.find_unused_parameters,
+    )
+    # PyTorch examines annotations, and does not know those that are text.
+    made.register_comm_hook(distributed, lambda state, bucket: _exchange(state, bucket))
+    return made
+
+
+def _exchange(distributed: Distributed, bucket: GradBucket) -> torch.futures.Future[Tensor]:
+    """Add up some of the gradients: their shares of the mean are in them already."""
+    if bucket.is_last():
+        distributed.gradients_computed()
+    future: torch.futures.Future[Tensor] = dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+    return future
+
+
+def check_used(unused: Sequence[str], recipe: Recipe, ranks: Ranks) -> None:
+    """Raise `ModelError` for parameters that steps do not use: other processes would wait for their gradients."""
+    if ranks.size == 1 or not unused or recipe.distributed.find_unused_parameters:
+        return
+    more = f" and {len(unused) - _NAMED} more" * (len(unused) > _NAMED)
+    raise ModelError(
+        f"Several processes cannot train this model: a step does not use {', '.join(unused[:_NAMED])}{more}.",
+        "Use them in forward, freeze them (requires_grad_(False)), or set distributed.find_unused_parameters = true, which takes time.",
+    )
+
+
+class Due(NamedTuple):
+    """What is due between two steps."""
+
+    report: bool = False
+    end: bool = False
+    checkpoint: bool = False
+
+
+class Meetings:
+    """When the processes meet between steps, and what they agree on there: each says what it knows, and process 0 decides."""
+
+    def __init__(self, distributed: Distributed) -> None:
+        self.distributed = distributed
+        self.slowest: int | None = None
+        self._left = self._steps = 1
+        self._met = time.perf_counter()
+
+    def after_step(self, decide: Due, signals: Signals) -> Due:
+        """Return what is due for all, where process 0 would `decide` so; nothing between two meetings."""
+        self._left -= 1
+        if self._left:
+            return Due()
+        now = time.perf_counter()
+        share = MEET_SECONDS / max(now - self._met, 1e-6)
+        following = max(1, min(4 * self._steps, int(self._steps * share)))
+        self._met = now
+        own = torch.tensor([following, *decide, self.distributed.computing, *_asked(signals)], dtype=torch.float64)
+        self.distributed.computing = 0.0
+        found = torch.stack(self.distributed.ranks.gather(own))
+        self._left = self._steps = int(found[0, 0])
+        self.slowest = int(found[:, 4].argmax())
+        _agree(signals, found[:, 5:])
+        return Due(*(bool(one) for one in found[0, 1:4]))._replace(checkpoint=bool(found[0, 3]) or signals.end is not None)
+
+
+def _asked(signals: Signals) -> tuple[float, float]:
+    return float(signals.end or 0), float(signals.checkpoint)
+
+
+def _agree(signals: Signals, asked: Tensor) -> None:
+    """What a signal requested of one process is requested of all."""
+    end, checkpoint = asked.max(0).values.tolist()
+    signals.end = int(end) or None
+    signals.checkpoint = bool(checkpoint)
+
+
+def agree_on_signals(signals: Signals, ranks: Ranks) -> None:
+    """Let all processes know of the signals that any of them got."""
+    if ranks.size > 1:
+        _agree(signals, torch.stack(ranks.gather(torch.tensor(_asked(signals), dtype=torch.float64))))
+
+
+def share_state(training: Training, ranks: Ranks) -> None:
+    """Give all processes the state of process 0."""
+    if ranks.size == 1:
+        return
+    state = training.state_dict()
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    plain = {name: value for name, value in state.items() if name not in tensors}
+    forms = {name: (str(tensor.dtype).removeprefix("torch."), list(tensor.shape)) for name, tensor in tensors.items()}
+    text: str
+    text, forms = ranks.tell(lambda: (json.dumps(plain), forms))
+    told: dict[str, Any] = json.loads(text)
+    for name, (dtype, shape) in forms.items():
+        own = tensors[name].contiguous() if ranks.leads else torch.empty(shape, dtype=getattr(torch, dtype), device=training.device)
+        told[name] = ranks.from_leader(own.to(training.device))
+    if not ranks.leads:
+        training.load_state_dict(told)
+        # What process 0 has counted of the examples, it keeps.
+        training.labels.clear()

@@ -1,0 +1,118 @@
+"""Several processes make the same steps as one: the same losses and weights, up to the order of sums."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epochal.data.load import Data, load
+from epochal.recipe import Recipe
+from epochal.training import loop
+from epochal.training.loop import fit
+from tests.forks import Server
+from tests.processes import Processes, write
+
+# The last batch of an epoch is smaller: it has 4 examples, in two parts 2 each, for up to 4 processes.
+COUNT, BATCH = 60, 14
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "parts": {"accumulate": 3, "clip_norm": 0.1, "ema": 0.9},
+    "weighted": {"loss.class_weights": "balanced", "loss.smoothing": 0.1},
+    "mixed": {"augment.mixup": 0.4, "accumulate": 2},
+    "balanced": {"data.sampling": "balanced", "augment.flip": True},
+}
+
+
+class Net(nn.Module):
+    """Everything whose result depends on which examples are computed together, in float64: only sums in another order may differ."""
+
+    def __init__(self, *, is_weighted: bool) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.is_weighted = is_weighted
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout2d(0.3)
+        self.flat = nn.Sequential(nn.Flatten(), nn.Linear(4 * 16, 8), nn.BatchNorm1d(8, momentum=None), nn.Tanh(), nn.Dropout(0.4))
+        self.out = nn.Linear(8, 3)
+        self.double()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [batch, 3]."""
+        features = self.flat(self.drop(self.norm(self.convolution(inputs.double() / 255)).relu()))
+        if self.training:
+            # One example in five loses all of its features.
+            features = features * (torch.rand_like(features[:, :1]) > 0.2)
+        # Class weights are float32.
+        outputs: Tensor = self.out(features)
+        return outputs.float() if self.is_weighted else outputs
+
+
+def pictures() -> Data:
+    """Return 60 pictures of 6 × 6 pixels for training, and 9 for validation."""
+    chance = torch.Generator().manual_seed(1)
+    labels = torch.arange(COUNT + 9) % 3
+    pixels = torch.randint(0, 200, (COUNT + 9, 1, 6, 6), generator=chance, dtype=torch.uint8)
+    pixels[:, 0, 0, 0] += (20 * labels).to(torch.uint8)
+    part = {"train": (pixels[:COUNT], labels[:COUNT]), "valid": (pixels[COUNT:], labels[COUNT:])}
+    return load(part)
+
+
+def train(name: str, _: int = 0) -> None:
+    """Train as in `SETTINGS`, and write the losses of all steps, the weights, the scores, and what was said of labels."""
+    from epochal.distributed.ranks import ranks
+
+    losses: list[float] = []
+    real = loop.train_step
+
+    def step(training: Any, batch: Any) -> None:
+        before = training.loss_sum.clone()
+        real(training, batch)
+        losses.append(float(training.ranks.total(training.loss_sum.detach() - before)))
+
+    loop.train_step = step
+    net = Net(is_weighted=name == "weighted")
+    torch.manual_seed(8)
+    recipe = Recipe().updated(
+        {"epochs": 3, "batch_size": BATCH, "threads": 1, "step": "plain", "lr": 0.01, "keep": "last", **SETTINGS[name]}
+    )
+    done = fit(net, pictures(), recipe)
+    weights = {key: value.double().flatten().tolist() for key, value in net.state_dict().items()}
+    scores = [epoch.valid.loss for epoch in done.epochs if epoch.valid is not None]
+    here = ranks()
+    write({"losses": losses, "weights": weights, "valid": scores, "labels": done.labels.tolist()}, f"{here.size}-{here.rank}.json")
+
+
+def fork(folder: Path, name: str, size: int) -> list[dict[str, Any]]:
+    """Train in so many processes; one trains as one always does."""
+    return Processes(folder, size, partial(train, name)).wait()
+
+
+def read(folder: Path, size: int, rank: int) -> dict[str, Any]:
+    """Return what a process wrote."""
+    found: dict[str, Any] = json.loads((folder / f"{size}-{rank}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_several_processes_train_as_one(name: str, forking: Server, tmp_path: Path) -> None:
+    for size in (1, 2, 4):
+        forking.by(__name__).ask(folder=str(tmp_path), name=name, size=size)
+        assert [one["code"] for one in forking.answer()] == [0] * size, (tmp_path / "said-0.txt").read_text()
+    alone = read(tmp_path, 1, 0)
+    for size in (2, 4):
+        leader, last = read(tmp_path, size, 0), read(tmp_path, size, size - 1)
+        assert leader["losses"] == pytest.approx(alone["losses"], rel=3e-6)
+        assert leader["valid"] == pytest.approx(alone["valid"], rel=1e-9)
+        for key, value in alone["weights"].items():
+            assert leader["weights"][key] == pytest.approx(value, rel=1e-7 if name != "weighted" else 1e-4, abs=1e-7)
+        # All processes have the same weights, to the bit, and the first knows what was said of all labels.
+        assert last["weights"] == leader["weights"]
+        assert torch.allclose(torch.tensor(leader["labels"]), torch.tensor(alone["labels"]), atol=1e-6, equal_nan=True)
