@@ -35,7 +35,7 @@ NOT_RUN = {
 }
 
 # Instead of 60,000 pictures, which would be downloaded: a folder of such files.
-STAND_INS = {"mnist": "./mnist"}
+STAND_INS = {"s3://bucket/photos": "packed", "https://example.org/photos": "packed", "mnist": "./mnist"}
 
 # Every training but the first, which shows what is printed.
 QUICK = ["--epochs", "1", "--max-steps", "2"]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from epochal.run.complete import Run
     from epochal.run.eject import eject
     from epochal.run.export import export
+    from epochal.run.pack import pack
     from epochal.run.rates import RateTest, find_rate
     from epochal.run.reproduce import reproduce
     from epochal.run.resume import resume
@@ -64,6 +65,7 @@ _HOMES = {
     "fit": "training.loop",
     "load": "data.load",
     "load_recipe": "recipe",
+    "pack": "run.pack",
     "reproduce": "run.reproduce",
     "resume": "run.resume",
     "summarize": "models.summary",
@@ -101,6 +103,7 @@ __all__ = [
     "fit",
     "load",
     "load_recipe",
+    "pack",
     "reproduce",
     "resume",
     "summarize",

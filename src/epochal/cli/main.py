@@ -31,6 +31,7 @@ VERBS = {
     "train": "Train a model on labelled data, test it, and save everything in a run folder.",
     "tune": "Search for better settings, and say what they are worth on test data.",
     "lr": "Find a learning rate: make steps with growing rates, and see where the loss falls.",
+    "pack": "Write data to a folder or an object store, to train from any machine.",
     "resume": "Continue an interrupted run, or make a finished one longer.",
     "reproduce": "Repeat the training of a run, and compare every epoch.",
     "evaluate": "Measure a trained model on its own test data, or on other data.",

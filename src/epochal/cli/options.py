@@ -215,7 +215,8 @@ def kinds_of(annotation: Any) -> Iterator[Any]:
 
 def numbered(data: str, kind: str = "") -> Iterator[Path]:
     """Yield runs/DATA`kind`-1, runs/DATA`kind`-2, ... without end."""
-    name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name if Path(data).exists() else data).strip("-.") or "run"
+    last = Path(data).resolve().name if Path(data).exists() else data.rstrip("/").rpartition("/")[2] if "://" in data else data
+    name = re.sub(r"[^\w.-]+", "-", last).strip("-.") or "run"
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return (Path("runs", f"{short}{kind}-{number}") for number in itertools.count(1))
 

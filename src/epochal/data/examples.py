@@ -90,6 +90,11 @@ class Correction(NamedTuple):
     target: str = ""
 
 
+def places_key(examples: Examples) -> str:
+    """Return what identifies which examples of the data are in a split: a SHA-256 of their places in the source."""
+    return hashlib.sha256(examples.part.encode() + examples.positions.numpy().astype("<i8").tobytes()).hexdigest()
+
+
 def group_numbers(*parts: Examples) -> Tensor | None:
     """Return the number of each example's group, from 0, through all parts: int64 [n]; `None` if a part has no groups."""
     numbers: dict[str, int] = {}
@@ -138,16 +143,16 @@ class Part:
 
     def where(self, part: str, index: int) -> str:
         """Return the name of an example of `part` for error messages: its file, or its index in the source."""
-        return self.files[index] if self.files is not None else address(part, self.position(index))
+        return self.files[self.position(index)] if self.files is not None else address(part, self.position(index))
 
     def without(self, names: Container[str], part: str) -> Part:
         """Return the examples of `part` without those in `names`."""
-        kept = [index for index in range(len(self.inputs)) if address(part, index) not in names]
+        kept = [index for index in range(len(self.inputs)) if self.where(part, index) not in names]
         index = torch.tensor(kept, dtype=torch.long)
         targets = self.targets[index] if isinstance(self.targets, Tensor) else Words.of(self.targets).take(index.numpy())
         digest = None if self.digest is None else hashlib.sha256(self.digest + index.numpy().tobytes()).digest()
         inputs = subset(self.inputs, index)
-        return replace(self, inputs=inputs, targets=targets, files=None, digest=digest, hashes=None, positions=index)
+        return replace(self, inputs=inputs, targets=targets, digest=digest, positions=index)
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class Found:
     `classes` are the class names if the source knows them; targets are then numbers from 0. `input` is the rule by which
     files were read. `notes` are choices that the user should know about. `task` is what targets mean, where the source knows. `listing`
     says which columns of a table were used, `attributes` which others are known, and `model` which pre-trained model pictures were read
-    for.
+    for. Of packed data, `fingerprint` is known, and `learned` has rules with the statistics of training parts (see `places_key`).
     """
 
     name: str
@@ -170,3 +175,9 @@ class Found:
     listing: Listing = field(default=NO_LISTING, kw_only=True)
     attributes: Attributes = field(default=NO_ATTRIBUTES, kw_only=True)
     model: str | None = field(default=None, kw_only=True)
+    fingerprint: str | None = field(default=None, kw_only=True)
+    learned: Mapping[str, InputRule] = field(default_factory=dict, kw_only=True)
+
+    def changed(self, parts: Mapping[str, Part]) -> Found:
+        """Return the same with other parts, of which no fingerprint is known."""
+        return replace(self, parts=parts, fingerprint=None)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from epochal.data.examples import Examples
 from epochal.data.inputs.base import Augment
-from epochal.data.inputs.values import Inputs, access, in_memory
+from epochal.data.inputs.values import Inputs, access, ahead, in_memory
 from epochal.data.mixing import Mixing
 from epochal.data.order import Order
 from epochal.data.slices import Slice, Slices
@@ -205,10 +205,11 @@ class _StoredFeed:
 
     def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
         batches = self.changes.batches(number, start, step)
-        # While a batch is used, a thread reads the next from disk.
-        with ThreadPoolExecutor(1) as reader:
-            coming = deque(reader.submit(self._read, batch) for batch, _ in batches[:1])
-            for place, (batch, rows) in enumerate(batches, 1):
+        # While a batch is used, a thread reads the next from disk; over a network, several of them.
+        count = ahead(self.examples.inputs)
+        with ThreadPoolExecutor(count) as reader:
+            coming = deque(reader.submit(self._read, batch) for batch, _ in batches[:count])
+            for place, (batch, rows) in enumerate(batches, count):
                 inputs = coming.popleft().result()
                 coming.extend(reader.submit(self._read, following) for following, _ in batches[place : place + 1])
                 numbers = batch.to(self.device)

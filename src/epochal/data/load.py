@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from epochal.cores import sharing_cores
 from epochal.data.attributes import NO_ATTRIBUTES, Attributes
-from epochal.data.examples import Correction, Examples, Found, Part, address
+from epochal.data.examples import Correction, Examples, Found, Part, places_key
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.fingerprint import fingerprint_of
 from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
@@ -59,7 +59,7 @@ class Data(Shown):
     `excluded` names the examples that were left out, and `corrected` says which labels were corrected, one after the other. `described` is
     the description measured earlier on these data, after splitting, if they are being read again. `listing` says which columns of a table
     they came from, and what stays in one split; `attributes`, which others are known of examples. `model` is the pre-trained one that
-    pictures were read for, if any.
+    pictures were read for, if any. Of packed data, `learned` has rules with the statistics of training parts, by `places_key`.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Data(Shown):
     listing: Listing = NO_LISTING
     attributes: Attributes = NO_ATTRIBUTES
     model: str | None = None
+    learned: Mapping[str, InputRule] = field(default_factory=dict)
 
     def _title(self) -> str:
         counts = {name: len(examples) for name, examples in self.splits.items()}
@@ -151,8 +152,10 @@ class Data(Shown):
         """The description of these data from which models are built: `described`, or measured on the current `train`."""
         if self.described is not None:
             return self.described
-        with seeded(key("measure")):
-            rule = self.input.learn(self.train.inputs)
+        rule = self.learned.get(places_key(self.train)) if self.learned else None
+        if rule is None:
+            with seeded(key("measure")):
+                rule = self.input.learn(self.train.inputs)
         release_memory()
         return DataSpec(
             name=self.name,
@@ -251,7 +254,7 @@ def load(
         found, options = _readable(partial(read_manifest if is_listed else find_sounds if are_sounds else find_objects, what), options)
     if group is not None and not isinstance(group, str):
         found = group_by_value(found, group)
-    if options.exclusion.names and found.parts["train"].files is None:
+    if options.exclusion.names and (found.parts["train"].files is None or found.fingerprint is not None):
         found = _without(found, options.exclusion)
     if options.group is not None and found.parts["train"].groups is None:
         found = group_by_name(found, options.group)
@@ -280,12 +283,12 @@ def _readable(read: Callable[[ReadOptions], Found], options: ReadOptions) -> tup
 
 
 def _without(found: Found, exclusion: Exclusion) -> Found:
-    """Leave out examples that have no files, by their index."""
-    exclusion.check((address(name, index) for name, part in found.parts.items() for index in range(len(part.inputs))), found.name)
+    """Leave out examples that were read already, by name."""
+    exclusion.check((part.where(name, index) for name, part in found.parts.items() for index in range(len(part.inputs))), found.name)
     parts = {name: part.without(exclusion.names, name) for name, part in found.parts.items()}
     for name, part in parts.items():
         exclusion.check_remaining(len(part.inputs), name)
-    return replace(found, parts=parts)
+    return found.changed(parts)
 
 
 def _check_memory(found: Found, allowed: float | None) -> None:
@@ -332,13 +335,15 @@ def make_data(found: Found, task: TaskName | None, options: ReadOptions = NO_OPT
         name=found.name,
         input=rule,
         task=encoded.task,
-        fingerprint=fingerprint_of(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
+        fingerprint=found.fingerprint
+        or fingerprint_of(splits, {name: part.digest for name, part in found.parts.items()}, encoded.task.outputs),
         notes=(*dict.fromkeys((*notes, *encoded.notes)),),
         batch_size=found.batch_size,
         excluded=tuple(options.exclusion.names),
         listing=found.listing,
         attributes=found.attributes,
         model=found.model,
+        learned=found.learned,
         train=splits["train"],
         valid=splits.get("valid"),
         test=splits.get("test"),

@@ -29,6 +29,9 @@ def _by_tag(tag: str, kinds: Mapping[str, type[BaseModel]]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+AnyRule = Annotated[SerializeAsAny[InputRule], _by_tag("kind", KINDS)]
+
+
 class Listing(BaseModel):
     """How the examples of a training were listed and split.
 
@@ -63,7 +66,7 @@ class DataSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
-    input: Annotated[SerializeAsAny[InputRule], _by_tag("kind", KINDS)]
+    input: AnyRule
     task: Annotated[SerializeAsAny[Task], _by_tag("name", TASKS)]
     counts: dict[str, NonNegativeInt]
     fingerprint: str

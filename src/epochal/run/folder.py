@@ -37,6 +37,7 @@ from epochal.bundle import WEIGHTS
 from epochal.data.examples import Examples
 from epochal.data.load import Data
 from epochal.data.sources import SOURCES
+from epochal.data.storage.remote.place import is_url
 from epochal.device import describe, machine, using_threads
 from epochal.distributed import launch_name
 from epochal.distributed.ranks import ranks
@@ -194,7 +195,7 @@ def move_data(folder: Path, source: Any, data_dir: str | Path | None) -> None:
 
 def _place_of(source: str | Path) -> str:
     """Return what names the same data from any folder: the whole path, or the name of a data set."""
-    return source if isinstance(source, str) and source in SOURCES else _absolute(source)
+    return source if isinstance(source, str) and (source in SOURCES or is_url(source)) else _absolute(source)
 
 
 def _absolute(path: str | Path) -> str:

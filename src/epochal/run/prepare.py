@@ -278,6 +278,13 @@ def load_for(recipe: Recipe, source: Any, data_dir: str | Path | None = None, ow
     return _as_read(_pretrained_for(recipe, data, pretrained), data), data
 
 
+def read_for(recipe: Recipe, source: Any, data_dir: str | Path | None = None) -> tuple[Recipe, Data]:
+    """Do what `load_for` does, without splitting the data."""
+    pretrained = _may_be_pretrained(recipe, None)
+    data = read_data(source, recipe, data_dir, pretrained=pretrained)
+    return _pretrained_for(recipe, data, pretrained), data
+
+
 def _may_be_pretrained(recipe: Recipe, own: nn.Module | None) -> bool | None:
     """Whether a pre-trained model is taken; `None` where that is left to the data."""
     asked = recipe.data
@@ -326,6 +333,20 @@ def load_data(
     `exclude` are the names that the recipe's list held when the run began, `corrected` what its lists of corrected labels said then, and
     `kind` is what its inputs were read as. `pretrained` is as in `load`.
     """
+    data = read_data(source, recipe, data_dir, exclude, kind, pretrained=pretrained)
+    return split_data(_pretrained_for(recipe, data, pretrained), data, source, corrected)
+
+
+def read_data(
+    source: Any,
+    recipe: Recipe,
+    data_dir: str | Path | None = None,
+    exclude: Sequence[str] | None = None,
+    kind: str | None = None,
+    *,
+    pretrained: bool | int | tuple[int, int] | None = False,
+) -> Data:
+    """Load data as the recipe says, and do not split them; see `load_data`."""
     wanted = recipe.data
     task = None if wanted.task == "auto" else wanted.task
     fit = None if wanted.fit == "auto" else wanted.fit
@@ -351,7 +372,7 @@ def load_data(
             if given:
                 raise RecipeError(f"The setting data.{name} = {given} comes too late: these data are loaded.", f"Pass {name} to load.")
     left_out = wanted.exclude if exclude is None else exclude
-    data = load(
+    return load(
         source,
         data_dir=data_dir,
         task=task,
@@ -364,7 +385,11 @@ def load_data(
         pretrained=pretrained,
         **others,
     )
-    recipe = _pretrained_for(recipe, data, pretrained)
+
+
+def split_data(recipe: Recipe, data: Data, source: Any, corrected: Sequence[Sequence[Any]] | None = None) -> Data:
+    """Split data that were read from `source`, and correct their labels; see `load_data`. What `data` had is then void."""
+    wanted = recipe.data
     # A few examples split off would say little, while all serve cross-validation.
     is_few = len(data.train) < MOST and is_pretrained(recipe.model.name) and recipe.tune in ("auto", "head")
     is_open = recipe.patience is None and recipe.origin("data.valid") == DEFAULT

@@ -71,6 +71,8 @@ class InputRule(BaseModel):
     has_quantities: ClassVar[bool] = True
     # Whether random changes of training examples are defined.
     can_augment: ClassVar[bool] = False
+    # The fields with what `learn` finds.
+    measured: ClassVar[tuple[str, ...]] = ()
     # The preset whose settings hold where the user gave none.
     preset: ClassVar[str] = ""
 
@@ -150,6 +152,14 @@ class InputRule(BaseModel):
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with statistics of the training inputs."""
         return self
+
+    def reads_as(self, other: InputRule) -> bool:
+        """Whether another rule makes the same inputs of the same items, whatever training inputs were measured for either."""
+        return type(self) is type(other) and self._reading() == other._reading()
+
+    def _reading(self) -> dict[str, Any]:
+        """Return what inputs depend on: all that is not `measured`."""
+        return self.model_dump(exclude={*self.measured})
 
     def lengths(self, inputs: Inputs) -> Tensor | None:
         """Return how many values along the last axis are not padding, for each input: int64 [n]; `None` if inputs are not padded."""

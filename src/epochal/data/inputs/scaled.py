@@ -45,6 +45,7 @@ class ScaledRule(InputRule):
     # The word in messages for what has its own mean and deviation, and how many axes of an input follow that one.
     scaled: ClassVar[str]
     behind: ClassVar[int] = 0
+    measured: ClassVar[tuple[str, ...]] = ("mean", "std")
 
     dtype: NumberType = "float32"
     mean: tuple[float, ...] = (0.0,)

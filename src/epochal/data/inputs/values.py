@@ -20,7 +20,7 @@ _MOVED = 1 << 12
 
 
 class Inputs(Protocol):
-    """Inputs of one shape and dtype. All except tensors also have an attribute `access`."""
+    """Inputs of one shape and dtype. All except tensors also have an attribute `access`; those that come over a network, `ahead`."""
 
     def __len__(self) -> int: ...
 
@@ -33,6 +33,12 @@ def access(inputs: Inputs) -> Access:
     """Say how inputs are read."""
     found: Access = getattr(inputs, "access", "memory")
     return found
+
+
+def ahead(inputs: Inputs) -> int:
+    """Say how many batches should be read before they are needed, at the same time."""
+    count: int = getattr(inputs, "ahead", 1)
+    return count
 
 
 def in_memory(inputs: Inputs) -> Tensor | None:
@@ -92,6 +98,7 @@ class View:
         self.index = index
         self.convert = convert
         self.access = access(inputs)
+        self.ahead = ahead(inputs)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -109,6 +116,7 @@ class Joined:
         self.first = first
         self.second = second
         self.access = access(first)
+        self.ahead = max(ahead(first), ahead(second))
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)

@@ -12,11 +12,13 @@ from epochal.data.examples import Found
 from epochal.data.inputs.table.files import SUFFIXES as TABLES
 from epochal.data.inputs.table.files import is_table, refuse_others
 from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_options, refuse_table_options
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, sounds, table, text_tables, texts
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, packed, sounds, table, text_tables, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
 from epochal.data.storage.kept import kept
+from epochal.data.storage.remote.place import is_url
+from epochal.data.storage.remote.reading import is_packed
 from epochal.data.walk import entries, holds_sounds, holds_texts
 from epochal.errors import DataError, EpochalError, suggest
 
@@ -44,10 +46,12 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures or sounds, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz),
-    a .npz, .npy or .safetensors file, a table, or CIFAR-10's archive or folder. A single word is a name first; with a path separator
-    (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options` are for folders of pictures or
-    sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
+    a .npz, .npy or .safetensors file, a table, or CIFAR-10's archive or folder; or the URL or folder of packed data. A single word is a
+    name first; with a path separator (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options`
+    are for folders of pictures or sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
     """
+    if is_url(what) or is_packed(what):
+        return packed.read(what, options)
     place = _place(what)
     if place.what not in SOURCES and manifest.is_manifest(place.what, options):
         with place.named():
@@ -121,6 +125,8 @@ class Place:
 
 def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
     """Return the folder of pictures, sounds or texts that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
+    if is_url(what) or is_packed(what):
+        return None
     place = _place(what)
     with place.named():
         return place if _find(place.what, data_dir, NO_OPTIONS) is None else None

@@ -26,7 +26,7 @@ def group_by_name(found: Found, pattern: str) -> Found:
                 "Leave it out; or in Python, pass the group of each example: load(data, group=[...]).",
             )
         parts[split] = replace(part, groups=groups_of(part.files, pattern))
-    return replace(found, parts=parts, listing=found.listing.model_copy(update={"group": pattern}))
+    return replace(found.changed(parts), listing=found.listing.model_copy(update={"group": pattern}))
 
 
 def group_by_value(found: Found, groups: Any) -> Found:
@@ -45,7 +45,7 @@ def group_by_value(found: Found, groups: Any) -> Found:
             numbers = f"{len(part.groups):,} groups for {len(part.inputs):,} examples"
             raise DataError(f"The {split} data have {numbers}.", "Pass one for each example.")
     name = getattr(groups, "name", None)
-    return replace(found, parts=parts, listing=found.listing.model_copy(update={"group": name if isinstance(name, str) else ""}))
+    return replace(found.changed(parts), listing=found.listing.model_copy(update={"group": name if isinstance(name, str) else ""}))
 
 
 def _words(groups: Any, split: str) -> list[str]:

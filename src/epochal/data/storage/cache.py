@@ -61,7 +61,7 @@ MAGIC = b"epochal1"
 _MAX_DESCRIPTION = 1 << 16
 
 # The names of our files in the cache; others are not touched.
-_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files|found)|\.[0-9a-f]{16}\.part")
+_OURS = re.compile(r"[0-9a-f]{32}\.(pack|files|found|blocks)|\.[0-9a-f]{16}\.part")
 
 SIGNATURE = np.dtype([("inode", "<u8"), ("size", "<i8"), ("modified", "<i8"), ("changed", "<i8")])
 

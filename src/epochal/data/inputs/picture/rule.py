@@ -50,6 +50,7 @@ class PictureRule(ScaledRule):
     can_augment: ClassVar[bool] = True
     scaled: ClassVar[str] = "channels"
     behind: ClassVar[int] = 2
+    measured: ClassVar[tuple[str, ...]] = ("mean", "std", "edge_colour", "ink")
 
     kind: Literal["picture"] = "picture"
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]

@@ -49,6 +49,7 @@ class SoundRule(InputRule):
     preset: ClassVar[str] = "sound"
     is_distinct: ClassVar[bool] = True
     can_augment: ClassVar[bool] = True
+    measured: ClassVar[tuple[str, ...]] = ("mean", "std")
 
     kind: Literal["sound"] = "sound"
     shape: tuple[PositiveInt, ...]

@@ -106,6 +106,9 @@ class TableRule(InputRule):
             )
         return ScaleTable(self.columns)
 
+    def _reading(self) -> dict[str, Any]:
+        return {"columns": [(column.name, column.kind, column.offset, column.words) for column in self.columns]}
+
     def learn(self, inputs: Inputs) -> Self:
         """Return the rule with what is measured of each column of the training inputs."""
         values = in_memory(inputs)

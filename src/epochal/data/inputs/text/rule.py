@@ -80,6 +80,7 @@ class TextRule(InputRule):
     is_distinct: ClassVar[bool] = True
     has_quantities: ClassVar[bool] = False
     can_augment: ClassVar[bool] = True
+    measured: ClassVar[tuple[str, ...]] = ("known",)
 
     kind: Literal["text"] = "text"
     dtype: Literal["int32"] = "int32"
