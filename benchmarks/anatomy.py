@@ -157,10 +157,10 @@ class Stopwatch:
     def __len__(self) -> int:
         return len(self.feed)
 
-    def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
         """Yield the batches of an epoch."""
         begun = time.perf_counter()
-        for batch in self.feed.epoch(number, start):
+        for batch in self.feed.epoch(number, start, step):
             self.seconds["gather"] += time.perf_counter() - begun
             yield batch
             begun = time.perf_counter()

@@ -73,11 +73,13 @@ def data_of(name: str, folder: Path, work: Path) -> tuple[Path, dict[str, Any]]:
         return work / "thucnews-dev.tsv", {"test_data": str(work / "thucnews-test.tsv"), "target": "class", "text": "text"}
     import epochal
     import numpy as np
+    import torch
 
-    data, arrays = epochal.load("mnist", data_dir=folder), {}
+    data = epochal.load("mnist", data_dir=folder)
+    arrays: dict[str, Any] = {}
     for split, (examples, number) in {"train": (data.train, PICTURES), "test": (data.test, 10_000)}.items():
         assert examples is not None
-        arrays[f"x_{split}"] = np.asarray(examples.inputs[:number])[:, 0]
+        arrays[f"x_{split}"] = examples.inputs[torch.arange(number)].numpy()[:, 0]
         arrays[f"y_{split}"] = examples.targets[:number].numpy()
     np.savez(work / "mnist.npz", **arrays)
     return work / "mnist.npz", {}

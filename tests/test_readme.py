@@ -41,7 +41,7 @@ STAND_INS = {"s3://bucket/photos": "packed", "https://example.org/photos": "pack
 QUICK = ["--epochs", "1", "--max-steps", "2"]
 
 # Options of other programs.
-NOT_OURS = {"--cpu", "--cuda", "--no-deps", "--data-binary"}
+NOT_OURS = {"--cpu", "--cuda", "--no-deps", "--data-binary", "--nproc-per-node"}
 
 
 def _blocks(readme: str, language: str) -> list[str]:

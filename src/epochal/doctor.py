@@ -24,6 +24,7 @@ from epochal.terminal import command
 EXTRAS = {
     "export": "ONNX files and int8",
     "pretrained": "efficientnet-lite0, for few pictures",
+    "remote": "packed data on other machines",
     "serve": "epochal serve and epochal watch",
     "sound": "FLAC, OGG and MP3",
     "tables": "Parquet files",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +38,10 @@ _HASH = 16
 
 def is_packed(what: object) -> bool:
     """Whether a user named packed data: a URL, or a folder with an index."""
-    return is_url(what) or (isinstance(what, str | Path) and (Path(what).expanduser() / NAME).is_file())
+    if is_url(what) or not isinstance(what, str | Path):
+        return is_url(what)
+    # What is no path at all is refused where it is read: `os.path` asks without an error.
+    return os.path.isfile(os.path.join(os.path.expanduser(what), NAME))  # noqa: PTH111, PTH113, PTH118
 
 
 def find_packed(what: str | Path, memory: float | None) -> tuple[Found, Index]:
