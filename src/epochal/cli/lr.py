@@ -8,15 +8,25 @@ from typing import Any
 import click
 
 from epochal.cli.complete import names_of
-from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, numbered, recipe_from, settings
+from epochal.cli.options import (
+    RecipeCommand,
+    as_json,
+    assignments_option,
+    data_dir,
+    importing,
+    numbered,
+    recipe_from,
+    recipe_option,
+    settings,
+)
 from epochal.cli.output import say, say_json
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
 @click.argument("data", default="digits", shell_complete=names_of("datasets", files=True))
 @click.option("--steps", type=click.IntRange(20), default=200, show_default=True, help="How many steps, from a rate of 1e-7 to 10.")
-@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@recipe_option
+@assignments_option
 @click.option("--out", type=click.Path(path_type=Path), help="The folder for the result; it must not exist yet. [runs/DATA-lr-NUMBER]")
 @data_dir
 @as_json

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from epochal import terminal
-from epochal.cli.options import RecipeCommand, as_json, data_dir, importing, pair, recipe_from, settings
+from epochal.cli.options import RecipeCommand, as_json, assignments_option, data_dir, importing, pair, recipe_from, recipe_option, settings
 from epochal.cli.output import say, say_json
 
 
@@ -17,8 +17,8 @@ from epochal.cli.output import say, say_json
 @click.option(
     "--to", required=True, metavar="URL", help="Where to: a folder, or file://, s3:// or hf:// with its name; it must be new or empty."
 )
-@click.option("--recipe", "recipe_name", help="Settings to start from: a name from `epochal recipes`, or a TOML file.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any setting by its full name; may be repeated.")
+@recipe_option
+@assignments_option
 @click.option("--column", "columns", multiple=True, metavar="NAME=KIND", help="Tables: what a column means; as in `epochal train`.")
 @click.option("--like", type=click.Path(path_type=Path), metavar="RUN", help="Pack for the model of RUN, to evaluate it or to predict.")
 @data_dir

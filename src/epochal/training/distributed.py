@@ -43,8 +43,7 @@ _NOTHING = nullcontext()
 class Distributed:
     """What a process needs to train together with others: `forward` is the model whose gradients are added up.
 
-    Alone, it is the model itself, and nothing here costs anything. `computing` and `exchanging` are the seconds that this process computed
-    for its steps, and then waited for the gradients of all.
+    Alone, it is the model itself, and nothing here costs anything.
     """
 
     def __init__(
@@ -53,13 +52,11 @@ class Distributed:
         self.ranks = ranks
         self.model = model
         self.forward = model
-        self.computing = self.exchanging = 0.0
         self.is_synchronized = ranks.size > 1 and recipe.distributed.batch_norm == "synchronized" and bool(batch_norms(model))
         # What is compiled draws inside of its kernels: there each process has random numbers of its own.
         self.own_draws = (ranks.rank,) if ranks.size > 1 and recipe.compile == "on" else ()
         self._draws = WholeDraws()
         self._counting = Counting()
-        self._began = self._computed = time.perf_counter()
         if ranks.size > 1:
             self.forward = _adding_gradients(self, recipe, device)
             log(f"note: {self.describe()}")
@@ -96,21 +93,6 @@ class Distributed:
         tensors = [weight for weight in weights if isinstance(weight, Tensor)]
         return self.ranks.total(torch.stack(tensors).sum()) if tensors else count
 
-    def step_begins(self) -> None:
-        """Note that a step begins here."""
-        self.ranks.step_begins()
-
-    def gradients_computed(self) -> None:
-        """Note that this process has computed its gradients, and now needs those of the others."""
-        self._computed = time.perf_counter()
-        self.computing += self._computed - self._began
-        self.ranks.step_computed()
-
-    def step_ends(self) -> None:
-        """Note that the gradients of all are there."""
-        self._began = time.perf_counter()
-        self.exchanging += self._began - self._computed
-
 
 def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
     """Return the model as one whose gradients are the sums of those of all processes."""
@@ -134,7 +116,7 @@ def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.de
 def _exchange(distributed: Distributed, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """Add up some of the gradients: their shares of the mean are in them already."""
     if bucket.is_last():
-        distributed.gradients_computed()
+        distributed.ranks.step_computed()
     future: torch.futures.Future[Tensor] = dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
     return future
 
@@ -161,9 +143,8 @@ class Due(NamedTuple):
 class Meetings:
     """When the processes meet between steps, and what they agree on there: each says what it knows, and process 0 decides."""
 
-    def __init__(self, distributed: Distributed) -> None:
-        self.distributed = distributed
-        self.slowest: int | None = None
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
         self._left = self._steps = 1
         self._met = time.perf_counter()
 
@@ -176,13 +157,12 @@ class Meetings:
         share = MEET_SECONDS / max(now - self._met, 1e-6)
         following = max(1, min(4 * self._steps, int(self._steps * share)))
         self._met = now
-        own = torch.tensor([following, *decide, self.distributed.computing, *_asked(signals)], dtype=torch.float64)
-        self.distributed.computing = 0.0
-        found = torch.stack(self.distributed.ranks.gather(own))
+        own = torch.tensor([following, *decide, *_asked(signals)], dtype=torch.float64)
+        found = torch.stack(self.ranks.gather(own))
         self._left = self._steps = int(found[0, 0])
-        self.slowest = int(found[:, 4].argmax())
-        _agree(signals, found[:, 5:])
-        return Due(*(bool(one) for one in found[0, 1:4]))._replace(checkpoint=bool(found[0, 3]) or signals.end is not None)
+        _agree(signals, found[:, 4:])
+        report, end, checkpoint = found[0, 1:4].bool().tolist()
+        return Due(report, end, checkpoint or signals.end is not None)
 
 
 def _asked(signals: Signals) -> tuple[float, float]:

@@ -244,7 +244,7 @@ def train_step(training: Training, batch: Batch) -> None:
     """Make one step: forward, loss, backward, optimizer. No line here waits for the device."""
     seed_generators(training.device, key(training.recipe.seed, "step", training.step, *training.distributed.own_draws))
     training.threads.use(training.step)
-    training.distributed.step_begins()
+    training.ranks.step_begins()
     for (inputs, targets, places), share, part in _parts(batch, training):
         with part:
             # The same operations, recorded: or None, where they have to be made from the start.
@@ -260,7 +260,6 @@ def train_step(training: Training, batch: Batch) -> None:
                 loss, outputs = made
         training.loss_sum.add_(loss.detach(), alpha=batch.whole)
         training.labels.add(outputs, places)
-    training.distributed.step_ends()
     if training.recipe.clip_norm is not None:
         training.scaler.unscale_(training.optimizer)  # type: ignore[arg-type]
         nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)

@@ -78,7 +78,7 @@ class Training:
     meetings: Meetings = field(init=False)
 
     def __post_init__(self) -> None:
-        self.meetings = Meetings(self.distributed)
+        self.meetings = Meetings(self.ranks)
 
     @property
     def steps_of_epoch(self) -> int:
