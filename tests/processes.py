@@ -71,6 +71,8 @@ class Processes:
             rank = next(rank for rank, one in left.items() if one == pid)
             del left[rank]
             ended[rank] = {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - self.began}
+        # It has a thread, which a later fork would not have: to let go of it there would end that fork.
+        del self.store
         return [ended[rank] | {"said": self.said(rank).read_text()} for rank in sorted(ended)]
 
 

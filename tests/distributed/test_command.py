@@ -58,6 +58,7 @@ def fork(
         pid = processes.pids[1 - strike[0]]
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         os.kill(processes.pids[strike[0]], signal.SIGKILL)
     return processes.wait()
 
