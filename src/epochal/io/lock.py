@@ -30,7 +30,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock(descriptor):
+        if not _lock(descriptor, ENDING_SECONDS):
             raise OutputError(f"Another process is writing to {folder}.", "Wait until it ends, or stop it.")
         yield
     finally:
@@ -48,7 +48,7 @@ def lock_at_once(folder: Path) -> Iterator[bool]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield _lock(descriptor, wait=0)
+        yield _lock(descriptor, 0.0)
     finally:
         os.close(descriptor)
 
@@ -68,7 +68,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _lock(descriptor: int, wait: float = ENDING_SECONDS) -> bool:
+def _lock(descriptor: int, wait: float) -> bool:
     """Lock an open folder; return whether that succeeded within so many seconds."""
     until = time.monotonic() + wait
     while True:

@@ -30,8 +30,9 @@ RECEIVE_SECONDS = 8.0
 # The most requests that are worked on at a time.
 _MAX_REQUESTS = 256
 
-# So many seconds of computing may wait; and so many while more than this share of the requests of about the last half second is refused.
-_BURST_SECONDS, _BUSY_SECONDS, _REFUSED, _LATELY = 0.5, 0.01, 1 / 3, 0.5
+# So many seconds of computing may wait; and so many while more than this share of the requests of about the last two seconds is refused,
+# and there was one in the last second.
+_BURST_SECONDS, _BUSY_SECONDS, _REFUSED, _LATELY, _OVER = 0.5, 0.01, 0.2, 2.0, 1.0
 
 COOKIE = "epochal-token"
 
@@ -173,6 +174,7 @@ class Room:
         # How many requests there were lately, and how many of them were refused; those before count less and less.
         self._came = self._refused = 0.0
         self._counted = monotonic()
+        self._refused_at = -math.inf
 
     @contextmanager
     def one(self, per_second: float, least: int) -> Iterator[Share]:
@@ -200,22 +202,19 @@ class Room:
 
     def _most(self, per_second: float, least: int) -> float:
         """Return how many items there may be."""
-        is_overloaded = self._refused > _REFUSED * self._came and self._refused * self._past(monotonic()) > 1
+        is_overloaded = self._refused > _REFUSED * self._came and monotonic() - self._refused_at < _OVER
         return max(least, per_second * (_BUSY_SECONDS if is_overloaded else _BURST_SECONDS))
 
     def refuse(self) -> None:
         """Count a request that is refused."""
         self._count()
         self._refused += 1
+        self._refused_at = self._counted
 
     def _count(self) -> None:
         now = monotonic()
-        past = self._past(now)
+        past = math.exp((self._counted - now) / _LATELY)
         self._came, self._refused, self._counted = 1 + past * self._came, past * self._refused, now
-
-    def _past(self, now: float) -> float:
-        """Return how much of what was counted last still counts."""
-        return math.exp((self._counted - now) / _LATELY)
 
 
 class Share:
