@@ -1,6 +1,6 @@
-"""How far macro-F1 and the area under the ROC curve could be off, measured on so many examples.
+"""How far macro-F1, balanced accuracy and the area under the ROC curve could be off, measured on so many examples.
 
-Both are means of what single examples add to them, to first order: the variance of a score is that of these pulls. Examples that belong
+All are means of what single examples add to them, to first order: the variance of a score is that of these pulls. Examples that belong
 together (recordings of one speaker, pictures of one place) say less than as many independent ones: their pulls are added up first, as in
 "cluster-robust" standard errors (K.-Y. Liang and S. Zeger, Biometrika 73, 1986).
 """
@@ -47,6 +47,45 @@ def f1_pulls(predicted: Tensor, actual: Tensor) -> tuple[float, Tensor]:
     return float(f1.mean()), pulls
 
 
+def recall_interval(right: Tensor, classes: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:
+    """Return the mean recall of `classes` (int64 [n]) that occur, also called balanced accuracy, and its 95 % interval.
+
+    `right` bool [n] says which answers are. The variance is the sum of those of the recalls, on the logit scale, with B. L. Welch's degrees
+    of freedom (Biometrika 34, 1947). In each, one half is added to what is right and to what is wrong, as by H. Jeffreys' prior, since a
+    few examples that are all right leave much unknown (K. Brodersen, C. S. Ong, K. Stephan and J. Buhmann, "The balanced accuracy and its
+    posterior distribution", ICPR 2010, have priors for that, too). With `groups` int64 [n] of examples that belong together, it is by the
+    delta method.
+    """
+    score, pulls = recall_pulls(right, classes)
+    hits, counts = _by_class(right, classes)
+    # Where all are right, or all wrong, mistakes would be missed most easily in the smallest class.
+    fewest = float(counts.min())
+    if not 0 < score < 1:
+        low, high = share_interval(score * fewest, fewest)
+        return score, (1 - (1 - low) / len(counts), 1.0) if score else (0.0, high / len(counts))
+    if groups is not None:
+        return score, _on_logit_scale(score, standard_error(pulls, groups), len(groups.unique()))
+    smooth = (hits + 0.5) / (counts + 1)
+    squares = smooth * (1 - smooth) / counts / len(counts) ** 2
+    variance = float(squares.sum())
+    freedom = variance**2 / float((squares.square() / (counts - 1).clamp(min=1)).sum())
+    return score, _on_logit_scale(score, variance**0.5, len(right), freedom)
+
+
+def recall_pulls(right: Tensor, classes: Tensor) -> tuple[float, Tensor]:
+    """Return the mean recall of `classes` (int64 [n]) that occur, and by how much each example pulls it, times n: float64 [n]."""
+    hits, counts = _by_class(right, classes)
+    place = classes.unique(return_inverse=True)[1]
+    recalls = hits / counts
+    return float(recalls.mean()), (right.double() - recalls[place]) * (len(right) / len(counts) / counts)[place]
+
+
+def _by_class(right: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many answers are right of each class that occurs, and how many examples it has: float64 [classes] each."""
+    _, place, counts = classes.unique(return_inverse=True, return_counts=True)
+    return torch.bincount(place[right], minlength=len(counts)).double(), counts.double()
+
+
 def auroc_interval(scores: Tensor, truths: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:
     """Return the area under the ROC curve of `scores` [n] for `truths` (bool [n]), and its 95 % interval.
 
@@ -78,8 +117,9 @@ def area_pulls(scores: Tensor, truths: Tensor) -> tuple[float, Tensor]:
 def average_precision_interval(scores: Tensor, truths: Tensor, groups: Tensor | None = None) -> tuple[float, Interval]:
     """Return the average precision (area under the precision-recall curve) of `scores` [n] for `truths` (bool [n]), and its 95 % interval.
 
-    The variance is by the delta method, as for the other scores; the interval is on the logit scale, as K. Boyd, K. Eng and C. Page advise
-    ("Area under the precision-recall curve: point estimates and confidence intervals", ECML 2013). NaN where all truths are alike.
+    The variance is that of the jackknife, which leaves each example out in turn (B. Efron and C. Stein, Ann. Stat. 9, 1981): by
+    derivatives, as of other scores, it is too small where few are true. The interval is on the logit scale, as K. Boyd, K. Eng and C. Page
+    advise ("Area under the precision-recall curve: point estimates and confidence intervals", ECML 2013). NaN where all truths are alike.
     """
     score, pulls = precision_pulls(scores, truths)
     fewer = int(min(truths.sum(), (~truths).sum()))
@@ -87,20 +127,22 @@ def average_precision_interval(scores: Tensor, truths: Tensor, groups: Tensor | 
 
 
 def precision_pulls(scores: Tensor, truths: Tensor) -> tuple[float, Tensor]:
-    """Return the average precision, and by how much each example pulls it, times n: float64 [n]."""
+    """Return the average precision, and n - 1 times how much smaller it is without each example: float64 [n]."""
     true, count = int(truths.sum()), len(scores)
     if not true or true == count:
         return math.nan, torch.full((count,), math.nan, dtype=torch.float64)
     _, place, ties = (-scores).unique(return_inverse=True, return_counts=True)
     hits = torch.bincount(place[truths], minlength=len(ties)).double()
-    above = ties.cumsum(0).double()
-    precision = hits.cumsum(0) / above
-    score = float((precision * hits).sum()) / true
-    # One more example changes the precision at its own threshold and at all that are lower.
-    lower = (hits / above).flip(0).cumsum(0).flip(0)
-    weighted = (hits * precision / above).flip(0).cumsum(0).flip(0)
-    own = torch.where(truths, precision[place] - score + lower[place], 0.0)
-    return score, (own - weighted[place]) * (count / true)
+    above, found = ties.cumsum(0).double(), hits.cumsum(0)
+    # Without an example, precision is another at its own threshold and at all that are lower.
+    rest = (above - 1).clamp(min=1)
+    of_true, of_other = (found - 1).clamp(min=0) / rest, found / rest
+    sums = hits * found / above
+    higher = sums.cumsum(0) - sums
+    lower_true, lower_other = ((hits * share).flip(0).cumsum(0).flip(0) for share in (of_true, of_other))
+    without = torch.where(truths, ((higher + lower_true - of_true) / max(true - 1, 1))[place], ((higher + lower_other) / true)[place])
+    score = float(sums.sum()) / true
+    return score, (count - 1) * (score - without)
 
 
 def standard_error(pulls: Tensor, groups: Tensor | None = None) -> float:
