@@ -178,6 +178,11 @@ def test_quantities(tmp_path: Path) -> None:
     assert mean == pytest.approx(done.test.mae)
     assert f"off by {mean:.4g} on average" in _plain(page)
     assert f"would be off by {done.result['assessment']['baseline']:.4g}" in _plain(page)
+    assert done.folder is not None
+    grouped = _plain(render_run(done.folder, {**done.result, "test": {**done.result["test"], "groups": 4}}))
+    assert "too narrow" not in _plain(page)
+    assert "Bands around predictions" in grouped
+    assert grouped.count("count by themselves in this section: its intervals are too narrow.") == 1
 
 
 @pytest.mark.parametrize(
@@ -186,6 +191,21 @@ def test_quantities(tmp_path: Path) -> None:
 def test_runs_without_some_splits(tmp_path: Path, shares: Sequence[float], words: str) -> None:
     done = epochal.train(_points(3, 300), epochs=1, valid=shares[0], test=shares[1], out=tmp_path / "run", **FAST)
     assert words in _plain(_page(done))
+
+
+def test_groups_are_told_where_they_do_not_count_together(run: epochal.Run) -> None:
+    assert run.folder is not None
+    warning = "Examples of one group are alike, but count by themselves in this section: its intervals are too narrow."
+
+    def sections(result: dict[str, Any]) -> dict[str, str]:
+        assert run.folder is not None
+        page = render_run(run.folder, result)
+        return {name: _plain("<body>" + inner) for name, inner in re.findall(r'<section id="([^"]+)"(.*?)</section>', page, re.DOTALL)}
+
+    result = dict(run.result)
+    assert not any(warning in words for words in sections(result).values())
+    found = sections({**result, "test": {**result["test"], "groups": 40}})
+    assert {name for name, words in found.items() if warning in words} == {"calibration", "confidence", "sets"}
 
 
 def test_photos_have_a_small_report(tmp_path: Path) -> None:
