@@ -1,7 +1,11 @@
-"""Comparing two models on the same examples: false alarms, the smallest difference that would be shown, and correction for several."""
+"""Comparing two models on the same examples: false alarms, the smallest difference that would be shown, and correction for several.
+
+EPOCHAL_INTERVALS is how many pairs are drawn of each kind, where that is slow.
+"""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
 import numpy as np
@@ -9,7 +13,9 @@ import pytest
 import torch
 from scipy.stats import binomtest, ttest_rel
 
-from epochal.evaluation.comparison import compare_means, compare_shares, detectable_share, holm, mcnemar
+from epochal.evaluation.comparison import Difference, compare_means, compare_recalls, compare_shares, detectable_share, holm, mcnemar
+
+DRAWS = int(os.environ.get("EPOCHAL_INTERVALS", "300"))
 
 _p = cache(mcnemar)
 
@@ -69,6 +75,51 @@ def test_shares_count_what_only_one_has_right() -> None:
     assert found.interval[0] > 0
     assert found.p < 0.05
     assert compare_shares(second, first).interval == pytest.approx((-found.interval[1], -found.interval[0]))
+
+
+@pytest.mark.parametrize(
+    ("counts", "differing"),
+    [((900, 90, 10), (0.03, 0.1, 0.3)), ((950, 50), (0.05, 0.3)), ((100,) * 10, (0.1,) * 10)],
+)
+def test_mean_recalls_of_equal_models_and_the_smallest_difference(counts: tuple[int, ...], differing: tuple[float, ...]) -> None:
+    generator, classes = torch.Generator().manual_seed(0), torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    share = torch.tensor(differing)[classes]
+
+    def draw(towards: float) -> Difference:
+        differ = torch.rand(len(classes), generator=generator) < share
+        second = torch.rand(len(classes), generator=generator) < (1 + towards) / 2
+        return compare_recalls(differ & ~second, differ & second, classes)
+
+    equal = [draw(0.0) for _ in range(DRAWS)]
+    room = 2.5 * (0.05 * 0.95 / DRAWS) ** 0.5
+    print(f"\nalarms {np.mean([one.p < 0.05 for one in equal]):.3f}")
+    assert np.mean([one.p < 0.05 for one in equal]) <= 0.05 + room
+    assert all((one.interval[0] <= 0 <= one.interval[1]) == (one.p >= 0.05) for one in equal)
+    # What is detectable is known by how many examples differ, which varies.
+    least = float(np.mean([one.detectable for one in equal]))
+    towards = least / (sum(differing) / len(differing))
+    power = np.mean([draw(towards).p < 0.05 for _ in range(DRAWS)])
+    print(f"power {power:.3f} at {least:.4f}")
+    assert abs(power - 0.8) <= 0.05 + 2.5 * (0.2 * 0.8 / DRAWS) ** 0.5
+
+
+def test_mean_recalls_weight_examples_by_their_class() -> None:
+    classes = torch.tensor([0] * 90 + [1] * 10)
+    first, second = torch.ones(100).bool(), torch.ones(100).bool()
+    first[:9], second[90:99] = False, False
+    assert compare_shares(first, second).value == 0
+    found = compare_recalls(first, second, classes)
+    assert found.value == pytest.approx((0.1 - 0.9) / 2)
+    assert (found.first_only, found.second_only) == (9, 9)
+    assert found.p < 0.01
+    assert found.interval[1] < 0
+    alike = compare_recalls(first, first, classes)
+    assert alike.p == 1
+    assert alike.interval[0] < 0 < alike.interval[1]
+    # With a single class, it is the difference of shares.
+    one, other = compare_recalls(first, second, torch.zeros(100).long()), compare_shares(first, second)
+    assert one.interval == pytest.approx(other.interval, abs=0.01)
+    assert one.detectable == pytest.approx(other.detectable, rel=0.1)
 
 
 def test_means_have_the_paired_t_test() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from epochal.evaluation.evaluate import Evaluation, score
-from epochal.evaluation.folds import CrossValidation, cross_validation, fold_interval
+from epochal.evaluation.folds import CrossValidation, compare_folds, cross_validation, fold_interval
 from epochal.recipe.settings import LossSettings
 from epochal.tasks.base import Task
 from epochal.tasks.intervals import share_interval
@@ -100,6 +100,40 @@ def test_the_interval_has_the_expected_accuracy(learner: Learner, count: int, in
     assert covered >= of_naive
 
 
+@pytest.mark.parametrize(("count", "apart"), [(100, 0.8), (400, 0.5)])
+def test_equal_ways_of_training_are_seldom_told_apart(count: int, apart: float) -> None:
+    generator, shown, found = torch.Generator().manual_seed(0), 0, 0
+    fold = torch.arange(count) // 2 % FOLDS
+    for _ in range(DRAWS):
+        targets = torch.arange(count).double() % 2 * 2 - 1
+        # Two ways that learn from inputs of their own, which say as much.
+        values = torch.randn(2, count, 10, generator=generator).double()
+        values[:, :, 0] += apart * targets
+        right = torch.zeros(2, count)
+        for number in range(FOLDS):
+            held = fold == number
+            for way in range(2):
+                weights = _least_squares(values[way, ~held], targets[~held], generator)
+                right[way, held] = ((values[way, held] @ weights[:-1] + weights[-1]) * targets[held] > 0).float()
+        found_one = compare_folds(right[0], right[1], fold, FOLDS, shares=True)
+        shown += found_one.p < 0.05
+        found += found_one.interval[0] <= 0 <= found_one.interval[1]
+    print(f"\n{count} examples: a difference is shown in {100 * shown / DRAWS:.1f} %, 0 is in {100 * found / DRAWS:.1f} % of intervals")
+    assert shown / DRAWS <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / DRAWS)
+    assert found == DRAWS - shown
+
+
+def test_a_difference_out_of_fold_that_nothing_shows_is_no_certainty() -> None:
+    fold, right = torch.arange(60) // 20, torch.ones(60)
+    same = compare_folds(right, right, fold, 3, shares=True)
+    assert same.p == 1.0
+    assert same.interval[1] == -same.interval[0] > 0.05
+    worse = compare_folds(right, torch.arange(60) % 2, fold, 3, shares=True)
+    assert worse.p < 0.001
+    assert worse.value == -0.5
+    assert worse.interval[1] < 0
+
+
 def _measured(task: Task, outputs: Tensor, targets: Tensor) -> Evaluation:
     return score(outputs, targets, task, task.loss(LossSettings()))
 
@@ -114,7 +148,7 @@ def test_scores_are_those_of_all_answers_and_of_each_fold(classes: Task) -> None
     outputs = 4 * torch.nn.functional.one_hot(targets, 2).float()
     outputs[:10] = outputs[:10].flip(1)
     found = cross_validation(_measured(classes, outputs, targets), fold, 3, [40, 40, 40])
-    assert [score.name for score in found.scores] == ["accuracy", "macro F1", "log-loss"]
+    assert [score.name for score in found.scores] == ["accuracy", "balanced accuracy", "macro F1", "log-loss"]
     first = found.scores[0]
     assert first.by_fold == (0.5, 1.0, 1.0)
     assert first.value == pytest.approx(50 / 60)

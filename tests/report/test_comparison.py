@@ -17,6 +17,7 @@ from epochal.evaluation.comparison import Difference
 from epochal.language import speak
 from epochal.report.comparison import check_page_output, render
 
+METHOD = "p by McNemar's test (mid-P), intervals of differences by Tango's method; detectable with a power of 80 %"
 NASTY = "a\"><script>alert(1)</script><img src=x onerror='alert(1)'>&lt;\udcff"
 
 
@@ -27,8 +28,8 @@ def made(name: str = "runs/b") -> Comparison:
     difference = Difference(200, 0.9, 0.95, (0.012, 0.091), 0.011, 0.055, 3, 13)
     pair = Pair("runs/a", name, difference, 0.011, same=False, first_only=(name,), second_only=("test[3]", "test[5]"))
     return Comparison(
-        name, 200, 0, "accuracy", higher_is_better=True, in_percent=True, over_seeds=False, groups=None,
-        runs=runs, settings=settings, pairs=(pair,),
+        name, 200, 0, "accuracy", higher_is_better=True, in_percent=True, over_seeds=False, folds=0,
+        groups=None, runs=runs, settings=settings, pairs=(pair,), method=METHOD,
     )  # fmt: skip
 
 

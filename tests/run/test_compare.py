@@ -20,6 +20,7 @@ from epochal.data.inputs.numbers import NumbersRule
 from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, EpochalError
 from epochal.evaluation.comparison import compare_shares
+from epochal.evaluation.folds import compare_folds, fold_interval
 from epochal.io.checksums import with_checksum
 from epochal.io.files import write_bytes, write_json
 from epochal.recipe import Recipe, save_recipe
@@ -37,7 +38,15 @@ def outputs(noise: float, seed: int) -> Tensor:
     return SIGNAL + noise * torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def keep(folder: Path, tensors: dict[str, Tensor], *, spec: dict[str, Any] | None = None, part: str = "train", **settings: Any) -> Path:
+def keep(
+    folder: Path,
+    tensors: dict[str, Tensor],
+    *,
+    spec: dict[str, Any] | None = None,
+    part: str = "train",
+    name: str = "test",
+    **settings: Any,
+) -> Path:
     """Write the folder of a finished run that gave these outputs, as training does."""
     changed = {"task": "single-label", "outputs": ("a", "b", "c"), "fingerprint": "0" * 64, **(spec or {})}
     described = DataSpec(
@@ -49,16 +58,19 @@ def keep(folder: Path, tensors: dict[str, Tensor], *, spec: dict[str, Any] | Non
     )
     whole = {"targets": TARGETS, "positions": torch.arange(COUNT) * 2, "known": torch.zeros(COUNT, dtype=torch.bool), **tensors}
     content, weights = save({name: tensor.contiguous() for name, tensor in whole.items()}), bytes(folder.name, "utf-8")
-    for name in ("model", "predictions"):
-        (folder / name).mkdir(parents=True)
+    for inner in ("model", "predictions"):
+        (folder / inner).mkdir(parents=True)
     save_recipe(folder / "recipe.toml", Recipe().updated({"model": "mlp", **settings}))
     write_json(
-        folder / "data.json", with_checksum({"spec": described.model_dump(mode="json"), "split": {"test": {"from": part}}, "source": "x"})
+        folder / "data.json",
+        with_checksum(
+            {"spec": described.model_dump(mode="json"), "split": {key: {"from": part} for key in ("train", "test")}, "source": "x"}
+        ),
     )
     write_json(folder / "environment.json", with_checksum({"own": {}, "code": {}}))
     write_bytes(folder / "model" / "model.safetensors", weights)
-    write_bytes(folder / "predictions" / "test.safetensors", content)
-    sums = {"weights": hashlib.sha256(weights).hexdigest(), "test": hashlib.sha256(content).hexdigest()}
+    write_bytes(folder / "predictions" / f"{name}.safetensors", content)
+    sums = {"weights": hashlib.sha256(weights).hexdigest(), name: hashlib.sha256(content).hexdigest()}
     write_json(folder / "result.json", with_checksum({"predictions": sums, "data": described.model_dump(mode="json")}))
     return folder
 
@@ -151,9 +163,91 @@ def test_what_a_run_was_trained_on_is_left_out_of_all(first: Path, tmp_path: Pat
     found = compare(keep(tmp_path / "knows", {"outputs": outputs(0.1, 4), "known": known}), first)
     assert (found.count, found.left_out) == (50, 10)
     assert found.runs[1].score == float((outputs(0.1, 1).argmax(1) == TARGETS)[10:].double().mean())
-    assert found.notes[0] == "10 test examples are left out: a run was trained on them"
-    with pytest.raises(DataError, match="All test examples were used in the training of one of these runs"):
+    assert found.notes[0] == "10 test examples are left out: a run was trained on them, or on equal ones"
+    with pytest.raises(DataError, match="Each of the 60 test examples, or an equal one, is among those that one of these runs was"):
         compare(keep(tmp_path / "all", {"outputs": outputs(0.1, 4), "known": known | True}), first)
+
+
+def test_texts_that_are_repeated_in_training_are_told_as_such(tmp_path: Path) -> None:
+    texts = [f"{'good' if place % 2 else 'bad'} film number {place % 6}" for place in range(60)]
+    (tmp_path / "texts.tsv").write_text("text\tlabel\n" + "".join(f"{text}\t{text.split()[0]}\n" for text in texts))
+    settings: dict[str, Any] = {"text": "text", "target": "label", "epochs": 1, "quiet": True, "split_seed": 0}
+    runs = [epochal.train(tmp_path / "texts.tsv", **settings, seed=seed, out=tmp_path / str(seed)) for seed in (0, 1)]
+    with pytest.raises(DataError, match="Each of the 12 test examples, or an equal one, is among") as raised:
+        compare(*runs)
+    assert "`epochal check DATA` lists examples that occur several times" in raised.value.fix
+
+
+def test_uneven_classes_count_alike_in_balanced_accuracy(tmp_path: Path) -> None:
+    targets = (torch.arange(COUNT) >= 48).long() + (torch.arange(COUNT) >= 54).long()
+    right = [torch.nn.functional.one_hot(targets, 3).float() for _ in range(2)]
+    # Of 48, 6 and 6 examples of three classes, the first run has 12 of the first wrong, and the second all of the third.
+    right[0][:12] = right[0][:12].roll(1, 1)
+    right[1][54:] = right[1][54:].roll(1, 1)
+    runs = [keep(tmp_path / str(place), {"outputs": one, "targets": targets}) for place, one in enumerate(right)]
+    by_example, by_class = (compare(*runs, score=score).pairs[0] for score in ("accuracy", "balanced-accuracy"))
+    assert by_example.difference.value == pytest.approx(0.1)
+    assert by_class.difference.value == pytest.approx((0.25 - 1) / 3)
+    assert by_class.difference.interval[0] < -0.2 < by_class.difference.interval[1]
+    assert (by_class.difference.first_only, by_class.difference.second_only) == (6, 12)
+    assert by_class.first_only == tuple(f"train[{2 * place}]" for place in range(54, 60))
+    found = compare(*runs, score="balanced-accuracy")
+    assert [run.score for run in found.runs] == pytest.approx([11 / 12, 2 / 3])
+    assert found.words(found.runs[0]).endswith(" %")
+    assert "weighted by their class" in found.method
+
+
+def _folds(folder: Path, tensors: dict[str, Tensor], folds: int = 3, **settings: Any) -> Path:
+    """Write the folder of a finished run without test data that gave these outputs out of fold."""
+    fold = torch.arange(COUNT) * folds // COUNT
+    return keep(folder, {"fold": fold, **tensors}, name="folds", folds=folds, **settings)
+
+
+def test_answers_out_of_fold_are_paired(tmp_path: Path) -> None:
+    both = outputs(0.1, 1), outputs(2.0, 2)
+    runs = [_folds(tmp_path / str(place), {"outputs": one}, seed=place, lr=0.1 + place) for place, one in enumerate(both)]
+    found, fold = compare(*runs), torch.arange(COUNT) * 3 // COUNT
+    right = [(one.argmax(1) == TARGETS).double() for one in both]
+    assert found.pairs[0].difference == replace(
+        compare_folds(right[0], right[1], fold, 3, shares=True),
+        first_only=int((right[0] > right[1]).sum()),
+        second_only=int((right[0] < right[1]).sum()),
+    )
+    assert found.runs[0].interval == fold_interval(right[0], fold, 3, shares=True)
+    assert found.title == "accuracy of 2 runs on the same 60 examples of data, out of 3 folds"
+    assert found.notes[0].startswith("each example was answered by models that were trained without it: this compares ways of training")
+    assert "Nadeau and Bengio" in found.method
+    assert found.settings[1].differs["optimizer.lr"] == "1.1"
+    # In another order, and with other numbers of the folds, they are the same.
+    keys, order = torch.randperm(COUNT, generator=_GENERATOR), torch.randperm(COUNT, generator=_GENERATOR)
+    one = _folds(tmp_path / "one", {"outputs": both[0], "keys": keys})
+    mixed = {"outputs": both[1][order], "targets": TARGETS[order], "keys": keys[order], "fold": (2 - fold)[order]}
+    other = _folds(tmp_path / "mixed", mixed, spec={"fingerprint": "1" * 64})
+    assert compare(one, other).pairs[0].difference == found.pairs[0].difference
+
+
+@pytest.mark.parametrize(
+    ("folds", "tensors", "settings", "problem"),
+    [
+        (3, {"fold": torch.arange(COUNT) % 3}, {"split_seed": 7}, "3 folds by split seed 0, and 3 folds by split seed 7."),
+        (2, {}, {}, "3 folds by split seed 0, and 2 folds by split seed 0."),
+        (6, {}, {}, "3 folds by split seed 0, and 6 folds by split seed 0."),
+    ],
+)
+def test_other_folds_are_refused(tmp_path: Path, folds: int, tensors: dict[str, Tensor], settings: dict[str, Any], problem: str) -> None:
+    first = _folds(tmp_path / "first", {"outputs": outputs(0.1, 1)})
+    other = _folds(tmp_path / "other", {"outputs": outputs(0.1, 1), **tensors}, folds, **settings)
+    with pytest.raises(DataError) as raised:
+        compare(first, other)
+    assert raised.value.problem.endswith(f"had other folds of the same examples: {problem}")
+    assert raised.value.fix.endswith("other again on the same data, with --folds 3 --split-seed 0.")
+
+
+def test_answers_out_of_fold_and_to_test_data_are_not_paired(first: Path, tmp_path: Path) -> None:
+    folds = _folds(tmp_path / "folds", {"outputs": outputs(0.1, 1)})
+    with pytest.raises(DataError, match="folds was trained without test data") as raised:
+        compare(first, folds)
+    assert raised.value.fix.endswith("or train all that are compared with --folds.")
 
 
 def test_classes_in_another_order_are_matched_by_name(first: Path, second: Path, tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_every_example_is_answered_by_a_model_that_has_not_seen_it(clouds: tuple
     assert result["assessment"]["split"] == "folds"
     assert result["assessment"]["count"] == 120
     assert "Trained without a fold" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    # Its answers can be paired with those of another run, with the scores of the result.
+    other = epochal.train((inputs, clouds[1]), model="linear", **(QUICK | {"seed": 1, "split_seed": 0}), out=tmp_path / "other")
+    for score, place in (("accuracy", 0), ("balanced-accuracy", 1), ("macro-f1", 2), ("log-loss", 3)):
+        found = epochal.compare(run, other, score=score)
+        assert [(one.score, one.interval) for one in found.runs] == [
+            (one.folds.scores[place].value, one.folds.scores[place].interval) for one in (run, other) if one.folds is not None
+        ]
+        assert (found.count, found.folds) == (120, 3)
     kept = [load_file(tmp_path / "run" / "folds" / f"{number}.safetensors") for number in (1, 2, 3)]
     assert sorted(torch.cat([one["positions"] for one in kept]).tolist()) == list(range(120))
     assert all(clouds[1][one["positions"]].sum() == 20 for one in kept)

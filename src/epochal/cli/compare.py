@@ -22,7 +22,7 @@ _NAMED = 5
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
 @click.option(
     "--score",
-    type=click.Choice(["accuracy", "macro-f1", "log-loss", "mae", "rmse"]),
+    type=click.Choice(["accuracy", "balanced-accuracy", "macro-f1", "log-loss", "mae", "rmse"]),
     help="What is compared: by default accuracy for classes and labels, mae for quantities.",
 )
 @click.option(
@@ -33,7 +33,8 @@ def command(runs: tuple[Path, ...], score: str | None, html: Path | None, as_jso
     """Compare finished RUNs on their test examples, which must be the same: is one better than the first by more than chance?
 
     Says how much better, with an interval, and how large a difference these examples could have shown. Runs may be of any models, recipes
-    and seeds. To give runs of several seeds the same test examples, train them with one --split-seed.
+    and seeds. To give runs of several seeds the same test examples, train them with one --split-seed. Runs without test data are compared
+    by their answers out of fold, if all were trained with --folds.
     """
     with importing():
         from epochal.io.files import finite, write_text

@@ -11,7 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from epochal.errors import DataError
-from epochal.evaluation.uncertainty import Interval, f1_pulls, macro_f1_interval, mean_interval, one_label, share_of
+from epochal.evaluation.comparison import Difference, compare_recalls, compare_shares
+from epochal.evaluation.uncertainty import (
+    Interval,
+    f1_pulls,
+    macro_f1_interval,
+    mean_interval,
+    one_label,
+    recall_interval,
+    recall_pulls,
+    share_of,
+)
 from epochal.tasks.base import Task
 
 
@@ -50,10 +60,19 @@ Measure: TypeAlias = Callable[[Answers], ByExample]
 
 
 @dataclass(frozen=True)
+class Paired:
+    """How two models are compared by which answers are right, from those of both and the p below which one is shown; and its name."""
+
+    compare: Callable[[Answers, Answers, float], Difference]
+    name: str
+
+
+@dataclass(frozen=True)
 class Score:
     """A score that models can be compared by: its name in words, whether more is better, and how it is measured and worded.
 
-    `is_share` means that each example adds 0 or 1. `suits` says which tasks have it.
+    `is_share` means that each example adds 0 or 1. `suits` says which tasks have it. `paired` is how two models are compared on independent
+    examples where that can be done better than by means.
     """
 
     words: str
@@ -61,6 +80,7 @@ class Score:
     suits: Callable[[Task], bool]
     higher_is_better: bool = False
     is_share: bool = False
+    paired: Paired | None = None
 
 
 def _accuracy(answers: Answers) -> ByExample:
@@ -76,6 +96,12 @@ def _macro_f1(answers: Answers) -> ByExample:
         both = answers.task.answers(answers.predictions), answers.targets > 0.5
     value, interval = macro_f1_interval(*both, answers.groups)
     return ByExample(value, interval, value + f1_pulls(*both)[1])
+
+
+def _balanced_accuracy(answers: Answers) -> ByExample:
+    right = answers.right
+    value, interval = recall_interval(right, answers.targets, answers.groups)
+    return ByExample(value, interval, value + recall_pulls(right, answers.targets)[1])
 
 
 def _log_loss(answers: Answers) -> ByExample:
@@ -109,7 +135,27 @@ def _mean(values: Tensor, answers: Answers) -> ByExample:
 
 # By what people write; the first that suits a task is the one that its models are compared by.
 SCORES: Mapping[str, Score] = {
-    "accuracy": Score("accuracy", _accuracy, lambda task: task.has_accuracy, higher_is_better=True, is_share=True),
+    "accuracy": Score(
+        "accuracy",
+        _accuracy,
+        lambda task: task.has_accuracy,
+        higher_is_better=True,
+        is_share=True,
+        paired=Paired(
+            lambda one, other, shown: compare_shares(one.right, other.right, shown),
+            "p by McNemar's test (mid-P), intervals of differences by Tango's method; detectable with a power of 80 %",
+        ),
+    ),
+    "balanced-accuracy": Score(
+        "balanced accuracy",
+        _balanced_accuracy,
+        lambda task: task.has_classes,
+        higher_is_better=True,
+        paired=Paired(
+            lambda one, other, shown: compare_recalls(one.right, other.right, one.targets, shown),
+            "p and intervals of differences by McNemar's test with examples weighted by their class; detectable with a power of 80 %",
+        ),
+    ),
     "macro-f1": Score("macro F1", _macro_f1, lambda task: task.has_accuracy, higher_is_better=True),
     "log-loss": Score("log-loss", _log_loss, lambda task: task.has_accuracy),
     "mae": Score("mean absolute error", _mean_absolute, lambda task: not task.has_accuracy),

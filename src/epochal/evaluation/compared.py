@@ -67,8 +67,10 @@ class Comparison(Shown):
     """Several runs on the same `count` test examples of `data`; the first of them, or its setting, is what all others are compared with.
 
     `score` is the name of the score, and `left_out` the number of examples that are not measured, because a run was trained on them.
-    Where `over_seeds`, settings are compared, and chance is in examples and in seeds; otherwise single models. `groups` is how many
-    independent groups the examples are in; `None` if each stands for itself. `remarks` say how examples were matched, if not by content.
+    Where `over_seeds`, settings are compared, and chance is in examples and in seeds; otherwise single models. `folds` is how many there
+    are if examples were answered out of fold, so that ways of training are compared, or else 0. `groups` is how many independent groups
+    the examples are in; `None` if each stands for itself. `method` says how p and intervals of differences are computed. `remarks` say how
+    examples were matched, if not by content.
     """
 
     data: str
@@ -78,15 +80,19 @@ class Comparison(Shown):
     higher_is_better: bool
     in_percent: bool
     over_seeds: bool
+    folds: int
     groups: int | None
     runs: tuple[RunScore, ...]
     settings: tuple[Setting, ...]
     pairs: tuple[Pair, ...]
+    method: str
     remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """What is compared, in one line."""
+        if self.folds:
+            return f"{self.score} of {len(self.runs)} runs on the same {self.count:,} examples of {self.data}, out of {self.folds} folds"
         return f"{self.score} of {len(self.runs)} runs on the same {self.count:,} test examples of {self.data}"
 
     def verdict(self, pair: Pair) -> str:
@@ -146,12 +152,17 @@ class Comparison(Shown):
         """What must be known to read the result right."""
         found = [*self.remarks]
         if self.left_out:
-            found.append(f"{self.left_out:,} test examples are left out: a run was trained on them")
+            found.append(f"{self.left_out:,} test examples are left out: a run was trained on them, or on equal ones")
         if self.groups is not None:
             found.append(f"examples of one group count together: {self.groups:,} groups")
         if len(self.pairs) > 1:
             found.append(f"each is compared with the first; p is corrected for {len(self.pairs)} comparisons (Holm), intervals are not")
-        if self.over_seeds:
+        if self.folds:
+            found.append(
+                "each example was answered by models that were trained without it: this compares ways of training, not the models that are "
+                "kept"
+            )
+        elif self.over_seeds:
             found.append("chance is in the test examples and in the seeds: other examples, or seeds, could have given other scores")
         elif len(self.settings) > 1:
             found.append(
@@ -159,15 +170,6 @@ class Comparison(Shown):
                 "on one --split-seed"
             )
         return tuple(found)
-
-    @property
-    def method(self) -> str:
-        """How p and intervals of differences are computed."""
-        if self.over_seeds:
-            return "p and intervals of differences by an analysis of variance of examples and seeds"
-        if self.in_percent and self.groups is None:
-            return "p by McNemar's test (mid-P), intervals of differences by Tango's method; detectable with a power of 80 %"
-        return "p and intervals of differences by the paired t-test; detectable with a power of 80 %"
 
     @property
     def run_table(self) -> Rows:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 
+import torch
 from torch import Tensor
 
-from epochal.evaluation.uncertainty import Interval, standard_error
+from epochal.evaluation.uncertainty import Interval, recall_pulls, standard_error
 from epochal.tasks.beta import beta_cdf, beta_quantile, student_quantile, student_tails
 from epochal.tasks.intervals import paired
 
@@ -70,6 +71,37 @@ def compare_shares(first: Tensor, second: Tensor, shown: float = SHOWN) -> Diffe
         detectable_share(first_only + second_only, count, shown),
         first_only,
         second_only,
+    )
+
+
+def compare_recalls(first: Tensor, second: Tensor, classes: Tensor, shown: float = SHOWN) -> Difference:
+    """Return the difference of two mean recalls over `classes` (int64 [n]), from which answers are right (bool [n] each).
+
+    As in McNemar's test, only examples that one model alone has right count, each by one over the number of examples of its class; p and
+    interval are by the normal approximation. Half of such an example is added to the variance of each class, since few that all agree
+    leave much unknown (A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched proportions", Stat. Med. 24,
+    2005, add one half to each cell). What is detectable follows R. Connor's formula, if classes differ in proportion to what they do here.
+    """
+    _, place, counts = classes.unique(return_inverse=True, return_counts=True)
+    differ = torch.bincount(place[first != second], minlength=len(counts)) + 0.5
+    variance = float((differ / counts.double().square()).sum()) / len(counts) ** 2
+    shares = differ / counts
+    error, normal = variance**0.5, NormalDist()
+    one, other = recall_pulls(first, classes)[0], recall_pulls(second, classes)[0]
+    value, reach = other - one, normal.inv_cdf(0.975) * error
+    # A true difference takes its square, times this, from the variance.
+    taken = float((shares.square() / counts).sum() / shares.sum() ** 2)
+    z, whole = normal.inv_cdf(1 - shown / 2), 1 + _POWER**2 * taken
+    detectable = error * (z + (z**2 - whole * (z**2 - _POWER**2)) ** 0.5) / whole
+    return Difference(
+        len(first),
+        one,
+        other,
+        (value - reach, value + reach),
+        2 * normal.cdf(-abs(value) / error),
+        detectable,
+        int((first & ~second).sum()),
+        int((second & ~first).sum()),
     )
 
 

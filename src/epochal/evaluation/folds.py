@@ -11,6 +11,7 @@ models depend on their seeds, the variance of the mean is larger.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -21,7 +22,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from epochal.evaluation.assessment import Assessment, assess
-from epochal.evaluation.by_example import SCORES, Answers, take
+from epochal.evaluation.by_example import SCORES, Answers, ByExample, Score, take
+from epochal.evaluation.comparison import SHOWN, Difference, of_error
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.several import Several, SeveralScores
 from epochal.evaluation.slices import Slices
@@ -30,6 +32,9 @@ from epochal.tasks.beta import student_quantile
 from epochal.tasks.intervals import share_interval
 
 _Z = 1.959963984540054
+
+# A difference of shares that no example shows could still be off by so many standard errors of 1 / n: as in Tango's interval.
+_LEAST = _Z
 
 
 @dataclass(frozen=True)
@@ -137,13 +142,10 @@ def cross_validation(evaluation: Evaluation, fold: Tensor, folds: int, trained: 
     for score in SCORES.values():
         if not score.suits(task):
             continue
-        found, by_fold = score.measure(answers), [score.measure(part).value for part in parts]
-        interval = fold_interval(found.values, fold, folds, groups, shares=score.is_share)
-        in_percent = task.has_accuracy and score.higher_is_better
-        if interval is not None:
-            interval = max(0.0, interval[0]), min(1.0, interval[1]) if in_percent else interval[1]
+        found, by_fold = score_folds(score, answers, fold, folds), [score.measure(part).value for part in parts]
         spread = float(torch.tensor(by_fold, dtype=torch.float64).std()) if count > 1 else None
-        scores.append(FoldScore(score.words, found.value, interval, spread, in_percent, tuple(by_fold)))
+        in_percent = task.has_accuracy and score.higher_is_better
+        scores.append(FoldScore(score.words, found.value, found.interval, spread, in_percent, tuple(by_fold)))
     return CrossValidation(
         folds,
         tuple(len(part.targets) for part in parts),
@@ -151,6 +153,32 @@ def cross_validation(evaluation: Evaluation, fold: Tensor, folds: int, trained: 
         None if groups is None else len(groups.unique()),
         tuple(scores),
     )
+
+
+def score_folds(score: Score, answers: Answers, fold: Tensor, folds: int) -> ByExample:
+    """Return a score of answers out of fold, with the interval of `fold_interval`; arguments are as there."""
+    found = score.measure(answers)
+    interval = fold_interval(found.values, fold, folds, answers.groups, shares=score.is_share)
+    if interval is not None:
+        is_bounded = answers.task.has_accuracy and score.higher_is_better
+        interval = max(0.0, interval[0]), min(1.0, interval[1]) if is_bounded else interval[1]
+    return replace(found, interval=interval)
+
+
+def compare_folds(
+    first: Tensor, second: Tensor, fold: Tensor, folds: int, groups: Tensor | None = None, *, shares: bool, shown: float = SHOWN
+) -> Difference:
+    """Return the difference of the expected scores of two ways of training, from what each example adds out of fold: float [n] each.
+
+    Both must have had the same folds: the standard error is that of a score (see above), of the differences. Arguments are as in
+    `fold_interval`; a difference with a p below `shown` counts as shown.
+    """
+    change = second.double() - first.double()
+    error, freedom = fold_error(change, fold, folds, groups)
+    if shares:
+        error = max(error, _LEAST / len(change) * _factor(fold, folds) ** 0.5)
+    freedom = min(freedom, len(change) - 1)
+    return of_error(len(change), float(first.double().mean()), float(second.double().mean()), error, freedom, shown)
 
 
 def assess_folds(found: CrossValidation, evaluation: Evaluation, slices: Slices | None) -> Assessment | None:
@@ -172,29 +200,45 @@ def fold_interval(values: Tensor, fold: Tensor, folds: int, groups: Tensor | Non
     """Return the 95 % interval of the expected score of models trained without one of so many `folds`: see above.
 
     `values` [n] are what each example adds to the score out of its fold, int64 [n]; `shares` says that these are 0 and 1. Not all folds
-    need be there. Examples of one of `groups` int64 [n] count together. Degrees of freedom are F. Satterthwaite's (Biometrics Bulletin
-    2, 1946). A share has the interval of that many fewer independent examples. `None` for a single value, or group.
+    need be there. Examples of one of `groups` int64 [n] count together. A share has the interval of that many fewer independent examples.
+    `None` for a single value, or group.
     """
-    count, there = len(values), int(fold.max()) + 1
-    independent = count if groups is None else len(groups.unique())
-    if independent < 2:
+    error, freedom = fold_error(values, fold, folds, groups)
+    if not freedom:
         return None
-    values = values.double()
-    means = torch.zeros(there, dtype=torch.float64).index_add_(0, fold, values) / fold.bincount()
-    sampling = standard_error(values, groups) ** 2 * there
-    between = float(means.var()) if there > 1 else 0.0
-    excess = max(0.0, between - sampling) / there
-    factor = 1 / there + 1 / (folds - 1)
-    variance = factor * sampling + excess
-    below = (factor * sampling) ** 2 / (independent - 1) + ((between / there) ** 2 / (there - 1) if excess else 0.0)
-    reach = student_quantile(variance**2 / below) if below > 0 else _Z
-    middle = float(values.mean())
+    reach = _Z if math.isinf(freedom) else student_quantile(freedom)
+    count, middle = len(values), float(values.double().mean())
     if shares:
         plain_variance = middle * (1 - middle) / count
-        same = max(variance / plain_variance, 1.0) if plain_variance > 0 else factor * there * count / independent
+        independent = count if groups is None else len(groups.unique())
+        same = max(error**2 / plain_variance, 1.0) if plain_variance > 0 else _factor(fold, folds) * count / independent
         same *= (reach / _Z) ** 2
         return share_interval(middle * count / same, count / same)
-    return middle - reach * variance**0.5, middle + reach * variance**0.5
+    return middle - reach * error, middle + reach * error
+
+
+def fold_error(values: Tensor, fold: Tensor, folds: int, groups: Tensor | None = None) -> tuple[float, float]:
+    """Return the standard error of the mean of `values`, and its degrees of freedom (F. Satterthwaite, Biometrics Bulletin 2, 1946).
+
+    These are 0 for a single value, or group, and infinite where nothing varies; arguments are as in `fold_interval`.
+    """
+    there, independent = int(fold.max()) + 1, len(values) if groups is None else len(groups.unique())
+    if independent < 2:
+        return math.nan, 0.0
+    values = values.double()
+    means = torch.zeros(there, dtype=torch.float64).index_add_(0, fold, values) / fold.bincount()
+    single = standard_error(values, groups) ** 2
+    between = float(means.var()) if there > 1 else 0.0
+    excess = max(0.0, between / there - single)
+    sampling = _factor(fold, folds) * single
+    below = sampling**2 / (independent - 1) + ((between / there) ** 2 / (there - 1) if excess else 0.0)
+    variance = sampling + excess
+    return variance**0.5, variance**2 / below if below > 0 else math.inf
+
+
+def _factor(fold: Tensor, folds: int) -> float:
+    """Return by how much the variance of a mean is larger out of so many `folds` than for independent answers."""
+    return 1 + (int(fold.max()) + 1) / (folds - 1)
 
 
 @cache

@@ -18,12 +18,13 @@ from epochal.data.spec import DataSpec
 from epochal.errors import BundleError, DataError, reason_of
 from epochal.evaluation.by_example import Answers, ByExample, Score, as_answers, same_order, score_for, take
 from epochal.evaluation.compared import Comparison, Pair, RunScore, Setting, differing
-from epochal.evaluation.comparison import SHOWN, Difference, compare_means, compare_shares, holm
+from epochal.evaluation.comparison import SHOWN, Difference, compare_means, holm
+from epochal.evaluation.folds import compare_folds, score_folds
 from epochal.evaluation.seeds import compare_settings, mean_over_seeds
 from epochal.recipe import RUNTIME_SETTINGS, Recipe
 from epochal.run.complete import Run
 from epochal.run.folder import DATA, ENVIRONMENT, RESULT, how_to_resume, read_json, read_recipe
-from epochal.run.predictions import has_predictions, names_in, read_predictions
+from epochal.run.predictions import Answered, has_predictions, names_in, read_predictions
 from epochal.run.repeats import finished_repeats
 from epochal.user_code import concise
 
@@ -42,6 +43,7 @@ class _Kept:
 
     `source` names its data, if they are not from a program; `part` is the split of it that examples are from, `tensors` are the saved ones
     (see `predictions.py`), and `files` the names of examples that have some. `setting` has all that decides on the result but for the seed.
+    Without test data, all this is of the examples that are in folds.
     """
 
     name: str
@@ -56,6 +58,16 @@ class _Kept:
     @property
     def count(self) -> int:
         return len(self.tensors["targets"])
+
+    @property
+    def fold(self) -> Tensor | None:
+        """The fold of each example, int64 [n]; `None` for test examples."""
+        return self.tensors.get("fold")
+
+    @property
+    def folds(self) -> int:
+        """How many folds there are; 0 for test examples."""
+        return 0 if self.fold is None else int(self.fold.max()) + 1
 
     def example(self, index: int) -> str:
         """Return the name of a test example: its file, or its place in the data."""
@@ -75,11 +87,13 @@ class _Measured:
 def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     """Compare runs on their test examples, which must be the same.
 
-    Each is compared with the first, example by example, by `score`: accuracy (if nothing is given, for classes and labels), macro-f1 or
-    log-loss; mae (for quantities) or rmse. Runs may be of any models, recipes and seeds; `data.split_seed` gives runs of several seeds the
-    same test examples. Where at least two settings were trained, and with their seeds alone enough is known (two seeds each, or three of
-    one), the settings are compared, and chance is in the seeds, too: all finished repeats of a run count with it. Examples that a run was
-    trained on are left out.
+    Each is compared with the first, example by example, by `score`: accuracy (if nothing is given, for classes and labels),
+    balanced-accuracy (the mean recall of classes), macro-f1 or log-loss; mae (for quantities) or rmse. Runs may be of any models, recipes
+    and seeds; `data.split_seed` gives runs of several seeds the same test examples. Where at least two settings were trained, and with
+    their seeds alone enough is known (two seeds each, or three of one), the settings are compared, and chance is in the seeds, too: all
+    finished repeats of a run count with it. Examples that a run was trained on are left out.
+
+    Runs without test data that were trained with folds are compared by their answers out of fold: examples and folds must be the same.
 
     Raises `DataError` if the test examples differ, and `BundleError` for what is not a finished run.
     """
@@ -89,14 +103,18 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     for place, folder in enumerate(folders):
         if any(folder.resolve() == other.resolve() for other in folders[:place]):
             raise DataError(f"{folder} is given twice.", "Give each run once.")
-    found = [kept for folder in folders for kept in _with_repeats(folder, folders)]
+    by_folds = any(not has_predictions(folder) for folder in folders) and all(has_predictions(folder, "folds") for folder in folders)
+    found = [kept for folder in folders for kept in ([_read(folder, "folds")] if by_folds else _with_repeats(folder, folders))]
     first = found[0]
     chosen = score_for(score, first.spec.task)
     matched = [first, *(_matched(first, other) for other in found[1:])]
     known = torch.stack([kept.tensors["known"] for kept in matched]).any(0)
     index = (~known).nonzero()[:, 0]
     if not len(index):
-        raise DataError("All test examples were used in the training of one of these runs.", "Train them without their test data.")
+        raise DataError(
+            f"Each of the {first.count:,} test examples, or an equal one, is among those that one of these runs was trained on.",
+            "Train them without their test data. `epochal check DATA` lists examples that occur several times: leave all but one out.",
+        )
     groups = next((kept.tensors["groups"] for kept in matched if "groups" in kept.tensors), None)
     measured = [_measure(kept, index, groups, chosen) for kept in matched]
     remarks = {
@@ -123,8 +141,8 @@ def _with_repeats(folder: Path, given: Sequence[Path]) -> list[_Kept]:
     return [run, *(replace(one, setting=run.setting) for one in repeats)]
 
 
-def _read(folder: Path) -> _Kept:
-    """Return what a run has saved. Raises `BundleError` or `DataError` for what is no finished run with test data."""
+def _read(folder: Path, answered: Answered = "test") -> _Kept:
+    """Return what a run has saved. Raises `BundleError` or `DataError` for what is no finished run with test data, or folds."""
     if not folder.exists():
         raise BundleError(f"There is no {folder}.", "Give the folder of a run.")
     if (folder / DESCRIPTION).exists():
@@ -134,15 +152,18 @@ def _read(folder: Path) -> _Kept:
     recipe = read_recipe(folder)
     if not (folder / RESULT).exists():
         raise BundleError(f"{folder} is not finished.", f"Finish it first: {how_to_resume(folder)}")
-    if not has_predictions(folder):
-        raise DataError(f"{folder} was trained without test data.", "Train it with test data: see --test and --test-data.")
+    if not has_predictions(folder, answered):
+        fix = "Train it with test data: see --test and --test-data; or train all that are compared with --folds."
+        raise DataError(f"{folder} was trained without test data.", fix)
     described = read_json(folder / DATA, source=str | None, split=dict)
     was = read_json(folder / ENVIRONMENT, own=dict, code=dict)
-    tensors = read_predictions(folder, _FIX)
+    tensors = read_predictions(folder, _FIX, answered)
     try:
         # With the thresholds, which were not known before training.
         spec = DataSpec.model_validate(read_json(folder / RESULT, data=dict)["data"])
-        part, files = str(described["split"]["test"]["from"]), names_in(tensors)
+        part, files = str(described["split"]["test" if answered == "test" else "train"]["from"]), names_in(tensors)
+        if answered == "folds":
+            tensors["known"] = torch.zeros(len(tensors["fold"]), dtype=torch.bool)
         lengths = {len(tensors[name]) for name in ("outputs", "targets", "positions", "known")}
         if lengths | ({len(files)} if files is not None else set()) != {len(tensors["outputs"])}:
             raise ValueError("its tensors are of several lengths")
@@ -169,7 +190,7 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
         targets = same_order(targets, two.outputs, one.outputs)
     order = _order(first, other)
     by_example = {
-        **{name: other.tensors[name] for name in ("known", "groups") if name in other.tensors},
+        **{name: other.tensors[name] for name in ("known", "groups", "fold") if name in other.tensors},
         "outputs": outputs,
         "targets": targets,
     }
@@ -184,7 +205,20 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
             f"{len(unlike):,} test examples have other targets in {other.name} than in {first.name}; the first is {where}.",
             "Train both on data with the same targets in the test part.",
         )
+    _check_folds(first, changed)
     return changed
+
+
+def _check_folds(first: _Kept, other: _Kept) -> None:
+    """Refuse answers out of other folds: no model of one run then has one of the other beside it, trained without the same examples."""
+    if first.fold is None or other.fold is None:
+        return
+    if not len(torch.stack((first.fold, other.fold), 1).unique(dim=0)) == first.folds == other.folds:
+        raise DataError(
+            f"{first.name} and {other.name} had other folds of the same examples: {first.folds} folds by split seed "
+            f"{first.recipe.split_seed}, and {other.folds} folds by split seed {other.recipe.split_seed}.",
+            f"Train {other.name} again on the same data, with --folds {first.folds} --split-seed {first.recipe.split_seed}.",
+        )
 
 
 def _order(first: _Kept, other: _Kept) -> Tensor:
@@ -211,7 +245,9 @@ def _order(first: _Kept, other: _Kept) -> Tensor:
     if first.count != other.count:
         raise DataError(
             f"{first.name} was tested on {first.count:,} examples of {name}, and {other.name} on {other.count:,}.",
-            f"Train {other.name} again with --test {first.recipe.data.test:g} --split-seed {first.recipe.split_seed}.",
+            f"Train {other.name} again with --split-seed {first.recipe.split_seed}."
+            if first.fold is not None
+            else f"Train {other.name} again with --test {first.recipe.data.test:g} --split-seed {first.recipe.split_seed}.",
         )
     raise DataError(
         f"{first.name} and {other.name} were tested on other examples of {name}: their split seeds are {first.recipe.split_seed} and "
@@ -230,7 +266,8 @@ def _other_columns(first: _Kept, other: _Kept) -> bool:
 def _measure(kept: _Kept, index: Tensor, groups: Tensor | None, score: Score) -> _Measured:
     try:
         answers = take(as_answers(kept.spec.task, kept.tensors["outputs"], kept.tensors["targets"], groups), index)
-        return _Measured(kept, answers, score.measure(answers))
+        found = score.measure(answers) if kept.fold is None else score_folds(score, answers, kept.fold, kept.folds)
+        return _Measured(kept, answers, found)
     except (ValueError, IndexError, RuntimeError) as error:
         raise BundleError(f"{kept.name} is damaged: {reason_of(error)}.", _FIX) from error
 
@@ -238,7 +275,8 @@ def _measure(kept: _Kept, index: Tensor, groups: Tensor | None, score: Score) ->
 def _compared(measured: Sequence[_Measured], score: Score, index: Tensor) -> Comparison:
     """Compare what was measured on the examples at `index`."""
     first, groups = measured[0].kept, measured[0].answers.groups
-    settings = _by_setting(measured)
+    # Out of fold, models have several seeds each already.
+    settings = _by_setting(measured) if first.fold is None else [[one] for one in measured]
     # What is known of seeds: with less, intervals would be wider than the scale, or wrong.
     over_seeds = len(settings) > 1 and len(measured) - len(settings) >= 2
     rivals = settings if over_seeds else [[one] for one in measured]
@@ -251,8 +289,9 @@ def _compared(measured: Sequence[_Measured], score: Score, index: Tensor) -> Com
         first.count - len(index),
         score.words,
         score.higher_is_better,
-        in_percent=score.is_share,
+        in_percent=score.higher_is_better,
         over_seeds=over_seeds,
+        folds=first.folds,
         groups=None if groups is None else len(groups.unique()),
         runs=tuple(
             RunScore(one.kept.name, one.kept.recipe.model.name, one.kept.recipe.seed, one.found.value, one.found.interval)
@@ -260,7 +299,19 @@ def _compared(measured: Sequence[_Measured], score: Score, index: Tensor) -> Com
         ),
         settings=tuple(_setting(setting, unlike, score) for setting in settings),
         pairs=tuple(replace(pair, p=p) for pair, p in zip(pairs, corrected, strict=True)),
+        method=_method(score, first, groups, over_seeds=over_seeds),
     )
+
+
+def _method(score: Score, first: _Kept, groups: Tensor | None, *, over_seeds: bool) -> str:
+    """Return how `_difference` computes p and intervals."""
+    if over_seeds:
+        return "p and intervals of differences by an analysis of variance of examples and seeds"
+    if first.fold is not None:
+        return "p and intervals of differences by the t-test of Nadeau and Bengio for cross-validation; detectable with a power of 80 %"
+    if score.paired is not None and groups is None:
+        return score.paired.name
+    return "p and intervals of differences by the paired t-test; detectable with a power of 80 %"
 
 
 def _by_setting(measured: Sequence[_Measured]) -> list[list[_Measured]]:
@@ -298,8 +349,8 @@ def _pairs(rivals: Sequence[Sequence[_Measured]], score: Score, names: _Kept, in
     for second in rivals[1:]:
         difference = _difference(first, second, score, shown)
         only: list[tuple[str, ...]] = [(), ()]
-        if score.is_share:
-            right, others = (torch.stack([one.found.values > 0 for one in models]) for models in (first, second))
+        if score.paired is not None:
+            right, others = (torch.stack([one.answers.right for one in models]) for models in (first, second))
             alone = [one.all(0) & ~other.any(0) for one, other in ((right, others), (others, right))]
             difference = replace(difference, first_only=int(alone[0].sum()), second_only=int(alone[1].sum()))
             only = [tuple(names.example(int(index[place])) for place in one.nonzero()[:_NAMED, 0]) for one in alone]
@@ -309,12 +360,14 @@ def _pairs(rivals: Sequence[Sequence[_Measured]], score: Score, names: _Kept, in
 
 
 def _difference(first: Sequence[_Measured], second: Sequence[_Measured], score: Score, shown: float) -> Difference:
-    groups = first[0].answers.groups
+    groups, kept = first[0].answers.groups, first[0].kept
     one, other = ([model.found.values for model in models] for models in (first, second))
+    if kept.fold is not None:
+        return compare_folds(one[0], other[0], kept.fold, kept.folds, groups, shares=score.is_share, shown=shown)
     if len(one) > 1 or len(other) > 1:
         return compare_settings(one, other, groups, shares=score.is_share, shown=shown)
-    if score.is_share and groups is None:
-        return compare_shares(one[0] > 0, other[0] > 0, shown)
+    if score.paired is not None and groups is None:
+        return score.paired.compare(first[0].answers, second[0].answers, shown)
     return compare_means(one[0], other[0], groups, shown)
 
 

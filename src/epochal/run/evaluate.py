@@ -75,11 +75,14 @@ def evaluate_run(
     evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics, ranks=here)
     if evaluation.left_out:
         log(
-            f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples were used in training, and are "
-            "left out; --include-training measures on them too"
+            f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples, or equal ones, were used in "
+            "training, and are left out; --include-training measures on them too"
         )
     elif evaluation.known:
-        log(f"note: {evaluation.known:,} of its {evaluation.count:,} examples were used in training: new ones would score lower")
+        log(
+            f"note: {evaluation.known:,} of its {evaluation.count:,} examples, or equal ones, were used in training: new ones would score "
+            "lower"
+        )
     return replace(evaluation, unreadable=found.unmeasured)
 
 

@@ -8,7 +8,7 @@ progress.json       how far training is, while it goes on
 checkpoints/        where training can continue from: the last two
 model/              the bundle: the model alone
 seen.bin            8 or 16 bytes for each example used in training, by which `evaluate` leaves it out
-predictions/        outputs of each validation and test example
+predictions/        outputs of each validation and test example, and out of fold
 folds/              outputs of each example by the model that was trained without it, with --folds
 repeats/            runs of the same settings with other seeds, with --repeats
 figures/            pictures

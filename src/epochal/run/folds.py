@@ -40,6 +40,7 @@ from epochal.io import safe_read
 from epochal.io.checksums import CHANGED
 from epochal.io.files import write_bytes, write_errors
 from epochal.progress import progress
+from epochal.run.predictions import write_out_of_fold
 from epochal.run.prepare import Clock, Prepared, settle
 from epochal.shown import few
 from epochal.training.checkpoint import Checkpoints
@@ -182,6 +183,12 @@ def cross_validate(
             held.append(kept)
             measured, evaluation = _measured(plan, held)
             found(measured, evaluation, _wrong_labels(plan, evaluation) if measured.is_complete else None)
+
+
+def keep_answers(plan: FoldPlan, evaluation: Evaluation, folder: Path) -> dict[str, str]:
+    """Write all answers out of fold into the run's `folder`, for comparisons; return the SHA-256 of the file."""
+    fold = plan.fold[plan.examples.positions.argsort()]
+    return write_out_of_fold(folder, evaluation, plan.in_order, fold, plan.prepared.data.input)
 
 
 def in_result(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ predictions/valid.safetensors   outputs [n, outputs] (logits), targets, position
 predictions/test.safetensors    the same for the test data, and known bool [n]: which of them were used in training too; so far as there
                                 are such, keys int64 [n] of their content, groups int64 [n] that they belong to, and names: of their
                                 files, uint8, with a 0 between them
+predictions/folds.safetensors   the same of all examples that are in folds, out of fold, and fold int64 [n], without known; with --folds
 
 result.json has the SHA-256 of each file and of the weights that the outputs come from.
 """
@@ -14,6 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 from epochal.bundle import Bundle
 from epochal.checks.seen import are_seen, content_keys
 from epochal.data.examples import Examples, group_numbers
+from epochal.data.inputs.base import InputRule
 from epochal.data.load import Data
 from epochal.errors import BundleError, reason_of
 from epochal.evaluation.evaluate import Evaluation, score
@@ -33,6 +36,8 @@ from epochal.io.checksums import CHANGED
 from epochal.io.files import as_bytes, as_text, new_directory, write_bytes
 from epochal.run.folder import PREDICTIONS, RESULT, read_json, read_weights
 from epochal.tasks.losses import Loss
+
+Answered: TypeAlias = Literal["test", "folds"]
 
 _FIX = "Remove it: then evaluate computes it again, which needs the data."
 
@@ -47,18 +52,26 @@ def write_predictions(folder: Path, evaluated: Mapping[str, Evaluation | None], 
                 examples = data.splits[name]
                 tensors = {"outputs": evaluation.outputs, "targets": evaluation.targets, "positions": examples.positions}
                 if name == "test":
-                    tensors |= _about(examples, bundle)
+                    known = are_seen(examples, bundle.spec.input, bundle.seen)
+                    tensors |= {"known": torch.from_numpy(known)} | _about(examples, bundle.spec.input)
                 content = save({key: tensor.cpu().contiguous() for key, tensor in tensors.items()})
                 write_bytes(draft / _file(name), content)
                 sums[name] = hashlib.sha256(content).hexdigest()
     return sums
 
 
-def _about(examples: Examples, bundle: Bundle) -> dict[str, Tensor]:
+def write_out_of_fold(folder: Path, evaluation: Evaluation, examples: Examples, fold: Tensor, rule: InputRule) -> dict[str, str]:
+    """Write the answers out of fold to `examples`, in their order, whose folds are `fold` int64 [n]; return the SHA-256 of the file."""
+    tensors = {"outputs": evaluation.outputs, "targets": evaluation.targets, "positions": examples.positions, "fold": fold}
+    content = save({key: tensor.cpu().contiguous() for key, tensor in (tensors | _about(examples, rule)).items()})
+    write_bytes(folder / PREDICTIONS / _file("folds"), content)
+    return {"folds": hashlib.sha256(content).hexdigest()}
+
+
+def _about(examples: Examples, rule: InputRule) -> dict[str, Tensor]:
     """Return what is known of examples beside their inputs, as tensors."""
-    assert bundle.seen is not None
-    found = {"known": torch.from_numpy(are_seen(examples, bundle.spec.input, bundle.seen))}
-    if (keys := content_keys(examples, bundle.spec.input)) is not None:
+    found: dict[str, Tensor] = {}
+    if (keys := content_keys(examples, rule)) is not None:
         found["keys"] = torch.from_numpy(keys.view(np.int64))
     if (groups := group_numbers(examples)) is not None:
         found["groups"] = groups
@@ -73,23 +86,23 @@ def names_in(tensors: Mapping[str, Tensor]) -> list[str] | None:
     return as_text(tensors["names"].numpy().tobytes()).split("\0") if "names" in tensors else None
 
 
-def has_predictions(folder: Path) -> bool:
-    """Whether the run has finished, with outputs on test data."""
-    return (folder / RESULT).exists() and (folder / PREDICTIONS / _file("test")).exists()
+def has_predictions(folder: Path, name: Answered = "test") -> bool:
+    """Whether the run has finished, with outputs on test data, or of all folds."""
+    return (folder / RESULT).exists() and (folder / PREDICTIONS / _file(name)).exists()
 
 
-def read_predictions(folder: Path, fix: str = _FIX) -> dict[str, Tensor]:
-    """Return the saved outputs on test data, and what belongs to them.
+def read_predictions(folder: Path, fix: str = _FIX, name: Answered = "test") -> dict[str, Tensor]:
+    """Return the saved outputs on test data, or out of fold, and what belongs to them.
 
     Raises `BundleError`, with this `fix`, for damaged ones, and another model's.
     """
-    path = folder / PREDICTIONS / _file("test")
+    path = folder / PREDICTIONS / _file(name)
     sums = read_json(folder / RESULT, predictions=dict[str, str])["predictions"]
     if sums.get("weights") != hashlib.sha256(read_weights(folder)).hexdigest():
         raise BundleError(f"{path} does not belong to the model in {folder}.", fix)
     try:
         content = safe_read.read_file(path)
-        if hashlib.sha256(content).hexdigest() != sums.get("test"):
+        if hashlib.sha256(content).hexdigest() != sums.get(name):
             raise ValueError(CHANGED)
         return load(content)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
