@@ -45,7 +45,7 @@ def set_up() -> None:
         venv.create(VENV, with_pip=True, clear=VENV.exists())
     _MARK.unlink(missing_ok=True)
     # Epochal first: it installs the pinned PyTorch, and no peer can ask for another one later.
-    problem = _pip("-e", f"{ROOT}[export,serve]")
+    problem = _pip("-e", f"{ROOT}[export,remote,serve]")
     if problem:
         sys.exit(f"Epochal could not be installed: {problem}")
     failed = {}

@@ -47,7 +47,7 @@ def watch(command: Sequence[str], **more: str) -> dict[str, Any]:
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
             if ended:
                 break
-            held = sum(_held(pid) for pid in _family(process.pid))
+            held = sum(held_by(pid) for pid in family(process.pid))
             if held:
                 seconds.append(round(time.perf_counter() - started, 2))
                 mib.append(round(held / _MIB, 1))
@@ -60,7 +60,7 @@ def watch(command: Sequence[str], **more: str) -> dict[str, Any]:
     return {"peak_mib": round(usage.ru_maxrss / 1024, 1), "seconds": seconds, "mib": mib}
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
     """Yield the process and all that came from it."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -69,10 +69,10 @@ def _family(pid: int) -> Iterator[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # The thread has ended since.
         for child in born:
-            yield from _family(child)
+            yield from family(child)
 
 
-def _held(pid: int) -> int:
+def held_by(pid: int) -> int:
     """Return the bytes of memory that a process holds; of a page shared by n processes the n-th part."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

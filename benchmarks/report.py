@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLUE, GREY = "#0072B2", "#B0B0B0"
 _PACKAGES = (
     *("epochal", "torch", "torchvision", "lightning", "skorch", "keras", "fastai", "transformers", "accelerate"),
-    *("lightgbm", "scikit-learn", "soundfile", "numpy", "pillow"),
+    *("lightgbm", "scikit-learn", "soundfile", "webdataset", "litdata", "numpy", "pillow"),
 )
 
 

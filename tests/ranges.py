@@ -67,6 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(fault, content[first:end], first, len(content))
 
+    def do_HEAD(self) -> None:
+        path = self.server.root / self.path.lstrip("/")
+        self.send_response(200 if path.is_file() else 404)
+        self.send_header("Content-Length", str(path.stat().st_size if path.is_file() else 0))
+        self.end_headers()
+
     def _send(self, fault: str, part: bytes, first: int, size: int) -> None:
         if fault == "500":
             self._answer(500, b"sorry")

@@ -258,8 +258,13 @@ def _draw(inputs: Sequence[Tensor], rule: InputRule, found: Sequence[tuple[str, 
 
 def _expand(file: str) -> Iterator[str]:
     """Yield the files of an argument: the matches of a pattern (if no shell has expanded it), or the argument itself."""
+    from epochal.data.storage.remote.place import is_url
     from epochal.errors import DataError
 
+    if is_url(file):
+        raise DataError(
+            f"{file} is a URL: only files on this machine are predicted.", "To test the model on data there: epochal evaluate RUN URL"
+        )
     if glob.has_magic(file) and not Path(file).exists():
         matches = sorted(glob.glob(file, recursive=True))  # noqa: PTH207  the pattern may be absolute
         if not matches:

@@ -235,27 +235,11 @@ def unpacked_limit(packed: int) -> int:
     return max(ALWAYS_UNPACKED, MAX_RATIO * packed)
 
 
-class Unpacked(io.RawIOBase):
-    """The decompressed content of a file (gzip, xz or plain, recognized by its first bytes), read once from beginning to end.
+class Stream(io.RawIOBase):
+    """Bytes that are read once from beginning to end, of which `position` were."""
 
-    Raises `ValueError` for damaged data, and when there is more of it than `unpacked_limit` allows.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._file = open_file(path)
-        self.packed = os.fstat(self._file.fileno()).st_size
-        start = self._file.read(6)
-        self._file.seek(0)
-        self.is_packed = True
-        self._stream: io.BufferedIOBase = self._file
-        if start.startswith(b"\x1f\x8b"):
-            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
-        elif start == b"\xfd7zXZ\0":
-            self._stream = io.BufferedReader(_Xz(self._file), PIECE)
-        else:
-            self.is_packed = False
-        self.limit = unpacked_limit(self.packed) if self.is_packed else self.packed
         self.position = 0
 
     def readable(self) -> bool:
@@ -264,15 +248,7 @@ class Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read the next piece into `buffer`, and return its length; 0 at the end."""
-        view = memoryview(buffer).cast("B")[:PIECE]
-        try:
-            count = self._stream.readinto(view)
-        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-            raise ValueError(str(error)) from error
-        self.position += count
-        if self.position > self.limit:
-            raise ValueError(f"{self.packed:,} bytes unpack to more than {self.limit:,}")
-        return count
+        raise NotImplementedError
 
     def upto(self, count: int) -> bytes:
         """Return the next `count` bytes, or fewer at the end."""
@@ -298,6 +274,41 @@ class Unpacked(io.RawIOBase):
         """Skip `count` bytes. Raises `ValueError` if there are fewer."""
         while count:
             count -= len(self.take(min(count, PIECE)))
+
+
+class Unpacked(Stream):
+    """The decompressed content of a file (gzip, xz or plain, recognized by its first bytes), read once from beginning to end.
+
+    Raises `ValueError` for damaged data, and when there is more of it than `unpacked_limit` allows.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._file = open_file(path)
+        self.packed = os.fstat(self._file.fileno()).st_size
+        start = self._file.read(6)
+        self._file.seek(0)
+        self.is_packed = True
+        self._stream: io.BufferedIOBase = self._file
+        if start.startswith(b"\x1f\x8b"):
+            self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
+        elif start == b"\xfd7zXZ\0":
+            self._stream = io.BufferedReader(_Xz(self._file), PIECE)
+        else:
+            self.is_packed = False
+        self.limit = unpacked_limit(self.packed) if self.is_packed else self.packed
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next piece into `buffer`, and return its length; 0 at the end."""
+        view = memoryview(buffer).cast("B")[:PIECE]
+        try:
+            count = self._stream.readinto(view)
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+            raise ValueError(str(error)) from error
+        self.position += count
+        if self.position > self.limit:
+            raise ValueError(f"{self.packed:,} bytes unpack to more than {self.limit:,}")
+        return count
 
     def close(self) -> None:
         """Close the file."""

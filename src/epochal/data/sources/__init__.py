@@ -12,7 +12,7 @@ from epochal.data.examples import Found
 from epochal.data.inputs.table.files import SUFFIXES as TABLES
 from epochal.data.inputs.table.files import is_table, refuse_others
 from epochal.data.options import NO_OPTIONS, ReadOptions, refuse_options, refuse_table_options
-from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, packed, sounds, table, text_tables, texts
+from epochal.data.sources import arrays, cifar10, digits, folder, idx, manifest, packed, sounds, table, tars, text_tables, texts
 from epochal.data.sources.layout import inner
 from epochal.data.storage.archives import SUFFIXES as ARCHIVES
 from epochal.data.storage.archives import is_archive, unpack
@@ -46,10 +46,13 @@ def find(what: str | Path, data_dir: Path | None = None, options: ReadOptions = 
     """Read the data that a user named: one of `SOURCES`, or a path.
 
     A path is a folder of pictures or sounds, of .npy files or of IDX files, an archive of such a folder (.zip, .tar, .tar.gz, .tar.xz),
-    a .npz, .npy or .safetensors file, a table, or CIFAR-10's archive or folder; or the URL or folder of packed data. A single word is a
-    name first; with a path separator (./mnist) it is always a path. `data_dir` is where named data are or are downloaded to; the `options`
-    are for folders of pictures or sounds, and tables: from other data, the caller has to leave out what they exclude. Raises `DataError`.
+    a .npz, .npy or .safetensors file, a table, or CIFAR-10's archive or folder; the URL or folder of packed data; or tars in WebDataset's
+    layout. A single word is a name first; with a path separator (./mnist) it is always a path. `data_dir` is where named data are or are
+    downloaded to; the `options` are for folders of pictures or sounds, and tables: from other data, the caller has to leave out what they
+    exclude. Raises `DataError`.
     """
+    if tars.are_tars(what):
+        return tars.read(what, options)
     if is_url(what) or is_packed(what):
         return packed.read(what, options)
     place = _place(what)
@@ -125,7 +128,7 @@ class Place:
 
 def examples_folder(what: str | Path, data_dir: Path | None = None) -> Place | None:
     """Return the folder of pictures, sounds or texts that `find` would read, or `None` if `what` is something else. Raises `DataError`."""
-    if is_url(what) or is_packed(what):
+    if is_url(what) or is_packed(what) or tars.are_tars(what):
         return None
     place = _place(what)
     with place.named():

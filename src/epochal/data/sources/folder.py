@@ -42,7 +42,7 @@ def read_pictures(root: Path, files: Mapping[str, Sequence[str]], options: ReadO
     """
     # Only training pictures decide how pictures are read: the others represent unseen ones.
     names, training = [file for split in files.values() for file in split], len(files["train"])
-    rule = _known_rule(root, options)
+    rule = known_rule(root, options)
     wanted = Wanted(root, names, training, rule=rule, size=options.size, fit=options.fit, memory=options.memory)
     chosen = _pretrained(wanted, options)
     found = ingest(wanted if wanted.size is not None else replace(wanted, size=chosen.size))
@@ -63,7 +63,7 @@ def _pretrained(wanted: Wanted, options: ReadOptions) -> Pretrained:
     return Pretrained(MODEL, SIDE) if options.pretrained is True else Pretrained(size=options.pretrained)
 
 
-def _known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
+def known_rule(path: Path, options: ReadOptions) -> PictureRule | None:
     """Return the rule by which pictures are read, if the user gave one or a model has one."""
     known = options.input if options.like is None else options.like.input
     if isinstance(known, PictureRule) and known.mode is not None:

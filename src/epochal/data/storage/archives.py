@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from epochal.errors import DataError, TakenError
 from epochal.io.files import cache_folder, new_directory, write_errors
-from epochal.io.safe_read import PIECE, Unpacked, open_file, unpacked_limit
+from epochal.io.safe_read import PIECE, Stream, Unpacked, open_file, unpacked_limit
 
 # The most bytes of the directory of a zip: enough for a hundred thousand pictures.
 MAX_DIRECTORY = 12_000_000
@@ -219,7 +219,7 @@ class Member(NamedTuple):
     size: int
 
 
-def tar_members(stream: Unpacked) -> Iterator[Member]:
+def tar_members(stream: Stream) -> Iterator[Member]:
     """Yield the members of a tar (POSIX ustar and pax, GNU, V7), in order.
 
     After each, any part of its data may be read from `stream`. In the end all of it has been read, so that the checksum of the

@@ -14,10 +14,13 @@ import torch
 
 import epochal
 from epochal.data import packing
+from epochal.data.feed import feed
 from epochal.data.inputs.values import access
 from epochal.data.load import Data, load
-from epochal.data.storage.remote import rows, transfer
+from epochal.data.slices import Slices
+from epochal.data.storage.remote import transfer
 from epochal.data.storage.remote.index import NAME
+from epochal.data.storage.remote.rows import RemoteRows
 from epochal.errors import DataError, DownloadError, OutputError, RecipeError
 from epochal.io.checksums import with_checksum
 from tests.ranges import FAULTS, at_random, range_server
@@ -102,8 +105,7 @@ def test_rows_that_are_in_the_cache_are_not_asked_for_again(packed: Path) -> Non
     assert [name for name, *_ in server.asked[asked:]] == [f"/{NAME}"]
 
 
-def test_what_a_sample_needs_is_what_is_read(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_RANGE", 1)
+def test_what_a_sample_needs_is_what_is_read(packed: Path) -> None:
     with range_server(packed) as server:
         data = load(server.url, memory=_NOTHING)
         spec = data.split().spec
@@ -135,7 +137,7 @@ def test_faults_never_give_a_wrong_example(packed: Path, tmp_path: Path, monkeyp
     [
         ("500", "the server answers 500", "Check the network and the server"),
         ("short", r"only [\d,]+ bytes came", "Check the network and the server"),
-        ("changed", "they are not what was packed", "pack the data again"),
+        ("changed", "they are not what they were", "pack the data again"),
         ("elsewhere", "the server sends another range", "Check the network and the server"),
         ("closed", "isconnected|closed", "Check the network and the server"),
     ],
@@ -285,3 +287,53 @@ def test_examples_are_left_out_and_grouped_by_name(packed: Path) -> None:
     assert len(data.train) == _ROWS - 1
     assert data.fingerprint != load(str(packed)).fingerprint
     assert torch.equal(data.train.inputs[torch.tensor([3])], torch.from_numpy(_arrays()["train"][0][4:5]))
+
+
+def test_the_hub(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    # A server that answers as the hub does: what there is of a data set, and its files by their addresses.
+    known = tmp_path / "api/datasets/me/data"
+    known.parent.mkdir(parents=True)
+    known.write_text(
+        json.dumps({"id": "me/data", "sha": "0" * 40, "siblings": [], "private": False, "tags": [], "downloads": 0, "likes": 0})
+    )
+    files = tmp_path / "datasets/me/data/resolve/main"
+    files.mkdir(parents=True)
+    (files / "below").symlink_to(packed)
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with range_server(tmp_path) as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}")
+        data = load("hf://datasets/me/data/below", memory=_NOTHING)
+        _same(data, load(_arrays()))
+    assert not any("tree" in name for name, *_ in server.asked)
+
+
+def test_processes_fetch_each_block_once(packed: Path) -> None:
+    pictures, children = torch.from_numpy(_arrays()["train"][0]), []
+    with range_server(packed, latency=0.01) as server:
+        load(server.url, memory=_NOTHING)
+        for rank in range(2):
+            child = os.fork()
+            if not child:
+                data = load(server.url, memory=_NOTHING)
+                batches = feed(data.train, 32, torch.device("cpu"), shuffle_seed=4, slices=Slices(rank, 2))
+                right = all(torch.equal(one.inputs, pictures[one.places]) for epoch in (1, 2) for one in batches.epoch(epoch))
+                os._exit(0 if right else 1)
+            children.append(child)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+        asked = [(name, place) for name, begin, end in server.asked if "shard" in name for place in range(begin, end)]
+    assert len(asked) == len(set(asked))
+
+
+def test_a_killed_process_leaves_no_claim(packed: Path) -> None:
+    rows = load(str(packed), memory=_NOTHING).train.inputs
+    while not isinstance(rows, RemoteRows):
+        rows = rows.inputs  # type: ignore[attr-defined]
+    child = os.fork()
+    if not child:
+        again = load(str(packed), memory=_NOTHING)
+        inner = again.train.inputs.inputs.inputs  # type: ignore[attr-defined]
+        os._exit(0 if inner.blocks.claim(range(3)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert rows.blocks.claim(range(2, 5))

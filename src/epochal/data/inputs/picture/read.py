@@ -162,6 +162,12 @@ def measure_picture(path: str) -> Measured:
                 return _measured(picture)
 
 
+def measure_content(content: bytes, name: str) -> Measured:
+    """Return size and colour of the content of a picture file, by its header only. Raises `DataError` if it is not a picture."""
+    with picture_errors(name, content), _decoder(content) as picture:
+        return _measured(picture)
+
+
 def _decoder(content: bytes) -> Image.Image:
     if content.startswith(png.SIGNATURE):
         return Image.open(BytesIO(png.without_extras(content)), formats=("PNG",))

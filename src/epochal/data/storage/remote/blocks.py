@@ -5,6 +5,9 @@
 A block is a few rows; each row has a checksum behind it that also depends on its number. Rows are therefore read without a lock: what
 another process has overwritten in the meantime fails its checksum, and is not there. Only who changes the table holds the
 file's lock. A process that is killed while it writes leaves a place whose rows fail, or are not in the table.
+
+Processes that share a cache do not fetch the same block at the same time: who fetches it has claimed it, by a lock that ends with the
+process.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ _MAGIC = b"epoblk01"
 _PAGE = 4096
 _SUM = 4
 
+# Claims are locks of a byte for each block, far behind the end of the file.
+_CLAIMS = 1 << 60
+
 Rows = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
@@ -53,11 +59,6 @@ class Blocks:
         self._file, self.slots = self._opened(cache, path)
         # Which slot, counted from 1, a block is in; which block, counted from 1, a slot has; when that was last used; and what is next.
         self._slot, self._owner, self._used, self._next = self._table()
-
-    @property
-    def has_all(self) -> bool:
-        """Whether there is room for all blocks."""
-        return self.slots >= self.count
 
     def missing(self, blocks: Rows) -> Rows:
         """Return those of `blocks` that are not in the cache."""
@@ -109,6 +110,20 @@ class Blocks:
                 records[:, self.row_bytes :] = np.array(sums, np.uint32)[:, None].view(np.uint8)
                 os.pwrite(self._file, records.data, self._begin + slot * self.block_rows * self._record)
                 self._slot[number], self._owner[slot], self._used[slot] = slot + 1, number + 1, self._next[1]
+
+    def claim(self, blocks: range) -> bool:
+        """Claim blocks for this process until their `release`, unless another one has claimed some; return whether that worked."""
+        if self.slots and sys.platform != "win32":
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, len(blocks), _CLAIMS + blocks.start)
+            except (BlockingIOError, PermissionError):
+                return False
+        return True
+
+    def release(self, blocks: range) -> None:
+        """Give back a claim."""
+        if self.slots and sys.platform != "win32":
+            fcntl.lockf(self._file, fcntl.LOCK_UN, len(blocks), _CLAIMS + blocks.start)
 
     def _free(self, count: int) -> list[int]:
         """Return so many slots that are free, or that were not used for longest, and are then free."""

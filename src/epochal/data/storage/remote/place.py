@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from epochal.data.storage.cache import signature
 from epochal.errors import DataError, MissingError, OutputError
 from epochal.io.files import write_bytes, write_errors
 from epochal.io.safe_read import open_file
@@ -27,6 +29,7 @@ PATIENCE = 30.0
 
 _INSTALL = 'Install it: pip install "epochal[remote]"'
 NO_FILE = "there is no such file"
+NO_NAME = "name"
 _FINAL = {401: "access is refused", 403: "access is refused", 404: NO_FILE, 410: NO_FILE}
 
 
@@ -93,9 +96,8 @@ class Place:
 
 def opened(place: Place) -> Store:
     """Return how files of a place are read and written. Raises `MissingError` if a package is not installed."""
-    if place.scheme == "file":
-        return Folder(place)
-    return Web(place) if place.scheme in ("http", "https") else Objects(place)
+    stores: dict[str, type[Store]] = {"file": Folder, "http": Web, "https": Web, "s3": Objects, "hf": Hub}
+    return stores[place.scheme](place)
 
 
 class Store:
@@ -106,6 +108,10 @@ class Store:
 
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Return the bytes from `begin` to `end` of a file: fewer where it ends before, or where the connection did."""
+        raise NotImplementedError
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Return the size of a file, and what is another when its content is, as far as the place says so."""
         raise NotImplementedError
 
     def files(self) -> dict[str, int]:
@@ -130,6 +136,16 @@ class Folder(Store):
             raise FaultError(_FINAL[404], is_final=True) from error
         except (OSError, ValueError) as error:
             raise FaultError(_words(error)) from error
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Look at the file."""
+        try:
+            status = (self.place.path / name).stat()
+        except FileNotFoundError as error:
+            raise FaultError(_FINAL[404], is_final=True) from error
+        except OSError as error:
+            raise FaultError(_words(error), is_final=True) from error
+        return status.st_size, repr(signature(status))
 
     def files(self) -> dict[str, int]:
         """List the folder."""
@@ -176,26 +192,45 @@ class _Remote(Store):
 
 
 class Web(_Remote):
-    """A web server that sends ranges (RFC 9110, section 14), which is only read."""
+    """A web server that sends ranges (RFC 9110, section 14), which is only read. Further `headers` go with each request."""
+
+    def __init__(self, place: Place, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(place)
+        self.headers = {"Accept-Encoding": "identity", "User-Agent": "epochal", **(headers or {})}
 
     def options(self) -> Mapping[str, Any]:
         """Nothing is compressed, since ranges count bytes; a connection that stalls is given up."""
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=PATIENCE)
-        return {"client_kwargs": {"timeout": timeout, "headers": {"Accept-Encoding": "identity", "User-Agent": "epochal"}}}
+        return {"client_kwargs": {"timeout": timeout, "headers": self.headers}}
 
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Ask for a range; of an answer, no more is read than was asked for."""
+        content: bytes = self._sync(self._ask, self.place.named(name), begin, end)
+        return content
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Ask for the headers alone."""
+        headers = self._sync(self._head, self.place.named(name))
+        if not headers.get("Content-Length", "").isdecimal():
+            raise FaultError("the server does not say how large it is", is_final=True)
+        return int(headers["Content-Length"]), headers.get("ETag") or headers.get("Last-Modified", "")
+
+    def _sync(self, ask: Callable[..., Any], *arguments: Any) -> Any:
         import aiohttp
         from fsspec.asyn import sync
 
-        system = self.system
         try:
-            content: bytes = sync(system.loop, self._ask, system, self.place.named(name), begin, end)
+            return sync(self.system.loop, ask, self.system, *arguments)
         except (OSError, aiohttp.ClientError) as error:
             raise FaultError(_words(error)) from error
-        return content
+
+    async def _head(self, system: Any, url: str) -> Mapping[str, str]:
+        session = await system.set_session()
+        async with session.head(url, allow_redirects=True) as answer:
+            _check_status(answer.status)
+            return dict(answer.headers)
 
     async def _ask(self, system: Any, url: str, begin: int, end: int) -> bytes:
         import aiohttp
@@ -205,8 +240,7 @@ class Web(_Remote):
         async with session.get(url, headers={"Range": f"bytes={begin}-{end - 1}"}) as answer:
             if answer.status == 416:  # The file ends before.
                 return b""
-            if answer.status >= 400:
-                raise FaultError(_FINAL.get(answer.status, f"the server answers {answer.status}"), is_final=answer.status in _FINAL)
+            _check_status(answer.status)
             if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
                 raise FaultError("the server sends another range")
             if answer.status == 200 and begin:  # It would send the whole file each time.
@@ -232,7 +266,7 @@ class Web(_Remote):
 
 
 class Objects(_Remote):
-    """An object store, or the Hugging Face hub: a file appears there when all of it has arrived."""
+    """An object store: a file appears there when all of it has arrived."""
 
     def options(self) -> Mapping[str, Any]:
         """Errors are retried by us alone."""
@@ -253,17 +287,31 @@ class Objects(_Remote):
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Ask for a range."""
         try:
-            content: bytes = self.system.cat_file(self.place.named(name), start=begin, end=end)
+            with self._reading():
+                content: bytes = self.system.cat_file(self.place.named(name), start=begin, end=end)
+        except FaultError as error:
+            # An object that ends before the range.
+            if "InvalidRange" in error.reason or "416" in error.reason:
+                return b""
+            raise
+        return content
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Ask what is known of the object."""
+        with self._reading():
+            known = self.system.info(self.place.named(name))
+        return int(known["size"]), str(known.get("ETag") or known.get("blob_id") or "")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError as error:
             raise FaultError(_FINAL[404], is_final=True) from error
         except PermissionError as error:
             raise FaultError(f"{_FINAL[403]} ({_words(error)})", is_final=True) from error
         except self._errors() as error:
-            # An object that ends before the range.
-            if "InvalidRange" in str(error) or "416" in str(error):
-                return b""
             raise FaultError(_words(error), is_final="credentials" in str(error).lower()) from error
-        return content
 
     def files(self) -> dict[str, int]:
         """List what has the folder's name before its own."""
@@ -288,6 +336,37 @@ class Objects(_Remote):
                 f"{self.place.name} cannot be written to: {_words(error)}.",
                 "Check its name, and the keys in the environment; the same command goes on where it stopped.",
             ) from error
+
+
+class Hub(Objects):
+    """The Hugging Face hub, whose files are read by their addresses: huggingface_hub would list the folder for each range."""
+
+    @cached_property
+    def _web(self) -> Web:
+        import huggingface_hub
+
+        with self._reading():
+            found = self.system.resolve_path(self.place.named(NO_NAME))
+            if not hasattr(found, "repo_id"):
+                raise FaultError("of the hub, only repositories are read", is_final=True)
+            address = huggingface_hub.hf_hub_url(
+                found.repo_id, found.path_in_repo, repo_type=found.repo_type, revision=found.revision, endpoint=self.system.endpoint
+            ).removesuffix(f"/{NO_NAME}")
+        token = huggingface_hub.get_token()
+        return Web(Place(address), {"Authorization": f"Bearer {token}"} if token else None)
+
+    def read(self, name: str, begin: int, end: int) -> bytes:
+        """Ask for a range."""
+        return self._web.read(name, begin, end)
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Ask for the headers alone."""
+        return self._web.state(name)
+
+
+def _check_status(status: int) -> None:
+    if status >= 400:
+        raise FaultError(_FINAL.get(status, f"the server answers {status}"), is_final=status in _FINAL)
 
 
 def _words(error: Exception) -> str:

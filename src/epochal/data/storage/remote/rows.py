@@ -1,7 +1,7 @@
 """Inputs whose rows are in shards somewhere else: read by ranges, verified, and kept on this machine's disk as long as there is room.
 
-Any rows can be read at once, as from a pack on this disk. What is not in the cache is fetched, many ranges at a time. Where all blocks fit
-in the cache, their neighbours come along, since an epoch needs all of them; otherwise only the blocks are fetched whose rows are wanted.
+Any rows can be read at once, as from a pack on this disk. What is not in the cache is fetched, many ranges at a time, and only the blocks
+whose rows are wanted: with their neighbours the first batches would have to wait for most of the data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -27,9 +28,11 @@ from epochal.data.storage.remote.transfer import fetch
 # So many ranges are asked for at a time.
 _REQUESTS = 32
 
-# Where all fits in the cache, ranges have about so many bytes; no range has more than the most.
+# No range has more bytes, unless a block has.
 _RANGE = 1 << 20
-_MOST = 1 << 23
+
+# Seconds between two looks for a block that another process is fetching.
+_LOOK = 0.005
 
 # Batches are read ahead until they have so many bytes, or there are so many.
 _AHEAD_BYTES = 1 << 26
@@ -89,43 +92,59 @@ class RemoteRows:
             return {block: self._coming[block] for block in blocks.tolist()}
 
     def _runs(self, blocks: list[int]) -> list[range]:
-        """Return ranges of blocks that are asked for together, which have all of these, ascending, and none that is coming."""
-        index, size = self.index, self.index.block_rows * self.index.row_bytes
-        wanted = set(blocks)
-        if self.blocks.has_all and (step := max(1, _RANGE // size)) > 1:
-            groups = np.unique(np.array(blocks, np.int64) // step)
-            beside = (groups[:, None] * step + np.arange(step)).ravel()
-            beside = self.blocks.missing(beside[beside < index.blocks])
-            wanted |= {block for block in beside.tolist() if block not in self._coming}
-        most, runs = max(1, min(_MOST // size, _RANGE // size if self.blocks.has_all else _MOST)), list[range]()
-        for block in sorted(wanted):
+        """Return these blocks, ascending, as ranges that are asked for together: they follow each other in a shard."""
+        most, runs = max(1, _RANGE // (self.index.block_rows * self.index.row_bytes)), list[range]()
+        for block in blocks:
             last = runs[-1] if runs else range(0)
-            if last and last.stop == block and len(last) < most and block % index.shard_blocks:
+            if last and last.stop == block and len(last) < most and block % self.index.shard_blocks:
                 runs[-1] = range(last.start, block + 1)
             else:
                 runs.append(range(block, block + 1))
         return runs
 
     def _arrive(self, run: range) -> list[Bytes]:
-        """Fetch blocks that follow each other in a shard, verify them, and put them in the cache."""
+        """Return blocks that follow each other in a shard: fetched, verified and put in the cache, by this process or another one."""
         try:
-            index = self.index
-            shard, first = index.shards[run.start // index.shard_blocks], run.start * index.block_rows
-            end = min(run.stop * index.block_rows, index.rows)
-            offset, size = (first - shard.begin) * index.row_bytes, index.block_rows * index.row_bytes
-
-            def right(begin: int, piece: bytes) -> int:
-                return self._right(run, (begin - offset) // size, piece, (end - first) * index.row_bytes - (begin - offset))
-
-            content = fetch(self.store, shard.name, offset, offset + (end - first) * index.row_bytes, right)
-            rows = np.frombuffer(content, np.uint8).reshape(end - first, index.row_bytes)
-            blocks = [rows[begin : begin + index.block_rows] for begin in range(0, len(rows), index.block_rows)]
-            self.blocks.put(run.start, blocks)
-            return blocks
+            while not self.blocks.claim(run):
+                time.sleep(_LOOK)
+            try:
+                return self._had(run)
+            finally:
+                self.blocks.release(run)
         finally:
             with self._lock:
                 for block in run:
                     self._coming.pop(block, None)
+
+    def _had(self, run: range) -> list[Bytes]:
+        """Return blocks, of which another process may have fetched some in the meantime."""
+        found = {block: rows for block in run if (rows := self._kept(block)) is not None}
+        for part in self._runs([block for block in run if block not in found]):
+            found |= dict(zip(part, self._fetched(part), strict=True))
+        return [found[block] for block in run]
+
+    def _kept(self, block: int) -> Bytes | None:
+        if len(self.blocks.missing(np.array([block]))):
+            return None
+        begin = block * self.index.block_rows
+        rows = np.arange(begin, min(begin + self.index.block_rows, self.index.rows))
+        out = np.empty((len(rows), self.index.row_bytes), np.uint8)
+        return out if self.blocks.read(rows, out).all() else None
+
+    def _fetched(self, run: range) -> list[Bytes]:
+        index = self.index
+        shard, first = index.shards[run.start // index.shard_blocks], run.start * index.block_rows
+        end = min(run.stop * index.block_rows, index.rows)
+        offset, size = (first - shard.begin) * index.row_bytes, index.block_rows * index.row_bytes
+
+        def right(begin: int, piece: bytes) -> int:
+            return self._right(run, (begin - offset) // size, piece, (end - first) * index.row_bytes - (begin - offset))
+
+        content = fetch(self.store, shard.name, offset, offset + (end - first) * index.row_bytes, right)
+        rows = np.frombuffer(content, np.uint8).reshape(end - first, index.row_bytes)
+        blocks = [rows[begin : begin + index.block_rows] for begin in range(0, len(rows), index.block_rows)]
+        self.blocks.put(run.start, blocks)
+        return blocks
 
     def _right(self, run: Sequence[int], place: int, piece: bytes, left: int) -> int:
         """Return how many of the first bytes of `piece` are whole blocks from the run's `place` on that have the right SHA-256."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from epochal.data.storage.remote.place import NO_FILE, FaultError, Store
-from epochal.errors import DownloadError
+from epochal.errors import DataError, DownloadError
 
 Checked = TypeVar("Checked")
 
@@ -22,7 +22,7 @@ _CHANGES = 6
 _PIECE = 1 << 23
 
 _UNREACHED = "Check the network and the server, and start again: what has arrived is kept."
-_CHANGED = "It has changed since it was packed: pack the data again, to another place."
+_CHANGED = "It has changed: pack the data again, to another place; or if it is a tar, start again, and it is indexed again."
 
 
 def fetch(store: Store, name: str, begin: int, end: int, right: Callable[[int, bytes], int]) -> bytes:
@@ -45,7 +45,7 @@ def fetch(store: Store, name: str, begin: int, end: int, right: Callable[[int, b
         if fault is None and len(piece) < end - first:
             fault = FaultError(f"only {len(piece):,} bytes came")
         elif fault is None:
-            fault, changes = FaultError("they are not what was packed"), changes + 1
+            fault, changes = FaultError("they are not what they were"), changes + 1
         failures = 0 if count else failures + 1
         if fault.is_final or failures > len(DELAYS) or changes >= _CHANGES:
             raise DownloadError(
@@ -64,6 +64,20 @@ def fetch_file(store: Store, name: str, size: int, sha256: str) -> bytes:
         if hashlib.sha256(content).hexdigest() == sha256:
             return content
     raise DownloadError(f"{store.place.named(name)} is not what was packed: its SHA-256 is another.", _CHANGED)
+
+
+def state_of(store: Store, name: str) -> tuple[int, str]:
+    """Return what `store` says is the state of a file. Raises `DataError` if there is none, and `DownloadError` if it cannot be reached."""
+    for delay in (*DELAYS, None):
+        try:
+            return store.state(name)
+        except FaultError as error:
+            if error.reason == NO_FILE:
+                raise DataError(f"There is no {store.place.named(name)}.", "Check its name.") from error
+            if error.is_final or delay is None:
+                raise DownloadError(f"{store.place.named(name)} cannot be used: {error.reason}.", _UNREACHED) from error
+            time.sleep(delay)
+    raise AssertionError
 
 
 def fetch_checked(store: Store, name: str, limit: int, check: Callable[[bytes], Checked]) -> Checked | None:
