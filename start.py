@@ -30,7 +30,9 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PATIENCE = 5  # seconds
 
 LINT = (("ruff", "check"), ("ruff", "format", "--check"))
-TESTS = ("pytest", "-q", "--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
+# One process more than there are cores, as some tests wait for others; each takes about 1 GB.
+WORKERS = min((os.cpu_count() or 1) + 1, 4)
+TESTS = ("pytest", "-q", f"--numprocesses={WORKERS}", "--dist=worksteal")
 
 
 def set_up(extra: str, build: str) -> None:

@@ -1,6 +1,6 @@
 """Files from strangers, through the real loaders in processes of their own: the proof that they are refused, and do nothing.
 
-EPOCHAL_HOSTILE=full .venv/bin/python -m pytest tests/test_hostile.py        all of them, not one in seven (of pictures, in twenty)
+EPOCHAL_HOSTILE=full .venv/bin/python -m pytest tests/test_hostile.py        all of them, not one in thirteen (of pictures, in forty)
 EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 60
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600                        the fuzzer for an hour
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600 --only table,sound     of these kinds
@@ -53,23 +53,23 @@ def test_what_a_loader_must_not_do_is_noticed(results: Results) -> None:
 
 
 def test_hostile_models_and_arrays(results: Results) -> None:
-    assert len(results["models"]) >= (340 if IS_FULL else 45)
+    assert len(results["models"]) >= (340 if IS_FULL else 25)
     assert _wrong(results["models"]) == []
 
 
 def test_hostile_archives(results: Results) -> None:
-    assert len(results["archives"]) >= (110 if IS_FULL else 15)
+    assert len(results["archives"]) >= (110 if IS_FULL else 8)
     assert _wrong(results["archives"]) == []
 
 
 def test_hostile_tables_and_texts(results: Results) -> None:
-    assert len(results["tables"]) >= (160 if IS_FULL else 22)
+    assert len(results["tables"]) >= (160 if IS_FULL else 12)
     assert _wrong(results["tables"]) == []
 
 
 def test_damaged_pictures(results: Results) -> None:
     pictures = results["pictures"]
-    assert len(pictures) >= (2800 if IS_FULL else 150)
+    assert len(pictures) >= (2800 if IS_FULL else 70)
     assert [result for result in pictures if result["wrong"] or result["changed"]] == []
     # Changed bytes may leave a picture that can be read; one that was cut off, or is a bomb, may not. Of this one, only a tag is cut.
     read = {result["name"] for result in pictures if not result["reported"] and "changed bytes" not in result["name"]}

@@ -29,10 +29,10 @@ def _cases(what: str, seeds: dict[str, list[Path]], canary: Path) -> Iterator[Ca
     if what == "controls":
         yield from controls(canary)
     elif what == "pictures":
-        yield from damaged_pictures(every=1 if IS_FULL else 20)
+        yield from damaged_pictures(every=1 if IS_FULL else 40)
     else:
         found = archives() if what == "archives" else of_tables(canary) if what == "tables" else models(seeds, canary)
-        yield from islice(found, 0, None, 1 if IS_FULL else 7)
+        yield from islice(found, 0, None, 1 if IS_FULL else 13)
 
 
 def _tree(folder: str) -> dict[str, tuple[int, int, int]]:
