@@ -117,6 +117,15 @@ def seconds_waited() -> dict[str, float]:
     return found
 
 
+def seconds_wanted() -> float:
+    """Return how many seconds this thread has computed, or was ready to and had no core; without those in which it waited for others."""
+    try:
+        ran, waited, _ = (TASKS / str(threading.get_native_id()) / "schedstat").read_text().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(ran) + int(waited)) / 1e9
+
+
 def seconds_used_by_others() -> float:
     """Return how many seconds all other programs have used the cores, from an arbitrary start."""
     try:

@@ -18,7 +18,7 @@ from epochal.cli.output import say, say_error
 from epochal.distributed import is_launched, leads
 from epochal.distributed.launch import exit_code
 from epochal.distributed.watchdog import LOST_CODE
-from epochal.errors import ElsewhereError, EpochalError, LostError, OutputError, reason_of
+from epochal.errors import ElsewhereError, EpochalError, LostError, NotFiniteError, OutputError, reason_of
 from epochal.language import speak
 from epochal.terminal import failure, tolerate_output_errors
 
@@ -149,7 +149,8 @@ def _run() -> int | None:
         say("\nInterrupted.", err=True)
         return INTERRUPTED
     except EpochalError as error:
-        if not isinstance(error, ElsewhereError):
+        # What is not finite is so in all processes.
+        if not isinstance(error, ElsewhereError) and (leads() or not isinstance(error, NotFiniteError)):
             say_error(error)
         if isinstance(error, LostError):
             return LOST_CODE

@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from epochal.cli.options import as_json, own_model, windows
+from epochal.cli.options import as_json, own_model, processes, windows
 from epochal.cli.output import say, say_error, say_json
+from epochal.errors import RecipeError
 from epochal.language import columns
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ _COMPARED = 1000
 @click.option("--strict", is_flag=True, help="Stop at the first file that cannot be read.")
 @windows
 @own_model
+@processes
 @as_json
 def command(
     run: Path,
@@ -77,40 +80,75 @@ def command(
     """
     if not files and not texts:
         raise click.UsageError("Missing argument 'FILES...'.")
-    from epochal.bundle import Bundle
+    from epochal.distributed.ranks import ranks
     from epochal.predictor import Predictor
+    from epochal.progress import silent
+
+    here = ranks()
+    log = (lambda text: say(text, err=True)) if here.leads else silent
+    bundle, items = here.first(lambda: _opened(run, model, windows, files, texts, picture, log))
+    if csv_file is not None and _lists(bundle, files):
+        if here.size > 1:
+            raise RecipeError(
+                "There are several processes, but a table with its predictions is written by one process.",
+                "Leave --csv out, or use one process.",
+            )
+        _predict_table(bundle, files, csv_file, as_json=as_json)
+        return
+    predictor = Predictor(bundle, runtime=runtime)
+    found = here.first(lambda: predictor.find(items))
+    here.check_same("The files", _digest(found.items))
+    shown = _Shown(bundle, items, picture, as_json=as_json)
+    with here.together(), ExitStack() as stack:
+        tables: list[Continued] = []
+
+        def begin() -> tuple[int, int]:
+            if csv_file is None:
+                return 0, 0
+            tables.append(stack.enter_context(_table(csv_file, bundle, found.items)))
+            return tables[0].rows, tables[0].empty
+
+        skip, shown.failed = here.tell(begin)
+        shown.answered = skip - shown.failed
+        if skip:
+            log(f"note: {csv_file} goes on after its first {skip:,} rows")
+        noting = partial(_note, log)
+        for answer in predictor.stream(found, skip=skip, strict=strict, label="Predicting", log=noting, ranks=here):
+            shown.add(answer)
+            for table in tables:
+                table.writer.writerow(_csv_row(answer, bundle.classes))
+    sys.exit(shown.end() if here.leads else 0)
+
+
+def _note(log: Callable[[str], object], text: str) -> None:
+    log(f"note: {text}")
+
+
+def _opened(
+    run: Path,
+    model: str | None,
+    windows: int | None,
+    files: Sequence[str],
+    texts: Sequence[str],
+    picture: Path | None,
+    log: Callable[[str], object],
+) -> tuple[Bundle, list[object]]:
+    """Return the model, and the items that are asked for."""
+    from epochal.bundle import Bundle
+    from epochal.distributed import is_launched
 
     if picture is not None:
         _check_folder(picture)
-    bundle = Bundle.load(run, model, log=lambda note: say(note, err=True))
+    bundle = Bundle.load(run, model, log=log)
     if picture is not None:
         _check_drawn(bundle.spec.input)
     if windows is not None:
         bundle = bundle.with_windows(windows)
-    if csv_file is not None and _lists(bundle, files):
-        _predict_table(bundle, files, csv_file, as_json=as_json)
-        return
+    if "-" in files and is_launched():
+        raise RecipeError("There are several processes, but the standard input is read by one process.", "Give files, or use one process.")
     # A text that names no file would be a text.
     as_file = Path if bundle.spec.input.noun == "text" else str
-    items = [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
-    predictor = Predictor(bundle, runtime=runtime)
-    found = predictor.find(items)
-    shown = _Shown(bundle, items, picture, as_json=as_json)
-    with ExitStack() as stack:
-        table = stack.enter_context(_table(csv_file, bundle, found.items)) if csv_file is not None else None
-        skip = table.rows if table is not None else 0
-        if skip:
-            note = f"{csv_file} goes on after its first {skip:,} rows"
-            say(f"note: {note}", err=True)
-            assert table is not None
-            shown.failed, shown.answered = table.empty, skip - table.empty
-        for answer in predictor.stream(
-            found, skip=skip, strict=strict, label="Predicting", log=lambda note: say(f"note: {note}", err=True)
-        ):
-            shown.add(answer)
-            if table is not None:
-                table.writer.writerow(_csv_row(answer, bundle.classes))
-    sys.exit(shown.end())
+    return bundle, [*_texts(texts, files, bundle.spec.input), *(as_file(name) for file in files if file != "-" for name in _expand(file))]
 
 
 class _Shown:
@@ -169,10 +207,14 @@ def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractC
 
     header = (*_COLUMNS, *bundle.spec.outputs)
     check_output(csv_file, ",".join(_COLUMNS).encode())
+    return continued_table(csv_file, header, f"{bundle.fingerprint()} {_digest(items)}")
+
+
+def _digest(items: Sequence[object]) -> str:
     found = hashlib.sha256()
     for item in items:
         found.update(f"{item}\n".encode(errors="surrogateescape"))
-    return continued_table(csv_file, header, f"{bundle.fingerprint()} {found.hexdigest()}")
+    return found.hexdigest()
 
 
 def _texts(texts: Sequence[str], files: Sequence[str], rule: InputRule) -> Iterator[str]:

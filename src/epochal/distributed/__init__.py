@@ -19,9 +19,17 @@ def leads() -> bool:
 
 
 def launch_name() -> str | None:
-    """Return what names the launch that this process belongs to, also after its processes have been started again; `None` without one."""
-    if not is_launched():
+    """Return what names the launch that this process belongs to, also after its processes have been started again; `None` without one.
+
+    Of an elastic launch only one process may be left.
+    """
+    if "RANK" not in os.environ:
         return None
     name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     # torchrun calls all launches "none" unless it is told otherwise: then its own process names it.
     return f"parent {os.getppid()}" if name == "none" else name
+
+
+def was_restarted() -> bool:
+    """Whether the launcher has started its processes again because some were lost."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

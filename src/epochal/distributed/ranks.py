@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from epochal.distributed import is_launched
-from epochal.errors import DataError, ElsewhereError, LostError, RecipeError
+from epochal.errors import DataError, ElsewhereError, LostError, NotFiniteError, RecipeError
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -50,7 +50,7 @@ class Ranks:
         self.rank = rank
         self.size = size
         self.local = local
-        self._told = self._met = 0
+        self._told = self._met = self._blocks = 0
 
     @property
     def leads(self) -> bool:
@@ -63,7 +63,10 @@ class Ranks:
         return torch.device("cuda", self.local) if self.size > 1 and device.type == "cuda" else device
 
     def tell(self, make: Callable[[], T]) -> T:
-        """Return what `make`, called by process 0 alone, returns there: JSON values. If it fails, no process continues."""
+        """Return what `make`, called by process 0 alone, returns there: JSON values.
+
+        If it fails, no process continues; but a `NotFiniteError`, after which training may be rewound, is raised in all of them.
+        """
         return make()
 
     def first(self, make: Callable[[], T]) -> T:
@@ -121,17 +124,34 @@ class _Joined(Ranks):
 
     @contextmanager
     def together(self) -> Iterator[None]:
+        self._blocks += 1
+        ended = f"ended/{self._blocks}"
         try:
             with self.watchdog.watching():
                 yield
-        except RuntimeError as error:
+        except LostError:
+            raise
+        except BaseException as error:
             # Gloo has no error of its own.
-            if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            if not isinstance(error, dist.DistError) and not (isinstance(error, RuntimeError) and "gloo" in str(error)):
+                with suppress(RuntimeError):
+                    self.store.set(ended, str(_exit_code(error)))
                 raise
+            self._leave_if(ended)
             raise LostError(
                 f"Another process that trains along has ended, or cannot be reached ({str(error).splitlines()[0]}).",
                 "Its own message says more, or that of the launcher; training can continue from the last checkpoint.",
             ) from error
+
+    def _leave_if(self, ended: str) -> None:
+        """Leave if another process has ended on purpose: started again, it would end the same."""
+        try:
+            if not self.store.check([ended]):
+                return
+            code = int(self.store.get(ended))
+        except RuntimeError:
+            return
+        _leave(code)
 
     def tell(self, make: Callable[[], T]) -> T:
         self._told += 1
@@ -139,12 +159,17 @@ class _Joined(Ranks):
         if self.leads:
             try:
                 value = make()
+            except NotFiniteError as error:
+                self.store.set(name, json.dumps({"not finite": (error.problem, error.fix)}))
+                raise
             except BaseException as error:
                 self.store.set(name, json.dumps({"failed": _exit_code(error)}))
                 raise
             self.store.set(name, json.dumps({"value": value}))
             return value
         message = json.loads(self._wait(name))
+        if "not finite" in message:
+            raise NotFiniteError(*message["not finite"])
         if "failed" in message:
             _leave(message["failed"])
         told: T = message["value"]
@@ -307,4 +332,4 @@ def _leave(code: Any) -> NoReturn:
         raise KeyboardInterrupt
     if code != 1:
         raise SystemExit(code)
-    raise ElsewhereError("Process 0 has failed.", "See its message.")
+    raise ElsewhereError("Another process has failed.", "See its message.")

@@ -41,7 +41,7 @@ class _Seen:
 
 
 class Watchdog(threading.Thread):
-    """Watches the other processes on a thread of its own.
+    """Watches the other processes on threads of its own.
 
     `steps` counts the steps of training that have begun here, `computed` is the last of them whose gradients are computed: this process
     then waits for those of the others.
@@ -58,6 +58,9 @@ class Watchdog(threading.Thread):
         self._watching = 0
         self._beat = 0
         self._lock = threading.Lock()
+        self._others = {other: _Seen() for other in range(size) if other != rank}
+        # In seconds of watching: what passes while all programs of the machine are stopped is nobody's silence.
+        self._now = self._heard = 0.0
         self._say()
 
     @contextmanager
@@ -72,38 +75,46 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Watch until the program ends."""
-        others = {rank: _Seen() for rank in range(self.size) if rank != self.rank}
-        computed, waiting_since = 0, time.monotonic()
+        # The store may not answer: who judges must not wait for it.
+        threading.Thread(target=self._listen, name="epochal-listening", daemon=True).start()
+        computed, waiting_since = 0, 0.0
         while True:
             time.sleep(BEAT_SECONDS)
-            now = time.monotonic()
+            self._now += BEAT_SECONDS
             if self.computed != computed:
-                computed, waiting_since = self.computed, now
+                computed, waiting_since = self.computed, self._now
+            if self._watching:
+                self._judge(self._now - waiting_since if computed > 1 else 0.0)
+
+    def _listen(self) -> None:
+        """Say each second that this process is alive, and hear the others."""
+        while True:
+            time.sleep(BEAT_SECONDS)
             try:
                 self._say()
                 with self._lock:
-                    found = self.store.multi_get([f"alive/{rank}" for rank in others])
+                    found = self.store.multi_get([f"alive/{rank}" for rank in self._others])
             except (RuntimeError, ValueError) as error:
                 self.end(f"The launcher of the processes cannot be reached any longer ({str(error).splitlines()[0]}).")
-            for seen, message in zip(others.values(), found, strict=True):
+            self._heard = self._now
+            for seen, message in zip(self._others.values(), found, strict=True):
                 seen.name, beat, seen.computed, seen.is_watched = json.loads(message)
                 if beat != seen.beat:
-                    seen.beat, seen.since = beat, now
-            if not self._watching:
-                continue
-            self._judge(others, now, now - waiting_since if computed > 1 else 0.0)
+                    seen.beat, seen.since = beat, self._heard
 
-    def _judge(self, others: dict[int, _Seen], now: float, waited: float) -> None:
-        silent = [rank for rank, seen in others.items() if seen.is_watched and now - seen.since > LOST_SECONDS]
+    def _judge(self, waited: float) -> None:
+        if self._now - self._heard > LOST_SECONDS:
+            self.end(f"The launcher of the processes has not answered for {LOST_SECONDS:.0f} seconds: it hangs, or is cut off.")
+        silent = [rank for rank, seen in self._others.items() if seen.is_watched and self._heard - seen.since > LOST_SECONDS]
         if silent:
-            self.end(f"{self._names(others, silent)} has not answered for {LOST_SECONDS:.0f} seconds: it hangs, or is cut off.")
+            self.end(f"{self._names(silent)} has not answered for {LOST_SECONDS:.0f} seconds: it hangs, or is cut off.")
         # The first step may compile for minutes.
-        late = [rank for rank, seen in others.items() if 0 < seen.computed < self.computed]
+        late = [rank for rank, seen in self._others.items() if 0 < seen.computed < self.computed]
         if waited > LOST_SECONDS and late:
-            self.end(f"{self._names(others, late)} is alive, but all others have waited {LOST_SECONDS:.0f} seconds for its step.")
+            self.end(f"{self._names(late)} is alive, but all others have waited {LOST_SECONDS:.0f} seconds for its step.")
 
-    def _names(self, others: dict[int, _Seen], those: Sequence[int]) -> str:
-        return " and ".join(f"Process {rank} of {self.size} ({others[rank].name})" for rank in those)
+    def _names(self, those: Sequence[int]) -> str:
+        return " and ".join(f"Process {rank} of {self.size} ({self._others[rank].name})" for rank in those)
 
     def _say(self) -> None:
         with self._lock:

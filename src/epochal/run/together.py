@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from epochal.distributed import launch_name
+from epochal.distributed import launch_name, was_restarted
 from epochal.distributed.ranks import Ranks, ranks
 from epochal.errors import RecipeError
 from epochal.progress import silent
@@ -63,8 +63,11 @@ def reopen_together(
     return prepared, causes
 
 
-def unfinished(out: Path | Iterable[Path] | None, here: Ranks) -> Path | None:
-    """Return the run that these processes have begun before they were started again, if there is one under a name of `out`."""
+def begun_before(out: Path | Iterable[Path] | None, here: Ranks) -> Path | None:
+    """Return the run that these processes have begun before they were started again, if there is one under a name of `out`.
+
+    If they were lost after it was whole, it is that run too.
+    """
     name = launch_name()
     if out is None or name is None:
         return None
@@ -73,7 +76,8 @@ def unfinished(out: Path | Iterable[Path] | None, here: Ranks) -> Path | None:
         for folder in [out] if isinstance(out, Path) else out:
             if not folder.exists():
                 return None
-            if (folder / ENVIRONMENT).exists() and not (folder / RESULT).exists() and read_json(folder / ENVIRONMENT).get("launch") == name:
+            is_open = was_restarted() or not (folder / RESULT).exists()
+            if is_open and (folder / ENVIRONMENT).exists() and read_json(folder / ENVIRONMENT).get("launch") == name:
                 return str(folder)
         return None
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from epochal.cores import sharing_cores
-from epochal.distributed.ranks import Ranks, ranks
+from epochal.distributed.ranks import ranks
 from epochal.errors import RecipeError
 from epochal.evaluation.evaluate import Evaluation
 from epochal.evaluation.folds import CrossValidation
@@ -40,11 +40,11 @@ from epochal.run.folder import (
 from epochal.run.folds import FoldPlan, cross_validate, in_result, keep_answers, plan_folds
 from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
-from epochal.run.prepare import Prepared, prepare
+from epochal.run.prepare import Prepared
 from epochal.run.reopen import resolved_recipe
 from epochal.run.repeats import RepeatPlan, plan_repeats, train_repeats
 from epochal.run.report import keep, write_examples, write_report
-from epochal.run.together import prepare_together, reopen_together, unfinished
+from epochal.run.together import begun_before, prepare_together, reopen_together
 from epochal.tasks.losses import LossFunction
 from epochal.training.optim import MakeOptimizer
 from epochal.training.own import Own
@@ -132,53 +132,48 @@ def run(
 
     Of several names for the run folder, `out`, the first that is free is taken.
     """
-    here = ranks()
-    if here.size > 1:
-        if learning_curve or label_check:
-            wanted = "learning_curve" if learning_curve else "label_check"
-            raise RecipeError(f"Several processes train one model: {wanted} trains several.", "Leave it out, or use one process.")
-        return _together(here, source, recipe, own or Own(), model, out, data_dir, watchers, log)
-    check_free(out)
-    prepared = prepare(source, recipe, own or Own(), model=model, data_dir=data_dir, log=log)
-    plan = plan_curve(prepared, model) if learning_curve else None
-    checking = plan_check(prepared, model) if label_check else None
-    folding, repeating = plan_folds(prepared, model, log), plan_repeats(prepared, model, log)
-    with new_run(out, source, data_dir, prepared, log) as folder:
-        done = with_folds(complete(prepared, folder, watchers, log), folding, log)
-        done = with_repeats(done, repeating, log)
-    done = done if checking is None else _with_check(done, checking, log)
-    return done if plan is None else _with_curve(done, plan, log)
+    here, own = ranks(), own or Own()
+    if here.size > 1 and (learning_curve or label_check):
+        wanted = "learning_curve" if learning_curve else "label_check"
+        raise RecipeError(f"Several processes train one model: {wanted} trains several.", "Leave it out, or use one process.")
+    search, names = itertools.tee(out) if isinstance(out, Iterable) else (out, out)
+    with here.together():
+        with ExitStack() as stack:
+            folder = begun_before(search, here)
+            if folder is not None:
+                prepared = _gone_on(folder, stack, source, own, model, data_dir, log)
+            else:
+                here.tell(lambda: check_free(names))
+                prepared = prepare_together(source, recipe, own, model=model, data_dir=data_dir, log=log)
+            plan = plan_curve(prepared, model) if learning_curve else None
+            checking = plan_check(prepared, model) if label_check else None
+            folding, repeating = plan_folds(prepared, model, log), plan_repeats(prepared, model, log)
+            if folder is None:
+                found = stack.enter_context(new_run(names, source, data_dir, prepared, log)) if here.leads else None
+                told = here.tell(lambda: None if found is None else str(found))
+                folder = None if told is None else Path(told)
+            done = with_folds(complete(prepared, folder, watchers, log), folding, log)
+            done = with_repeats(done, repeating, log)
+        done = done if checking is None else _with_check(done, checking, log)
+        return done if plan is None else _with_curve(done, plan, log)
 
 
-def _together(
-    here: Ranks,
+def _gone_on(
+    folder: Path,
+    stack: ExitStack,
     source: Any,
-    recipe: Recipe,
     own: Own,
     model: nn.Module | None,
-    out: Path | Iterable[Path] | None,
     data_dir: str | Path | None,
-    watchers: Sequence[Watcher],
     log: Callable[[str], object],
-) -> Run:
-    """Do what `run` does in several processes, of which the first writes. If they were started again, go on with the run they began."""
-    search, names = itertools.tee(out) if isinstance(out, Iterable) else (out, out)
-    with here.together(), ExitStack() as stack:
-        folder = unfinished(search, here)
-        if folder is not None:
-            if here.leads:
-                stack.enter_context(exclusive_lock(folder))
-                stack.enter_context(tidy(folder, [], log))
-                remove_unfinished(folder)
-                log(f"{folder} goes on: its processes were started again.")
-            prepared, _ = reopen_together(folder, resolved_recipe(folder), own, source, model, data_dir)
-            return complete(prepared, folder, watchers, log)
-        here.tell(lambda: check_free(names))
-        prepared = prepare_together(source, recipe, own, model=model, data_dir=data_dir, log=log)
-        if here.leads:
-            folder = stack.enter_context(new_run(names, source, data_dir, prepared, log))
-        told = here.tell(lambda: None if folder is None else str(folder))
-        return complete(prepared, None if told is None else Path(told), watchers, log)
+) -> Prepared:
+    """Open a run again that these processes have begun before they were started again; its lock is held until `stack` is closed."""
+    if ranks().leads:
+        stack.enter_context(exclusive_lock(folder))
+        stack.enter_context(tidy(folder, [], log))
+        remove_unfinished(folder)
+        log(f"{folder} goes on: its processes were started again.")
+    return reopen_together(folder, resolved_recipe(folder), own, source, model, data_dir)[0]
 
 
 def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -> Run:

@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from epochal.data.examples import Examples
 from epochal.data.feed import Batch, Feed
+from epochal.distributed.ranks import Ranks
 from epochal.errors import NotFiniteError, RecipeError
 from epochal.terminal import readable
 from epochal.training.checkpoint import Checkpoints
+from epochal.training.distributed import agree_on_signals
 from epochal.training.records import EpochDone, Rewound
 from epochal.training.state import Training
 from epochal.training.traced.step import TracedStep
@@ -87,21 +90,17 @@ def _first(
 ) -> str:
     """Repeat the steps up to `until`, after the epochs of `history`; return where the first value is that is not finite."""
     training.train_mode()
-    found: list[tuple[str, Tensor | None]] = []
     while training.step < until:
         for batch in batches.epoch(training.epoch, start=training.steps_of_epoch):
             # Nothing is lost if a signal interrupts this: the checkpoint remains.
+            agree_on_signals(checkpoints.signals, training.ranks)
             checkpoints.signals.exit_if_requested()
-            with _watched(training, found) as watched:
+            checks = _Checks(training.recipe.accumulate)
+            with training.distributed.training(), _watched(training, checks) as watched:
                 step(watched, batch)
             training.step = watched.step
-            if found:
-                what, rows = found[0]
-                places = batch.places if rows is None else batch.places[rows]
-                names = ", ".join(batches.examples.where(int(place)) for place in places[:_NAMED])
-                more = f" and {len(places) - _NAMED} more" * (len(places) > _NAMED)
-                whose = "Its batch" if rows is None else "From"
-                return f"Step {training.step} (epoch {training.epoch}): {what} has a value that is not finite. {whose}: {names}{more}."
+            if (found := checks.agreed(batch, batches.examples, training.ranks)) is not None:
+                return f"Step {training.step} (epoch {training.epoch}): {found}"
             if training.step >= until:
                 break
         else:
@@ -112,15 +111,47 @@ def _first(
     return ""
 
 
-@contextmanager
-def _watched(training: Training, found: list[tuple[str, Tensor | None]]) -> Iterator[Training]:
-    """Yield the same training, which appends to `found` the first value that is not finite, with its rows in inputs and outputs."""
+class _Checks:
+    """The checks of one step, by name, and the first of them that failed, with its rows in inputs and outputs.
 
-    def check(what: str, tensor: Any, *, by_row: bool) -> None:
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not found and not tensor.isfinite().all():
-            # The parts of a batch do not know which of its rows they are.
-            is_batch = by_row and tensor.ndim > 0 and training.recipe.accumulate == 1
-            found.append((what, (~tensor.isfinite().reshape(len(tensor), -1).all(1)).nonzero()[:, 0] if is_batch else None))
+    Several processes make the same checks, each of its own rows.
+    """
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+        self.names: list[str] = []
+        self.failed: int | None = None
+        self.rows: Tensor | None = None
+
+    def __call__(self, what: str, tensor: Any, *, by_row: bool) -> None:
+        """Check that a tensor is finite."""
+        self.names.append(what)
+        if self.failed is not None or not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.isfinite().all():
+            return
+        self.failed = len(self.names) - 1
+        # The parts of a batch do not know which of its rows they are.
+        if by_row and tensor.ndim > 0 and self.parts == 1:
+            self.rows = (~tensor.isfinite().reshape(len(tensor), -1).all(1)).nonzero()[:, 0]
+
+    def agreed(self, batch: Batch, examples: Examples, ranks: Ranks) -> str | None:
+        """Return which check failed first in any process, and for which examples; `None` if none did."""
+        own = len(self.names) if self.failed is None else self.failed
+        first = min(int(number) for number in ranks.gather(torch.tensor(own)))
+        if first == len(self.names):
+            return None
+        places = batch.places if self.rows is None else batch.places[self.rows]
+        places = places.cpu() if own == first else torch.empty(0, dtype=torch.int64)
+        counts = ranks.gather(torch.tensor([len(places), own == first and self.rows is not None]))
+        every = [*dict.fromkeys(torch.cat(ranks.gather_rows(places, [int(count) for count, _ in counts])).tolist())]
+        names = ", ".join(examples.where(place) for place in every[:_NAMED])
+        more = f" and {len(every) - _NAMED} more" * (len(every) > _NAMED)
+        whose = "From" if any(is_known for _, is_known in counts) else "Its batch"
+        return f"{self.names[first]} has a value that is not finite. {whose}: {names}{more}."
+
+
+@contextmanager
+def _watched(training: Training, check: _Checks) -> Iterator[Training]:
+    """Yield the same training, whose values go through `check`."""
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def after(module: nn.Module, inputs: Any, output: Any) -> None:

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from epochal.cores import seconds_wanted
 from epochal.data.slices import Slice
 from epochal.distributed.ranks import ALONE, Ranks
 from epochal.errors import ModelError
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 # Processes meet after as many steps as take about so many seconds, by the clock of process 0.
 MEET_SECONDS = 0.25
+
+# So much of what earlier meetings found counts in how long each process takes.
+_KEPT = 0.8
 
 _NAMED = 5
 _NOTHING = nullcontext()
@@ -140,16 +144,32 @@ class Due(NamedTuple):
     checkpoint: bool = False
 
 
+class Slowest(NamedTuple):
+    """The process that computes longest in each step, and how much longer than the mean of the others: a share of that."""
+
+    rank: int
+    behind: float
+
+
 class Meetings:
-    """When the processes meet between steps, and what they agree on there: each says what it knows, and process 0 decides."""
+    """When the processes meet between steps, and what they agree on there: each says what it knows, and process 0 decides.
+
+    `slowest` is the process that all others wait for, as of the last meetings.
+    """
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
+        self.slowest: Slowest | None = None
         self._left = self._steps = 1
         self._met = time.perf_counter()
+        self._wanted, self._waited = seconds_wanted(), 0.0
+        self._by_rank = torch.zeros(ranks.size, dtype=torch.float64)
 
-    def after_step(self, decide: Due, signals: Signals) -> Due:
-        """Return what is due for all, where process 0 would `decide` so; nothing between two meetings."""
+    def after_step(self, decide: Due, signals: Signals, waited: float) -> Due:
+        """Return what is due for all, where process 0 would `decide` so; nothing between two meetings.
+
+        So far this process has `waited` so many seconds of the epoch for data.
+        """
         self._left -= 1
         if self._left:
             return Due()
@@ -157,12 +177,27 @@ class Meetings:
         share = MEET_SECONDS / max(now - self._met, 1e-6)
         following = max(1, min(4 * self._steps, int(self._steps * share)))
         self._met = now
-        own = torch.tensor([following, *decide, *_asked(signals)], dtype=torch.float64)
+        own = torch.tensor([following, *decide, *_asked(signals), self._took(waited)], dtype=torch.float64)
         found = torch.stack(self.ranks.gather(own))
         self._left = self._steps = int(found[0, 0])
-        _agree(signals, found[:, 4:])
+        _agree(signals, found[:, 4:6])
+        self._compare(found[:, 6])
         report, end, checkpoint = found[0, 1:4].bool().tolist()
         return Due(report, end, checkpoint or signals.end is not None)
+
+    def _took(self, waited: float) -> float:
+        """Return how long this process has computed and waited for data since the last meeting, but not for the others."""
+        wanted = seconds_wanted()
+        # In a new epoch waiting is counted from 0.
+        took = wanted - self._wanted + (waited - self._waited if waited >= self._waited else waited)
+        self._wanted, self._waited = wanted, waited
+        return took
+
+    def _compare(self, took: Tensor) -> None:
+        self._by_rank = _KEPT * self._by_rank + took
+        longest, rank = self._by_rank.max(0)
+        others = (self._by_rank.sum() - longest) / (len(took) - 1)
+        self.slowest = Slowest(int(rank), float(longest / others) - 1)
 
 
 def _asked(signals: Signals) -> tuple[float, float]:

@@ -159,7 +159,7 @@ def fit(
                 with training.distributed.training():
                     waited = train_epoch(training, batches, emit, checkpoints)
                 train_loss = _finite(training, batches)
-                training.check_finite()
+                here.tell(training.check_finite)
             except NotFiniteError as error:
                 emit(rewind(training, batches, train_step, checkpoints, error))
                 continue
@@ -218,7 +218,8 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
         if training.sharing is not None and (changed := training.sharing.step_done(training.step, before - began)):
             emit(changed)
             training.traced.check()
-        due = training.due(Due(before - reported > REPORT_SECONDS, before >= training.deadline, checkpoints.is_due()), checkpoints.signals)
+        decided = Due(before - reported > REPORT_SECONDS, before >= training.deadline, checkpoints.is_due())
+        due = training.due(decided, checkpoints.signals, waited)
         if due.report:
             reported, step_seconds = before, (before - started) / made
             left = (training.total_steps - training.step) * step_seconds
@@ -226,7 +227,7 @@ def train_epoch(training: Training, batches: Feed, emit: Watcher, checkpoints: C
                 Progress(
                     training.epoch, training.recipe.epochs, training.step, training.total_steps, _trained(training, batches),
                     len(batches.examples), _finite(training, batches), training.recipe.examples_per_step / step_seconds,
-                    waited / (before - started), min(left, training.deadline - before),
+                    waited / (before - started), min(left, training.deadline - before), training.slowest,
                 )
             )  # fmt: skip
             # A watcher may have done anything.

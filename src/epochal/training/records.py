@@ -53,7 +53,11 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress, a few times a second. Times are in seconds; `waiting` is the share of time spent waiting for data."""
+    """Progress, a few times a second. Times are in seconds; `waiting` is the share of time spent waiting for data.
+
+    Of several processes, `examples_per_second` are those of all, and `slowest` is the number of the one that the others wait for, with how
+    much longer it takes: a share of the mean of the others.
+    """
 
     epoch: int
     epochs: int
@@ -65,6 +69,7 @@ class Progress:
     examples_per_second: float
     waiting: float
     remaining: float
+    slowest: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from epochal.tasks.losses import Loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
 from epochal.training.compiled import Forward
-from epochal.training.distributed import Distributed, Due, Meetings
+from epochal.training.distributed import Distributed, Due, Meetings, Slowest
 from epochal.training.label_history import LabelHistory
 from epochal.training.optim import Optimizer, groups_of
 from epochal.training.records import EpochDone
@@ -100,9 +100,17 @@ class Training:
         """The processes that train together."""
         return self.distributed.ranks
 
-    def due(self, decided: Due, signals: Signals) -> Due:
-        """Return what is due now, between two steps: what is `decided` here, or by process 0 when processes meet."""
-        return decided if self.ranks.size == 1 else self.meetings.after_step(decided, signals)
+    @property
+    def slowest(self) -> Slowest | None:
+        """The process that the others wait for; `None` if there are no others, or on GPUs, whose steps the processes do not follow."""
+        return self.meetings.slowest if self.device.type == "cpu" else None
+
+    def due(self, decided: Due, signals: Signals, waited: float) -> Due:
+        """Return what is due now, between two steps: what is `decided` here, or by process 0 when processes meet.
+
+        This epoch has `waited` so many seconds for data.
+        """
+        return decided if self.ranks.size == 1 else self.meetings.after_step(decided, signals, waited)
 
     def elapsed(self) -> float:
         """Return the seconds of training, all sessions together."""

@@ -186,9 +186,11 @@ def _live_line(progress: Progress, width: int) -> Table:
 
 
 def _words(progress: Progress) -> list[str]:
+    slowest = [] if progress.slowest is None else [f"process {progress.slowest[0]} slowest, +{progress.slowest[1]:.0%}"]
     return [
         f"loss {_number(progress.loss)}",
         f"{progress.examples_per_second:,.0f}/s",
+        *slowest,
         f"data wait {progress.waiting:.0%}",
         f"{_duration(progress.remaining)} left",
     ]
