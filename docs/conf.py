@@ -6,13 +6,13 @@ has; it is left out. The lists in index.md, by section, become the sidebar. Link
 
 from __future__ import annotations
 
-import logging
 import re
 from importlib.metadata import version as version_of
 from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.search.zh import SearchChinese
 
 project = "Epochal"
 version = release = version_of("epochal")
@@ -28,6 +28,8 @@ html_title = "Epochal"
 html_show_sphinx = False
 html_show_sourcelink = False
 html_copy_source = False
+# Browsers do not let pages that are opened as files read others.
+html_show_search_summary = False
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_sidebars = {
@@ -48,12 +50,43 @@ _OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+)[^)]*\)")
 _LISTED = re.compile(r"^- \[[^\]]+\]\(([^)]+)\.md\)", re.MULTILINE)
 
 
+# A line that ends, and the next one that begins, with a Chinese character, outside of code: browsers would show a space there.
+_CHINESE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”‘’—…"
+_BROKEN = re.compile(rf"^```.*?^```$|(?<=[{_CHINESE}*`)])\n(?=[{_CHINESE}])|(?<=[{_CHINESE}])\n(?=[`\[*])", re.DOTALL | re.MULTILINE)
+
+
+class Chinese(SearchChinese):
+    """Search by pairs of neighbouring characters: all that a word, or a longer text, has must be on the page.
+
+    So nothing depends on how a dictionary splits words, in the pages or in what people type.
+    """
+
+    # The stemmer is English; Sphinx 9.0 looks for one that does not exist.
+    language_name = "English"
+    js_splitter_code = r"""
+var splitQuery = (query) =>
+  (query.match(/[\u4e00-\u9fff]+|[^\u4e00-\u9fff\P{L}]+[\p{N}_]*|[\p{N}_]+/gu) || []).flatMap((part) =>
+    /[\u4e00-\u9fff]/.test(part) && part.length > 2
+      ? Array.from({ length: part.length - 1 }, (_, at) => part.slice(at, at + 2))
+      : [part]);
+"""
+    _runs = re.compile(r"[\u4e00-\u9fff]+")
+
+    def split(self, input: str) -> list[str]:  # noqa: A002  Sphinx's name
+        """Return what is found: pairs of Chinese characters, and other words."""
+        pairs = [run[at : at + 2] for run in self._runs.findall(input) for at in range(max(1, len(run) - 1))]
+        words = [term.strip() for term in self.latin1_letters.findall(input)]
+        self.latin_terms.update(words)
+        return pairs + words
+
+
 def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
     text = _HEADER.sub("", source[0], count=1)
     if page == app.config.root_doc:
         for title, listed in _SECTION.findall(text + "\n"):
             entries = "\n".join(_LISTED.findall(listed))
             text += f"\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{entries}\n```\n"
+    text = _BROKEN.sub(lambda found: found[0] if found[0].startswith("```") else "", text)
     source[0] = _OUTSIDE.sub(lambda link: link[0] if link[2].count("../") <= page.count("/") else link[1], text)
 
 
@@ -62,10 +95,17 @@ def _choose(app: Sphinx, config: Config) -> None:
     config.html_context["other_language"] = {"en": ("zh", "中文"), "zh": ("en", "English")}[config.language[:2]]
 
 
+def _level(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Say to screen readers of what level the titles in the sidebar are, which Sphinx leaves out."""
+    if "furo_navigation_tree" in context:
+        context["furo_navigation_tree"] = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what is different on the site."""
-    # It splits Chinese for the search, and tells how long it takes.
-    logging.getLogger("jieba").setLevel(logging.WARNING)
     app.connect("config-inited", _choose)
     app.connect("source-read", _prepare)
+    # After the theme has made it.
+    app.connect("html-page-context", _level, priority=900)
+    app.add_search_language(Chinese)
     return {"parallel_read_safe": True}

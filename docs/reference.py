@@ -44,7 +44,7 @@ TEXTS = {
         "short names (`lr=0.01`), and lines of a TOML file (`epochal recipes mnist` prints one). With `--set NAME=VALUE` each can be given "
         "by its full name. What the recipe says is the default; a preset, the kind of data or the model may bring another, and the run "
         "says which value came from where.",
-        "setting": "setting",
+        "setting": "setting and option",
         "values": "values",
         "default": "default",
         "names": "Models, recipes and data sets",
@@ -71,7 +71,7 @@ TEXTS = {
         "settings begin": "一份配方包含下列全部设置。它们既是 `epochal train` 的选项，也可以用短名称作为 `epochal.train` 的参数"
         "（`lr=0.01`），还可以写成 TOML 文件里的一行（`epochal recipes mnist` 会打印一份）。用 `--set NAME=VALUE` 可以按全名给出任何一项。"
         "表中是默认值；预设配方、数据的种类或模型可能带来别的值，每个值来自哪里，运行时都会说明。",
-        "setting": "设置",
+        "setting": "设置与选项",
         "values": "取值",
         "default": "默认值",
         "names": "模型、配方与数据集",
@@ -88,6 +88,7 @@ TEXTS = {
     },
 }
 
+_ADDRESS = re.compile(r"<(?:function )?(?:\w+\.)*(\w+)(?: object)? at \w+>")
 _CODE = re.compile(r"(`[^`]*`)")
 
 
@@ -155,13 +156,14 @@ def _settings(texts: dict[str, str]) -> Iterator[str]:
             row = options[name]
         else:
             assert get_origin(field.annotation) is dict
-            row = Row(name, f"--set {name}", "{NAME = VALUE, ...}", "", False, field.description or "")
+            row = Row(name, f"--set {name}={{...}}", "{NAME = VALUE}", "", False, field.description or "")
         sections.setdefault(name.rpartition(".")[0] or "training", []).append(row)
     for section, rows in sections.items():
         yield f"## {translated(section.capitalize())}"
-        head = (texts["setting"], texts["option"], texts["values"], texts["default"], texts["meaning"])
+        head = (texts["setting"], texts["values"], texts["default"], texts["meaning"])
         listed = [
-            (_code(one.name), _code(one.option), _code(one.kind), _code(one.default), _plain(translated(one.description))) for one in rows
+            (f"{_code(one.name)} {_code(one.option)}", _code(one.kind), _code(one.default), _plain(translated(one.description)))
+            for one in rows
         ]
         yield _table(head, listed)
 
@@ -201,16 +203,29 @@ def _documented(title: str, name: str, found: Any, *, is_property: bool = False)
 def _signature(found: Any) -> str:
     """Return a signature as it is written in the code, an argument to a line where there are many."""
     signature = inspect.signature(found)
-    parameters = [one for one in signature.parameters.values() if one.name not in ("self", "cls")]
-    # Defaults that are functions, or objects, by their names.
-    whole = re.sub(
-        r"<(?:function )?(?:\w+\.)*(\w+)(?: object)? at \w+>", r"\1", str(signature.replace(parameters=parameters)).replace("'", "")
-    )
-    if len(whole) < 90:
-        return whole
-    head, arrow, result = whole.rpartition(" -> ")
-    lines = re.split(r", (?=(?:\*{0,2}\w+:|\*,))", (head if arrow else whole)[1:-1])
-    return "(\n    " + ",\n    ".join(lines) + f",\n){arrow}{result}"
+    shown: list[str] = []
+    for one in signature.parameters.values():
+        if one.kind is one.KEYWORD_ONLY and not any(before.startswith("*") for before in shown):
+            shown.append("*")
+        if one.name not in ("self", "cls"):
+            shown.append(_argument(one))
+    result = "" if signature.return_annotation is signature.empty else f" -> {_annotation(signature.return_annotation)}"
+    whole = f"({', '.join(shown)}){result}"
+    return whole if len(whole) < 90 else "(\n    " + ",\n    ".join(shown) + f",\n){result}"
+
+
+def _argument(one: inspect.Parameter) -> str:
+    name = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "") + one.name
+    if one.annotation is not one.empty:
+        name += f": {_annotation(one.annotation)}"
+    if one.default is one.empty:
+        return name
+    # Functions and objects by their names.
+    return f"{name} = {_ADDRESS.sub(r'\1', repr(one.default))}"
+
+
+def _annotation(given: Any) -> str:
+    return given if isinstance(given, str) else inspect.formatannotation(given)
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
