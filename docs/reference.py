@@ -221,7 +221,8 @@ def _argument(one: inspect.Parameter) -> str:
     if one.default is one.empty:
         return name
     # Functions and objects by their names.
-    return f"{name} = {_ADDRESS.sub(r'\1', repr(one.default))}"
+    default = _ADDRESS.sub(r"\1", repr(one.default))
+    return f"{name} = {default}"
 
 
 def _annotation(given: Any) -> str:
