@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -95,10 +96,23 @@ def _choose(app: Sphinx, config: Config) -> None:
     config.html_context["other_language"] = {"en": ("zh", "中文"), "zh": ("en", "English")}[config.language[:2]]
 
 
-def _level(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
-    """Say to screen readers of what level the titles in the sidebar are, which Sphinx leaves out."""
+def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """Give titles in the sidebar a level, and let what scrolls be scrolled by keyboard."""
     if "furo_navigation_tree" in context:
         context["furo_navigation_tree"] = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
+    if "body" in context:
+        body = context["body"].replace("<pre>", '<pre tabindex="0">')
+        context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+
+
+def _name_landmarks(app: Sphinx, error: Exception | None) -> None:
+    """Tell screen readers the two sidebars of the theme apart."""
+    names = {"en": ("All pages", "On this page"), "zh": ("所有页面", "本页内容")}[app.config.language[:2]]
+    for path in Path(app.outdir).rglob("*.html"):
+        page = path.read_text("utf-8")
+        for kind, name in zip(("sidebar", "toc"), names, strict=True):
+            page = page.replace(f'<aside class="{kind}-drawer', f'<aside aria-label="{name}" class="{kind}-drawer')
+        path.write_text(page, "utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -106,6 +120,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", _choose)
     app.connect("source-read", _prepare)
     # After the theme has made it.
-    app.connect("html-page-context", _level, priority=900)
+    app.connect("html-page-context", _accessible, priority=900)
+    app.connect("build-finished", _name_landmarks)
     app.add_search_language(Chinese)
     return {"parallel_read_safe": True}
