@@ -215,7 +215,7 @@ def _signature(found: Any) -> str:
 
 
 def _argument(one: inspect.Parameter) -> str:
-    name = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "") + one.name
+    name = str(one).partition(":")[0].partition("=")[0].strip()
     if one.annotation is not one.empty:
         name += f": {_annotation(one.annotation)}"
     if one.default is one.empty:
