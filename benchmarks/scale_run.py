@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-STEPS = 120
+STEPS = 30
 
 # Bytes.
 SIZES = (4096, 1 << 16, 1 << 20, 1 << 22, 1 << 23, 1 << 24)

@@ -269,7 +269,6 @@ def test_a_url_without_an_index(tmp_path: Path) -> None:
 
 
 def test_a_web_server_is_only_read() -> None:
-    pytest.importorskip("aiohttp")
     with pytest.raises(OutputError, match="http:// is only read"):
         epochal.pack(_arrays(), "http://127.0.0.1:9/data")
 

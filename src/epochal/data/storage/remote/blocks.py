@@ -65,7 +65,7 @@ class Blocks:
         return blocks[self._slot[blocks] == 0] if self.slots else blocks
 
     def read(self, rows: Rows, out: Bytes) -> NDArray[np.bool_]:
-        """Read rows into `out` [n, row_bytes]; return which of them were there."""
+        """Read rows into `out` (contiguous [n, row_bytes]); return which of them were there. The others have no meaning."""
         if not self.slots:
             return np.zeros(len(rows), bool)
         blocks, place = np.divmod(rows, self.block_rows)
@@ -75,20 +75,16 @@ class Blocks:
         self._next[1] += 1
         self._used[used] = self._next[1]
         begins = self._begin + (used * self.block_rows + place[there]) * self._record
-        records = np.empty((len(there), self._record), np.uint8)
-        view, size, file, step = records.reshape(-1).data, self.row_bytes, self._file, self._record
-        sums = np.empty(len(there), np.uint32)
-        for number, (begin, row) in enumerate(zip(begins.tolist(), rows[there].tolist(), strict=True)):
-            record = view[number * step : (number + 1) * step]
-            os.preadv(file, [record], begin)
-            sums[number] = zlib.crc32(record[:size], row & 0xFFFFFFFF)
-        right = sums == np.ascontiguousarray(records[:, size:]).view(np.uint32)[:, 0]
+        view, size, file = out.reshape(-1).data, self.row_bytes, self._file
+        sums, stored = np.empty(len(there), np.uint32), np.empty(len(there), np.uint32)
+        tail = stored.view(np.uint8).data
+        for number, (begin, at, row) in enumerate(zip(begins.tolist(), there.tolist(), rows[there].tolist(), strict=True)):
+            content = view[at * size : (at + 1) * size]
+            os.preadv(file, [content, tail[number * _SUM : (number + 1) * _SUM]], begin)
+            sums[number] = zlib.crc32(content, row & 0xFFFFFFFF)
+        right = sums == stored
         found = np.zeros(len(rows), bool)
         found[there] = right
-        if len(there) == len(rows):
-            out[:] = records[:, :size]
-        else:
-            out[there] = records[:, :size]
         self._forget(blocks[there[~right]])
         return found
 

@@ -1,4 +1,4 @@
-"""Where packed data may be: a folder, or the URL of one on a web server, an object store or the Hugging Face hub, through fsspec.
+"""Where packed data may be: a folder, or the URL of one on a web server, an object store or the Hugging Face hub.
 
 A URL has no user, password or query: keys for s3:// and hf:// come from the environment, as their own programs take them, and so never
 get into a message, a run or a log.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,8 +21,14 @@ from epochal.errors import DataError, MissingError, OutputError
 from epochal.io.files import write_bytes, write_errors
 from epochal.io.safe_read import open_file
 
-# The schemes of URLs, with the package that each needs beside fsspec.
-SCHEMES = {"file": "", "http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "hf": "huggingface_hub"}
+# The schemes of URLs, with the packages that each needs.
+SCHEMES = {
+    "file": (),
+    "http": ("urllib3",),
+    "https": ("urllib3",),
+    "s3": ("fsspec", "s3fs"),
+    "hf": ("fsspec", "huggingface_hub", "urllib3"),
+}
 
 # Seconds without a byte after which a connection is given up.
 PATIENCE = 30.0
@@ -166,12 +172,7 @@ class _Remote(Store):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        package = SCHEMES[place.scheme]
-        try:
-            __import__("fsspec")
-            __import__(package)
-        except ImportError as error:
-            raise MissingError(f"Reading {place.scheme}:// needs the package {package}.", _INSTALL) from error
+        _need(place.scheme)
         self._system: Any = None
         self._process = -1
 
@@ -191,70 +192,79 @@ class _Remote(Store):
         return {}
 
 
-class Web(_Remote):
-    """A web server that sends ranges (RFC 9110, section 14), which is only read. Further `headers` go with each request."""
+class Web(Store):
+    """A web server that sends ranges (RFC 9110, section 14), which is only read. Further `headers` go with each request.
+
+    A connection for each thread takes a third of the time of fsspec's event loop, which all threads would wait for.
+    """
 
     def __init__(self, place: Place, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(place)
+        _need(place.scheme)
+        # Nothing is compressed, since ranges count bytes.
         self.headers = {"Accept-Encoding": "identity", "User-Agent": "epochal", **(headers or {})}
+        self._pool: Any = None
+        self._process = -1
 
-    def options(self) -> Mapping[str, Any]:
-        """Nothing is compressed, since ranges count bytes; a connection that stalls is given up."""
-        import aiohttp
+    def _request(self, method: str, name: str, **headers: str) -> Any:
+        """Return an answer whose body has not been read."""
+        import urllib3
 
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE, sock_read=PATIENCE)
-        return {"client_kwargs": {"timeout": timeout, "headers": self.headers}}
+        if self._process != os.getpid():
+            # Errors are retried by us alone; a connection that stalls is given up.
+            retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
+            self._pool = urllib3.PoolManager(maxsize=64, retries=retries, timeout=PATIENCE)
+            self._process = os.getpid()
+        with self._reading():
+            answer = self._pool.request(
+                method,
+                self.place.named(name),
+                headers={**self.headers, **headers},
+                preload_content=False,
+                decode_content=False,
+                enforce_content_length=False,
+            )
+        if answer.status >= 400 and answer.status != 416:
+            answer.close()
+            raise FaultError(_FINAL.get(answer.status, f"the server answers {answer.status}"), is_final=answer.status in _FINAL)
+        return answer
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        import urllib3.exceptions as errors
+
+        try:
+            yield
+        except errors.HTTPError as error:
+            reason = error.reason if isinstance(error, errors.MaxRetryError) and error.reason is not None else error
+            raise FaultError(_words(TimeoutError() if isinstance(reason, errors.TimeoutError) else reason)) from error
+        except OSError as error:
+            raise FaultError(_words(error)) from error
 
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Ask for a range; of an answer, no more is read than was asked for."""
-        content: bytes = self._sync(self._ask, self.place.named(name), begin, end)
-        return content
-
-    def state(self, name: str) -> tuple[int, str]:
-        """Ask for the headers alone."""
-        headers = self._sync(self._head, self.place.named(name))
-        if not headers.get("Content-Length", "").isdecimal():
-            raise FaultError("the server does not say how large it is", is_final=True)
-        return int(headers["Content-Length"]), headers.get("ETag") or headers.get("Last-Modified", "")
-
-    def _sync(self, ask: Callable[..., Any], *arguments: Any) -> Any:
-        import aiohttp
-        from fsspec.asyn import sync
-
+        answer = self._request("GET", name, Range=f"bytes={begin}-{end - 1}")
         try:
-            return sync(self.system.loop, ask, self.system, *arguments)
-        except (OSError, aiohttp.ClientError) as error:
-            raise FaultError(_words(error)) from error
-
-    async def _head(self, system: Any, url: str) -> Mapping[str, str]:
-        session = await system.set_session()
-        async with session.head(url, allow_redirects=True) as answer:
-            _check_status(answer.status)
-            return dict(answer.headers)
-
-    async def _ask(self, system: Any, url: str, begin: int, end: int) -> bytes:
-        import aiohttp
-
-        session = await system.set_session()
-        content = bytearray()
-        async with session.get(url, headers={"Range": f"bytes={begin}-{end - 1}"}) as answer:
             if answer.status == 416:  # The file ends before.
                 return b""
-            _check_status(answer.status)
             if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
                 raise FaultError("the server sends another range")
             if answer.status == 200 and begin:  # It would send the whole file each time.
                 raise FaultError("the server sends no ranges", is_final=True)
-            try:
-                async for piece in answer.content.iter_any():
-                    content += piece
-                    if len(content) >= end - begin:
-                        break
-            except (OSError, aiohttp.ClientError):
-                # What came before the connection broke off is of use.
-                if not content:
-                    raise
-        return bytes(content[: end - begin])
+            with self._reading():
+                content: bytes = answer.read(end - begin)
+            return content
+        finally:
+            # What was not read to its end cannot be used for another request.
+            answer.release_conn() if answer.length_remaining == 0 else answer.close()
+
+    def state(self, name: str) -> tuple[int, str]:
+        """Ask for the headers alone."""
+        answer = self._request("HEAD", name)
+        answer.release_conn()
+        if not answer.headers.get("Content-Length", "").isdecimal():
+            raise FaultError("the server does not say how large it is", is_final=True)
+        return int(answer.headers["Content-Length"]), answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
 
     def files(self) -> dict[str, int]:
         """Refuse: a web server has no list of its files."""
@@ -364,9 +374,13 @@ class Hub(Objects):
         return self._web.state(name)
 
 
-def _check_status(status: int) -> None:
-    if status >= 400:
-        raise FaultError(_FINAL.get(status, f"the server answers {status}"), is_final=status in _FINAL)
+def _need(scheme: str) -> None:
+    """Raise `MissingError` if a package for URLs of a scheme is not installed."""
+    for package in SCHEMES[scheme]:
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingError(f"Reading {scheme}:// needs the package {package}.", _INSTALL) from error
 
 
 def _words(error: Exception) -> str:

@@ -35,7 +35,7 @@ _RANGE = 1 << 20
 _LOOK = 0.005
 
 # Batches are read ahead until they have so many bytes, or there are so many.
-_AHEAD_BYTES = 1 << 26
+_AHEAD_BYTES = 1 << 25
 _MOST_AHEAD = 16
 _BATCH = 64
 
