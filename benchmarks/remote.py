@@ -38,7 +38,7 @@ WAYS = {
 }
 
 # The pictures (side, number), and what a step takes of them in a second (MB): all there is, and what a network that is trained does.
-SIZES = {"224×224 (150 kB)": (224, 1344), "64×64 (12 kB)": (64, 16_000)}
+SIZES = {"224×224 (150 kB)": (224, 1344), "64×64 (12 kB)": (64, 8000)}
 PACES = (0, 50)
 
 

@@ -97,16 +97,16 @@ def here(networks: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"sizes": SIZES, "exchange of 2": pairs, "link": link._asdict(), "networks": {}}
     for name in networks:
         size = size_of(name)
-        alone = {count: measured("steps", name, str(BATCH // count)) for count in PROCESSES}
+        alone = measured("steps", name, str(BATCH))
         crowded = {count: beside(name, BATCH // count) for count in PROCESSES[1:]}
-        predicted = {1: alone[1]}
+        predicted = {1: alone}
         for count in PROCESSES[1:]:
             # All cores compute, so that nothing is hidden, and processes beyond the cores take turns.
             turns = max(1.0, count / CORES)
             slower = Link(link.latency * turns, link.rate / turns)
             predicted[count] = step(0.0, crowded[count] * turns, size, count, slower, overlaps=False)
-        got = {count: alone[1] if count == 1 else measured("steps", name, str(BATCH), processes=count) for count in PROCESSES}
-        found["networks"][name] = {"bytes": size, "alone": alone, "beside": crowded, "predicted": predicted, "measured": got}
+        got = {count: alone if count == 1 else measured("steps", name, str(BATCH), processes=count) for count in PROCESSES}
+        found["networks"][name] = {"bytes": size, "beside": crowded, "predicted": predicted, "measured": got}
         print(name, found["networks"][name], flush=True)
     return found
 

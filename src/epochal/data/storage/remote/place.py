@@ -195,7 +195,7 @@ class _Remote(Store):
 class Web(Store):
     """A web server that sends ranges (RFC 9110, section 14), which is only read. Further `headers` go with each request.
 
-    A connection for each thread takes a third of the time of fsspec's event loop, which all threads would wait for.
+    Each thread has a connection, since fsspec's event loop would be one for all: blocks of 64 KB came through it at 20 instead of 34 MB/s.
     """
 
     def __init__(self, place: Place, headers: Mapping[str, str] | None = None) -> None:
