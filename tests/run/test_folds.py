@@ -64,6 +64,17 @@ def test_every_example_is_answered_by_a_model_that_has_not_seen_it(clouds: tuple
     assert all(clouds[1][one["positions"]].sum() == 20 for one in kept)
 
 
+def test_slices_of_answers_out_of_fold_are_in_the_report(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    x = clouds[0][:, 0].tolist()
+    table = {"x": x, "site": ["ab"[place % 3 == 0] for place in range(120)], "y": clouds[1].tolist()}
+    run = epochal.train(table, target="y", model="linear", task="single-label", **QUICK, out=tmp_path / "run")
+    assert run.assessment is not None
+    assert run.assessment.slices is not None
+    assert json.loads(json.dumps(run.assessment.to_json())) == _result(tmp_path / "run")["assessment"]
+    assert _result(tmp_path / "run")["assessment"]["slices"]["split"] == "folds"
+    assert "A slice is all examples out of fold with one value in a column" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
 def test_wrong_labels_are_those_that_models_out_of_fold_contradict(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     points, labels = clouds[0] + 4 * clouds[1][:, None], clouds[1].clone()
     labels[::20] = 1 - labels[::20]

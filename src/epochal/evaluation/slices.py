@@ -31,6 +31,9 @@ from epochal.tasks.beta import student_quantile, student_tails
 from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import plain
 
+# What examples of splits are called, where it is not the name of the split.
+_SPLITS = {"valid": "validation", "folds": "out-of-fold"}
+
 # A slice has so many examples, and so have all others; of examples in groups, it has so many groups.
 LEAST, _GROUPS = 30, 10
 
@@ -98,7 +101,7 @@ class Slices(Shown):
         if not self.shown:
             yield self.title
             return
-        first, count, split = self.found[0], f"{self.found[0].count:,}", self.split
+        first, count, split = self.found[0], f"{self.found[0].count:,}", _SPLITS.get(self.split, self.split)
         score, rest, by = self.words(first.score), self.words(first.rest), f"(p = {first.p:.2g}, corrected for {self.compared:,} slices)"
         if self.higher_is_better:
             yield f"Worse where {first.name}: {score} of {count} {split} examples are right, and {rest} of the others {by}"

@@ -18,8 +18,8 @@ _DRAWN, _RATED, _LISTED = 30, 12, 20
 # The most of a colour, so that black and white text can be read on it.
 _DARKEST = 0.42
 
-# Longer names are turned above columns.
-_SHORT = 3
+# Longer names are turned above more columns than so many.
+_SHORT, _WIDE = 3, 3
 
 # So many confusions are put in words.
 _SAID = 5
@@ -55,7 +55,7 @@ def _matrix(facts: Facts) -> str:
         for row, (name, counts) in enumerate(zip(names, facts.confusion, strict=True))
     )
     about = words("Rows are true classes, columns predicted ones; numbers are examples, and colours their share of the row.", kind="soft")
-    kind = f"matrix{' tight' * (len(names) > _RATED)}{' turned' * (max(map(len, names)) > _SHORT)}"
+    kind = f"matrix{' tight' * (len(names) > _RATED)}{' turned' * (max(map(len, names)) > _SHORT and len(names) > _WIDE)}"
     return (
         f'{about}<div class="scroll" role="region" aria-label="{said("Confusion matrix")}" tabindex="0">'
         f'<table class="{kind}"><thead><tr><td>{heads}</thead><tbody>{body}</tbody></table></div>'

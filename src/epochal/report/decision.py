@@ -6,7 +6,6 @@ from epochal.language import translated
 from epochal.page import safe
 from epochal.report.facts import Facts
 from epochal.report.parts import between, cell, percent, quoted, section, table, words
-from epochal.tasks.scores import plain
 
 
 def decision(facts: Facts) -> str:
@@ -47,7 +46,7 @@ def decision(facts: Facts) -> str:
         listed += table(("label", "threshold"), shown, "Thresholds of labels")
         about.insert(0, words("The rule: a label is the answer where its probability is at least its own threshold, instead of 50 %."))
     else:
-        shown = ((cell(name), plain(factor, 3)) for name, factor in found.factors.items())
+        shown = ((cell(name), f"{factor:.3f}") for name, factor in found.factors.items())
         listed += table(("class", "factor"), shown, "Factors of classes")
         about.insert(0, words("The rule: multiply probabilities by the factors of their classes, and answer the largest."))
     return section("decision", title, *about, listed)

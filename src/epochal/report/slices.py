@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from epochal.evaluation.slices import LEAST, Slice, Slices
+from epochal.language import translated
 from epochal.page import safe
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import between, cell, folded, percent, section, table, words
-from epochal.tasks.scores import plain
 
 # Tables begin with so many.
 _LISTED = 12
@@ -44,14 +44,23 @@ def slices(facts: Facts) -> str:
     return section("slices", found.title, words(*about, kind="soft"), table(heads, rows[:first], "Slices"), more)
 
 
+def _digits(found: Slices) -> int:
+    """Return how many decimals leave four digits of the largest score."""
+    most = max(abs(one.score) for one in found.found)
+    return max(0, 3 - math.floor(math.log10(most))) if most > 0 else 1
+
+
 def _row(found: Slices, one: Slice, least: float) -> tuple[str, ...]:
     low, high = one.difference_interval
     if found.higher_is_better:
-        change, ends = f"{100 * one.difference:+.1f}", f"{100 * low:+.1f} – {100 * high:+.1f}"
+        change, ends = f"{100 * one.difference:+.1f}", translated(f"{100 * low:+.1f} to {100 * high:+.1f}")
         score, around = percent(one.score), "–" if one.interval is None else between(one.interval)
     else:
-        change, ends = plain(one.difference, 3), f"{plain(low, 3)} – {plain(high, 3)}"
-        score, around = plain(one.score, 4), "–" if one.interval is None else f"{plain(one.interval[0], 4)} – {plain(one.interval[1], 4)}"
+        digits = _digits(found)
+        change, ends = f"{one.difference:+,.{digits}f}", translated(f"{low:+,.{digits}f} to {high:+,.{digits}f}")
+        score, around = f"{one.score:,.{digits}f}", "–"
+        if one.interval is not None:
+            around = translated(f"{one.interval[0]:,.{digits}f} to {one.interval[1]:,.{digits}f}")
     drawn = "" if one.interval is None or not found.higher_is_better else charts.between(one.score, one.interval, least)
     p = "< 0.0001" if one.p < 0.0001 else f"{one.p:.2g}"
     cells = (cell(one.name), f"{one.count:,}", score, *((drawn,) if found.higher_is_better else ()), safe(around), safe(change), safe(ends))

@@ -67,8 +67,8 @@ class Run(Shown):
     inputs are not rows, or have very many columns. `label_errors` are the training labels, or values, that are likely wrong. `curve` is the
     learning curve, if it was asked for. With folds, `folds` is what cross-validation measured, and
     `out_of_fold` has the outputs and targets of the same examples, in the order of the source. `repeats` is what the same settings reached
-    with several seeds, if that was asked for. `assessment` is all else that is said of
-    answers on test data, or without these on validation data.
+    with several seeds, if that was asked for. `assessment` is all else that is said of answers on test data, or without these out of fold,
+    or on validation data.
     """
 
     bundle: Bundle

@@ -29,6 +29,7 @@ from epochal.data.load import Data
 from epochal.data.split import in_folds
 from epochal.device import using_threads
 from epochal.errors import BundleError, DataError, reason_of
+from epochal.evaluation.assessment import Assessment
 from epochal.evaluation.by_example import Answers
 from epochal.evaluation.confident import confident_errors
 from epochal.evaluation.evaluate import Evaluation, evaluate, score
@@ -191,19 +192,24 @@ def keep_answers(plan: FoldPlan, evaluation: Evaluation, folder: Path) -> dict[s
     return write_out_of_fold(folder, evaluation, plan.in_order, fold, plan.prepared.data.input)
 
 
-def in_result(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None) -> dict[str, Any]:
-    """Return what result.json gets: `wrong` labels; and without test data what is known of a model from the answers out of fold, if these
-    are all."""
+def in_result(found: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None, assessment: Assessment | None) -> dict[str, Any]:
+    """Return what result.json gets: what was measured, `wrong` labels, and the `assessment`, if it is of answers out of fold."""
     values: dict[str, Any] = {"folds": found.to_json() | {"evaluation": evaluation.to_json()}}
     if wrong is not None:
         values["label_errors"] = wrong.to_json()
-    data = plan.prepared.data
-    if found.is_complete and data.test is None:
-        answers = Answers(evaluation.task, evaluation.outputs, evaluation.predictions, evaluation.targets, evaluation.groups)
-        slices = find_slices(answers, [plan.in_order], data.train, data.spec.input, data.attributes, "out-of-fold")
-        assessment = assess_folds(found, evaluation, slices)
-        values["assessment"] = None if assessment is None else assessment.to_json()
+    if assessment is not None:
+        values["assessment"] = assessment.to_json()
     return values
+
+
+def assess_answers(plan: FoldPlan, found: CrossValidation, evaluation: Evaluation) -> Assessment | None:
+    """Return what is known of a run without test data from all answers out of fold; `None` with test data, or while folds are missing."""
+    data = plan.prepared.data
+    if not found.is_complete or data.test is not None:
+        return None
+    answers = Answers(evaluation.task, evaluation.outputs, evaluation.predictions, evaluation.targets, evaluation.groups)
+    slices = find_slices(answers, [plan.in_order], data.train, data.spec.input, data.attributes, "folds")
+    return assess_folds(found, evaluation, slices)
 
 
 def is_unfinished(folder: Path, folds: int | None) -> bool:

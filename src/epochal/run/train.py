@@ -37,7 +37,7 @@ from epochal.run.folder import (
     new_run,
     tidy,
 )
-from epochal.run.folds import FoldPlan, cross_validate, in_result, keep_answers, plan_folds
+from epochal.run.folds import FoldPlan, assess_answers, cross_validate, in_result, keep_answers, plan_folds
 from epochal.run.label_errors import CheckPlan, find_label_errors, plan_check
 from epochal.run.label_errors import check as check_labels
 from epochal.run.prepare import Prepared
@@ -188,10 +188,12 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
             keep(partial(write_examples, done.folder, judged, wrong, plan.shown(), done.recipe), log)
             if wrong is not None:
                 write_text(done.folder / LABELS, wrong.to_csv())
-        measured, errors = in_result(plan, folds, evaluation, wrong), wrong or done.label_errors
+        errors, assessment = wrong or done.label_errors, assess_answers(plan, folds, evaluation)
+        measured = in_result(folds, evaluation, wrong, assessment)
         if folds.is_complete and done.folder is not None:
             measured["predictions"] = done.result["predictions"] | keep_answers(plan, evaluation, done.folder)
-        done = _extended(done, measured, log, folds=folds, out_of_fold=evaluation, label_errors=errors)
+        changes = {"folds": folds, "out_of_fold": evaluation, "label_errors": errors, "assessment": assessment or done.assessment}
+        done = _extended(done, measured, log, **changes)
 
     cross_validate(plan, done.folder, done.fit.finished.seconds, log, found)
     return done
