@@ -117,9 +117,13 @@ def test_groups_stay_in_one_fold(clouds: tuple[Tensor, Tensor], tmp_path: Path) 
     assert sorted(group for one in held for group in set(one.tolist())) == list(range(12))
 
 
-def test_quantities_several_labels_and_data_that_are_read_one_by_one(clouds: tuple[Tensor, Tensor]) -> None:
+def test_quantities_several_labels_and_data_that_are_read_one_by_one(clouds: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     points, labels = clouds
-    quantities = epochal.train((points, points.sum(1)), **QUICK)
+    quantities = epochal.train((points, points.sum(1)), **QUICK, out=tmp_path / "run")
+    # Values that look wrong are those of the run's own training: the report shows them, too.
+    listed = _result(tmp_path / "run")["label_errors"]["first"]
+    shown = json.loads((tmp_path / "run" / "examples.json").read_text("utf-8"))["labels"]
+    assert [one["name"] for one in shown] == [one["example"] for one in listed[: len(shown)]] != []
     assert quantities.folds is not None
     assert quantities.folds.scores[0].name == "mean absolute error"
     several = epochal.train((points, torch.stack([labels, 1 - labels], 1).float()), task="multi-label", **QUICK)

@@ -75,7 +75,8 @@ class Importance(Shown):
     @property
     def title(self) -> str:
         """What the numbers are."""
-        return f"How much worse predictions are where a column is shuffled ({self.rows:,} rows of {self.split}, {REPEATS} times each)"
+        split = "validation" if self.split == "valid" else self.split
+        return f"How much worse predictions are where a column is shuffled ({self.rows:,} rows of {split}, {REPEATS} times each)"
 
     @property
     def heading(self) -> tuple[str, str, str, str]:
@@ -102,7 +103,7 @@ class Importance(Shown):
         """Return which columns stand in for each other; "" if there are none."""
         if not self.alike:
             return ""
-        few = ", ".join(f"{one} and {other}" for one, other, _ in self.alike[:3]) + ", ..." * (len(self.alike) > 3)
+        few = ", ".join(f"{one} & {other}" for one, other, _ in self.alike[:3]) + ", ..." * (len(self.alike) > 3)
         return f"columns that say nearly the same look less important than they are together: {few}"
 
     def to_json(self) -> dict[str, Any]:

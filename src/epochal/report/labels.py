@@ -32,7 +32,7 @@ def label_errors(facts: Facts) -> str:
         how = "All along training, predictions were farther from the given value than usual noise would be."
     elif found.by == "folds":
         how = "Models that were trained without these examples were as sure of another class as they usually are where it is given."
-    how = how if found.likely else ""
+    how, shown = how if found.likely else "", gallery(facts.exhibits.labels, "given:")
     below = "Below each is what it may be, then the given label and how probable that was on average."
     if are_quantities:
         below = "Below each is what is predicted, then the given value and its distance, in standard deviations (σ) of what is usual."
@@ -45,7 +45,6 @@ def label_errors(facts: Facts) -> str:
         first, *rest = check.lines()
         worth = words(f"{first}.") + f'<ul class="said">{"".join(f"<li>{said(line)}" for line in rest)}</ul>'
     where = f"All {values['listed']:,} to look at are in labels.csv, in the folder of the run; its column 'label' is for corrections."
-    shown = gallery(facts.exhibits.labels, "given:")
     scores = (f"{one.score:.1f} σ" if are_quantities else f"{100 * one.score:.1f} %" for one in found.listed)
     rows = [(f"{one.rank}", cell(one.example), *map(cell, one.said), score) for one, score in zip(found.listed, scores, strict=True)]
     heads = ("rank", "example", "given", "suggested", "distance" if are_quantities else "probability of the given one")
@@ -53,7 +52,7 @@ def label_errors(facts: Facts) -> str:
     return section(
         "label-errors",
         str(found),
-        words(*filter(None, (how, below)), kind="soft"),
+        words(*filter(None, (how, below if shown else "")), kind="soft") if how or shown else "",
         worth,
         _often(values["pairs"][:_PAIRS]),
         shown if found.likely or not shown else folded("Those to look at first", shown),

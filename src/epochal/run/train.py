@@ -183,12 +183,16 @@ def with_folds(done: Run, plan: FoldPlan | None, log: Callable[[str], object]) -
 
     def found(folds: CrossValidation, evaluation: Evaluation, wrong: LabelErrors | None) -> None:
         nonlocal done
+        errors, shown = wrong or done.label_errors, plan.shown()
+        if wrong is None:
+            # Those of the run's own training are among its training examples.
+            shown = replace(shown, train=done.data.train)
         if folds.is_complete and done.folder is not None:
             judged = (evaluation, None) if done.test is None else (done.valid, done.test)
-            keep(partial(write_examples, done.folder, judged, wrong, plan.shown(), done.recipe), log)
+            keep(partial(write_examples, done.folder, judged, errors, shown, done.recipe), log)
             if wrong is not None:
                 write_text(done.folder / LABELS, wrong.to_csv())
-        errors, assessment = wrong or done.label_errors, assess_answers(plan, folds, evaluation)
+        assessment = assess_answers(plan, folds, evaluation)
         measured = in_result(folds, evaluation, wrong, assessment)
         if folds.is_complete and done.folder is not None:
             measured["predictions"] = done.result["predictions"] | keep_answers(plan, evaluation, done.folder)
