@@ -16,7 +16,7 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 # Processes that take more seconds hang.
-LONGEST = 120
+LONGEST = 400
 
 
 class Processes:

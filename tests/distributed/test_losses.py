@@ -67,13 +67,13 @@ def data(name: str) -> Data:
         case "texts":
             found = load((["a good film", "a bad one, and long", "good acting", "bad bad"] * 30, [1, 0, 1, 0] * 30))
         case "mnist":
-            found = load("mnist", data_dir=PLACE / "mnist")
+            found = load("mnist", data_dir=PLACE)
         case "cifar10":
             found = load(_unpacked())
         case "adult":
             found = load(PLACE / "tables" / "adult-train.csv", target="income")
         case _:
-            found = load(PLACE / "text" / "sst2" / "train.tsv")
+            found = load(PLACE / "text" / "sst2" / "train.tsv", target="1")
     return found.split(0.1, 0.1, 0)
 
 

@@ -39,6 +39,8 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "code"
         os.environ[CODE_FILE] = str(file)
+        # All together have as many threads as there are cores.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
