@@ -17,7 +17,7 @@ from sphinx.search.zh import SearchChinese
 
 project = "Epochal"
 version = release = version_of("epochal")
-copyright = "MIT license"  # noqa: A001  Sphinx's name
+
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
@@ -27,6 +27,7 @@ nitpicky = True
 html_theme = "furo"
 html_title = "Epochal"
 html_show_sphinx = False
+html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
 # Browsers do not let pages that are opened as files read others.
