@@ -139,7 +139,7 @@ def _commands(texts: dict[str, str]) -> Iterator[str]:
         # The first paragraph says what the list of commands says.
         paragraphs = [" ".join(one.split()) for one in inspect.cleandoc(command.help or "").split("\n\n")]
         yield from (_plain(translated(one)) for one in paragraphs if one and one != about)
-        options = [one for one in command.get_params(context) if isinstance(one, click.Option) and one.name != "help"]
+        options = [one for one in command.get_params(context) if isinstance(one, click.Option) and "--help" not in one.opts]
         records = [one.get_help_record(context) for one in options if not isinstance(one, Setting)]
         rows = [(_code(names), _plain(of_option(help_))) for names, help_ in filter(None, records)]
         if rows:
