@@ -23,6 +23,7 @@ LAYERS = [
     "errors",
     "user_code",
     "shown",
+    "notebook",
     "io.*",
     "terminal",
     "language",

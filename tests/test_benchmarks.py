@@ -621,13 +621,16 @@ def test_a_search_beside_plain_optuna() -> None:
         "data": "made",
         "trials": 20,
         "seeds": 10,
+        "examples": 4000,
+        "epochs": 12,
         "search": {"values": {"optimizer.lr": 0.1}, **better},
         "optuna": {"trials": 11, "values": {}, **nothing},
         "validation": [{"setting": "trial 3", "selected": 0.4, "fresh": 0.42}],
     }
     text = tune.report_text([record])
     assert "| made | epochal tune | 20 | 80.00 | 82.00 | +2.00 (+1.00 to +3.00) | lr 0.1 |" in text
-    assert "| made | Optuna's TPE | 11 | – | – | 0 | the default |" in text
+    assert "| made | Optuna: TPE, median pruner | 11 | – | – | 0 | the default |" in text
     assert "| made | trial 3 | 0.4000 | 0.4200 |" in text
+    assert "made 4,000 (12)" in text
     (axes,) = tune.figure([record]).axes
     assert axes.get_xlabel() == "points, with 95 % interval"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import epochal
 from epochal.recipe import Recipe
+from epochal.shown import Page, curves
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def test_notebooks_show_escaped_tables(run: epochal.Run, name: str) -> None:
     value = run if name == "run" else getattr(run, name)
     html = value._repr_html_()
     assert html.startswith(f"<div><b>{type(value).__name__}</b>: ")
-    assert "<table>" in html
+    assert "<table" in html
+    assert ("<polyline" in html) == (name in ("run", "fit"))
     assert len(html) < 5000
     assert "<b>no</b>" not in html
     if name in ("data", "test", "bundle"):
@@ -72,3 +75,44 @@ def test_a_poor_run_says_so() -> None:
     run = epochal.train((noise, labels), epochs=1, model="linear", watchers=())
     assert "This is not clearly better than always answering '0' (" in repr(run)
     assert "--recipe photos" in repr(run)
+
+
+def _figure(value: object) -> str:
+    html: str = value._repr_html_()  # type: ignore[attr-defined]
+    return html
+
+
+def test_a_notebook_shows_examples() -> None:
+    pictures = torch.zeros(20, 1, 8, 8, dtype=torch.uint8).random_(generator=torch.Generator().manual_seed(0))
+    html = _figure(epochal.load((pictures, ["<i>", "b"] * 10)))
+    assert html.count('src="data:image/png;base64,') == 6
+    assert "&lt;i&gt;" in html
+    large = torch.zeros(4, 3, 300, 400, dtype=torch.uint8)
+    assert len(_figure(epochal.load((large, [0, 1, 0, 1])))) < 20_000
+    html = _figure(epochal.load((["a <b>text</b>", "another " * 100] * 5, [0, 1] * 5)))
+    assert "a &lt;b&gt;text&lt;/b&gt;" in html
+    assert "another …" in html
+    html = _figure(
+        epochal.load({"size": [1.5, 2.5, 3.5] * 4, "where": ["x", "y", "z"] * 4, "price": [10.5, 20.25, 30.5] * 4}, target="price")
+    )
+    assert "20.25" in html
+    assert "where" in html
+
+
+def test_a_page_is_shown_in_a_frame_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text('<p title="x">1 & 2</p>')
+    html = _figure(Page(tmp_path / "page.html"))
+    assert 'sandbox="" srcdoc="&lt;p title=&quot;x&quot;&gt;1 &amp; 2&lt;/p&gt;"' in html
+
+
+def test_a_run_without_a_folder_has_no_report(run: epochal.Run) -> None:
+    with pytest.raises(epochal.EpochalError, match="has no folder"):
+        _ = run.report
+
+
+def test_curves_have_gaps_and_need_two_points() -> None:
+    assert curves({"loss": [1.0]}) == ""
+    assert curves({"loss": [float("nan")] * 3}) == ""
+    drawn = curves({"<a>": [3.0, float("nan"), 1.0], "b": [2.0, 2.0, 2.0]})
+    assert 'points="4.0,4.0 236.0,86.0"' in drawn
+    assert "&lt;a&gt; 1" in drawn

@@ -1,15 +1,18 @@
 """A progress bar with an ETA for anything that may take longer than a second.
 
-It goes to standard error, appears only on a terminal, and vanishes when done: it never mixes with results.
+It goes to standard error, appears only on a terminal or in a notebook, and vanishes when done: it never mixes with results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Protocol
 
 from epochal.distributed import leads
+from epochal.notebook import Display, in_notebook
+from epochal.shown import bar
 
 
 def silent(_: str) -> None:
@@ -33,16 +36,36 @@ def progress(label: str, total: float | None, *, unit: str = "", done: int = 0) 
     if not label or not leads():
         yield lambda amount=1: None  # noqa: ARG005  it has the signature of Advance
         return
+    if in_notebook():
+        with _in_notebook(label, total, done) as advance:
+            yield advance
+        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(label, total=total, completed=done)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task(label, total=total, completed=done)
 
         def advance(amount: float = 1) -> None:
-            bar.advance(task, amount)
+            shown.advance(task, amount)
 
         yield advance
+
+
+@contextmanager
+def _in_notebook(label: str, total: float | None, done: float) -> Iterator[Advance]:
+    display = Display()
+
+    def advance(amount: float = 1) -> None:
+        nonlocal done
+        done += amount
+        if display.is_due():
+            display.show(f"{escape(label)} {bar(done / total)} {done / total:.0%}" if total else f"{escape(label)} {done:,.0f}")
+
+    try:
+        yield advance
+    finally:
+        display.clear()

@@ -50,6 +50,7 @@ def test_verbs_and_options(ask: Ask) -> None:
 def test_names_and_values(ask: Ask, tmp_path: Path) -> None:
     assert {"conv", "bag", "airbench"} <= {*ask("epochal train --model ")}
     assert [*ask("epochal train --recipe mnist")] == ["mnist", "mnist-fast"]
+    assert [*ask("epochal tune --recipe mnist")] == ["mnist", "mnist-fast"]
     assert [*ask("epochal recipes few")] == ["few-shot"]
     assert [*ask("epochal train --precision ")] == ["auto", "fp32", "bf16", "fp16"]
     assert "optimizer.lr=" in ask("epochal train --set optimizer.l")

@@ -33,7 +33,12 @@ _OTHER = "workers"
 @click.option(
     "--seeds", type=click.IntRange(2), default=5, show_default=True, help="With so many seeds the best and the default are tested."
 )
-@click.option("--recipe", "recipe_name", help="The default to search around: a name from `epochal recipes`, or a TOML file.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    help="The default to search around: a name from `epochal recipes`, or a TOML file.",
+    shell_complete=names_of("recipes", files=True),
+)
 @click.option(
     "--workers",
     type=click.IntRange(1),

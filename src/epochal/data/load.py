@@ -17,6 +17,7 @@ from epochal.data.attributes import NO_ATTRIBUTES, Attributes
 from epochal.data.examples import Correction, Examples, Found, Part, places_key
 from epochal.data.exclude import Exclusion, as_exclusion
 from epochal.data.fingerprint import fingerprint_of
+from epochal.data.glance import glance
 from epochal.data.inputs.base import MAX_NUMBERS, InputRule, check_size
 from epochal.data.inputs.kinds import KINDS, kind_of
 from epochal.data.inputs.picture.rule import ResizeMode
@@ -85,6 +86,9 @@ class Data(Shown):
 
     def _rows(self) -> Rows:
         return (("task", self.task.name), ("outputs", few(self.outputs)), *(("note", note) for note in self.notes))
+
+    def _below(self) -> str:
+        return glance(self.train, self.input, self.task)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -5,21 +5,19 @@ They are chosen at the end of a run, while the data are there, and kept in the r
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from io import BytesIO
 from typing import Any
 
 import numpy
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from epochal.data.examples import Examples
+from epochal.data.glance import as_url
 from epochal.data.inputs.values import access
 from epochal.data.spec import DataSpec
 from epochal.evaluation.evaluate import Evaluation
@@ -32,8 +30,8 @@ from epochal.tasks.base import Judged
 # So many mistakes, right answers and labels to look at are kept, and so many training examples, each changed at random so many times.
 _WRONG, _RIGHT, _LABELS, _SAMPLES, _CHANGED = 12, 6, 12, 4, 3
 
-# Pictures are made smaller than this; those up to `_EXACT` pixels are kept to the bit.
-_SIDE, _EXACT = 160, 64
+# Pictures are made smaller than this.
+_SIDE = 160
 
 # Of texts, so many letters are kept; of a row of an example so many values.
 _LETTERS, _VALUES = 400, 12
@@ -159,7 +157,7 @@ def _exhibit(name: str, shown: _Shown, predicted: str = "", true: str = "", note
         return Exhibit(name, "", shown[:_LETTERS] + "…" * (len(shown) > _LETTERS), (), predicted, true, note)
     if isinstance(shown, tuple):
         return Exhibit(name, "", "", shown, predicted, true, note)
-    return Exhibit(name, _as_url(shown), "", (), predicted, true, note)
+    return Exhibit(name, as_url(shown, _SIDE), "", (), predicted, true, note)
 
 
 def _samples(train: Examples, spec: DataSpec, recipe: Recipe) -> Iterator[tuple[Exhibit, ...]]:
@@ -176,15 +174,6 @@ def _samples(train: Examples, spec: DataSpec, recipe: Recipe) -> Iterator[tuple[
 
 def _drawn(spec: DataSpec, changed: Tensor) -> NDArray[numpy.uint8] | None:
     return spec.input.draw(changed[0])
-
-
-def _as_url(pixels: NDArray[numpy.uint8]) -> str:
-    picture = Image.fromarray(pixels)
-    exact = max(picture.size) <= _EXACT
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-    content = BytesIO()
-    picture.save(content, "PNG" if exact else "JPEG", **({} if exact else {"quality": 82}))
-    return f"data:image/{'png' if exact else 'jpeg'};base64,{b64encode(content.getvalue()).decode()}"
 
 
 @cache

@@ -18,6 +18,7 @@ from epochal.data.load import Data
 from epochal.data.spec import DataSpec
 from epochal.device import using_threads
 from epochal.distributed.ranks import ranks
+from epochal.errors import BundleError
 from epochal.evaluation.advice import advice
 from epochal.evaluation.assessment import Assessment, assess, slices_of
 from epochal.evaluation.evaluate import Evaluation, evaluate
@@ -48,7 +49,7 @@ from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared
 from epochal.run.report import keep, write_examples, write_report
 from epochal.run.thresholds import with_thresholds
-from epochal.shown import Rows, Shown
+from epochal.shown import Page, Rows, Shown
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import TrainingHistory, fit
 from epochal.training.own import names_of
@@ -104,6 +105,16 @@ class Run(Shown):
             ("model", self.fit.finished.kept_weights()),
             ("folder", "none: nothing was written" if self.folder is None else str(self.folder)),
         ]
+
+    def _below(self) -> str:
+        return self.fit.curves()
+
+    @property
+    def report(self) -> Page:
+        """The report, which a notebook shows. Raises `BundleError` if nothing was written."""
+        if self.folder is None:
+            raise BundleError("The run has no folder, and so no report.", 'Train with a folder: out="runs/mine".')
+        return Page(self.folder / REPORT)
 
     @concise
     def predict(self, what: Input | Sequence[Input], *, unreadable: Literal["stop", "count"] = "stop") -> Predictions:

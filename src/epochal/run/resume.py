@@ -32,7 +32,7 @@ from epochal.training.own import NOT_USED, Own
 from epochal.training.records import Started, Watcher
 from epochal.training.schedule import Schedule, ScheduleFunction
 from epochal.user_code import concise
-from epochal.watch.console import Console
+from epochal.watch.notebook import screen
 
 
 @concise
@@ -66,7 +66,7 @@ def resume(
     folder = Path(folder)
     here = ranks()
     with here.together(), ExitStack() as stack:
-        console = None if quiet or not here.leads else stack.enter_context(Console())
+        console = None if quiet or not here.leads else stack.enter_context(screen())
         log = log or (silent if console is None else console.say)
         if folder.exists() and here.leads:
             stack.enter_context(exclusive_lock(folder))

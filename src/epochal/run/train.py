@@ -51,7 +51,7 @@ from epochal.training.own import Own
 from epochal.training.records import Started, Watcher
 from epochal.training.schedule import ScheduleFunction
 from epochal.user_code import concise
-from epochal.watch.console import Console
+from epochal.watch.notebook import screen
 
 
 @concise
@@ -99,7 +99,7 @@ def train(
         metrics = [one for one in listed if not isinstance(one, str)]
     resolved = as_recipe(recipe).updated({**settings, **by_name}, "given")
     with ExitStack() as stack:
-        console = None if quiet or not ranks().leads else stack.enter_context(Console())
+        console = None if quiet or not ranks().leads else stack.enter_context(screen())
         return run(
             data,
             resolved,

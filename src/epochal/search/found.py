@@ -13,10 +13,13 @@ from epochal.recipe import DEFAULT, Recipe
 from epochal.search.space import Space, label
 from epochal.search.store import Result
 from epochal.search.worth import Influence, Validation
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, table
 
 BEST = "best.toml"
 FIGURE = "trials"
+
+# So many trials are shown in a notebook, the best ones.
+_TRIALS = 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,6 +109,9 @@ class Search(Shown):
 
     def _title(self) -> str:
         return f"{len(self.trials)} trials"
+
+    def _below(self) -> str:
+        return table(self.heading, self.table()[:_TRIALS])
 
     def _rows(self) -> Rows:
         return [*(("", line) for line in self.verdict), ("recipe", str(self.recipe_file)), ("folder", str(self.folder))]

@@ -28,7 +28,7 @@ from epochal.evaluation.named import Metrics, all_metrics, check_metrics
 from epochal.models.build import preserve_mode
 from epochal.random import fork_rng, key, seed_generators
 from epochal.recipe import Recipe, as_recipe
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, curves
 from epochal.tasks.base import Task
 from epochal.tasks.losses import LossFunction
 from epochal.training.anomaly import check_rewinding, rewind
@@ -77,6 +77,16 @@ class TrainingHistory(Shown):
             for done in self.epochs[-_SHOWN:]
         ]
         return ("epoch", "train loss", "validation"), rows
+
+    def _below(self) -> str:
+        return self.curves()
+
+    def curves(self) -> str:
+        """Return the losses by epoch as a small chart, in HTML."""
+        losses = {"train loss": [done.train_loss for done in self.epochs]}
+        if all(done.valid is not None for done in self.epochs):
+            losses["valid loss"] = [done.valid.loss for done in self.epochs if done.valid is not None]
+        return curves(losses)
 
 
 @concise
