@@ -12,7 +12,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples" / "notebooks").glob("*.ipynb"))
 
 # Of each notebook something that it shows.
-SHOWN = {"pictures": "<iframe", "table": "district", "text": "courier"}
+SHOWN = {"pictures": "<iframe", "table": "district", "text": "delivery"}
 
 
 @pytest.fixture(scope="module")
