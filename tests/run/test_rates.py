@@ -49,6 +49,12 @@ def test_it_is_repeatable_and_restores_weights_and_generators(clouds: tuple[Tens
     assert measure_rates(prepared, 30) == first
 
 
+def test_tables_which_would_stop_early_are_tested_to_the_end() -> None:
+    table = {"size": [float(row % 7) for row in range(60)], "kind": ["a", "b", "c"] * 20, "sold": ["yes", "no"] * 30}
+    found = epochal.find_rate(table, {"patience": 1}, threads=1, device="cpu", steps=20, **{"data.target": "sold"})
+    assert len(found.rates) > 10
+
+
 def test_nothing_is_suggested_where_nothing_can_be_learned() -> None:
     noise = torch.zeros(100, 2), torch.arange(100) % 2
     found = epochal.find_rate(noise, model="linear", threads=1, device="cpu", steps=60)

@@ -120,7 +120,8 @@ def measure_rates(prepared: Prepared, steps: int) -> RateTest:
         batches = training_feed(data.train, data.spec, recipe, prepared.device)
         epochs = math.ceil(steps / len(batches))
         # The optimizer's rate is the lowest, and the schedule says how many times that.
-        asked = recipe.updated({"optimizer.lr": LOW, "epochs": epochs, "max_steps": None, "schedule.warmup": 0.0}, "range test")
+        fixed = {"optimizer.lr": LOW, "epochs": epochs, "max_steps": None, "patience": None, "schedule.warmup": 0.0}
+        asked = recipe.updated(fixed, "range test")
         own = Own(loss=prepared.own.loss, schedule=lambda step: growth**step)
         training = build_training(model, batches, data.spec, asked, prepared.device, own, has_valid=False)
         training.train_mode()
