@@ -30,6 +30,7 @@ _VERB = re.compile(r" (?=(?:is|has|contains|does|may|cannot|says) )")
 # What values may be, by how their names begin.
 _FORMS = {
     "short": "[^;]*",
+    "quoted": "'[^']*'",
     "said_table": "The table",
     "counted": "[0-9,]+ [a-z]+(?: [a-z]+)?",
     "are": "(?:is|are)",
@@ -165,7 +166,7 @@ def _line(line: str) -> str:
 
 def _said(text: str) -> str:
     """Return the Chinese of what has some, whole or by sentences, and the rest as it is."""
-    sentences = [text] if text in _table().texts else re.split(r"(?<=[.?!]) (?=[A-Z0-9])", text)
+    sentences = [text] if text in _table().texts else re.split(r"(?<=[.?!]) (?=[A-Z0-9]|\(Did )", text)
     if len(sentences) > 1 and all(known := [_known(sentence) for sentence in sentences]):
         return "".join(filter(None, known))
     if (whole := _known(text) or _found(text)) is not None or len(sentences) == 1:

@@ -51,7 +51,7 @@ def test_it_is_repeatable_and_restores_weights_and_generators(clouds: tuple[Tens
 
 def test_tables_which_would_stop_early_are_tested_to_the_end() -> None:
     table = {"size": [float(row % 7) for row in range(60)], "kind": ["a", "b", "c"] * 20, "sold": ["yes", "no"] * 30}
-    found = epochal.find_rate(table, {"patience": 1}, threads=1, device="cpu", steps=20, **{"data.target": "sold"})
+    found = epochal.find_rate(table, {"patience": 1, "data.target": "sold"}, threads=1, device="cpu", steps=20)
     assert len(found.rates) > 10
 
 
