@@ -160,6 +160,8 @@ def test_a_damaged_tar_is_named(tmp_path: Path) -> None:
 def test_a_tar_of_folders_is_still_unpacked(original: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "folders.tar", "w") as tar:
         tar.add(original, "folders")
+        (tmp_path / "readme.txt").write_text("whose pictures these are")
+        tar.add(tmp_path / "readme.txt", "folders/0/0-readme.txt")
     assert load(str(tmp_path / "folders.tar")).outputs == ("0", "1", "2")
 
 

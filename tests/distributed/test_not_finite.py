@@ -106,5 +106,6 @@ def test_all_find_what_one_finds(case: str, forking: Server, tmp_path: Path) -> 
     # Which checkpoint is the last one depends on the clock, and so do the steps after it.
     for several in found.values():
         assert several[0]["rewinds"]
-        assert all("(Net) has a value that is not finite. From: train[37]." in reason for _, _, reason in several[0]["rewinds"])
+        reasons = [reason for _, _, reason in several[0]["rewinds"]]
+        assert [one for one in reasons if "(Net) has a value that is not finite. From: train[37]." not in one] == []
         assert several[0]["loss"] < 1.1

@@ -82,7 +82,8 @@ class Checkpoints:
         can_save = isinstance(training.optimizer, torch.optim.Optimizer)
         if can_save:
             training.labels.collect(ranks)
-            ranks.tell(lambda: self._write(training, folder))
+            loss_sum = ranks.total(training.loss_sum)
+            ranks.tell(lambda: self._write(training, loss_sum, folder))
         if self.signals.checkpoint:
             self.signals.checkpoint = False
             self.log(
@@ -90,10 +91,10 @@ class Checkpoints:
             )
         self.signals.exit_if_requested()
 
-    def _write(self, training: Training, folder: Path) -> None:
+    def _write(self, training: Training, loss_sum: Tensor, folder: Path) -> None:
         begun = time.perf_counter()
-        training.check_finite()
-        state = training.state_dict()
+        training.check_finite(loss_sum)
+        state = training.state_dict() | {"loss_sum": loss_sum}
         # Tied weights share memory; the file contains each of them in full.
         tensors = {name: value.detach().cpu().clone().contiguous() for name, value in state.items() if isinstance(value, Tensor)}
         values = {"version": VERSION} | {name: value for name, value in state.items() if name not in tensors}

@@ -233,5 +233,6 @@ def share_state(training: Training, ranks: Ranks) -> None:
         told[name] = ranks.from_leader(own.to(training.device))
     if not ranks.leads:
         training.load_state_dict(told)
-        # What process 0 has counted of the examples, it keeps.
+        # What all have counted of the losses and the examples, process 0 keeps.
+        training.loss_sum.zero_()
         training.labels.clear()

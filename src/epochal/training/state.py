@@ -161,10 +161,13 @@ class Training:
     def _state_of_parts(self) -> State:
         return nested({name: holder.state_dict() for name, holder in self.parts.items()})
 
-    def check_finite(self) -> None:
-        """Raise `NotFiniteError` if a tensor of the state has a value that is not finite. This waits for the device."""
+    def check_finite(self, loss_sum: Tensor | None = None) -> None:
+        """Raise `NotFiniteError` if a tensor of the state has a value that is not finite, or the `loss_sum` of all processes.
+
+        This waits for the device.
+        """
         constants = tuple(f"/{name}" for name in self.constants)
-        for name, tensor in {"loss_sum": self.loss_sum, **self._state_of_parts()}.items():
+        for name, tensor in {"loss_sum": self.loss_sum if loss_sum is None else loss_sum, **self._state_of_parts()}.items():
             if isinstance(tensor, Tensor) and not tensor.isfinite().all() and not name.endswith(constants):
                 when = f"after step {self.step}" if self.step else "before the first step"
                 raise NotFiniteError(

@@ -19,6 +19,7 @@ import torch
 from epochal.data.examples import Found
 from epochal.data.inputs.picture.choose import choose_rule
 from epochal.data.inputs.picture.photographs import MODEL, SIDE
+from epochal.data.inputs.picture.read import SUFFIXES
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.inputs.values import Inputs
 from epochal.data.options import ReadOptions, refuse_options, refuse_table_options
@@ -30,7 +31,7 @@ from epochal.data.storage.archives import tar_members
 from epochal.data.storage.cache import DamagedError, content_hash, open_cache
 from epochal.data.storage.fill import PackedInputs, fill, fits, read_pack, write_pack
 from epochal.data.storage.remote.place import Place, Store, is_url, opened
-from epochal.data.storage.remote.tars import LABELS, Example, TarPictures, index_all
+from epochal.data.storage.remote.tars import LABELS, Example, TarPictures, index_all, key_and_kind
 from epochal.data.walk import entries
 from epochal.errors import DataError
 from epochal.io.safe_read import Unpacked
@@ -56,10 +57,11 @@ def are_tars(what: str | Path) -> bool:
 
 
 def _has_labels(path: Path) -> bool:
-    """Whether a label is among the first few files of a tar."""
+    """Whether among the first few files of a tar a picture has a label beside it: there are texts in other archives, too."""
     with Unpacked(path) as stream:
-        names = (member.name for member, _ in zip(tar_members(stream), range(8), strict=False) if member.kind == "file")
-        return any(os.path.basename(name).partition(".")[2].lower() in LABELS for name in names)  # noqa: PTH119  no path
+        names = [member.name for member, _ in zip(tar_members(stream), range(8), strict=False) if member.kind == "file"]
+    found = [*map(key_and_kind, names)]
+    return any(f".{kind}" in SUFFIXES and (key, label) in found for key, kind in found for label in LABELS)
 
 
 def read(what: str | Path, options: ReadOptions) -> Found:

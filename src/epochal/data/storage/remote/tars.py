@@ -80,6 +80,13 @@ def index_all(store: Store, names: Sequence[str], cache: Cache) -> list[list[Exa
     return found
 
 
+def key_and_kind(file: str) -> tuple[str, str]:
+    """Return the example that a file in a tar belongs to, and in lower case what follows the first dot of its name."""
+    folder, slash, base = file.rpartition("/")
+    stem, _, kind = base.partition(".")
+    return folder + slash + stem, kind.lower()
+
+
 def _indexed(store: Store, name: str, cache: Cache) -> list[Example]:
     size, state = state_of(store, name)
     kept = cache.folder / f"{content_hash(_FORM, store.place.named(name).encode(), repr((size, state)).encode()).hex()}.found"
@@ -106,11 +113,9 @@ def _examples(tar: _Tar, where: str) -> Iterator[Example]:
     parts: dict[str, tuple[Member, int, bytes]] = {}
     current, seen = "", set[str]()
     for member in tar_members(tar):
-        folder, slash, base = member.name.rpartition("/")
-        if member.kind == "folder" or base.startswith("."):
+        if member.kind == "folder" or member.name.rpartition("/")[2].startswith("."):
             continue
-        stem, _, extension = base.partition(".")
-        key, extension = folder + slash + stem, extension.lower()
+        key, extension = key_and_kind(member.name)
         if member.kind != "file" or (extension not in LABELS and f".{extension}" not in SUFFIXES):
             raise DataError(
                 f"{where}: the file {member.name} is of an unknown kind: '{extension or member.kind}'.",
