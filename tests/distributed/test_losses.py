@@ -73,7 +73,7 @@ def data(name: str) -> Data:
         case "adult":
             found = load(PLACE / "tables" / "adult-train.csv", target="income")
         case _:
-            found = load(PLACE / "text" / "sst2" / "train.tsv", target="1")
+            found = load(PLACE / "text" / "sst2" / "train.tsv", target="1", text="0")
     return found.split(0.1, 0.1, 0)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from epochal.data.load import Data, load
 from epochal.recipe import Recipe
 from epochal.training import loop
+from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import fit
 from tests.forks import Server
 from tests.processes import Processes, write
@@ -46,7 +47,7 @@ class Net(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return [batch, 3]."""
-        features = self.flat(self.drop(self.norm(self.convolution(inputs.double() / 255)).relu()))
+        features = self.flat(self.drop(self.norm(self.convolution(inputs.to(self.out.weight.dtype) / 255)).relu()))
         if self.training:
             # One example in five loses all of its features.
             features = features * (torch.rand_like(features[:, :1]) > 0.2)
@@ -90,9 +91,20 @@ def train(name: str, _: int = 0) -> None:
     write({"losses": losses, "weights": weights, "valid": scores, "labels": done.labels.tolist()}, f"{here.size}-{here.rank}.json")
 
 
+def train_in_two(_: int) -> None:
+    """Train at once, and with a break after an epoch, and write whether that ends with the same bits."""
+    recipe = Recipe().updated({"epochs": 3, "batch_size": BATCH, "threads": 1, "step": "plain", "lr": 0.01, "keep": "last"})
+    nets = [Net(is_weighted=False).float() for _ in range(2)]
+    fit(nets[0], pictures(), recipe)
+    fit(nets[1], pictures(), recipe, checkpoints=Checkpoints(Path("checkpoints")), stop=lambda done: "enough" * (done.epoch == 1))
+    fit(nets[1], pictures(), recipe, checkpoints=Checkpoints(Path("checkpoints")))
+    weights = [torch.cat([one.double().flatten() for one in net.state_dict().values()]) for net in nets]
+    write(torch.equal(*weights), "equal.json")
+
+
 def fork(folder: Path, name: str, size: int) -> list[dict[str, Any]]:
     """Train in so many processes; one trains as one always does."""
-    return Processes(folder, size, partial(train, name)).wait()
+    return Processes(folder, size, partial(train, name) if name in SETTINGS else train_in_two).wait()
 
 
 def read(folder: Path, size: int, rank: int) -> dict[str, Any]:
@@ -116,3 +128,10 @@ def test_several_processes_train_as_one(name: str, forking: Server, tmp_path: Pa
         # All processes have the same weights, to the bit, and the first knows what was said of all labels.
         assert last["weights"] == leader["weights"]
         assert torch.allclose(torch.tensor(leader["labels"]), torch.tensor(alone["labels"]), atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_bits_are_those_without_a_break(size: int, forking: Server, tmp_path: Path) -> None:
+    forking.by(__name__).ask(folder=str(tmp_path), name="with a break", size=size)
+    assert [one["code"] for one in forking.answer()] == [0] * size, (tmp_path / "said-0.txt").read_text()
+    assert json.loads((tmp_path / "equal.json").read_text())

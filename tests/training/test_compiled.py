@@ -49,7 +49,7 @@ def test_only_whole_batches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> Non
         return forward
 
     monkeypatch.setattr(torch, "compile", counting)
-    forward = compiled(nn.Linear(2, 3), _recipe(accumulate=3), CPU)
+    forward = compiled(nn.Linear(2, 3), _recipe(accumulate=3), CPU, 3)
     for size in (3, 2, 8):
         assert forward(torch.zeros(size, 2)).shape == (size, 3)
     assert seen == [3]

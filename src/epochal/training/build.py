@@ -24,7 +24,7 @@ from epochal.recipe import Recipe
 from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.training.average import MovingAverage
 from epochal.training.best import Best
-from epochal.training.compiled import compiled
+from epochal.training.compiled import Forward, compiled
 from epochal.training.distributed import Distributed, check_used
 from epochal.training.label_history import LabelHistory
 from epochal.training.memory import check_memory
@@ -121,7 +121,7 @@ def build_training(
         model=model,
         frozen=frozen,
         distributed=distributed,
-        forward=compiled(distributed.forward, recipe, device) if recipe.compile == "on" else distributed.forward,
+        forward=_forward(distributed, recipe, device),
         traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples, ranks),
         loss=loss,
         optimizer=optimizer,
@@ -140,6 +140,14 @@ def build_training(
     )
     training.check_finite()
     return training
+
+
+def _forward(distributed: Distributed, recipe: Recipe, device: torch.device) -> Forward:
+    if recipe.compile != "on":
+        return distributed.forward
+    ranks = distributed.ranks
+    rows = Slices(ranks.rank, ranks.size, recipe.accumulate).of(recipe.examples_per_step)[0].rows
+    return compiled(distributed.forward, recipe, device, rows)
 
 
 def _try_steps(trial: Trial, loss: Loss, own: Own, total_steps: int, ranks: Ranks, log: Callable[[str], object]) -> None:

@@ -14,8 +14,8 @@ from epochal.user_code import in_words
 Forward = Callable[[Tensor], Tensor]
 
 
-def compiled(model: nn.Module, recipe: Recipe, device: torch.device) -> Forward:
-    """Return the forward pass of `model`, compiled for the batches of a recipe; smaller ones, at the end of an epoch, go through the model.
+def compiled(model: nn.Module, recipe: Recipe, device: torch.device, size: int) -> Forward:
+    """Return the forward pass of `model`, compiled for `size` examples; fewer, at the end of an epoch, go through the model.
 
     On CUDA the passes are captured and replayed. Sums are computed in another order, so results agree with the plain model's up to
     rounding, not to the bit. The first call compiles: it raises `RecipeError` if the model cannot be compiled, or there is no compiler.
@@ -23,7 +23,6 @@ def compiled(model: nn.Module, recipe: Recipe, device: torch.device) -> Forward:
     # The next replay overwrites captured gradients, before those of the parts of a batch have been added.
     mode = "reduce-overhead" if device.type == "cuda" and recipe.accumulate == 1 else None
     made = torch.compile(model, dynamic=False, mode=mode)
-    size = -(-recipe.examples_per_step // recipe.accumulate)
 
     def forward(inputs: Tensor) -> Tensor:
         if len(inputs) != size:

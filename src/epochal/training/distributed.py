@@ -114,7 +114,27 @@ def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.de
     )
     # PyTorch examines annotations, and does not know those that are text.
     made.register_comm_hook(distributed, lambda state, bucket: _exchange(state, bucket))
+    _arrange(made)
     return made
+
+
+def _arrange(made: DistributedDataParallel) -> None:
+    """Let the gradients be exchanged in the same groups in all steps, also in the first one after a checkpoint.
+
+    PyTorch groups them anew after the first backward pass, and the order in which more than two processes add up a gradient depends on its
+    place in a group. So that pass is one without a step: of a sum of all parameters, times 0.
+    """
+    model = made.module
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return
+    model.forward = lambda: sum((parameter.sum() * 0 for parameter in parameters), torch.zeros((), device=parameters[0].device))
+    try:
+        made().backward()
+    finally:
+        del model.forward
+        for parameter in parameters:
+            parameter.grad = None
 
 
 def _exchange(distributed: Distributed, bucket: GradBucket) -> torch.futures.Future[Tensor]:
