@@ -97,7 +97,8 @@ def command(
         return
     predictor = Predictor(bundle, runtime=runtime)
     found = here.first(lambda: predictor.find(items))
-    here.check_same("The files", _digest(found.items))
+    digest = _digest(found.items)
+    here.check_same("The files", digest)
     shown = _Shown(bundle, items, picture, as_json=as_json)
     with here.together(), ExitStack() as stack:
         tables: list[Continued] = []
@@ -105,7 +106,7 @@ def command(
         def begin() -> tuple[int, int]:
             if csv_file is None:
                 return 0, 0
-            tables.append(stack.enter_context(_table(csv_file, bundle, found.items)))
+            tables.append(stack.enter_context(_table(csv_file, bundle, digest)))
             return tables[0].rows, tables[0].empty
 
         skip, shown.failed = here.tell(begin)
@@ -200,14 +201,14 @@ class _Shown:
         return 1 if self.failed else 0
 
 
-def _table(csv_file: Path, bundle: Bundle, items: Sequence[object]) -> AbstractContextManager[Continued]:
-    """Return a table of predictions, which goes on where one of the same model (and windows) and items stopped."""
+def _table(csv_file: Path, bundle: Bundle, digest: str) -> AbstractContextManager[Continued]:
+    """Return a table of predictions, which goes on where one of the same model (and windows) and items, of this `digest`, stopped."""
     from epochal.io.continued import continued_table
     from epochal.io.files import check_output
 
     header = (*_COLUMNS, *bundle.spec.outputs)
     check_output(csv_file, ",".join(_COLUMNS).encode())
-    return continued_table(csv_file, header, f"{bundle.fingerprint()} {_digest(items)}")
+    return continued_table(csv_file, header, f"{bundle.fingerprint()} {digest}")
 
 
 def _digest(items: Sequence[object]) -> str:
