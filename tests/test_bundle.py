@@ -12,6 +12,7 @@ from epochal.bundle import DESCRIPTION, WEIGHTS, Bundle
 from epochal.data.load import load
 from epochal.errors import BundleError, DataError, ModelError, NotFiniteError, OutputError
 from epochal.io.checksums import with_checksum
+from epochal.predictor import Predictor
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
 from epochal.run.train import train
@@ -144,7 +145,7 @@ def change(saved: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 4"),
+        ({"version": 1}, "is a bundle of version 1; this Epochal reads version 5"),
         ({"format": "other"}, "does not describe an Epochal bundle"),
         ({"model": {"name": "convv", "options": {}}}, "cannot be rebuilt: Unknown model 'convv'"),
         (
@@ -156,6 +157,7 @@ def change(saved: Path, **changes: Any) -> None:
         ({"layers": None}, "is not a complete bundle"),
         ({"layers": [["net"]]}, "is not a complete bundle"),
         ({"data": {"name": "x"}}, "is not a complete bundle"),
+        ({"batch_size": 0}, "is not a complete bundle"),
     ],
 )
 def test_a_strange_description_is_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
@@ -182,11 +184,13 @@ def test_a_changed_number_in_the_description_is_noticed(saved: Path) -> None:
 )
 def test_a_bundle_says_its_layers_and_can_decode(task: str, settings: dict[str, Any], layers: list[str], tmp_path: Path) -> None:
     x = torch.randn(40, 3)
-    bundle = build(Recipe().updated(settings), load((x, (x[:, 0] > 0).long() if task == "classes" else x[:, :2] * 100)))[1]
+    recipe = Recipe().updated({"eval_batch_size": 7, **settings})
+    bundle = build(recipe, load((x, (x[:, 0] > 0).long() if task == "classes" else x[:, :2] * 100)))[1]
     saved = bundle.save(tmp_path / "bundle")
     assert json.loads((saved / DESCRIPTION).read_text())["layers"] == layers
     loaded = Bundle.load(saved)
     assert [name for name, _ in loaded.model.named_children()] == layers
+    assert (loaded.batch_size, Predictor(loaded).batch_size) == (7, 7)
     with torch.no_grad():
         decoded = loaded.with_decoder()(x)
     torch.testing.assert_close(decoded, torch.tensor([list(prediction.values.values()) for prediction in bundle.predict(x)]))

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import safetensors
 import torch
-from pydantic import TypeAdapter
+from pydantic import PositiveInt, TypeAdapter
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ from epochal.tasks.losses import Loss
 from epochal.user_code import concise
 
 FORMAT = "epochal-bundle"
-VERSION = 4
+VERSION = 5
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "bundle.json"
 # Where the metadata of a bundle in one file have its description.
@@ -70,8 +70,9 @@ class Bundle(Shown):
     """A model with everything it needs to predict.
 
     `model` takes raw inputs [n, *spec.shape] of `spec.dtype`. `origin` says how to rebuild its network: a name from `epochal models`
-    and its options, or `None` for a network from the user's own code. `seen` has the keys of the training examples, or `None` if they
-    were not kept. `code` has the SHA-256 of each of the user's files that defined the network when it was trained.
+    and its options, or `None` for a network from the user's own code. `batch_size` is how many examples are computed at once, as in
+    evaluation. `seen` has the keys of the training examples, or `None` if they were not kept. `code` has the SHA-256 of each of the user's
+    files that defined the network when it was trained.
     """
 
     model: nn.Module
@@ -276,6 +277,7 @@ class Bundle(Shown):
             "version": VERSION,
             "model": model,
             "layers": [name for name, _ in self.model.named_children()],
+            "batch_size": self.batch_size,
             "data": self.spec.model_dump(mode="json"),
         }
 
@@ -305,6 +307,7 @@ class Bundle(Shown):
                 weights = load_weights(file.read(size))
             _put(weights, whole, folder, origin is None)
             code = TypeAdapter(dict[str, str]).validate_python(built.get("code", {}))
+            batch_size = TypeAdapter(PositiveInt).validate_python(described["batch_size"])
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError, OSError) as error:
             raise BundleError(f"{folder} is not a complete bundle: {first_line(error)}.", "Copy the bundle again.") from error
         if origin is not None:
@@ -312,7 +315,7 @@ class Bundle(Shown):
         if origin is None and (changed := changed_code(whole.get_submodule("net"), code)):
             note = f"the code of the network has changed since training ({', '.join(changed)}): its predictions may be wrong."
             warnings.warn(note, stacklevel=3) if log is None else log(f"note: {note}")
-        return cls(whole.eval(), spec, origin, seen=None if folder == Path(path) else read_seen(Path(path)), code=code)
+        return cls(whole.eval(), spec, origin, batch_size, None if folder == Path(path) else read_seen(Path(path)), code)
 
     def _outputs(self, examples: Examples, label: str = "", ranks: Ranks = ALONE) -> Tensor:
         device = next((weights.device for weights in self.model.parameters()), torch.device("cpu"))
