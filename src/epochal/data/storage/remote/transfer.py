@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from epochal.data.storage.remote.place import NO_FILE, FaultError, Store
 from epochal.errors import DataError, DownloadError
 
-Checked = TypeVar("Checked")
+Answer = TypeVar("Answer")
 
 # Seconds to wait before each further attempt; one that brought a part does not count.
 DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -31,28 +32,48 @@ def fetch(store: Store, name: str, begin: int, end: int, right: Callable[[int, b
     `right(first, content)` says how many of the first bytes of what came from `first` on are right. These are kept, and only the
     others are asked for again. Raises `DownloadError` naming the file and the range if they cannot be had.
     """
-    content, failures, changes = b"", 0, 0
-    while True:
-        first, fault = begin + len(content), None
+    content = b""
+    while len(content) < end - begin:
+        first = begin + len(content)
         try:
-            piece = store.read(name, first, end)
+            content += _again(partial(_part, store, name, first, end, right))
         except FaultError as error:
-            piece, fault = b"", error
-        count = right(first, piece) if piece else 0
-        content += piece[:count]
-        if len(content) == end - begin:
-            return content
-        if fault is None and len(piece) < end - first:
-            fault = FaultError(f"only {len(piece):,} bytes came")
-        elif fault is None:
-            fault, changes = FaultError("they are not what they were"), changes + 1
-        failures = 0 if count else failures + 1
-        if fault.is_final or failures > len(DELAYS) or changes >= _CHANGES:
             raise DownloadError(
-                f"Bytes {first:,} to {end - 1:,} of {store.place.named(name)} cannot be had: {fault.reason}.",
-                _CHANGED if changes >= _CHANGES else _UNREACHED,
-            ) from fault
-        time.sleep(DELAYS[max(0, failures - 1)])
+                f"Bytes {first:,} to {end - 1:,} of {store.place.named(name)} cannot be had: {error.reason}.", _fix(error)
+            ) from error
+    return content
+
+
+def _part(store: Store, name: str, first: int, end: int, right: Callable[[int, bytes], int]) -> bytes:
+    """Return at least the first bytes of a range."""
+    piece = store.read(name, first, end)
+    if count := right(first, piece) if piece else 0:
+        return piece[:count]
+    if len(piece) < end - first:
+        raise FaultError(f"only {len(piece):,} bytes came")
+    raise _ChangedError("they are not what they were")
+
+
+class _ChangedError(FaultError):
+    """Bytes came, but others than were expected."""
+
+
+def _again(ask: Callable[[], Answer]) -> Answer:
+    """Ask until there is an answer, or no hope. Raises the last `FaultError`."""
+    changes = 0
+    for delay in (*DELAYS, None):
+        try:
+            return ask()
+        except FaultError as error:
+            changes += isinstance(error, _ChangedError)
+            if error.is_final or delay is None or changes >= _CHANGES:
+                raise
+        time.sleep(delay)
+    raise AssertionError
+
+
+def _fix(error: FaultError) -> str:
+    return _CHANGED if isinstance(error, _ChangedError) else _UNREACHED
 
 
 def fetch_file(store: Store, name: str, size: int, sha256: str) -> bytes:
@@ -68,37 +89,33 @@ def fetch_file(store: Store, name: str, size: int, sha256: str) -> bytes:
 
 def state_of(store: Store, name: str) -> tuple[int, str]:
     """Return what `store` says is the state of a file. Raises `DataError` if there is none, and `DownloadError` if it cannot be reached."""
-    for delay in (*DELAYS, None):
-        try:
-            return store.state(name)
-        except FaultError as error:
-            if error.reason == NO_FILE:
-                raise DataError(f"There is no {store.place.named(name)}.", "Check its name.") from error
-            if error.is_final or delay is None:
-                raise DownloadError(f"{store.place.named(name)} cannot be used: {error.reason}.", _UNREACHED) from error
-            time.sleep(delay)
-    raise AssertionError
+    try:
+        return _again(partial(store.state, name))
+    except FaultError as error:
+        if error.reason == NO_FILE:
+            raise DataError(f"There is no {store.place.named(name)}.", "Check its name.") from error
+        raise DownloadError(f"{store.place.named(name)} cannot be used: {error.reason}.", _UNREACHED) from error
 
 
-def fetch_checked(store: Store, name: str, limit: int, check: Callable[[bytes], Checked]) -> Checked | None:
+def fetch_checked(store: Store, name: str, limit: int, check: Callable[[bytes], Answer]) -> Answer | None:
     """Return what `check` makes of a whole file of at most `limit` bytes whose size is not known; `None` if there is none.
 
     Where `check` raises `ValueError` with a reason, it may have been cut off or changed on its way, and is asked for again. Raises
     `DownloadError`.
     """
-    for attempt in range(len(DELAYS) + 1):
+
+    def checked() -> Answer:
+        content = store.read(name, 0, limit + 1)
+        if len(content) > limit:
+            raise DownloadError(f"{store.place.named(name)} has more than {limit:,} bytes.", "Check the URL.")
         try:
-            content = store.read(name, 0, limit + 1)
-            if len(content) > limit:
-                raise DownloadError(f"{store.place.named(name)} has more than {limit:,} bytes.", "Check the URL.")
             return check(content)
-        except FaultError as error:
-            if error.is_final and error.reason == NO_FILE:
-                return None
-            reason, fix, is_final = error.reason, _UNREACHED, error.is_final
         except ValueError as error:
-            reason, fix, is_final = str(error), _CHANGED, attempt + 1 >= _CHANGES or store.place.scheme == "file"
-        if is_final or attempt == len(DELAYS):
-            break
-        time.sleep(DELAYS[attempt])
-    raise DownloadError(f"{store.place.named(name)} cannot be used: {reason}.", fix)
+            raise _ChangedError(str(error), is_final=store.place.scheme == "file") from error
+
+    try:
+        return _again(checked)
+    except FaultError as error:
+        if error.reason == NO_FILE:
+            return None
+        raise DownloadError(f"{store.place.named(name)} cannot be used: {error.reason}.", _fix(error)) from error
