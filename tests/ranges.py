@@ -11,8 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 FAULTS = ("slow", "cut", "500", "short", "long", "changed", "elsewhere", "closed")
 
 # Which fault an answer has, by the path and the range that are asked for: one of FAULTS, or "".
@@ -131,7 +129,6 @@ def at_random(share: float, kinds: tuple[str, ...] = FAULTS, seed: int = 0) -> F
 @contextmanager
 def range_server(root: Path, fault: Fault = no_fault, *, latency: float = 0.0, rate: float | None = None) -> Iterator[RangeServer]:
     """Serve the files below `root`: each answer `latency` seconds late, all together `rate` bytes a second."""
-    pytest.importorskip("urllib3")
     server = RangeServer(root, fault, latency, rate)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()

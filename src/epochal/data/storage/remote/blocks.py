@@ -95,17 +95,21 @@ class Blocks:
         """
         if not self.slots:
             return
+        records = {number: self._records(number, block) for number, block in enumerate(blocks, first) if not self._slot[number]}
         with suppress(OSError), self._changing():
-            new = [number for number, block in enumerate(blocks, first) if not self._slot[number]][: self.slots]
+            new = [number for number in records if not self._slot[number]][: self.slots]
             for number, slot in zip(new, self._free(len(new)), strict=True):
-                rows = blocks[number - first]
-                records = np.empty((len(rows), self._record), np.uint8)
-                records[:, : self.row_bytes] = rows
-                begin = number * self.block_rows
-                sums = [zlib.crc32(row.data, (begin + place) & 0xFFFFFFFF) for place, row in enumerate(rows)]
-                records[:, self.row_bytes :] = np.array(sums, np.uint32)[:, None].view(np.uint8)
-                os.pwrite(self._file, records.data, self._begin + slot * self.block_rows * self._record)
+                os.pwrite(self._file, records[number].data, self._begin + slot * self.block_rows * self._record)
                 self._slot[number], self._owner[slot], self._used[slot] = slot + 1, number + 1, self._next[1]
+
+    def _records(self, number: int, block: Bytes) -> Bytes:
+        """Return the rows of a block with their checksums behind them."""
+        records = np.empty((len(block), self._record), np.uint8)
+        records[:, : self.row_bytes] = block
+        begin = number * self.block_rows
+        sums = [zlib.crc32(row.data, (begin + place) & 0xFFFFFFFF) for place, row in enumerate(block)]
+        records[:, self.row_bytes :] = np.array(sums, np.uint32)[:, None].view(np.uint8)
+        return records
 
     def claim(self, blocks: range) -> bool:
         """Claim blocks for this process until their `release`, unless another one has claimed some; return whether that worked."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from epochal.data.storage.cache import signature
@@ -21,13 +21,18 @@ from epochal.errors import DataError, MissingError, OutputError
 from epochal.io.files import write_bytes, write_errors
 from epochal.io.safe_read import open_file
 
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from epochal.data.storage.remote.connections import Connections
+
 # The schemes of URLs, with the packages that each needs.
 SCHEMES = {
     "file": (),
-    "http": ("urllib3",),
-    "https": ("urllib3",),
+    "http": (),
+    "https": (),
     "s3": ("fsspec", "s3fs"),
-    "hf": ("fsspec", "huggingface_hub", "urllib3"),
+    "hf": ("fsspec", "huggingface_hub"),
 }
 
 # Seconds without a byte after which a connection is given up.
@@ -200,71 +205,46 @@ class Web(Store):
 
     def __init__(self, place: Place, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(place)
-        _need(place.scheme)
-        # Nothing is compressed, since ranges count bytes.
-        self.headers = {"Accept-Encoding": "identity", "User-Agent": "epochal", **(headers or {})}
-        self._pool: Any = None
-        self._process = -1
+        self.headers = {"User-Agent": "epochal", **(headers or {})}
 
-    def _request(self, method: str, name: str, **headers: str) -> Any:
-        """Return an answer whose body has not been read."""
-        import urllib3
+    @cached_property
+    def _connections(self) -> Connections:
+        from epochal.data.storage.remote.connections import Connections
 
-        if self._process != os.getpid():
-            # Errors are retried by us alone; a connection that stalls is given up.
-            retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=5)
-            self._pool = urllib3.PoolManager(maxsize=64, retries=retries, timeout=PATIENCE)
-            self._process = os.getpid()
-        with self._reading():
-            answer = self._pool.request(
-                method,
-                self.place.named(name),
-                headers={**self.headers, **headers},
-                preload_content=False,
-                decode_content=False,
-                enforce_content_length=False,
-            )
-        if answer.status >= 400 and answer.status != 416:
-            answer.close()
-            raise FaultError(_FINAL.get(answer.status, f"the server answers {answer.status}"), is_final=answer.status in _FINAL)
-        return answer
+        return Connections(PATIENCE)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        import urllib3.exceptions as errors
+    def _answer(self, method: str, name: str, **headers: str) -> Iterator[HTTPResponse]:
+        """Yield an answer whose body has not been read."""
+        from http.client import HTTPException
 
         try:
-            yield
-        except errors.HTTPError as error:
-            reason = error.reason if isinstance(error, errors.MaxRetryError) and error.reason is not None else error
-            raise FaultError(_words(TimeoutError() if isinstance(reason, errors.TimeoutError) else reason)) from error
-        except OSError as error:
+            with self._connections.answer(method, self.place.named(name), {**self.headers, **headers}) as answer:
+                if answer.status >= 400 and answer.status != 416:
+                    raise FaultError(_FINAL.get(answer.status, f"the server answers {answer.status}"), is_final=answer.status in _FINAL)
+                yield answer
+        except (OSError, HTTPException) as error:
             raise FaultError(_words(error)) from error
 
     def read(self, name: str, begin: int, end: int) -> bytes:
         """Ask for a range; of an answer, no more is read than was asked for."""
-        answer = self._request("GET", name, Range=f"bytes={begin}-{end - 1}")
-        try:
+        with self._answer("GET", name, Range=f"bytes={begin}-{end - 1}") as answer:
             if answer.status == 416:  # The file ends before.
                 return b""
             if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-"):
                 raise FaultError("the server sends another range")
             if answer.status == 200 and begin:  # It would send the whole file each time.
                 raise FaultError("the server sends no ranges", is_final=True)
-            with self._reading():
-                content: bytes = answer.read(end - begin)
-            return content
-        finally:
-            # What was not read to its end cannot be used for another request.
-            answer.release_conn() if answer.length_remaining == 0 else answer.close()
+            return answer.read(end - begin)
 
     def state(self, name: str) -> tuple[int, str]:
         """Ask for the headers alone."""
-        answer = self._request("HEAD", name)
-        answer.release_conn()
-        if not answer.headers.get("Content-Length", "").isdecimal():
-            raise FaultError("the server does not say how large it is", is_final=True)
-        return int(answer.headers["Content-Length"]), answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
+        with self._answer("HEAD", name) as answer:
+            answer.read()
+            size = answer.headers.get("Content-Length", "")
+            if not size.isdecimal():
+                raise FaultError("the server does not say how large it is", is_final=True)
+            return int(size), answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
 
     def files(self) -> dict[str, int]:
         """Refuse: a web server has no list of its files."""

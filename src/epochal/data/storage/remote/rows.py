@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -54,7 +55,9 @@ class RemoteRows:
         self.blocks = Blocks(cache, key, index.rows, index.row_bytes, index.block_rows)
         self.ahead = max(2, min(_MOST_AHEAD, _AHEAD_BYTES // (_BATCH * index.row_bytes)))
         self._lock = threading.Lock()
-        self._coming: dict[int, tuple[Future[list[Bytes]], int]] = {}
+        # Blocks that have been asked for: those that nobody is fetching yet, and all.
+        self._wanted: dict[int, Future[Bytes]] = {}
+        self._coming: dict[int, Future[Bytes]] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._process = -1
 
@@ -73,59 +76,76 @@ class RemoteRows:
 
     def _fetch(self, rows: Rows, places: Rows, out: Bytes) -> None:
         """Fetch rows into these places of `out`."""
+        wanted: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         blocks, offsets = np.divmod(rows, self.index.block_rows)
-        coming = self._requested(np.unique(blocks))
         for block, offset, place in zip(blocks.tolist(), offsets.tolist(), places.tolist(), strict=True):
-            future, number = coming[block]
-            out[place] = future.result()[number][offset]
+            wanted[block].append((offset, place))
+        coming = self._requested(sorted(wanted))
+        while coming:
+            # What has been copied is not held any longer.
+            block, future = coming.popleft()
+            content = future.result()
+            for offset, place in wanted[block]:
+                out[place] = content[offset]
 
-    def _requested(self, blocks: Rows) -> dict[int, tuple[Future[list[Bytes]], int]]:
-        """Ask for blocks that nobody has asked for yet; return what each will come in, and its place there."""
+    def _requested(self, blocks: list[int]) -> deque[tuple[int, Future[Bytes]]]:
+        """Ask for blocks that nobody has asked for yet; return what each will come in."""
         with self._lock:
             if self._process != os.getpid():
                 # The threads of a process do not follow into its forks.
-                self._pool, self._coming, self._process = ThreadPoolExecutor(_REQUESTS, "epochal-remote"), {}, os.getpid()
+                self._pool, self._process = ThreadPoolExecutor(_REQUESTS, "epochal-remote"), os.getpid()
+                self._wanted, self._coming = {}, {}
             assert self._pool is not None
-            for run in self._runs([block for block in blocks.tolist() if block not in self._coming]):
-                future = self._pool.submit(self._arrive, run)
-                self._coming |= {block: (future, place) for place, block in enumerate(run)}
-            return {block: self._coming[block] for block in blocks.tolist()}
+            for block in blocks:
+                if block not in self._coming:
+                    self._wanted[block] = self._coming[block] = Future()
+                    self._pool.submit(self._arrive)
+            return deque((block, self._coming[block]) for block in blocks)
 
-    def _runs(self, blocks: list[int]) -> list[range]:
-        """Return these blocks, ascending, as ranges that are asked for together: they follow each other in a shard."""
-        most, runs = max(1, _RANGE // (self.index.block_rows * self.index.row_bytes)), list[range]()
-        for block in blocks:
-            last = runs[-1] if runs else range(0)
-            if last and last.stop == block and len(last) < most and block % self.index.shard_blocks:
-                runs[-1] = range(last.start, block + 1)
-            else:
-                runs.append(range(block, block + 1))
-        return runs
-
-    def _arrive(self, run: range) -> list[Bytes]:
-        """Return blocks that follow each other in a shard: fetched, verified and put in the cache, by this process or another one."""
+    def _arrive(self) -> None:
+        """Have the block come that was asked for first, with those next to it that were asked for as well."""
+        with self._lock:
+            run = self._first()
+            futures = [self._wanted.pop(block) for block in run]
+        if not run:
+            return
         try:
-            while not self.blocks.claim(run):
-                time.sleep(_LOOK)
-            try:
-                return self._had(run)
-            finally:
-                self.blocks.release(run)
-        finally:
-            with self._lock:
-                for block in run:
-                    self._coming.pop(block, None)
+            for future, content in zip(futures, self._claimed(run), strict=True):
+                future.set_result(content)
+        except BaseException as error:  # noqa: BLE001  it is raised where the rows are wanted
+            for future in futures:
+                future.set_exception(error)
+        with self._lock:
+            for block in run:
+                self._coming.pop(block, None)
 
-    def _had(self, run: range) -> list[Bytes]:
-        """Return blocks, of which another process may have fetched some in the meantime."""
-        found = {block: rows for block in run if (rows := self._kept(block)) is not None}
-        for part in self._runs([block for block in run if block not in found]):
-            found |= dict(zip(part, self._fetched(part), strict=True))
-        return [found[block] for block in run]
+    def _first(self) -> range:
+        """Return the wanted blocks that are fetched next: they follow each other in a shard."""
+        first = next(iter(self._wanted), None)
+        if first is None:
+            return range(0)
+        most, begin, end = max(1, _RANGE // (self.index.block_rows * self.index.row_bytes)), first, first + 1
+        while end - begin < most and end in self._wanted and end % self.index.shard_blocks:
+            end += 1
+        while end - begin < most and begin - 1 in self._wanted and begin % self.index.shard_blocks:
+            begin -= 1
+        return range(begin, end)
+
+    def _claimed(self, run: range) -> list[Bytes]:
+        """Return blocks that follow each other in a shard: fetched, verified and put in the cache, by this process or another one."""
+        while not self.blocks.claim(run):
+            time.sleep(_LOOK)
+        try:
+            # Another process may have fetched some in the meantime.
+            missing = set(self.blocks.missing(np.array(run)).tolist())
+            found = {block: rows for block in run if block not in missing and (rows := self._kept(block)) is not None}
+            for part in _runs([block for block in run if block not in found]):
+                found |= dict(zip(part, self._fetched(part), strict=True))
+            return [found[block] for block in run]
+        finally:
+            self.blocks.release(run)
 
     def _kept(self, block: int) -> Bytes | None:
-        if len(self.blocks.missing(np.array([block]))):
-            return None
         begin = block * self.index.block_rows
         rows = np.arange(begin, min(begin + self.index.block_rows, self.index.rows))
         out = np.empty((len(rows), self.index.row_bytes), np.uint8)
@@ -156,3 +176,14 @@ class RemoteRows:
                 break
             count += wanted
         return count
+
+
+def _runs(blocks: list[int]) -> list[range]:
+    """Return ascending blocks as ranges."""
+    runs = list[range]()
+    for block in blocks:
+        if runs and runs[-1].stop == block:
+            runs[-1] = range(runs[-1].start, block + 1)
+        else:
+            runs.append(range(block, block + 1))
+    return runs
