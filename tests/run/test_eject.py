@@ -80,6 +80,7 @@ DATA: dict[str, Callable[[Path], tuple[Any, dict[str, Any]]]] = {
     "tiny": _values(lambda: _pictures(side=8)),
     "colour": _values(lambda: _pictures(3, 14, light=True)),
     "mnist": _values(lambda: (_pictures(1, 28)[0].repeat(2, 1, 1, 1), torch.arange(140) % 10)),
+    "light": _values(lambda: _pictures(3, 32, light=True)),
     "cifar": _values(lambda: (_pictures(3, 32)[0].repeat(2, 1, 1, 1), torch.arange(140) % 10)),
     "numbers": _values(lambda: (_X, (_X[:, 0] > _X[:, 1]).long())),
     "times": _values(lambda: (_X.double() + 1e9, (_X[:, 0] > _X[:, 1]).long())),
@@ -128,7 +129,11 @@ if IS_FULL:
     CASES |= {
         f"recipe {name}": Case("mnist", recipe=name) for name in ("tutorial-mlp", "tutorial-simple", "tutorial-cnn", "tutorial-small-cnn")
     }
-    CASES |= {f"recipe {name}": Case("cifar", recipe=name) for name in ("photos", "tutorial-cifar")}
+    CASES |= {f"recipe {name}": Case("cifar", recipe=name) for name in ("photos", "tutorial-cifar", "cifar10")}
+    CASES |= {
+        "airbench": Case("cifar", {"name": "airbench", "width": 4}, settings={"precision": "bf16"}),
+        "airbench on light": Case("light", "airbench", settings={"shift": 2}),
+    }
     CASES |= {
         "recipe photos on light": Case("colour", recipe="photos"),
         "recipe tutorial-line": Case("quantities", recipe="tutorial-line"),
@@ -297,7 +302,6 @@ def test_a_name_is_no_code(folder: Path) -> None:
         ({"thresholds": "tuned"}, "thresholds = tuned"),
         ({"monitor": "f1"}, "monitor = f1"),
         ({"accumulate": 2}, "accumulate"),
-        ({"model.name": "airbench"}, "the network airbench"),
         ({"model.name": "ast"}, "the network ast"),
         ({}, ""),
     ],

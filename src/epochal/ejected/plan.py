@@ -77,7 +77,7 @@ def plan(recipe: Recipe, data: Data, model: nn.Module, weights: str, threads: Se
     made = Plan()
     made.set("SEED", recipe.seed, "determines every random choice")
     made.set("GOLDEN", 0x9E3779B97F4A7C15, "2^64 divided by the golden ratio: random numbers are made by it")
-    made.set("THREADS", recipe.threads_per_step, "of the processor; another number changes the last bits")
+    made.inlined["THREADS"] = str(recipe.threads_per_step)
     _of_data(made, recipe, data)
     _of_layers(made, recipe, data, model)
     _of_augmentation(made, recipe, data)
@@ -120,7 +120,7 @@ def _of_layers(made: Plan, recipe: Recipe, data: Data, model: nn.Module) -> None
         made.set("STEP", grid.step, "samples from one column of a spectrogram to the next")
         made.inlined |= {"SPAN": str(grid.span), "POINTS": str(grid.points)}
     if isinstance(rule, TextRule):
-        made.set("ROWS", rule.rows, "rows of what is learned of words: padding, unknown words, and each known one")
+        made.set("ROWS", rule.rows, "rows of the table of embeddings: padding, unknown words, and each known one")
         made.set("LENGTH", data.spec.features[-1], "words of a text at most")
     dropout = [rate for module in net.modules() if (rate := _dropout(module))]
     made.use(random_layers=dropout, dropout=dropout)
@@ -129,6 +129,7 @@ def _of_layers(made: Plan, recipe: Recipe, data: Data, model: nn.Module) -> None
     _of_options(made, net)
     with torch.no_grad():
         code = written(net, first(rule.zeros()))
+    made.use(shapes=isinstance(net, nn.Sequential))
     made.inlined["NETWORK"] = re.sub(r"\bOUTPUTS\b", made.inlined["OUTPUTS"], code)
     layers = {"preprocess": _BEGINNINGS[type(first).__name__].format(mean=mean, std=std)}
     has_convolutions = any(parameter.ndim == 4 for parameter in net.parameters())
@@ -146,6 +147,10 @@ def _of_options(made: Plan, net: nn.Module) -> None:
     missing = getattr(getattr(net, "patches", None), "missing", (0,))
     made.use(missing=any(missing))
     made.set("MISSING", missing, "pixels that are missing left, right, above and below")
+    if type(filters := next(net.children(), net)).__name__ == "_Contrasts":
+        made.tensors["filters"] = filters.get_buffer("weight")
+        narrow = any(layer.in_channels > layer.out_channels for layer in net.modules() if isinstance(layer, nn.Conv2d))
+        made.use(mirror=type(net).__name__ == "_Mirroring", narrow=narrow)
     if type(net).__name__ == "Bag":
         head: Any = net.get_submodule("head")
         made.use(hidden=len(head) > 1)
@@ -181,9 +186,10 @@ def _of_augmentation(made: Plan, recipe: Recipe, data: Data) -> None:
     asked, rule = recipe.augment, data.spec.input
     edges = getattr(rule, "edge_colour", ())
     moving = asked.rotate or asked.scale or asked.shear
-    made.use(shift=asked.shift, flip=asked.flip, moving=moving, erasing=asked.erase, edges=edges and (asked.shift or moving))
+    made.use(shift=asked.shift, flip=asked.flip, changing=asked.shift or asked.flip)
+    made.use(moving=moving, erasing=asked.erase, edges=edges)
     made.set("SHIFT", asked.shift, "pixels by which pictures are shifted at most")
-    made.set("EDGES", edges, "the colour of the edges of pictures")
+    made.inlined["EDGES"] = _code(edges)
     made.set("ROTATE", asked.rotate, "degrees by which pictures are rotated at most")
     made.set("SHEAR", asked.shear, "degrees by which pictures are sheared at most")
     made.set("SCALE", asked.scale, "the fraction by which pictures are made larger or smaller at most")
@@ -264,11 +270,12 @@ def _of_muon(made: Plan, settings: OptimizerSettings, model: nn.Module, inputs: 
     made.set("MOMENTUM", 0.95 if settings.momentum is None else settings.momentum, "the share of the last step that the next one keeps")
     made.set("WEIGHT_DECAY", settings.weight_decay or 0.0, "pulls the matrices of hidden layers towards 0")
     made.set("PLAIN_LR", rate, "the highest learning rate of all other parameters")
-    made.inlined["OPTIMIZER"] = 'Muon(groups, {"lr": LEARNING_RATE, "weight_decay": WEIGHT_DECAY})'
     with eval_mode(model):
         head = head_of(model, model(inputs))
-    names = frozenset(name for name, parameter in model.named_parameters() if parameter in head)
-    made.set("HEAD", names, "the parameters of the last layer")
+    matrices = {name: one for name, one in model.named_parameters() if one.ndim > 1}
+    last = {name for name, one in matrices.items() if one in head}
+    made.inlined["IS_NO_HEAD"] = f"name != {_code(*last)}" if len(last) == 1 else f"name not in {_code(last)}"
+    made.use(tall=any(len(one) > one[0].numel() for name, one in matrices.items() if name not in last))
 
 
 def _of_length(made: Plan, recipe: Recipe, data: Data, threads: Sequence[ThreadChange]) -> None:
@@ -282,12 +289,18 @@ def _of_length(made: Plan, recipe: Recipe, data: Data, threads: Sequence[ThreadC
     made.set("THREADS_FROM", {change.step: change.threads for change in threads}, "other numbers of threads after so many steps")
     is_cosine = schedule.name == "cosine"
     made.use(
-        one_cycle=schedule.name == "one-cycle", cosine=is_cosine, cosine_after_warmup=is_cosine and warmup,
+        one_cycle=schedule.name == "one-cycle", cosine=is_cosine and not warmup, cosine_after_warmup=is_cosine and warmup,
         every=schedule.name == "step", at=schedule.name == "multi-step",
     )  # fmt: skip
-    made.use(schedule=schedule.name not in ("constant", "plateau") or warmup, rates=schedule.name != "constant" or warmup)
-    made.use(several_rates="rates" in made.uses and "muon" in made.uses, several_groups="rates" in made.uses and "undecayed" in made.uses)
-    made.inlined["SHARE"] = "FACTOR**cuts" if schedule.name == "plateau" else "learning_rate(step)"
+    has_rates, has_optimizer = schedule.name != "constant" or warmup, "muon" not in made.uses
+    made.use(rates=has_rates and has_optimizer, several_groups=has_rates and "undecayed" in made.uses)
+    if not has_rates:
+        share = "1.0"
+    elif schedule.name == "plateau":
+        share = "FACTOR**cuts"
+    else:
+        share = "share" if "cosine" in made.uses else "learning_rate(step)"
+    made.inlined["SHARE"] = share
     made.set("WARMUP_STEPS", warmup, "steps in which the learning rate rises")
     made.set("RISE", schedule.rise, "the share of training during which the learning rate rises")
     made.set("EVERY", schedule.every, "epochs between two reductions of the learning rate")
@@ -322,9 +335,8 @@ def refusals(recipe: Recipe, data: Data) -> Iterator[tuple[str, str]]:
     for name in ("brightness", "contrast", "saturation", "hue", "policy", "mixup", "cutmix"):
         if getattr(augment, name):
             yield f"augment.{name}", too_long
-    if recipe.model.name in ("airbench", "ast"):
-        yield f"the network {recipe.model.name}", too_long
     others: Mapping[str, tuple[bool, str]] = {
+        "the network ast": (recipe.model.name == "ast", too_long),
         f"device = {recipe.device}": (recipe.device != "cpu", "only on the CPU the bits are the same each time"),
         "compile = on": (recipe.compile == "on", "compiled networks have other bits"),
         "max_seconds": (recipe.max_seconds is not None, "the clock ended it"),

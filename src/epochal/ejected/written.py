@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,14 +43,18 @@ def _embed(layer: Any) -> str:
     return f"Embed(plain={layer.plain}, codes={layer.words.num_embeddings})"
 
 
+_STAGE = ("Conv2d", "MaxPool2d", "_Normalized", "GELU", "Conv2d", "_Normalized", "GELU")
+
 # How each layer is written, by the name of its class.
 _WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    "AdaptiveMaxPool2d": lambda layer: f"nn.AdaptiveMaxPool2d({layer.output_size})",
     "AdaptiveAvgPool2d": lambda layer: f"nn.AdaptiveAvgPool2d({layer.output_size})",
     "BatchNorm2d": lambda layer: f"nn.BatchNorm2d({layer.num_features})",
     "Conv2d": _conv,
     "Dropout": lambda layer: f"nn.Dropout({layer.p})",
     "Dropout2d": lambda layer: f"nn.Dropout2d({layer.p})",
     "Flatten": lambda layer: "nn.Flatten()",  # noqa: ARG005
+    "GELU": lambda layer: "nn.GELU()",  # noqa: ARG005
     "Linear": lambda layer: f"nn.Linear({layer.in_features}, {layer.out_features}{', bias=False' * (layer.bias is None)})",
     "LogSoftmax": lambda layer: f"nn.LogSoftmax(dim={layer.dim})",
     "MaxPool2d": lambda layer: f"nn.MaxPool2d({layer.kernel_size}{', ceil_mode=True' * layer.ceil_mode})",
@@ -62,6 +66,7 @@ _WRITTEN: Mapping[str, Callable[[Any], str]] = {
     "Recurrent": _recurrent,
     "Transformer": lambda net: f"Transformer(ROWS, LENGTH, {_blocks(net)})",
     "Vit": _patches,
+    "_Contrasts": lambda layer: f"contrasts({layer.weight.shape[1]}, {layer.weight.shape[0]})",
     "_Residual": _residual,
 }
 
@@ -71,11 +76,29 @@ def written(net: nn.Module, features: Tensor) -> str:
 
     Raises `ExportError` for a layer that is not known.
     """
-    if type(net) is not nn.Sequential:
+    if not isinstance(net, nn.Sequential):
         return _layer(net)
-    shapes = _shapes(net, features)
-    lines = [f"    {_layer(layer)},  # {' × '.join(map(str, shape))}" for layer, shape in zip(net.children(), shapes, strict=True)]
-    return "\n".join(["nn.Sequential(", *lines, ")"])
+    layers, shapes = list(net), _shapes(net, features)
+    lines = [f"    {code},  # {' × '.join(map(str, shapes[last]))}" for code, last in _sequence(layers)]
+    return "\n".join([f"{'Airbench' if _named(layers[-1:]) == ('_Scaled',) else 'nn.Sequential'}(", *lines, ")"])
+
+
+def _sequence(layers: Sequence[Any]) -> Iterator[tuple[str, int]]:
+    """Yield the code of each layer or stage, and the place of its last layer."""
+    place = 0
+    while place < len(layers):
+        first, size = layers[place], 1
+        if _named(layers[place : place + len(_STAGE)]) == _STAGE:
+            size = len(_STAGE)
+            yield f"*stage({first.in_channels}, {first.out_channels})", place + size - 1
+        # Airbench itself scales.
+        elif type(first).__name__ != "_Scaled":
+            yield _layer(first), place
+        place += size
+
+
+def _named(layers: Sequence[nn.Module]) -> tuple[str, ...]:
+    return tuple(type(layer).__name__ for layer in layers)
 
 
 def _layer(layer: nn.Module) -> str:

@@ -3,30 +3,27 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def shifted(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
-    """Move pictures by up to SHIFT pixels in both directions."""
-    count, channels, height, width = pictures.shape
-    down = (uniform(index, epoch, "shift down") * (2 * SHIFT + 1)).long()
-    right = (uniform(index, epoch, "shift right") * (2 * SHIFT + 1)).long()
-    if uses.edges:
-        # Around them is the colour that edges have.
-        edges = torch.tensor(EDGES, dtype=pictures.dtype)[:, None, None]
-        padded = edges.repeat(count, 1, height + 2 * SHIFT, width + 2 * SHIFT)
-        padded[..., SHIFT:-SHIFT, SHIFT:-SHIFT] = pictures
+def changed_pictures(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
+    """Return pictures with random changes."""
+    if uses.shift:
+        # They move by up to SHIFT pixels in both directions.
+        height, width = pictures.shape[-2:]
+        if uses.edges:
+            edges = torch.tensor(EDGES, dtype=pictures.dtype)[:, None, None]  # the colour around them
+            padded = nn.functional.pad(pictures - edges, (SHIFT, SHIFT, SHIFT, SHIFT)) + edges
+        else:
+            padded = nn.functional.pad(pictures, (SHIFT, SHIFT, SHIFT, SHIFT))
+        down, right = ((uniform(index, epoch, f"shift {way}") * (2 * SHIFT + 1)).long().tolist() for way in ("down", "right"))
+        pictures = torch.stack([one[:, y : y + height, x : x + width] for one, y, x in zip(padded, down, right, strict=True)])
+    if uses.flip:
+        # Every other picture is mirrored left to right, and the others in the next epoch.
+        is_mirrored = ((uniform(index, "flip") * 2).long() + epoch) % 2 == 1
+        return torch.where(is_mirrored[:, None, None, None], pictures.flip(-1), pictures)
     else:
-        padded = nn.functional.pad(pictures, (SHIFT, SHIFT, SHIFT, SHIFT))
-    rows, columns = down[:, None] + torch.arange(height), right[:, None] + torch.arange(width)
-    each, planes = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
-    return padded[each, planes, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def mirrored(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
-    """Mirror every other picture left to right, and the others in the next epoch."""
-    is_mirrored = ((uniform(index, "flip") * 2).long() + epoch) % 2 == 1
-    return torch.where(is_mirrored[:, None, None, None], pictures.flip(-1), pictures)
+        return pictures
 
 
 def moved(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
@@ -44,7 +41,7 @@ def moved(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
     along_x, along_y = matrix[:, None, :, 0] * x[:, None], matrix[:, None, :, 1] * y[:, None]
     grid = (along_x * unit)[:, None] + (along_y * unit)[:, :, None]
     if uses.edges:
-        levels = torch.tensor(EDGES, dtype=pictures.dtype)[:, None, None]
+        levels = torch.tensor(EDGES, dtype=pictures.dtype)[:, None, None]  # the colour around them
         result = nn.functional.grid_sample(pictures.float() - levels, grid, align_corners=False) + levels
     else:
         result = nn.functional.grid_sample(pictures.float(), grid, align_corners=False)

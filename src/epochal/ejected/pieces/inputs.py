@@ -22,8 +22,7 @@ class Standardize(nn.Module):
             self.register_buffer("offset", mean)
             mean = torch.zeros_like(mean)
         if uses.pixels:
-            # Pixels from 0 to 255 count as 0 to 1.
-            self.register_buffer("scale", (1 / (255 * std)).float())
+            self.register_buffer("scale", (1 / (255 * std)).float())  # mean and deviation are of pixels from 0 to 1, not 255
         elif uses.double:
             self.register_buffer("scale", 1 / std)
         else:
@@ -40,7 +39,7 @@ class Standardize(nn.Module):
 
 
 class ScaleTable(nn.Module):
-    """Rows of a table, with gaps, as numbers without gaps: scores, and codes of words, which count from 0."""
+    """Rows of a table as numbers on one scale, none of them missing, followed by numbers that stand for categories."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class ScaleTable(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         if uses.numbers:
-            # A gap counts as the middle. Numbers become scores by their ranks in training: straight lines between knots.
+            # A missing number counts as the median. Numbers become scores by their ranks in training, with straight lines in between.
             found = rows[:, self.numbers]
             filled = torch.where(found.isnan(), self.middle, found).T.contiguous()
             above = torch.searchsorted(self.knots, filled).clamp(1, self.knots.shape[1] - 1)
@@ -59,15 +58,15 @@ class ScaleTable(nn.Module):
         else:
             parts = []
         if uses.gaps:
-            # Where there were gaps in training, a 1 says that the number is missing.
+            # Of columns that had missing numbers in training, a 1 says that one is missing.
             parts.append(rows[:, self.flags].isnan().float())
         if uses.words:
-            # Words are numbered. Rare ones have code 0, as new ones have; a missing word has a code of its own, the last.
+            # Categories are numbered from 1; 0 is for rare and for new ones. Where one is missing, that is a category, too: the last.
             words = rows[:, self.categories]
             places = torch.where(words.isnan(), self.sizes - 1.0, words).long().clamp(min=0).minimum(self.sizes - 1)
             parts.append(self.codes[self.starts + places])
         if uses.repeated:
-            # Numbers with few values are categories as well: each value has a code.
+            # Columns with few different numbers are categories as well.
             given = filled[self.repeated]
             near = torch.searchsorted(self.values, given).clamp(max=self.values.shape[1] - 1)
             parts.append(torch.where(self.values.gather(1, near) == given, near + 1, 0).T.float())
@@ -75,7 +74,7 @@ class ScaleTable(nn.Module):
 
 
 class Ngrams(nn.Module):
-    """N-grams of texts and their counts, as rows of the table of what is learned, and how much each counts in its text."""
+    """From the n-grams of a text and their counts to their rows in the table of embeddings, and their weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,14 +83,14 @@ class Ngrams(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         rows = self.rows[inputs[:, 0].long()].long()
-        # Rare n-grams say more (inverse document frequency), and frequent ones in this text; the weights of a text have length 1.
+        # Rare n-grams weigh more (inverse document frequency), and those that this text repeats; the weights of a text have length 1.
         weights = self.weights[rows] * (1 + inputs[:, 1].clamp(min=1).float().log())
         norm = weights.square().sum(1, keepdim=True).sqrt().clamp(min=1e-6)
         return torch.stack((rows.float(), weights / norm), 1)
 
 
 class Words(nn.Module):
-    """Words in their order, as rows of the table of what is learned: 0 is padding, 1 an unknown word."""
+    """From the words of a text, in order, to their rows in the table of embeddings: 0 is padding, 1 an unknown word."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,14 +14,14 @@ def learning_rate(step: int) -> float:
     if uses.one_cycle:
         # It rises from 1/25 to 1, then falls to nearly 0, each along half a cosine (Smith and Topin, 2017).
         peak, last = RISE * TOTAL_STEPS - 1, max(TOTAL_STEPS - 1, 1)
-        start, end, share = (1 / 25, 1.0, step / peak) if 0 < peak >= step else (1.0, 1 / 250_000, (step - peak) / (last - peak))
+        if peak > 0 and step <= peak:
+            start, end, share = 1 / 25, 1.0, step / peak
+        else:
+            start, end, share = 1.0, 1 / 250_000, (step - peak) / (last - peak)
         return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
     elif uses.cosine_after_warmup:
         # It falls from 1 to 0 along half a cosine.
         return (1 + math.cos(math.pi * ((step - WARMUP_STEPS) / (TOTAL_STEPS - WARMUP_STEPS)))) / 2
-    elif uses.cosine:
-        # It falls from 1 to 0 along half a cosine.
-        return (1 + math.cos(math.pi * (step / TOTAL_STEPS))) / 2
     elif uses.every:
         return FACTOR ** (step // STEPS_PER_EPOCH // EVERY)
     elif uses.at:
@@ -30,32 +30,37 @@ def learning_rate(step: int) -> float:
         return 1.0
 
 
-class Muon(torch.optim.Optimizer):
-    """Steps of the same length in all directions of a weight matrix (Jordan et al., 2024); plain momentum for all other parameters."""
-
-    @torch.no_grad()
-    def step(self) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if not self.state[parameter]:
-                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
-                momentum = self.state[parameter]["momentum"]
-                momentum.mul_(MOMENTUM).add_(parameter.grad)
-                change = parameter.grad.add(momentum, alpha=MOMENTUM)
-                if group["is_hidden"]:
-                    change = orthogonal(change.flatten(1)).view_as(parameter)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-group["lr"])
+@torch.no_grad()
+def muon_step(model: nn.Module, momenta: dict[str, Tensor], share: float) -> None:
+    """Change the weights, with a share of the highest learning rates (Muon: Jordan et al., 2024)."""
+    for name, momentum in momenta.items():
+        parameter = model.get_parameter(name)
+        momentum.mul_(MOMENTUM).add_(parameter.grad)
+        change = parameter.grad.add(momentum, alpha=MOMENTUM)
+        is_hidden = parameter.ndim > 1 and IS_NO_HEAD
+        rate = (LEARNING_RATE if is_hidden else PLAIN_LR) * share
+        if is_hidden:  # a matrix, whose steps have the same length in all directions
+            change = orthogonal(change.flatten(1)).view_as(parameter)
+            parameter.mul_(1 - rate * WEIGHT_DECAY)
+        parameter.add_(change, alpha=-rate)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return nearly U V^T of a matrix U S V^T, longer where it is tall: by three rounds of Newton-Schulz iteration."""
-    rows, columns = matrix.shape
-    wide = matrix.T if rows > columns else matrix
-    wide = wide / (wide.norm() + 1e-7)
+    if uses.tall:
+        """Return nearly U V^T of a matrix U S V^T, longer where it is tall: by three rounds of Newton-Schulz iteration."""
+        rows, columns = matrix.shape
+        wide = matrix.T if rows > columns else matrix
+        wide = wide / (wide.norm() + 1e-7)
+    else:
+        """Return nearly U V^T of a matrix U S V^T: by three rounds of Newton-Schulz iteration."""
+        wide = matrix / (matrix.norm() + 1e-7)
     for _ in range(3):
         square = wide @ wide.T
         wide = 3.4445 * wide + (-4.775 * square + 2.0315 * square @ square) @ wide
-    return wide.T * (rows / columns) ** 0.5 if rows > columns else wide
+    if uses.tall:
+        return wide.T * (rows / columns) ** 0.5 if rows > columns else wide
+    else:
+        return wide
 
 
 def may_be_as_good(right: int, best: int, count: int) -> bool:
@@ -76,7 +81,7 @@ def average_in(average: nn.Module, model: nn.Module, step: int) -> None:
 
 
 def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what the model says of inputs, without learning from them."""
+    """Return the outputs of the model for all inputs, without training it."""
     model.eval()
     if uses.bf16:
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Embed(nn.Module):
-    """The features of a table as numbers for linear layers: scores beside their shares of intervals, and a learned vector for each code."""
+    """From the numbers of a row to those that linear layers learn well from, with an embedding for each category."""
 
     def __init__(self, plain: int, codes: int) -> None:
         super().__init__()
@@ -16,16 +16,16 @@ class Embed(nn.Module):
         nn.init.normal_(self.words.weight, 0, 0.3)
 
     def forward(self, features: Tensor) -> Tensor:
-        # Columns are rows here, whose values lie side by side in memory: that is faster.
+        # Transposed, since the values of a column then lie side by side in memory: that is faster.
         plain = features[:, : self.plain].T.contiguous()
-        # How much of each interval between two edges lies below the score: 0 to 1 (Gorishniy et al., 2022).
+        # For some intervals of each number: how much of it lies below the number, 0 to 1 (Gorishniy et al., 2022).
         shares = ((plain.index_select(0, self.places) - self.below[:, None]) * self.scale[:, None]).clamp(0, 1)
         vectors = self.words(features[:, self.plain :].long() + self.starts)
         return torch.cat([plain, shares, vectors.flatten(1).T]).T
 
 
 class First(nn.Linear):
-    """The first linear layer. Its first inputs, `fixed`, are not learned: no gradient has to be computed for them."""
+    """A linear layer whose first inputs, `fixed`, do not depend on parameters: no gradient is computed for them."""
 
     def __init__(self, fixed: int, learned: int, outputs: int) -> None:
         super().__init__(fixed + learned, outputs)
@@ -53,8 +53,53 @@ class Residual(nn.Module):
         return nn.functional.relu(self.second(self.first(pictures)) + self.shortcut(pictures))
 
 
-def learned_rows(rows: int, dim: int) -> nn.Embedding:
-    """Return a table of small random numbers, a row for each word; row 0 is padding, and stays 0."""
+def contrasts(channels: int, width: int) -> nn.Conv2d:
+    """Return fixed filters of 2 × 2 pixels, which see brightness, colours and edges; only a bias for each is learned."""
+    layer = nn.utils.skip_init(nn.Conv2d, channels, width, 2)
+    layer.load_state_dict({"weight": data["filters"], "bias": torch.zeros(width)})
+    layer.weight.requires_grad_(False)
+    return layer
+
+
+class Normalized(nn.BatchNorm2d):
+    """Batch normalization without a scale, whose bias learns 64 times as fast: a factor of 8 acts on it and on its gradient."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, momentum=0.4, affine=False)
+        self.eighth = nn.Parameter(torch.zeros(width))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return nn.functional.batch_norm(pictures, self.running_mean, self.running_var, None, 8 * self.eighth, self.training, 0.4)
+
+
+def stage(channels: int, width: int) -> list[nn.Module]:
+    """Return two convolutions, which begin by copying their inputs, and what follows them; pictures become half as large."""
+    first, second = (nn.Conv2d(inputs, width, 3, padding=1, bias=False) for inputs in (channels, width))
+    for layer in (first, second):
+        if uses.narrow:
+            if layer.in_channels <= width:
+                nn.init.dirac_(layer.weight.data[: layer.in_channels])
+        else:
+            nn.init.dirac_(layer.weight.data[: layer.in_channels])
+    return [first, nn.MaxPool2d(2), Normalized(width), nn.GELU(), second, Normalized(width), nn.GELU()]
+
+
+class Airbench(nn.Sequential):
+    if uses.mirror:
+        """Layers whose outputs are divided by 9 (Jordan, 2024); predictions are means over a picture and its mirror image."""
+    else:
+        """Layers whose outputs are divided by 9 (Jordan, 2024)."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if uses.mirror:
+            outputs = super().forward(pictures if self.training else torch.cat([pictures, pictures.flip(-1)])) * (1 / 9)
+            return outputs if self.training else outputs.unflatten(0, (2, -1)).mean(0)
+        else:
+            return super().forward(pictures) * (1 / 9)
+
+
+def embeddings(rows: int, dim: int) -> nn.Embedding:
+    """Return a table of embeddings, small random numbers at first, with a row for each word; row 0 is padding, and stays 0."""
     table = nn.Embedding(rows, dim, padding_idx=0)
     nn.init.normal_(table.weight, 0, 0.05)
     with torch.no_grad():
@@ -63,11 +108,11 @@ def learned_rows(rows: int, dim: int) -> nn.Embedding:
 
 
 class Bag(nn.Module):
-    """The weighted sum of what is learned of each n-gram, then a linear layer."""
+    """The weighted sum of the embeddings of a text's n-grams, then a linear layer."""
 
     def __init__(self, rows: int, dim: int, outputs: int) -> None:
         super().__init__()
-        self.table = learned_rows(rows, dim)
+        self.table = embeddings(rows, dim)
         if uses.hidden:
             self.head = nn.Sequential(nn.Linear(dim, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))
         else:
@@ -100,7 +145,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: type[nn.RNNBase], rows: int, dim: int, hidden: int, directions: int, outputs: int) -> None:
         super().__init__()
-        self.table = learned_rows(rows, dim)
+        self.table = embeddings(rows, dim)
         self.drop = nn.Dropout(DROPOUT)
         self.directions = nn.ModuleList(kind(dim, hidden, batch_first=True) for _ in range(directions))
         self.head = nn.Linear(2 * hidden * directions, outputs)
@@ -154,7 +199,7 @@ class Transformer(nn.Module):
 
     def __init__(self, rows: int, length: int, dim: int, layers: int, heads: int, outputs: int) -> None:
         super().__init__()
-        self.table, self.drop = learned_rows(rows, dim), nn.Dropout(DROPOUT)
+        self.table, self.drop = embeddings(rows, dim), nn.Dropout(DROPOUT)
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.05)
         self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(layers))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, outputs)
@@ -202,7 +247,10 @@ class Vit(nn.Module):
 
 
 def network() -> nn.Module:
-    """Return the network with random weights: the comments say what each layer gives for one input."""
+    if uses.shapes:
+        """Return the network with random weights; comments say what shape one input has after each layer."""
+    else:
+        """Return the network with random weights."""
     return NETWORK
 
 

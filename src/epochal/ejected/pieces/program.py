@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 inputs, targets = data["train.inputs"], data["train.targets"]
-# The model: its first layer is a part of it, so that it takes inputs as they are in the data.
 torch.manual_seed(SEED)
 if uses.convolutions:
     # Convolutions are faster where the channels of a pixel lie side by side in memory.
@@ -19,19 +18,14 @@ if uses.convolutions:
 else:
     model = nn.Sequential(OrderedDict(LAYERS))
 if uses.undecayed:
-    # Rows of what is learned are not pulled towards 0 by weight decay.
+    # Embeddings are not pulled towards 0 by weight decay.
     undecayed = [parameter for name, parameter in model.named_parameters() if name in UNDECAYED]
     others = [parameter for name, parameter in model.named_parameters() if name not in UNDECAYED]
     groups = [{"params": others}, {"params": undecayed, "weight_decay": 0.0}]
 if uses.muon:
-    # The matrices of hidden layers take muon's steps; the last layer, biases and scales take plain ones, with a rate of their own.
-    is_hidden = {name: parameter.ndim > 1 and name not in HEAD for name, parameter in model.named_parameters()}
-    hidden = [parameter for name, parameter in model.named_parameters() if is_hidden[name]]
-    plain = [parameter for name, parameter in model.named_parameters() if not is_hidden[name]]
-    groups = [{"params": hidden, "is_hidden": True}, {"params": plain, "is_hidden": False, "lr": PLAIN_LR, "weight_decay": 0.0}]
-optimizer = OPTIMIZER
-if uses.muon:
-    highest = [group["lr"] for group in optimizer.param_groups]
+    momenta = {name: torch.zeros_like(one) for name, one in model.named_parameters() if one.requires_grad}
+else:
+    optimizer = OPTIMIZER
 if uses.average:
     average = copy.deepcopy(model).requires_grad_(False)
 if uses.label_weights:
@@ -60,12 +54,10 @@ for epoch in range(1, EPOCHS + 1):
                 break
         if uses.random_layers:
             # What layers draw at random (dropout) is a function of the seed and the step.
-            torch.manual_seed(key(SEED, "step", step))
+            torch.manual_seed(int(random_bits("step", step)[0]))
         batch, wanted = inputs[index], targets[index]
-        if uses.shift:
-            batch = shifted(batch, index, epoch)
-        if uses.flip:
-            batch = mirrored(batch, index, epoch)
+        if uses.changing:
+            batch = changed_pictures(batch, index, epoch)
         if uses.moving:
             batch = moved(batch, index, epoch)
         if uses.erasing:
@@ -83,16 +75,20 @@ for epoch in range(1, EPOCHS + 1):
         loss_sum.add_(loss.detach(), alpha=len(batch))
         if uses.clip:
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-        if uses.several_rates:
-            for group, rate in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = rate * SHARE
-        elif uses.several_groups:
+        if uses.cosine:
+            share = (1 + math.cos(math.pi * (step / TOTAL_STEPS))) / 2  # falls from 1 to 0 along half a cosine
+        if uses.muon:
+            muon_step(model, momenta, SHARE)  # change the weights, so that it becomes smaller
+        if uses.several_groups:
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * SHARE
         elif uses.rates:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * SHARE
-        optimizer.step()  # change the weights, so that it becomes smaller
-        optimizer.zero_grad()
+        if uses.muon:
+            model.zero_grad()
+        else:
+            optimizer.step()  # change the weights, so that it becomes smaller
+            optimizer.zero_grad()
         if uses.average:
             average_in(average, model, step)
         step += 1
