@@ -277,6 +277,25 @@ def test_after_ctrl_c_all_write_one_checkpoint_and_resume_to_the_bit(place: Plac
     assert here.weights("run") == place.weights("two")
 
 
+def test_ctrl_c_is_told_once(place: Place, tmp_path: Path) -> None:
+    ended = Place(place.server, tmp_path)(*TRAIN, "--out", "run", strike=(-1, signal.SIGINT, 20))
+    assert [one["code"] for one in ended] == [130, 130]
+    assert ended[0]["said"].endswith("Interrupted.\n")
+    assert "Interrupted" not in ended[1]["said"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_machines_may_join_and_leave(place: Place, before: int, after: int, tmp_path: Path) -> None:
+    """What torchrun does then: SIGTERM, and the same command again, with another number of processes, and not counted as a new start."""
+    here = Place(place.server, tmp_path)
+    ended = here(*TRAIN, "--out", "run", size=before, launch="job", strike=(-1, signal.SIGTERM, 20))
+    assert {one["code"] for one in ended} == {143}
+    done = here(*TRAIN, "--out", "run", size=after, launch="job")
+    assert [one["code"] for one in done] == [0] * after
+    assert "run goes on: its processes were started again." in done[0]["said"]
+    assert here.result("run")["valid"]["loss"] == pytest.approx(place.result("two")["valid"]["loss"], rel=0.02)
+
+
 def test_what_is_wrong_is_said_once(place: Place, tmp_path: Path) -> None:
     here = Place(place.server, tmp_path)
     ended = here(*TRAIN[:2], "--folds", "3", "--out", "run")

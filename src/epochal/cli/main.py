@@ -146,7 +146,8 @@ def _run() -> int | None:
         say(shown.getvalue(), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("\nInterrupted.", err=True)
+        if leads():
+            say("\nInterrupted.", err=True)
         return INTERRUPTED
     except EpochalError as error:
         # What is not finite is so in all processes.

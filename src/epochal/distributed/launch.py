@@ -28,8 +28,10 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     Raises `TrainingError` if processes were lost again and again.
     """
-    # By default its warnings, and a traceback of its own, would be around every message of ours.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # Its warnings, and a traceback of its own, would be around every message of ours; its loggers have levels of their own.
+    elastic = logging.getLogger("torch.distributed.elastic")
+    elastic.addHandler(logging.NullHandler())
+    elastic.propagate = False
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
