@@ -1,7 +1,7 @@
 """Files from strangers, through the real loaders in processes of their own: the proof that they are refused, and do nothing.
 
 EPOCHAL_HOSTILE=full .venv/bin/python -m pytest tests/test_hostile.py        all of them, not one in thirteen (of pictures, in forty)
-EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 60
+EPOCHAL_FUZZ=20000 .venv/bin/python -m pytest tests/test_hostile.py          so many changed files, not 30
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600                        the fuzzer for an hour
 .venv/bin/python -m tests.hostile.fuzz --seconds 3600 --only table,sound     of these kinds
 """
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FUZZED = int(os.environ.get("EPOCHAL_FUZZ", "60"))
+FUZZED = int(os.environ.get("EPOCHAL_FUZZ", "30"))
 IS_FULL = os.environ.get("EPOCHAL_HOSTILE") == "full"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured by Linux's means")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as theirs
 
@@ -14,6 +14,7 @@ from epochal.tasks.scores import ClassScore, class_scores, macro, plain, r2_word
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40)
 
 
+@settings(max_examples=15)  # scikit-learn takes long.
 @given(PAIRS)
 def test_one_label(pairs: list[tuple[int, int]]) -> None:
     predicted, actual = torch.tensor(pairs).T
@@ -33,6 +34,7 @@ def test_one_label(pairs: list[tuple[int, int]]) -> None:
     assert [score.name for score in scores] == list("abcde")
 
 
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.lists(st.booleans(), min_size=3, max_size=3), st.lists(st.booleans(), min_size=3, max_size=3)), min_size=1))
 def test_several_labels(rows: list[tuple[list[bool], list[bool]]]) -> None:
     predicted, actual = torch.tensor(rows).unbind(1)
