@@ -141,6 +141,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return call
 
 
+@pytest.mark.usefixtures("exporting")
 def test_commands(run: Run, tmp_path: Path) -> None:
     _prepare(tmp_path)
     left_out = []
