@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 RATE, LATENCY = 100, 20
 
+# Bytes of a block of Epochal's: see `epochal.data.packing`.
+BLOCK = 1 << 16
+
 # Name: the way, and which folder of the data it reads; none: it is not read over the network.
 WAYS = {
     "Epochal, local": ("epochal_local", None),
@@ -38,7 +41,7 @@ WAYS = {
 }
 
 # The pictures (side, number), and what a step takes of them in a second (MB): all there is, and what a network that is trained does.
-SIZES = {"224×224 (150 kB)": (224, 1344), "64×64 (12 kB)": (64, 8000)}
+SIZES = {"224×224 (150 kB)": (224, 1344), "64×64 (12 kB)": (64, 16000)}
 PACES = (0, 50)
 
 
@@ -83,7 +86,32 @@ def tables(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a table for each size."""
     header = ["", *(f"{'no step' if not pace else f'{pace} MB/s'}: epoch {epoch}" for pace in PACES for epoch in (1, 2))]
     header += ["first batch, s", "first batch in the middle, s", "MiB at first, at most, at last"]
-    return "\n".join(f"{size}\n\n{table(header, [_row(name, one) for name, one in ways.items()])}" for size, ways in found.items())
+    return "\n".join(
+        f"{size}\n\n{_line(size)}\n\n{table(header, [_row(name, one) for name, one in ways.items()])}" for size, ways in found.items()
+    )
+
+
+def most(size: str, pace: int) -> float:
+    """Return the most MB/s that Epochal can reach in the first epoch: its order is drawn from all rows, and a row comes with its block.
+
+    After a share f of the epoch, 1 - (1 - f)^n of all blocks of n rows have been wanted: so much must have come over the line, and then
+    the rest of the steps follow.
+    """
+    side, number = SIZES[size]
+    row = 3 * side**2
+    rows, whole = max(1, BLOCK // row), number * row / 1e6
+    step = whole / pace if pace else 0.0
+    return whole / max(whole / RATE * (1 - (1 - f) ** rows) + (1 - f) * step for f in (number / 1000 for number in range(1001)))
+
+
+def _line(size: str) -> str:
+    row = 3 * SIZES[size][0] ** 2
+    most_first = ", ".join(f"{most(size, pace):.1f} MB/s with {f'steps that take {pace} MB/s' if pace else 'no step'}" for pace in PACES)
+    return (
+        f"The line: {RATE} MB/s, which are {1e6 * RATE / row:,.0f} examples/s of {row:,} bytes; {PACES[-1]} MB/s are "
+        f"{1e6 * PACES[-1] / row:,.0f} examples/s. The most that is possible in the first epoch, in an order drawn from all rows and with "
+        f"blocks of {BLOCK >> 10} kB: {most_first}."
+    )
 
 
 def _row(name: str, one: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,25 @@ def test_they_are_streamed_from_a_server_in_the_same_order(packed: Path) -> None
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def _kept(data: Data) -> RemoteRows:
+    """Return the rows of data, once all that has come is in the cache."""
+    rows = data.train.inputs
+    while not isinstance(rows, RemoteRows):
+        rows = rows.inputs  # type: ignore[attr-defined]
+    until = time.monotonic() + 20
+    while rows._coming and time.monotonic() < until:
+        time.sleep(0.001)
+    assert not rows._coming
+    return rows
+
+
 def test_rows_that_are_in_the_cache_are_not_asked_for_again(packed: Path) -> None:
     with range_server(packed) as server:
         data = load(server.url, memory=_NOTHING)
         _ = data.train.inputs[torch.arange(len(data.train))]
         asked = len(server.asked)
         _ = data.train.inputs[torch.randperm(len(data.train))]
+        _kept(data)
         again = load(server.url, memory=_NOTHING)
         _ = again.train.inputs[torch.randperm(len(data.train))]
     assert [name for name, *_ in server.asked[asked:]] == [f"/{NAME}"]
@@ -157,6 +171,7 @@ def test_a_damaged_cache_is_fetched_again(packed: Path) -> None:
     data = load(str(packed), memory=_NOTHING)
     everything = torch.arange(_ROWS)
     right = data.train.inputs[everything].clone()
+    _kept(data)
     path = next(Path(os.environ["EPOCHAL_CACHE"]).rglob("*.blocks"))
     content = bytearray(path.read_bytes())
     for place in range(len(content) - 60_000, len(content), 997):
@@ -326,9 +341,7 @@ def test_processes_fetch_each_block_once(packed: Path) -> None:
 
 
 def test_a_killed_process_leaves_no_claim(packed: Path) -> None:
-    rows = load(str(packed), memory=_NOTHING).train.inputs
-    while not isinstance(rows, RemoteRows):
-        rows = rows.inputs  # type: ignore[attr-defined]
+    rows = _kept(load(str(packed), memory=_NOTHING))
     child = os.fork()
     if not child:
         again = load(str(packed), memory=_NOTHING)

@@ -20,7 +20,7 @@ import sys
 import threading
 import weakref
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,14 +88,14 @@ class Blocks:
         self._forget(blocks[there[~right]])
         return found
 
-    def put(self, first: int, blocks: Sequence[Bytes]) -> None:
-        """Keep blocks that follow each other, [rows, row_bytes] each, of which `first` is the first's number, where there is room.
+    def put(self, blocks: Mapping[int, Bytes]) -> None:
+        """Keep blocks, [rows, row_bytes] each, under their numbers, where there is room.
 
         A disk that refuses keeps none: they are fetched again when they are needed.
         """
         if not self.slots:
             return
-        records = {number: self._records(number, block) for number, block in enumerate(blocks, first) if not self._slot[number]}
+        records = {number: self._records(number, block) for number, block in blocks.items() if not self._slot[number]}
         with suppress(OSError), self._changing():
             new = [number for number in records if not self._slot[number]][: self.slots]
             for number, slot in zip(new, self._free(len(new)), strict=True):

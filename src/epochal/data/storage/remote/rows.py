@@ -10,9 +10,9 @@ import hashlib
 import os
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from epochal.data.storage.remote.transfer import fetch
 
 # So many ranges are asked for at a time.
 _REQUESTS = 32
+
+# So many ranges may have come and not be in the cache yet.
+_UNKEPT = 2 * _REQUESTS
 
 # No range has more bytes, unless a block has.
 _RANGE = 1 << 20
@@ -55,9 +58,12 @@ class RemoteRows:
         self.blocks = Blocks(cache, key, index.rows, index.row_bytes, index.block_rows)
         self.ahead = max(2, min(_MOST_AHEAD, _AHEAD_BYTES // (_BATCH * index.row_bytes)))
         self._lock = threading.Lock()
-        # Blocks that have been asked for: those that nobody is fetching yet, and all.
+        # Blocks that have been asked for: those that nobody is fetching yet, and all until they are kept.
         self._wanted: dict[int, Future[Bytes]] = {}
         self._coming: dict[int, Future[Bytes]] = {}
+        # Blocks that have come, by the run they came in, and are not kept yet.
+        self._come: list[tuple[range, dict[int, Bytes]]] = []
+        self._keeping = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._process = -1
 
@@ -81,40 +87,63 @@ class RemoteRows:
         for block, offset, place in zip(blocks.tolist(), offsets.tolist(), places.tolist(), strict=True):
             wanted[block].append((offset, place))
         coming = self._requested(sorted(wanted))
-        while coming:
-            # What has been copied is not held any longer.
-            block, future = coming.popleft()
+        # One by one, a thread would wake up for each block, and take the interpreter's lock from those that fetch.
+        wait(coming.values(), return_when=FIRST_EXCEPTION)
+        for block, future in coming.items():
             content = future.result()
             for offset, place in wanted[block]:
                 out[place] = content[offset]
 
-    def _requested(self, blocks: list[int]) -> deque[tuple[int, Future[Bytes]]]:
+    def _requested(self, blocks: list[int]) -> dict[int, Future[Bytes]]:
         """Ask for blocks that nobody has asked for yet; return what each will come in."""
         with self._lock:
-            if self._process != os.getpid():
+            if self._pool is None or self._process != os.getpid():
                 # The threads of a process do not follow into its forks.
                 self._pool, self._process = ThreadPoolExecutor(_REQUESTS, "epochal-remote"), os.getpid()
-                self._wanted, self._coming = {}, {}
-            assert self._pool is not None
+                self._wanted, self._coming, self._come, self._keeping = {}, {}, [], threading.Lock()
             for block in blocks:
                 if block not in self._coming:
                     self._wanted[block] = self._coming[block] = Future()
                     self._pool.submit(self._arrive)
-            return deque((block, self._coming[block]) for block in blocks)
+            return {block: self._coming[block] for block in blocks}
 
     def _arrive(self) -> None:
         """Have the block come that was asked for first, with those next to it that were asked for as well."""
         with self._lock:
             run = self._first()
-            futures = [self._wanted.pop(block) for block in run]
+            futures = {block: self._wanted.pop(block) for block in run}
         if not run:
             return
         try:
-            for future, content in zip(futures, self._claimed(run), strict=True):
-                future.set_result(content)
+            kept, come = self._claimed(run)
         except BaseException as error:  # noqa: BLE001  it is raised where the rows are wanted
-            for future in futures:
+            for future in futures.values():
                 future.set_exception(error)
+            self._done(run)
+            return
+        for block, future in futures.items():
+            future.set_result(come[block] if block in come else kept[block])
+        with self._lock:
+            self._come.append((run, come))
+        # One thread writes what all have fetched: if each did, they would wait for each other, while nothing is asked for.
+        while self._come and self._keeping.acquire(blocking=len(self._come) > _UNKEPT):
+            try:
+                self._keep()
+            finally:
+                self._keeping.release()
+
+    def _keep(self) -> None:
+        """Put all that has come in the cache."""
+        with self._lock:
+            come, self._come = self._come, []
+        try:
+            self.blocks.put({block: rows for _, some in come for block, rows in some.items()})
+        finally:
+            for run, _ in come:
+                self.blocks.release(run)
+                self._done(run)
+
+    def _done(self, run: range) -> None:
         with self._lock:
             for block in run:
                 self._coming.pop(block, None)
@@ -131,19 +160,21 @@ class RemoteRows:
             begin -= 1
         return range(begin, end)
 
-    def _claimed(self, run: range) -> list[Bytes]:
-        """Return blocks that follow each other in a shard: fetched, verified and put in the cache, by this process or another one."""
+    def _claimed(self, run: range) -> tuple[dict[int, Bytes], dict[int, Bytes]]:
+        """Claim blocks that follow each other in a shard; return those that are in the cache, and the others, fetched and verified."""
         while not self.blocks.claim(run):
             time.sleep(_LOOK)
         try:
             # Another process may have fetched some in the meantime.
             missing = set(self.blocks.missing(np.array(run)).tolist())
-            found = {block: rows for block in run if block not in missing and (rows := self._kept(block)) is not None}
-            for part in _runs([block for block in run if block not in found]):
-                found |= dict(zip(part, self._fetched(part), strict=True))
-            return [found[block] for block in run]
-        finally:
+            kept = {block: rows for block in run if block not in missing and (rows := self._kept(block)) is not None}
+            come: dict[int, Bytes] = {}
+            for part in _runs([block for block in run if block not in kept]):
+                come |= self._fetched(part)
+        except BaseException:
             self.blocks.release(run)
+            raise
+        return kept, come
 
     def _kept(self, block: int) -> Bytes | None:
         begin = block * self.index.block_rows
@@ -151,7 +182,7 @@ class RemoteRows:
         out = np.empty((len(rows), self.index.row_bytes), np.uint8)
         return out if self.blocks.read(rows, out).all() else None
 
-    def _fetched(self, run: range) -> list[Bytes]:
+    def _fetched(self, run: range) -> dict[int, Bytes]:
         index = self.index
         shard, first = index.shards[run.start // index.shard_blocks], run.start * index.block_rows
         end = min(run.stop * index.block_rows, index.rows)
@@ -162,9 +193,9 @@ class RemoteRows:
 
         content = fetch(self.store, shard.name, offset, offset + (end - first) * index.row_bytes, right)
         rows = np.frombuffer(content, np.uint8).reshape(end - first, index.row_bytes)
-        blocks = [rows[begin : begin + index.block_rows] for begin in range(0, len(rows), index.block_rows)]
-        self.blocks.put(run.start, blocks)
-        return blocks
+        return {
+            block: rows[begin : begin + index.block_rows] for block, begin in zip(run, range(0, len(rows), index.block_rows), strict=True)
+        }
 
     def _right(self, run: Sequence[int], place: int, piece: bytes, left: int) -> int:
         """Return how many of the first bytes of `piece` are whole blocks from the run's `place` on that have the right SHA-256."""
