@@ -1,0 +1,93 @@
+"""One process of a job of `exchange.py`: one training, of whose short epochs each second or third costs something that others do not.
+
+    torchrun --nproc-per-node 1 -m benchmarks.exchange_run group NETWORK ROUNDS
+    torchrun --nproc-per-node 2 -m benchmarks.exchange_run exchange NETWORK ROUNDS
+
+Process 0 prints a JSON object in the last line: examples a second of each round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from epochal.data.load import load
+from epochal.training import distributed
+from epochal.training.loop import fit
+from epochal.training.records import EpochDone
+from torch import Tensor
+
+from benchmarks.scale_run import network
+
+BATCH, STEPS = 64, 20
+
+Future = torch.futures.Future[Tensor]
+
+
+def train(name: str, epochs: int, stop: Callable[[EpochDone], str] | None = None) -> list[float]:
+    """Train by `epochal.fit`, and return the examples a second of each epoch."""
+    chance, count = torch.Generator().manual_seed(0), STEPS * BATCH
+    data = load((torch.randn(count, 1, 28, 28, generator=chance), torch.randint(0, 10, (count,), generator=chance)))
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": BATCH, "threads": 1, "optimizer": "sgd", "lr": 0.01, "device": "cpu"}
+    history = fit(network(name), data, settings | {"schedule": "constant", "keep": "last"}, stop=stop)
+    return [done.examples_per_second for done in history.epochs]
+
+
+def group(name: str, rounds: int) -> dict[str, list[float]]:
+    """Train in one process, which is in a group of gloo during every other epoch."""
+
+    def change(_: EpochDone) -> str:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        else:
+            dist.init_process_group("gloo")
+        return ""
+
+    dist.init_process_group("gloo")
+    rates = train(name, 2 * (rounds + 1), change)[2:]
+    return {"in a group": rates[::2], "without": rates[1::2]}
+
+
+class _Exchange:
+    """What is done in place of adding up gradients, by epoch: all of them, one number, nothing."""
+
+    def __init__(self) -> None:
+        # The first pass has no step.
+        self.steps = -1
+
+    def __call__(self, own: distributed.Distributed, bucket: dist.GradBucket) -> Future:
+        mode, gradients = max(0, self.steps) // STEPS % 3, bucket.buffer()
+        if bucket.is_last():
+            own.ranks.step_computed()
+            self.steps += 1
+        future: Future
+        if mode == 2:
+            future = torch.futures.Future()
+            future.set_result(gradients)
+            return future
+        future = dist.all_reduce(torch.zeros(1) if mode else gradients, async_op=True).get_future().then(lambda _: gradients)
+        return future
+
+
+def exchange(name: str, rounds: int) -> dict[str, list[float]]:
+    """Train in two processes, which add up gradients, one number, or nothing, by turns."""
+    distributed._exchange = _Exchange()  # type: ignore[assignment]
+    rates = train(name, 3 * (rounds + 1))[3:]
+    return {"gradients": rates[::3], "one number": rates[1::3], "nothing": rates[2::3]}
+
+
+def main() -> None:
+    """Measure, and let process 0 print what there is to say."""
+    found = {"group": group, "exchange": exchange}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    if os.environ["RANK"] == "0":
+        print(json.dumps({"rates": found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
