@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
+from pydantic_core import PydanticKnownError
 
 import epochal
 from epochal.language import TABLE, columns, speak, translated
@@ -27,6 +29,18 @@ def english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.setenv("LC_ALL", "C")
     speak("utf-8")
+
+
+# What Pydantic says of settings.
+PYDANTIC: Any = {
+    **{f"{kind}_{what}": None for kind in ("int", "float", "bool") for what in ("type", "parsing")},
+    **{f"{kind}_type": None for kind in ("string", "list", "tuple")},
+    "finite_number": None,
+    "greater_than": {"gt": 0},
+    "greater_than_equal": {"ge": 0},
+    "less_than": {"lt": 0},
+    "less_than_equal": {"le": 0},
+}
 
 
 @pytest.fixture
@@ -46,8 +60,14 @@ def _said_in(file: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def said() -> frozenset[str]:
+    from epochal.cli.table import read_table
+
     package, of_click = Path(epochal.__file__).parent, Path(inspect.getfile(click)).parent
     texts = [text for folder in (package, of_click) for file in folder.rglob("*.py") for text in _said_in(file)]
+    # These are put together from parts, or said by code that is not Python.
+    texts += [row.name.partition(".")[0] for row in read_table()]
+    texts += [click.MissingParameter(param_type=kind, param_hint="{}").format_message() for kind in ("argument", "option")]
+    texts += [PydanticKnownError(kind, bounds).message_template.removeprefix("Input should be ") for kind, bounds in PYDANTIC.items()]
     texts += [first for file in package.rglob("*.toml") if (first := file.read_text("utf-8").split("\n", 1)[0])]
     pieces = [*texts, *(line for text in texts for line in text.split("\n"))]
     pieces += [" ".join(paragraph.split()) for text in texts for paragraph in text.split("\n\n")]

@@ -69,7 +69,7 @@ class _Verbs(click.Group):
         if args[0] not in VERBS and not args[0].startswith("-"):
             from epochal.errors import suggest
 
-            raise click.UsageError(f"There is no command '{args[0]}'. {suggest(args[0], VERBS)}", ctx)
+            raise click.UsageError(" ".join((f"There is no command '{args[0]}'.", suggest(args[0], VERBS))), ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -83,7 +83,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="epochal")
+@click.version_option(package_name="epochal", message="%(prog)s %(version)s")
 def cli() -> None:
     """From labelled data to a model you can trust and ship.
 

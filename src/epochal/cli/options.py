@@ -93,7 +93,8 @@ class Positive(click.ParamType):  # type: ignore[type-arg]  # older versions of 
         """Parse the text, or fail with a usage error."""
         number = value if isinstance(value, int | float) else parse(value, self.kind)
         if isinstance(number, str) or not 0 < number < float("inf") or (self.kind is int and not isinstance(number, int)):
-            self.fail(f"{value!r} is not {'a whole number' if self.kind is int else 'a number'} above 0.", param, ctx)
+            wanted = "is not a whole number above 0" if self.kind is int else "is not a number above 0"
+            self.fail(f"{value!r} {wanted}.", param, ctx)
         return number
 
 
