@@ -108,8 +108,10 @@ class Watchdog(threading.Thread):
         silent = [rank for rank, seen in self._others.items() if seen.is_watched and self._heard - seen.since > LOST_SECONDS]
         if silent:
             self.end(f"{self._names(silent)} has not answered for {LOST_SECONDS:.0f} seconds: it hangs, or is cut off.")
-        # The first step may compile for minutes.
-        late = [rank for rank, seen in self._others.items() if 0 < seen.computed < self.computed]
+        # The first step may compile for minutes; and who has been silent for a while is about to be named for that.
+        late = [
+            rank for rank, seen in self._others.items() if 0 < seen.computed < self.computed and self._heard - seen.since < LOST_SECONDS / 2
+        ]
         if waited > LOST_SECONDS and late:
             self.end(f"{self._names(late)} is alive, but all others have waited {LOST_SECONDS:.0f} seconds for its step.")
 
