@@ -571,7 +571,7 @@ def controls(canary: Path) -> Iterator[Case]:
     """Yield files for a loader that does what they want: all of these must be noticed."""
     payload = canary.parent / "payload"
     payload.write_bytes(pickle.dumps(Payload(canary)))
-    for name in (f"unpickle {payload}", "take 300000000", f"write {canary.parent / 'elsewhere'}", "wait 1.1", "import wave"):
+    for name in (f"unpickle {payload}", "take 300000000", f"write {canary.parent / 'elsewhere'}", "wait 2", "import wave"):
         yield Case(name, "gullible", _write("a", name.encode()))
 
 

@@ -54,8 +54,8 @@ class Page:
         from selenium.common.exceptions import StaleElementReferenceException
         from selenium.webdriver.support.ui import WebDriverWait
 
-        # The page may replace an element after it was found, and before it is read.
-        WebDriverWait(self.driver, 20, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: happened())
+        # The page may replace an element after it was found, and before it is read. On a busy machine a training takes its time.
+        WebDriverWait(self.driver, 60, 0.05, ignored_exceptions=[StaleElementReferenceException]).until(lambda _: happened())
 
     def script(self, code: str, *given: object) -> Any:
         return self.driver.execute_script(code, *given)
