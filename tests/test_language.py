@@ -17,6 +17,7 @@ import pytest
 from pydantic_core import PydanticKnownError
 
 import epochal
+from epochal import errors
 from epochal.language import TABLE, columns, speak, translated
 
 CHINESE: dict[str, str] = json.loads(TABLE.read_text("utf-8"))
@@ -84,6 +85,42 @@ def _forms(english: str) -> set[str]:
     # A number and what is counted, which may be one or several.
     noun = text.removeprefix("{} ")
     return {text, *((noun, noun.removesuffix("s"), noun.removesuffix("es")) if re.fullmatch(r"\{\} [a-z ]+", text) else ())}
+
+
+# Their values are half of the sentence, or have the package's own words.
+IN_PARTS = {"{} no numbers of {}; {} up to {}.", "{} invalid Unicode.", "The target of {} {}.", "answers {} {}", "cannot be reached: {}"}
+COMMAND = "pip install"
+# Values of several kinds, for templates that take only some.
+VALUES = ("12", "", "'Q'", "lr", "a table")
+# Words that only English sentences have.
+ENGLISH = re.compile(" (?:the|a|is|are|of|not|has|have|which|for|with) ")
+
+
+def _errors(file: Path) -> Iterator[ast.expr]:
+    """What the errors of Epochal in a file of code say: what is wrong, and what to do."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in vars(errors):
+            yield from node.args[:2]
+
+
+def _filled(node: ast.expr, value: str) -> str:
+    """A constant, or an f-string with `value` for its values; "" for others."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else value for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def test_every_error_has_chinese(chinese: None) -> None:
+    left = []
+    for file in Path(epochal.__file__).parent.rglob("*.py"):
+        for node in _errors(file):
+            shown = _filled(node, "{}")
+            if shown in IN_PARTS or shown.startswith(COMMAND) or not re.search(r"[a-z]{2} [a-z]", shown.replace("{}", "")):
+                continue
+            said = [translated(_filled(node, value)) for value in VALUES]
+            if not any(re.search("[\u4e00-\u9fff]", text) and not ENGLISH.search(text) for text in said):
+                left.append(f"{file.name}:{node.lineno}: {shown}")
+    assert left == []
 
 
 def test_values_are_kept() -> None:

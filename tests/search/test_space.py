@@ -30,7 +30,7 @@ def test_settings_as_users_say_them() -> None:
     ("name", "values", "message"),
     [
         ("lrr", "log(1e-4,1)", "Unknown setting 'lrr'"),
-        ("lr", "log(0,1)", "two above 0"),
+        ("lr", "log(0,1)", "two numbers above 0"),
         ("lr", "log(1,1)", "the smaller one first"),
         ("lr", "log(1e-4)", "is not a range"),
         ("lr", "range(a,b)", "is not a range"),

@@ -173,7 +173,7 @@ def test_a_loss_with_parameters_of_its_own(blobs: Arrays) -> None:
 
 def test_a_loss_that_is_nan_from_the_beginning_is_not_blamed_on_the_rate_alone(blobs: Arrays) -> None:
     told = _refused(NotFiniteError, nn.Linear(2, 3), blobs, loss=lambda outputs, _: outputs.sum() * float("nan"))
-    assert told.endswith("Check the loss function; use a smaller --lr, or set clip_norm; check the inputs' scale.")
+    assert told.endswith("Check the loss function. Use a smaller --lr, or set clip_norm; check the inputs' scale.")
 
 
 def test_weights_that_are_not_finite(blobs: Arrays) -> None:

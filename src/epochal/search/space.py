@@ -127,8 +127,8 @@ def _range(name: str, text: str) -> Range:
     except ValueError as error:
         raise RecipeError(f"{name} = {text} is not a range.", _EXAMPLE) from error
     if not (math.isfinite(low) and math.isfinite(high) and low < high and (kind == "range" or low > 0)):
-        least = " above 0" if kind == "log" else ""
-        raise RecipeError(f"{name} = {text} has no numbers in it: it takes two{least}, the smaller one first.", _EXAMPLE)
+        two = "two numbers above 0" if kind == "log" else "two numbers"
+        raise RecipeError(f"{name} = {text} has no numbers in it: it takes {two}, the smaller one first.", _EXAMPLE)
     kinds = _kinds(name)
     known = kinds is not None
     if kinds is not None and not kinds & {int, float}:

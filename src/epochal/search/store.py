@@ -84,7 +84,7 @@ class Store:
         unlike = [name for name in asked if name not in ("trials", "seeds") and asked[name] != was.get(name)]
         if unlike:
             raise RecipeError(
-                f"{self.folder} is another search: its {', '.join(unlike)} differ{'s' * (len(unlike) == 1)}.",
+                f"{self.folder} is another search, with other values of {', '.join(unlike)}.",
                 "Repeat the command that began it, or choose another --out.",
             )
         self.note(trials=asked["trials"] or was["trials"], seeds=asked["seeds"])

@@ -315,7 +315,7 @@ def _finite(training: Training, batches: Feed) -> float:
         is_own = training.recipe.origin("loss.name").startswith(NOT_USED)
         raise NotFiniteError(
             f"The loss became {mean} in epoch {training.epoch}, by step {training.step}.",
-            f"{'Check the loss function; ' * is_own}{'u' if is_own else 'U'}se a smaller --lr, or set clip_norm; check the inputs' scale.",
+            f"{'Check the loss function. ' * is_own}Use a smaller --lr, or set clip_norm; check the inputs' scale.",
         )
     return mean
 

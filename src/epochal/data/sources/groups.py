@@ -42,8 +42,9 @@ def group_by_value(found: Found, groups: Any) -> Found:
     parts = {**found.parts, **{split: replace(found.parts[split], groups=_words(some, split)) for split, some in given.items()}}
     for split, part in parts.items():
         if part.groups is not None and len(part.groups) != len(part.inputs):
-            numbers = f"{len(part.groups):,} groups for {len(part.inputs):,} examples"
-            raise DataError(f"The {split} data have {numbers}.", "Pass one for each example.")
+            raise DataError(
+                f"The {split} data have {len(part.groups):,} groups for {len(part.inputs):,} examples.", "Pass one for each example."
+            )
     name = getattr(groups, "name", None)
     return replace(found.changed(parts), listing=found.listing.model_copy(update={"group": name if isinstance(name, str) else ""}))
 
