@@ -25,14 +25,18 @@ class Processes:
     def __init__(self, folder: Path, size: int, work: Callable[[int], object], launch: str = "none") -> None:
         self.folder = folder
         self.began = time.monotonic()
-        # As torchrun does, so that no process is needed by the others to end.
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        port = str(self.store.port)
         for rank in range(size):
             self.said(rank).unlink(missing_ok=True)
-        self.environment = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        self.environment = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
         self.environment |= {"TORCHELASTIC_RUN_ID": launch, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        self.port, port = os.pipe()
         self.pids = [self._fork(rank, work) for rank in range(size)]
+        # As torchrun does, so that no process is needed by the others to end. The store has a thread: a fork after its start may
+        # inherit locks that nobody lets go of, so the forks wait to be told its port.
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        os.write(port, f"{self.store.port:5}".encode() * size)
+        os.close(port)
+        os.close(self.port)
 
     def _fork(self, rank: int, work: Callable[[int], object]) -> int:
         process = os.fork()
@@ -40,7 +44,8 @@ class Processes:
             return process
         signal.alarm(LONGEST)
         os.chdir(self.folder)
-        os.environ.update(self.environment, RANK=str(rank), LOCAL_RANK=str(rank))
+        os.environ.update(self.environment, RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=os.read(self.port, 5).decode().strip())
+        os.close(self.port)
         log = os.open(self.said(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
