@@ -61,15 +61,15 @@ class _ChangedError(FaultError):
 def _again(ask: Callable[[], Answer]) -> Answer:
     """Ask until there is an answer, or no hope. Raises the last `FaultError`."""
     changes = 0
-    for delay in (*DELAYS, None):
+    for delay in DELAYS:
         try:
             return ask()
         except FaultError as error:
             changes += isinstance(error, _ChangedError)
-            if error.is_final or delay is None or changes >= _CHANGES:
+            if error.is_final or changes >= _CHANGES:
                 raise
         time.sleep(delay)
-    raise AssertionError
+    return ask()
 
 
 def _fix(error: FaultError) -> str:
