@@ -106,8 +106,14 @@ def _errors(file: Path) -> Iterator[ast.expr]:
 def _filled(node: ast.expr, value: str) -> str:
     """A constant, or an f-string with `value` for its values; "" for others."""
     if isinstance(node, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else value for part in node.values)
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else _one(part, value) for part in node.values)
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def _one(part: ast.expr, value: str) -> str:
+    """`value`, or a number with a point where one is formatted."""
+    spec = ast.unparse(part.format_spec) if isinstance(part, ast.FormattedValue) and part.format_spec is not None else ""
+    return "1.5" if re.search(r"\.\d+f|g", spec) and value not in ("", "{}") else value
 
 
 def test_every_error_has_chinese(chinese: None) -> None:
