@@ -53,10 +53,8 @@ def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 def _said_in(file: Path) -> Iterator[str]:
     """The texts in a file of code: constants, f-strings with {} for their values, and both of these line by line."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-        elif isinstance(node, ast.JoinedStr):
-            yield "".join(value.value if isinstance(value, ast.Constant) else "{}" for value in node.values)  # type: ignore[misc]
+        if isinstance(node, ast.Constant | ast.JoinedStr):
+            yield _filled(node, "{}")
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ class Predictor:
             raise RecipeError(f"There is no runtime '{runtime}'.", f"Known: auto, {', '.join(_RUNTIMES)}.")
         self.bundle = model if isinstance(model, Bundle) else Bundle.load(model)
         self.device = choose(device)
-        self.batch_size = batch_size or min(self.bundle.batch_size, AT_ONCE if self.bundle.is_large else self.bundle.batch_size)
+        self.batch_size = batch_size or (min(AT_ONCE, self.bundle.batch_size) if self.bundle.is_large else self.bundle.batch_size)
         self.is_decided = runtime != "auto"
         self.runtime = runtime if self.is_decided else "eager"
         self._run = _RUNTIMES[self.runtime](self.bundle, self.device)

@@ -7,7 +7,6 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,16 +112,13 @@ def command(
         shown.answered = skip - shown.failed
         if skip:
             log(f"note: {csv_file} goes on after its first {skip:,} rows")
-        noting = partial(_note, log)
-        for answer in predictor.stream(found, skip=skip, strict=strict, label="Predicting", log=noting, ranks=here):
+        for answer in predictor.stream(
+            found, skip=skip, strict=strict, label="Predicting", log=lambda note: log(f"note: {note}"), ranks=here
+        ):
             shown.add(answer)
             for table in tables:
                 table.writer.writerow(_csv_row(answer, bundle.classes))
     sys.exit(shown.end() if here.leads else 0)
-
-
-def _note(log: Callable[[str], object], text: str) -> None:
-    log(f"note: {text}")
 
 
 def _opened(

@@ -121,8 +121,8 @@ class RemoteRows:
                 future.set_exception(error)
             self._done(run)
             return
-        for block, future in futures.items():
-            future.set_result(come[block] if block in come else kept[block])
+        for block, content in (kept | come).items():
+            futures[block].set_result(content)
         with self._lock:
             self._come.append((run, come))
         # One thread writes what all have fetched: if each did, they would wait for each other, while nothing is asked for.
