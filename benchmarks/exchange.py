@@ -46,17 +46,12 @@ def longer(rates: Sequence[float], base: Sequence[float]) -> list[float]:
     return [100 * (other / rate - 1) for rate, other in zip(rates, base, strict=True)]
 
 
-def middle(values: Sequence[float]) -> tuple[float, float, float]:
+def middle(values: Sequence[float]) -> Spread:
     """Return the median, and the quartiles: a moment in which the machine did something else shall not decide."""
     if len(values) == 1:
-        return values[0], values[0], values[0]
+        return Spread.of(values)
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return median, low, high
-
-
-def said(values: Sequence[float], sign: str = "") -> str:
-    """Return the median and the quartiles in words."""
-    return "{:{sign}.1f} % ({:{sign}.1f} to {:{sign}.1f})".format(*middle(values), sign=sign)
+    return Spread(median, low, high)
 
 
 def shares(rates: Mapping[str, Sequence[float]]) -> tuple[list[float], list[float]]:
@@ -74,22 +69,22 @@ def tables(found: Mapping[str, Mapping[str, Any]]) -> str:
         rates, size = found["group"][name]["rates"], size_of(name)
         what = f"{name} ({size / 1e6:.1f} MB of gradients, {len(list(network(name).parameters()))} tensors)"
         own = [f"{statistics.median(rates[way]):,.0f}" for way in ("without", "in a group")]
-        groups.append([what, *own, said(longer(rates["in a group"], rates["without"]), "+")])
+        groups.append([what, *own, f"{middle(longer(rates['in a group'], rates['without'])):+.1f}"])
         rates = found["exchange"][name]["rates"]
         own = [f"{statistics.median(rates[way]):,.0f}" for way in EXCHANGED]
-        exchanges.append([what, *own, *map(said, shares(rates))])
+        exchanges.append([what, *own, *(f"{middle(part):.1f}" for part in shares(rates))])
     heads = [
         "1 process",
         "examples/s without a group",
         "in a group of gloo",
-        "longer, median (quartiles) of rounds",
+        "longer, %: median (quartiles) of rounds",
     ]
     first = table(heads, groups)
     heads = [
         "2 processes that add up",
         *EXCHANGED,
-        "share of a step: waiting for each other, and latency",
-        "sending and adding up gradients",
+        "% of a step: waiting for each other, and latency",
+        "% of a step: sending and adding up gradients",
     ]
     return first + "\n" + table(heads, exchanges)
 
@@ -100,7 +95,7 @@ def figure(found: Mapping[str, Mapping[str, Any]]) -> Figure:
 
     made = Figure(figsize=(8, 2.5), layout="constrained")
     parts = ("waiting for each other", "gradients")
-    values = {f"{name}: {what}": Spread(*middle(part)) for name in found["exchange"]
+    values = {f"{name}: {what}": middle(part) for name in found["exchange"]
               for what, part in zip(parts, shares(found["exchange"][name]["rates"]), strict=True)}  # fmt: skip
     words = [f"{spread.median:.0f} %" for spread in values.values()]
     bars(made.subplots(), "share of a step of two processes", list(values), list(values.values()), words, [True] * len(values))
