@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
 NETWORKS = ("conv", "mlp")
 
+BATCH = 64
+
 EXCHANGED = ("gradients", "one number", "nothing")
 
 
-def measure(job: str, network: str, rounds: int) -> dict[str, Any]:
-    """Run a job of `exchange_run.py`."""
-    processes = 1 if job == "group" else 2
+def measure(job: str, network: str, rounds: int, processes: int, batch: int = BATCH, keys: Sequence[str] = ("rates",)) -> dict[str, Any]:
+    """Run a job of `exchange_run.py`, and return these of its results."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, "-m", "benchmarks.exchange_run", job, network, str(rounds)]
-    found = run_json(command, ("rates",), OMP_NUM_THREADS="1")
+    command = [sys.executable, *launcher, "-m", "benchmarks.exchange_run", job, network, str(batch), str(rounds)]
+    found = run_json(command, keys, OMP_NUM_THREADS="1")
     if "error" in found:
         sys.exit(f"{job} {network}: {found['error']}")
     return found
@@ -109,7 +110,10 @@ def main() -> int:
     options = made.parse_args()
     enter("benchmarks.exchange")
     networks, rounds = (NETWORKS[:1], 5) if options.quick else (NETWORKS, options.rounds)
-    found = {job: {name: measure(job, name, times * rounds) for name in networks} for job, times in (("group", 3), ("exchange", 1))}
+    found = {
+        "group": {name: measure("group", name, 3 * rounds, 1) for name in networks},
+        "exchange": {name: measure("exchange", name, rounds, 2) for name in networks},
+    }
     publish(options, "What several processes cost", tables(found), found, figure(found))
     return 0
 

@@ -1,9 +1,10 @@
 """One process of a job of `exchange.py`: one training, of whose short epochs each second or third costs something that others do not.
 
-    torchrun --nproc-per-node 1 -m benchmarks.exchange_run group NETWORK ROUNDS
-    torchrun --nproc-per-node 2 -m benchmarks.exchange_run exchange NETWORK ROUNDS
+    torchrun --nproc-per-node 1 -m benchmarks.exchange_run group NETWORK BATCH ROUNDS
+    torchrun --nproc-per-node N -m benchmarks.exchange_run exchange NETWORK BATCH ROUNDS
 
-Process 0 prints a JSON object in the last line: examples a second of each round.
+Process 0 prints a JSON object in the last line: `rates`, examples a second of each round; and `own`, the seconds of its steps in each round
+in which nothing was added up.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,22 +26,22 @@ from torch import Tensor
 
 from benchmarks.scale_run import network
 
-BATCH, STEPS = 64, 20
+STEPS = 20
 
 Future = torch.futures.Future[Tensor]
 
 
-def train(name: str, epochs: int, stop: Callable[[EpochDone], str] | None = None) -> list[float]:
+def train(name: str, batch: int, epochs: int, stop: Callable[[EpochDone], str] | None = None) -> list[float]:
     """Train by `epochal.fit`, and return the examples a second of each epoch."""
-    chance, count = torch.Generator().manual_seed(0), STEPS * BATCH
+    chance, count = torch.Generator().manual_seed(0), STEPS * batch
     data = load((torch.randn(count, 1, 28, 28, generator=chance), torch.randint(0, 10, (count,), generator=chance)))
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"epochs": epochs, "batch_size": BATCH, "threads": 1, "optimizer": "sgd", "lr": 0.01, "device": "cpu"}
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "threads": 1, "optimizer": "sgd", "lr": 0.01, "device": "cpu"}
     history = fit(network(name), data, settings | {"schedule": "constant", "keep": "last"}, stop=stop)
     return [done.examples_per_second for done in history.epochs]
 
 
-def group(name: str, rounds: int) -> dict[str, list[float]]:
+def group(name: str, batch: int, rounds: int) -> dict[str, Any]:
     """Train in one process, which is in a group of gloo during every other epoch."""
 
     def change(_: EpochDone) -> str:
@@ -50,8 +52,8 @@ def group(name: str, rounds: int) -> dict[str, list[float]]:
         return ""
 
     dist.init_process_group("gloo")
-    rates = train(name, 2 * (rounds + 1), change)[2:]
-    return {"in a group": rates[::2], "without": rates[1::2]}
+    rates = train(name, batch, 2 * (rounds + 1), change)[2:]
+    return {"rates": {"in a group": rates[::2], "without": rates[1::2]}}
 
 
 class _Exchange:
@@ -60,12 +62,16 @@ class _Exchange:
     def __init__(self) -> None:
         # The first pass has no step.
         self.steps = -1
+        # When each step had computed its gradients.
+        self.computed: list[float] = []
 
     def __call__(self, own: distributed.Distributed, bucket: dist.GradBucket) -> Future:
         mode, gradients = max(0, self.steps) // STEPS % 3, bucket.buffer()
         if bucket.is_last():
             own.ranks.step_computed()
             self.steps += 1
+            if self.steps:
+                self.computed.append(time.perf_counter())
         future: Future
         if mode == 2:
             future = torch.futures.Future()
@@ -75,18 +81,20 @@ class _Exchange:
         return future
 
 
-def exchange(name: str, rounds: int) -> dict[str, list[float]]:
-    """Train in two processes, which add up gradients, one number, or nothing, by turns."""
-    distributed._exchange = _Exchange()  # type: ignore[assignment]
-    rates = train(name, 3 * (rounds + 1))[3:]
-    return {"gradients": rates[::3], "one number": rates[1::3], "nothing": rates[2::3]}
+def exchange(name: str, batch: int, rounds: int) -> dict[str, Any]:
+    """Train in several processes, which add up gradients, one number, or nothing, by turns."""
+    distributed._exchange = made = _Exchange()  # type: ignore[assignment]
+    rates = train(name, batch, 3 * (rounds + 1))[3:]
+    computed = torch.tensor(made.computed, dtype=torch.float64).view(rounds + 1, 3, STEPS)
+    own = computed[1:, 2].diff(dim=1).tolist()
+    return {"rates": {"gradients": rates[::3], "one number": rates[1::3], "nothing": rates[2::3]}, "own": own}
 
 
 def main() -> None:
     """Measure, and let process 0 print what there is to say."""
-    found = {"group": group, "exchange": exchange}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    found = {"group": group, "exchange": exchange}[sys.argv[1]](sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     if os.environ["RANK"] == "0":
-        print(json.dumps({"rates": found}), flush=True)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

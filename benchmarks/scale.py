@@ -8,24 +8,29 @@ docs/scale.md says what is assumed, and why.
 
 from __future__ import annotations
 
-import subprocess
+import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.environment import enter, variables
+from benchmarks.environment import enter
+from benchmarks.exchange import measure
 from benchmarks.program import parser, run_json
 from benchmarks.report import BLUE, GREY, publish, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PROCESSES = (1, 2, 4)
 CORES = 2
+PROCESSES = (2, 4)
 BATCH = 256
+ROUNDS = 9
+
+# What is known of a step.
+PARTS = ("own", "slowest", "predicted", "measured")
 
 # PyTorch sends gradients in buckets: the first of at most 1 MiB, the others of at most 25.
 FIRST, BUCKET = 1 << 20, 25 << 20
@@ -43,8 +48,8 @@ def exchange(size: int, processes: int, link: Link) -> float:
     return 2 * (processes - 1) * (link.latency + size / processes / link.rate)
 
 
-def step(forward: float, backward: float, size: int, processes: int, link: Link, *, overlaps: bool = True) -> float:
-    """Return the seconds of a step, by simulating it.
+def step(forward: float, backward: float, size: int, send: Callable[[int], float], *, overlaps: bool = True) -> float:
+    """Return the seconds of a step, by simulating it; `send` says how long so many bytes take to be added up.
 
     Gradients are computed evenly over `backward`, from the last layer to the first. A bucket of them leaves when it is full and the
     one before has arrived; if nothing `overlaps`, when all are computed.
@@ -56,58 +61,61 @@ def step(forward: float, backward: float, size: int, processes: int, link: Link,
     for one in sizes:
         done += one / size
         ready = forward + backward * (done if overlaps else 1.0)
-        arrived = max(ready, arrived) + (exchange(one, processes, link) if processes > 1 else 0.0)
+        arrived = max(ready, arrived) + send(one)
     return max(arrived, forward + backward)
 
 
 # ---- this machine: what is measured, and what follows from it
 
 
-def measured(*arguments: str, processes: int = 1) -> Any:
-    """Run a job of `scale_run.py`."""
+def exchanged(processes: int) -> list[float]:
+    """Return the seconds that so many processes take to add up tensors of `scale_run.SIZES`."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 or arguments[0] == "exchange" else []), "-m", "benchmarks.scale_run", *arguments]
-    found = run_json(command, ("seconds",), OMP_NUM_THREADS="1")
+    found = run_json([sys.executable, *launcher, "-m", "benchmarks.scale_run"], ("seconds",), OMP_NUM_THREADS="1")
     if "error" in found:
-        sys.exit(f"{' '.join(arguments)}: {found['error']}")
-    return found["seconds"]
+        sys.exit(f"exchange of {processes}: {found['error']}")
+    seconds: list[float] = found["seconds"]
+    return seconds
 
 
-def beside(network: str, batch: int) -> float:
-    """Return a step's seconds in one process while another does the same, and they share nothing but the machine."""
-    command = [sys.executable, "-m", "benchmarks.scale_run", "steps", network, str(batch)]
-    with subprocess.Popen(command, env={**variables(), "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL) as other:
-        found: float = measured("steps", network, str(batch))
-        other.kill()
-    return found
+def interpolated(size: int, seconds: Sequence[float]) -> float:
+    """Return the seconds for so many bytes, between those measured: copies in and out of caches follow no straight line."""
+    import numpy as np
+
+    from benchmarks.scale_run import SIZES
+
+    return float(np.interp(size, SIZES, seconds))
 
 
-def link_of(seconds: Sequence[float], sizes: Sequence[int]) -> Link:
-    """Return the link that explains how long two processes took: a straight line through the smallest and the largest tensor."""
-    slope = (seconds[-1] - seconds[0]) / (sizes[-1] - sizes[0])
-    return Link((seconds[0] - slope * sizes[0]) / 2, 1 / slope)
+def slowest(own: Sequence[Sequence[float]], processes: int) -> float:
+    """Return the mean seconds until the last of so many processes is ready, whose steps are drawn from those of one; of rounds the median.
+
+    Processes beyond the cores have taken turns in their own steps, too: two that share a core are both ready after the mean of theirs.
+    """
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    drawn = (draw.choice(steps, (4096, CORES, processes // CORES)) for steps in own)
+    return statistics.median(float(one.mean(2).max(1).mean()) for one in drawn)
 
 
-def here(networks: Sequence[str]) -> dict[str, Any]:
+def here(networks: Sequence[str], rounds: int) -> dict[str, Any]:
     """Measure and predict the steps of each network with each number of processes."""
     from benchmarks.scale_run import SIZES, size_of
 
-    pairs = measured("exchange", processes=2)
-    link = link_of(pairs, SIZES)
-    found: dict[str, Any] = {"sizes": SIZES, "exchange of 2": pairs, "link": link._asdict(), "networks": {}}
-    for name in networks:
-        size = size_of(name)
-        alone = measured("steps", name, str(BATCH))
-        crowded = {count: beside(name, BATCH // count) for count in PROCESSES[1:]}
-        predicted = {1: alone}
-        for count in PROCESSES[1:]:
-            # All cores compute, so that nothing is hidden, and processes beyond the cores take turns.
-            turns = max(1.0, count / CORES)
-            slower = Link(link.latency * turns, link.rate / turns)
-            predicted[count] = step(0.0, crowded[count] * turns, size, count, slower, overlaps=False)
-        got = {count: alone if count == 1 else measured("steps", name, str(BATCH), processes=count) for count in PROCESSES}
-        found["networks"][name] = {"bytes": size, "beside": crowded, "predicted": predicted, "measured": got}
-        print(name, found["networks"][name], flush=True)
+    found: dict[str, Any] = {"sizes": SIZES, "exchange": {}, "networks": {name: {} for name in networks}}
+    for count in PROCESSES:
+        found["exchange"][count] = seconds = exchanged(count)
+        for name in networks:
+            run = measure("exchange", name, rounds, count, BATCH, ("rates", "own"))
+            own = slowest(run["own"], count)
+            found["networks"][name][count] = {
+                "own": statistics.median(statistics.mean(steps) for steps in run["own"]),
+                "slowest": own,
+                # All cores compute, so that nothing is hidden behind the arithmetic.
+                "predicted": step(0.0, own, size_of(name), lambda size, known=seconds: interpolated(size, known), overlaps=False),
+                "measured": BATCH / statistics.median(run["rates"]["gradients"]),
+            }
     return found
 
 
@@ -137,20 +145,25 @@ GPUS = (1, 8, 16, 64, 256)
 def on_paper(job: Job, gpus: int) -> float:
     """Return examples a second: a step's forward takes a third of the time; rings between nodes use all cards of a node at once."""
     seconds = job.batch / job.rate
-    took = step(seconds / 3, 2 * seconds / 3, job.size, gpus, NODE if gpus <= 8 else CLUSTER)
+    link = NODE if gpus <= 8 else CLUSTER
+    took = step(seconds / 3, 2 * seconds / 3, job.size, lambda size: exchange(size, gpus, link))
     return gpus * job.batch / took
 
 
 def tables(found: Mapping[str, Any]) -> str:
     """Return the tables: this machine, and paper."""
+    from benchmarks.scale_run import size_of
+
     rows = [
-        [f"{name} ({one['bytes'] / 1e6:.1f} MB)", str(count), f"{1e3 * one['predicted'][count]:.1f}", f"{1e3 * one['measured'][count]:.1f}",
-         f"{100 * (one['predicted'][count] / one['measured'][count] - 1):+.0f} %"]
-        for name, one in found["networks"].items() for count in PROCESSES
+        [f"{name} ({size_of(name) / 1e6:.1f} MB)", str(count), *(f"{1e3 * one[part]:.1f}" for part in PARTS),
+         f"{100 * (one['predicted'] / one['measured'] - 1):+.0f} %"]
+        for name, counts in found["networks"].items() for count, one in counts.items()
     ]  # fmt: skip
-    link = found["link"]
-    text = f"gloo between two processes: {1e6 * link['latency']:.0f} µs a message, {link['rate'] / 1e6:,.0f} MB/s.\n\n"
-    text += table([f"batches of {BATCH}, gradients", "processes", "ms a step, predicted", "measured", "off by"], rows)
+    sizes = [f"{size >> 10:,}" for size in found["sizes"]]
+    times = [[str(count), *(f"{1e3 * one:.2f}" for one in seconds)] for count, seconds in found["exchange"].items()]
+    text = table(["gloo: processes", *(f"ms for {size} kB" for size in sizes)], times) + "\n"
+    heads = ["a process by itself", "the slowest", "with the exchange: predicted", "measured"]
+    text += table([f"batches of {BATCH}, gradients", "processes", *(f"ms a step, {head}" for head in heads), "off by"], rows)
     paper = [
         [name, *(f"{on_paper(job, gpus):,.0f} ({100 * on_paper(job, gpus) / gpus / job.rate:.0f} %)" for gpus in GPUS),
          f"{job.example * on_paper(job, 256) / 32 / 1e9:.1f}"]
@@ -167,14 +180,9 @@ def figure(found: Mapping[str, Any]) -> Figure:
     for place, (name, one) in enumerate(found["networks"].items()):
         axes = made.add_subplot(1, len(found["networks"]), place + 1)
         for shift, (what, colour) in enumerate((("predicted", GREY), ("measured", BLUE))):
-            axes.bar(
-                [number + 0.4 * shift for number in range(3)],
-                [1e3 * one[what][count] for count in PROCESSES],
-                0.38,
-                color=colour,
-                label=what,
-            )
-        axes.set_xticks([number + 0.2 for number in range(3)], [str(count) for count in PROCESSES])
+            heights = [1e3 * one[count][what] for count in PROCESSES]
+            axes.bar([number + 0.4 * shift for number in range(len(PROCESSES))], heights, 0.38, color=colour, label=what)
+        axes.set_xticks([number + 0.2 for number in range(len(PROCESSES))], [str(count) for count in PROCESSES])
         axes.set_title(f"{name}: ms a step by processes", fontsize=10)
         axes.legend(fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -185,7 +193,7 @@ def main() -> int:
     """Measure, predict, print and write."""
     options = parser(__doc__, "scale").parse_args()
     enter("benchmarks.scale")
-    found = here(("conv",) if options.quick else ("conv", "mlp"))
+    found = here(("conv",), 2) if options.quick else here(("conv", "mlp"), ROUNDS)
     publish(options, "Scaling, predicted and measured", tables(found), found, figure(found))
     return 0
 
