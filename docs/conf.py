@@ -7,6 +7,7 @@ has; it is left out. The lists in index.md, by section, become the sidebar. Link
 from __future__ import annotations
 
 import re
+from gettext import NullTranslations
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,29 @@ _CHINESE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”‘’—…"
 _BROKEN = re.compile(rf"^```.*?^```$|(?<=[{_CHINESE}*`)])\n(?=[{_CHINESE}])|(?<=[{_CHINESE}])\n(?=[`\[*])", re.DOTALL | re.MULTILINE)
 
 
+# What the theme says, for which Sphinx has no Chinese.
+_OF_THEME = {
+    "Next": "下一页",
+    "Previous": "上一页",
+    "Home": "首页",
+    "On this page": "本页内容",
+    "Back to top": "回到顶部",
+    "Skip to content": "跳到正文",
+    "Made with ": "主题：",
+    "Toggle site navigation sidebar": "打开或关闭导航栏",
+    "Toggle table of contents sidebar": "打开或关闭本页目录",
+    "Toggle Light / Dark / Auto color theme": "切换浅色、深色或自动配色",
+}
+
+
+class _OfTheme(NullTranslations):
+    """Chinese for the theme, where Sphinx has none."""
+
+    def gettext(self, message: str) -> str:
+        """Return the Chinese of a message that has some."""
+        return _OF_THEME.get(message, message)
+
+
 class Chinese(SearchChinese):
     """Search by pairs of neighbouring characters: all that a word, or a longer text, has must be on the page.
 
@@ -93,8 +117,10 @@ def _prepare(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def _choose(app: Sphinx, config: Config) -> None:
-    """Name the other language, for the link in the sidebar."""
+    """Name the other language, for the link in the sidebar, and let the theme speak this one."""
     config.html_context["other_language"] = {"en": ("zh", "中文"), "zh": ("en", "English")}[config.language[:2]]
+    if config.language == "zh_CN":
+        app.translator.add_fallback(_OfTheme())
 
 
 def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: object) -> None:
@@ -107,12 +133,14 @@ def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], 
 
 
 def _name_landmarks(app: Sphinx, error: Exception | None) -> None:
-    """Tell screen readers the two sidebars of the theme apart."""
+    """Tell screen readers the two sidebars of the theme apart, and in Chinese what its buttons do."""
     names = {"en": ("All pages", "On this page"), "zh": ("所有页面", "本页内容")}[app.config.language[:2]]
     for path in Path(app.outdir).rglob("*.html"):
         page = path.read_text("utf-8")
         for kind, name in zip(("sidebar", "toc"), names, strict=True):
             page = page.replace(f'<aside class="{kind}-drawer', f'<aside aria-label="{name}" class="{kind}-drawer')
+        for english, chinese in _OF_THEME.items() if app.config.language == "zh_CN" else ():
+            page = page.replace(f'aria-label="{english}"', f'aria-label="{chinese}"')
         path.write_text(page, "utf-8")
 
 

@@ -188,6 +188,9 @@ class TestChinese:
         assert translated("measured on the test split of error") == "在 error 的测试集上评估"
         assert translated("\n  Trained 3 epochs in 0.50 s; kept.  ") == "\n  训练了 3 轮，用时 0.50 s；kept。  "
         assert translated("model {x}: 5 FLOPs per example") == "模型 {x}：每个样本 5 FLOPs"
+        assert translated("Stopped by patience after 8 epochs in 0.37 s; kept.") == "8 轮后因 patience 停止，用时 0.37 s；kept。"
+        counted = "digits: 1×8×8 uint8, 10 classes; 1,258 train, 180 valid, 359 test"
+        assert translated(counted) == "digits：1×8×8 uint8，10 个类别；训练 1,258，验证 180，测试 359"
 
     def test_what_is_wrong_with_a_file_is_translated(self) -> None:
         assert translated("my sounds/a b.wav is truncated.") == "my sounds/a b.wav 不完整：文件被截断。"

@@ -32,6 +32,7 @@ NOT_RUN = {
     "python3 start.py test": "runs all tests",
     "epochal serve runs/digits-1": "serves until it is stopped: tests/serve",
     "epochal watch runs/digits-1": "shows the run until it is stopped: tests/run/test_watch.py",
+    "epochal tune digits --trials 20": "trains 30 models: tests/search",
 }
 
 # Instead of 60,000 pictures, which would be downloaded: a folder of such files.

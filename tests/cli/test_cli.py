@@ -349,6 +349,7 @@ def test_bench_prints_a_row_for_each_pair(call, tmp_path: Path) -> None:  # type
         (["train", "--model", "conf"], "Did you mean 'conv'?"),
         (["train", "--set", "optimizer.rl=1"], "Unknown setting 'optimizer.rl'.\nDid you mean 'optimizer.lr'?"),
         (["train", "--set", "lr"], "--set lr has no value."),
+        (["train", "--set", "seeds=5"], "Unknown setting 'seeds'.\nDid you mean 'repeats'?"),
         (["train", "--epochs", "many"], "The setting epochs = 'many' (command line) cannot be used"),
         (["train", "--lr", "-1"], "should be greater than 0"),
         (["train", "--fit", "crap"], "should be 'auto', 'pad', 'crop' or 'squash'"),

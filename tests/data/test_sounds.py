@@ -28,7 +28,7 @@ def test_a_folder_is_read_with_a_rate_and_length_that_fit(tmp_path: Path) -> Non
     root = low_and_high(tmp_path / "sounds")
     data = load(root)
     assert data.notes == (
-        "sounds of 0.20 to 0.24 s and 8,000 samples per second are read as 0.24 s with 8,000; data.seconds and data.rate change it",
+        "sounds of 0.20 to 0.24 s and 8,000 samples per second are read as 0.24 s with 8,000; --data-seconds and --rate change it",
     )
     assert data.spec.describe() == "sounds: 1904 int16, 2 classes; 40 train, 40 test"
     assert data.outputs == ("high", "low")

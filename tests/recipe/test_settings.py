@@ -8,6 +8,7 @@ from pydantic import Field
 from epochal.cli.table import made_from_fields
 from epochal.errors import RecipeError
 from epochal.recipe import Recipe, fields, short_names
+from epochal.recipe.elsewhere import ELSEWHERE
 from epochal.recipe.settings import AllSettings, Positive, Settings, Short
 
 # What people type. Add to it freely; a change or removal breaks their commands and programs.
@@ -116,6 +117,7 @@ def test_ambiguous_name() -> None:
         ("epoch", "Unknown setting 'epoch'.\nDid you mean 'epochs'?"),
         ("optimizer.momentun", "Unknown setting 'optimizer.momentun'.\nDid you mean 'optimizer.momentum'?"),
         ("smothing", "Unknown setting 'smothing'.\nDid you mean 'smoothing'?"),
+        ("learning_rate", "Unknown setting 'learning_rate'.\nDid you mean 'lr'?"),
     ],
 )
 def test_unknown_name(given: str, reported: str) -> None:
@@ -126,3 +128,9 @@ def test_unknown_name_without_a_likely_one() -> None:
     reported = _refused("qqqqqqq")
     assert reported.startswith("Unknown setting 'qqqqqqq'.\nKnown: accumulate, ")
     assert "optimizer.lr" in reported
+
+
+def test_what_other_libraries_say_is_no_setting_here_but_stands_for_one() -> None:
+    known = {*dict(fields()), *short_names()}
+    assert not {*ELSEWHERE} & known
+    assert {setting for setting in ELSEWHERE.values() if not setting.startswith("model.")} <= known

@@ -24,4 +24,5 @@ def command(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "epochal", VARIABLE).source())
+    # Click's script for fish shows what a word is for up to its first comma.
+    click.echo(kind(cli, {}, "epochal", VARIABLE).source().replace('string split "," ', 'string split --max 1 "," '))

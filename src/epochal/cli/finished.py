@@ -48,11 +48,11 @@ def report(done: Run, *, as_json: bool) -> None:
     for line in about_uneven(done.bundle.spec.task, done.recipe, decision):
         say(line)
     if done.label_errors is not None and done.label_errors.likely:
-        errors = done.label_errors
+        errors, table = done.label_errors, done.folder / "labels.csv"
         if errors.kind == "quantities":
-            say(f"{errors.likely:,} of {errors.count:,} training values look wrong: {done.folder / 'labels.csv'}")
+            say(f"{errors.likely:,} of {errors.count:,} training values look{'s' * (errors.likely == 1)} wrong: {table}")
         else:
-            say(f"{errors.likely:,} of {errors.count:,} training labels look wrong: {done.folder / 'labels.csv'}")
+            say(f"{errors.likely:,} of {errors.count:,} training labels look{'s' * (errors.likely == 1)} wrong: {table}")
     if done.label_errors is not None and done.label_errors.check is not None:
         for line in done.label_errors.check.lines():
             say(line)

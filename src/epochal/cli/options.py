@@ -107,7 +107,20 @@ class Setting(click.Option):
 
 
 class RecipeCommand(click.Command):
-    """A command whose help lists the settings by section."""
+    """A command whose help lists the settings by section, and which knows what other libraries call them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; for an unknown option that another library has, name the one that stands for it here."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            from epochal.recipe.elsewhere import ELSEWHERE
+
+            setting = ELSEWHERE.get(error.option_name[2:].replace("-", "_"), "")
+            meant = f"--set {setting}=VALUE" if "." in setting else "--" + setting.replace("_", "-")
+            if any(meant.split()[0] in parameter.opts for parameter in self.params):
+                raise click.UsageError(f"{error.message} Did you mean '{meant}'?", ctx) from None
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, then the settings of each group."""

@@ -98,7 +98,7 @@ def command(
     found = here.first(lambda: predictor.find(items))
     digest = _digest(found.items)
     here.check_same("The files", digest)
-    shown = _Shown(bundle, items, picture, as_json=as_json)
+    shown = _Shown(bundle, items, picture, csv_file, as_json=as_json)
     with here.together(), ExitStack() as stack:
         tables: list[Continued] = []
 
@@ -151,10 +151,11 @@ def _opened(
 class _Shown:
     """What is shown of answers as they come, and at the end."""
 
-    def __init__(self, bundle: Bundle, items: Sequence[object], picture: Path | None, *, as_json: bool) -> None:
+    def __init__(self, bundle: Bundle, items: Sequence[object], picture: Path | None, csv_file: Path | None, *, as_json: bool) -> None:
         rule = bundle.spec.input
         self.bundle = bundle
         self.picture = picture
+        self.csv_file = csv_file
         self.width = max((columns(rule.title(item) or f"[{place}]") for place, item in enumerate(items)), default=0)
         self.what = f"{bundle.classes[0]} " if len(bundle.classes) == 1 and not bundle.spec.task.has_accuracy else ""
         self.some: list[Tensor] = []
@@ -172,7 +173,8 @@ class _Shown:
         else:
             assert answer.prediction is not None
             assert answer.input is not None
-            say(_line(answer.name, self.what, answer.prediction, self.width))
+            if self.csv_file is None:
+                say(_line(answer.name, self.what, answer.prediction, self.width))
             self.answered += 1
             row = answer.prediction.to_json()
             if self.picture is not None:
@@ -188,6 +190,8 @@ class _Shown:
 
         if self.picture is not None:
             _draw(self.some, self.bundle.spec.input, self.found, self.picture)
+        if self.csv_file is not None:
+            say(f"wrote {self.csv_file}: {self.answered + self.failed:,} rows")
         if self.as_json:
             say_json(self.rows)
         if self.some and (note := self.bundle.differs(torch.stack(self.some))):

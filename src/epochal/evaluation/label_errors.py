@@ -113,10 +113,10 @@ class LabelErrors(Shown):
         if self.kind == "quantities":
             if not self.likely:
                 return f"None of {self.count:,} training values stands out as wrong"
-            return f"{self.likely:,} of {self.count:,} training values look wrong"
+            return f"{self.likely:,} of {self.count:,} training values look{'s' * (self.likely == 1)} wrong"
         if not self.likely:
             return f"None of {self.count:,} training labels stands out as wrong"
-        return f"{self.likely:,} of {self.count:,} training labels look wrong"
+        return f"{self.likely:,} of {self.count:,} training labels look{'s' * (self.likely == 1)} wrong"
 
     def _title(self) -> str:
         return str(self)

@@ -9,6 +9,7 @@ import pydantic
 from pydantic import PrivateAttr
 
 from epochal.errors import RecipeError, suggest
+from epochal.recipe.elsewhere import ELSEWHERE
 from epochal.recipe.settings import AllSettings, fields, short_names
 
 DEFAULT = "default"
@@ -109,7 +110,8 @@ def full_name(name: str) -> str:
         return short[name]
     if matches := [full for full in known if full.endswith(f".{name}")]:
         raise RecipeError(f"The setting '{name}' could be any of {', '.join(matches)}.", "Write out its full name.")
-    raise RecipeError(f"Unknown setting '{name}'.", suggest(name, {*known, *short}))
+    meant = ELSEWHERE.get(name)
+    raise RecipeError(f"Unknown setting '{name}'.", f"Did you mean '{meant}'?" if meant else suggest(name, {*known, *short}))
 
 
 def type_of(setting: str) -> Any:

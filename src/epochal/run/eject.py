@@ -132,8 +132,8 @@ def _about(recipe: Recipe, data: Data, name: str, language: str) -> str:
     count = f"{len(data.train):,}"
     if language == "zh":
         return (
-            f"用 PyTorch 训练 {source} 上的模型 {model}，{count} 个训练样本：从数据到权重，一气呵成。\n\n"
-            f"运行：python {own}。数据在旁边的 {beside} 中。在原来的机器上，最后的权重与原来的训练逐位相同。"
+            f"用 PyTorch 在 {source} 上训练网络 {model}，共 {count} 个训练样本：从数据到权重的全过程。\n\n"
+            f"运行：python {own}。数据在同一文件夹的 {beside} 中。在原来的机器上，最后的权重与原来的训练逐位相同。"
         )
     return (
         f"Train the network {model} on {source}, {count} training examples: all of it, from data to weights.\n\n"

@@ -146,7 +146,7 @@ def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[Sou
         lost = f"; {longer:,} of {len(measured):,} are longer, and are cut into up to {rule.windows:,} windows"
     return rule, (
         f"sounds of {spans} s and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
-        f"{rule.seconds:.2f} s with {rate:,}{lost}; data.seconds and data.rate change it",
+        f"{rule.seconds:.2f} s with {rate:,}{lost}; --data-seconds and --rate change it",
     )
 
 

@@ -17,13 +17,14 @@ def changed_pictures(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:
         else:
             padded = nn.functional.pad(pictures, (SHIFT, SHIFT, SHIFT, SHIFT))
         down, right = ((uniform(index, epoch, f"shift {way}") * (2 * SHIFT + 1)).long().tolist() for way in ("down", "right"))
-        pictures = torch.stack([one[:, y : y + height, x : x + width] for one, y, x in zip(padded, down, right, strict=True)])
+        if uses.flip:
+            pictures = torch.stack([one[:, y : y + height, x : x + width] for one, y, x in zip(padded, down, right, strict=True)])
+        else:
+            return torch.stack([one[:, y : y + height, x : x + width] for one, y, x in zip(padded, down, right, strict=True)])
     if uses.flip:
         # Every other picture is mirrored left to right, and the others in the next epoch.
         is_mirrored = ((uniform(index, "flip") * 2).long() + epoch) % 2 == 1
         return torch.where(is_mirrored[:, None, None, None], pictures.flip(-1), pictures)
-    else:
-        return pictures
 
 
 def moved(pictures: Tensor, index: Tensor, epoch: int) -> Tensor:

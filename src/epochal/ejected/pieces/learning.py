@@ -80,12 +80,18 @@ def average_in(average: nn.Module, model: nn.Module, step: int) -> None:
         kept.copy_(latest)
 
 
-def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return the outputs of the model for all inputs, without training it."""
-    model.eval()
-    if uses.bf16:
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+if uses.bf16:
+
+    def outputs_of(model: nn.Module, inputs: Tensor, *, in_16_bits: bool = False) -> Tensor:
+        """Return the outputs of the model for all inputs, without training it; with 16 bits for each number, if asked."""
+        model.eval()
+        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=in_16_bits):
             return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)]).float()
-    else:
+
+else:
+
+    def outputs_of(model: nn.Module, inputs: Tensor) -> Tensor:
+        """Return the outputs of the model for all inputs, without training it."""
+        model.eval()
         with torch.inference_mode():
             return torch.cat([model(some) for some in inputs.split(EVAL_BATCH)])

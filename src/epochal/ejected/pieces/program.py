@@ -97,7 +97,10 @@ for epoch in range(1, EPOCHS + 1):
     if uses.max_steps:
         seen = min(BATCH_SIZE * (step - (epoch - 1) * STEPS_PER_EPOCH), len(inputs))
     if uses.valid:
-        outputs, wanted = outputs_of(KEPT, data["valid.inputs"]), data["valid.targets"]
+        if uses.bf16:
+            outputs, wanted = outputs_of(KEPT, data["valid.inputs"], in_16_bits=True), data["valid.targets"]
+        else:
+            outputs, wanted = outputs_of(KEPT, data["valid.inputs"]), data["valid.targets"]
         if uses.valid_loss:
             valid_loss = float(VALID_LOSS)
         if uses.by_loss:
