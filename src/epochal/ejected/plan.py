@@ -101,6 +101,8 @@ def _of_data(made: Plan, recipe: Recipe, data: Data) -> None:
     made.use(valid=data.valid is not None, test=data.test is not None)
     made.set("BATCH_SIZE", recipe.examples_per_step, "examples per step")
     made.inlined["EVAL_BATCH"] = str(recipe.eval_batch_size)
+    shapes = (made.tensors[f"train.{what}"].shape for what in ("inputs", "targets"))
+    made.inlined["SHAPES"] = ", ".join(" × ".join(map(str, shape)) for shape in shapes)
     made.inlined["ORDER"] = 'shuffled(len(inputs), epoch, "order")'
 
 
@@ -213,7 +215,7 @@ def _of_augmentation(made: Plan, recipe: Recipe, data: Data) -> None:
 def _of_loss(made: Plan, recipe: Recipe, data: Data) -> None:
     name, task, smoothing = recipe.loss.name, data.spec.task, recipe.loss.smoothing
     has_weights = recipe.loss.class_weights != "equal"
-    made.use(regression=task.name == "regression", class_weights=has_weights)
+    made.use(regression=task.name == "regression", several_labels=task.name == "multi-label", class_weights=has_weights)
     of_labels = "((outputs.sigmoid() >= 0.5) == (wanted > 0.5)).all(1)"
     right = of_labels if task.name == "multi-label" else "(outputs.softmax(1).argmax(1) == wanted)"
     made.inlined["COUNT_RIGHT"] = f"int({right}.sum())"

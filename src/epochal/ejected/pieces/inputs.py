@@ -1,4 +1,4 @@
-"""The first layer, which scales raw inputs by what was measured on the training data."""
+"""The first layer, which turns raw inputs into what networks learn well from, by what was measured on the training data."""
 
 import torch
 from torch import Tensor, nn

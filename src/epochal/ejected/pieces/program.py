@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-inputs, targets = data["train.inputs"], data["train.targets"]
+inputs, targets = data["train.inputs"], data["train.targets"]  # SHAPES
 torch.manual_seed(SEED)
 if uses.convolutions:
     # Convolutions are faster where the channels of a pixel lie side by side in memory.
@@ -71,14 +71,14 @@ for epoch in range(1, EPOCHS + 1):
                 loss = TRAIN_LOSS
         else:
             loss = TRAIN_LOSS
-        loss.backward()  # how would each weight change the loss?
+        loss.backward()  # the gradients: how would each weight change the loss?
         loss_sum.add_(loss.detach(), alpha=len(batch))
         if uses.clip:
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
         if uses.cosine:
             share = (1 + math.cos(math.pi * (step / TOTAL_STEPS))) / 2  # falls from 1 to 0 along half a cosine
         if uses.muon:
-            muon_step(model, momenta, SHARE)  # change the weights, so that it becomes smaller
+            muon_step(model, momenta, SHARE)  # change the weights, so that the loss becomes smaller
         if uses.several_groups:
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * SHARE
@@ -87,7 +87,7 @@ for epoch in range(1, EPOCHS + 1):
         if uses.muon:
             model.zero_grad()
         else:
-            optimizer.step()  # change the weights, so that it becomes smaller
+            optimizer.step()  # change the weights, so that the loss becomes smaller
             optimizer.zero_grad()
         if uses.average:
             average_in(average, model, step)
@@ -142,13 +142,17 @@ if uses.keep_best:
     KEPT.load_state_dict(best_weights)
 
 if uses.test:
-    # The test data are used once, at the end: only so they say how good the model is on new examples.
+    # The test data are used once, at the end: only then do they say how good the model is on new examples.
     outputs, wanted = outputs_of(KEPT, data["test.inputs"]), data["test.targets"]
     if uses.regression:
         error = outputs.double() - wanted.double()
         print(f"test: mean absolute error {error.abs().mean():.6g}, on {len(wanted):,} examples")
     else:
-        right = COUNT_RIGHT
+        if uses.several_labels:
+            # An example is right if all of its labels are.
+            right = COUNT_RIGHT
+        else:
+            right = COUNT_RIGHT
         print(f"test: accuracy {right / len(wanted):.2%}, {right:,} of {len(wanted):,} examples")
 
 path = Path(__file__).with_suffix(".weights.safetensors")
