@@ -177,12 +177,16 @@ def test_a_folder_with_the_longest_name_can_be_trained_on(call, photos: Path, tm
 
 def test_predict_prints_class_probability_and_runner_up(call, trained: Path, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     dark, bright = photos / "dark" / "0.png", photos / "bright" / "3.png"
-    code, out, _ = call("predict", trained, dark, bright, "--json", "--csv", "answers.csv", "--picture", "titled")
+    code, out, _ = call("predict", trained, dark, bright)
     assert code == 0
     lines = out.splitlines()
     assert re.fullmatch(rf"{dark} +dark \(\d+\.\d %\), then bright \(\d+\.\d %\)", lines[0])
     assert re.fullmatch(rf"{bright} +bright \(\d+\.\d %\), then dark \(\d+\.\d %\)", lines[1])
-    rows = json.loads(lines[-1])
+    code, out, _ = call("predict", trained, dark, bright, "--json", "--csv", "answers.csv", "--picture", "titled")
+    assert code == 0
+    assert "dark (" not in out
+    assert "wrote answers.csv: 2 rows\n" in out
+    rows = json.loads(out.splitlines()[-1])
     assert [row["label"] for row in rows] == ["dark", "bright"]
     assert rows[0]["runner_up"]["label"] == "bright"
     assert rows[0]["values"]["dark"] == rows[0]["probability"]
