@@ -1,6 +1,6 @@
 """Every example runs as a program; those on MNIST and CIFAR-10 run on small stand-ins of the same files.
 
-EPOCHAL_EXAMPLES=full .venv/bin/python -m pytest tests/test_examples.py        none of them learns for a single epoch only
+EPOCHAL_EXAMPLES=full .venv/bin/python -m pytest tests/test_examples.py        none of them learns for a few steps only
 """
 
 import ast
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 import epochal
+from tests.trunks import shrink
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -75,7 +76,7 @@ EXPECTED = {
 
 IS_FULL = os.environ.get("EPOCHAL_EXAMPLES") == "full"
 
-# These learn for a single epoch, after which their output says no more than this.
+# These learn for a few steps, after which their output says no more than this.
 BRIEF = {
     "13_catalogue.py": "is really",
     "14_rnn.py": "Dora lost the race against Anna: ",
@@ -83,6 +84,7 @@ BRIEF = {
     "17_audio.py": "the recording has a ",
     "19_transfer.py": "sounds, conv                Accuracy ",
     "20_own_trunk.py": "odd or even, learning slowly Accuracy ",
+    "own_dataset.py": "Accuracy ",
 }
 
 
@@ -98,7 +100,8 @@ def test_example(name: str, stand_ins: Path, tmp_path: Path, monkeypatch: pytest
     if name in BRIEF and not IS_FULL:
         expected = BRIEF[name]
         real = epochal.train
-        monkeypatch.setattr(epochal, "train", lambda *given, **settings: real(*given, **(settings | {"epochs": 1})))
+        monkeypatch.setattr(epochal, "train", lambda *given, **settings: real(*given, **(settings | {"epochs": 1, "max_steps": 5})))
+        shrink(monkeypatch)
     with torch.random.fork_rng():
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert expected in capsys.readouterr().out

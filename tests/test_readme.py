@@ -38,7 +38,7 @@ NOT_RUN = {
 # Instead of 60,000 pictures, which would be downloaded: a folder of such files.
 STAND_INS = {"s3://bucket/photos": "packed", "https://example.org/photos": "packed", "mnist": "./mnist"}
 
-# Every training but the first, which shows what is printed.
+# Every training but the first, which shows what is printed, in two epochs of ten.
 QUICK = ["--epochs", "1", "--max-steps", "2"]
 
 # Options of other programs.
@@ -162,7 +162,7 @@ def test_commands(run: Run, tmp_path: Path) -> None:
         verb, *others = words[1:-2] if file else words[1:]
         if verb != "recipes":
             others = [STAND_INS.get(word, word) for word in others]
-        quick = {"train": QUICK if others else [], "bench": ["--seconds", "0.05", "--devices", "cpu"]}.get(verb, [])
+        quick = {"train": QUICK if others else ["--epochs", "2"], "bench": ["--seconds", "0.05", "--devices", "cpu"]}.get(verb, [])
         said = run(["epochal", verb, *others, *quick])
         if file:
             (tmp_path / file).write_text(said, "utf-8")

@@ -1,5 +1,7 @@
 """The curve through what models reach with fewer labels, and what twice as many are expected to bring."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,9 @@ from epochal.evaluation.evaluate import Evaluation, score
 from epochal.evaluation.labels import LearningCurve, learning_curve, power_law
 from epochal.tasks.regression import Regression
 from epochal.tasks.single_label import SingleLabel
+
+# EPOCHAL_INTERVALS=100 python3 -m pytest tests/evaluation/test_labels.py: so many curves
+DRAWS = int(os.environ.get("EPOCHAL_INTERVALS", "4"))
 
 LABELS = np.array([100.0, 200.0, 400.0, 800.0])
 EVEN = np.ones(4) / 4
@@ -54,13 +59,13 @@ def test_no_curve_falls_or_goes_above_one() -> None:
 def test_what_twice_the_labels_bring_is_mostly_within_the_interval() -> None:
     shares = tuple(0.95 - 3.5 * LABELS**-0.55)
     true, told, within = 0.95 - 3.5 * 1600**-0.55, 0, 0
-    for seed in range(10):
+    for seed in range(DRAWS):
         found = _curve(seed, shares, 400)
         if found.twice is not None:
             told += 1
             assert found.twice.labels == 1600
             within += found.twice.interval[0] <= true <= found.twice.interval[1]
-    assert told >= 7
+    assert told >= 0.7 * DRAWS
     assert within >= 0.85 * told
 
 

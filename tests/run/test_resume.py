@@ -41,11 +41,29 @@ def _arrays() -> tuple[Tensor, Tensor]:
     return noise * 0.5 + nn.functional.one_hot(labels, 4), labels
 
 
+def _saved(folder: Path) -> Path:
+    x, y = _arrays()
+    numpy.savez(folder / "blobs.npz", x=x.numpy(), y=y.numpy())
+    return folder / "blobs.npz"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    x, y = _arrays()
-    numpy.savez(tmp_path / "blobs.npz", x=x.numpy(), y=y.numpy())
-    return tmp_path / "blobs.npz"
+    return _saved(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not interrupted, beside its data: to be looked at."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(_saved(folder), SETTINGS, out=folder / "run", watchers=())
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return shutil.copytree(whole, tmp_path / "run")
 
 
 def _killed(monkeypatch: pytest.MonkeyPatch, step: int, what: Any, folder: Path, **options: Any) -> None:
@@ -100,38 +118,36 @@ def test_a_rewound_run_is_recorded_and_reproduced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 23])
-def test_a_killed_run_ends_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, step: int) -> None:
-    train(file, SETTINGS, out=tmp_path / "whole", watchers=())
+def test_a_killed_run_ends_as_the_whole_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, whole: Path, step: int) -> None:
     _killed(monkeypatch, step, file, tmp_path / "run")
     assert not (tmp_path / "run" / "result.json").exists()
     done = resume(tmp_path / "run", watchers=())
     assert done is not None
     assert done.folder == tmp_path / "run"
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-    assert (tmp_path / "run" / "recipe.toml").read_text() == (tmp_path / "whole" / "recipe.toml").read_text()
+    assert outcome(tmp_path / "run") == outcome(whole)
+    assert (tmp_path / "run" / "recipe.toml").read_text() == (whole / "recipe.toml").read_text()
     assert done.recipe.origin("epochs") == "given"
     assert done.recipe.origin("model.name") == "data"
 
 
-def test_lines_of_epochs_after_the_checkpoint_are_not_told_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "whole", watchers=())
+def test_lines_of_epochs_after_the_checkpoint_are_not_told_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path, whole: Path
+) -> None:
     _killed(monkeypatch, 20, file, tmp_path / "run")
     with (tmp_path / "run" / "metrics.jsonl").open("a") as lines:
         lines.write('{"epoch": 4, "step": 24}\n{"epoch"')
     resume(tmp_path / "run", watchers=())
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    assert outcome(tmp_path / "run") == outcome(whole)
 
 
 @pytest.mark.parametrize("gone", ["result.json", "figures", "model"])
-def test_killed_after_training(tmp_path: Path, file: Path, gone: str) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    wanted = outcome(tmp_path / "run")
-    (tmp_path / "run" / "result.json").unlink()
+def test_killed_after_training(finished: Path, whole: Path, gone: str) -> None:
+    (finished / "result.json").unlink()
     if gone != "result.json":
-        shutil.rmtree(tmp_path / "run" / gone)
-    resume(tmp_path / "run", watchers=())
-    assert outcome(tmp_path / "run") == wanted
-    assert (tmp_path / "run" / "figures").exists()
+        shutil.rmtree(finished / gone)
+    resume(finished, watchers=())
+    assert outcome(finished) == outcome(whole)
+    assert (finished / "figures").exists()
 
 
 def test_a_finished_run_is_left_alone_and_can_be_made_longer(tmp_path: Path, file: Path) -> None:
@@ -236,10 +252,9 @@ def test_a_model_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fi
     assert reproduce(tmp_path / "run", model=f"{code}:Net").divergence == ""
 
 
-def test_the_same_to_the_bit(tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+def test_the_same_to_the_bit(tmp_path: Path, finished: Path) -> None:
     before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
-    assert reproduce(tmp_path / "run") == Reproduction(5, "", ())
+    assert reproduce(finished) == Reproduction(5, "", ())
     assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 
@@ -250,13 +265,16 @@ def _edit(path: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize("cause", ["versions", "threads", "processor", "data", "code"])
-def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, file: Path, cause: str) -> None:
+def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, whole: Path, file: Path, cause: str) -> None:
     code = tmp_path / "mine.py"
     text = "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__(nn.Linear(4, 3))\n"
     code.write_text(text)
     folder = tmp_path / "run"
     model = f"{code}:Net" if cause == "code" else None
-    train(file, SETTINGS, out=folder, watchers=(), model=model)
+    if cause in ("data", "code"):
+        train(file, SETTINGS, out=folder, watchers=(), model=model)
+    else:
+        shutil.copytree(whole, folder)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     if cause == "data":
         x, y = _arrays()
@@ -292,38 +310,34 @@ def test_the_first_divergence_and_its_cause_are_named(tmp_path: Path, file: Path
         ("environment.json", '"threads": 1', '"threads": 2'),
     ],
 )
-def test_a_changed_file_of_the_run_is_refused(tmp_path: Path, file: Path, name: str, old: str, new: str) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    text = (tmp_path / "run" / name).read_text()
+def test_a_changed_file_of_the_run_is_refused(finished: Path, name: str, old: str, new: str) -> None:
+    text = (finished / name).read_text()
     text = text if name == "recipe.toml" else json.dumps(json.loads(text))
     assert old in text
-    (tmp_path / "run" / name).write_text(text.replace(old, new))
+    (finished / name).write_text(text.replace(old, new))
     for action in (reproduce, lambda folder: resume(folder, epochs=9)):
         with pytest.raises(BundleError, match=rf"{name} .*it has changed since it was written"):
-            action(tmp_path / "run")
-    assert (tmp_path / "run" / "result.json").exists()
+            action(finished)
+    assert (finished / "result.json").exists()
 
 
 @pytest.mark.parametrize("damage", ["checkpoints", "model"])
-def test_a_finished_run_that_cannot_be_made_longer_stays_finished(tmp_path: Path, file: Path, damage: str) -> None:
-    folder = tmp_path / "run"
-    train(file, SETTINGS, out=folder, watchers=())
-    kept = {name: (folder / name).read_bytes() for name in ("result.json", "recipe.toml", "metrics.jsonl")}
+def test_a_finished_run_that_cannot_be_made_longer_stays_finished(finished: Path, damage: str) -> None:
+    kept = {name: (finished / name).read_bytes() for name in ("result.json", "recipe.toml", "metrics.jsonl")}
     if damage == "checkpoints":
-        for place in (folder / "checkpoints").iterdir():
+        for place in (finished / "checkpoints").iterdir():
             (place / "state.json").write_bytes(b"{}")
     error, told = (BundleError, "is whole") if damage == "checkpoints" else (ModelError, "is not your own code")
     with pytest.raises(error, match=told):
-        resume(folder, epochs=9, watchers=(), model=None if damage == "checkpoints" else "conv")
-    assert {name: (folder / name).read_bytes() for name in kept} == kept
+        resume(finished, epochs=9, watchers=(), model=None if damage == "checkpoints" else "conv")
+    assert {name: (finished / name).read_bytes() for name in kept} == kept
 
 
-def test_without_its_checkpoints_a_finished_run_is_not_begun_again(tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
+def test_without_its_checkpoints_a_finished_run_is_not_begun_again(finished: Path) -> None:
+    shutil.rmtree(finished / "checkpoints")
     with pytest.raises(BundleError, match="has no checkpoint to resume from"):
-        resume(tmp_path / "run", epochs=9, watchers=())
-    assert (tmp_path / "run" / "result.json").exists()
+        resume(finished, epochs=9, watchers=())
+    assert (finished / "result.json").exists()
 
 
 def test_what_is_begun_again_is_told_and_in_no_file_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Path) -> None:
@@ -345,8 +359,7 @@ def test_a_run_that_ended_within_an_epoch_can_be_finished(tmp_path: Path, file: 
     assert outcome(tmp_path / "run") == wanted
 
 
-def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
+def test_an_old_model_is_not_told_of_as_the_new_one(finished: Path) -> None:
 
     def interrupted(record: object) -> None:
         if isinstance(record, EpochDone):
@@ -354,8 +367,8 @@ def test_an_old_model_is_not_told_of_as_the_new_one(tmp_path: Path, file: Path) 
 
     told: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        resume(tmp_path / "run", epochs=9, watchers=[interrupted], log=told.append)
-    assert told[-1] == f"To continue from the last checkpoint: epochal resume {tmp_path / 'run'}"
+        resume(finished, epochs=9, watchers=[interrupted], log=told.append)
+    assert told[-1] == f"To continue from the last checkpoint: epochal resume {finished}"
     assert not any("trained model is kept" in words for words in told)
 
 
@@ -410,11 +423,10 @@ def test_reproduce_says_that_a_run_was_made_longer(tmp_path: Path, file: Path) -
     assert found.causes == ("the run was made longer than it was at the start, and the learning rate follows from its length",)
 
 
-def test_reproduce_needs_the_weights(tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    (tmp_path / "run" / "model" / "model.safetensors").unlink()
+def test_reproduce_needs_the_weights(finished: Path) -> None:
+    (finished / "model" / "model.safetensors").unlink()
     with pytest.raises(BundleError, match=r"model\.safetensors cannot be read: No such file or directory\."):
-        reproduce(tmp_path / "run")
+        reproduce(finished)
 
 
 @pytest.mark.parametrize("setting", ["threads", "device"])
@@ -462,13 +474,12 @@ def test_a_run_that_trains_cannot_be_resumed(monkeypatch: pytest.MonkeyPatch, tm
     assert len(train(file, SETTINGS, out=tmp_path / "run", watchers=(again,)).fit.epochs) == 5
 
 
-def test_other_weights_are_noticed(tmp_path: Path, file: Path) -> None:
-    train(file, SETTINGS, out=tmp_path / "run", watchers=())
-    weights = tmp_path / "run" / "model" / "model.safetensors"
+def test_other_weights_are_noticed(finished: Path) -> None:
+    weights = finished / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    found = reproduce(tmp_path / "run")
+    found = reproduce(finished)
     assert (found.epochs, found.divergence) == (5, "the weights at the end differ, though every epoch agrees")
 
 

@@ -35,7 +35,7 @@ PROGRESS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("watch") / "run"
-    epochal.train("digits", epochs=2, out=folder, **FAST)
+    epochal.train("digits", model="linear", epochs=2, out=folder, **FAST)
     return folder
 
 

@@ -8,7 +8,7 @@ to all sizes; the second from several draws of training examples of each size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from epochal.evaluation.by_example import Answers
 from epochal.evaluation.evaluate import Evaluation
 from epochal.shown import Rows, Shown
 from epochal.tasks.base import Task
@@ -166,22 +167,25 @@ def _of_test(sizes: Sequence[Sequence[tuple[int, Evaluation]]], task: Task) -> N
     blocks = min(_BLOCKS, count)
     block = torch.arange(count) % blocks
     block = block[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
-    without = np.array([[_mean_score(size, block != left, task) for size in sizes] for left in range(blocks)])
+    scores = [[_on_some(one) for _, one in size] for size in sizes]
+    without = np.array([[np.mean([score(block != left) for score in size]) for size in scores] for left in range(blocks)])
     shifts = without - without.mean(0)
     covariance: Numbers = (blocks - 1) / blocks * shifts.T @ shifts
     if task.has_accuracy:
         # Where all examples are right, or nearly all, they vary more than these do: by 2 more right ones and 2 more wrong ones.
-        share = (count * np.array([_mean_score(size, None, task) for size in sizes]) + 2) / (count + 4)
+        share = (count * np.array([np.mean([task.score_value(one) for _, one in size]) for size in sizes]) + 2) / (count + 4)
         least = share * (1 - share) / (count + 4)
         covariance += np.diag(np.maximum(least - np.diag(covariance), 0))
     return covariance
 
 
-def _mean_score(size: Sequence[tuple[int, Evaluation]], kept: torch.Tensor | None, task: Task) -> float:
-    if kept is None:
-        return float(np.mean([task.score_value(one) for _, one in size]))
-    parts = ((one.outputs[kept], one.predictions[kept], one.targets[kept]) for _, one in size)
-    return float(np.mean([task.score_value(task.score(*part, loss=0.0)) for part in parts]))
+def _on_some(evaluation: Evaluation) -> Callable[[torch.Tensor], float]:
+    """Return what the score is on those examples (bool [n]) of an evaluation."""
+    task, outputs, predictions, targets = evaluation.task, evaluation.outputs, evaluation.predictions, evaluation.targets
+    if task.has_accuracy:
+        right = Answers(task, outputs, predictions, targets).right.double()
+        return lambda kept: float(right[kept].mean())
+    return lambda kept: task.score_value(task.score(outputs[kept], predictions[kept], targets[kept], loss=0.0))
 
 
 def _of_draws(labels: Numbers, scores: Sequence[Numbers]) -> Numbers:
