@@ -87,6 +87,11 @@ def test_groups_have_rates_and_decay_of_their_own(name: str, wanted: list[tuple[
     assert "param_names" not in described["groups"][0]
 
 
+def test_many_groups_are_told_as_one() -> None:
+    groups = [{"numbers": 1000 * number, "lr": 10.0**-number} for number in range(1, 5)]
+    assert in_short({"name": "SGD", "groups": groups}) == "optimizer SGD: lr 0.0001 to 0.1 (10,000 numbers in 4 groups)"
+
+
 @pytest.mark.parametrize(
     ("settings", "count"),
     [

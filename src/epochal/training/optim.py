@@ -136,9 +136,16 @@ def numbers_of(group: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def in_short(described: Mapping[str, Any]) -> str:
-    """Return the description of `describe_optimizer` in one line: "optimizer SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)"."""
-    groups = ", ".join(f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in described["groups"] if "lr" in group)
-    return f"optimizer {described['name']}: {groups}" if groups else f"optimizer {described['name']}"
+    """Return the description of `describe_optimizer` in one line: "optimizer SGD: lr 0.1 (1,000 numbers), lr 0.01 (20 numbers)".
+
+    Of more groups than three, as a rate for each layer makes them, the lowest and the highest rate are told.
+    """
+    groups = [group for group in described["groups"] if "lr" in group]
+    said = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in groups]
+    if len(groups) > 3:
+        rates, numbers = [group["lr"] for group in groups], sum(group["numbers"] for group in groups)
+        said = [f"lr {min(rates):.3g} to {max(rates):.3g} ({numbers:,} numbers in {len(groups)} groups)"]
+    return f"optimizer {described['name']}: {', '.join(said)}" if said else f"optimizer {described['name']}"
 
 
 def _plain(value: Any) -> Any:
