@@ -50,8 +50,12 @@ def draw(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_operators_once(patch: pytest.MonkeyPatch) -> None:
-    """Keep the operators of ONNX, until `patch` is undone: for each export, PyTorch reads their source anew, which takes half a second."""
+    """Keep the operators of ONNX and PyTorch, until `patch` is undone: each export would list them anew, in most of a second."""
+    from torch._export import utils
     from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    # No test adds operators to PyTorch.
+    patch.setattr(utils, "_materialize_cpp_cia_ops", functools.cache(utils._materialize_cpp_cia_ops))
 
     patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
 

@@ -22,6 +22,7 @@ from epochal.errors import ModelError
 from epochal.models.build import MODELS
 from tests.data.test_table import people
 from tests.tones import save, tone
+from tests.trunks import shrink
 
 SETTINGS: dict[str, Any] = {"epochs": 1, "batch_size": 8, "quiet": True, "device": "cpu", "threads": 1}
 TEXTS = ["a good film", "a bad film, and a long one", "很好看的电影", "不好看", "good", "bad bad bad"] * 5
@@ -57,7 +58,8 @@ def same_from_files(bundle: Bundle, items: list[Any], files: list[Path]) -> None
 
 
 @pytest.mark.parametrize("model", [name for name, entry in MODELS.items() if entry.kind == "text"])
-def test_texts(model: str, tmp_path: Path) -> None:
+def test_texts(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
     if (weights := MODELS[model].weights) is not None:
         try:
             weights.path()

@@ -73,7 +73,7 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_what_is_served_is_compared_for_every_kind(kind: str, tmp_path: Path) -> None:
+def test_what_is_served_is_compared_for_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     what, options = DATA[kind]
     if kind == "table":
         csv_of(what, tmp_path / "data.csv")
@@ -95,6 +95,7 @@ def test_what_is_served_is_compared_for_every_kind(kind: str, tmp_path: Path) ->
     assert all(row.agrees for row in found)
     if kind == "texts":
         (tmp_path / "a.txt").write_text(TEXTS[0], "utf-8")
+        monkeypatch.setattr("epochal.run.parity.FORMATS", {"safetensors": FORMATS["safetensors"]})
         given = check(tmp_path / "run", examples=[tmp_path / "a.txt", Text("/etc/passwd")])
         assert [(row.answers, row.same) for row in given][-1] == ("served", 2)
 

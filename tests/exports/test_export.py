@@ -35,12 +35,11 @@ IS_FULL = os.environ.get("EPOCHAL_EXPORT") == "full"
 
 # Those that need a size of their own, and ten classes.
 _SIZES = {"tutorial-cnn": 28, "tutorial-small-cnn": 28, "tutorial-simple": 28, "tutorial-mlp": 28, "tutorial-cifar": 32}
-# What a model for pictures, and each other kind of layer, is exported as where not all are; tests/cli/test_export.py has others.
+# What is exported where not all are; tests/cli/test_export.py and test_script.py have others.
 _SOME = {
-    "pictures": ("conv", "vit"),
+    "pictures": ("conv",),
     "texts": ("gru",),
     "windows": ("conv",),
-    "numbers": ("mlp",),
 }
 
 

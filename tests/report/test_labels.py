@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> epochal.Run:
     labels[[*PLANTED]] = (labels[[*PLANTED]] + 1) % 3
     names = [("ash", "<b>oak", "elm")[label] for label in labels.tolist()]
     out = tmp_path_factory.mktemp("labels") / "run"
-    recipe = small_recipe(epochs=15, lr=0.05)
+    recipe = small_recipe(epochs=5, lr=0.05)
     return epochal.train((inputs, names), recipe, model="mlp", out=out, quiet=True, learning_curve=True, label_check=True)
 
 

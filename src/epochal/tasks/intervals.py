@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from epochal.tasks.beta import beta_quantile, mixture_quantile
 _FEW, _RARE = 100, 10
 
 
+# The same few shares are measured again and again, as where columns are shuffled.
+@lru_cache(maxsize=4096)
 def share_interval(successes: float, count: float, level: float = 0.95) -> tuple[float, float]:
     """Return an interval of a share: mid-P, or Clopper and Pearson's with fewer than 100 examples, or fewer than 10 on one side.
 

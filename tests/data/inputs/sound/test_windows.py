@@ -22,7 +22,7 @@ from epochal.tasks.single_label import SingleLabel
 from tests.tones import save, tone
 
 RULE = SoundRule(shape=(4, 1000), rate=8000)
-SETTINGS: dict[str, Any] = {"epochs": 12, "batch_size": 16, "lr": 0.005, "quiet": True, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"epochs": 8, "batch_size": 16, "lr": 0.005, "quiet": True, "device": "cpu"}
 
 
 def recording(seed: int, noise: float = 0.01) -> tuple[NDArray[np.float64], int]:
