@@ -210,13 +210,18 @@ def test_more_trials_keep_those_that_are_there(searched: epochal.Search, clouds:
     assert {path.name: path.read_bytes() for path in folder.glob("results/*.json") if path.name in before} == before
 
 
-def test_a_folder_of_another_search_is_refused(searched: epochal.Search, clouds: Path, tmp_path: Path) -> None:
+def test_a_folder_of_another_search_is_refused(
+    searched: epochal.Search, clouds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(RecipeError, match="another search, with other values of recipe"):
         epochal.tune(clouds, out=searched.folder, workers=1, **(ASKED | {"epochs": 3}))
     with pytest.raises(RecipeError, match="another search, with other values of space"):
         epochal.tune(clouds, out=searched.folder, workers=1, **(ASKED | {"space": {"lr": "log(1e-3, 2)"}}))
     with pytest.raises(BundleError, match="is no search"):
         epochal.tune(clouds, out=tmp_path, workers=1, **ASKED)
+    with monkeypatch.context() as patch, pytest.raises(RecipeError, match="another search, with other values of optuna"):
+        patch.setattr("optuna.__version__", "0")
+        epochal.tune(clouds, out=searched.folder, workers=1, **ASKED)
     folder = shutil.copytree(searched.folder, tmp_path / "search")
     (damaged := next(folder.glob("results/*.json"))).write_text("{}")
     with pytest.raises(BundleError, match=re.escape(damaged.name)):

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 _RANDOM = 8
 
 
-def check_optuna() -> None:
-    """Raise `MissingError` if Optuna is not installed."""
+def optuna_version() -> str:
+    """Return the version of Optuna, since others propose other values. Raises `MissingError` if it is not installed."""
     try:
-        import optuna  # noqa: F401
+        import optuna
     except ModuleNotFoundError as error:
         raise MissingError("A search needs the package optuna.", 'Install it: pip install "epochal[tune]"') from error
+    return str(optuna.__version__)
 
 
 def propose(space: Space, seed: int, trial: int, known: Iterable[tuple[Mapping[str, Any], float]]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from epochal.run.prepare import Prepared, prepare
 from epochal.search.found import FIGURE, Search
 from epochal.search.job import Job, share_of, without_test
 from epochal.search.plan import LAG, LAST, RUNGS, Plan, Task, work
-from epochal.search.propose import check_optuna
+from epochal.search.propose import optuna_version
 from epochal.search.space import as_space, describe, label, to_json
 from epochal.search.store import Result, Store
 from epochal.search.usual import check_models, default_values, usual_space
@@ -78,7 +78,7 @@ def tune(
         raise RecipeError(f"{trials} trials are too few for a search.", f"Give at least {_LEAST}.")
     if seeds < 2:
         raise RecipeError("The best settings and the default are compared by several seeds.", "Give at least 2.")
-    check_optuna()
+    optuna_version()
     for name in _OF_RUNS:
         if base.flat()[name] is not None:
             raise RecipeError(f"The setting {name} is not for a search.", "Leave it out; train with the recipe that is found.")
@@ -116,6 +116,7 @@ def _search(
         "minutes": minutes,
         "trials": trials if minutes is not None else trials or TRIALS,
         "seeds": seeds,
+        "optuna": optuna_version(),
     }
     store = _begun(out, asked)
     job = Job(source, data_dir, recipe, space, default, store)
