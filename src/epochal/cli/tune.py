@@ -27,8 +27,8 @@ _OTHER = "workers"
     "assignments",
     multiple=True,
     metavar="NAME=VALUES",
-    help="What is tried, as log(LOW,HIGH), range(LOW,HIGH) or VALUE,VALUE,...; then only that is. One value: the same in all trials. May "
-    "be repeated. [what suits the data]",
+    help="What is tried, as log(LOW,HIGH), range(LOW,HIGH), both in quotes, or VALUE,VALUE,...; then only that is. One value: the same in "
+    "all trials. May be repeated. [what suits the data]",
 )
 @click.option(
     "--seeds", type=click.IntRange(2), default=5, show_default=True, help="With so many seeds the best and the default are tested."
@@ -108,7 +108,7 @@ def _split(assignments: tuple[str, ...]) -> tuple[dict[str, Any], tuple[str, ...
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or not text:
-            raise RecipeError(f"--set {assignment} has no value.", "Write for example --set lr=log(1e-4,1e-1) --set model=conv,mlp")
+            raise RecipeError(f"--set {assignment} has no value.", 'Write for example --set "lr=log(1e-4,1e-1)" --set model=conv,mlp')
         values = _values(text)
         if is_range(text):
             space[name] = text

@@ -106,7 +106,7 @@ def _search(
     space = usual_space(prepared, base) if space is None else space
     check_models(space, prepared.recipe)
     if not space:
-        raise RecipeError("There is nothing to search: all settings are given.", "Name some: --set lr=log(1e-4,1e-1)")
+        raise RecipeError("There is nothing to search: all settings are given.", 'Name some: --set "lr=log(1e-4,1e-1)"')
     count = _workers(workers, prepared, source)
     default = default_values(space, prepared)
     asked = {

@@ -29,7 +29,7 @@ _APART = (
 # These change what the validation loss is.
 _OF_LOSS = ("loss.name", "loss.delta")
 
-_EXAMPLE = "Write for example --set lr=log(1e-4,1e-1) --set augment.erase=range(0,0.5) --set model=conv,mlp"
+_EXAMPLE = 'Write for example --set "lr=log(1e-4,1e-1)" --set "augment.erase=range(0,0.5)" --set model=conv,mlp'
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _range(name: str, text: str) -> Range:
         raise RecipeError(f"{name} = {text} is not a range.", _EXAMPLE) from error
     if not (math.isfinite(low) and math.isfinite(high) and low < high and (kind == "range" or low > 0)):
         two = "two numbers above 0" if kind == "log" else "two numbers"
-        raise RecipeError(f"{name} = {text} has no numbers in it: it takes {two}, the smaller one first.", _EXAMPLE)
+        raise RecipeError(f"{name} = {text} is no range: it takes {two}, the smaller one first.", _EXAMPLE)
     kinds = _kinds(name)
     known = kinds is not None
     if kinds is not None and not kinds & {int, float}:
