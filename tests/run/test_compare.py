@@ -111,6 +111,9 @@ def test_a_difference_that_is_not_shown_says_what_would_have_been(first: Path, t
     assert found.verdict(pair) == f"No difference shown between {first} and {tmp_path / 'like'}; one of {least} points or more would " + (
         "have been, four times of five."
     )
+    # No accuracies are more than 100 points apart.
+    far = replace(pair, difference=replace(pair.difference, detectable=1.2))
+    assert found.verdict(far).endswith(": these examples could not show any.")
     copy = keep(tmp_path / "copy", {"outputs": outputs(0.1, 1)})
     found = compare(first, copy, score="log-loss")
     assert found.verdict(found.pairs[0]) == f"{first} and {copy} give the same outputs for every example."

@@ -101,7 +101,7 @@ class Comparison(Shown):
         if pair.same:
             return f"{first} and {second} give the same outputs for every example."
         if not pair.is_shown:
-            if not 0 < found.detectable < math.inf:
+            if not self._is_possible(found.detectable):
                 return f"No difference shown between {first} and {second}: these examples could not show any."
             least = self.amount(found.detectable, found)
             if self.in_percent:
@@ -194,6 +194,10 @@ class Comparison(Shown):
         first = self.pairs[0].first
         return f"difference from {first}, in points" if self.in_percent else f"difference from {first}"
 
+    def _is_possible(self, detectable: float) -> bool:
+        """Whether there can be a difference that is large enough to be shown: of shares, none above 100 points."""
+        return 0 < detectable < (1 if self.in_percent else math.inf)
+
     @property
     def pair_table(self) -> Rows:
         """The difference of each pair in words, below a row of headings."""
@@ -204,7 +208,7 @@ class Comparison(Shown):
                 self.signed(found.value, found),
                 f"{self.signed(found.interval[0], found)} to {self.signed(found.interval[1], found)}",
                 self.chance(pair.p),
-                self.amount(found.detectable, found) if 0 < found.detectable < math.inf else "–",
+                self.amount(found.detectable, found) if self._is_possible(found.detectable) else "–",
                 *((f"{found.second_only:,} / {found.first_only:,}",) if self.counts else ()),
             )
             for pair in self.pairs
