@@ -101,11 +101,8 @@ class Distributed:
 def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
     """Return the model as one whose gradients are the sums of those of all processes."""
     model = distributed.model
-    if distributed.is_synchronized:
-        # They are equal everywhere.
-        ignored = [f"{name}.{buffer}" for name, layer in model.named_modules() for buffer, _ in layer.named_buffers(recurse=False)
-                   if layer in set(batch_norms(model))]  # fmt: skip
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
+    ignored = equal_buffers(model, batch_norm=distributed.is_synchronized)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
     made = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -116,6 +113,18 @@ def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.de
     made.register_comm_hook(distributed, lambda state, bucket: _exchange(state, bucket))
     _arrange(made)
     return made
+
+
+def equal_buffers(model: nn.Module, *, batch_norm: bool) -> list[str]:
+    """Return the names of buffers that are equal everywhere: process 0 would send them to all others in every step.
+
+    Those of our own layers are constants (the words of a text bag alone have megabytes), and those of `batch_norm` over all count alike.
+    """
+    equal = {*batch_norms(model)} if batch_norm else set()
+    return [
+        f"{name}.{buffer}".lstrip(".") for name, layer in model.named_modules() for buffer, _ in layer.named_buffers(recurse=False)
+        if layer in equal or type(layer).__module__.startswith("epochal.")
+    ]  # fmt: skip
 
 
 def _arrange(made: DistributedDataParallel) -> None:
