@@ -93,6 +93,9 @@ def examine() -> Health:
         broken += problems
     else:
         machine |= _computing()
+        if (machine["cores_used_by_others"] or 0.0) >= _BUSY:
+            # Then an import takes long on any disk.
+            problems = []
         slow += [*problems, *_slow_cores(machine), *_slow_device(machine), *_slow_settings(os.environ, machine["cores"])]
     machine |= {"torch": torch, "cache": cache}
     return Health(machine, (*slow, *_slow_disk(cache)), tuple(broken), tuple(extras()))
