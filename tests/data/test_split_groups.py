@@ -105,7 +105,7 @@ def test_a_column_of_a_table_is_the_group_and_no_feature() -> None:
     assert [column.name for column in data.input.columns] == ["x"]  # type: ignore[attr-defined]
     splits = [_names(examples) for examples in data.splits.values()]
     assert len(set.union(*splits)) == sum(map(len, splits)) == 10
-    assert data.notes[-1] == "split by groups of person, which stay together: train has 7, valid has 1, test has 2"
+    assert data.notes[-1] == "split by groups of person, which stay together: 7 train, 1 valid, 2 test"
     assert data.spec.listing.group == "person"
     assert data.spec.listing.groups == {"train": 7, "valid": 1, "test": 2}
     assert data.spec.fingerprint != load({**_table(), "person": ["p1", *_table()["person"][1:]]}, target="y", group="person").fingerprint
@@ -202,7 +202,7 @@ def test_groups_that_a_program_passes_stay_together(form: Callable[[list[int]], 
         splits = [_names(examples) for examples in data.splits.values()]
         assert [len(names) for names in splits] == [6, 2, 2]
         assert len(set.union(*splits)) == 10
-        assert data.notes[-1] == "split by groups, which stay together: train has 6, valid has 2, test has 2"
+        assert data.notes[-1] == "split by groups, which stay together: 6 train, 2 valid, 2 test"
     assert load((x, y), group=who).fingerprint != load((x, y)).fingerprint
     both = {"train": (x, y), "test": (x[:6], y[:6])}
     given = load(both, group={"train": form(who), "test": form(who[:6])})

@@ -134,8 +134,7 @@ class Data(Shown):
         notes = self.notes
         if self.train.groups is not None:
             counts = _groups({**self.splits, **parts})
-            shares = [f"{name} has {counts[name]:,}" for name in SPLITS if name in counts]
-            by, numbers = self.listing.group, ", ".join(shares)
+            by, numbers = self.listing.group, ", ".join(f"{counts[name]:,} {name}" for name in SPLITS if name in counts)
             note = f"split by groups of {by}, which stay together: {numbers}" if by else f"split by groups, which stay together: {numbers}"
             notes += (note,)
         if self.train.varies:
