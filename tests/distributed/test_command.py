@@ -26,10 +26,10 @@ from tests.processes import LONGEST, Processes, run_command
 from tests.quick import draw_nothing
 
 TRAIN = ["train", "digits", "--model", "vgg", "--set", "model.widths=[4,4]", "--set", "model.dropout=0.3"]
-TRAIN += ["--epochs", "4", "--batch-size", "100", "--threads", "1", "--set", "checkpoint_every=0.05"]
+TRAIN += ["--epochs", "2", "--batch-size", "100", "--threads", "1", "--set", "checkpoint_every=0.05"]
 
 # Steps in all.
-STEPS = 4 * 13
+STEPS = 2 * 13
 
 # More are slow proofs.
 KILLS = int(os.environ.get("EPOCHAL_RANK_KILLS", "3"))

@@ -18,7 +18,7 @@ from epochal.errors import BundleError, OutputError
 from epochal.io.files import write_bytes
 from epochal.training import checkpoint
 from epochal.training.checkpoint import Checkpoints
-from epochal.training.loop import fit
+from epochal.training.loop import TrainingHistory, fit
 from epochal.training.records import EpochDone, Progress, Record
 from tests.small import stateful_net
 from tests.training.resuming import KilledError, assert_same, kill_at, longer_recipe, run_in, split_data
@@ -37,6 +37,12 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture
+def whole(blobs: Arrays, changes: dict[str, Any]) -> tuple[nn.Module, TrainingHistory]:
+    """What was trained without an interruption."""
+    return run_in(blobs, longer_recipe(**changes), None)
+
+
 @pytest.mark.parametrize("changes", RECIPES.values(), ids=list(RECIPES))
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
@@ -44,10 +50,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     sparse=st.booleans(),
 )
 def test_goes_on_to_the_same_bits(
-    blobs: Arrays, tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], kills: list[tuple[str, int]], sparse: bool
+    whole: tuple[nn.Module, TrainingHistory],
+    blobs: Arrays,
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: dict[str, Any],
+    kills: list[tuple[str, int]],
+    sparse: bool,
 ) -> None:
     recipe = longer_recipe(**changes)
-    whole, wanted = run_in(blobs, recipe, None)
+    wanted_model, wanted = whole
     folder = tmp_path_factory.mktemp("run")
     for name, call in kills:
         with pytest.MonkeyPatch.context() as patch:
@@ -58,8 +69,9 @@ def test_goes_on_to_the_same_bits(
                 continue
     model, found = run_in(blobs, recipe, folder)
     assert_same(found, wanted)
-    assert model.state_dict().keys() == whole.state_dict().keys()
-    assert all(torch.equal(mine, other) for mine, other in zip(model.state_dict().values(), whole.state_dict().values(), strict=True))
+    mine, other = model.state_dict(), wanted_model.state_dict()
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

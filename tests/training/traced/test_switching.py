@@ -59,14 +59,30 @@ def _interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     monkeypatch.setattr(loop, "train_step", interrupted)
 
 
+@pytest.fixture(scope="module")
+def wholes() -> dict[tuple[str, str], tuple[Watched, Any, nn.Module]]:
+    """What was trained without an interruption: by which recipe and steps."""
+    return {}
+
+
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize(("first", "second"), BOTH)
 @pytest.mark.parametrize("end", ["kill", "Ctrl-C"])
 @pytest.mark.parametrize("at", [2, 15])
 def test_resumed_with_the_other_step(
-    blobs: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, first: str, second: str, end: str, at: int
+    wholes: dict[tuple[str, str], tuple[Watched, Any, nn.Module]],
+    blobs: Arrays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    first: str,
+    second: str,
+    end: str,
+    at: int,
 ) -> None:
-    whole, wanted, model = trained(stateful_net, split_data(blobs), RECIPES[name], first)
+    if (name, first) not in wholes:
+        wholes[name, first] = trained(stateful_net, split_data(blobs), RECIPES[name], first)
+    whole, wanted, model = wholes[name, first]
     # What a kill leaves is the checkpoint before the last step, or the one before the first.
     every = 1e-9 if at == 15 else 1e9
     with monkeypatch.context() as patch, pytest.raises((KilledError, KeyboardInterrupt)):
