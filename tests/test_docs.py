@@ -40,7 +40,12 @@ NOT_RUN = {
 }
 
 # Pages let examples learn for longer than a test needs.
-QUICK = {"train": ["--epochs", "1", "--max-steps", "5"], "resume": ["--epochs", "2"], "bench": ["--seconds", "0.05", "--devices", "cpu"]}
+QUICK = {
+    "train": ["--epochs", "1", "--max-steps", "5"],
+    "resume": ["--epochs", "2"],
+    "bench": ["--seconds", "0.05", "--devices", "cpu"],
+    "lr": ["--steps", "20"],
+}
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _ADDRESS = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(/[\w.~%+/-]*)?(\?[\w.=&-]+)?(#[\w.-]+)?")

@@ -162,7 +162,8 @@ def test_commands(run: Run, tmp_path: Path) -> None:
         verb, *others = words[1:-2] if file else words[1:]
         if verb != "recipes":
             others = [STAND_INS.get(word, word) for word in others]
-        quick = {"train": QUICK if others else ["--epochs", "2"], "bench": ["--seconds", "0.05", "--devices", "cpu"]}.get(verb, [])
+        brief = {"bench": ["--seconds", "0.05", "--devices", "cpu"], "lr": ["--steps", "20"]}
+        quick = {"train": QUICK if others else ["--epochs", "2"], **brief}.get(verb, [])
         said = run(["epochal", verb, *others, *quick])
         if file:
             (tmp_path / file).write_text(said, "utf-8")
