@@ -301,7 +301,7 @@ def test_the_command_says_what_the_search_is_worth(searched: epochal.Search, clo
     for line in (*searched.verdict, *searched.influence_lines()):
         assert line in lines
     assert any(str(searched.recipe_file) in line for line in lines)
-    assert any(line.startswith("0 (default)") for line in lines)
+    assert any(line.startswith("0 ") and line.endswith("default") for line in lines)
 
 
 def test_what_is_searched_by_default_has_the_default_in_it(clouds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ class Search(Shown):
             found = self.trials[trial]
             score = "failed" if found.score is None else self.number(found.score)
             values = (_in_words(found.values[name]) if name in found.values else DEFAULT for name in self.space)
-            rows.append((f"{trial}" if trial else "0 (default)", score, str(found.epochs), *values))
+            rows.append((f"{trial}", score, str(found.epochs), *values))
         return rows
 
     def influence_lines(self) -> tuple[str, ...]:
