@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import enter
-from benchmarks.program import count, parser, run_json
+from benchmarks.program import count, parser, run_json, torchrun
 from benchmarks.report import Spread, bars, publish, table
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ EXCHANGED = ("gradients", "one number", "nothing")
 
 def measure(job: str, network: str, rounds: int, processes: int, batch: int = BATCH, keys: Sequence[str] = ("rates",)) -> dict[str, Any]:
     """Run a job of `exchange_run.py`, and return these of its results."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, "-m", "benchmarks.exchange_run", job, network, str(batch), str(rounds)]
+    command = [*torchrun(processes), "-m", "benchmarks.exchange_run", job, network, str(batch), str(rounds)]
     found = run_json(command, keys, OMP_NUM_THREADS="1")
     if "error" in found:
         sys.exit(f"{job} {network}: {found['error']}")

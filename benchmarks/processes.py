@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import enter
-from benchmarks.program import count, parser, run_json
+from benchmarks.program import count, parser, run_json, torchrun
 from benchmarks.report import Spread, bars, publish, table
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ JOBS: dict[str, tuple[str, int, int]] = {
 
 def measure(way: str, processes: int, threads: int, epochs: int) -> dict[str, Any]:
     """Run a job, and return what it says."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "benchmarks.processes_run", way, str(epochs), str(threads)]
+    python = torchrun(processes) if processes > 1 else [sys.executable]
+    command = [*python, "-m", "benchmarks.processes_run", way, str(epochs), str(threads)]
     return run_json(command, ("rate", "accuracy", "counted"), OMP_NUM_THREADS=str(threads))
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.environment import enter
 from benchmarks.exchange import measure
-from benchmarks.program import parser, run_json
+from benchmarks.program import parser, run_json, torchrun
 from benchmarks.report import BLUE, GREY, publish, table
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def step(forward: float, backward: float, size: int, send: Callable[[int], float
 
 def exchanged(processes: int) -> list[float]:
     """Return the seconds that so many processes take to add up tensors of `scale_run.SIZES`."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    found = run_json([sys.executable, *launcher, "-m", "benchmarks.scale_run"], ("seconds",), OMP_NUM_THREADS="1")
+    found = run_json([*torchrun(processes), "-m", "benchmarks.scale_run"], ("seconds",), OMP_NUM_THREADS="1")
     if "error" in found:
         sys.exit(f"exchange of {processes}: {found['error']}")
     seconds: list[float] = found["seconds"]
