@@ -112,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(status, rest[: len(content) // 3], len(rest), **ranges)
             self.wfile.flush()
             hub.began.set()
-            hub.released.wait(20)
+            hub.released.wait(120)
         elif hub.storage == "other":
             self.answer(status, bytes(len(rest)), **ranges)
         elif hub.storage == "lies":

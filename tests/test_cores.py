@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,17 +30,21 @@ def _until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 
 @contextmanager
 def _waiting(monkeypatch: pytest.MonkeyPatch, share: list[float], others: float = 1.0) -> Iterator[None]:
-    """Let the system say that threads wait for `share[0]` of the time, and that other programs use so many cores."""
-    began = time.perf_counter()
-    waited = [0.0, began]
+    """Let the system say that threads wait for `share[0]` of the time, and that other programs use so many cores.
+
+    All that is looked at together is of one moment: a program that stands still in between would measure anything.
+    """
+    waited, moment = 0.0, time.perf_counter()
 
     def waits() -> dict[str, float]:
+        nonlocal waited, moment
         now = time.perf_counter()
-        waited[:] = waited[0] + share[0] * (now - waited[1]), now
-        return {"1": waited[0]}
+        waited, moment = waited + share[0] * (now - moment), now
+        return {"1": waited}
 
     monkeypatch.setattr(cores, "seconds_waited", waits)
-    monkeypatch.setattr(cores, "seconds_used_by_others", lambda: others * time.perf_counter())
+    monkeypatch.setattr(cores, "seconds_used_by_others", lambda: others * moment)
+    monkeypatch.setattr(cores, "time", SimpleNamespace(perf_counter=lambda: moment))
     monkeypatch.setattr(cores, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(cores, "HOLD_SECONDS", 0.1)
     yield
@@ -57,7 +62,7 @@ def test_crowded_cores_are_noticed_and_yielded_until_they_are_free(monkeypatch: 
         assert not _yielding()
         share[0] = 0.5
         assert _until(lambda: watch.crowded_seconds() > 0.05)
-        assert _yielding()
+        assert _until(_yielding)
         share[0] = 0.01
         assert _until(lambda: watch.crowded_seconds() == 0.0)
         assert _until(lambda: not _yielding())
@@ -134,14 +139,19 @@ def test_a_thread_that_shares_its_core_waits() -> None:
 def test_yielding_makes_a_team_of_more_threads_than_cores_and_ends_it() -> None:
     if cores.gnu_openmp() is None:
         pytest.skip("this PyTorch does not bring GNU's OpenMP")
-    tasks = Path("/proc/self/task")
     torch.ones(1)
-    before = len(list(tasks.iterdir()))
+    # Threads of earlier tests may end meanwhile.
+    before = _tasks()
     yielding = cores.Yielding()
     # The thread itself, and its team of one more than there are cores.
-    assert _until(lambda: len(list(tasks.iterdir())) >= before + 1 + (os.cpu_count() or 1))
+    assert _until(lambda: len(_tasks() - before) >= 1 + (os.cpu_count() or 1))
+    team = _tasks() - before
     yielding.end()
-    assert _until(lambda: len(list(tasks.iterdir())) <= before)
+    assert _until(lambda: not team & _tasks())
+
+
+def _tasks() -> set[str]:
+    return {task.name for task in Path("/proc/self/task").iterdir()}
 
 
 def test_nothing_happens_where_the_system_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

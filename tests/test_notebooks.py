@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     manager.start_kernel(cwd=str(tmp_path_factory.mktemp("notebooks")))
     client = manager.blocking_client()
     client.start_channels()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=300)
     yield client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
 
 
-def _run(client: Any, code: str) -> tuple[list[dict[str, Any]], int]:
-    """Return what a cell shows in the end, and how many messages that took."""
+def _run(client: Any, code: str) -> tuple[list[dict[str, Any]], int, float]:
+    """Return what a cell shows in the end, how many messages that took, and how many seconds."""
     shown: dict[str, dict[str, Any]] = {}
     count = 0
 
@@ -41,9 +42,10 @@ def _run(client: Any, code: str) -> tuple[list[dict[str, Any]], int]:
             count += 1
             shown[content.get("transient", {}).get("display_id") or str(count)] = content
 
-    reply = client.execute_interactive(code, output_hook=hear, timeout=120)
+    began = time.monotonic()
+    reply = client.execute_interactive(code, output_hook=hear, timeout=300)
     assert reply["content"]["status"] == "ok", reply["content"]
-    return [*shown.values()], count
+    return [*shown.values()], count, time.monotonic() - began
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
@@ -55,10 +57,10 @@ def test_a_notebook_runs(file: Path, kernel: Any) -> None:
             continue
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
-        shown, count = _run(kernel, "".join(cell["source"]))
+        shown, count, seconds = _run(kernel, "".join(cell["source"]))
         # Nothing is printed beside what is shown, and that changes at most twice a second.
         assert len(shown) <= 1, shown
-        assert count <= 40
+        assert count <= 2 * seconds + 4
         for one in shown:
             assert "data" in one, one
             html += one["data"].get("text/html", "")
@@ -77,7 +79,7 @@ def test_an_error_is_short_in_a_notebook(kernel: Any) -> None:
     reply = kernel.execute_interactive(
         "import epochal\nepochal.train('no-such-data')",
         output_hook=lambda message: said.extend(message["content"].get("traceback", [])),
-        timeout=60,
+        timeout=300,
     )
     assert reply["content"]["status"] == "error"
     assert "no-such-data" in "".join(said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +102,23 @@ def test_not_more_than_a_batch_is_read_ahead(bundle: Bundle, monkeypatch: pytest
 
 
 def test_whoever_stops_does_not_wait_for_the_next_batch(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    reading = predict.read_item
+    reading, stopped = predict.read_item, threading.Event()
     read = 0
 
     def slow(*arguments: Any) -> Any:
         nonlocal read
         read += 1
-        time.sleep(0 if read <= 10 else 0.05)
+        if read > 12:
+            # The second item of the next batch takes until nobody wants it any more.
+            assert stopped.wait(60)
         return reading(*arguments)
 
     monkeypatch.setattr(predictors, "read_item", slow)
+    monkeypatch.setattr(predictors, "Event", lambda: stopped)
     answers = Predictor(bundle, batch_size=10).stream(list(PIXELS) * 20)
     next(answers)
     answers.close()  # type: ignore[attr-defined]
-    assert read < 20
+    assert 10 <= read <= 13
 
 
 @pytest.mark.usefixtures("exporting")

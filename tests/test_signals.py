@@ -45,8 +45,8 @@ IN_TURN = (
     "training", "saving", "second", "evaluation", "starting", "warm-up",
     "drawing", "training", "testing", "keeping", "loading", "second",
 )  # fmt: skip
-# From the last signal to the end, without the time in which other programs had the cores.
-SECONDS = 5.0
+# From the last signal to the end, without the time in which other programs had the cores: so long no machine stands still.
+SECONDS = 20.0
 TRAIN = ("--recipe", "tutorial-mlp", "--batch-size", "1024", "--epochs", "3", "--ema", "0.9", "--set", "data.valid=0.1")
 SETTINGS = ("--device", "cpu", "--checkpoint-every", "0.1", "--out", "run")
 

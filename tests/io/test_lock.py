@@ -7,8 +7,8 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,13 +31,25 @@ def test_only_one_process_has_a_folder_alone(tmp_path: Path, monkeypatch: pytest
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"
 
 
-def test_a_process_that_ends_is_waited_for(tmp_path: Path) -> None:
-    descriptor = os.open(tmp_path, os.O_RDONLY)
+@pytest.mark.parametrize(("ends", "is_in_time"), [(0.2, True), (6.9, True), (7.1, False)])
+def test_a_process_that_ends_is_waited_for(ends: float, *, is_in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor, clock = os.open(tmp_path, os.O_RDONLY), [0.0]
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    ending = threading.Timer(0.2, os.close, [descriptor])
-    ending.start()
-    with exclusive_lock(tmp_path):
-        assert ending.finished.is_set()
+
+    def sleep(seconds: float) -> None:
+        if clock[0] < ends <= clock[0] + seconds:
+            os.close(descriptor)
+        clock[0] += seconds
+
+    # A clock of its own: any other one may stand still, or run ahead, at any moment.
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    if is_in_time:
+        with exclusive_lock(tmp_path):
+            assert ends <= clock[0] < ends + 0.1
+    else:
+        with pytest.raises(OutputError, match="Another process is writing to"), exclusive_lock(tmp_path):
+            pass
+        os.close(descriptor)
 
 
 def test_a_disk_without_locks_is_written_to_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import json
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from epochal.run.watch import Seen, serving, watch
 from epochal.serve.server import listen
 from epochal.training.records import EpochDone, Record
 from tests.serve.browser import Page, check_with_axe
-from tests.serve.conftest import running
+from tests.serve.conftest import PATIENCE, running
 
 FAST: dict[str, Any] = {"quiet": True, "device": "cpu", "threads": 1}
+
+get = partial(httpx.get, timeout=PATIENCE)
 
 PROGRESS = {
     "epoch": 3, "epochs": 9, "step": 45, "steps": 180, "examples": 10, "epoch_examples": 50, "loss": 0.25, "examples_per_second": 1234.5,
@@ -50,13 +52,13 @@ def unfinished(run: Path, tmp_path: Path) -> Path:
 def shown(folder: Path) -> Iterator[str]:
     """Show a run for the block; yields the address. Browsers that still listen do not keep the server from ending."""
     ready = threading.Event()
-    with listen("127.0.0.1", 0) as listener, running(serving(folder, ready.set), listener, ready, patience=10) as address:
+    with listen("127.0.0.1", 0) as listener, running(serving(folder, ready.set), listener, ready) as address:
         yield address
 
 
 def _text(folder: Path) -> str:
     with shown(folder) as url:
-        answer = httpx.get(url)
+        answer = get(url)
         assert answer.status_code == 200
         return answer.text.replace("\xa0", " ")
 
@@ -116,14 +118,14 @@ def test_files_that_are_being_written_or_removed_change_nothing(unfinished: Path
 
 def test_a_finished_run_has_its_report(run: Path) -> None:
     with shown(run) as url:
-        page = httpx.get(url).text
+        page = get(url).text
         assert re.search(r"<main>.*</main>", page, re.DOTALL)[0] in (run / "report.html").read_text("utf-8")  # type: ignore[index]
-        assert httpx.get(f"{url}/events").text == "event: finished\ndata: {}\n\n"
+        assert get(f"{url}/events").text == "event: finished\ndata: {}\n\n"
 
 
 def test_a_report_is_loaded_again_once_more_is_in_the_result(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    with shown(tmp_path / "run") as url, httpx.Client(timeout=10) as client:
+    with shown(tmp_path / "run") as url, httpx.Client(timeout=PATIENCE) as client:
         found = re.search(r'<script src="again\.js(\?[\d-]+)" defer>', client.get(url).text)
         assert found is not None
         assert "EventSource" in client.get(f"{url}/again.js").text
@@ -135,9 +137,9 @@ def test_a_report_is_loaded_again_once_more_is_in_the_result(run: Path, tmp_path
 
 def test_only_this_machine_may_ask(run: Path) -> None:
     with shown(run) as url:
-        assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 421
-        assert httpx.get(url, headers={"Origin": "https://evil.example"}).status_code == 403
-        policy = httpx.get(url).headers["content-security-policy"]
+        assert get(url, headers={"Host": "evil.example"}).status_code == 421
+        assert get(url, headers={"Origin": "https://evil.example"}).status_code == 403
+        policy = get(url).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "connect-src 'self'" in policy
 
@@ -145,7 +147,7 @@ def test_only_this_machine_may_ask(run: Path) -> None:
 def test_several_who_listen_get_what_changes_alone(unfinished: Path) -> None:
     (unfinished / "progress.json").write_text(json.dumps(PROGRESS))
     with exclusive_lock(unfinished), shown(unfinished) as url, ExitStack() as stack:
-        client = stack.enter_context(httpx.Client())
+        client = stack.enter_context(httpx.Client(timeout=PATIENCE))
         lines = [stack.enter_context(client.stream("GET", f"{url}/events")).iter_lines() for _ in range(2)]
         firsts = [_next_event(stream) for stream in lines]
         assert firsts[0] == firsts[1]
@@ -163,9 +165,9 @@ def test_a_run_in_a_browser_from_before_its_beginning_to_its_report(driver: Any,
     goes_on = threading.Event()
 
     def wait(record: Record) -> None:
-        """Take time for each epoch until the browser has seen some."""
-        if isinstance(record, EpochDone) and not goes_on.is_set():
-            time.sleep(0.6)
+        """Take time for some epochs, and do not end before the browser has seen them."""
+        if isinstance(record, EpochDone):
+            goes_on.wait(0.6 if record.epoch < 4 else 2 * PATIENCE)
 
     train: Callable[[], object] = lambda: epochal.train("digits", epochs=20, watchers=[wait], out=tmp_path / "run", **FAST)  # noqa: E731
     training = threading.Thread(target=train)

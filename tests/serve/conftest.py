@@ -22,12 +22,16 @@ from epochal.bundle import Bundle
 from epochal.data.load import Data, load
 from epochal.recipe import Recipe
 from epochal.run.prepare import build
+from epochal.serve import connection, decoders, limits, server
 from epochal.serve.app import Service, build_app
 from epochal.serve.model import Served, open_model
 from epochal.serve.server import Server, listen, make_server
 from tests.data.test_table import csv_of, people
 from tests.photos import write_photos
 from tests.tones import low_and_high
+
+# Seconds that a server waits for a request, and a test for an answer: more than any machine stands still for.
+PATIENCE = 60.0
 
 REVIEWS = "review,label\n" + "".join(
     f"it was {word} number {row},{label}\n" for row in range(20) for word, label in (("good", "yes"), ("bad", "no"))
@@ -70,27 +74,30 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(service: Service, token: str = "", names: tuple[str, ...] = ("localhost",)) -> Iterator[str]:
-    """Serve on loopback, in a thread, for the block; yields the address."""
+def serving(service: Service, token: str = "", names: tuple[str, ...] = ("localhost",), patience: float = PATIENCE) -> Iterator[str]:
+    """Serve on loopback, in a thread, for the block, with the patience that busy machines need; yields the address."""
     ready = threading.Event()
     listener = listen("127.0.0.1", 0)
-    with service, listener:
-        server = make_server(build_app(service, names, token), service.refuse_unread, ready.set)
-        with running(server, listener, ready) as address:
+    with pytest.MonkeyPatch.context() as patch, service, listener:
+        patch.setattr(decoders, "DECODE_SECONDS", PATIENCE)
+        for module in (limits, connection, server):
+            patch.setattr(module, "RECEIVE_SECONDS", patience)
+        made = make_server(build_app(service, names, token), service.refuse_unread, ready.set)
+        with running(made, listener, ready) as address:
             yield address
 
 
 @contextmanager
-def running(server: Server, listener: socket.socket, ready: threading.Event, patience: float = 30) -> Iterator[str]:
-    """Run a server in a thread for the block, which begins once it is `ready`; yields the address. It ends within so many seconds."""
+def running(server: Server, listener: socket.socket, ready: threading.Event) -> Iterator[str]:
+    """Run a server in a thread for the block, which begins once it is `ready`; yields the address."""
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(PATIENCE)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(patience)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
@@ -102,7 +109,7 @@ def url(models: list[Served]) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30) as found:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as found:
         yield found
 
 

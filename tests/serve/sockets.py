@@ -19,7 +19,7 @@ class Answer(NamedTuple):
         return found
 
 
-def connect(url: str, seconds: float = 20) -> socket.socket:
+def connect(url: str, seconds: float = 60) -> socket.socket:
     parts = urlsplit(url)
     return socket.create_connection((parts.hostname, parts.port), timeout=seconds)
 

@@ -16,18 +16,49 @@ from epochal.serve.batching import Batcher, Lane, Pace
 
 
 class Slow:
-    """Takes each·n + once seconds, and returns the double of its inputs; notes its batches."""
+    """Takes `each` seconds for an input, and returns the double of its inputs; notes its batches."""
 
-    def __init__(self, each: float = 0.0, once: float = 0.0) -> None:
-        self.each, self.once = each, once
+    def __init__(self, each: float = 0.0) -> None:
+        self.each = each
         self.batches: list[list[float]] = []
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        time.sleep(self.each * len(inputs) + self.once)
+        time.sleep(self.each * len(inputs))
         self.batches.append(inputs[:, 0].tolist())
         if (inputs < 0).any():
             raise ValueError("negative")
         return inputs * 2
+
+
+class Held(Slow):
+    """Computes so many batches, once it is let: who asks meanwhile, or not any more, does not depend on how fast the machine is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began, self._may = threading.Event(), threading.Semaphore(0)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        self._began.set()
+        assert self._may.acquire(timeout=60)
+        return super().__call__(inputs)
+
+    async def begun(self) -> None:
+        """Wait until the first batch has begun."""
+        assert await asyncio.to_thread(self._began.wait, 60)
+
+    def let(self, batches: int) -> None:
+        self._may.release(batches)
+
+
+class Known(Pace):
+    """A pace that no batch changes."""
+
+    def __init__(self, each: float, once: float) -> None:
+        super().__init__()
+        self.each, self.once = each, once
+
+    def add(self, count: int, seconds: float) -> None:
+        pass
 
 
 @contextmanager
@@ -93,18 +124,22 @@ def test_a_batch_waits_only_while_others_are_expected() -> None:
 
 
 def test_what_comes_meanwhile_is_computed_together() -> None:
-    model = Slow(once=0.05)
+    model = Held()
     lane = Lane(model, 256)
-    lane.warm_up(numbers(1.0), 0.3)
-    model.batches.clear()
+    lane.pace = Known(each=1e-6, once=0.05)
     with running({"a": lane}) as batcher:
 
         async def ask() -> list[Tensor]:
-            return await asyncio.gather(*(batcher.compute("a", numbers(*range(place, place + 3))) for place in range(20)))
+            first = asyncio.ensure_future(batcher.compute("a", numbers(0, 1, 2)))
+            await model.begun()
+            others = [asyncio.ensure_future(batcher.compute("a", numbers(*range(place, place + 3)))) for place in range(1, 20)]
+            await asyncio.sleep(0)
+            model.let(2)
+            return await asyncio.gather(first, *others)
 
         found = asyncio.run(ask())
     assert all(torch.equal(outputs, 2 * numbers(*range(place, place + 3))) for place, outputs in enumerate(found))
-    assert len(model.batches) <= 3
+    assert list(map(len, model.batches)) == [3, 19 * 3]
 
 
 def test_quick_models_are_computed_by_the_event_loop_in_short_batches() -> None:
@@ -153,33 +188,42 @@ def test_many_inputs_are_computed_in_several_batches() -> None:
 
 
 def test_only_what_fails_fails() -> None:
-    model = Slow(once=0.02)
+    model = Held()
     lane = Lane(model, 256)
-    lane.warm_up(numbers(1.0), 0.2)
+    lane.pace = Known(each=1e-6, once=0.05)
     with running({"a": lane}) as batcher:
 
         async def ask() -> list[Tensor | BaseException]:
-            tasks = [batcher.compute("a", numbers(value)) for value in (0.0, 1.0, -1.0, 2.0)]
-            return await asyncio.gather(*tasks, return_exceptions=True)
+            first = asyncio.ensure_future(batcher.compute("a", numbers(9.0)))
+            await model.begun()
+            tasks = [asyncio.ensure_future(batcher.compute("a", numbers(value))) for value in (0.0, 1.0, -1.0, 2.0)]
+            await asyncio.sleep(0)
+            model.let(6)
+            return await asyncio.gather(first, *tasks, return_exceptions=True)
 
         found = asyncio.run(ask())
-    assert [isinstance(one, ValueError) for one in found] == [False, False, True, False]
+    assert [isinstance(one, ValueError) for one in found] == [False, False, False, True, False]
+    # Together, and then each alone.
+    assert model.batches == [[9.0], [0.0, 1.0, -1.0, 2.0], [0.0], [1.0], [-1.0], [2.0]]
 
 
 def test_the_urgent_come_first() -> None:
-    model = Slow(each=0.02)
+    model = Held()
     with running({"a": Lane(model, 1)}) as batcher:
 
         async def ask() -> None:
             later = asyncio.ensure_future(batcher.compute("a", numbers(*range(10)), is_urgent=False))
-            await asyncio.sleep(0.03)
-            await batcher.compute("a", numbers(100.0))
+            await model.begun()
+            urgent = asyncio.ensure_future(batcher.compute("a", numbers(100.0)))
+            await asyncio.sleep(0)
+            model.let(2)
+            await urgent
             assert not later.done()
+            model.let(9)
             await later
 
         asyncio.run(ask())
-    order = [value for batch in model.batches for value in batch]
-    assert order.index(100) < 6
+    assert model.batches == [[0], [100], *([place] for place in range(1, 10))]
 
 
 def test_models_take_turns() -> None:
@@ -195,19 +239,21 @@ def test_models_take_turns() -> None:
 
 
 def test_what_nobody_waits_for_is_not_computed() -> None:
-    model = Slow(each=0.05)
+    model = Held()
     with running({"a": Lane(model, 1)}) as batcher:
 
         async def ask() -> None:
             tasks = [asyncio.ensure_future(batcher.compute("a", numbers(place))) for place in range(40)]
-            await asyncio.sleep(0.07)
+            await model.begun()
             for task in tasks[3:]:
                 task.cancel()
+            await asyncio.sleep(0)
+            model.let(40)
             await asyncio.gather(*tasks[:3])
 
         asyncio.run(ask())
         assert batcher.waiting == 0
-    assert len(model.batches) <= 4
+    assert model.batches == [[0], [1], [2]]
 
 
 def test_closing_computes_what_is_waiting() -> None:

@@ -24,7 +24,7 @@ import httpx
 import pytest
 
 from epochal.data.inputs.picture.rule import PictureRule
-from epochal.serve import connection, limits, server
+from epochal.serve import limits
 from epochal.serve.app import Service
 from epochal.serve.connection import MAX_HEAD
 from epochal.serve.decode import Decoded
@@ -35,9 +35,10 @@ from epochal.serve.refusal import RefusedError
 from tests.hostile.corpus import damaged_pictures
 from tests.hostile.mutate import change_bytes
 from tests.hostile.seeds import sounds
-from tests.serve.conftest import png, serving, wav
+from tests.serve.conftest import PATIENCE, png, serving, wav
 from tests.serve.sockets import connect, exchange, head, read
 from tests.serve.test_predict import raw
+from tests.timing import in_one_of
 
 IS_FULL = os.environ.get("EPOCHAL_SERVE") == "full"
 SOCKETS = 1000 if IS_FULL else 70
@@ -46,13 +47,10 @@ SECONDS = limits.RECEIVE_SECONDS if IS_FULL else 2.0
 
 
 @pytest.fixture(scope="module")
-def url(models: list[Served]) -> Iterator[str]:
+def impatient(models: list[Served]) -> Iterator[str]:
     """A server that soon loses patience."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (limits, connection, server):
-            patch.setattr(module, "RECEIVE_SECONDS", SECONDS)
-        with serving(Service(models)) as address:
-            yield address
+    with serving(Service([model for model in models if model.name == "photos"]), patience=SECONDS) as address:
+        yield address
 
 
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter, str], Awaitable[None]]
@@ -137,7 +135,7 @@ def _others(url: str) -> Iterator[list[float]]:
     ended = threading.Event()
 
     def use() -> None:
-        with httpx.Client(base_url=url, timeout=30) as mine:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as mine:
             while not ended.is_set():
                 begin = time.perf_counter()
                 assert mine.get("/healthz").status_code == 200
@@ -159,20 +157,23 @@ def _others(url: str) -> Iterator[list[float]]:
     )
 
 
-def test_slow_and_idle_sockets_are_cut_off_and_others_served(url: str) -> None:
-    with _others(url) as waits:
-        times = asyncio.run(_all(urlsplit(url).netloc))
-    # It looks once a second; and on a busy machine the test itself is late.
-    assert max(times) < SECONDS + 2 + (5 if IS_FULL else 2)
-    assert waits[len(waits) // 2] < 0.5
+def test_slow_and_idle_sockets_are_cut_off_and_others_served(impatient: str) -> None:
+    def measure() -> None:
+        with _others(impatient) as waits:
+            times = asyncio.run(_all(urlsplit(impatient).netloc))
+        # It looks once a second; and on a busy machine the test itself is late.
+        assert max(times) < SECONDS + 2 + (5 if IS_FULL else 2)
+        assert waits[len(waits) // 2] < 0.5
+
+    in_one_of(3, measure)
 
 
 @pytest.mark.parametrize(("at_once", "pause"), [(1000, 0.0), (1, 0.005)])
-def test_a_client_that_does_not_read_is_cut_off(url: str, at_once: int, pause: float) -> None:
-    with connect(url) as sock:
-        request, begin = head("/openapi.json", host=urlsplit(url).netloc).encode() * at_once, time.perf_counter()
+def test_a_client_that_does_not_read_is_cut_off(impatient: str, at_once: int, pause: float) -> None:
+    with connect(impatient, PATIENCE) as sock:
+        request, begin = head("/openapi.json", host=urlsplit(impatient).netloc).encode() * at_once, time.perf_counter()
         with pytest.raises(ConnectionError):
-            while time.perf_counter() - begin < 25:
+            while time.perf_counter() - begin < PATIENCE:
                 sock.sendall(request)
                 time.sleep(pause)
 
@@ -261,10 +262,15 @@ def _send(client: httpx.Client, model: str, files: Iterable[tuple[str, bytes]], 
 
 
 def test_damaged_pictures_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
-    files = ((case.name, case.make(tmp_path).read_bytes()) for case in damaged_pictures(every=1 if IS_FULL else 25))
-    with _others(url) as waits:
-        assert _send(client, "photos", files, tmp_path)[422] > 20
-    assert waits[len(waits) // 2] < 0.5
+    cases = [*damaged_pictures(every=1 if IS_FULL else 25)]
+
+    def measure() -> None:
+        files = ((case.name, case.make(tmp_path).read_bytes()) for case in cases)
+        with _others(url) as waits:
+            assert _send(client, "photos", files, tmp_path)[422] > 20
+        assert waits[len(waits) // 2] < 0.5
+
+    in_one_of(3, measure)
 
 
 def _damaged_sounds(count: int) -> Iterator[tuple[str, bytes]]:
@@ -276,10 +282,13 @@ def _damaged_sounds(count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def test_damaged_sounds_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
-    with _others(url) as waits:
-        statuses = _send(client, "tones", _damaged_sounds(1000 if IS_FULL else 120), tmp_path)
-    assert min(statuses[200], statuses[422]) > 5
-    assert waits[len(waits) // 2] < 0.5
+    def measure() -> None:
+        with _others(url) as waits:
+            statuses = _send(client, "tones", _damaged_sounds(1000 if IS_FULL else 120), tmp_path)
+        assert min(statuses[200], statuses[422]) > 5
+        assert waits[len(waits) // 2] < 0.5
+
+    in_one_of(3, measure)
     assert client.post("/predict/tones", **raw("audio/wav", wav())).status_code == 200
 
 
@@ -310,11 +319,11 @@ def test_a_decoder_that_hangs_is_replaced(client: httpx.Client, monkeypatch: pyt
     for process in _decoders():
         assert process.pid is not None
         os.kill(process.pid, signal.SIGSTOP)
-    if not IS_FULL:
-        monkeypatch.setattr("epochal.serve.decoders.DECODE_SECONDS", 1.0)
-    answer = client.post("/predict/photos", **raw("image/png", png()))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unreadable")
-    assert client.post("/predict/photos", **raw("image/png", png())).status_code in (200, 422)
+    with monkeypatch.context() as patch:
+        patch.setattr("epochal.serve.decoders.DECODE_SECONDS", 5.0 if IS_FULL else 1.0)
+        answer = client.post("/predict/photos", **raw("image/png", png()))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unreadable")
+        assert client.post("/predict/photos", **raw("image/png", png())).status_code in (200, 422)
     assert client.post("/predict/photos", **raw("image/png", png())).status_code == 200
 
 
@@ -326,7 +335,7 @@ def test_the_memory_of_decoders_is_limited(client: httpx.Client) -> None:
 
 
 def test_what_would_fill_the_memory_is_refused_and_what_came_with_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epochal.serve.decoders.DECODE_SECONDS", 120.0)  # Other programs may keep the cores busy.
+    monkeypatch.setattr("epochal.serve.decoders.DECODE_SECONDS", PATIENCE)  # Other programs may keep the cores busy.
     huge = PictureRule(shape=(3, 3000, 3000), mean=(0.5,) * 3, std=(0.5,) * 3)
     decoders = Decoders({"huge": huge}, 1)
     part = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + png() + b"\r\n"

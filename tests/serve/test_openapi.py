@@ -20,7 +20,7 @@ from epochal.bundle import Bundle
 from epochal.serve.app import Service
 from epochal.serve.model import Served
 from epochal.serve.openapi import describe
-from tests.serve.conftest import png, serving, wav
+from tests.serve.conftest import PATIENCE, png, serving, wav
 from tests.serve.test_predict import raw
 
 NAMES = ("photos", "people", "reviews", "tones", "numbers")
@@ -128,7 +128,7 @@ def test_one_model_needs_no_name(models: list[Served], bundle: Callable[[str], B
 def test_a_name_may_have_any_characters(models: list[Served]) -> None:
     numbers = models[-1]
     odd = [replace(numbers, name=name) for name in ("a/b c{猫}?", "%2e", "numbers")]
-    with serving(Service(odd, decoders=1)) as url, httpx.Client(base_url=url) as client:
+    with serving(Service(odd, decoders=1)) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
         for path, item in list(client.get("/openapi.json").json()["paths"].items())[: len(odd)]:
             example = item["post"]["requestBody"]["content"]["application/json"]["example"]
             assert client.post(path, json=example).json()["model"] == odd.pop(0).name

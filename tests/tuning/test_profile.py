@@ -21,6 +21,7 @@ from epochal.training.loop import train_step
 from epochal.training.state import Training
 from epochal.tuning.profile import PHASES, Profile, _Recorder, arithmetic, profile
 from tests.small import small_net, small_recipe
+from tests.timing import in_one_of
 
 CPU = torch.device("cpu")
 
@@ -96,8 +97,11 @@ def test_each_phase_is_charged_for_what_it_does(phase: str, accumulate: int, dat
             # What differs at each reading is read again for each batch.
             return inputs[index] + torch.rand(2), data.train.targets[index]
 
-    found = profile(Net(), load(Reading()), small_recipe(accumulate=accumulate), 0.02)
-    assert max(found.shares, key=lambda name: found.shares[name]) == phase
+    def measure() -> None:
+        found = profile(Net(), load(Reading()), small_recipe(accumulate=accumulate), 0.02)
+        assert max(found.shares, key=lambda name: found.shares[name]) == phase
+
+    in_one_of(3, measure)
 
 
 def test_arithmetic_is_that_of_the_step(data: Data) -> None:

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +175,16 @@ class TestDecodeTo:
         assert multiprocessing.active_children() == []
 
     def test_an_interrupt_ends_all_processes(self, many: list[str], target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoding, "read_picture", lambda *_, **__: time.sleep(60))
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        parent, first = os.getpid(), target.with_name("first")
+
+        def interrupt(*_: Any, **__: Any) -> None:
+            """Interrupt the parent once, and then take far too long."""
+            with suppress(FileExistsError):
+                first.touch(exist_ok=False)
+                os.kill(parent, signal.SIGINT)
+            time.sleep(60)
+
+        monkeypatch.setattr(decoding, "read_picture", interrupt)
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             decode_to(target, many, rule("L", (4, 4)))

@@ -71,13 +71,13 @@ def test_the_filters_of_others_come_back_whatever_threads_do() -> None:
 
     def first() -> None:
         with quiet:
-            both.wait(10)
-        one_left.wait(10)
+            both.wait(60)
+        one_left.wait(60)
 
     def second() -> None:
         with quiet:
-            both.wait(10)
-            one_left.wait(10)
+            both.wait(60)
+            one_left.wait(60)
 
     with ThreadPoolExecutor(2) as pool:
         for done in [pool.submit(first), pool.submit(second)]:

@@ -64,7 +64,7 @@ def _read(connections: Connections, url: str, count: int = 100) -> bytes:
 
 
 def test_a_connection_is_used_again_once_its_answer_was_read() -> None:
-    connections = Connections(5.0)
+    connections = Connections(60.0)
     with _server() as server:
         assert [_read(connections, f"{server.url}/a b?c=d&e") for _ in range(3)] == [b"content"] * 3
         assert _read(connections, server.url, 3) == b"con"
@@ -76,7 +76,7 @@ def test_a_connection_is_used_again_once_its_answer_was_read() -> None:
 
 
 def test_a_connection_that_the_server_has_ended_is_replaced() -> None:
-    connections = Connections(5.0)
+    connections = Connections(60.0)
     with _server() as server:
         server.ends = True
         assert [_read(connections, server.url) for _ in range(3)] == [b"content"] * 3
@@ -86,7 +86,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced() -> None:
 
 
 def test_only_the_server_that_was_asked_gets_keys() -> None:
-    connections = Connections(5.0)
+    connections = Connections(60.0)
     with _server() as server, _server() as other:
         assert _read(connections, f"{server.url}/to//there") == b"content"
         assert _read(connections, f"{server.url}/to/{other.url}/elsewhere") == b"content"
@@ -98,4 +98,4 @@ def test_only_the_server_that_was_asked_gets_keys() -> None:
 @pytest.mark.parametrize(("to", "problem"), [("", "one address after the other"), ("file:///etc/passwd", "names an address with file")])
 def test_what_is_not_followed(to: str, problem: str) -> None:
     with _server() as server, pytest.raises(HTTPException, match=problem):
-        _read(Connections(5.0), f"{server.url}/to/{to}")
+        _read(Connections(60.0), f"{server.url}/to/{to}")

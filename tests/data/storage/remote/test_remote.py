@@ -100,7 +100,7 @@ def _kept(data: Data) -> RemoteRows:
     rows = data.train.inputs
     while not isinstance(rows, RemoteRows):
         rows = rows.inputs  # type: ignore[attr-defined]
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while rows._coming and time.monotonic() < until:
         time.sleep(0.001)
     assert not rows._coming
