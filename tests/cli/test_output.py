@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from PIL import Image
 from rich.console import Console as Screen
 
 from epochal.cli.main import main
+from epochal.cli.output import print_rows
 
 CLASSES = ("猫", "chien né")
 
@@ -242,3 +244,24 @@ def test_names_of_255_bytes(call, tmp_path: Path) -> None:  # type: ignore[no-un
     assert len(list((tmp_path / ("p" * 255)).glob("0001-z*.png"))) == 1
     code, _, err = call("check", name, "--html", "h" * 250 + ".html", "--quarantine", "q" * 255)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_table_is_neither_cut_nor_folded_but_for_long_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    heading = ("seed", "accuracy", "balanced accuracy", "macro F1", "log-loss")
+    rows = [
+        ("0", "47.9 %", "47.7 %", "51.0 %", "1.72"),
+        ("95 % interval", "10.7 to 100.0 %", "10.1 to 100.0 %", "16.3 to 100.0 %", "1.476 to 1.811"),
+    ]
+    print_rows(heading, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert [tuple(re.split(" {2,}", line.strip())) for line in lines[-2:]] == rows
+    assert {*" ".join(lines[:-2]).split()} == {*" ".join(heading).split()}
+    assert len(lines) == (3 if width > 80 else 4)
+    print_rows(("column", "importance"), [("name of a column " * 9, "1.2")])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= max(width, 60)
+    assert "".join(line[:-10] for line in lines[1:]).replace(" ", "") == "nameofacolumn" * 9

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from epochal.cli.options import as_json, importing
-from epochal.cli.output import print_table, say, say_json
-from epochal.language import translated
-
-if TYPE_CHECKING:
-    from epochal.shown import Rows
+from epochal.cli.output import print_rows, say, say_json
 
 # So many examples are named.
 _NAMED = 5
@@ -45,10 +40,11 @@ def command(runs: tuple[Path, ...], score: str | None, html: Path | None, as_jso
         check_page_output(html)
     found = compare(*runs, score=score)
     say(found.title)
-    _print(found.run_table)
-    _print(found.setting_table)
-    say(found.pair_title)
-    _print(found.pair_table)
+    for title, rows in (("", found.run_table), ("", found.setting_table), (found.pair_title, found.pair_table)):
+        if title:
+            say(title)
+        if rows:
+            print_rows(rows[0], rows[1:])
     for pair in found.pairs:
         difference = pair.difference
         say(found.verdict(pair))
@@ -64,18 +60,3 @@ def command(runs: tuple[Path, ...], score: str | None, html: Path | None, as_jso
         say(f"  {html}  with charts")
     if as_json:
         say_json(finite(found.to_json()))
-
-
-def _print(rows: Rows) -> None:
-    """Print a table below the first of its rows, if it has any."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(rows[0]):
-        table.add_column(escape(translated(name)), justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
-    for name, *values in rows[1:]:
-        table.add_row(escape(name), *map(escape, map(translated, values)))
-    print_table(table)

@@ -9,8 +9,7 @@ import click
 
 from epochal.cli.complete import names_of
 from epochal.cli.options import as_json, data_dir, importing, own_model, processes, windows
-from epochal.cli.output import print_table, say, say_json
-from epochal.language import translated
+from epochal.cli.output import print_rows, say, say_json
 
 
 @click.command()
@@ -52,8 +51,6 @@ def command(
     """
     if target is not None and file is None:
         raise click.UsageError("--target goes with --file: a table of rows has its target as in training.")
-    from rich.markup import escape
-    from rich.table import Table
 
     with importing():
         from epochal.io.files import finite
@@ -73,15 +70,8 @@ def command(
     )
     say(str(found))
     if found.per_class:
-        table = Table(box=None, pad_edge=False)
-        for column in ("class", "precision", "recall", "F1", "examples"):
-            table.add_column(
-                translated(column), justify="left" if column == "class" else "right", no_wrap=column != "class", overflow="fold"
-            )
-        for score in (*found.per_class, found.macro, found.weighted):
-            if score is not None:
-                table.add_row(*map(escape, score.row()))
-        print_table(table)
+        scores = (*found.per_class, found.macro, found.weighted)
+        print_rows(("class", "precision", "recall", "F1", "examples"), [score.row() for score in scores if score is not None])
     for line in () if found.slices is None else found.slices.lines():
         say(line)
     if as_json:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from epochal.cli.options import as_json, data_dir, importing, own_model
-from epochal.cli.output import print_table, say, say_json
+from epochal.cli.output import print_rows, print_table, say, say_json
 from epochal.language import translated
 
 
@@ -109,18 +109,16 @@ def command(
 
 def _check(run: Path, examples: list[str] | None, data_dir: str | None, model: str | None, *, as_json: bool) -> None:
     """Print how the answers compare; exit with 1 if some differ."""
-    from rich.table import Table
-
     from epochal.run.parity import check
 
     found = check(run, examples=examples, data_dir=data_dir, model=model, log=lambda note: say(note, err=True))
-    table = Table(box=None, pad_edge=False)
-    for place, column in enumerate(("answers", "examples", "same label", "largest difference", "")):
-        table.add_column(translated(column) if column else "", justify="right" if place else "left")
-    for row in found:
-        says = "" if row.agrees else translated("disagrees")
-        table.add_row(translated(row.answers), f"{row.examples:,}", f"{row.same:,}", f"{row.difference:.1e}", says)
-    print_table(table)
+    print_rows(
+        ("answers", "examples", "same label", "largest difference", ""),
+        [
+            (translated(row.answers), f"{row.examples:,}", f"{row.same:,}", f"{row.difference:.1e}", "disagrees" * (not row.agrees))
+            for row in found
+        ],
+    )
     if as_json:
         say_json([{**row._asdict(), "agrees": row.agrees} for row in found])
     if not all(row.agrees for row in found):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epochal.cli.output import print_table, say, say_json
+from epochal.cli.output import print_rows, say, say_json
 from epochal.language import columns, translated
 from epochal.terminal import command
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from epochal.evaluation.importance import Importance
     from epochal.evaluation.several import Several
     from epochal.run.complete import Run
-    from epochal.shown import Rows
 
 
 def report(done: Run, *, as_json: bool) -> None:
@@ -106,16 +104,3 @@ def _say_importance(found: Importance) -> None:
         say(f"  and {more:,} more columns in result.json")
     if warning := found.warning():
         say(f"note: {warning}")
-
-
-def print_rows(heading: Sequence[str], rows: Rows) -> None:
-    """Print a table whose first column are names."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for place, name in enumerate(heading):
-        table.add_column(translated(name), justify="right" if place else "left", no_wrap=bool(place), overflow="fold")
-    for name, *values in rows:
-        table.add_row(escape(name), *map(translated, values))
-    print_table(table)

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from epochal.cli.complete import names_of
-from epochal.cli.finished import print_rows
 from epochal.cli.options import Positive, RecipeCommand, as_json, data_dir, importing, kinds_of, numbered, parse, recipe_from, settings
-from epochal.cli.output import say, say_json
+from epochal.cli.output import print_rows, say, say_json
 from epochal.errors import RecipeError
 from epochal.terminal import command as command_line
 
