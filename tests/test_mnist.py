@@ -37,7 +37,8 @@ def test_the_tutorial_mlp_reaches_97_percent(mnist: Data) -> None:
 def test_the_tutorial_cnn_learns(mnist: Data) -> None:
     parts = {name: mnist.splits[name].take(torch.arange(count)) for name, count in (("train", 4000), ("test", 1000))}
     some = {name: (part.inputs, part.targets) for name, part in parts.items()}
-    test = train(some, "tutorial-cnn", max_steps=40, watchers=()).test
+    # Over six seeds 60 steps reach 88 to 91 %; 40 steps reach 79 to 86.
+    test = train(some, "tutorial-cnn", max_steps=60, watchers=()).test
     assert test is not None
     assert test.accuracy is not None
     assert test.accuracy >= 0.8

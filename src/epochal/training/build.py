@@ -105,8 +105,9 @@ def build_training(
     loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
     _try_steps(trial, loss, own, total, ranks, log)
     optimizer = own_optimizer(own.optimizer, parameters) if own.optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
-    if own.optimizer is not None or len({group["lr"] for group in groups_of(optimizer)}) > 1:
-        log(in_short(describe_optimizer(optimizer)))
+    described = describe_optimizer(optimizer)
+    if own.optimizer is not None or len({group["lr"] for group in described["groups"]}) > 1:
+        log(in_short(described))
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total, own.schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     update = Update(optimizer, scaler, is_own=own.optimizer is not None)
