@@ -120,10 +120,10 @@ def equal_buffers(model: nn.Module, *, batch_norm: bool) -> list[str]:
 
     Those of our own layers are constants (the words of a text bag alone have megabytes), and those of `batch_norm` over all count alike.
     """
-    equal = {*batch_norms(model)} if batch_norm else set()
+    norms = {*batch_norms(model)}
     return [
         f"{name}.{buffer}".lstrip(".") for name, layer in model.named_modules() for buffer, _ in layer.named_buffers(recurse=False)
-        if layer in equal or type(layer).__module__.startswith("epochal.")
+        if (batch_norm if layer in norms else type(layer).__module__.startswith("epochal."))
     ]  # fmt: skip
 
 
