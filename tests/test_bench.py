@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_reported_and_the_rest_measured(data: Data, monkeyp
     ("options", "reported"),
     [
         ({"devices": ["gpu"]}, "Unknown device 'gpu'."),
-        ({"batch_sizes": [61]}, "A batch of 61 cannot be measured: there are 60 training examples.\nChoose a size from 1 to that."),
+        ({"batch_sizes": [61]}, "A batch of 61 cannot be measured: of training examples there are 60.\nChoose a size from 1 to that."),
         ({"batch_sizes": [16, 0]}, "A batch of 0 cannot be measured"),
     ],
 )

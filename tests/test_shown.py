@@ -10,7 +10,7 @@ import torch
 
 import epochal
 from epochal.recipe import Recipe
-from epochal.shown import Page, curves
+from epochal.shown import Page, are, counted, curves
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,11 @@ def test_curves_have_gaps_and_need_two_points() -> None:
     drawn = curves({"<a>": [3.0, float("nan"), 1.0], "b": [2.0, 2.0, 2.0]})
     assert 'points="4.0,4.0 236.0,86.0"' in drawn
     assert "&lt;a&gt; 1" in drawn
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 examples are"), (1, "1 example is"), (2, "2 examples are"), (2000, "2,000 examples are")]
+)
+def test_nouns_and_verbs_go_by_their_number(number: int, words: str) -> None:
+    assert f"{counted(number, 'example')} {are(number)}" == words
+    assert counted(number, "class", "classes").endswith("class" if number == 1 else "classes")

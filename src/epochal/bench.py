@@ -76,7 +76,7 @@ def bench(
     for size in sizes:
         if not 1 <= size <= count:
             raise RecipeError(
-                f"A batch of {size:,} cannot be measured: there are {count:,} training examples.", "Choose a size from 1 to that."
+                f"A batch of {size:,} cannot be measured: of training examples there are {count:,}.", "Choose a size from 1 to that."
             )
     summary = bundle.summary()
     log(f"model {recipe.model.name}: {summary.parameters:,} parameters, {summary.flops:,} FLOPs per example")

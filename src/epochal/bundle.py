@@ -181,7 +181,7 @@ class Bundle(Shown):
             known = sum(self.spec.counts.get(split, 0) for split in ("train", "valid"))
         if not measured:
             raise DataError(
-                f"All {left_out:,} examples of {data.name}, or equal ones, were used in training: nothing is left to measure on.",
+                f"All examples of {data.name} ({left_out:,}), or equal ones, were used in training: nothing is left to measure on.",
                 "Provide others; or measure on these: --include-training, or include_training=True.",
             )
         outputs = [self._outputs(examples, label="Evaluating", ranks=ranks) for examples in measured]

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from epochal.errors import reason_of
 from epochal.io.files import cache_folder
 from epochal.io.packaged import is_installed
+from epochal.shown import are, counted
 from epochal.terminal import command
 
 # What each extra is for.
@@ -203,13 +204,13 @@ def _slow_cores(machine: Mapping[str, Any]) -> Iterator[Problem]:
     used, cores = machine["cores_used_by_others"], machine["cores"]
     if used is not None and used >= _BUSY:
         yield Problem(
-            f"Other programs use {used:.1f} of {cores} cores.",
+            f"Other programs use {used:.1f} of {counted(cores, 'core')}.",
             "Training shares them, and takes longer; with --threads 1 it needs only one.",
         )
     quota = _quota()
     if quota is not None and quota < cores:
         yield Problem(
-            f"This container may use {quota:g} of {cores} cores.",
+            f"This container may use {quota:g} of {counted(cores, 'core')}.",
             f"Start it with more, or train with --threads {max(1, int(quota))}.",
         )
     free = machine["memory_free"]
@@ -239,7 +240,10 @@ def _slow_settings(environment: Mapping[str, str], cores: int) -> Iterator[Probl
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         given = environment.get(name, "").split(",")[0].strip()
         if given.isdigit() and int(given) != cores:
-            yield Problem(f"{name}={given} is set; there are {cores} cores.", f"Unset {name}, unless other programs need the cores.")
+            yield Problem(
+                f"{name}={given} is set; there {are(cores)} {counted(cores, 'core')}.",
+                f"Unset {name}, unless other programs need the cores.",
+            )
     if environment.get("OMP_WAIT_POLICY", "").strip().lower() == "active" or environment.get("GOMP_SPINCOUNT"):
         name = "GOMP_SPINCOUNT" if environment.get("GOMP_SPINCOUNT") else "OMP_WAIT_POLICY"
         yield Problem(

@@ -34,6 +34,8 @@ _FORMS = {
     "said_table": "The table",
     "counted": "[0-9,]+ [a-z]+(?: [a-z]+)?",
     "are": "(?:is|are)",
+    "were": "(?:was|were)",
+    "have": "(?:has|have)",
     "plural": "s?",
     "number": "[-+0-9.,e]+",
     "setting": "[a-z_.]+",

@@ -71,6 +71,16 @@ class Page(Shown):
         return f'<iframe title="{escape(str(self.path))}" sandbox="" srcdoc="{page}" style="{style}"></iframe>'
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: "1 picture", "2,000 pictures"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def are(number: int) -> str:
+    """Return "is" for 1, and "are" for other numbers."""
+    return "is" if number == 1 else "are"
+
+
 def few(words: Sequence[str], most: int = 10) -> str:
     """Return words in one line; of many, only the first."""
     return ", ".join(words[:most]) + (f", ... ({len(words):,} in all)" if len(words) > most else "")

@@ -53,7 +53,7 @@ def test_labels_are_changed_and_examples_left_out_in_whatever_split_they_are(dat
     assert {split: len(examples) for split, examples in found.splits.items()} == {"train": 21, "valid": 3, "test": 5}
     assert found.spec.counts == {"train": 21, "valid": 3, "test": 5}
     assert found.corrected == ((train, was[train], new, ""), (test, was[test], None, ""))
-    assert found.notes[-1] == "labels.csv: 1 labels are corrected, 1 examples left out"
+    assert found.notes[-1] == "labels.csv: 1 label is corrected, 1 example left out"
     assert found.fingerprint != data.fingerprint
     assert corrected_by(data, path).fingerprint == found.fingerprint
     assert _by_name(data) == was

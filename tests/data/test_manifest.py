@@ -156,7 +156,7 @@ def test_several_targets_are_labels_or_quantities(tmp_path: Path) -> None:
 def test_files_that_are_not_there_are_named_with_their_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (photos.parent / "part0" / "4.png").unlink()
     (photos.parent / "part1" / "7.png").unlink()
-    error = _refused(r"labels\.csv, line 6: there is no file '.*part0/4\.png'; 1 of the 24 listed files are missing too", photos)
+    error = _refused(r"labels\.csv, line 6: there is no file '.*part0/4\.png'; 1 of the 24 listed files is missing too", photos)
     assert str(error).endswith(f"Names are relative to the folder of the table, {photos.parent}.")
     assert isinstance(error, UnreadableError)
     assert error.names == ("part0/4.png", "part1/7.png")

@@ -38,7 +38,7 @@ def test_a_folder_is_read_with_a_rate_and_length_that_fit(tmp_path: Path) -> Non
     assert again.train.input(3).equal(data.train.input(3))
     other = load(root, rate=4000, seconds=0.1)
     assert other.spec.shape == (400,)
-    assert "40 of 40 are longer, and lose both ends" in other.notes[0]
+    assert "40 of 40 are longer, and cut off at both ends" in other.notes[0]
     streamed = load(root, memory=1e-6)
     assert in_memory(streamed.train.inputs) is None
     assert streamed.train.input(7).equal(data.train.input(7))

@@ -68,7 +68,7 @@ _PICTURE = {"shape": (3, 4, 5), "dtype": "uint8", "mean": (0.5,) * 3, "std": (1.
 @pytest.mark.parametrize(
     ("changes", "reported"),
     [
-        ({"outputs": ("a",)}, "there are 1 outputs, but single-label takes at least 2"),
+        ({"outputs": ("a",)}, "there is 1 output, but single-label takes at least 2"),
         ({"outputs": (), "task": "regression"}, "there are 0 outputs, but regression takes at least 1"),
         ({"outputs": ("a", "b", "a")}, "some outputs have the same name"),
         ({"shape": ()}, "shape is empty"),

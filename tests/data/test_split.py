@@ -89,7 +89,7 @@ def test_large_classes_do_not_give_for_small_ones() -> None:
 @pytest.mark.parametrize(
     ("targets", "reported"),
     [
-        (torch.rand(1, 1), "1 examples are too few to split off data.valid = 0.2."),
+        (torch.rand(1, 1), "1 example is too few to split off data.valid = 0.2."),
         (
             torch.tensor([0, 1]),
             "Each class keeps one example for training, so there is none to split off data.valid = 0.2.",
@@ -117,7 +117,7 @@ def test_fractions_are_of_the_original_train() -> None:
 
 
 def test_the_error_names_the_setting() -> None:
-    with pytest.raises(DataError, match=r"1 examples are too few to split off data\.valid = 0\.1\."):
+    with pytest.raises(DataError, match=r"1 example is too few to split off data\.valid = 0\.1\."):
         load((torch.rand(2, 2), torch.rand(2))).split(valid=0.1, test=0.5)
 
 

@@ -209,7 +209,7 @@ def test_a_header_is_known_where_columns_are_named(tmp_path: Path) -> None:
     assert len(load(few, like=data.spec).train) == 2
     assert len(load(train, target="size", test_data=few).test or ()) == 2
     headless.write_text("".join(rows))
-    with pytest.raises(DataError, match=r"headless\.csv lacks 1 of the 1 columns .*: colour\.\nGive it the same columns, and a header"):
+    with pytest.raises(DataError, match=r"headless\.csv lacks 1 of the 1 column .*: colour\.\nGive it the same columns, and a header"):
         load(headless, like=data.spec)
     # And where those of training had no header, other files have none.
     data = load(headless, target="1", columns={"0": "category"})

@@ -170,7 +170,7 @@ class TestTables:
     @pytest.mark.parametrize(
         ("content", "asked", "message"),
         [
-            ("text\tlabel\na\tb\nc\n", {}, r"a\.tsv, line 3: the row has 1 values; there are 2 columns"),
+            ("text\tlabel\na\tb\nc\n", {}, r"a\.tsv, line 3: the row has 1 value; there are 2 columns"),
             ("text\tlabel\na\tb\nc\t \n", {}, r"a\.tsv, line 3: the target is missing"),
             ("text\tlabel\na\tb\n", {"target": "lable"}, r"has no column 'lable'\.\nDid you mean 'label'"),
             ("a\tb\nc\tb\n", {"text": "7", "target": "1"}, r"has no column '7'\.\nKnown: 0, 1"),

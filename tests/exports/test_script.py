@@ -287,7 +287,7 @@ def test_tables(python: Python, tmp_path: Path) -> None:
         ("inf,pilot,2001-02-03,5", "'inf' is not a number"),
         ("old,pilot,2001-02-03,5", "could not convert string to float: 'old'"),
         ("10,pilot,3.2.2001,5", "Invalid isoformat string: '3.2.2001'"),
-        ("10,pilot,2001-02-03", "line 2 has 3 values; there are 4 columns"),
+        ("10,pilot,2001-02-03", "line 2: the number of values is 3, and of columns 4"),
         ('10,"pilot,2001-02-03,5', "unexpected end of data"),
     ):
         (tmp_path / "bad.csv").write_text(f"age,job,born,at\n{cells}\n")

@@ -287,9 +287,9 @@ def test_minutes_become_trials_by_what_the_default_takes(searched: epochal.Searc
     said: list[str] = []
     # Three seconds for the default, four trainings of it, and half of one for each trial.
     assert _affordable(job, 1.0, 2, 1, said.append) == 28
-    assert said == ["1 minutes are enough for 28 trials: a training takes 3.0 s"]
+    assert said == ["1 min is enough for 28 trials: a training takes 3.0 s"]
     assert _affordable(job, 1.0, 2, 2, said.append) > 56
-    with pytest.raises(RecipeError, match=r"0\.1 minutes are too few"):
+    with pytest.raises(RecipeError, match=r"0\.1 min is too short"):
         _affordable(job, 0.1, 2, 1, said.append)
 
 

@@ -197,8 +197,8 @@ def test_splits_of_different_kinds() -> None:
         (torch.rand(3, 2), "single-label", None, "The targets are a table in which some rows do not have exactly one 1."),
         (torch.tensor([0, 2]), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
         (torch.rand(3, 2), "multi-label", None, "Multi-label targets must be a table of 0 and 1 with a column for each label."),
-        (torch.ones(3, 2), "multi-label", ("a",), "There are 1 names for 2 columns of targets.\nGive one for each column"),
-        (["a", "b"], "regression", None, "There are 2 names for 1 columns of targets.\nGive one for each column, or choose another task."),
+        (torch.ones(3, 2), "multi-label", ("a",), "There is 1 name for 2 columns of targets.\nGive one for each column"),
+        (["a", "b"], "regression", None, "There are 2 names for 1 column of targets.\nGive one for each column, or choose another task."),
     ],
 )
 def test_task_that_does_not_fit(targets: Tensor | list[str], task: str, classes: tuple[str, ...] | None, reported: str) -> None:

@@ -118,7 +118,7 @@ def test_too_large_a_batch_is_refused_before_training(monkeypatch: pytest.Monkey
     assert seen == []
     assert isinstance(raised.value, RecipeError)
     assert raised.value.problem == (
-        f"A step needs about 50.6 kB, but cpu has {free // 1000} kB free: 440 bytes for each of the 64 examples at once, "
+        f"A step needs about 50.6 kB, but cpu has {free // 1000} kB free: 440 bytes for each of the examples at once (64), "
         "and 22.4 kB for gradients and the optimizer."
     )
     assert raised.value.fix == fix

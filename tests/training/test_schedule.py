@@ -120,7 +120,7 @@ def test_cosine_begins_after_the_warm_up() -> None:
 def test_warm_up_that_does_not_fit() -> None:
     with pytest.raises(RecipeError) as raised:
         _ours(2, 3, name="cosine", warmup=2)
-    assert str(raised.value) == "The setting schedule.warmup = 2.0 is not shorter than the 2 epochs of training.\nShorten it."
+    assert str(raised.value) == "The setting schedule.warmup = 2.0 is not shorter than training, which has 2 epochs.\nShorten it."
     with pytest.raises(RecipeError) as raised:
         _ours(2, 3, name="one-cycle", warmup=1)
     assert str(raised.value) == "The setting schedule.warmup does not work with one-cycle, which rises by itself.\nUse schedule.rise."

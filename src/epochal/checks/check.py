@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from epochal.checks.files import about_unreadable
-from epochal.checks.findings import SEVERITIES, Finding, about_notes, count
+from epochal.checks.findings import SEVERITIES, Finding, about_notes
 from epochal.checks.folder import folder_findings, layout_finding
 from epochal.checks.loaded import loaded_findings
 from epochal.checks.page import MARK, Show, render
@@ -28,7 +28,7 @@ from epochal.data.sources.layout import list_folder
 from epochal.data.walk import holds_sounds, holds_texts
 from epochal.errors import DataError, UnreadableError
 from epochal.io.files import check_output, write_text
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, counted
 from epochal.tasks.single_label import SingleLabel
 from epochal.user_code import concise
 
@@ -58,8 +58,8 @@ class Check(Shown):
     def summary(self) -> str:
         """Return one line: what was checked, and how much was found."""
         counts = ", ".join(f"{number:,} {split}" for split, number in self.counts.items())
-        found = ", ".join(count(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
-        return f"{self.name}: {count(len(self.classes), *self.nouns)}; {counts}: {found or 'nothing found'}"
+        found = ", ".join(counted(self.number(severity), severity) for severity in SEVERITIES if self.number(severity))
+        return f"{self.name}: {counted(len(self.classes), *self.nouns)}; {counts}: {found or 'nothing found'}"
 
     def _title(self) -> str:
         return self.summary()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from epochal.checks.duplicates import Pairs, joined, nearly_equal
-from epochal.checks.findings import Case, Finding, Severity, count
+from epochal.checks.findings import Case, Finding, Severity
 from epochal.data.spec import SPLITS
+from epochal.shown import counted
 
 _LEAVE_OUT = "Leave the copies out: --quarantine FILE lists them."
 
@@ -50,20 +51,20 @@ def about_equal(groups: Iterable[Sequence[int]], among: Labelled) -> Iterator[Fi
     is_sure = among.is_distinct
     fix = _LEAVE_OUT if is_sure else f"Rows that only happen to be equal may stay. {_LEAVE_OUT}"
     if leaking:
-        words = f"{count(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"
+        words = f"{counted(len(leaking), noun)} {_are(leaking)} in {_where(leaking, among)}"
         severity: Severity = "error" if is_sure else "warning"
         cases = tuple(_case(group, among) for group in leaking)
         yield Finding(severity, "leakage", words, f"The score would include memorized examples. {fix}", cases)
     if torn:
         parted = [group for group in torn if _splits(group, among) > 1]
-        words = f"{count(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'present with different targets'}"
+        words = f"{counted(len(torn), noun)} {_are(torn)} {'in two classes' if among.has_classes else 'present with different targets'}"
         words += f", {len(parted):,} of them in {_where(parted, among)}" if parted and not is_sure else ""
         severity = "error" if is_sure else "warning" if parted else "note"
         cases = tuple(_torn(group, among) for group in torn)
         yield Finding(severity, "contradiction", words, f"Only one can be right. {fix}" if is_sure else fix, cases)
     if repeated:
         copies = sum(map(len, repeated)) - len(repeated)
-        words = f"{count(len(repeated), noun)} {_are(repeated)} present more than once ({count(copies, 'copy', 'copies')})"
+        words = f"{counted(len(repeated), noun)} {_are(repeated)} present more than once ({counted(copies, 'copy', 'copies')})"
         yield Finding("warning" if is_sure else "note", "duplicates", words, fix, tuple(_case(group, among) for group in repeated))
 
 
@@ -80,19 +81,19 @@ def about_nearly_equal(pairs: Pairs, equal: Iterable[Sequence[int]], among: Labe
     leaking, torn, repeated = _sorted(groups, among)
     nearly = "resized, recompressed, mirrored or retouched"
     if leaking:
-        words = f"{count(len(leaking), 'picture')} {_are(leaking)} in {_where(leaking, among)}, {nearly}"
+        words = f"{counted(len(leaking), 'picture')} {_are(leaking)} in {_where(leaking, among)}, {nearly}"
         fix = "The score would include nearly memorized examples. " + _LEAVE_OUT
         yield Finding("error", "near leakage", words, fix, tuple(_case(group, among) for group in leaking))
     if torn:
-        words = f"{count(len(torn), 'picture')} {_are(torn)} in two classes, {nearly}"
+        words = f"{counted(len(torn), 'picture')} {_are(torn)} in two classes, {nearly}"
         fix = "Check their classes; a difference may be small, but decisive."
         yield Finding("warning", "near contradiction", words, fix, tuple(Case(_names(group, among)) for group in torn))
     if repeated:
-        words = f"{count(len(repeated), 'picture')} {_are(repeated)} present more than once, {nearly}"
+        words = f"{counted(len(repeated), 'picture')} {_are(repeated)} present more than once, {nearly}"
         fix = f"{_LEAVE_OUT} Or, if they show one thing or person, --group keeps these in one split, and counts them together."
         yield Finding("warning", "near duplicates", words, fix, tuple(_case(group, among) for group in repeated))
     if turned:
-        words = f"{count(len(turned), 'picture')} {_are(turned)} the mirror image of one in another class"
+        words = f"{counted(len(turned), 'picture')} {_are(turned)} the mirror image of one in another class"
         fix = "Check both classes; if they are right, augment.flip would create wrong examples."
         yield Finding("warning", "mirrored", words, fix, tuple(Case(_names(pair, among)) for pair in turned))
 
@@ -104,7 +105,7 @@ def about_single(thumbs: Tensor, colours: Tensor, equal: Sequence[Sequence[int]]
     pairs = nearly_equal(thumbs[single], colours[single])
     yield from about_nearly_equal(Pairs(single[pairs.places], pairs.mirrored), equal, among)
     if pairs.crowded:
-        words = f"{count(pairs.crowded, 'picture')} so similar to many others that only exact copies are reported"
+        words = f"{counted(pairs.crowded, 'picture')} so similar to many others that only exact copies are reported"
         yield Finding("note", "alike", words, "Nothing needs to be done: simple pictures are often alike.")
 
 

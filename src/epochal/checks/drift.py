@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from epochal.checks.findings import Case, Finding, count
+from epochal.checks.findings import Case, Finding
 from epochal.data.groups import Groups, grouped
 from epochal.data.inputs.table.rule import TableRule
 from epochal.data.inputs.values import Inputs, access
 from epochal.data.load import Data
+from epochal.shown import counted
 
 _LEAST, _LARGE = 0.1, 0.25
 _LEVEL = 0.01
@@ -104,12 +105,12 @@ def _unseen(column: _Column) -> Iterator[_Case]:
     unseen = int((~np.isin(there, column.train)).sum())
     if unseen:
         share = unseen / len(column.other)
-        yield share, f"{column.name}: {count(unseen, 'row')}, {_percent(share)}"
+        yield share, f"{column.name}: {counted(unseen, 'row')}, {_percent(share)}"
 
 
 def _about_unseen(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
-        words = f"{count(len(cases), 'column')} of {split}: categories that train does not have"
+        words = f"{counted(len(cases), 'column')} of {split}: categories that train does not have"
         fix = "The model treats them as unknown: add training rows that have them, or merge categories."
         yield Finding("warning" if max(cases)[0] >= _MANY else "note", "unseen", words, fix, _sorted(cases))
 
@@ -127,7 +128,7 @@ def _beyond(column: _Column) -> Iterator[_Case]:
 
 def _about_range(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
-        words = f"{count(len(cases), 'column')} of {split}: numbers beyond those of train"
+        words = f"{counted(len(cases), 'column')} of {split}: numbers beyond those of train"
         fix = "There the model can only guess: add such training rows, or use the same unit in all splits."
         yield Finding("warning", "range", words, fix, _sorted(cases))
 
@@ -142,7 +143,7 @@ def _drift(column: _Column, split: str, compared: int) -> Iterator[_Case]:
 
 def _about_distribution(split: str, cases: Sequence[_Case]) -> Iterator[Finding]:
     if cases:
-        words = f"{count(len(cases), 'column')} of {split}: another distribution than in train"
+        words = f"{counted(len(cases), 'column')} of {split}: another distribution than in train"
         fix = (
             "Scores on such data say less about the data that you train for: check where both come from. (Population stability index of "
             "at least 0.1, beyond chance at 1 % for all columns together.)"

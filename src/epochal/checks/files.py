@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epochal.checks.findings import Case, Finding, Severity, count
+from epochal.checks.findings import Case, Finding, Severity
 from epochal.data.inputs.picture.read import GIANT, survey_picture
 from epochal.data.inputs.picture.rule import PictureRule
 from epochal.data.walk import PICTURES
 from epochal.errors import DataError
+from epochal.shown import counted
 
 _SUFFIXES = {
     "PNG": (".png",),
@@ -44,7 +45,7 @@ def about_unreadable(wrong: Mapping[str, str], root: Path) -> Iterator[Finding]:
             reason = problem.removeprefix(os.path.join(root, name)).lstrip(", ").rstrip(".")  # noqa: PTH118  as it was opened
             cases.append(Case((name,), reason, (name,)))
         fix = "Fix, replace or remove them; or leave them out: --quarantine FILE lists them."
-        yield Finding("error", "unreadable", f"{count(len(wrong), 'file')} cannot be read", fix, tuple(cases))
+        yield Finding("error", "unreadable", f"{counted(len(wrong), 'file')} cannot be read", fix, tuple(cases))
 
 
 def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
@@ -61,13 +62,13 @@ def about_unused(unused: Sequence[str], root: Path) -> Iterator[Finding]:
     )
     for names, severity, kind, noun, why, fix in kinds:
         if names:
-            yield _finding(severity, kind, f"{count(len(names), noun)} {_is(names)} not used: {why}", fix, names)
+            yield _finding(severity, kind, f"{counted(len(names), noun)} {_is(names)} not used: {why}", fix, names)
 
 
 def about_empty(classes: Sequence[str]) -> Iterator[Finding]:
     """Yield the class folders that have no pictures."""
     if classes:
-        words = f"{count(len(classes), 'class folder')} without pictures {_is(classes)} left out"
+        words = f"{counted(len(classes), 'class folder')} without pictures {_is(classes)} left out"
         yield _finding("warning", "empty class", words, "Fill or remove them.", classes)
 
 
@@ -80,13 +81,13 @@ def about_kinds(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
         if not name.lower().endswith(_SUFFIXES[format_])
     ]
     if cases:
-        words = f"{count(len(cases), 'picture')} {_is(cases)} not in the format of the suffix"
+        words = f"{counted(len(cases), 'picture')} {_is(cases)} not in the format of the suffix"
         yield Finding("warning", "suffix", words, "Rename them: other programs may refuse them.", tuple(cases))
     is_mixed = not known["grey"].all()
     for is_so, severity, kind, description, fix in _kinds(known, modes, is_mixed=is_mixed):
         found = [names[place] for place in np.flatnonzero(is_so).tolist()]
         if found:
-            yield _finding(severity, kind, f"{count(len(found), 'picture')} {_is(found)} {description}", fix, found)
+            yield _finding(severity, kind, f"{counted(len(found), 'picture')} {_is(found)} {description}", fix, found)
 
 
 def _kinds(known: NDArray[Any], modes: NDArray[Any], *, is_mixed: bool) -> Iterator[tuple[NDArray[Any], Severity, str, str, str]]:
@@ -116,7 +117,7 @@ def about_sizes(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
     height, width = known["height"].astype(float), known["width"].astype(float)
     blank = np.flatnonzero(known["blank"])
     if len(blank):
-        words = f"{count(len(blank), 'picture')} {_is(blank)} blank: one colour everywhere"
+        words = f"{counted(len(blank), 'picture')} {_is(blank)} blank: one colour everywhere"
         yield _finding(
             "warning", "blank", words, "Remove them, unless that is a class of yours.", [names[place] for place in blank.tolist()]
         )
@@ -131,7 +132,7 @@ def about_sizes(known: NDArray[Any], names: Sequence[str]) -> Iterator[Finding]:
         cases = tuple(Case((names[place],), f"{height[place]:.0f}×{width[place]:.0f} pixels") for place in np.flatnonzero(is_so).tolist())
         if cases:
             middle = f"{np.median(height):.0f}×{np.median(width):.0f}"
-            words = f"{count(len(cases), 'picture')} {_is(cases)} {description} ({middle})"
+            words = f"{counted(len(cases), 'picture')} {_is(cases)} {description} ({middle})"
             yield Finding("note" if kind == "shape" else "warning", kind, words, fix, cases)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from epochal.shown import counted
+
 # An error prevents training, or makes the score dishonest; a warning is likely to cost accuracy; a note is good to know.
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -36,11 +38,6 @@ class Finding:
         return {"severity": self.severity, "kind": self.kind, "words": self.words, "fix": self.fix, "cases": cases}
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """Return a number with its noun: "1 picture", "2,000 pictures"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 # A class with fewer training examples is hardly learned, and its score means little.
 _TINY = 10
 
@@ -55,9 +52,9 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
     if not there:
         return
     (least, smallest), (most, largest) = min(there), max(there)
-    tiny = [Case((), f'class "{name}" has {count(number, "example")}') for number, name in sorted(there) if number < _TINY]
+    tiny = [Case((), f'class "{name}" has {counted(number, "example")}') for number, name in sorted(there) if number < _TINY]
     if tiny:
-        more = f", and {count(len(tiny) - 1, 'more class', 'more classes')} fewer than {_TINY}" if len(tiny) > 1 else ""
+        more = f", and {counted(len(tiny) - 1, 'more class', 'more classes')} fewer than {_TINY}" if len(tiny) > 1 else ""
         yield Finding("warning", "tiny class", f"{tiny[0].words}{more}", "Add more examples, or merge classes.", tuple(tiny))
     if most >= _IMBALANCED * least:
         words = f'class "{largest}" has {most / least:,.0f} times as many examples as "{smallest}" ({most:,} and {least:,})'
@@ -66,7 +63,7 @@ def about_classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> 
         lacking = [name for number, name in zip(numbers, names, strict=True) if not number]
         if lacking and split != "train":
             few = ", ".join(f'"{name}"' for name in lacking[:3]) + ", ..." * (len(lacking) > 3)
-            words = f"{split} has no examples of {count(len(lacking), 'class', 'classes')}: {few}"
+            words = f"{split} has no examples of {counted(len(lacking), 'class', 'classes')}: {few}"
             yield Finding("warning", "missing class", words, f"Add some: classes that {split} lacks are not measured.")
 
 

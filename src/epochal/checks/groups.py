@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from epochal.checks.findings import Case, Finding, count
+from epochal.checks.findings import Case, Finding
+from epochal.shown import counted
 
 _FIX = (
     "The score says how well known groups are recognized, not new ones. Put each into one split; or remove the splits, and --group keeps "
@@ -25,5 +26,5 @@ def about_groups(groups: Mapping[str, Sequence[str]], name: Callable[[str, int],
         listed = ", ".join([*shared][:_NAMED]) + ", ..." * (len(shared) > _NAMED)
         cases = tuple(Case(tuple(name(split, place) for split, place in places.items()), group) for group, places in shared.items())
         both = f"both {where[0]} and {where[1]}" if len(where) == 2 else "more than one of train, valid and test"
-        words = f"{count(len(shared), 'group')}{by and f' by {by}'} {'is' if len(shared) == 1 else 'are'} in {both}: {listed}"
+        words = f"{counted(len(shared), 'group')}{by and f' by {by}'} {'is' if len(shared) == 1 else 'are'} in {both}: {listed}"
         yield Finding("error", "shared group", words, _FIX, cases)

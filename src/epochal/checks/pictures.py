@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from epochal.checks.copies import Loaded, about_single
-from epochal.checks.findings import Case, Finding, count
+from epochal.checks.findings import Case, Finding
 from epochal.checks.survey import SIDE
+from epochal.shown import counted
 
 
 def picture_findings(data: Loaded) -> Iterator[Finding]:
@@ -19,7 +20,7 @@ def picture_findings(data: Loaded) -> Iterator[Finding]:
     flat = torch.cat([values.flatten(1) for values in data.inputs])
     blank = (flat == flat[:, :1]).all(1).nonzero().flatten().tolist()
     if blank:
-        words = f"{count(len(blank), 'blank picture')}: one colour everywhere"
+        words = f"{counted(len(blank), 'blank picture')}: one colour everywhere"
         fix = "Remove them, unless that is a class of yours."
         yield Finding("warning", "blank", words, fix, tuple(Case((data.among.name(place),)) for place in blank))
     if min(data.rule.side) >= SIDE:

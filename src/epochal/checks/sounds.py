@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from epochal.checks.copies import Loaded
-from epochal.checks.findings import Case, Finding, count
+from epochal.checks.findings import Case, Finding
 from epochal.data.inputs.sound.read import Measured, measure_sound
 from epochal.errors import DataError
+from epochal.shown import counted
 
 # A sound is silent if no sample is beyond so many steps of 65,536: what a converter adds to silence.
 _SILENT = 16
@@ -33,9 +34,9 @@ def sound_findings(data: Loaded) -> Iterator[Finding]:
     clipped = torch.cat([(part >= _LOUDEST).float().mean(1) > _CLIPPED for part in levels]).nonzero().flatten().tolist()
     loud = "Record them with less gain, or keep them if others are too."
     if silent:
-        yield _finding("silent", f"{count(len(silent), 'sound')}: silent", "Remove them, unless that is a class of yours.", silent, data)
+        yield _finding("silent", f"{counted(len(silent), 'sound')}: silent", "Remove them, unless that is a class of yours.", silent, data)
     if clipped:
-        yield _finding("clipped", f"{count(len(clipped), 'sound')}: clipped, louder than the file can hold", loud, clipped, data)
+        yield _finding("clipped", f"{counted(len(clipped), 'sound')}: clipped, louder than the file can hold", loud, clipped, data)
 
 
 def _finding(kind: str, words: str, fix: str, places: Sequence[int], data: Loaded) -> Finding:
@@ -57,13 +58,13 @@ def about_sound_files(root: Path, names: Sequence[str]) -> Iterator[Finding]:
     for kind, found in (("short", short), ("long", long)):
         cases = tuple(Case((name,), f"{known[name].seconds:.2f} s") for name in found)
         if cases:
-            some = count(len(cases), "sound")
+            some = counted(len(cases), "sound")
             words = f"{some}: far shorter than most, {middle:.2f} s" if kind == "short" else f"{some}: far longer than most, {middle:.2f} s"
             yield Finding("warning", kind, words, "Check whether they were cut as the others were.", cases)
     rates = Counter(sound.rate for sound in known.values())
     usual = rates.most_common(1)[0][0]
     cases = tuple(Case((name,), f"{sound.rate:,} samples per second") for name, sound in known.items() if sound.rate != usual)
     if cases:
-        words = f"{count(len(cases), 'sound')}: not of the most common rate, {usual:,} samples per second"
+        words = f"{counted(len(cases), 'sound')}: not of the most common rate, {usual:,} samples per second"
         fix = "They are resampled. If one class has another rate than the others, a model may learn the rate instead."
         yield Finding("warning", "rates", words, fix, cases)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from epochal.checks.copies import Loaded
 from epochal.checks.duplicates import joined
-from epochal.checks.findings import Case, Finding, count
+from epochal.checks.findings import Case, Finding
 from epochal.data.load import Data
+from epochal.shown import counted
 
 # Texts are nearly equal if they share this part of their n-grams or words, of which each has at least so many.
 _ALIKE, _LEAST = 0.8, 20
@@ -28,7 +29,9 @@ def text_findings(data: Loaded) -> Iterator[Finding]:
     empty = np.flatnonzero(used == 0).tolist()
     if empty:
         cases = tuple(Case((data.among.name(place),), "no words", (data.among.name(place),)) for place in empty)
-        yield Finding("warning", "empty", f"{count(len(empty), 'text')} without words", "Remove them: --quarantine FILE lists them.", cases)
+        yield Finding(
+            "warning", "empty", f"{counted(len(empty), 'text')} without words", "Remove them: --quarantine FILE lists them.", cases
+        )
     copies = {place: group[0] for group in data.groups for place in group}
     pairs = [(one, two) for one, two in _nearly_equal(ids, used) if copies.get(one, one) != copies.get(two, two)]
     groups = joined(sorted(pairs))
@@ -90,7 +93,7 @@ def encoding_findings(data: Data) -> Iterator[Finding]:
         found = [(part, index) for part in data.splits.values() for index in range(len(part)) if is_so(part.text(index))]
         if found:
             cases = tuple(Case((part.where(index),), _around(part.text(index))) for part, index in found)
-            yield Finding("warning", "encoding", f"{count(len(found), 'text')} {words}", fix, cases)
+            yield Finding("warning", "encoding", f"{counted(len(found), 'text')} {words}", fix, cases)
 
 
 def _is_replaced(text: str) -> bool:

@@ -20,10 +20,10 @@ def command(context: click.Context, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from epochal.checks.findings import count
     from epochal.data.storage.archives import unpacked_archives, unpacked_folder
     from epochal.data.storage.cache import open_cache
     from epochal.data.storage.hub import PREFIX, hub_folder, hub_models
+    from epochal.shown import counted
 
     cache = open_cache()
     entries, size = cache.entries(), cache.size()
@@ -34,7 +34,7 @@ def command(context: click.Context, as_json: bool) -> None:
     say(f"{size / 1e9:.2f} GB of {cache.limit / 1e9:.1f} GB in {cache.folder}")
     archives, unpacked = unpacked_archives()
     if archives:
-        say(f"{count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
+        say(f"{counted(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB in {unpacked_folder()}")
     models = hub_models()
     for name, taken in models.items():
         say(f"{PREFIX}{name}, {taken / 1e9:.2f} GB in {hub_folder()}")
@@ -58,20 +58,20 @@ def command(context: click.Context, as_json: bool) -> None:
 @as_json
 def clear(with_hub: bool, as_json: bool) -> None:
     """Remove examples and unpacked archives, except what is being written at the moment. They are created again when they are needed."""
-    from epochal.checks.findings import count
     from epochal.data.storage.archives import remove_unpacked, unpacked_archives
     from epochal.data.storage.cache import open_cache
     from epochal.data.storage.hub import hub_models, remove_hub_models
+    from epochal.shown import counted
 
     packs, size = open_cache().clear()
     say(f"removed {packs} {'set' if packs == 1 else 'sets'} of examples, {size / 1e9:.2f} GB")
     archives, unpacked = unpacked_archives()
     remove_unpacked()
     if archives:
-        say(f"removed {count(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
+        say(f"removed {counted(archives, 'unpacked archive')}, {unpacked / 1e9:.2f} GB")
     models = hub_models() if with_hub else {}
     if models:
         remove_hub_models()
-        say(f"removed {count(len(models), 'hub model')}, {sum(models.values()) / 1e9:.2f} GB")
+        say(f"removed {counted(len(models), 'hub model')}, {sum(models.values()) / 1e9:.2f} GB")
     if as_json:
         say_json({"packs": packs, "size": size, "archives": archives, "unpacked": unpacked, "models": models})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from epochal.cli.output import print_rows, say, say_json
 from epochal.language import columns, translated
+from epochal.shown import counted
 from epochal.terminal import command
 
 if TYPE_CHECKING:
@@ -101,6 +102,6 @@ def _say_importance(found: Importance) -> None:
     say(found.title)
     print_rows(found.heading, rows := found.table())
     if more := len(found.columns) - len(rows):
-        say(f"  and {more:,} more columns in result.json")
+        say(f"  and {counted(more, 'more column')} in result.json")
     if warning := found.warning():
         say(f"note: {warning}")

@@ -10,6 +10,7 @@ import click
 from epochal import terminal
 from epochal.cli.options import RecipeCommand, as_json, assignments_option, data_dir, importing, pair, recipe_from, recipe_option, settings
 from epochal.cli.output import say, say_json
+from epochal.shown import counted
 
 
 @click.command(cls=RecipeCommand, params=list(settings()))
@@ -48,9 +49,9 @@ def command(
         from epochal.run.pack import write
 
     done = write(data, to, recipe, data_dir=data_dir, like=like, log=say)
-    say(f"packed {done.examples:,} examples in {done.shards:,} shards, {done.size / 1e6:,.1f} MB: {done.place}")
+    say(f"packed {counted(done.examples, 'example')} in {counted(done.shards, 'shard')}, {done.size / 1e6:,.1f} MB: {done.place}")
     if done.reused:
-        say(f"{done.reused:,} files were there already")
+        say(f"{counted(done.reused, 'file')} {'was' if done.reused == 1 else 'were'} there already")
     say(f"  next      {terminal.command('epochal', 'train', done.place)}")
     if as_json:
         say_json(done._asdict())

@@ -16,6 +16,7 @@ from epochal.cli.options import as_json, own_model, processes, windows
 from epochal.cli.output import say, say_error, say_json
 from epochal.errors import RecipeError
 from epochal.language import columns
+from epochal.shown import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +112,7 @@ def command(
         skip, shown.failed = here.tell(begin)
         shown.answered = skip - shown.failed
         if skip:
-            log(f"note: {csv_file} goes on after its first {skip:,} rows")
+            log(f"note: {csv_file} goes on after {counted(skip, 'row')}")
         for answer in predictor.stream(
             found, skip=skip, strict=strict, label="Predicting", log=lambda note: log(f"note: {note}"), ranks=here
         ):
@@ -191,7 +192,7 @@ class _Shown:
         if self.picture is not None:
             _draw(self.some, self.bundle.spec.input, self.found, self.picture)
         if self.csv_file is not None:
-            say(f"wrote {self.csv_file}: {self.answered + self.failed:,} rows")
+            say(f"wrote {self.csv_file}: {counted(self.answered + self.failed, 'row')}")
         if self.as_json:
             say_json(self.rows)
         if self.some and (note := self.bundle.differs(torch.stack(self.some))):
@@ -250,7 +251,7 @@ def _predict_table(bundle: Bundle, files: tuple[str, ...], csv_file: Path, *, as
     if len(paths) != 1:
         raise DataError(f"{len(paths)} tables cannot be written to one file.", "Give one table for each --csv.")
     rows, wrong, unreadable = predict_table(bundle, Path(paths[0]), csv_file, log=lambda note: say(f"note: {note}", err=True))
-    say(f"wrote {csv_file}: {rows:,} rows")
+    say(f"wrote {csv_file}: {counted(rows, 'row')}")
     if as_json:
         say_json({"file": paths[0], "csv": str(csv_file), "rows": rows, "errors": {name: error.problem for name, error in wrong.items()}})
     for error in wrong.values():

@@ -9,6 +9,7 @@ import click
 
 from epochal.cli.options import as_json, data_dir, importing, processes
 from epochal.cli.output import say, say_json
+from epochal.shown import counted
 
 
 @click.command()
@@ -34,7 +35,7 @@ def command(context: click.Context, run: Path, model: str | None, data: str | No
         say(f"\nNot the same: {found.divergence}.")
         say("\n".join(f"  {cause}" for cause in found.causes) or "  Nothing else is known to have changed.")
     else:
-        say(f"\nThe same to the bit: {found.epochs} epochs, and the weights.")
+        say(f"\nThe same to the bit: {counted(found.epochs, 'epoch')}, and the weights.")
     if as_json:
         say_json(asdict(found))
     if found.divergence:

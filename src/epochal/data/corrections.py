@@ -25,6 +25,7 @@ from epochal.data.examples import Correction, Examples
 from epochal.data.inputs.table.files import open_table
 from epochal.data.load import Data
 from epochal.errors import DataError, suggest
+from epochal.shown import are, counted
 from epochal.tasks.targets import class_name
 
 # What a row must say, and what it may.
@@ -84,8 +85,13 @@ def corrected_by(data: Data, path: Path) -> Data:
     changes = tuple(one for one in listed if one.label != one.given)
     data = correct(data, listed, lines)
     removed = sum(one.label is None for one in changes)
+    corrected = len(changes) - removed
     return replace(
-        data, notes=(*data.notes, f"{path.name}: {len(changes) - removed:,} labels are corrected, {removed:,} examples left out")
+        data,
+        notes=(
+            *data.notes,
+            f"{path.name}: {counted(corrected, 'label')} {are(corrected)} corrected, {counted(removed, 'example')} left out",
+        ),
     )
 
 

@@ -37,7 +37,7 @@ from epochal.data.split import split_off
 from epochal.device import release_memory
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
 from epochal.random import key, seeded
-from epochal.shown import Rows, Shown, few
+from epochal.shown import Rows, Shown, counted, few
 from epochal.tasks.base import Task, TaskName
 from epochal.tasks.targets import encode
 from epochal.user_code import concise
@@ -408,7 +408,7 @@ def _unequal(data: str, split: str, part: Part) -> DataError:
     for values, others, what in ((in_memory(part.inputs), part.targets, "inputs"), (part.targets, part.inputs, "targets")):
         if isinstance(values, Tensor) and values.ndim == 2 and values.shape[1] == len(others):
             fix = f"Transpose the {what}: they have shape {tuple(values.shape)}, and an example is a row."
-    return DataError(f"{data}: {split} has {len(part.inputs)} inputs but {len(part.targets)} targets.", fix)
+    return DataError(f"{data}: {split} has {counted(len(part.inputs), 'input')} but {counted(len(part.targets), 'target')}.", fix)
 
 
 def _swapped(part: Part) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from epochal.data.examples import Examples, group_numbers
 from epochal.errors import DataError
 from epochal.random import key, permutation
+from epochal.shown import are, counted
 
 # Groups are chosen in so many random orders, if they are few, and the best choice is taken.
 _TRIES, _TRIED = 16, 20_000
@@ -44,41 +45,42 @@ def in_folds(examples: Examples, folds: int, seed: int) -> Tensor:
     Folds are of one size, to an example, and so is their share of each class, if targets are classes. If examples have groups, each group
     is in one fold, and sizes and classes are as equal as that allows. Raises `DataError` for fewer examples, or groups, than folds.
     """
-    count = len(examples)
-    classes, _ = _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(count, dtype=torch.int32), None)
+    total = len(examples)
+    classes, _ = _classes(examples.targets) if examples.targets.ndim == 1 else (torch.zeros(total, dtype=torch.int32), None)
     groups = group_numbers(examples)
-    there = count if groups is None else int(groups.max()) + 1
+    there = total if groups is None else int(groups.max()) + 1
     if there < folds:
-        what = (
-            f"{there:,} examples are too few for {folds} folds." if groups is None else f"{there:,} groups are too few for {folds} folds."
-        )
-        raise DataError(what, f"Use at most {there:,} folds, or add more data.")
+        if groups is None:
+            what = f"{counted(there, 'example')} {are(there)} too few for {folds} folds."
+        else:
+            what = f"{counted(there, 'group')} {are(there)} too few for {folds} folds."
+        raise DataError(what, f"Use at most {counted(there, 'fold')}, or add more data.")
     if groups is not None:
-        return _Groups(groups, classes, count / folds).deal(permutation(key(seed, "folds"), there), folds)[groups]
-    order = permutation(key(seed, "folds"), count)
+        return _Groups(groups, classes, total / folds).deal(permutation(key(seed, "folds"), there), folds)[groups]
+    order = permutation(key(seed, "folds"), total)
     # Class by class, each in random order: then every fold is dealt as many.
     order = order[classes[order].argsort(stable=True)]
-    found = torch.empty(count, dtype=torch.int64)
-    found[order] = torch.arange(count) % folds
+    found = torch.empty(total, dtype=torch.int64)
+    found[order] = torch.arange(total) % folds
     return found
 
 
 def _single(classes: Tensor, sizes: Tensor, wanted: int, seed: int, name: str, cannot: str) -> Tensor:
     """Choose examples of classes of these `sizes`: bool [n]."""
-    count = len(classes)
-    given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < count else sizes * 0
+    total = len(classes)
+    given = _shares(sizes, wanted, key(seed, name, "ties")) if wanted < total else sizes * 0
     if not given.any():
         fix = f"Add more data, or set data.{name} = 0 to do without."
-        if wanted < count and count > 1:
+        if wanted < total and total > 1:
             raise DataError(f"Each class keeps one example for training, so there is none to {cannot}.", fix)
-        raise DataError(f"{count} examples are too few to {cannot}.", fix)
-    order = permutation(key(seed, name), count)
+        raise DataError(f"{counted(total, 'example')} {are(total)} too few to {cannot}.", fix)
+    order = permutation(key(seed, name), total)
     if len(sizes) > 1:
         # Class by class, each in random order. NumPy sorts in less memory.
         order = order[torch.from_numpy(np.argsort(classes[order].numpy(), kind="stable"))]
     begins = (sizes.cumsum(0) - sizes).tolist()
     first = torch.cat([order[begin : begin + number] for begin, number in zip(begins, given.tolist(), strict=True)])
-    is_chosen = torch.zeros(count, dtype=torch.bool)
+    is_chosen = torch.zeros(total, dtype=torch.bool)
     is_chosen[first] = True
     return is_chosen
 
@@ -106,8 +108,7 @@ def _whole_groups(groups: Tensor, classes: Tensor, wanted: int, seed: int, name:
     number = int(groups.max()) + 1
     fix = f"Add more groups, or set data.{name} = 0 to do without."
     if number <= keep:
-        what = "1 group is" if number == 1 else f"{number} groups are"
-        raise DataError(f"{what} too few to {cannot}: examples of one group stay together.", fix)
+        raise DataError(f"{counted(number, 'group')} {are(number)} too few to {cannot}: examples of one group stay together.", fix)
     table = _Groups(groups, classes, wanted)
     best, chosen = -np.inf, list[int]()
     for attempt in range(max(1, min(_TRIES, _TRIED // number))):

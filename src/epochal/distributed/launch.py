@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from epochal.errors import RecipeError, TrainingError
+from epochal.shown import counted
 
 # If processes are lost, all are started again so many times; a run then goes on from its last checkpoint.
 RESTARTS = 3
@@ -37,7 +38,9 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     if processes > (cores := os.cpu_count() or 1) * 8:
-        raise RecipeError(f"{processes} processes are too many for {cores} cores.", "Use about one for each core, or for each GPU.")
+        raise RecipeError(
+            f"{processes} processes are too many for {counted(cores, 'core')}.", "Use about one for each core, or for each GPU."
+        )
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "code"
         os.environ[CODE_FILE] = str(file)

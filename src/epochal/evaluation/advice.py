@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epochal.checks.findings import count
 from epochal.data.inputs.changes import asked_changes
 from epochal.data.spec import DataSpec
 from epochal.language import translated
 from epochal.recipe import Recipe
+from epochal.shown import counted
 from epochal.tasks.scores import Scores
 
 # Class weights matter if the largest class is this many times as large as the smallest.
@@ -36,7 +36,7 @@ _RECIPES = {
 def _options(spec: DataSpec, recipe: Recipe, check: str) -> Iterator[tuple[str, str]]:
     if spec.input.kind in _RECIPES and not any(asked_changes(recipe.augment)):
         yield _RECIPES[spec.input.kind]
-    yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {count(recipe.epochs, 'epoch')}"
+    yield f"--epochs {max(30, 3 * recipe.epochs)}", f"longer training than {counted(recipe.epochs, 'epoch')}"
     counts = spec.task.class_counts.get("train", ())
     if counts and max(counts) >= _UNEVEN * max(min(counts), 1) and recipe.loss.class_weights == "equal":
         yield "--class-weights balanced", "every class counts the same, however few examples it has"

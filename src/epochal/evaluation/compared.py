@@ -9,7 +9,7 @@ from typing import Any
 
 from epochal.evaluation.comparison import SHOWN, Difference
 from epochal.evaluation.uncertainty import Interval
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, are, counted
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Comparison(Shown):
         """What is compared, in one line."""
         if self.folds:
             return f"{self.score} of {len(self.runs)} runs on the same {self.count:,} examples of {self.data}, out of {self.folds} folds"
-        return f"{self.score} of {len(self.runs)} runs on the same {self.count:,} test examples of {self.data}"
+        return f"{self.score} of {len(self.runs)} runs on the same {counted(self.count, 'test example')} of {self.data}"
 
     def verdict(self, pair: Pair) -> str:
         """Return what a pair shows, in one sentence."""
@@ -152,9 +152,9 @@ class Comparison(Shown):
         """What must be known to read the result right."""
         found = [*self.remarks]
         if self.left_out:
-            found.append(f"{self.left_out:,} test examples are left out: a run was trained on them, or on equal ones")
+            found.append(f"{counted(self.left_out, 'test example')} {are(self.left_out)} left out: a run was trained on the same")
         if self.groups is not None:
-            found.append(f"examples of one group count together: {self.groups:,} groups")
+            found.append(f"examples of one group count together: {counted(self.groups, 'group')}")
         if len(self.pairs) > 1:
             found.append(f"each is compared with the first; p is corrected for {len(self.pairs)} comparisons (Holm), intervals are not")
         if self.folds:

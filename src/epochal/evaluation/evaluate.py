@@ -18,7 +18,7 @@ from epochal.evaluation.named import Metrics, as_metrics, measure
 from epochal.evaluation.slices import Slices
 from epochal.evaluation.uncertainty import share_of
 from epochal.inference import infer
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, counted
 from epochal.tasks.base import Task
 from epochal.tasks.losses import Loss
 from epochal.tasks.scores import Scores
@@ -62,7 +62,7 @@ class Evaluation(Shown, Scores):
         return self.task.confusion(self.predictions, self.targets)
 
     def __str__(self) -> str:
-        remarks = "" if self.groups is None else f", in {len(self.groups.unique()):,} groups that count together"
+        remarks = "" if self.groups is None else f", in {counted(len(self.groups.unique()), 'group')} that count together"
         if self.task.thresholds:
             remarks += ", labels by tuned thresholds"
         if self.unreadable:

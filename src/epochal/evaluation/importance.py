@@ -27,7 +27,7 @@ from epochal.evaluation.evaluate import score
 from epochal.inference import infer
 from epochal.progress import progress
 from epochal.random import key, permutation
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, counted
 from epochal.tasks.losses import Loss
 
 # How often each column is shuffled, and Student's t for a 95 % interval of the mean of so many.
@@ -76,7 +76,7 @@ class Importance(Shown):
     def title(self) -> str:
         """What the numbers are."""
         split = "validation" if self.split == "valid" else self.split
-        return f"How much worse predictions are where a column is shuffled ({self.rows:,} rows of {split}, {REPEATS} times each)"
+        return f"How much worse predictions are where a column is shuffled ({counted(self.rows, 'row')} of {split}, {REPEATS} times each)"
 
     @property
     def heading(self) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from epochal.evaluation.uncertainty import Interval
+from epochal.shown import are, counted
 from epochal.tasks.intervals import share_interval
 
 # The network was sure of another class.
@@ -81,7 +82,7 @@ class LabelCheck:
 def _line(one: Expected) -> str:
     share, (low, high) = 100 * one.precision, one.interval
     return (
-        f"if {one.count:,} labels are wrong, about {share:.0f} % of the first {one.count:,} are "
+        f"if {counted(one.count, 'label')} {are(one.count)} wrong, about {share:.0f} % of the first {one.count:,} are "
         f"(95 % interval {100 * low:.0f} to {100 * high:.0f})"
     )
 

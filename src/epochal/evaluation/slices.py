@@ -26,7 +26,7 @@ from epochal.data.inputs.table.rule import TableRule
 from epochal.evaluation.by_example import Answers, score_for
 from epochal.evaluation.comparison import SHOWN, holm
 from epochal.evaluation.uncertainty import Interval, mean_interval, standard_error
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, are, counted
 from epochal.tasks.beta import student_quantile, student_tails
 from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import plain
@@ -101,16 +101,15 @@ class Slices(Shown):
         if not self.shown:
             yield self.title
             return
-        first, count, split = self.found[0], f"{self.found[0].count:,}", _SPLITS.get(self.split, self.split)
-        score, rest, by = self.words(first.score), self.words(first.rest), f"(p = {first.p:.2g}, corrected for {self.compared:,} slices)"
+        first, many, split = self.found[0], f"{self.found[0].count:,}", _SPLITS.get(self.split, self.split)
+        score, rest = self.words(first.score), self.words(first.rest)
+        by = f"(p = {first.p:.2g}, corrected for {counted(self.compared, 'slice')})"
         if self.higher_is_better:
-            yield f"Worse where {first.name}: {score} of {count} {split} examples are right, and {rest} of the others {by}"
+            yield f"Worse where {first.name}: {score} of {many} {split} examples are right, and {rest} of the others {by}"
         else:
-            yield f"Worse where {first.name}: {count} {split} examples are off by {score}, and the others by {rest} {by}"
-        if self.shown == 2:
-            yield "and 1 more slice is shown to be worse: see the report"
-        elif self.shown > 2:
-            yield f"and {self.shown - 1:,} more slices are shown to be worse: see the report"
+            yield f"Worse where {first.name}: {many} {split} examples are off by {score}, and the others by {rest} {by}"
+        if more := self.shown - 1:
+            yield f"and {counted(more, 'more slice')} {are(more)} shown to be worse: see the report"
 
     @property
     def title(self) -> str:

@@ -38,6 +38,7 @@ from epochal.models.text import bag, gru, lstm, transformer
 from epochal.models.tutorial import tutorial_cifar, tutorial_cnn, tutorial_mlp, tutorial_simple, tutorial_small_cnn
 from epochal.models.windows import in_windows
 from epochal.recipe import DataSettings
+from epochal.shown import counted
 from epochal.user_code import in_words
 
 
@@ -360,18 +361,18 @@ def check_model(model: nn.Module, inputs: Tensor, spec: DataSpec) -> Tensor:
     return check_outputs(outputs, len(inputs), spec)
 
 
-def check_outputs(outputs: Any, count: int, spec: DataSpec, when: str = "") -> Tensor:
+def check_outputs(outputs: Any, inputs: int, spec: DataSpec, when: str = "") -> Tensor:
     """Return the outputs of a model for so many inputs, or raise `ModelError` if they are not what the data ask for.
 
     `when` says when it gives them, if not always.
     """
-    wanted = (count, len(spec.outputs))
+    wanted = (inputs, len(spec.outputs))
     given = tuple(outputs.shape) if isinstance(outputs, Tensor) else None
     if given != wanted and not (wanted[1] == 1 and given == wanted[:1]):
         found = f"shape {given}" if given is not None else f"type {type(outputs).__name__}"
         raise ModelError(
             f"For {wanted[0]} inputs the model gives outputs of {found}{when}; the data ask for {wanted}.",
-            f"Let its last layer have {wanted[1]} outputs: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}."
+            f"Let its last layer have {counted(wanted[1], 'output')}: {', '.join(spec.outputs[:5])}{' ...' if wanted[1] > 5 else ''}."
             if given is not None
             else _unpacking(outputs),
         )

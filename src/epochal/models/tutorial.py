@@ -6,6 +6,7 @@ from torch import nn
 
 from epochal.data.spec import DataSpec
 from epochal.errors import ModelError
+from epochal.shown import counted
 
 
 def tutorial_mlp(spec: DataSpec) -> nn.Module:
@@ -77,6 +78,7 @@ def _require(spec: DataSpec, name: str, shape: tuple[int, ...]) -> None:
         wanted = "×".join(map(str, shape))
         given = "×".join(map(str, spec.features))
         raise ModelError(
-            f"The model {name} takes {wanted} pictures of 10 classes; these data have shape {given} and {len(spec.outputs)} outputs.",
+            f"The model {name} takes {wanted} pictures of 10 classes; "
+            f"these data have shape {given} and {counted(len(spec.outputs), 'output')}.",
             "Use conv or mlp, which take any.",
         )

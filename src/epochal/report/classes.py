@@ -10,6 +10,7 @@ from epochal.page import safe, said
 from epochal.report import charts
 from epochal.report.facts import Facts
 from epochal.report.parts import between, cell, folded, percent, quoted, section, table, words
+from epochal.shown import counted
 from epochal.tasks.scores import ClassScore
 
 # Matrices of more classes are not drawn, rates are written for so many, and tables begin with so many.
@@ -63,14 +64,14 @@ def _matrix(facts: Facts) -> str:
 
 
 def _cells(counts: Sequence[int], row: int, support: int, classes: int) -> Iterator[str]:
-    for column, count in enumerate(counts):
-        if not count:
+    for column, number in enumerate(counts):
+        if not number:
             yield '<td class="none">'
             continue
-        share = count / support
+        share = number / support
         rate = f"<small>{percent(share)}</small>" if classes <= _RATED else ""
         colour = "--wash" if row == column else "--alarm"
-        yield f'<td style="background:rgb(var({colour})/{max(0.06, _DARKEST * share**0.5):.2f})">{count:,}{rate}'
+        yield f'<td style="background:rgb(var({colour})/{max(0.06, _DARKEST * share**0.5):.2f})">{number:,}{rate}'
 
 
 def per_class(facts: Facts) -> str:
@@ -96,7 +97,7 @@ def per_class(facts: Facts) -> str:
     if worst.recall == 1:
         title = f"Every {noun} is found each time"
     else:
-        title = f"{quoted(worst.name)} is found least often: in {percent(worst.recall)} of its {worst.support:,} examples"
+        title = f"{quoted(worst.name)} is found least often: in {percent(worst.recall)} of its {counted(worst.support, 'example')}"
     about = "Recall is the share of its examples that are found, and precision the share of its predictions that are right."
     return section("classes", title, words(about, kind="soft"), shown, more, note)
 

@@ -13,6 +13,7 @@ from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import cell, figure, folded, numbers, quoted, section, table, words
 from epochal.report.seen import gallery
+from epochal.shown import counted
 
 # So many pairs of classes are put in words.
 _PAIRS = 5
@@ -63,7 +64,9 @@ def label_errors(facts: Facts) -> str:
 
 def _often(pairs: Sequence[Mapping[str, Any]]) -> str:
     """Say which classes are given, and suggested, most often."""
-    told = (f"{quoted(one['given'])} is given, and {quoted(one['suggested'])} more probable: {one['count']:,} times" for one in pairs)
+    told = (
+        f"{quoted(one['given'])} is given, and {quoted(one['suggested'])} more probable: {counted(one['count'], 'time')}" for one in pairs
+    )
     return f'<ul class="said">{"".join(f"<li>{said(one)}" for one in told)}</ul>' if len(pairs) > 1 else ""
 
 

@@ -13,6 +13,7 @@ from epochal.report import charts
 from epochal.report.page import STYLE
 from epochal.report.parts import long_time, quoted, section, words
 from epochal.report.result import by_epoch
+from epochal.shown import counted
 from epochal.tasks.base import Task
 from epochal.tasks.scores import plain
 
@@ -65,7 +66,7 @@ def _headline(live: Live) -> str:
     if live.task is None:
         return f"Waiting for {quoted(live.name)}"
     if live.is_stopped:
-        return f"This run was stopped after {done:,} whole epochs"
+        return f"This run was stopped after {counted(done, 'whole epoch')}"
     if progress is not None:
         return f"Epoch {progress['epoch']:,} of {progress['epochs']:,}"
     return "Training has ended: the model is being evaluated" if done else "Training is about to begin"
@@ -92,7 +93,7 @@ def _how_far(live: Live) -> str:
 def _numbers(live: Live, found: Mapping[str, Any]) -> str:
     pace, best = found["examples_per_second"], _best(live)
     rows = [
-        ("step", f"{found['step']:,}", f"of {found['steps']:,} steps"),
+        ("step", f"{found['step']:,}", f"of {counted(found['steps'], 'step')}"),
         ("training loss", _plain(found["loss"]), "of the last steps"),
         ("examples/s", "–" if pace is None else f"{pace:,.0f}", ""),
     ]

@@ -12,6 +12,7 @@ from epochal.recipe.recipe import DEFAULT
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import cell, figure, folded, long_time, section, table, words
+from epochal.shown import are, counted
 
 # What the phases of a run are called.
 _PHASES = {
@@ -47,10 +48,16 @@ def settings(facts: Facts) -> str:
     chosen = [row for name, row in rows.items() if origins[name] != DEFAULT]
     heads = ("setting", "value", "from")
     others = [row for name, row in rows.items() if origins[name] == DEFAULT]
-    title = f"{len(chosen)} settings are not the default"
+    title = f"{counted(len(chosen), 'setting')} {are(len(chosen))} not the default"
     shown = table(heads, chosen, "Settings") if chosen else ""
     return section(
-        "settings", title, shown, folded(f"{len(others)} more settings have their default", table(heads, others, "Default settings"))
+        "settings",
+        title,
+        shown,
+        folded(
+            f"{len(others)} more settings have their default",
+            table(heads, others, "Default settings"),
+        ),
     )
 
 
@@ -78,10 +85,11 @@ def data(facts: Facts) -> str:
     rows.append(("fingerprint", spec.fingerprint))
     notes = "".join(words(note, kind="soft") for note in found.get("notes", ()))
     excluded = len(found.get("excluded", ()))
-    title = f"{sum(spec.counts.values()):,} examples: {', '.join(f'{count:,} {SPLITS[name]}' for name, count in spec.counts.items())}"
-    left_out = words(f"{excluded:,} examples were left out, as a list says.", kind="soft") if excluded else ""
+    title = f"{sum(spec.counts.values()):,} examples: {', '.join(f'{number:,} {SPLITS[name]}' for name, number in spec.counts.items())}"
+    left_out = words(f"{counted(excluded, 'example')} left out, as a list says.", kind="soft") if excluded else ""
     corrected = len(found.get("corrected", ()))
-    changed = words(f"{corrected:,} examples have corrected labels, or were left out, as a list says.", kind="soft") if corrected else ""
+    what = f"{counted(corrected, 'example')} with corrected labels, or left out, as a list says."
+    changed = words(what, kind="soft") if corrected else ""
     return section("data", title, _listed(rows, "Data"), left_out, changed, notes)
 
 

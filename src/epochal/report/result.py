@@ -11,6 +11,7 @@ from epochal.page import safe, said
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import beside, between, figure, numbers, percent, quoted, section, words
+from epochal.shown import counted
 from epochal.tasks.base import Task
 from epochal.tasks.scores import plain
 
@@ -71,7 +72,7 @@ def _context(facts: Facts) -> Iterator[str]:
         if assessment.baseline is not None:
             yield words(f"Always answering the mean of the training data would be off by {plain(assessment.baseline, 4)}.", kind="lead")
     if facts.groups is not None:
-        yield words(f"Examples of one group count together in intervals: {facts.groups:,} groups.", kind="lead")
+        yield words(f"Examples of one group count together in intervals: {counted(facts.groups, 'group')}.", kind="lead")
     if facts.split == "valid":
         yield words(
             "There was no test data. These are the validation examples, by which the weights were chosen: new ones may score lower.",

@@ -10,6 +10,7 @@ from epochal.page import safe
 from epochal.report import charts
 from epochal.report.facts import SPLITS, Facts
 from epochal.report.parts import between, cell, folded, percent, section, table, words
+from epochal.shown import counted
 
 # Tables begin with so many.
 _LISTED = 12
@@ -22,10 +23,10 @@ def slices(facts: Facts) -> str:
         return ""
     about = [f"A slice is all {SPLITS[found.split]} with one value in a column; it has at least {LEAST}, and so have all others."]
     if found.left_out:
-        about.append(f"{found.left_out:,} more columns were not looked at: that would have taken long.")
+        about.append(f"{counted(found.left_out, 'more column')} left out: to look at all would have taken long.")
     if not found.compared:
         return section("slices", found.title, words(*about, kind="soft"))
-    about.append(f"p is corrected for looking at {found.compared:,} slices (Holm): below 0.05, a slice is shown to be worse.")
+    about.append(f"p is corrected for looking at {counted(found.compared, 'slice')} (Holm): below 0.05, a slice is shown to be worse.")
     about.append("A slice may be worse because it is harder, or because training had few such examples.")
     heads = (
         "slice",

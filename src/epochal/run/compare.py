@@ -26,6 +26,7 @@ from epochal.run.complete import Run
 from epochal.run.folder import DATA, ENVIRONMENT, RESULT, how_to_resume, read_json, read_recipe
 from epochal.run.predictions import Answered, has_predictions, names_in, read_predictions
 from epochal.run.repeats import finished_repeats
+from epochal.shown import counted
 from epochal.user_code import concise
 
 _FIX = "Restore it as it was, or train again."
@@ -112,7 +113,7 @@ def compare(*runs: str | Path | Run, score: str | None = None) -> Comparison:
     index = (~known).nonzero()[:, 0]
     if not len(index):
         raise DataError(
-            f"Each of the {first.count:,} test examples, or an equal one, is among those that one of these runs was trained on.",
+            f"Each of the test examples ({first.count:,}), or an equal one, is among those that one of these runs was trained on.",
             "Train them without their test data. `epochal check DATA` lists examples that occur several times: leave all but one out.",
         )
     groups = next((kept.tensors["groups"] for kept in matched if "groups" in kept.tensors), None)
@@ -202,7 +203,8 @@ def _matched(first: _Kept, other: _Kept) -> _Kept:
     if len(unlike):
         where = first.example(int(unlike[0]))
         raise DataError(
-            f"{len(unlike):,} test examples have other targets in {other.name} than in {first.name}; the first is {where}.",
+            f"{counted(len(unlike), 'test example')} {'has' if len(unlike) == 1 else 'have'} other targets in {other.name} than in "
+            f"{first.name}; the first is {where}.",
             "Train both on data with the same targets in the test part.",
         )
     _check_folds(first, changed)
@@ -244,7 +246,7 @@ def _order(first: _Kept, other: _Kept) -> Tensor:
         )
     if first.count != other.count:
         raise DataError(
-            f"{first.name} was tested on {first.count:,} examples of {name}, and {other.name} on {other.count:,}.",
+            f"{first.name} was tested on {counted(first.count, 'example')} of {name}, and {other.name} on {other.count:,}.",
             f"Train {other.name} again with --split-seed {first.recipe.split_seed}."
             if first.fold is not None
             else f"Train {other.name} again with --test {first.recipe.data.test:g} --split-seed {first.recipe.split_seed}.",

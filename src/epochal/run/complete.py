@@ -49,7 +49,7 @@ from epochal.run.predictions import write_predictions
 from epochal.run.prepare import Prepared
 from epochal.run.report import keep, write_examples, write_report
 from epochal.run.thresholds import with_thresholds
-from epochal.shown import Page, Rows, Shown
+from epochal.shown import Page, Rows, Shown, counted
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import TrainingHistory, fit
 from epochal.training.own import names_of
@@ -90,7 +90,8 @@ class Run(Shown):
     assessment: Assessment | None = None
 
     def _title(self) -> str:
-        return f"{self.recipe.model.name} on {self.data.name}, {len(self.fit.epochs)} epochs in {self.seconds.get('total', 0.0):.3g} s"
+        epochs, seconds = counted(len(self.fit.epochs), "epoch"), self.seconds.get("total", 0.0)
+        return f"{self.recipe.model.name} on {self.data.name}, {epochs} in {seconds:.3g} s"
 
     def _rows(self) -> Rows:
         judged = self.out_of_fold if self.test is None else self.test

@@ -21,6 +21,7 @@ from epochal.progress import progress
 from epochal.recipe import Recipe
 from epochal.run.learner import Learner
 from epochal.run.prepare import Clock, Prepared, penalized, settle
+from epochal.shown import are, counted
 from epochal.training.loop import fit
 
 # Shares of the training examples, and how often examples are drawn for each.
@@ -76,7 +77,7 @@ def plan(prepared: Prepared, model: nn.Module | None) -> Plan:
     if len(shares) < 2:
         needed = math.ceil(least / SHARES[1])
         raise DataError(
-            f"{total:,} training examples are too few for a learning curve: with these targets it takes {needed:,}.",
+            f"{counted(total, 'training example')} {are(total)} too few for a learning curve: with these targets it takes {needed:,}.",
             "Add more data, or do without the curve.",
         )
     learner = None if prepared.learner.data is data else copy.deepcopy(prepared.learner.model)

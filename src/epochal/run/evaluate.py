@@ -22,6 +22,7 @@ from epochal.run.folder import DATA, RECIPE, RESULT, read_json, read_recipe
 from epochal.run.predictions import has_predictions, score_predictions
 from epochal.run.prepare import load_data
 from epochal.run.reopen import readable_data
+from epochal.shown import are
 
 
 def evaluate_run(
@@ -75,13 +76,14 @@ def evaluate_run(
     evaluation = bundle.evaluate(found, loss, include_training=include_training, metrics=metrics, ranks=here)
     if evaluation.left_out:
         log(
-            f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples, or equal ones, were used in "
-            "training, and are left out; --include-training measures on them too"
+            f"note: {evaluation.left_out:,} of its {evaluation.left_out + evaluation.count:,} examples "
+            f"{'was' if evaluation.left_out == 1 else 'were'} used in training, or equal ones, and {are(evaluation.left_out)} left out; "
+            "--include-training measures on them too"
         )
     elif evaluation.known:
         log(
-            f"note: {evaluation.known:,} of its {evaluation.count:,} examples, or equal ones, were used in training: new ones would score "
-            "lower"
+            f"note: {evaluation.known:,} of its {evaluation.count:,} examples {'was' if evaluation.known == 1 else 'were'} used in "
+            "training, or equal ones: new ones would score lower"
         )
     return replace(evaluation, unreadable=found.unmeasured)
 

@@ -43,7 +43,7 @@ from epochal.io.files import write_bytes, write_errors
 from epochal.progress import progress
 from epochal.run.predictions import write_out_of_fold
 from epochal.run.prepare import Clock, Prepared, settle
-from epochal.shown import few
+from epochal.shown import are, counted, few
 from epochal.training.checkpoint import Checkpoints
 from epochal.training.loop import fit
 from epochal.training.records import EpochDone, Record
@@ -117,9 +117,9 @@ def plan_folds(prepared: Prepared, model: nn.Module | None, log: Callable[[str],
     elif data.spec.task.has_classes:
         said = f"cross-validation: {folds} folds of {len(pool):,} examples, stratified by class"
     apart = {name: len(part) for name, part in data.splits.items() if part.part != pool.part or name == "test"}
-    log("; ".join([said, *(f"{count:,} {name} examples are in none" for name, count in apart.items())]))
+    log("; ".join([said, *(f"{counted(number, f'{name} example')} {are(number)} in none" for name, number in apart.items())]))
     if data.spec.task.has_classes and (least := int(pool.targets.bincount(minlength=len(data.outputs)).min())) < folds:
-        log(f"note: the smallest class has {least:,} examples, so that some of the {folds} folds have none of it")
+        log(f"note: the smallest class has {counted(least, 'example')}, so that some of the {folds} folds have none of it")
     return FoldPlan(prepared, copy.deepcopy(model), pool, fold)
 
 

@@ -34,6 +34,7 @@ from epochal.random import fork_rng
 from epochal.recipe import DEFAULT, Recipe, load_recipe
 from epochal.run.learner import Learner, learner_of
 from epochal.run.tune import with_tune
+from epochal.shown import counted
 from epochal.terminal import command, options
 from epochal.training.own import Own, with_own
 from epochal.tuning.autotune import resolve_auto
@@ -237,11 +238,11 @@ def _about_count(recipe: Recipe, data: Data) -> Iterator[str]:
     if not data.input.preset:
         return
     plain, ours, origin = load_recipe(data.input.preset).flat(), recipe.flat(), f"recipe {data.input.preset}"
-    many = f"{len(data.train):,} {data.input.noun}s"
+    many = f"{counted(len(data.train), data.input.noun)}"
     if recipe.origin("batch_size") == origin and ours["batch_size"] > plain["batch_size"]:
         yield f"batches of {ours['batch_size']:,}, since there are {many} (--batch-size)"
     if recipe.origin("epochs") == origin and ours["epochs"] < plain["epochs"]:
-        yield f"at most {ours['epochs']} epochs, since there are {many} (--epochs)"
+        yield f"at most {counted(ours['epochs'], 'epoch')}, since there are {many} (--epochs)"
     if recipe.origin("epochs") == origin and ours["epochs"] > plain["epochs"]:
         yield f"{ours['epochs']} epochs, since there are only {many} (--epochs)"
 

@@ -7,10 +7,10 @@ training, with its batches, augmentation and optimizer; the weights are restored
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from epochal.random import fork_rng
 from epochal.recipe import Recipe, as_recipe
 from epochal.run.folder import check_free
 from epochal.run.prepare import Prepared, prepare
-from epochal.shown import Rows, Shown
+from epochal.shown import Rows, Shown, are, counted
 from epochal.training.build import build_training, training_feed
 from epochal.training.loop import train_step
 from epochal.training.own import Own
@@ -101,7 +101,7 @@ def find_rate(
     """
     base = as_recipe(recipe).updated(settings, "given")
     if steps < 20:
-        raise RecipeError(f"{steps} steps are too few to see where the loss falls.", "Make at least 20.")
+        raise RecipeError(f"{counted(steps, 'step')} {are(steps)} too few to see where the loss falls.", "Make at least 20.")
     check_free(out)
     found = measure_rates(prepare(data, base, data_dir=data_dir, log=log), steps)
     if out is None:
@@ -125,8 +125,8 @@ def measure_rates(prepared: Prepared, steps: int) -> RateTest:
         own = Own(loss=prepared.own.loss, schedule=lambda step: growth**step)
         training = build_training(model, batches, data.spec, asked, prepared.device, own, has_valid=False)
         training.train_mode()
-        stream = (batch for epoch in count(1) for batch in batches.epoch(epoch))
-        for batch in islice(stream, steps):
+        stream = (batch for epoch in itertools.count(1) for batch in batches.epoch(epoch))
+        for batch in itertools.islice(stream, steps):
             training.loss_sum.zero_()
             train_step(training, batch)
             loss = float(training.loss_sum) / len(batch.targets)

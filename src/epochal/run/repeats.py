@@ -29,6 +29,7 @@ from epochal.recipe import Recipe, save_recipe
 from epochal.run.folder import DATA, RECIPE, RESULT, new_run, read_json, read_recipe, tidy
 from epochal.run.predictions import read_predictions
 from epochal.run.prepare import Clock, Prepared, settle
+from epochal.shown import counted
 from epochal.training.records import EpochDone, Record, Started, Watcher
 
 REPEATS = "repeats"
@@ -136,7 +137,7 @@ def _trained(plan: RepeatPlan, number: int, folder: Path | None, train_one: Trai
         else:
             stack.enter_context(exclusive_lock(place))
             if (epochs := read_recipe(place).epochs) > recipe.epochs:
-                raise BundleError(f"{place} was trained for {epochs} epochs, and {folder} for {recipe.epochs}.", _FIX)
+                raise BundleError(f"{place} was trained for {counted(epochs, 'epoch')}, and {folder} for {recipe.epochs}.", _FIX)
             remove_unfinished(place)
 
             def begun(_: Started) -> None:

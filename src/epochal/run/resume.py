@@ -25,6 +25,7 @@ from epochal.run.reopen import Cause, resolved_recipe
 from epochal.run.repeats import finished_repeats, plan_repeats
 from epochal.run.together import reopen_together
 from epochal.run.train import with_folds, with_repeats
+from epochal.shown import counted
 from epochal.tasks.losses import LossFunction
 from epochal.training.checkpoint import checkpoints_in
 from epochal.training.optim import MakeOptimizer
@@ -107,7 +108,7 @@ def _unfinished_recipe(folder: Path, epochs: int | None, settings: Mapping[str, 
     """Return the recipe of a run that may go on as asked for; `None` if it has finished."""
     recipe = resolved_recipe(folder)
     if epochs is not None and epochs <= recipe.epochs:
-        raise RecipeError(f"{folder} has {recipe.epochs} epochs already.", "Give more.")
+        raise RecipeError(f"{folder} has {counted(recipe.epochs, 'epoch')} already.", "Give more.")
     if (folder / RESULT).exists() and epochs is None and not _lacks_models(folder, recipe):
         return None
     _refuse_changes(folder, recipe, settings)

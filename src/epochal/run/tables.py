@@ -21,6 +21,7 @@ from epochal.data.sources.manifest import path_of
 from epochal.errors import DataError, suggest
 from epochal.io.continued import continued_table
 from epochal.io.files import check_output
+from epochal.shown import counted
 from epochal.tasks.base import Prediction
 
 
@@ -50,14 +51,14 @@ def predict_table(bundle: Bundle, path: Path, out: Path, log: Callable[[str], ob
     wrong = dict[str, DataError]()
     with continued_table(out, [*names, *added], key, len(names)) as table:
         if table.rows:
-            log(f"{out} goes on after its first {table.rows:,} rows")
-        count = table.rows
-        found = _rows(bundle, rule, path, log, count) if isinstance(rule, TableRule) else _files(bundle, path, names, wrong, count)
+            log(f"{out} goes on after {counted(table.rows, 'row')}")
+        read = table.rows
+        found = _rows(bundle, rule, path, log, read) if isinstance(rule, TableRule) else _files(bundle, path, names, wrong, read)
         for rows, predictions in found:
             for row, prediction in zip(rows, predictions, strict=True):
                 table.writer.writerow([*row, *([""] * len(added) if prediction is None else _values(prediction))])
-            count += len(rows)
-    return Written(count, wrong, table.empty + len(wrong))
+            read += len(rows)
+    return Written(read, wrong, table.empty + len(wrong))
 
 
 _Piece = tuple[Sequence[Sequence[str]], Sequence[Prediction | None]]

@@ -30,6 +30,7 @@ from epochal.search.usual import check_models, default_values, usual_space
 from epochal.search.work import work as do_all
 from epochal.search.work import work_by
 from epochal.search.worth import Validation, in_json, influences, named, validations
+from epochal.shown import are, counted
 from epochal.user_code import concise
 
 TRIALS, SEEDS = 20, 5
@@ -75,7 +76,7 @@ def tune(
     if trials is not None and minutes is not None:
         raise RecipeError("Both a number of trials and a time were given.", "Give one of the two.")
     if trials is not None and trials < _LEAST:
-        raise RecipeError(f"{trials} trials are too few for a search.", f"Give at least {_LEAST}.")
+        raise RecipeError(f"{counted(trials, 'trial')} {are(trials)} too few for a search.", f"Give at least {_LEAST}.")
     if seeds < 2:
         raise RecipeError("The best settings and the default are compared by several seeds.", "Give at least 2.")
     optuna_version()
@@ -192,9 +193,9 @@ def _affordable(job: Job, minutes: float, seeds: int, workers: int, log: Callabl
     if left < work(_LEAST):
         needed = one * (work(_LEAST) + 2 * seeds + 1) / 60 / workers
         raise RecipeError(
-            f"{minutes:g} minutes are too few: a training takes {one:,.1f} s.", f"Give at least {needed:.1f} minutes, or fewer --seeds."
+            f"{minutes:g} min is too short: a training takes {one:,.1f} s.", f"Give at least {needed:.1f} min, or fewer --seeds."
         )
-    log(f"{minutes:g} minutes are enough for {trials} trials: a training takes {one:,.1f} s")
+    log(f"{minutes:g} min is enough for {trials:,} trials: a training takes {one:,.1f} s")
     return trials
 
 
@@ -222,7 +223,7 @@ def _told(found: Result, job: Job) -> str:
     if found.score is None:
         return f"failed: {found.error}"
     name, sign = monitored(judge_of(job.recipe))
-    return f"validation {name} {-sign * found.score:.4g} after {found.epochs} epochs"
+    return f"validation {name} {-sign * found.score:.4g} after {counted(found.epochs, 'epoch')}"
 
 
 def _done(job: Job, plan: Plan) -> float:

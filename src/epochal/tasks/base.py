@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
+from epochal.shown import are, counted
 from epochal.tasks.losses import Loss, LossFunction, own_loss
 from epochal.tasks.metrics import MetricFunction
 from epochal.tasks.scores import Scores
@@ -106,12 +107,14 @@ class Task(BaseModel):
     @model_validator(mode="after")
     def _check_outputs(self) -> Self:
         """Refuse a contradictory description: it may come from an untrusted file."""
-        if len(self.outputs) < self.least_outputs:
-            raise ValueError(f"there are {len(self.outputs)} outputs, but {self.name} takes at least {self.least_outputs}")
+        if (there := len(self.outputs)) < self.least_outputs:
+            raise ValueError(f"there {are(there)} {counted(there, 'output')}, but {self.name} takes at least {self.least_outputs}")
         if len(set(self.outputs)) < len(self.outputs):
             raise ValueError("some outputs have the same name")
         if self.thresholds and not (self.has_accuracy and len(self.thresholds) == len(self.outputs)):
-            raise ValueError(f"there are {len(self.thresholds)} thresholds for {len(self.outputs)} {self.noun}")
+            raise ValueError(
+                f"there {are(len(self.thresholds))} {counted(len(self.thresholds), 'threshold')} for {len(self.outputs)} {self.noun}"
+            )
         return self
 
     @property

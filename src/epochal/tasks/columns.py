@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from epochal.errors import DataError
+from epochal.shown import are, counted
 
 
 def is_binary(tensors: Mapping[str, Tensor]) -> bool:
@@ -30,13 +31,14 @@ def name_columns(
     width = columns["train"].shape[1]
     if names is not None and len(names) != width:
         raise DataError(
-            f"There are {len(names)} names for {width} columns of targets.", "Give one for each column, or choose another task."
+            f"There {are(len(names))} {counted(len(names), 'name')} for {counted(width, 'column')} of targets.",
+            "Give one for each column, or choose another task.",
         )
     if known is None:
         return columns, names or ((stem,) if stem and width == 1 else tuple(f"{stem}{number}" for number in range(width)))
     if names is None:
         if width != len(known):
-            raise DataError(f"The targets have {width} columns; the model gives {len(known)}.", "Pass the same columns.")
+            raise DataError(f"The targets have {counted(width, 'column')}; the model gives {len(known)}.", "Pass the same columns.")
         return columns, known
     places = match_names(names, known, "output", "Name the columns as in training.")
     lacking = [name for name in known if name not in names]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from epochal.errors import RecipeError
 from epochal.recipe import LossSettings
+from epochal.shown import counted
 from epochal.tasks.base import Task
 from epochal.tasks.ending import Ending, ending_of
 from epochal.tasks.intervals import share_interval
@@ -57,7 +58,7 @@ class LabelTask(Task):
             return self.balanced_weights(counts, examples).to(device)
         if len(settings.class_weights) != len(self.outputs):
             raise RecipeError(
-                f"The setting loss.class_weights has {len(settings.class_weights)} numbers for {len(self.outputs)} classes.",
+                f"The setting loss.class_weights has {counted(len(settings.class_weights), 'number')} for {len(self.outputs)} classes.",
                 "Give one for each.",
             )
         return torch.tensor(settings.class_weights, device=device)

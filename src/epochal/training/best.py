@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from epochal.errors import RecipeError
 from epochal.evaluation.named import monitored
 from epochal.recipe import Recipe
+from epochal.shown import are, counted
 from epochal.tasks.intervals import share_interval
 from epochal.tasks.scores import Scores
 from epochal.training.records import EpochDone
@@ -112,5 +113,5 @@ def why_kept(recipe: Recipe, epochs: Sequence[EpochDone], kept: int) -> str:
         name, sign = monitored(recipe.monitor)
         why = f"the {'highest' if sign > 0 else 'lowest'} validation {name} ({valid.number(name):.4g})"
     if valid.interval is not None and valid.interval[1] - valid.interval[0] > _WIDE:
-        why = f"{why}; {valid.count:,} validation examples are too few to choose by (see data.valid)"
+        why = f"{why}; {counted(valid.count, 'validation example')} {are(valid.count)} too few to choose by (see data.valid)"
     return why

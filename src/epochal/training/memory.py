@@ -51,7 +51,7 @@ def check_memory(model: nn.Module, some: Tensor, count: int, recipe: Recipe, dev
         fix = f"Set batch_size to {fitting} or less, or accumulate to {-(-batch_size // fitting)} or more; or use another device."
     raise TooLargeError(
         f"A step needs about {byte_words(needed)}, but {device} has {byte_words(free)} free: {byte_words(footprint.per_example)} for "
-        f"each of the {at_once:,} examples at once, and {byte_words(footprint.fixed)} for gradients and the optimizer.",
+        f"each of the examples at once ({at_once:,}), and {byte_words(footprint.fixed)} for gradients and the optimizer.",
         fix,
     )
 

@@ -16,6 +16,7 @@ from torch.optim.optimizer import ParamsT
 
 from epochal.errors import RecipeError, suggest
 from epochal.recipe import OptimizerSettings
+from epochal.shown import counted
 from epochal.training.muon import Muon
 
 
@@ -141,7 +142,7 @@ def in_short(described: Mapping[str, Any]) -> str:
     Of more groups than three, as a rate for each layer makes them, the lowest and the highest rate are told.
     """
     groups = [group for group in described["groups"] if "lr" in group]
-    said = [f"lr {group['lr']:.3g} ({group['numbers']:,} numbers)" for group in groups]
+    said = [f"lr {group['lr']:.3g} ({counted(group['numbers'], 'number')})" for group in groups]
     if len(groups) > 3:
         rates, numbers = [group["lr"] for group in groups], sum(group["numbers"] for group in groups)
         said = [f"lr {min(rates):.3g} to {max(rates):.3g} ({numbers:,} numbers in {len(groups)} groups)"]

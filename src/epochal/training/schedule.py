@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from epochal.errors import RecipeError
 from epochal.recipe import ScheduleSettings
+from epochal.shown import counted
 from epochal.training.records import Rewound
 from epochal.training.saved import Count, Saved, State
 from epochal.user_code import in_words
@@ -50,7 +51,8 @@ class Schedule:
             raise RecipeError("The setting schedule.warmup does not work with one-cycle, which rises by itself.", "Use schedule.rise.")
         if self.warmup_steps >= total_steps:
             raise RecipeError(
-                f"The setting schedule.warmup = {settings.warmup} is not shorter than the {epochs} epochs of training.", "Shorten it."
+                f"The setting schedule.warmup = {settings.warmup} is not shorter than training, which has {counted(epochs, 'epoch')}.",
+                "Shorten it.",
             )
         if function is not None:
             for step in {*range(0, total_steps, max(1, total_steps // _TRIED)), total_steps - 1}:

@@ -24,6 +24,7 @@ from epochal.models.build import check_outputs, eval_mode, train_mode, untouched
 from epochal.models.parts import head_of
 from epochal.random import key, seeded
 from epochal.recipe import Recipe
+from epochal.shown import counted
 from epochal.tasks.losses import Loss, LossFunction, check_own_loss
 from epochal.user_code import in_words, is_user_code
 
@@ -149,8 +150,8 @@ class Trial:
         why = error.problem.removesuffix(".") if cause is None else in_words(cause)
         given, them = ("a single example", "it") if size == 1 else (f"{size} examples at once", "them")
         return RecipeError(
-            f"With {len(self.examples)} training examples, batch_size = {recipe.examples_per_step} and accumulate = {recipe.accumulate} "
-            f"the model would be given {given}, and cannot train on {them}: {why}.",
+            f"With {counted(len(self.examples), 'training example')}, batch_size = {recipe.examples_per_step} and "
+            f"accumulate = {recipe.accumulate} the model would be given {given}, and cannot train on {them}: {why}.",
             "Choose another batch_size (or accumulate), so that at least two are together."
             if size == 1
             else "Choose another batch_size (or accumulate), or let the model take any number of examples.",

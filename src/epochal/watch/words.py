@@ -5,6 +5,7 @@ from __future__ import annotations
 from epochal.device import describe
 from epochal.language import translated
 from epochal.recipe import Recipe
+from epochal.shown import counted
 from epochal.tasks.scores import Scores
 from epochal.training.best import is_loose
 from epochal.training.records import EpochDone, Finished, Progress, Rewound, Started
@@ -14,7 +15,7 @@ from epochal.training.sharing import ThreadChange
 def begun(started: Started) -> list[str]:
     """Return the lines above the table."""
     going_on = [f"continuing after step {started.step:,} of {started.steps:,}"] if started.step else []
-    steps = count(started.steps, "step")
+    steps = counted(started.steps, "step")
     said = f"{steps}, not traced: {started.untraced}" if started.untraced else f"{steps}, traced"
     return [*started.notes, *going_on, f"{describe(started.device)}: {started.parameters:,} parameters, {said}"]
 
@@ -58,19 +59,19 @@ def rewound(record: Rewound) -> str:
 def threads_changed(change: ThreadChange) -> str:
     """Return why the number of threads has changed."""
     why = "other programs keep the cores busy" if change.threads < change.before else "there are cores to spare again"
-    return f"{why}: {count(change.threads, 'thread')} after step {change.step:,}"
+    return f"{why}: {counted(change.threads, 'thread')} after step {change.step:,}"
 
 
 def ended(finished: Finished, started: Started | None) -> list[str]:
     """Return how training ended."""
-    epochs = count(finished.epochs, "epoch")
+    epochs = counted(finished.epochs, "epoch")
     why = {
         "epochs": f"Trained {epochs}",
-        "steps": f"Stopped by max_steps after {count(finished.steps, 'step')}",
+        "steps": f"Stopped by max_steps after {counted(finished.steps, 'step')}",
         "seconds": f"Stopped by max_seconds in epoch {finished.epochs}",
         "patience": f"Stopped by patience after {epochs}",
     }.get(finished.reason, f"Stopped after {epochs} ({finished.reason})")
-    again = f"; rewound {count(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
+    again = f"; rewound {counted(len(finished.rewinds), 'time')}" * bool(finished.rewinds)
     lines = [f"{why} in {duration(finished.seconds)}{again}; {finished.kept_weights()}."]
     if started is not None and finished.untraced != started.untraced:
         lines.append(f"note: steps could not be traced after all: {finished.untraced}.")
@@ -92,11 +93,6 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{int(seconds) // 60}m {int(seconds) % 60:02d}s"
     return f"{minutes // 60}h {minutes % 60:02d}m"
-
-
-def count(number: int, noun: str) -> str:
-    """Return how many there are: "1 step", "2 steps"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _chooses(recipe: Recipe, valid: Scores) -> bool:

@@ -18,6 +18,7 @@ from epochal.data.inputs.base import InputRule, type_name
 from epochal.data.inputs.preprocess import Preprocess
 from epochal.data.inputs.values import Inputs, access, in_memory
 from epochal.errors import DataError, RecipeError
+from epochal.shown import counted
 
 NumberType = Literal["uint8", "int64", "float32", "float64"]
 
@@ -83,12 +84,12 @@ class ScaledRule(InputRule):
     def _per_scale(self, name: str, values: Sequence[float]) -> Tensor:
         """Return `values` as float64 [scales, 1, ...], which broadcasts with one input."""
         tensor = torch.tensor(list(values), dtype=torch.float64)
-        count = len(self.mean)
+        wanted = len(self.mean)
         if len(tensor) == 1:
-            tensor = tensor.expand(count)
-        if len(tensor) != count:
+            tensor = tensor.expand(wanted)
+        if len(tensor) != wanted:
             raise RecipeError(
-                f"The setting {name} has {len(tensor)} numbers, but the data have {count} {self.scaled}.",
+                f"The setting {name} has {counted(len(tensor), 'number')}, but the data have {wanted} {self.scaled}.",
                 "Give one number, or one for each.",
             )
         return tensor.reshape(-1, *[1] * self.behind).clone()

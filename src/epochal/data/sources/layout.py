@@ -29,6 +29,7 @@ from epochal.data.spec import SPLITS
 from epochal.data.storage.cache import content_hash
 from epochal.data.walk import PICTURES, FileKind, Passed, entries, has_files, holds_files, identity, is_written, relative, walk
 from epochal.errors import DataError
+from epochal.shown import are, counted
 from epochal.tasks.targets import natural
 
 
@@ -160,10 +161,10 @@ def unused(listed: Listed) -> Iterator[str]:
     if listed.empty:
         yield f"class folders without {noun}s are left out: {_first(listed.empty)}"
     if foreign:
-        what = f"1 {noun} is" if len(foreign) == 1 else f"{len(foreign):,} {noun}s are"
+        what = f"{counted(len(foreign), noun)} {are(len(foreign))}"
         yield f"{what} not used: unsupported format (save as {kind.formats}): {_first(foreign)}"
     if others:
-        what = "1 file is" if len(others) == 1 else f"{len(others):,} files are"
+        what = f"{counted(len(others), 'file')} {are(len(others))}"
         yield f"{what} not used: no {noun} in a class folder: {_first(others)}"
 
 

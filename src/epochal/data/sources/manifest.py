@@ -48,6 +48,7 @@ from epochal.data.storage.cache import FILE
 from epochal.data.storage.kept import kept, reported
 from epochal.data.walk import PICTURES, SOUNDS, TEXTS, FileKind
 from epochal.errors import DataError, RecipeError, UnreadableError, suggest
+from epochal.shown import are
 from epochal.tasks.words import Words
 
 _KINDS = {"picture": PICTURES, "sound": SOUNDS, "text": TEXTS}
@@ -251,7 +252,7 @@ def _check_there(listed: _Splits, root: Path) -> None:
     where, _, path = wrong[0]
     problem = f"{path} is a folder" if _is_folder(path) else f"there is no file {path!r}"
     if len(wrong) > 1:
-        problem = f"{problem}; {len(wrong) - 1:,} of the {number:,} listed files are missing too"
+        problem = f"{problem}; {len(wrong) - 1:,} of the {number:,} listed files {are(len(wrong) - 1)} missing too"
     near = next((other for other in _near(path) if os.path.isfile(other)), None)  # noqa: PTH113
     fix = (
         f"There is {near}: write its name so." if near is not None else f"Names are relative to the folder of the table, {root.resolve()}."

@@ -40,6 +40,7 @@ from epochal.data.storage.kept import kept
 from epochal.data.walk import SOUNDS
 from epochal.errors import DataError, RecipeError, UnreadableError
 from epochal.progress import progress
+from epochal.shown import are
 
 # By default, sounds are read with at most so many samples per second, which keeps all of speech, and at most so many seconds.
 _MOST_RATE, _MOST_SECONDS = 16_000, 10.0
@@ -141,9 +142,9 @@ def choose_rule(measured: Sequence[Measured], options: ReadOptions) -> tuple[Sou
         return rule, ()
     spans = f"{lengths[0]:.2f} to {lengths[-1]:.2f}" if lengths[-1] > lengths[0] else f"{lengths[0]:.2f}"
     kinds = ", ".join(f"{one:,}" for one in sorted(rates))
-    lost = f"; {longer:,} of {len(measured):,} are longer, and lose both ends" if longer else ""
+    lost = f"; {longer:,} of {len(measured):,} {are(longer)} longer, and cut off at both ends" if longer else ""
     if longer and rule.windows > 1:
-        lost = f"; {longer:,} of {len(measured):,} are longer, and are cut into up to {rule.windows:,} windows"
+        lost = f"; {longer:,} of {len(measured):,} {are(longer)} longer, and cut into up to {rule.windows:,} windows"
     return rule, (
         f"sounds of {spans} s and {kinds if len(rates) < 4 else f'{min(rates):,} to {max(rates):,}'} samples per second are read as "
         f"{rule.seconds:.2f} s with {rate:,}{lost}; --data-seconds and --rate change it",

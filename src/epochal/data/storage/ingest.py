@@ -26,6 +26,7 @@ from epochal.data.inputs.values import Inputs
 from epochal.data.storage.cache import Cache, DamagedError, Pack, checksums, content_hash, open_cache
 from epochal.data.storage.fill import PackedInputs, fits
 from epochal.errors import DataError, UnreadableError
+from epochal.shown import counted
 
 # If decoding takes less time, threads decode into memory, and a failure to write the cache is not worth a note.
 SMALL_SECONDS = 0.5
@@ -141,7 +142,7 @@ def _giants(wanted: Wanted, known: NDArray[Any]) -> Iterator[str]:
     giants = np.flatnonzero(known["height"].astype(np.int64) * known["width"] >= GIANT)
     if len(giants):
         first = f"{wanted.names[giants[0]]} ({known['width'][giants[0]]:,}×{known['height'][giants[0]]:,})" + ", ..." * (len(giants) > 1)
-        what = "1 picture has" if len(giants) == 1 else f"{len(giants):,} pictures have"
+        what = f"{counted(len(giants), 'picture')} {'has' if len(giants) == 1 else 'have'}"
         yield f"{what} more than {GIANT / 1e6:.0f} million pixels, which take seconds to read the first time: {first}"
 
 

@@ -19,7 +19,7 @@ def read(path: str, rule: dict):
             raise ValueError(f"there is no column, or there are several, named {', '.join(lacking)}")
         for row in filter(None, rows if rule["has_header"] else chain([first], rows)):
             if len(row) != len(names):
-                raise ValueError(f"line {rows.line_num} has {len(row)} values; there are {len(names)} columns")
+                raise ValueError(f"line {rows.line_num}: the number of values is {len(row)}, and of columns {len(names)}")
             found = [value(row[names.index(column["name"])].strip(), column) for column in columns]
             yield f"{path}:{rows.line_num}", np.array(found, np.float32)
 

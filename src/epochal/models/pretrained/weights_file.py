@@ -100,9 +100,9 @@ def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> s
     missing = [name for name in wanted if name not in found]
     more = sorted(found.keys() - wanted.keys())
     parts = (
-        (missing, f"of its {len(wanted)} tensors are missing"),
-        (more, f"of the file's {len(found)} are not part of it"),
-        (shapes, "have another shape"),
+        (missing, f"of its {len(wanted)} tensors missing"),
+        (more, f"of the file's {len(found)} not part of it"),
+        (shapes, "of another shape"),
     )
     return "; ".join(f"{len(names)} {what} ({_some(names)})" for names, what in parts if names)
 

@@ -100,7 +100,7 @@ def test_a_window_that_is_sure_outweighs_many_that_are_not() -> None:
 
 def test_an_event_is_learned_wherever_it_is(tmp_path: Path) -> None:
     data = recordings(120, windows=13)
-    assert data.notes[-1].endswith("120 of 120 are longer, and are cut into up to 13 windows; --data-seconds and --rate change it")
+    assert data.notes[-1].endswith("120 of 120 are longer, and cut into up to 13 windows; --data-seconds and --rate change it")
     run = train(data, out=tmp_path / "run", **SETTINGS)
     assert run.test is not None
     assert (run.test.accuracy or 0) > 0.9

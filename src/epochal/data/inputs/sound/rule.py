@@ -25,6 +25,7 @@ from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.walk import SOUNDS, files_below
 from epochal.errors import DataError, RecipeError
 from epochal.recipe import AugmentSettings
+from epochal.shown import are, counted
 
 # The bands of a spectrogram.
 BANDS = 40
@@ -194,8 +195,8 @@ class SoundRule(InputRule):
         share = sum(length - read for length in longer) / sum(longer)
         needed = math.ceil(max(longer) / self.seconds)
         return (
-            f"{len(longer):,} of {len(items):,} sounds are longer than the {read:.2f} s that are read: {100 * share:.0f} % of these is "
-            f"left out; --windows {needed} reads all",
+            f"{len(longer):,} of {counted(len(items), 'sound')} {are(len(longer))} longer than the {read:.2f} s that are read: "
+            f"{100 * share:.0f} % of these is left out; --windows {needed} reads all",
         )
 
     def blank(self, inputs: Inputs) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from epochal.data.inputs.table.title import refuse_title
 from epochal.data.storage.cache import signature
 from epochal.errors import DataError
 from epochal.io.safe_read import PIECE, Unpacked
+from epochal.shown import are, counted
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -128,7 +129,11 @@ class TableFile:
                 elif len(row) == width:
                     yield row, line
                 elif row:
-                    raise DataError(f"{self.path}, line {line:,}: the row has {len(row):,} values; there are {width:,} columns.", _SAVE)
+                    raise DataError(
+                        f"{self.path}, line {line:,}: the row has {counted(len(row), 'value')}; "
+                        f"there {are(width)} {counted(width, 'column')}.",
+                        _SAVE,
+                    )
                 line = lines.count + 1
                 lines.taken = 0
         except csv.Error as error:

@@ -21,6 +21,7 @@ from epochal.data.inputs.table.values import Table, holds_table, names_of, piece
 from epochal.data.inputs.values import Inputs, in_memory
 from epochal.data.numbers import as_tensor
 from epochal.errors import DataError, RecipeError
+from epochal.shown import counted
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -123,7 +124,8 @@ class TableRule(InputRule):
         """Return inputs as they are; see `InputRule.convert`. NaN is what is missing."""
         if inputs.shape[1:] != self.shape or inputs.dtype != torch.float32:
             raise DataError(
-                f"Inputs of {split} are {inputs.dtype} of shape {tuple(inputs.shape[1:])}; {asked} are rows of {self.shape[0]} columns.",
+                f"Inputs of {split} are {inputs.dtype} of shape {tuple(inputs.shape[1:])}; "
+                f"{asked} are rows of {counted(self.shape[0], 'column')}.",
                 "Pass a table.",
             )
         self._check_finite(inputs, name)
@@ -161,7 +163,8 @@ class TableRule(InputRule):
         lacking = [name for name in self.names if name not in there]
         if len(lacking) > len(self.names) / 2:
             raise DataError(
-                f"{title_of(what)} lacks {len(lacking)} of the {len(self.names)} columns that the model was trained on: {_some(lacking)}.",
+                f"{title_of(what)} lacks {len(lacking)} of the {counted(len(self.names), 'column')} that the model was trained on: "
+                f"{_some(lacking)}.",
                 f"Give it the same columns, {'and a header with their names' if self.has_header else 'without a header'}.",
             )
         if lacking:

@@ -19,6 +19,7 @@ from epochal.data.inputs.table.parquet import open_parquet, parquet_columns
 from epochal.data.inputs.table.store import Store
 from epochal.data.numbers import check_characters
 from epochal.errors import DataError, suggest
+from epochal.shown import counted
 
 # About so many values are in memory at once where a table is read in blocks.
 _BLOCK = 1 << 18
@@ -247,7 +248,7 @@ def _from_columns(name: str, columns: Iterable[tuple[str, Any]]) -> Table:
     counts = {column: len(values) for column, values in found.items()}
     if len(set(counts.values())) > 1:
         (first, one), (other, two) = next((pair, other) for pair in counts.items() for other in counts.items() if pair[1] != other[1])
-        raise DataError(f"Column {first} has {one:,} values, and {other} {two:,}.", "Give each column a value for each row.")
+        raise DataError(f"Column {first} has {counted(one, 'value')}, and {other} {two:,}.", "Give each column a value for each row.")
     if not found or not next(iter(counts.values())):
         raise DataError("The table has no rows.", "Give a row for each example.")
     return Table(name, found)

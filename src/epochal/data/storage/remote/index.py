@@ -31,6 +31,7 @@ from epochal.data.examples import Examples
 from epochal.data.spec import SPLITS, AnyRule, DataSpec
 from epochal.errors import DataError
 from epochal.io.safe_read import MAX_AXES
+from epochal.shown import counted
 from epochal.tasks.words import Words
 
 NAME = "epochal-index.json"
@@ -122,7 +123,7 @@ class Index(_Stored):
         if self.shard_blocks > 1 and step * self.row_bytes > MAX_SHARD:
             raise ValueError("its shards are too large")
         if len(self.shards) != -(-self.rows // step):
-            raise ValueError(f"it has {len(self.shards):,} shards for {self.rows:,} examples")
+            raise ValueError(f"it has {counted(len(self.shards), 'shard')} for {counted(self.rows, 'example')}")
         for place, shard in enumerate(self.shards):
             begin, end = place * step, min((place + 1) * step, self.rows)
             if (shard.begin, shard.end, shard.size) != (begin, end, (end - begin) * self.row_bytes) or not _SHARD.fullmatch(shard.name):
