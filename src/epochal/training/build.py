@@ -105,9 +105,7 @@ def build_training(
     loss = own_loss(own.loss) if own.loss is not None else task.loss(recipe.loss, spec.counts["train"], device, task.output_units(model))
     _try_steps(trial, loss, own, total, ranks, log)
     optimizer = own_optimizer(own.optimizer, parameters) if own.optimizer else build_optimizer(recipe.optimizer, groups, trial.head)
-    described = describe_optimizer(optimizer)
-    if own.optimizer is not None or len({group["lr"] for group in described["groups"]}) > 1:
-        log(in_short(described))
+    _say_rates(optimizer, own, log)
     schedule = Schedule(recipe.schedule, recipe.epochs, len(batches), total, own.schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
     update = Update(optimizer, scaler, is_own=own.optimizer is not None)
@@ -158,6 +156,13 @@ def _try_steps(trial: Trial, loss: Loss, own: Own, total_steps: int, ranks: Rank
     check_used(trial.unused, trial.recipe, ranks)
     if trial.recipe.data.sampling == "balanced":
         log(f"note: {describe_balance(trial.spec.task.class_counts['train'], trial.spec.task.outputs)}")
+
+
+def _say_rates(optimizer: Optimizer, own: Own, log: Callable[[str], object]) -> None:
+    """Say the rates of an optimizer of the user's own, and of one that has several."""
+    described = describe_optimizer(optimizer)
+    if own.optimizer is not None or len({group["lr"] for group in described["groups"]}) > 1:
+        log(in_short(described))
 
 
 def _there(**parts: Stateful | None) -> dict[str, Stateful]:
