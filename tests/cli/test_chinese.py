@@ -21,7 +21,7 @@ from tests.tones import save, tone
 ENGLISH = re.compile(r"[A-Za-z]{2,}(?: [a-z]{2,})+")
 NEVER = re.compile(
     r"epochal \w.*|--\w[\w-]*(?: \w+)?|[^\s：，（]*[/.=_\d][^\s：，）]*|“[^”]*”|\d thread|age and born|between layers"
-    r"|pip install .*|[^ ]*python\S* -m pip .*|No such file.*|应为：.*|npm pack|(Hugging )?Face hub"
+    r"|pip install .*|python -c .*|[^ ]*python\S* -m pip .*|No such file.*|应为：.*|npm pack|(Hugging )?Face hub"
 )
 QUICK = ["--epochs", "1", "--threads", "1", "--device", "cpu", "--out", "run"]
 

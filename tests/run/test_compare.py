@@ -167,7 +167,7 @@ def test_what_a_run_was_trained_on_is_left_out_of_all(first: Path, tmp_path: Pat
     assert (found.count, found.left_out) == (50, 10)
     assert found.runs[1].score == float((outputs(0.1, 1).argmax(1) == TARGETS)[10:].double().mean())
     assert found.notes[0] == "10 test examples are left out: a run was trained on the same"
-    with pytest.raises(DataError, match="Each of the 60 test examples, or an equal one, is among those that one of these runs was"):
+    with pytest.raises(DataError, match=r"Each of the test examples \(60\), or an equal one, is among those that one of these runs was"):
         compare(keep(tmp_path / "all", {"outputs": outputs(0.1, 4), "known": known | True}), first)
 
 
