@@ -48,6 +48,7 @@ from benchmarks.pictures import make_pictures  # noqa: E402
 from benchmarks.program import run_json  # noqa: E402
 from benchmarks.protocol import Job  # noqa: E402
 from benchmarks.report import Mean, Spread, table, write  # noqa: E402
+from tests.timing import in_one_of  # noqa: E402
 
 TITLES = {"epochal": "Epochal", "slow": "Slow"}
 
@@ -409,11 +410,17 @@ def test_every_way_makes_the_same_steps_and_its_parts_add_up() -> None:
     for way in ("plain", "traced", "TorchScript"):
         subject = anatomy.Subject("20-64-64-2", 8, 64, way, threads=1)
         assert subject.training.step == 8
-        found[way] = subject.measure()
-        assert found[way]["note"] == ""
-        assert subject.training.step == 16
-        assert sum(found[way]["phases"].values()) == pytest.approx(found[way]["whole"])
-        assert min(found[way]["phases"].values()) > 0
+
+        def measure(subject: anatomy.Subject = subject, way: str = way) -> None:
+            before = subject.training.step
+            found[way] = subject.measure()
+            assert found[way]["note"] == ""
+            assert subject.training.step == before + 8
+            assert sum(found[way]["phases"].values()) == pytest.approx(found[way]["whole"])
+            assert min(found[way]["phases"].values()) > 0
+
+        # A part is measured by itself, and taken from a whole that may have been quicker.
+        in_one_of(5, measure)
     assert {report["weights"] for report in found.values()} == {found["plain"]["weights"]}
     assert found["plain"]["floor"] > 0
 
