@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -102,9 +104,59 @@ def train_in_two(_: int) -> None:
     write(torch.equal(*weights), "equal.json")
 
 
+class Wide(nn.Module):
+    """A network whose gradients are added up in two groups, and of which a part draws random numbers or has buffers, as asked."""
+
+    def __init__(self, part: nn.Module | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        first: nn.Module = nn.Conv2d(1, 8, 3)
+        first.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.layers = nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 2048), nn.GELU(), nn.Linear(2048, 200), nn.ReLU())
+        self.part, self.out = part or nn.Identity(), nn.Linear(200, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return [batch, 3]."""
+        outputs: Tensor = self.out(self.part(self.layers(inputs.float() / 255)))
+        return outputs
+
+
+# Each with why it is not traced, if it is not.
+TRACED: dict[str, tuple[dict[str, Any], nn.Module | None, str]] = {
+    "plain": ({}, None, ""),
+    "all at once": ({"clip_norm": 0.1, "ema": 0.9, "loss.class_weights": "balanced", "augment.mixup": 0.4, "optimizer": "adamw"}, None, ""),
+    "bf16": ({"precision": "bf16"}, None, ""),
+    "dropout": ({}, nn.Dropout(0.2), ""),
+    "batch norm": ({}, nn.BatchNorm1d(200), "batch norm together"),
+    "local": ({"distributed.batch_norm": "local", "batch_size": 15}, nn.BatchNorm1d(200), "exchange buffers"),
+    "parts": ({"accumulate": 2}, None, "several parts of a batch"),
+    "unused": ({"distributed.find_unused_parameters": True}, None, "does not use"),
+}  # fmt: skip
+
+
+def train_traced(rank: int) -> None:
+    """Train with plain steps, with traced ones, and with these and a break, and write what came out of each."""
+    found = {}
+    for name, (settings, part, _) in TRACED.items():
+        recipe = Recipe().updated({"epochs": 3, "batch_size": BATCH, "threads": 1, "lr": 0.01, "keep": "last", **settings})
+        ends = []
+        for how in ("plain", "auto", "break"):
+            step = "plain" if how == "plain" else "auto"
+            net, checkpoints = Wide(copy.deepcopy(part)), Checkpoints(Path(f"{name} {how}"))
+            fit_it = partial(fit, net, pictures(), recipe.updated({"step": step}), checkpoints=checkpoints)
+            if how == "break":
+                fit_it(stop=lambda done: "enough" * (done.epoch == 1))
+            done = fit_it()
+            digest = hashlib.sha256(torch.cat([one.double().flatten() for one in net.state_dict().values()]).numpy().tobytes()).hexdigest()
+            ends.append([digest, [epoch.train_loss for epoch in done.epochs], done.finished.untraced])
+        found[name] = ends
+    write(found, f"traced-{rank}.json")
+
+
 def fork(folder: Path, name: str, size: int) -> list[dict[str, Any]]:
     """Train in so many processes; one trains as one always does."""
-    return Processes(folder, size, partial(train, name) if name in SETTINGS else train_in_two).wait()
+    work = {"traced": train_traced, "with a break": train_in_two}.get(name) or partial(train, name)
+    return Processes(folder, size, work).wait()
 
 
 def read(folder: Path, size: int, rank: int) -> dict[str, Any]:
@@ -135,3 +187,18 @@ def test_bits_are_those_without_a_break(size: int, forking: Server, tmp_path: Pa
     forking.by(__name__).ask(folder=str(tmp_path), name="with a break", size=size)
     assert [one["code"] for one in forking.answer()] == [0] * size, (tmp_path / "said-0.txt").read_text()
     assert json.loads((tmp_path / "equal.json").read_text())
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_traced_steps_have_the_bits_of_plain_ones(size: int, forking: Server, tmp_path: Path) -> None:
+    forking.by(__name__).ask(folder=str(tmp_path), name="traced", size=size)
+    assert [one["code"] for one in forking.answer()] == [0] * size, (tmp_path / "said-0.txt").read_text()
+    found = [json.loads((tmp_path / f"traced-{rank}.json").read_text()) for rank in range(size)]
+    for name, (_, _, why_not) in TRACED.items():
+        (plain, losses, _), *others = found[0][name]
+        for digest, of_others, untraced in others:
+            assert digest == plain, name
+            assert of_others == losses, name
+            assert bool(untraced) == bool(why_not), (name, untraced)
+            assert why_not in untraced
+        assert {one[0] for rank in found for one in rank[name]} == {plain}

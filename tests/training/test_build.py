@@ -129,7 +129,7 @@ def test_single_example_and_batch_norm(count: int, changes: dict[str, int], meet
         batch_size, accumulate = changes["batch_size"], changes.get("accumulate", 1)
         assert told == (
             f"With {count} training examples, batch_size = {batch_size} and accumulate = {accumulate} the model would be given a single "
-            "example, and cannot train on it: Expected more than 1 value per channel when training, got input size torch.Size([1, 8]).\n"
+            "example, which it cannot train on: Expected more than 1 value per channel when training, got input size torch.Size([1, 8]).\n"
             "Choose another batch_size (or accumulate), so that at least two are together."
         )
     else:

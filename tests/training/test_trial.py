@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from epochal.data.load import load
+from epochal.distributed.ranks import Ranks
 from epochal.errors import EpochalError, ModelError, NotFiniteError, RecipeError
 from epochal.recipe import Recipe
 from epochal.run.dry_run import dry_run
@@ -192,8 +193,8 @@ def test_each_size_of_batch_is_tried(blobs: Arrays) -> None:
     assert len(fit(_in_training(pairs), data, {"epochs": 1, "batch_size": 20}).epochs) == 1
     told = _refused(RecipeError, _in_training(pairs), (blobs[0][:57], blobs[1][:57]), settings={"batch_size": 20})
     assert told.startswith(
-        "With 57 training examples, batch_size = 20 and accumulate = 1 the model would be given 17 examples at once, and cannot "
-        "train on them: "
+        "With 57 training examples, batch_size = 20 and accumulate = 1 the model would be given 17 examples at once, which it "
+        "cannot train on: "
         "shape '[2, -1, 3]' is invalid for input of size 51 (test_trial.py, line "
     )
     assert len(fit(_in_training(pairs), (blobs[0][:57], blobs[1][:57]), {"epochs": 1, "batch_size": 20, "max_steps": 2}).epochs) == 1
@@ -221,6 +222,36 @@ def test_the_sizes_of_all_batches_are_tried_the_largest_first(count: int, total:
     recipe = small_recipe(epochs=100, max_steps=total, **settings)
     build_training(Net(record), training_feed(data.train, data.spec, recipe, CPU), data.spec, recipe, CPU)
     assert tried == sizes
+
+
+@pytest.mark.parametrize(
+    ("processes", "batch_norm", "sizes"),
+    [
+        # Of the last batch of 5, in parts of 3 and 2, two processes have 1 and 2 examples, then 1 each.
+        (2, "local", [4, 2, 1]),
+        (2, "synchronized", [4, 2]),
+        (4, "local", [2, 1]),
+        (4, "synchronized", [2]),
+    ],
+)
+def test_the_slices_of_several_processes_are_tried(processes: int, batch_norm: str, sizes: list[int]) -> None:
+    data = load((torch.rand(37, 2), torch.arange(37) % 3))
+    recipe = small_recipe(batch_size=16, accumulate=2).updated({"distributed.batch_norm": batch_norm})
+    tried: list[int] = []
+    net = Busy()
+    net.norm.register_forward_pre_hook(lambda layer, inputs: tried.append(len(inputs[0])) if layer.training else None)
+    trial, said = Trial(net, (), data.train, data.spec, recipe, CPU, Ranks(0, processes)), ""
+    try:
+        trial.run(data.spec.task.loss(recipe.loss, data.spec.counts["train"], CPU, None), None, 99)
+    except RecipeError as error:
+        said = str(error)
+    assert tried == sizes
+    assert bool(said) == (1 in sizes)
+    if said:
+        assert (
+            f"batch_size = 16 and accumulate = 2 the model in one of {processes} processes would be given a single example, which" in said
+        )
+        assert said.endswith("so that each gets at least two; or distributed.batch_norm = synchronized.")
 
 
 @pytest.mark.parametrize(("count", "inputs"), [(1, [0]), (2, [0, 9]), (4, [0, 2, 5, 9]), (8, [0, 1, 2, 3, 5, 6, 7, 9])])

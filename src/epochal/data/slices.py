@@ -24,6 +24,11 @@ class Slice(NamedTuple):
         """How many there are."""
         return self.end - self.begin
 
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where its rows begin and end in their part of the batch, and how many rows that has."""
+        return self.begin - self.first, self.end - self.first, self.last - self.first
+
 
 @dataclass(frozen=True)
 class Slices:

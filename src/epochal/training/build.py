@@ -96,7 +96,7 @@ def build_training(
     _check_settings(model, spec, recipe, device)
     model.to(device)
     frozen = frozen_modules(model)
-    trial = Trial(model, frozen, batches.examples, spec, recipe, device)
+    trial = Trial(model, frozen, batches.examples, spec, recipe, device, ranks)
     check_model(model, trial.inputs(3 if len(spec.outputs) == 2 else 2), spec)
     groups = parameter_groups(model)
     parameters = _checked_parameters(groups, own.loss)
@@ -121,7 +121,7 @@ def build_training(
         frozen=frozen,
         distributed=distributed,
         forward=_forward(distributed, recipe, device),
-        traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples, ranks),
+        traced=_traced(model, loss, recipe, device, own, optimizer, batches.examples, distributed),
         loss=loss,
         optimizer=optimizer,
         update=update,
@@ -170,14 +170,19 @@ def _there(**parts: Stateful | None) -> dict[str, Stateful]:
 
 
 def _traced(
-    model: nn.Module, loss: Loss, recipe: Recipe, device: torch.device, own: Own, optimizer: Optimizer, examples: Examples, ranks: Ranks
+    model: nn.Module,
+    loss: Loss,
+    recipe: Recipe,
+    device: torch.device,
+    own: Own,
+    optimizer: Optimizer,
+    examples: Examples,
+    distributed: Distributed,
 ) -> TracedStep:
     """Return the traced step, or what it is that speaks against it. Raises `RecipeError` if the recipe insists on it."""
     why_not = ""
     if recipe.step == "plain":
         why_not = "as set"
-    elif ranks.size > 1:
-        why_not = "several processes add up gradients while they are computed"
     elif recipe.compile == "on":
         why_not = "the model is compiled"
     elif device.type != "cpu":
@@ -186,13 +191,24 @@ def _traced(
         why_not = "code of your own reads examples between steps"
     elif own.schedule is not None or (own.optimizer is not None and not type(optimizer).__module__.startswith("torch.optim.")):
         why_not = f"your own {'optimizer' if own.schedule is None else 'schedule'} may change the model in any step"
+    else:
+        why_not = distributed.why_not_traced(recipe)
 
     def loss_of(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         with precision(device, recipe.precision):
             outputs = model(inputs)
             return loss(outputs, targets), outputs
 
-    return TracedStep(model, loss_of, own.loss, optimizer, why_not=why_not, insists=recipe.step == "traced")
+    return TracedStep(
+        model,
+        loss_of,
+        own.loss,
+        optimizer,
+        add_up=distributed.sums if distributed.ranks.size > 1 else None,
+        drawing=distributed.drawing,
+        why_not=why_not,
+        insists=recipe.step == "traced",
+    )
 
 
 def _check_settings(model: nn.Module, spec: DataSpec, recipe: Recipe, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -56,13 +56,17 @@ class Distributed:
         self.ranks = ranks
         self.model = model
         self.forward = model
-        self.is_synchronized = ranks.size > 1 and recipe.distributed.batch_norm == "synchronized" and bool(batch_norms(model))
+        self.is_synchronized = is_synchronized(model, recipe, ranks)
+        equal = equal_buffers(model, batch_norm=self.is_synchronized) if ranks.size > 1 else []
+        # Process 0 sends its other buffers to all in every step.
+        self.sent = [name for name, _ in model.named_buffers() if ranks.size > 1 and name not in equal]
         # What is compiled draws inside of its kernels: there each process has random numbers of its own.
         self.own_draws = (ranks.rank,) if ranks.size > 1 and recipe.compile == "on" else ()
         self._draws = WholeDraws()
         self._counting = Counting()
+        self.sums = _Sums(ranks)
         if ranks.size > 1:
-            self.forward = _adding_gradients(self, recipe, device)
+            self.forward = _adding_gradients(self, equal, recipe, device)
             log(f"note: {self.describe()}")
 
     def describe(self) -> str:
@@ -85,24 +89,80 @@ class Distributed:
     def _part(self, own: Slice, is_last: bool) -> Iterator[None]:
         assert isinstance(self.forward, DistributedDataParallel)
         self._counting.weight = float(own.counts)
-        with ExitStack() as stack:
-            if not is_last:
-                stack.enter_context(self.forward.no_sync())
-            if not self.own_draws:
-                stack.enter_context(self._draws.rows(own))
+        with _NOTHING if is_last else self.forward.no_sync(), self.drawing(own):
             yield
+
+    def drawing(self, own: Slice) -> AbstractContextManager[object]:
+        """Return the context in which random numbers are drawn for a whole batch, and those of these rows are kept."""
+        return _NOTHING if self.ranks.size == 1 or self.own_draws else self._draws.rows(own)
 
     def whole(self, weights: Sequence[Tensor | int], count: int) -> Tensor | int:
         """Return the weight of a whole batch of `count` examples, of which these are the `weights` of this process' parts."""
         tensors = [weight for weight in weights if isinstance(weight, Tensor)]
         return self.ranks.total(torch.stack(tensors).sum()) if tensors else count
 
+    def why_not_traced(self, recipe: Recipe) -> str:
+        """Return why the steps of several processes cannot be traced, or ""."""
+        if self.ranks.size == 1:
+            return ""
+        if recipe.accumulate > 1:
+            return "several processes add up gradients of several parts of a batch"
+        if recipe.distributed.find_unused_parameters:
+            return "several processes look for parameters that a step does not use"
+        if self.is_synchronized:
+            return "several processes compute batch norm together"
+        if self.sent:
+            return "several processes exchange buffers in every step"
+        return ""
 
-def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.device) -> DistributedDataParallel:
-    """Return the model as one whose gradients are the sums of those of all processes."""
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give all processes the buffers that process 0 has, in `model` or a copy of it: after a step, each has its own until the next."""
+        for name in self.sent:
+            self.ranks.from_leader(model.get_buffer(name))
+
+
+class _Sums:
+    """The gradients of all parameters, where DistributedDataParallel keeps them and adds them up: in groups, each in one piece of memory.
+
+    Called with the gradients of a step that it has no part in, it adds these up over all processes in the same way, to the bit.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._groups: dict[int, Tensor] = {}
+        self._gradients: dict[Tensor, Tensor] = {}
+
+    def clear(self) -> None:
+        """Forget all groups."""
+        self._groups.clear()
+        self._gradients.clear()
+
+    def note(self, bucket: GradBucket) -> None:
+        """Note a group, unless it is known."""
+        if bucket.index() not in self._groups:
+            self._groups[bucket.index()] = bucket.buffer()
+            self._gradients.update(zip(bucket.parameters(), bucket.gradients(), strict=True))
+
+    def __call__(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> Sequence[Tensor]:
+        """Return the sums of the `gradients` of all `parameters`: there are no others, and all of them have one."""
+        sums = [self._gradients[parameter] for parameter in parameters]
+        torch._foreach_copy_(sums, [gradient for gradient in gradients if gradient is not None])
+        self.ranks.step_computed()
+        # In their order, as a process that makes the plain step expects it.
+        for work in [dist.all_reduce(group, async_op=True) for _, group in sorted(self._groups.items())]:
+            work.wait()
+        return sums
+
+
+def is_synchronized(model: nn.Module, recipe: Recipe, ranks: Ranks) -> bool:
+    """Return whether a model has batch norm, and in training that sees the whole batch of several processes."""
+    return ranks.size > 1 and recipe.distributed.batch_norm == "synchronized" and bool(batch_norms(model))
+
+
+def _adding_gradients(distributed: Distributed, equal: Sequence[str], recipe: Recipe, device: torch.device) -> DistributedDataParallel:
+    """Return the model as one whose gradients are the sums of those of all processes. Its buffers of these names are `equal` in all."""
     model = distributed.model
-    ignored = equal_buffers(model, batch_norm=distributed.is_synchronized)
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, equal)
     made = DistributedDataParallel(
         model,
         device_ids=[device.index] if device.type == "cuda" else None,
@@ -111,7 +171,7 @@ def _adding_gradients(distributed: Distributed, recipe: Recipe, device: torch.de
     )
     # PyTorch examines annotations, and does not know those that are text.
     made.register_comm_hook(distributed, lambda state, bucket: _exchange(state, bucket))
-    _arrange(made)
+    _arrange(made, distributed.sums)
     return made
 
 
@@ -127,11 +187,11 @@ def equal_buffers(model: nn.Module, *, batch_norm: bool) -> list[str]:
     ]  # fmt: skip
 
 
-def _arrange(made: DistributedDataParallel) -> None:
+def _arrange(made: DistributedDataParallel, sums: _Sums) -> None:
     """Let the gradients be exchanged in the same groups in all steps, also in the first one after a checkpoint.
 
     PyTorch groups them anew after the first backward pass, and the order in which more than two processes add up a gradient depends on its
-    place in a group. So that pass is one without a step: of a sum of all parameters, times 0.
+    place in a group. So the first two passes are without a step: of a sum of all parameters, times 0.
     """
     model = made.module
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -139,7 +199,9 @@ def _arrange(made: DistributedDataParallel) -> None:
         return
     model.forward = lambda: sum((parameter.sum() * 0 for parameter in parameters), torch.zeros((), device=parameters[0].device))
     try:
-        made().backward()
+        for _ in range(2):
+            sums.clear()
+            made().backward()
     finally:
         del model.forward
         for parameter in parameters:
@@ -148,6 +210,7 @@ def _arrange(made: DistributedDataParallel) -> None:
 
 def _exchange(distributed: Distributed, bucket: GradBucket) -> torch.futures.Future[Tensor]:
     """Add up some of the gradients: their shares of the mean are in them already."""
+    distributed.sums.note(bucket)
     if bucket.is_last():
         distributed.ranks.step_computed()
     future: torch.futures.Future[Tensor] = dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from epochal.cores import sharing_cores
 from epochal.data.feed import Batch, Feed
 from epochal.data.load import load
+from epochal.data.slices import Slice
 from epochal.device import computing, precision
 from epochal.distributed.ranks import ranks
 from epochal.errors import NotFiniteError
@@ -176,6 +176,7 @@ def fit(
             seconds = training.elapsed() - training.epoch_began
             training.threads.use(training.step)
             weights: nn.Module = training.average.module if training.average is not None else model
+            training.distributed.share_buffers(weights)
             valid = None
             if data.valid is not None:
                 with checkpoint_on_signal(checkpoints.signals, partial(checkpoints.save, training), here):
@@ -256,19 +257,19 @@ def train_step(training: Training, batch: Batch) -> None:
     seed_generators(training.device, key(training.recipe.seed, "step", training.step, *training.distributed.own_draws))
     training.threads.use(training.step)
     training.ranks.step_begins()
-    for (inputs, targets, places), share, part in _parts(batch, training):
-        with part:
-            # The same operations, recorded: or None, where they have to be made from the start.
-            made = training.traced(inputs, targets, share)
-            if made is None:
+    for (inputs, targets, places), share, own in _parts(batch, training):
+        # The same operations, recorded: or None, where they have to be made from the start.
+        made = training.traced(inputs, targets, share, own)
+        if made is None:
+            with training.distributed.part(own, is_last=own is batch.slices[-1]):
                 with precision(training.device, training.recipe.precision):
                     outputs = training.forward(inputs)
                     loss = training.loss(outputs, targets)
                     if share is not None:
                         loss = loss * share
                 training.scaler.scale(loss).backward()
-            else:
-                loss, outputs = made
+        else:
+            loss, outputs = made
         training.loss_sum.add_(loss.detach(), alpha=batch.whole)
         training.labels.add(outputs, places)
     if training.recipe.clip_norm is not None:
@@ -281,18 +282,17 @@ def train_step(training: Training, batch: Batch) -> None:
         training.average.update_parameters(training.model)
 
 
-def _parts(batch: Batch, training: Training) -> Iterator[tuple[Sequence[Tensor], Tensor | float | None, AbstractContextManager[object]]]:
+def _parts(batch: Batch, training: Training) -> Iterator[tuple[Sequence[Tensor], Tensor | float | None, Slice]]:
     """Split a batch for gradient accumulation, and among processes, with each part's share of the mean: so the gradients of all parts add
-    up to those of the whole batch. Each comes with the context in which it is computed."""
+    up to those of the whole batch."""
     distributed, slices = training.distributed, batch.slices
     if len(slices) == distributed.ranks.size == 1:
-        yield batch[:3], None, distributed.part(slices[0], is_last=True)
+        yield batch[:3], None, slices[0]
         return
     parts = [*batch.split()]
     weights = [training.loss.weight(targets) * one.counts for (_, targets, _), one in zip(parts, slices, strict=True)]
     whole = distributed.whole(weights, batch.whole)
-    for part, weight, one in zip(parts, weights, slices, strict=True):
-        yield part, weight / whole, distributed.part(one, is_last=one is slices[-1])
+    yield from ((part, weight / whole, one) for part, weight, one in zip(parts, weights, slices, strict=True))
 
 
 def _set_rate(training: Training) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from epochal.data.examples import Examples
 from epochal.data.feed import targets_on
+from epochal.data.slices import Slices
 from epochal.data.spec import DataSpec
 from epochal.device import precision
+from epochal.distributed.ranks import ALONE, Ranks
 from epochal.errors import ModelError, RecipeError
 from epochal.models.build import check_outputs, eval_mode, train_mode, untouched
 from epochal.models.parts import head_of
@@ -26,6 +28,7 @@ from epochal.random import key, seeded
 from epochal.recipe import Recipe
 from epochal.shown import counted
 from epochal.tasks.losses import Loss, LossFunction, check_own_loss
+from epochal.training.distributed import is_synchronized
 from epochal.user_code import in_words, is_user_code
 
 # The most different examples that are read; larger batches repeat them.
@@ -40,7 +43,14 @@ class Trial:
     """
 
     def __init__(
-        self, model: nn.Module, frozen: Sequence[nn.Module], examples: Examples, spec: DataSpec, recipe: Recipe, device: torch.device
+        self,
+        model: nn.Module,
+        frozen: Sequence[nn.Module],
+        examples: Examples,
+        spec: DataSpec,
+        recipe: Recipe,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
         self.frozen = frozen
@@ -48,6 +58,7 @@ class Trial:
         self.spec = spec
         self.recipe = recipe
         self.device = device
+        self.ranks = ranks
         self.head: frozenset[Tensor] = frozenset()
         self.unused: tuple[str, ...] = ()
         by_target = examples.targets.reshape(len(examples), -1).double().sum(1).argsort(stable=True)
@@ -67,7 +78,7 @@ class Trial:
         `own` is the user's own function, if `loss` wraps one. Raises `ModelError` or `RecipeError` if a step fails.
         """
         name = self.spec.task.resolve_loss(self.recipe.loss) if own is None else None
-        sizes = _sizes(len(self.examples), total_steps, self.recipe)
+        sizes = self._sizes(total_steps)
         try:
             with untouched(self.model), seeded(key(self.recipe.seed, "trial")):
                 with eval_mode(self.model), torch.enable_grad(), precision(self.device, self.recipe.precision):
@@ -145,26 +156,36 @@ class Trial:
         lines = [line for one in caught for line in re.findall(r'File "([^"]+)", line (\d+)', str(one.message)) if is_user_code(line[0])]
         return f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
 
+    def _sizes(self, total_steps: int) -> list[int]:
+        """Return the numbers of examples that go through the model at once in some step, in any of the processes, the largest first."""
+        count, batch = len(self.examples), self.recipe.examples_per_step
+        steps = -(-count // batch)
+        sizes = {min(batch, count)} | ({count - (steps - 1) * batch} if total_steps >= steps else set())
+        together = is_synchronized(self.model, self.recipe, self.ranks)
+        found = set()
+        for rank in range(self.ranks.size):
+            for part in (part for size in sizes for part in Slices(rank, self.ranks.size, self.recipe.accumulate).of(size)):
+                # Batch norm needs two, and there it gets them from another process.
+                found.add(max(part.rows, min(2, part.last - part.first)) if together else part.rows)
+        return sorted(found, reverse=True)
+
     def _odd_size(self, size: int, error: ModelError) -> RecipeError:
         recipe, cause = self.recipe, error.__cause__
         why = error.problem.removesuffix(".") if cause is None else in_words(cause)
-        given, them = ("a single example", "it") if size == 1 else (f"{size} examples at once", "them")
+        given = "a single example" if size == 1 else f"{size} examples at once"
+        who = "the model" if self.ranks.size == 1 else f"the model in one of {self.ranks.size} processes"
+        fix = "Choose another batch_size (or accumulate), or let the model take any number of examples."
+        if size == 1:
+            fix = "Choose another batch_size (or accumulate), so that at least two are together."
+        if size == 1 and self.ranks.size > 1:
+            fix = "Choose another batch_size (or accumulate), so that each gets at least two; or distributed.batch_norm = synchronized."
         return RecipeError(
             f"With {counted(len(self.examples), 'training example')}, batch_size = {recipe.examples_per_step} and "
-            f"accumulate = {recipe.accumulate} the model would be given {given}, and cannot train on {them}: {why}.",
-            "Choose another batch_size (or accumulate), so that at least two are together."
-            if size == 1
-            else "Choose another batch_size (or accumulate), or let the model take any number of examples.",
+            f"accumulate = {recipe.accumulate} {who} would be given {given}, which it cannot train on: {why}.",
+            fix,
         )
 
 
 def _spread(count: int, among: int) -> Tensor:
     """Return evenly spaced integers from 0 to `among` - 1, both included."""
     return torch.arange(count) * (among - 1) // max(1, count - 1)
-
-
-def _sizes(count: int, total_steps: int, recipe: Recipe) -> list[int]:
-    """Return the sizes of the batches, or parts of batches, that go through the model in some step, the largest first."""
-    steps = -(-count // recipe.examples_per_step)
-    sizes = {min(recipe.examples_per_step, count)} | ({count - (steps - 1) * recipe.examples_per_step} if total_steps >= steps else set())
-    return sorted({len(part) for size in sizes for part in torch.empty(size).chunk(recipe.accumulate)}, reverse=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.backends import opt_einsum
 
+from epochal.data.slices import Slice
 from epochal.errors import RecipeError
 from epochal.training.traced.library import is_library
 from epochal.training.traced.program import Program, Step, write
@@ -31,6 +32,9 @@ BEFORE = 3
 # Lists that modules of PyTorch have are compared by value, to this depth. Functions that are read use none.
 _NESTED = 3
 
+# (parameters, gradients) -> the sums of these gradients over all processes.
+AddUp = Callable[[Sequence[nn.Parameter], Sequence[Tensor | None]], Sequence[Tensor]]
+
 # Seconds of a step from which on little is to be gained. Recording keeps all intermediate results in memory.
 LONG = 0.02
 
@@ -39,8 +43,9 @@ class TracedStep:
     """Computes losses and gradients by recorded operations, where they are known to give the same bits as the plain step.
 
     `loss_of` gives the mean loss of (inputs, targets), and the model's outputs; `own_loss` is the user's own function in it, if it has
-    one; `optimizer` is used between two steps. `why_not` is the reason for plain steps, or "". Where the user `insists` on traced ones,
-    a reason against them is a `RecipeError`.
+    one; `optimizer` is used between two steps. Of several processes, each computes a slice of every batch in the context `drawing`, which
+    draws random numbers for the whole, and they `add_up` their gradients. `why_not` is the reason for plain steps, or "". Where the user
+    `insists` on traced ones, a reason against them is a `RecipeError`.
     """
 
     def __init__(
@@ -50,6 +55,8 @@ class TracedStep:
         own_loss: object = None,
         optimizer: object = None,
         *,
+        add_up: AddUp | None = None,
+        drawing: Callable[[Any], AbstractContextManager[object]] = nullcontext,
         why_not: str = "",
         insists: bool = False,
     ) -> None:
@@ -57,6 +64,8 @@ class TracedStep:
         self.loss_of = loss_of
         self.own_loss = own_loss
         self.optimizer = optimizer
+        self.add_up = add_up
+        self.drawing = drawing
         self.insists = insists
         self.why_not = ""
         self._met: Counter[Any] = Counter()
@@ -71,20 +80,24 @@ class TracedStep:
         else:
             self._analyse()
 
-    def __call__(self, inputs: Tensor, targets: Tensor, share: Tensor | float | None) -> tuple[Tensor, Tensor] | None:
+    def __call__(
+        self, inputs: Tensor, targets: Tensor, share: Tensor | float | None, own: Slice | None = None
+    ) -> tuple[Tensor, Tensor] | None:
         """Add the gradients of a batch to those of the parameters, and return its loss, both multiplied by `share`; and its outputs.
 
-        Return `None`, and do nothing, where the plain step has to do it.
+        The batch may be a slice of a larger one: its `own`. Return `None`, and do nothing, where the plain step has to do it.
         """
         if self.why_not:
             return None
-        shape = inputs.shape, inputs.dtype, inputs.stride(), targets.shape, targets.dtype
-        found = self._steps.get(shape) or self._meet(shape, inputs, targets)
+        shape = inputs.shape, inputs.dtype, inputs.stride(), targets.shape, targets.dtype, own and own.place
+        found = self._steps.get(shape) or self._meet(shape, inputs, targets, own)
         if found is None:
             return None
         step, seed = found
         with torch.no_grad():
             loss, outputs, *gradients = step(inputs, targets, seed if share is None else seed * share)
+            if self.add_up is not None:
+                gradients = [*self.add_up(self._parameters, gradients)]
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 if parameter.grad is None:
                     parameter.grad = gradient
@@ -133,7 +146,7 @@ class TracedStep:
             raise RecipeError(f"The step cannot be traced: {reason}.", "Use step = auto.")
         self.why_not = reason
 
-    def _meet(self, shape: Any, inputs: Tensor, targets: Tensor) -> tuple[Step, Tensor] | None:
+    def _meet(self, shape: Any, inputs: Tensor, targets: Tensor, own: Slice | None) -> tuple[Step, Tensor] | None:
         """Return a new recording for this shape, once it has come up often enough."""
         now = time.perf_counter()
         self._shortest, self._last = min(self._shortest, now - self._last), now
@@ -141,7 +154,8 @@ class TracedStep:
         if self._met[shape] <= BEFORE or (self._shortest > LONG and not self.insists):
             return None
         try:
-            self._steps[shape] = self._record(inputs, targets)
+            with self.drawing(own):
+                self._steps[shape] = self._record(inputs, targets)
         except NotTraceableError as error:
             self._refuse(str(error))
         except Exception as error:  # noqa: BLE001 -- the plain step works, as it was tried; PyTorch may refuse to record or repeat some
