@@ -318,6 +318,7 @@ def _watch(joined: _Joined) -> Watchdog:
     watchdog = Watchdog(store, joined.rank, joined.size, f"{socket.gethostname()}, process {os.getpid()}")
     joined.meet()
     watchdog.start()
+    atexit.register(watchdog.stop)
     return watchdog
 
 

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,15 +39,14 @@ class _Seen:
     since: float = 0.0
 
 
-class Watchdog(threading.Thread):
-    """Watches the other processes on threads of its own.
+class Watchdog:
+    """Watches the other processes on two threads of its own: the store may not answer, and who judges must not wait for it.
 
     `steps` counts the steps of training that have begun here, `computed` is the last of them whose gradients are computed: this process
     then waits for those of the others.
     """
 
     def __init__(self, store: Store, rank: int, size: int, name: str) -> None:
-        super().__init__(name="epochal-watchdog", daemon=True)
         self.store = store
         self.rank = rank
         self.size = size
@@ -58,6 +56,11 @@ class Watchdog(threading.Thread):
         self._watching = 0
         self._beat = 0
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, name="epochal-watchdog", daemon=True),
+            threading.Thread(target=self._listen, name="epochal-listening", daemon=True),
+        ]
         self._others = {other: _Seen() for other in range(size) if other != rank}
         # In seconds of watching: what passes while all programs of the machine are stopped is nobody's silence.
         self._now = self._heard = 0.0
@@ -73,13 +76,20 @@ class Watchdog(threading.Thread):
         self._watching -= 1
         self._say()
 
-    def run(self) -> None:
-        """Watch until the program ends."""
-        # The store may not answer: who judges must not wait for it.
-        threading.Thread(target=self._listen, name="epochal-listening", daemon=True).start()
+    def start(self) -> None:
+        """Watch from now on."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Stop watching, at the end of the program: a thread that comes back from the store when Python is gone would abort it."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(BEAT_SECONDS)
+
+    def _watch(self) -> None:
         computed, waiting_since = 0, 0.0
-        while True:
-            time.sleep(BEAT_SECONDS)
+        while not self._stopped.wait(BEAT_SECONDS):
             self._now += BEAT_SECONDS
             if self.computed != computed:
                 computed, waiting_since = self.computed, self._now
@@ -88,13 +98,15 @@ class Watchdog(threading.Thread):
 
     def _listen(self) -> None:
         """Say each second that this process is alive, and hear the others."""
-        while True:
-            time.sleep(BEAT_SECONDS)
+        while not self._stopped.wait(BEAT_SECONDS):
             try:
                 self._say()
                 with self._lock:
                     found = self.store.multi_get([f"alive/{rank}" for rank in self._others])
             except (RuntimeError, ValueError) as error:
+                if not self._watching:
+                    # Where no launcher keeps the store, it ends with process 0, whose work may be done.
+                    return
                 self.end(f"The launcher of the processes cannot be reached any longer ({str(error).splitlines()[0]}).")
             self._heard = self._now
             for seen, message in zip(self._others.values(), found, strict=True):
