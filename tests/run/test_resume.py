@@ -155,9 +155,18 @@ def test_a_finished_run_is_left_alone_and_can_be_made_longer(tmp_path: Path, fil
     train(file, constant, out=tmp_path / "run", watchers=())
     told: list[str] = []
     assert resume(tmp_path / "run", log=told.append, watchers=()) is None
-    assert told == [f"{tmp_path / 'run'} has finished; --epochs N makes it longer."]
+    assert resume(tmp_path / "run", epochs=5, log=told.append, watchers=()) is None
+    assert told == [f"{tmp_path / 'run'} has finished; --epochs N makes it longer."] * 2
     with pytest.raises(RecipeError, match="has 5 epochs already"):
-        resume(tmp_path / "run", epochs=5, watchers=())
+        resume(tmp_path / "run", epochs=4, watchers=())
+
+    def interrupted(record: object) -> None:
+        if isinstance(record, EpochDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(tmp_path / "run", epochs=8, watchers=[interrupted])
+    # The same again.
     done = resume(tmp_path / "run", epochs=8, watchers=())
     assert done is not None
     assert (len(done.fit.epochs), done.recipe.epochs, done.recipe.origin("epochs")) == (8, 8, "resume")

@@ -56,7 +56,7 @@ def resume(
 ) -> Run | None:
     """Continue the run in `folder` from its last checkpoint; the result is the same, to the bit, as without a break.
 
-    `epochs` makes it longer, also when it has finished; a finished run without that is left alone, and the result is `None`. What
+    `epochs` makes it longer, also when it has finished; a finished run that has as many is left alone, and the result is `None`. What
     came from the user's own code or memory has to be passed again: `data`, `model`, `loss`, `optimizer`, `schedule`, `metrics`.
     `data_dir` is for named data that have moved; the run keeps the new place of those, and of other `data`. `watchers` and `quiet`
     are as in `train`; `log` is called with what else is printed. `settings` may be those that cannot change results
@@ -75,6 +75,8 @@ def resume(
         if before is None:
             log(f"{folder} has finished; --epochs N makes it longer.")
             return None
+        if epochs == before.epochs:
+            epochs = None
         recipe = before.updated(settings | ({} if epochs is None else {"epochs": epochs}), "resume")
         prepared, changes = reopen_together(folder, recipe, Own(loss, optimizer, schedule, metrics), data, model, data_dir)
         # The first process changes nothing before all have read what is there.
@@ -107,9 +109,10 @@ def resume(
 def _unfinished_recipe(folder: Path, epochs: int | None, settings: Mapping[str, Any]) -> Recipe | None:
     """Return the recipe of a run that may go on as asked for; `None` if it has finished."""
     recipe = resolved_recipe(folder)
-    if epochs is not None and epochs <= recipe.epochs:
+    if epochs is not None and epochs < recipe.epochs:
         raise RecipeError(f"{folder} has {counted(recipe.epochs, 'epoch')} already.", "Give more.")
-    if (folder / RESULT).exists() and epochs is None and not _lacks_models(folder, recipe):
+    # The same command again, after an interruption, goes on; and so do processes that are started again.
+    if (folder / RESULT).exists() and epochs in (None, recipe.epochs) and not _lacks_models(folder, recipe):
         return None
     _refuse_changes(folder, recipe, settings)
     return recipe
