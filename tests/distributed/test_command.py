@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from epochal.distributed.launch import CODE_FILE
 from tests.forks import Server
 from tests.processes import LONGEST, Processes, run_command
 from tests.quick import draw_nothing
@@ -55,11 +56,13 @@ def fork(
     lost: float = 20.0,
     launcher: float | None = None,
     restarts: int = 0,
+    code: str = "",
 ) -> list[dict[str, Any]]:
     """Run the command in so many processes.
 
     `strike` says which of them gets which signal, and after which of its steps (-1: all get it); or `after` so many seconds, once all have
-    met. With `launcher`, who keeps their store is killed after so many seconds.
+    met. With `launcher`, who keeps their store is killed after so many seconds. `code` is the file in which our own launcher finds the
+    exit code.
     """
     from epochal.distributed import watchdog
     from epochal.distributed.ranks import ranks
@@ -75,6 +78,8 @@ def fork(
     def work(rank: int) -> None:
         watchdog.LOST_SECONDS = lost
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(restarts)
+        if code:
+            os.environ[CODE_FILE] = str(folder / code)
         real, made = loop.train_step, 0
 
         def step(*given: Any) -> None:
@@ -308,3 +313,21 @@ def test_what_is_wrong_is_said_once(place: Place, tmp_path: Path) -> None:
     ended = here("resume", "missing")
     assert [one["code"] for one in ended] == [1, 1]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "digits", "--lr", "-1"], "error: The setting optimizer.lr = -1 (command line) cannot be used"),
+        (["train", "digits", "--folds", "3"], "error: Several processes train one model: the setting folds asks for several."),
+        (["predict", "two", "missing.png"], "error: missing.png does not exist."),
+    ],
+)
+def test_our_launcher_is_told_that_all_ended_on_purpose(place: Place, arguments: list[str], words: str) -> None:
+    """It would start them again otherwise; and what all of them meet is said once."""
+    place.whole(2)
+    (place.folder / "code").unlink(missing_ok=True)
+    ended = place(*arguments, code="code")
+    assert [one["code"] for one in ended] == [0, 0]
+    assert (place.folder / "code").read_text() == "1"
+    assert "".join(one["said"] for one in ended).count(words) == 1

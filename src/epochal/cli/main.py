@@ -16,7 +16,7 @@ import click
 from epochal.cli.complete import items, speak_in_completions
 from epochal.cli.output import say, say_error
 from epochal.distributed import is_launched, leads
-from epochal.distributed.launch import exit_code
+from epochal.distributed.launch import exit_code, is_first_to_say
 from epochal.distributed.watchdog import LOST_CODE
 from epochal.errors import ElsewhereError, EpochalError, LostError, NotFiniteError, OutputError, reason_of
 from epochal.language import speak
@@ -138,6 +138,8 @@ def _run() -> int | None:
     try:
         code: int | None = cli.main(prog_name="epochal", standalone_mode=False)
         return code
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int | None) else 1
     except click.ClickException as error:
         if not leads():
             return error.exit_code
@@ -151,7 +153,8 @@ def _run() -> int | None:
         return INTERRUPTED
     except EpochalError as error:
         # What is not finite is so in all processes.
-        if not isinstance(error, ElsewhereError) and (leads() or not isinstance(error, NotFiniteError)):
+        is_known = isinstance(error, ElsewhereError) or (isinstance(error, NotFiniteError) and not leads())
+        if not is_known and is_first_to_say(str(error)):
             say_error(error)
         if isinstance(error, LostError):
             return LOST_CODE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
@@ -76,3 +77,18 @@ def exit_code(code: int) -> int:
     if os.environ.get("RANK") == "0":
         Path(file).write_text(str(code))
     return 0
+
+
+def is_first_to_say(words: str) -> bool:
+    """Whether no other process of `launch` has said this since they were started: errors that all of them meet are said once."""
+    if (file := os.environ.get(CODE_FILE)) is None:
+        return True
+    name = hashlib.sha256(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT')} {words}".encode()).hexdigest()
+    try:
+        Path(file).with_name(name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:
+        # Rather twice than not at all.
+        return True
+    return True

@@ -134,7 +134,7 @@ def run(
     """
     here, own = ranks(), own or Own()
     if here.size > 1 and (learning_curve or label_check):
-        wanted = "learning_curve" if learning_curve else "label_check"
+        wanted = "a learning curve" if learning_curve else "a label check"
         raise RecipeError(f"Several processes train one model: {wanted} trains several.", "Leave it out, or use one process.")
     search, names = itertools.tee(out) if isinstance(out, Iterable) else (out, out)
     with here.together():
