@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -71,6 +71,13 @@ class _Verbs(click.Group):
 
             raise click.UsageError(" ".join((f"There is no command '{args[0]}'.", suggest(args[0], VERBS))), ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # click would end a line of each of several processes for it.
+            raise click.Abort from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # Without importing the verbs, as click would.
