@@ -165,6 +165,14 @@ def test_the_next_run_gets_the_next_number(call, tmp_path: Path) -> None:  # typ
         assert f"runs/digits-{number}" in out
 
 
+def test_what_to_type_next_names_an_address_as_it_is(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    place = f"file://{tmp_path}/packed"
+    assert call("pack", photos, "--to", place)[0] == 0
+    out = call("train", place, "--epochs", "1", "--max-steps", "1")[1]
+    assert f"epochal check {place} " in out
+    assert "next      epochal predict runs/packed-1 picture.png" in out
+
+
 def test_a_folder_with_the_longest_name_can_be_trained_on(call, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for name in ("n" * 255, "猫" * 85):
         shutil.copytree(photos, tmp_path / name)

@@ -25,7 +25,7 @@ def report(done: Run, *, as_json: bool) -> None:
 
     assert done.folder is not None
     place = read_json(done.folder / DATA)
-    source = _short(Path(place["source"]))
+    source = place["source"] if "://" in place["source"] else _short(Path(place["source"]))
     judged = done.out_of_fold if done.test is None else done.test
     say(f"\n{judged}" if judged is not None else "\nThere was no test data.")
     if judged is not None:
@@ -77,12 +77,12 @@ def report(done: Run, *, as_json: bool) -> None:
         say_json(done.result)
 
 
-def _sample(done: Run, source: Path) -> Sequence[str | Path]:
+def _sample(done: Run, source: str | Path) -> Sequence[str | Path]:
     """Return what to predict as an example: a file of the run's own data; where it has none, words as those of another."""
-    rule = done.data.spec.input
+    rule, place = done.data.spec.input, Path(source)
     if rule.kind == "table":
-        return source, "--csv", "predictions.csv"
-    file = (source if source.is_dir() else source.parent) / (done.data.test or done.data.train).where(0)
+        return source if place.is_file() else "table.csv", "--csv", "predictions.csv"
+    file = (place if place.is_dir() else place.parent) / (done.data.test or done.data.train).where(0)
     return (file,) if file.is_file() else rule.sample
 
 

@@ -284,7 +284,7 @@ def test_a_url_without_an_index(tmp_path: Path) -> None:
 
 
 def test_a_web_server_is_only_read() -> None:
-    with pytest.raises(OutputError, match="http:// is only read"):
+    with pytest.raises(OutputError, match="web servers are only read"):
         epochal.pack(_arrays(), "http://127.0.0.1:9/data")
 
 

@@ -248,7 +248,7 @@ class Web(Store):
 
     def files(self) -> dict[str, int]:
         """Refuse: a web server has no list of its files."""
-        raise OutputError(f"{self.place.name} cannot be written to: http:// is only read.", "Write to a folder, s3:// or hf://.")
+        raise OutputError(f"{self.place.name} cannot be written to: web servers are only read.", "Write to a folder, s3:// or hf://.")
 
     def write(self, name: str, content: bytes) -> None:  # noqa: ARG002
         """Refuse."""
