@@ -30,9 +30,9 @@ READMES = ("README.md", "README.zh-CN.md")
 NOT_RUN = {
     "python3 start.py": "makes a virtual environment and installs packages: tests/test_start.py",
     "python3 start.py test": "runs all tests",
-    "epochal serve runs/digits-1": "serves until it is stopped: tests/serve",
     "epochal watch runs/digits-1": "shows the run until it is stopped: tests/run/test_watch.py",
     "epochal tune digits --trials 20": "trains 30 models: tests/search",
+    "epochal serve runs/digits-1": "serves until it is stopped: tests/serve",
 }
 
 # Instead of 60,000 pictures, which would be downloaded: a folder of such files.
