@@ -27,7 +27,9 @@ def _net() -> nn.Module:
 
 # The compiler of PyTorch 2.13 itself uses what PyTorch 2.13 advises against.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_training_learns_the_same_up_to_rounding(blobs: tuple[Tensor, Tensor]) -> None:
+def test_training_learns_the_same_up_to_rounding(blobs: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Otherwise a process for each core is started, which first imports PyTorch.
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)
     # Compiling takes longest: once, with what could get in its way.
     changes = {"accumulate": 2, "clip_norm": 1.0, "ema": 0.9}
     models = {"off": _net(), "on": _net()}
