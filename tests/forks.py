@@ -6,6 +6,7 @@ A test module that needs it has a function `fork`, and asks `forking.by(__name__
 from __future__ import annotations
 
 import copy
+import gc
 import importlib
 import json
 import mmap
@@ -17,6 +18,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+from PIL import Image
 
 from tests.quick import flush_nothing
 
@@ -136,21 +139,26 @@ class Fork:
         return Ended(os.waitstatus_to_exitcode(status), self._counts[0], self._said.read_text(), self._counts[1])
 
 
+# Whatever takes time to import, the forks have already.
+_IMPORTED = (
+    "torch.profiler._cupti_monitor", "epochal.checks.check", "epochal.cli.check", "epochal.cli.evaluate", "epochal.cli.main",
+    "epochal.cli.predict", "epochal.cli.resume", "epochal.cli.train", "epochal.distributed.watchdog", "epochal.figures",
+    "epochal.predictor", "epochal.run.dry_run", "epochal.run.evaluate", "epochal.run.resume", "epochal.watch.console",
+    "matplotlib.style.core", "numpy.ctypeslib", "rich.ansi", "rich.emoji", "rich.progress", "rich.table", "tomlkit",
+)  # fmt: skip
+
+
 def _serve() -> None:
     """Print what the modules' functions return for each request, until there are no more."""
-    # Whatever takes time to import, the forks have already.
-    import torch._dynamo  # noqa: F401
-
-    import epochal.cli.resume
-    import epochal.cli.train
-    import epochal.figures
-    import epochal.run.resume
-    import epochal.watch.console  # noqa: F401
-
+    for module in _IMPORTED:
+        importlib.import_module(module)
+    Image.init()
     flush_nothing()
     for line in sys.stdin:
         asked = json.loads(line)
         answer = importlib.import_module(asked.pop("by")).fork
+        # What is there stays: to look for garbage in it would be to write to all of it, and each fork would need memory of its own.
+        gc.freeze()
         print(json.dumps(answer(Path(asked.pop("folder")), **asked)), flush=True)
 
 

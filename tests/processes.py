@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# PyTorch imports it where several processes train, which takes them longer than all the rest: the forks have it already.
+import torch._dynamo  # noqa: F401
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 # Processes that take more seconds hang.

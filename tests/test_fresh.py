@@ -32,7 +32,7 @@ def test_fresh_processes_give_the_same_bits(tmp_path: Path) -> None:
         cache = folder / "cache" if number % 3 == 0 else tmp_path / "cache"
         environment = {**os.environ, **PLACES[number % 3], "PYTHONHASHSEED": str(number), "EPOCHAL_CACHE": str(cache)}
         command = [sys.executable, "-m", "epochal", "train", str(photos), *SETTINGS, "--out", f"run-{number}"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         run = folder / f"run-{number}"
         found = {**outcome(run), "recipe": (run / "recipe.toml").read_bytes(), "data": (run / "data.json").read_bytes()}

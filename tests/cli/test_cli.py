@@ -29,7 +29,7 @@ ENDLESS = ["train", "--epochs", "100000", "--device", "cpu", "--threads", "1"]
 def epochal(*arguments: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "EPOCHAL_DATA"}
     command = [sys.executable, "-m", "epochal", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment | variables, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
@@ -452,7 +452,7 @@ def test_control_c_ends_at_once_and_leaves_what_can_be_gone_on_with(tmp_path: Pa
             break
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert time.monotonic() - started < 20
     assert process.returncode == 130
     assert err.strip() == "Interrupted."
@@ -508,7 +508,7 @@ def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Pa
         if line.lstrip().startswith("2/100000"):
             break
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 143
     assert list((tmp_path / "runs" / "digits-1" / "checkpoints").iterdir())
 
