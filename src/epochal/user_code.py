@@ -11,15 +11,14 @@ from typing import ParamSpec, TypeVar
 
 from epochal.errors import EpochalError
 
-# Where Python and libraries have their source.
+# Where we, Python and libraries have their source.
 _LIBRARIES = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_KNOWN = (str(Path(__file__).parent), "<frozen", *_LIBRARIES)
 
 
 def is_user_code(file: str) -> bool:
     """Return whether a source file is the user's: not ours, and not part of Python or of a library."""
-    return not (
-        file.startswith((str(Path(__file__).parent), "<frozen", *_LIBRARIES)) or {"site-packages", "dist-packages"} & {*Path(file).parts}
-    )
+    return not (file.startswith(_KNOWN) or {"site-packages", "dist-packages"} & {*Path(file).parts})
 
 
 def place_of(error: BaseException) -> str:

@@ -60,10 +60,11 @@ def check_library(kinds: set[type]) -> Iterator[Namespace]:
 def _is_theirs(value: object, around: tuple[object, ...] = ()) -> bool:
     """Return whether a value runs no code but PyTorch's, Python's and ours, with all that it wraps."""
     if isinstance(value, FunctionType):
+        if not (is_in(value, TORCH, OURS) or _is_pythons(value)):
+            return False
         inner = [cell.cell_contents for cell in value.__closure__ or ()]
-        is_pythons = str(value.__module__).partition(".")[0] in _ORIGINS and not is_user_code(value.__code__.co_filename)
         wrapped = [one for one in inner if not any(one is other for other in around)]
-        return (is_in(value, TORCH, OURS) or is_pythons) and all(_is_theirs(one, (*around, value)) for one in wrapped)
+        return all(_is_theirs(one, (*around, value)) for one in wrapped)
     if isinstance(value, MethodType):
         return _is_theirs(value.__func__, around) and _is_theirs(value.__self__, around)
     if isinstance(value, property):
@@ -72,3 +73,7 @@ def _is_theirs(value: object, around: tuple[object, ...] = ()) -> bool:
         return _is_theirs(value.__func__, around)
     kind = value if isinstance(value, type) else type(value)
     return kind.__module__.partition(".")[0] in _ORIGINS and not isinstance(value, functools.partial)
+
+
+def _is_pythons(function: FunctionType) -> bool:
+    return str(function.__module__).partition(".")[0] in _ORIGINS and not is_user_code(function.__code__.co_filename)

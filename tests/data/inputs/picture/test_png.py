@@ -1,5 +1,6 @@
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,18 @@ def with_text(*texts: tuple[str, str], zipped: bool = True) -> PngImagePlugin.Pn
 @pytest.mark.parametrize(
     "options",
     [
-        {"icc_profile": bytes(3_000_000)},
-        {"pnginfo": with_text(("text", "x" * 2_000_000))},
-        {"pnginfo": with_text(("text", "x" * 2_000_000), zipped=False)},
-        {"pnginfo": with_text(("itxt", "y" * 2_000_000))},
-        {"pnginfo": with_text(("itxt", "y" * 2_000_000), zipped=False)},
-        {"pnginfo": with_text(*[("text", "z" * 900_000)] * 80)},
+        lambda: {"icc_profile": bytes(3_000_000)},
+        lambda: {"pnginfo": with_text(("text", "x" * 2_000_000))},
+        lambda: {"pnginfo": with_text(("text", "x" * 2_000_000), zipped=False)},
+        lambda: {"pnginfo": with_text(("itxt", "y" * 2_000_000))},
+        lambda: {"pnginfo": with_text(("itxt", "y" * 2_000_000), zipped=False)},
+        lambda: {"pnginfo": with_text(*[("text", "z" * 900_000)] * 80)},
     ],
+    ids=["profile", "text", "plain text", "international text", "plain international text", "80 texts"],
 )
-def test_what_stands_beside_pixels_does_not_matter(tmp_path: Path, options: Any) -> None:
+def test_what_stands_beside_pixels_does_not_matter(tmp_path: Path, options: Callable[[], dict[str, Any]]) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(made(**options))
+    path.write_bytes(made(**options()))
     assert measure_picture(str(path)) == (30, 20, False, False)
     assert (np.asarray(open_picture(path)) == PIXELS).all()
 
