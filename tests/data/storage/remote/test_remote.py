@@ -182,6 +182,13 @@ def test_a_damaged_cache_is_fetched_again(packed: Path) -> None:
     assert torch.equal(load(str(packed), memory=_NOTHING).train.inputs[everything], right)
 
 
+def test_a_cache_that_is_no_folder_keeps_nothing(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("EPOCHAL_CACHE", str(tmp_path / "file"))
+    _same(load(str(packed), memory=_NOTHING), load(_arrays()))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("size", ["0", "0.00003"])
 def test_data_larger_than_the_cache(packed: Path, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPOCHAL_CACHE_SIZE", size)

@@ -10,7 +10,7 @@ import torch
 
 import epochal
 from epochal.data.load import load
-from epochal.errors import DataError, OutputError
+from epochal.errors import DataError, DownloadError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +47,14 @@ def test_an_object_store(bucket: str, tmp_path_factory: pytest.TempPathFactory, 
         epochal.pack(arrays, f"{bucket}/data")
     with pytest.raises(DataError, match=r"There is no s3://bucket/nothing/epochal-index.json"):
         load(f"{bucket}/nothing")
+
+
+def test_keys_that_are_not_there_are_named(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    # Those of a file, or of a machine in the cloud, are not looked for.
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(DownloadError, match=r"no keys for it in the environment, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY\."):
+        load(f"{bucket}/data")

@@ -159,7 +159,8 @@ class Blocks:
     def _opened(self, cache: Cache, path: Path) -> tuple[int, int]:
         """Open the file, after making it if it is not there or too large; return it, and for how many blocks it has room."""
         for _ in range(2):
-            with suppress(FileNotFoundError):
+            # What cannot be opened, in a folder that is none or that may only be read, is no cache.
+            with suppress(OSError):
                 file = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
                 slots = self._slots_of(file)
                 if slots is not None and os.fstat(file).st_size <= max(cache.limit, self._size(1)):

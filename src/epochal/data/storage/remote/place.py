@@ -367,5 +367,7 @@ def _words(error: Exception) -> str:
     """Return the reason of an error in one line."""
     if isinstance(error, TimeoutError):
         return "the server does not answer"
+    if type(error).__name__ == "NoCredentialsError":
+        return "there are no keys for it in the environment, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     words = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(words.split())[:300].rstrip(".")
