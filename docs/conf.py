@@ -53,6 +53,9 @@ _OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+)[^)]*\)")
 _LISTED = re.compile(r"^- \[[^\]]+\]\(([^)]+)\.md\)", re.MULTILINE)
 
 
+# An option in a line of code.
+_OPTION = re.compile(r'<span class="pre">(?=--[\w-]+</span>)')
+
 # A line that ends, and the next one that begins, with a Chinese character, outside of code: browsers would show a space there.
 _CHINESE = r"\u3000-\u303f\u4e00-\u9fff\uff00-\uffef“”‘’—…"
 _BROKEN = re.compile(rf"^```.*?^```$|(?<=[{_CHINESE}*`)])\n(?=[{_CHINESE}])|(?<=[{_CHINESE}])\n(?=[`\[*])", re.DOTALL | re.MULTILINE)
@@ -129,6 +132,7 @@ def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], 
         context["furo_navigation_tree"] = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
     if "body" in context:
         body = context["body"].replace("<pre>", '<pre tabindex="0">')
+        body = _OPTION.sub('<span class="pre option">', body)
         context["body"] = body.replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
 
 

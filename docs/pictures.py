@@ -63,8 +63,10 @@ def _calibration() -> None:
     assert found is not None
     words = charts.Words("calibration", "Reliability", "The share of answers that is right by their confidence.", "confidence", "right")
     drawn = charts.reliability(words, [(one.confidence, one.right, one.interval) for one in found.bins])
-    style = f"<style>{_COLOURS}{charts.STYLE}</style>"
+    # In a file of its own it has white ground, and is cut at its edges, which texts of the axes cross.
+    style = f"<style>{_COLOURS}{re.sub(r'@media screen.*', '', charts.STYLE)}</style>"
     drawn = drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="560" ', 1).replace("<title", f"{style}<title", 1)
+    drawn = drawn.replace('viewBox="0 0 420 300"', 'viewBox="-6 -10 440 316"', 1)
     (PICTURES / "calibration.svg").write_text(drawn, "utf-8")
 
 

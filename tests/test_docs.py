@@ -91,7 +91,7 @@ def test_what_a_page_shows_works(page: str, quick: bool, monkeypatch: pytest.Mon
         elif kind == "python":
             exec(compile(block, page, "exec", dont_inherit=True), names)
         elif kind == "console":
-            for line in block.splitlines():
+            for line in block.replace(" \\\n  ", "").splitlines():
                 _run(line, quick, monkeypatch, capsys)
     capsys.readouterr()
 
