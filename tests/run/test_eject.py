@@ -26,7 +26,7 @@ from epochal.ejected.plan import refusals
 from epochal.ejected.translate import TABLE, texts
 from epochal.errors import BundleError, DataError, EpochalError, ExportError, OutputError, TakenError
 from epochal.recipe import Recipe
-from epochal.run.eject import MOST_LINES, eject
+from epochal.run.eject import MOST_LINES, _named, eject
 from epochal.run.folder import Changes
 from epochal.training.sharing import ThreadChange
 from tests.kinds import KINDS
@@ -380,3 +380,14 @@ def test_only_what_is_used_is_taken(uses: tuple[str, ...], names: str) -> None:
                 yield node.id
 
     assert "".join(sorted(found())) == names
+
+
+def test_a_program_says_what_its_outputs_stand_for(ejected: dict[str, Ejected]) -> None:
+    for name, one in ejected.items():
+        (line,) = (
+            line for line in one.program.read_text("utf-8").splitlines() if line.startswith(("Its outputs stand for", "输出依次代表"))
+        )
+        assert all(output in line for output in one.run.data.outputs), name
+    many = _named([f"class {number}" for number in range(100)], ", ")
+    assert many.endswith("class 9, class 10, ...")
+    assert _named(["x" * 99], ", ") == "x" * 30

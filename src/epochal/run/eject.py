@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,8 @@ MOST_LINES = 200
 
 # So many characters of a name stand in a program.
 _LONGEST = 30
+# And of all outputs together, in one line.
+_ROOM = 90
 
 _FIX = "Its weights can be exported: epochal export RUN --to safetensors"
 
@@ -129,16 +132,24 @@ def _refused(what: str, why: str) -> ExportError:
 def _about(recipe: Recipe, data: Data, name: str, language: str) -> str:
     """Return the docstring of a program. Names of files may have anything in them, which must not become code."""
     model, source, own, beside = map(_plain, (recipe.model.name, data.name, name, Path(name).with_suffix(".safetensors").name))
-    count = f"{len(data.train):,}"
+    count, outputs = f"{len(data.train):,}", _named(data.outputs, "、" if language == "zh" else ", ")
     if language == "zh":
         return (
-            f"用 PyTorch 在 {source} 上训练网络 {model}，共 {count} 个训练样本：从数据到权重的全过程。\n\n"
+            f"用 PyTorch 在 {source} 上训练网络 {model}，共 {count} 个训练样本：从数据到权重的全过程。\n\n输出依次代表：{outputs}。\n\n"
             f"运行：python {own}。数据在同一文件夹的 {beside} 中。在原来的机器上，最后的权重与原来的训练逐位相同。"
         )
     return (
         f"Train the network {model} on {source}, {count} training examples: all of it, from data to weights.\n\n"
+        f"Its outputs stand for, in order: {outputs}.\n\n"
         f"Run: python {own}. The data are in {beside}, beside it. On the machine of the run it ends with the same weights."
     )
+
+
+def _named(outputs: Sequence[str], separator: str) -> str:
+    """Return the names of outputs, as many as a line has room for."""
+    named = [_plain(name) for name in outputs]
+    room = sum(width <= _ROOM for width in accumulate(len(name) + len(separator) for name in named))
+    return separator.join([*named[: max(1, room)], *["..."] * (room < len(named))])
 
 
 def _plain(name: str) -> str:

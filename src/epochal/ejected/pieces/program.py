@@ -125,7 +125,7 @@ for epoch in range(1, EPOCHS + 1):
             best_score = max(best_score, score)
         if uses.patience:
             if epoch - IMPROVED >= PATIENCE:
-                print(f"no better for {PATIENCE} epochs: training ends")
+                print(f"no better since epoch {IMPROVED}: training ends")
                 break
     else:
         print(f"epoch {epoch}: loss {MEAN_LOSS:.4f}")
