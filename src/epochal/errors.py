@@ -114,8 +114,8 @@ def reason_of(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def suggest(word: str, known: Iterable[str], *, also: Iterable[str] = ()) -> str:
-    """Return the help for a mistyped `word`: the nearest of `known` and of `also`, or else all of `known`."""
+def suggest(word: str, known: Iterable[str], *, also: Iterable[str] = (), otherwise: str = "") -> str:
+    """Return the help for a mistyped `word`: the nearest of `known` and of `also`; or else what to do `otherwise`, or all of `known`."""
     import difflib
 
     names = sorted(known)
@@ -123,4 +123,4 @@ def suggest(word: str, known: Iterable[str], *, also: Iterable[str] = ()) -> str
     if not by_lower:
         return "There is none to choose from."
     near = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return f"Did you mean '{by_lower[near[0]]}'?" if near else f"Known: {', '.join(names)}."
+    return f"Did you mean '{by_lower[near[0]]}'?" if near else otherwise or f"Known: {', '.join(names)}."

@@ -14,6 +14,8 @@ from epochal.recipe.settings import AllSettings, fields, short_names
 
 DEFAULT = "default"
 
+_LISTS = "`epochal recipes mnist` shows all of them, and `epochal train --help` explains them."
+
 
 class Recipe(AllSettings):
     """All settings of one experiment, each with its origin."""
@@ -111,7 +113,9 @@ def full_name(name: str) -> str:
     if matches := [full for full in known if full.endswith(f".{name}")]:
         raise RecipeError(f"The setting '{name}' could be any of {', '.join(matches)}.", "Write out its full name.")
     meant = ELSEWHERE.get(name)
-    raise RecipeError(f"Unknown setting '{name}'.", f"Did you mean '{meant}'?" if meant else suggest(name, {*known, *short}))
+    raise RecipeError(
+        f"Unknown setting '{name}'.", f"Did you mean '{meant}'?" if meant else suggest(name, {*known, *short}, otherwise=_LISTS)
+    )
 
 
 def type_of(setting: str) -> Any:
