@@ -169,7 +169,7 @@ class Stopwatch:
         """Let the traced step look at what it depends on."""
         self.checked.check()
 
-    def __call__(self, inputs: Tensor, targets: Tensor, _: object) -> Made:
+    def __call__(self, inputs: Tensor, targets: Tensor, *_: object) -> Made:
         """Compute loss and gradients."""
         begun = time.perf_counter()
         made = self.gradients(inputs, targets)
