@@ -261,6 +261,8 @@ def test_a_table_is_neither_cut_nor_folded_but_for_long_names(
     assert [tuple(re.split(" {2,}", line.strip())) for line in lines[-2:]] == rows
     assert {*" ".join(lines[:-2]).split()} == {*" ".join(heading).split()}
     assert len(lines) == (3 if width > 80 else 4)
+    print_rows(("run", "95 % interval"), [("a", "12345678901234567890" * 10)])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()][:2] == [["95", "%"], ["run", "interval"]]
     print_rows(("column", "importance"), [("name of a column " * 9, "1.2")])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= max(width, 60)

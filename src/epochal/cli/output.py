@@ -71,7 +71,7 @@ def print_rows(heading: Sequence[str], rows: Rows) -> None:
 
     heads, cells = [*map(translated, heading)], [(name, *map(translated, values)) for name, *values in rows]
     if sum(_widths([heads, *cells])) > Console().width:
-        heads[1:] = (head.replace(" ", "\n") for head in heads[1:])
+        heads[1:] = (head.replace(" ", "\n").replace("\n%", " %") for head in heads[1:])
     names, *values = _widths([heads, *cells])
     table = Table(box=None, pad_edge=False)
     for place, head in enumerate(heads):
