@@ -48,7 +48,11 @@ def command(
     with importing():
         from epochal.run.pack import write
 
-    done = write(data, to, recipe, data_dir=data_dir, like=like, log=say)
+    try:
+        done = write(data, to, recipe, data_dir=data_dir, like=like, log=say)
+    except KeyboardInterrupt:
+        say("What is written stays: the same command goes on.", err=True)
+        raise
     say(f"packed {counted(done.examples, 'example')} in {counted(done.shards, 'shard')}, {done.size / 1e6:,.1f} MB: {done.place}")
     if done.reused:
         say(f"{counted(done.reused, 'file')} {'was' if done.reused == 1 else 'were'} there already")

@@ -19,8 +19,9 @@ from epochal.data.feed import feed
 from epochal.data.inputs.values import access
 from epochal.data.load import Data, load
 from epochal.data.slices import Slices
-from epochal.data.storage.remote import transfer
+from epochal.data.storage.remote import rows, transfer
 from epochal.data.storage.remote.index import NAME
+from epochal.data.storage.remote.place import Store
 from epochal.data.storage.remote.rows import RemoteRows
 from epochal.errors import DataError, DownloadError, OutputError, RecipeError
 from epochal.io.checksums import with_checksum
@@ -180,6 +181,25 @@ def test_a_damaged_cache_is_fetched_again(packed: Path) -> None:
         file.write(content)
     assert torch.equal(data.train.inputs[everything], right)
     assert torch.equal(load(str(packed), memory=_NOTHING).train.inputs[everything], right)
+
+
+def test_where_some_cannot_be_had_others_are_not_waited_for(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def fails(store: Store, name: str, begin: int, *_: object) -> bytes:
+        asked.append(begin)
+        time.sleep(0.05)
+        raise DownloadError(f"{name} cannot be had.", "Try again.")
+
+    monkeypatch.setattr(rows, "_REQUESTS", 2)
+    monkeypatch.setattr(rows, "_RANGE", 1)
+    with range_server(packed) as server:
+        data = load(server.url, memory=_NOTHING)
+        monkeypatch.setattr(rows, "fetch", fails)
+        with pytest.raises(DownloadError, match="cannot be had"):
+            _ = data.train.inputs[torch.arange(_ROWS)]
+        _kept(data)
+    assert 1 <= len(asked) <= 4 < _ROWS // 7
 
 
 def test_a_cache_that_is_no_folder_keeps_nothing(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
@@ -117,9 +117,13 @@ class RemoteRows:
         try:
             kept, come = self._claimed(run)
         except BaseException as error:  # noqa: BLE001  it is raised where the rows are wanted
+            # Further ones would be tried as long, one after another, and a program that ends would wait for all of them.
+            with self._lock:
+                futures |= self._wanted
+                self._wanted.clear()
             for future in futures.values():
                 future.set_exception(error)
-            self._done(run)
+            self._done(futures)
             return
         for block, content in (kept | come).items():
             futures[block].set_result(content)
@@ -143,7 +147,7 @@ class RemoteRows:
                 self.blocks.release(run)
                 self._done(run)
 
-    def _done(self, run: range) -> None:
+    def _done(self, run: Iterable[int]) -> None:
         with self._lock:
             for block in run:
                 self._coming.pop(block, None)
