@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from epochal.data.load import load
+from epochal.distributed.ranks import ranks
 from epochal.training import distributed
 from epochal.training.loop import fit
 from epochal.training.records import EpochDone
@@ -60,18 +61,25 @@ class _Exchange:
     """What is done in place of adding up gradients, by epoch: all of them, one number, nothing."""
 
     def __init__(self) -> None:
-        # The first pass has no step.
-        self.steps = -1
+        self.steps = 0
         # When each step had computed its gradients.
         self.computed: list[float] = []
+        here = ranks()
+        self._begins, self._computed = here.step_begins, here.step_computed
+        here.step_begins, here.step_computed = self._step_begins, self._step_computed  # type: ignore[method-assign]
 
-    def __call__(self, own: distributed.Distributed, bucket: dist.GradBucket) -> Future:
-        mode, gradients = max(0, self.steps) // STEPS % 3, bucket.buffer()
-        if bucket.is_last():
-            own.ranks.step_computed()
-            self.steps += 1
-            if self.steps:
-                self.computed.append(time.perf_counter())
+    def _step_begins(self) -> None:
+        self._begins()
+        self.steps += 1
+
+    def _step_computed(self) -> None:
+        self._computed()
+        # Passes before the first step only arrange the gradients.
+        if self.steps:
+            self.computed.append(time.perf_counter())
+
+    def __call__(self, gradients: Tensor) -> Future:
+        mode = max(0, self.steps - 1) // STEPS % 3
         future: Future
         if mode == 2:
             future = torch.futures.Future()
@@ -83,7 +91,7 @@ class _Exchange:
 
 def exchange(name: str, batch: int, rounds: int) -> dict[str, Any]:
     """Train in several processes, which add up gradients, one number, or nothing, by turns."""
-    distributed._exchange = made = _Exchange()  # type: ignore[assignment]
+    distributed._sum_up = made = _Exchange()  # type: ignore[assignment]
     rates = train(name, batch, 3 * (rounds + 1))[3:]
     computed = torch.tensor(made.computed, dtype=torch.float64).view(rounds + 1, 3, STEPS)
     own = computed[1:, 2].diff(dim=1).tolist()

@@ -149,8 +149,8 @@ class _Sums:
         torch._foreach_copy_(sums, [gradient for gradient in gradients if gradient is not None])
         self.ranks.step_computed()
         # In their order, as a process that makes the plain step expects it.
-        for work in [dist.all_reduce(group, async_op=True) for _, group in sorted(self._groups.items())]:
-            work.wait()
+        for summed in [_sum_up(group) for _, group in sorted(self._groups.items())]:
+            summed.wait()
         return sums
 
 
@@ -213,7 +213,12 @@ def _exchange(distributed: Distributed, bucket: GradBucket) -> torch.futures.Fut
     distributed.sums.note(bucket)
     if bucket.is_last():
         distributed.ranks.step_computed()
-    future: torch.futures.Future[Tensor] = dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda done: done.value()[0])
+    return _sum_up(bucket.buffer())
+
+
+def _sum_up(gradients: Tensor) -> torch.futures.Future[Tensor]:
+    """Begin to replace gradients by their sums over all processes."""
+    future: torch.futures.Future[Tensor] = dist.all_reduce(gradients, async_op=True).get_future().then(lambda done: done.value()[0])
     return future
 
 
