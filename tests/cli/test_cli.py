@@ -501,6 +501,15 @@ def test_resume_and_reproduce(call, photos: Path, tmp_path: Path) -> None:  # ty
     assert call("resume", "nothing")[0] == call("reproduce", "nothing")[0] == 1
 
 
+def test_a_signal_at_the_very_end_leaves_no_traceback(tmp_path: Path) -> None:
+    code = (
+        "import atexit, os, signal; from epochal.cli.main import main;atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "recipes"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "mnist" in done.stdout
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
 def test_sigterm_ends_as_the_system_expects_and_can_be_gone_on_with(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-m", "epochal", *ENDLESS], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

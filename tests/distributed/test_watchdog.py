@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from epochal.distributed.ranks import ranks
+from epochal.distributed.ranks import _reason, ranks
 from epochal.distributed.watchdog import LOST_SECONDS, Watchdog
 from tests.forks import Server
 from tests.processes import Processes, write
@@ -96,3 +96,11 @@ def test_no_thread_outlives_python(forking: Server, tmp_path: Path) -> None:
         before, after = json.loads((tmp_path / f"threads-{rank}.json").read_text())
         assert before == ["MainThread", "epochal-listening", "epochal-watchdog"]
         assert after == ["MainThread"]
+
+
+def test_an_error_of_gloo_is_told_in_its_first_sentence() -> None:
+    error = RuntimeError(
+        "[/pytorch/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:46755: Connection reset by peer. This is typically caused by a "
+        "remote worker hanging or bugs in the application.\nMore."
+    )
+    assert _reason(error) == "Read error [127.0.0.1]:46755: Connection reset by peer"

@@ -137,6 +137,8 @@ def main() -> None:
     if reason := failure():
         say_error(OutputError(f"Cannot write to standard output: {reason}.", "Its output is lost; the work itself was done."))
         code = code or 1
+    # Nothing is left to clean up. A launcher that has lost another process may send the signal just now.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(exit_code(code or 0) if is_launched() else code)
 
 

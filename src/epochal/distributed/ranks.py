@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -139,7 +140,7 @@ class _Joined(Ranks):
                 raise
             self._leave_if(ended)
             raise LostError(
-                f"Another process that trains along has ended, or cannot be reached ({str(error).splitlines()[0]}).",
+                f"Another process that trains along has ended, or cannot be reached ({_reason(error)}).",
                 "Its own message says more, or that of the launcher; training can continue from the last checkpoint.",
             ) from error
 
@@ -320,6 +321,11 @@ def _watch(joined: _Joined) -> Watchdog:
     watchdog.start()
     atexit.register(watchdog.stop)
     return watchdog
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of gloo says in its first sentence, without the line of its code."""
+    return re.sub(r"^\[[^\]]*\.cc:\d+\] ", "", str(error).splitlines()[0]).partition(". This is typically")[0]
 
 
 def _exit_code(error: BaseException) -> int:
