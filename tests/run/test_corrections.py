@@ -60,7 +60,7 @@ def test_correct_the_list_of_a_run_train_again_and_compare(table: Path, tmp_path
     assert epochal.reproduce(tmp_path / "after").divergence == ""
     (tmp_path / "after" / "predictions" / "test.safetensors").unlink()
     assert evaluate_run(tmp_path / "after").count == len(before.data.test or ())
-    assert "examples have corrected labels, or were left out" in (tmp_path / "after" / "report.html").read_text("utf-8")
+    assert "3 labels are corrected, 1 example left out" in (tmp_path / "after" / "report.html").read_text("utf-8")
 
 
 def test_data_that_are_corrected_already_stay_so(table: Path, tmp_path: Path) -> None:

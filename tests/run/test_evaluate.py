@@ -56,13 +56,13 @@ def test_the_folder_of_a_run_gives_the_score_of_its_test(trained: Path) -> None:
     assert again.accuracy == own.accuracy
     assert str(again).endswith("known from training; always 'ant' would be 50.0 %")
     assert told[1] == (
-        "note: 48 of its 60 examples, or equal ones, were used in training, and are left out; --include-training measures on them too"
+        "note: 48 of its 60 examples were used in training, or equal ones, and are left out; --include-training measures on them too"
     )
     told.clear()
     whole = evaluate_run(trained / "run", trained / "photos", include_training=True, log=told.append)
     assert (whole.count, whole.left_out, whole.known) == (COUNT, 0, COUNT - TESTED)
     assert "n = 60, 48 of them known from training" in str(whole)
-    assert told[1] == "note: 48 of its 60 examples, or equal ones, were used in training: new ones would score lower"
+    assert told[1] == "note: 48 of its 60 examples were used in training, or equal ones: new ones would score lower"
     assert (whole.to_json()["known"], again.to_json()["left_out"]) == (48, 48)
 
 
@@ -127,7 +127,7 @@ def test_a_copied_model_counts_what_it_was_trained_on(trained: Path, tmp_path: P
     told: list[str] = []
     found = evaluate_run(tmp_path / "model", trained / "photos", log=told.append)
     assert (found.count, found.known) == (COUNT, COUNT - TESTED)
-    assert "48 of its 60 examples, or equal ones, were used in training" in told[1]
+    assert "48 of its 60 examples were used in training, or equal ones" in told[1]
     assert evaluate_run(tmp_path / "model", photos(tmp_path / "new", pixels(10, seed=2))).known == 0
     with pytest.raises(DataError, match="model is a model without its run.\nName the data to evaluate on"):
         evaluate_run(tmp_path / "model")

@@ -106,7 +106,7 @@ def test_columns_are_read_as_asked(tmp_path: Path) -> None:
         (b"a,b\n", "has a header and no rows"),
         (b"a,b\n1,2\n3,4\n5,6,7\n8,9\n", "line 4: the row has 3 values; there are 2 columns"),
         (b"a,b\r1,2\r3,4\r5,6,7\r8,9\r", "line 4: the row has 3 values; there are 2 columns"),
-        (b"a,b\n1,2\n\n3\n4,5\n", "line 4: the row has 1 values; there are 2 columns"),
+        (b"a,b\n1,2\n\n3\n4,5\n", "line 4: the row has 1 value; there are 2 columns"),
         (b"a,a\n1,2\n3,4\n", "line 1: two columns are named 'a'"),
         (b'a,b\n1,2\n3,"4\n5,6\n7,8\n', "line 3: a quote is not closed"),
         (b'a,b\n1,"2"3\n', "line 2: ',' expected after '\"'"),
