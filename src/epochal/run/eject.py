@@ -135,12 +135,12 @@ def _about(recipe: Recipe, data: Data, name: str, language: str) -> str:
     count, outputs = f"{len(data.train):,}", _named(data.outputs, "、" if language == "zh" else ", ")
     if language == "zh":
         return (
-            f"用 PyTorch 在 {source} 上训练网络 {model}，共 {count} 个训练样本：从数据到权重的全过程。\n\n输出依次代表：{outputs}。\n\n"
+            f"用 PyTorch 在 {source} 上训练网络 {model}，共 {count} 个训练样本：从数据到权重的全过程。\n\n输出依次代表：{outputs}。\n"
             f"运行：python {own}。数据在同一文件夹的 {beside} 中。在原来的机器上，最后的权重与原来的训练逐位相同。"
         )
     return (
         f"Train the network {model} on {source}, {count} training examples: all of it, from data to weights.\n\n"
-        f"Its outputs stand for, in order: {outputs}.\n\n"
+        f"Its outputs stand for, in order: {outputs}.\n"
         f"Run: python {own}. The data are in {beside}, beside it. On the machine of the run it ends with the same weights."
     )
 
