@@ -35,8 +35,7 @@ def muon_step(model: nn.Module, momenta: dict[str, Tensor], share: float) -> Non
     """Change the weights, with a share of the highest learning rates (Muon: Jordan et al., 2024)."""
     for name, momentum in momenta.items():
         parameter = model.get_parameter(name)
-        momentum.mul_(MOMENTUM).add_(parameter.grad)
-        change = parameter.grad.add(momentum, alpha=MOMENTUM)
+        change = parameter.grad.add(momentum.mul_(MOMENTUM).add_(parameter.grad), alpha=MOMENTUM)
         is_hidden = parameter.ndim > 1 and IS_NO_HEAD
         rate = (LEARNING_RATE if is_hidden else PLAIN_LR) * share
         if is_hidden:  # a matrix, whose steps have the same length in all directions
