@@ -254,6 +254,15 @@ def test_the_slices_of_several_processes_are_tried(processes: int, batch_norm: s
         assert said.endswith("so that each gets at least two; or distributed.batch_norm = synchronized.")
 
 
+def test_a_whole_batch_of_one_is_refused_for_several_processes_too() -> None:
+    data = load((torch.rand(33, 2), torch.arange(33) % 3))
+    trial = Trial(Busy(), (), data.train, data.spec, small_recipe(batch_size=16), CPU, Ranks(0, 2))
+    with pytest.raises(RecipeError, match="in one of 2 processes would be given a single example") as refused:
+        trial.run(data.spec.task.loss(Recipe().loss, data.spec.counts["train"], CPU, None), None, 99)
+    # Batch norm is synchronized already.
+    assert str(refused.value).endswith("so that at least two are together.")
+
+
 @pytest.mark.parametrize(("count", "inputs"), [(1, [0]), (2, [0, 9]), (4, [0, 2, 5, 9]), (8, [0, 1, 2, 3, 5, 6, 7, 9])])
 def test_the_inputs_that_are_tried_are_spread_over_the_targets(count: int, inputs: list[int]) -> None:
     values = torch.arange(10.0)[torch.randperm(10), None]

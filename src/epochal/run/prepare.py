@@ -238,7 +238,7 @@ def _about_count(recipe: Recipe, data: Data) -> Iterator[str]:
     if not data.input.preset:
         return
     plain, ours, origin = load_recipe(data.input.preset).flat(), recipe.flat(), f"recipe {data.input.preset}"
-    many = f"{counted(len(data.train), data.input.noun)}"
+    many = counted(len(data.train), data.input.noun)
     if recipe.origin("batch_size") == origin and ours["batch_size"] > plain["batch_size"]:
         yield f"batches of {ours['batch_size']:,}, since there are {many} (--batch-size)"
     if recipe.origin("epochs") == origin and ours["epochs"] < plain["epochs"]:

@@ -57,15 +57,16 @@ class Distributed:
         self.model = model
         self.forward = model
         self.is_synchronized = is_synchronized(model, recipe, ranks)
-        equal = equal_buffers(model, batch_norm=self.is_synchronized) if ranks.size > 1 else []
-        # Process 0 sends its other buffers to all in every step.
-        self.sent = [name for name, _ in model.named_buffers() if ranks.size > 1 and name not in equal]
+        self.sent: list[str] = []
         # What is compiled draws inside of its kernels: there each process has random numbers of its own.
         self.own_draws = (ranks.rank,) if ranks.size > 1 and recipe.compile == "on" else ()
         self._draws = WholeDraws()
         self._counting = Counting()
         self.sums = _Sums(ranks)
         if ranks.size > 1:
+            equal = equal_buffers(model, batch_norm=self.is_synchronized)
+            # Process 0 sends its other buffers to all in every step.
+            self.sent = [name for name, _ in model.named_buffers() if name not in equal]
             self.forward = _adding_gradients(self, equal, recipe, device)
             log(f"note: {self.describe()}")
 

@@ -177,7 +177,7 @@ class Trial:
         fix = "Choose another batch_size (or accumulate), or let the model take any number of examples."
         if size == 1:
             fix = "Choose another batch_size (or accumulate), so that at least two are together."
-        if size == 1 and self.ranks.size > 1:
+        if size == 1 and self.ranks.size > 1 and recipe.distributed.batch_norm == "local":
             fix = "Choose another batch_size (or accumulate), so that each gets at least two; or distributed.batch_norm = synchronized."
         return RecipeError(
             f"With {counted(len(self.examples), 'training example')}, batch_size = {recipe.examples_per_step} and "
